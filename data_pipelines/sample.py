@@ -1,0 +1,106 @@
+"""Sample and Batch: the types every room agrees on.
+
+Shape letters: B items of a batch, n rows of a field, C channels, H height, W width, T audio samples, L tokens.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+MODALITIES = ("image", "audio", "text")
+
+
+def modality_of(field_name: str) -> str:
+    """`text.rewrite` is of modality `text`."""
+    return field_name.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class ImageIntake:
+    """What an image tower takes in: RGB uint8 of this height and width; it normalises by itself."""
+
+    size: tuple[int, int]
+    interpolation: str = "bicubic"
+
+
+@dataclass(frozen=True)
+class AudioIntake:
+    """What an audio tower takes in: mono float waveforms at this rate; training crops are `seconds` long."""
+
+    rate: int
+    seconds: float
+
+    @property
+    def window(self) -> int:
+        return round(self.rate * self.seconds)
+
+
+@dataclass(frozen=True)
+class TextIntake:
+    """What a text tower takes in: token ids `[n, L]` from its own tokenizer."""
+
+    tokenize: Callable[[list[str]], Tensor]
+
+
+Intake = ImageIntake | AudioIntake | TextIntake
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded item. `image` is uint8 `[C, H, W]`, `audio` float `[T]`, `text` a tuple of captions."""
+
+    key: str
+    id: int
+    group: int
+    image: Tensor | None = None
+    audio: Tensor | None = None
+    text: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The rows of one field that exist, and the item of the batch that each belongs to (ascending).
+
+    `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`.
+    """
+
+    modality: str
+    values: Tensor
+    item: Tensor
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def rows(self, start: int, stop: int) -> "Field":
+        lengths = None if self.lengths is None else self.lengths[start:stop]
+        return replace(self, values=self.values[start:stop], item=self.item[start:stop], lengths=lengths)
+
+    def to(self, device: torch.device) -> "Field":
+        lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=True)
+        values, item = self.values.to(device, non_blocking=True), self.item.to(device, non_blocking=True)
+        return replace(self, values=values, item=item, lengths=lengths)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's items of one global batch: dense stable ids, groups, and the fields with the rows that exist."""
+
+    ids: Tensor
+    groups: Tensor
+    fields: Mapping[str, Field]
+    samples: tuple[Sample, ...] = ()  # kept for evaluation and galleries; empty while training
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[tuple[str, Field]]:
+        return iter(self.fields.items())
+
+    def to(self, device: torch.device) -> "Batch":
+        fields = {name: rows.to(device) for name, rows in self.fields.items()}
+        return replace(self, ids=self.ids.to(device), groups=self.groups.to(device), fields=fields)

@@ -1,0 +1,58 @@
+"""What a recipe says of the model: one tower per modality and the space they share. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tercet.configs.base import Config
+
+
+class TowerConfig(Config):
+    """One modality's encoder."""
+
+    encoder: str = Field(description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`")
+    size: int | None = Field(None, gt=0, description="image side in pixels; the encoder's own if not given")
+    features: str = Field("ast16k128", description="audio only: the log-mel front end")
+    seconds: float = Field(10.0, gt=0, description="audio only: length of a training crop and of an evaluation tile")
+    unlocked: int | None = Field(
+        None, ge=0, description="how many of the last blocks train: 0 locks the tower, nothing given trains all of it"
+    )
+    grad_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    lr_scale: float = Field(1.0, gt=0, description="this tower's learning rate relative to `optimizer.lr`")
+    options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
+
+
+class ModelConfig(Config):
+    """The towers and the joint space."""
+
+    dim: int = Field(512, gt=0, description="dimensions of the joint space")
+    image: TowerConfig | None = None
+    audio: TowerConfig | None = None
+    text: TowerConfig | None = None
+
+    @property
+    def towers(self) -> dict[str, TowerConfig]:
+        named = {"image": self.image, "audio": self.audio, "text": self.text}
+        return {modality: tower for modality, tower in named.items() if tower is not None}
+
+
+class ObjectiveConfig(Config):
+    """A registered objective and its fields; written as a bare name when it has none to set."""
+
+    model_config = {"extra": "allow"}
+    name: str = "infonce"
+
+
+class TermConfig(Config):
+    """Which fields are drawn together, by which objective, and how much it counts."""
+
+    between: tuple[str, str] = Field(description="two fields, as [image, text]")
+    objective: ObjectiveConfig = ObjectiveConfig()
+    weight: float = Field(1.0, gt=0)
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.between)
+
+
+Precision = Literal["fp32", "bf16"]
