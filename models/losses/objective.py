@@ -1,0 +1,89 @@
+"""What a pair objective supplies to the kernel.
+
+Every objective here is, summed over anchors i of both directions,
+
+    L = Σ_side 1/(2n) Σ_i r_i (R_i − S_ii),    R_i a reduction of row i over all keys that may repel it,
+
+with S the scaled similarities, shifted by the bias where there is one. So an objective says how a row is reduced tile by tile, the slope
+∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from typing_extensions import dataclass_transform
+
+from tercet.configs.registry import Registry
+from tercet.errors import UserError, did_you_mean
+from tercet.models.config import ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of each anchor when its row has been reduced. Detached."""
+
+    positive: Tensor
+    reduced: Tensor
+
+    @property
+    def lse(self) -> Tensor:
+        """The reduction by its usual name, for objectives of the softmax type."""
+        return self.reduced
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """A pair objective. Its fields are its config: here where the inverse temperature starts and may move, and where the bias starts."""
+
+    scale: float = 1 / 0.07
+    bounds: tuple[float, float] = (1.0, 100.0)
+    bias: float | None = None
+
+    symmetric: ClassVar[bool] = False  # an entry weighs the same from either side: one direction is counted in full
+
+    @abstractmethod
+    def reduce(self, logits: Tensor) -> Tensor:
+        """A row's reduction over the keys of one tile `[anchors, keys]`; masked entries are −inf."""
+
+    @abstractmethod
+    def merge(self, one: Tensor, other: Tensor) -> Tensor:
+        """The reduction over two tiles from the reductions over each."""
+
+    @abstractmethod
+    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
+        """∂R_i/∂S_ij on one tile; `reduced` broadcasts along the keys. Never writes to `logits`."""
+
+    def row_weight(self, row: Row) -> Tensor | None:
+        """How much each anchor counts; nothing means 1."""
+        return None
+
+
+O = TypeVar("O", bound=Objective)
+_objectives: Registry[type[Objective]] = Registry("objective")
+
+
+@dataclass_transform(frozen_default=True)
+def objective(name: str) -> Callable[[type[O]], type[O]]:
+    """Registers an objective under the name that recipes use."""
+
+    def register(cls: type[O]) -> type[O]:
+        return _objectives.register(name)(dataclass(frozen=True)(cls))
+
+    return register
+
+
+def build_objective(config: ObjectiveConfig) -> Objective:
+    cls = _objectives.get(config.name)
+    options, known = config.model_extra or {}, [field.name for field in fields(cls)]
+    for name in options:
+        if name not in known:
+            raise UserError(f"objective `{config.name}` has no option `{name}`; {did_you_mean(name, known)}")
+    try:
+        return TypeAdapter(cls).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"objective.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None

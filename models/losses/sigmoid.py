@@ -1,0 +1,32 @@
+"""The sigmoid loss: every entry of the matrix is a yes-or-no question of its own (SigLIP, Zhai et al. 2023).
+
+−log σ(u) = softplus(u) − u turns it into the form of the other objectives: all entries repel, the positives attract.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tercet.models.losses.objective import Objective, objective
+
+
+@objective("sigmoid")
+class Sigmoid(Objective):
+    """Softplus over all pairs; the bias starts low, so that a batch of negatives begins near zero loss."""
+
+    scale: float = 10.0
+    bounds: tuple[float, float] = (1.0, 1000.0)
+    bias: float | None = -10.0
+
+    symmetric: ClassVar[bool] = True
+
+    def reduce(self, logits: Tensor) -> Tensor:
+        return softplus(logits).sum(dim=1)
+
+    def merge(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
+
+    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
+        return torch.sigmoid(logits)

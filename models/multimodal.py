@@ -1,0 +1,93 @@
+"""The towers together: a batch in, unit vectors by field and temperatures by term out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, modality_of
+from tercet.errors import UserError
+from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.encoders.encoder import Encoder, build_encoder
+from tercet.models.head import Head
+from tercet.models.losses import build_objective
+from tercet.models.tuning.locking import lock
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit vectors `[n, d]` by field (one dummy row where a field has none), and (scale, bias) by term."""
+
+    vectors: dict[str, Tensor]
+    temperatures: dict[str, tuple[Tensor, Tensor | None]]
+
+
+class Multimodal(nn.Module):
+    """One encoder per modality, joined by the head.
+
+    Every call runs every field's tower exactly once, on a dummy row where the rank has none: ranks that differ in their calls would hang.
+    """
+
+    def __init__(self, towers: Mapping[str, Encoder], head: Head, terms: Sequence[str], fields: Sequence[str]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict(towers)
+        self.head = head
+        self.terms, self.fields = tuple(terms), tuple(fields)
+
+    def tower(self, modality: str) -> Encoder:
+        tower = self.towers[modality]
+        assert isinstance(tower, Encoder)
+        return tower
+
+    @property
+    def intakes(self) -> dict[str, Intake]:
+        return {modality: self.tower(modality).intake for modality in self.towers}
+
+    def forward(self, batch: Batch) -> Embeddings:
+        vectors = {name: self.encode(batch.fields[name]) for name in self.fields}
+        return Embeddings(vectors, {term: self.head.temperature(term) for term in self.terms})
+
+    def encode(self, field: Field) -> Tensor:
+        tower = self.tower(field.modality)
+        values, lengths = (field.values, field.lengths) if len(field) else tower.dummy(field.values.device)
+        return self.head(field.modality, tower(values, lengths))
+
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        """Evaluation: unit vectors of the rows that exist; clips of any length are tiled and pooled."""
+        return {name: self.embed_field(rows) for name, rows in batch if len(rows)}
+
+    def embed_field(self, field: Field) -> Tensor:
+        return self.head(field.modality, self.tower(field.modality).embed(field.values, field.lengths))
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> Tensor:
+        intake = self.tower("text").intake
+        assert isinstance(intake, TextIntake)
+        device = next(self.parameters()).device
+        tokens = intake.tokenize(texts).to(device)
+        return self.embed_field(Field("text", tokens, torch.arange(len(tokens), device=device)))
+
+
+def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> Multimodal:
+    """A fresh model for these terms; its first weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        towers = {modality: build_encoder(modality, tower) for modality, tower in config.towers.items()}
+        for modality, tower in config.towers.items():
+            lock(towers[modality], tower.unlocked)
+            if tower.grad_checkpointing:
+                towers[modality].checkpoint_gradients()
+            if towers[modality].projects and towers[modality].width != config.dim:
+                raise UserError(
+                    f"model.dim is {config.dim}, but the {modality} tower `{tower.encoder}` projects into "
+                    f"{towers[modality].width} dimensions; set model.dim={towers[modality].width}"
+                )
+        widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
+        head = Head(widths, config.dim, {term.name: build_objective(term.objective) for term in terms})
+    fields = sorted({field for term in terms for field in term.between})
+    for field in fields:
+        if modality_of(field) not in towers:
+            raise UserError(f"a term draws on `{field}`, but the model has no {modality_of(field)} tower; add model.{modality_of(field)}")
+    return Multimodal(towers, head, [term.name for term in terms], fields)
