@@ -1,0 +1,67 @@
+"""Sounds of any length: a log-mel front end, a tower over its frames, and at evaluation windows that tile the clip.
+
+Shape letters: n rows, T audio samples, F frames, M mel bands, D the tower's width, w windows of all clips together.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.sample import AudioIntake
+from tercet.models.audio_features import LogMel, build_front_end
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoder
+
+WINDOWS_AT_ONCE = 64
+
+
+class AudioEncoder(Encoder):
+    """A tower over log-mel frames. The same clip gives the same vector whatever the batch, the padding or the call."""
+
+    modality = "audio"
+    intake: AudioIntake
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.front_end: LogMel = build_front_end(config.features)
+        self.intake = AudioIntake(self.front_end.rate, config.seconds)
+
+    @abstractmethod
+    def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        """`[n, M, F]` with the numbers of valid frames `[n]` to `[n, D]`."""
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if lengths is None:
+            lengths = torch.full((len(values),), values.shape[1], device=values.device)
+        return self.encode(self.front_end(values, lengths), self.front_end.frames(lengths))
+
+    def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Windows of `seconds` tile each clip, the last one aligned to its end; their vectors are averaged, each
+        weighted by the part of the clip that no earlier window has covered."""
+        if lengths is None:
+            lengths = torch.full((len(values),), values.shape[1], device=values.device)
+        row, start, weight = tile(lengths, self.intake.window)
+        within = torch.arange(min(self.intake.window, values.shape[1]), device=values.device)
+        pooled = torch.zeros(len(values), self.width, device=values.device)
+        for some in torch.split(torch.arange(len(row), device=values.device), WINDOWS_AT_ONCE):
+            windows = values[row[some, None], (start[some, None] + within).clamp(max=values.shape[1] - 1)]
+            vectors = self(windows, (lengths[row[some]] - start[some]).clamp(max=self.intake.window))
+            pooled = pooled.index_add(0, row[some], vectors.float() * weight[some, None])
+        return pooled
+
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        window = self.intake.window
+        return torch.zeros(1, window, device=device), torch.full((1,), window, device=device)
+
+
+def tile(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For every window of every clip: the clip's row, the window's first sample, and its share of the clip."""
+    count = torch.div(lengths + window - 1, window, rounding_mode="floor").clamp(min=1)
+    row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), count)
+    first = (count.cumsum(0) - count)[row]
+    place = torch.arange(len(row), device=lengths.device) - first
+    length = lengths[row]
+    start = torch.minimum(place * window, (length - window).clamp(min=0))
+    fresh = torch.minimum(length - place * window, torch.full_like(length, window))
+    return row, start, fresh / length.clamp(min=1)

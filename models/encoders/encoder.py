@@ -1,0 +1,93 @@
+"""What every tower offers, whichever library it comes from, and how a recipe's `FAMILY:NAME` becomes one.
+
+Shape letters: n rows, H height, W width, T audio samples, L tokens, D the tower's width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from tercet.configs.registry import Registry
+from tercet.data_pipelines.sample import Intake
+from tercet.errors import UserError
+from tercet.models.config import TowerConfig
+
+
+class Encoder(nn.Module, ABC):
+    """One modality's tower: rows of `Field.values` in, one vector per row out.
+
+    Images come as uint8 `[n, 3, H, W]` and are normalised inside, sounds as float `[n, T]` with their valid `lengths`
+    `[n]`, text as int64 `[n, L]` from the tower's own tokenizer. Parts in `still` never leave evaluation mode.
+    """
+
+    modality: str
+    width: int
+    intake: Intake
+    projects: bool = False  # the vectors stand in the library's joint space already: the head adds no projection
+    still: tuple[nn.Module, ...] = ()
+
+    @abstractmethod
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`[n, D]`, not normalised."""
+
+    @abstractmethod
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """The parameters by block, from the input to the output; the last block takes the final norm and projection
+        along, and the stem stands in none. `unlocked: k` counts these."""
+
+    @abstractmethod
+    def checkpoint_gradients(self) -> None:
+        """Recompute activations in the backward pass from now on."""
+
+    @abstractmethod
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """One row, values and lengths, for a rank that has none of its own but must run the tower all the same."""
+
+    def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Vectors for evaluation; sounds may be of any length here."""
+        vectors: Tensor = self(values, lengths)
+        return vectors
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for part in self.still:
+            part.training = False
+        return self
+
+
+Build = Callable[[str, TowerConfig], Encoder]
+
+FAMILIES: dict[str, Registry[Build]] = {
+    modality: Registry[Build](f"{modality} encoder family") for modality in ("image", "audio", "text")
+}
+
+
+def build_encoder(modality: str, config: TowerConfig) -> Encoder:
+    """The tower that `config.encoder` names, fit to be trained by DeepSpeed."""
+    family, colon, name = config.encoder.partition(":")
+    if not colon or not name:
+        where = f"model.{modality}.encoder"
+        raise UserError(f"{where}: `{config.encoder}` is not of the form FAMILY:NAME, as `small:{modality}`")
+    encoder = FAMILIES[modality].get(family)(name, config)
+    _give_scalars_a_dimension(encoder)
+    return encoder
+
+
+def _give_scalars_a_dimension(encoder: nn.Module) -> None:
+    """DeepSpeed cannot flatten parameters without a dimension."""
+    for module in encoder.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.ndim == 0:
+                setattr(module, name, nn.Parameter(parameter.detach().reshape(1), parameter.requires_grad))
+
+
+def parameters_of(*parts: nn.Module | nn.Parameter | None) -> list[nn.Parameter]:
+    """All parameters of modules and bare parameters, in order."""
+    found: list[nn.Parameter] = []
+    for part in parts:
+        if part is not None:
+            found += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+    return found

@@ -1,0 +1,220 @@
+"""Small towers that learn on a CPU in minutes: convolutions, a transformer block or two, mean pooling.
+
+No BatchNorm, so that a vector depends on its own row alone; positions are part of every tower, because who is left of
+whom, and what sounds first, is what captions tell.
+
+Shape letters: n rows, C channels, H height, W width, F frames, L tokens, D the tower's width.
+"""
+
+import math
+import re
+from itertools import pairwise
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from tercet.data_pipelines.sample import ImageIntake, TextIntake
+from tercet.errors import UserError, did_you_mean
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.audio import AudioEncoder
+from tercet.models.encoders.encoder import FAMILIES, Encoder, parameters_of
+
+BUCKETS = 2048
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`x` is `[n, L, D]`; tokens that are not `valid` `[n, L]` are seen by none."""
+        n, length, width = x.shape
+        query, key, value = self.qkv(self.norm_attention(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mask = None if valid is None else valid[:, None, None]
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.out(seen.transpose(1, 2).reshape(n, length, width))
+        x = x + self.mlp(self.norm_mlp(x))
+        return x
+
+
+class Trunk(nn.Module):
+    """The blocks, the final norm and the mean over the valid tokens."""
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.checkpointing = False
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        for layer in self.layers:
+            x = checkpoint(layer, x, valid, use_reentrant=False) if self.checkpointing else layer(x, valid)
+        x = self.norm(x)
+        if valid is None:
+            return x.mean(1)
+        weight = valid[..., None].to(x.dtype)
+        return (x * weight).sum(1) / weight.sum(1)
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        groups = [parameters_of(layer) for layer in self.layers]
+        groups[-1] += parameters_of(self.norm)
+        return groups
+
+
+class SmallImage(Encoder):
+    """Four stride-2 convolutions and one block over their cells."""
+
+    modality = "image"
+    intake: ImageIntake
+
+    def __init__(self, size: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
+        super().__init__()
+        self.width, self.intake = width, ImageIntake((size, size))
+        channels = (3, width // 4, width // 2, width)
+        self.stem = nn.Sequential(*(_conv2d(before, after) for before, after in pairwise(channels)))
+        self.positions = nn.Parameter(torch.randn(math.ceil(size / 8) ** 2, width) * 0.02)
+        self.trunk = Trunk(width, heads, depth)
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.stem(values.float() / 127.5 - 1.0).flatten(2).transpose(1, 2)
+        vectors: Tensor = self.trunk(x + self.positions)
+        return vectors
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return self.trunk.blocks()
+
+    def checkpoint_gradients(self) -> None:
+        self.trunk.checkpointing = True
+
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        return torch.zeros(1, 3, *self.intake.size, dtype=torch.uint8, device=device), None
+
+
+def _conv2d(before: int, after: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.GELU())
+
+
+class SmallAudio(AudioEncoder):
+    """Three convolutions along time with the mel bands as channels, and one block over the frames that remain."""
+
+    def __init__(self, config: TowerConfig, width: int = 128, depth: int = 1, heads: int = 4) -> None:
+        super().__init__(config)
+        self.width = width
+        self.stem = nn.ModuleList([
+            nn.Conv1d(self.front_end.mels, width, 5, padding=2),
+            nn.Conv1d(width, width, 3, stride=2, padding=1),
+            nn.Conv1d(width, width, 3, stride=2, padding=1),
+        ])  # fmt: skip
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.stem)
+        self.trunk = Trunk(width, heads, depth)
+
+    def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        x = log_mel
+        for conv, norm in zip(self.stem, self.norms, strict=True):
+            x = functional.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
+            frames = torch.div(frames + conv.stride[0] - 1, conv.stride[0], rounding_mode="floor")
+            valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]
+            x = x * valid[:, None]  # what lies beyond the end must not leak into the next layer's last frame
+        x = x.transpose(1, 2)
+        vectors: Tensor = self.trunk(x + sinusoids(x.shape[1], self.width, x.device), valid)
+        return vectors
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return self.trunk.blocks()
+
+    def checkpoint_gradients(self) -> None:
+        self.trunk.checkpointing = True
+
+
+def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    """Positions for any length (Vaswani et al. 2017), `[L, D]`."""
+    frequency = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
+    angle = torch.arange(length, device=device)[:, None] * frequency
+    return torch.cat((angle.sin(), angle.cos()), 1)
+
+
+class WordTokenizer:
+    """Words and punctuation by a stable hash, so that there is no vocabulary to keep: 0 is padding, 1 starts a text."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        tokens = torch.zeros(len(texts), self.context, dtype=torch.int64)
+        tokens[:, 0] = 1
+        for row, text in enumerate(texts):
+            words = re.findall(r"\w+|[^\w\s]", text.lower())[: self.context - 1]
+            hashes = [2 + crc32(word.encode()) for word in words]
+            tokens[row, 1 : 1 + len(words)] = torch.tensor(hashes, dtype=torch.int64)
+        return tokens
+
+
+class SmallText(Encoder):
+    """Two blocks over words. A word's vector is the sum of two rows of the table, chosen by two parts of its hash
+    (Serrà & Karatzoglou 2017): two words share one row now and then, and both rows practically never."""
+
+    modality = "text"
+    intake: TextIntake
+
+    def __init__(self, width: int = 128, depth: int = 2, heads: int = 4, context: int = 32) -> None:
+        super().__init__()
+        self.width, self.intake = width, TextIntake(WordTokenizer(context))
+        self.words = nn.Parameter(torch.randn(BUCKETS, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(context, width) * 0.02)
+        self.trunk = Trunk(width, heads, depth)
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        longest = int((values != 0).sum(1).max()) if len(values) else 1
+        tokens = values[:, :longest]
+        words = functional.embedding(tokens % BUCKETS, self.words)
+        words = words + functional.embedding(tokens // BUCKETS % BUCKETS, self.words)
+        vectors: Tensor = self.trunk(words + self.positions[:longest], tokens != 0)
+        return vectors
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return self.trunk.blocks()
+
+    def checkpoint_gradients(self) -> None:
+        self.trunk.checkpointing = True
+
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        return self.intake.tokenize([""]).to(device), None
+
+
+@FAMILIES["image"].register("small")
+def _small_image(name: str, config: TowerConfig) -> Encoder:
+    return SmallImage(config.size or 64, **_options("image", name, config))
+
+
+@FAMILIES["audio"].register("small")
+def _small_audio(name: str, config: TowerConfig) -> Encoder:
+    return SmallAudio(config, **_options("audio", name, config))
+
+
+@FAMILIES["text"].register("small")
+def _small_text(name: str, config: TowerConfig) -> Encoder:
+    return SmallText(**_options("text", name, config))
+
+
+def _options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:
+    where = f"model.{modality}"
+    known = ("width", "depth", "heads", "context") if modality == "text" else ("width", "depth", "heads")
+    if name != modality:
+        raise UserError(f"{where}.encoder: no small {modality} tower is named `{name}`; write `small:{modality}`")
+    options: dict[str, int] = {}
+    for option, value in config.options.items():
+        if option not in known:
+            raise UserError(f"{where}.options: unknown option `{option}`; {did_you_mean(option, known)}")
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{where}.options.{option}: {value!r} is not a whole number above 0")
+        options[option] = value
+    return options
