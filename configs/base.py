@@ -1,9 +1,108 @@
 """Strict typed configs: unknown keys are refused, with the name that was probably meant."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from tercet.errors import UserError, did_you_mean
+
+C = TypeVar("C", bound="Config")
+Place = Callable[[str], str]
+
+# pydantic speaks of Python's types; a recipe is YAML.
+PLAINER = {
+    "model_type": "should be a mapping of keys",
+    "dict_type": "should be a mapping of keys",
+    "tuple_type": "should be a list",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "bool_parsing": "should be true or false",
+    "string_type": "should be text",
+}
 
 
 class Config(BaseModel):
     """The base of every config. A field's `description` is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_serializer(mode="wrap")
+    def _without_idle_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Written out, a field is left away where it is empty and empty by default."""
+        fields = type(self).model_fields
+        written: dict[str, Any] = handler(self)
+        idle = {name for name, info in fields.items() if info.default in (None, (), {})}
+        return {name: value for name, value in written.items() if name not in idle or value not in (None, (), [], {})}
+
+
+class Misfit(ValueError):
+    """Raised by a config's own rules: the dotted key at fault, and the rest of the sentence that it begins."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"`{key}` {reason}")
+        self.key, self.reason = key, reason
+
+
+def build(kind: type[C], values: Mapping[str, Any], place: Place) -> C:
+    """`values` as a `kind`, or one line that names the key, its value and the mend; `place` says where a key is set."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        # A misspelt required key is both missing and unknown: what was written says more than what was not.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        explained = [_explain(kind, dict(problem)) for problem in problems]
+        key, sentence = explained[0]
+        others = {key for key, _ in explained} - {key}
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(f"{place(key)}: {sentence}{more}") from None
+
+
+def _explain(kind: type[Config], problem: dict[str, Any]) -> tuple[str, str]:
+    """The key at fault and one sentence about it."""
+    path, fields = _follow(kind, problem["loc"])
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        return key, f"unknown key `{key}`; {did_you_mean(path[-1], fields)}"
+    if problem["type"] == "missing":
+        return key, f"`{key}` is missing" + (f": {fields[path[-1]]}" if fields.get(path[-1]) else "")
+    if problem["type"] == "value_error":
+        error = problem["ctx"]["error"]
+        key, reason = (".".join((*path, error.key)), error.reason) if isinstance(error, Misfit) else (key, str(error))
+        return key, f"`{key}` {reason}"
+    reason = PLAINER.get(problem["type"], problem["msg"].removeprefix("Input "))
+    return key, f"`{key}` is `{_shortened(problem['input'])}`, but {reason}"
+
+
+def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[str], dict[str, str]]:
+    """The dotted path of a location, without pydantic's union tags, and the fields known where it ends."""
+    path: list[str] = []
+    annotation: Any = kind
+    fields: dict[str, str] = {}
+    for part in location:
+        model = _config_within(annotation)
+        if model and isinstance(part, str):
+            fields = {name: info.description or "" for name, info in model.model_fields.items()}
+            annotation = model.model_fields[part].annotation if part in fields else None
+        elif isinstance(part, str) and not _is_mapping(annotation):
+            break
+        path.append(str(part))
+    return path, fields
+
+
+def _config_within(annotation: Any) -> type[Config] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    return next(filter(None, map(_config_within, get_args(annotation))), None)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", annotation) is dict
+
+
+def _shortened(value: Any) -> str:
+    text = "null" if value is None else " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:57] + "…"

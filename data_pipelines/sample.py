@@ -9,12 +9,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-MODALITIES = ("image", "audio", "text")
-
-
-def modality_of(field_name: str) -> str:
-    """`text.rewrite` is of modality `text`."""
-    return field_name.partition(".")[0]
+from tercet.modality import MODALITIES as MODALITIES
+from tercet.modality import modality_of as modality_of
 
 
 @dataclass(frozen=True)

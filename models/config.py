@@ -1,16 +1,19 @@
 """What a recipe says of the model: one tower per modality and the space they share. Imports no torch."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tercet.configs.base import Config
+from tercet.modality import MODALITIES
 
 
 class TowerConfig(Config):
     """One modality's encoder."""
 
-    encoder: str = Field(description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`")
+    encoder: str = Field(
+        description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`"
+    )
     size: int | None = Field(None, gt=0, description="image side in pixels; the encoder's own if not given")
     features: str = Field("ast16k128", description="audio only: the log-mel front end")
     seconds: float = Field(10.0, gt=0, description="audio only: length of a training crop and of an evaluation tile")
@@ -32,15 +35,20 @@ class ModelConfig(Config):
 
     @property
     def towers(self) -> dict[str, TowerConfig]:
-        named = {"image": self.image, "audio": self.audio, "text": self.text}
+        named = {modality: getattr(self, modality) for modality in MODALITIES}
         return {modality: tower for modality, tower in named.items() if tower is not None}
 
 
 class ObjectiveConfig(Config):
     """A registered objective and its fields; written as a bare name when it has none to set."""
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
     name: str = "infonce"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_name(cls, raw: Any) -> Any:
+        return {"name": raw} if isinstance(raw, str) else raw
 
 
 class TermConfig(Config):

@@ -1,13 +1,22 @@
 """The whole run's config tree: one recipe is one `RunConfig`. Imports no torch."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Config, Misfit, build
+from tercet.configs.layers import lay, nested
 from tercet.data_pipelines.config import DataConfig
+from tercet.errors import did_you_mean
 from tercet.eval.config import EvalConfig
+from tercet.modality import MODALITIES, modality_of
 from tercet.models.config import ModelConfig, ObjectiveConfig, Precision, TermConfig
+
+
+Logger = Literal["console", "tensorboard", "wandb"]
+
+# What a stage may change; everything else is one and the same for the whole run.
+STAGED = ("data", "pairs", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch")
 
 
 class OptimizerConfig(Config):
@@ -41,7 +50,7 @@ class LogConfig(Config):
     """Who is told of the run's progress; metrics.jsonl always is."""
 
     every: int = Field(10, gt=0, description="steps between two lines")
-    to: tuple[str, ...] = Field(("console",), description="loggers by name: console, tensorboard, wandb")
+    to: tuple[Logger, ...] = Field(("console",), description="loggers by name")
 
 
 class StageConfig(Config):
@@ -49,7 +58,17 @@ class StageConfig(Config):
 
     name: str
     steps: int = Field(gt=0)
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field({}, description="what differs: {optimizer.lr: 1e-4, model.image.unlocked: 2}")
+
+    @model_validator(mode="after")
+    def _sets_what_a_stage_may(self) -> "StageConfig":
+        for key in self.set:
+            model, *tower = key.split(".")
+            unlocks = model == "model" and len(tower) == 2 and tower[0] in MODALITIES and tower[1] == "unlocked"
+            if model not in STAGED and not unlocks:
+                known = [*STAGED, *(f"model.{modality}.unlocked" for modality in MODALITIES)]
+                raise Misfit(f"set.{key}", f"is not for a stage to change; {did_you_mean(key, known)}")
+        return self
 
 
 class RunConfig(Config):
@@ -60,16 +79,22 @@ class RunConfig(Config):
     seed: int = 0
     data: DataConfig
     model: ModelConfig
-    pairs: dict[str, float] = Field({}, description="shorthand for terms: {image-text: 1.0, audio-text: 1.0}")
+    pairs: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="shorthand for terms: {image-text: 1.0, audio-text: 1.0}; 0 leaves a pair out"
+    )
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="what the pairs are trained by")
     terms: tuple[TermConfig, ...] = Field((), description="what is trained, written out; `pairs` fills it")
     batch_size: int = Field(256, gt=1, description="items per step over all ranks")
-    micro_batch: int | None = Field(None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching")
-    steps: int = Field(1000, gt=0)
+    micro_batch: int | None = Field(
+        None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching"
+    )
+    steps: int = Field(1000, gt=0, description="optimizer steps; the sum of the stages' where there are any")
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Precision = "bf16"
-    zero: Literal[0, 1, 2, 3] = Field(1, description="what DeepSpeed shards over ranks: nothing, optimizer, gradients, parameters")
+    zero: Literal[0, 1, 2, 3] = Field(
+        1, description="what DeepSpeed shards over ranks: nothing, optimizer, gradients, parameters"
+    )
     clip: float = Field(1.0, ge=0, description="largest norm of the whole gradient; 0 leaves it as it is")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights, which evaluation then uses")
     tile: int = Field(512, gt=0, description="columns of the logit matrix that exist at a time")
@@ -78,10 +103,76 @@ class RunConfig(Config):
     log: LogConfig = LogConfig()
     stages: tuple[StageConfig, ...] = ()
 
+    def stage(self, index: int) -> "RunConfig":
+        """The run as it is during one stage: a complete config without stages; a run without stages is its only one."""
+        if not self.stages:
+            return self
+        stage = self.stages[index]
+        values: dict[str, Any] = self.model_dump(mode="json") | {"stages": (), "steps": stage.steps}
+        for key, value in stage.set.items():
+            values = lay(values, nested(key, value))
+        return build(RunConfig, values, lambda key: f"{self.name}, stage `{stage.name}`")
+
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, raw: Any) -> Any:
-        """A bare objective name becomes a mapping."""
-        if isinstance(raw, dict) and isinstance(raw.get("objective"), str):
-            raw = {**raw, "objective": {"name": raw["objective"]}}
-        return raw
+        """Shorthand is written out: pairs become terms, and stages add up to the steps."""
+        if not isinstance(raw, dict):
+            return raw
+        pairs, steps = raw.get("pairs"), _sum_of_steps(raw.get("stages"))
+        if isinstance(pairs, dict) and pairs:
+            if raw.get("terms"):
+                raise Misfit("terms", "and `pairs` are both given; `pairs` is the shorthand, keep one of them")
+            raw = raw | {"terms": _terms(pairs, raw.get("objective", {}))}
+        elif raw.get("terms") and raw.get("objective"):
+            raise Misfit("objective", "belongs to `pairs`; where `terms` are written out each has its own")
+        return {"steps": steps} | raw if steps else raw
+
+    @model_validator(mode="after")
+    def _terms_have_towers(self) -> "RunConfig":
+        if not self.terms:
+            raise Misfit("pairs", "is missing or all zero; say what is trained, as `pairs: {image-text: 1.0}`")
+        for term in self.terms:
+            key = f"pairs.{term.name}" if self.pairs else "terms"
+            for modality in map(modality_of, term.between):
+                if modality not in MODALITIES:
+                    raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
+                if modality not in self.model.towers:
+                    raise Misfit(key, f"needs a tower that the model lacks; give `model.{modality}` an encoder")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_hold(self) -> "RunConfig":
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise Misfit("stages", "has two of one name; a checkpoint could not tell them apart")
+        total = sum(stage.steps for stage in self.stages)
+        if self.stages and total != self.steps:
+            raise Misfit("steps", f"is {self.steps}, but the stages add up to {total}; leave `steps` out")
+        for index in range(len(self.stages)):
+            self.stage(index)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Pairs or terms, whichever the recipe gave, and nothing that is nothing by default."""
+        written = self._without_idle_fields(handler)
+        unspoken = ("terms",) if self.pairs else ("pairs", "objective")
+        return {key: value for key, value in written.items() if key not in unspoken}
+
+
+def _terms(pairs: dict[str, Any], objective: Any) -> list[dict[str, Any]]:
+    """Two fields a pair, joined by a hyphen; a pair of weight zero is not trained."""
+    for pair in pairs:
+        if pair.count("-") != 1 or not all(pair.split("-")):
+            raise Misfit(f"pairs.{pair}", "is not a pair; write two fields and a hyphen, as image-text")
+    weights = {pair: weight for pair, weight in pairs.items() if isinstance(weight, int | float) and weight > 0}
+    return [{"between": pair.split("-"), "objective": objective, "weight": weights[pair]} for pair in weights]
+
+
+def _sum_of_steps(stages: Any) -> int:
+    """What the stages add up to; nothing when they are malformed, which their own check then says."""
+    if not isinstance(stages, list | tuple) or not all(isinstance(stage, dict) for stage in stages):
+        return 0
+    steps = [stage.get("steps") for stage in stages]
+    return sum(count for count in steps if isinstance(count, int))

@@ -1,0 +1,69 @@
+"""Recipes: one YAML file is one complete run. They are read, extended, overridden and written back here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tercet.configs.base import build
+from tercet.configs.layers import Layer, parse_override, stack, written_in
+from tercet.configs.yaml_text import read_yaml, write_yaml
+from tercet.errors import UserError, did_you_mean
+from tercet.training.config import RunConfig
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """A recipe by the name it is listed under, or any YAML file."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_dir():
+        path = path / "config.yaml" if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"{path}: no such recipe file")
+        return path
+    if name_or_path not in recipe_names():
+        raise UserError(f"unknown recipe `{name_or_path}`; {did_you_mean(name_or_path, recipe_names())}")
+    return RECIPES / f"{name_or_path}.yaml"
+
+
+def summary(name_or_path: str) -> str:
+    """The one line that a recipe says of itself: the comment it starts with."""
+    first = recipe_path(name_or_path).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The recipe with what it extends below it and the overrides on top."""
+    layers = [*file_layers(recipe_path(name_or_path)), *map(parse_override, overrides)]
+    own = recipe_path(name_or_path).name
+    return build(RunConfig, stack(layers), lambda key: written_in(layers, key) or own)
+
+
+def file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """A recipe file on top of the files it extends."""
+    path = path.resolve()
+    if path in seen:
+        raise UserError(f"{path.name}: `extends` runs in a circle: " + " → ".join(p.name for p in (*seen, path)))
+    values = read_yaml(path.read_text(encoding="utf-8"), path.name)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path.name}: a recipe is a mapping of keys to values, as `batch_size: 256`")
+    parent = values.pop("extends", None)
+    below = file_layers(_parent(str(parent), path), (*seen, path)) if parent else []
+    # An unnamed recipe is named after its own file, never after the one it extends.
+    return [*below, Layer(path.name, {"name": path.stem} | values)]
+
+
+def _parent(name: str, child: Path) -> Path:
+    try:
+        beside = child.parent / name
+        return beside if beside.is_file() else recipe_path(name)
+    except UserError as error:
+        raise UserError(f"{child.name}: `extends: {name}`: {error}") from None
+
+
+def dump(config: RunConfig) -> str:
+    """The resolved run as YAML that loads back equal."""
+    return write_yaml(config.model_dump(mode="json"))

@@ -1,0 +1,72 @@
+"""YAML as people expect it: `1e-3` is a number, `off` and `no` are words, and a key stands once.
+
+PyYAML follows YAML 1.1, which reads `1e-3` as text, `no` as false and `1:30` as ninety. Here the plain scalars are
+those of YAML 1.2's core schema, in both directions, so that what is written reads back equal.
+"""
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+from tercet.errors import UserError
+
+CORE_SCHEMA = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", [*"-+0123456789"]),
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+    "tag:yaml.org,2002:merge": (r"<<", ["<"]),
+}
+
+Resolvers = dict[str, list[tuple[str, re.Pattern[str]]]]
+
+
+class Reader(yaml.SafeLoader):
+    """The safe loader with the core schema's scalars and no key twice."""
+
+    yaml_implicit_resolvers: ClassVar[Resolvers] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+class Writer(yaml.SafeDumper):
+    """The safe dumper with the core schema's scalars; lists of plain values stay on one line."""
+
+    yaml_implicit_resolvers: ClassVar[Resolvers] = {}
+
+    def represent_list(self, values: Any) -> yaml.SequenceNode:
+        plain = not any(isinstance(value, dict | list) for value in values)
+        return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+Writer.add_representer(list, Writer.represent_list)
+for tag, (pattern, first) in CORE_SCHEMA.items():
+    for schema in (Reader, Writer):
+        schema.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), first)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The value that `text` spells; `where` is named when it does not parse."""
+    try:
+        return yaml.load(text, Reader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable characters"
+        raise UserError(f"{where}{line}: not YAML: {problem}") from None
+
+
+def write_yaml(value: Any) -> str:
+    return yaml.dump(value, Dumper=Writer, sort_keys=False, allow_unicode=True, width=110)
