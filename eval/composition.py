@@ -1,0 +1,67 @@
+"""Composition: does the right caption score above one that is wrong on purpose, by the kind of the mistake?
+
+Strictly above: a tie is wrong, so that constant embeddings score nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from tercet.eval.bootstrap import bootstrap, mean
+from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.ranking import TIE
+from tercet.eval.result import Result
+from tercet.eval.task import CompositionTask
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One wrong caption of one item."""
+
+    item: int
+    kind: str
+    text: str
+
+
+def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: CompositionTask) -> list[Result]:
+    """The accuracy of every modality on every kind of wrong caption, and on all of them."""
+    cases = _cases(table)
+    if not cases:
+        raise EvalError(f"task `{task.name}` needs wrong captions: `negatives` in the samples' meta")
+    texts = sorted({case.text for case in cases})
+    place = {text: row for row, text in enumerate(texts)}
+    wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
+    modalities = [modality for modality in task.modalities if modality in table.vectors]
+    return [result for modality in modalities for result in _accuracies(table, modality, cases, wrong)]
+
+
+def _cases(table: EmbeddingTable) -> list[_Case]:
+    """All wrong captions of the items that have a right one."""
+    captioned = set(table.items["text"].tolist()) if "text" in table.items else set()
+    found = []
+    for item in sorted(captioned):
+        listed = table.samples[item].meta.get("negatives", ())
+        if isinstance(listed, list | tuple):
+            found += [_Case(item, wrong["kind"], wrong["text"]) for wrong in listed if isinstance(wrong, Mapping)]
+    return found
+
+
+def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor) -> list[Result]:
+    """Per kind in order of the alphabet, then all cases together where there are several kinds."""
+    anchor, caption = table.first_rows(modality), table.first_rows("text")
+    kept = [number for number, case in enumerate(cases) if case.item in anchor]
+    if not kept:
+        return []
+    anchors = table.vectors[modality][[anchor[cases[number].item] for number in kept]]
+    right = table.vectors["text"][[caption[cases[number].item] for number in kept]]
+    beaten = ((anchors * right).sum(1) - (anchors * wrong[kept]).sum(1)) > TIE
+    items = torch.tensor([cases[number].item for number in kept])
+    kinds = [cases[number].kind for number in kept]
+    results = []
+    for kind in [*sorted(set(kinds)), *(["all"] if len(set(kinds)) > 1 else [])]:
+        chosen = torch.tensor([kind in (own, "all") for own in kinds])
+        found = bootstrap({"accuracy": mean(beaten[chosen])}, items[chosen])["accuracy"]
+        count = int(chosen.sum())
+        results.append(Result(f"{modality}, {kind}", "accuracy", *found, 0.5, count))
+    return results

@@ -1,0 +1,126 @@
+"""Embeds a whole data set once, for all tasks: every rank its own batches, then everything on all ranks.
+
+Shape letters: n rows of a modality, d dimensions of the joint space.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data_pipelines.sample import MODALITIES, Batch, Sample
+from tercet.errors import UserError
+
+T = TypeVar("T")
+
+
+class EvalError(UserError):
+    """Something that has no score: embeddings that are not numbers, or a task that the data cannot answer."""
+
+
+class Embedder(Protocol):
+    """A model as evaluation sees it. Rows are aligned with those of the batch's fields."""
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]: ...
+
+    def embed_text(self, texts: list[str]) -> Tensor: ...
+
+
+class Gathers(Protocol):
+    """All ranks' objects, on every rank, in the order of the ranks."""
+
+    def gather_objects(self, item: T) -> list[T]: ...
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """A data set's embeddings: per modality unit rows `[n, d]` and the item that each belongs to (ascending).
+
+    `samples` are the items in the order of their ids, without pictures and sounds.
+    """
+
+    vectors: dict[str, Tensor]
+    items: dict[str, Tensor]
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        for modality, rows in self.vectors.items():
+            broken = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten()
+            if len(broken):
+                key = self.samples[int(self.items[modality][broken[0]])].key
+                share = f"{len(broken)} of {len(rows)}"
+                raise EvalError(f"the {modality} embedding of sample `{key}` is not finite; neither are {share} in all")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(modality for modality in MODALITIES if modality in self.vectors)
+
+    @property
+    def groups(self) -> Tensor:
+        return torch.tensor([sample.group for sample in self.samples], dtype=torch.long)
+
+    def first_rows(self, modality: str) -> dict[int, int]:
+        """Where each item's first row of this modality stands."""
+        return {item: row for row, item in reversed(list(enumerate(self.items[modality].tolist())))}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One batch's rows with the ids of their samples."""
+
+    samples: tuple[Sample, ...]
+    vectors: dict[str, Tensor]
+    ids: dict[str, Tensor]
+
+
+@torch.no_grad()
+def embed(model: Embedder, batches: Iterable[Batch], world: Gathers) -> EmbeddingTable:
+    """Every rank embeds its own batches, be they more or fewer than others'; all ranks get the whole table."""
+    mine = [_embed_batch(model, batch) for batch in batches]
+    parts = [part for share in world.gather_objects(mine) for part in share]
+    if not parts:
+        raise EvalError("there is nothing to evaluate on: the evaluation data hold no sample")
+    return _join(parts)
+
+
+def embed_prompts(model_embed_text: "TextEmbedder", texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Unit vectors of many texts, a batch at a time."""
+    with torch.no_grad():
+        chunks = [model_embed_text(list(texts[at : at + batch_size])) for at in range(0, len(texts), batch_size)]
+    vectors = F.normalize(torch.cat(chunks).float().cpu(), dim=1)
+    broken = (~torch.isfinite(vectors)).any(dim=1).nonzero().flatten()
+    if len(broken):
+        raise EvalError(f"the text embedding of `{texts[int(broken[0])]}` is not finite")
+    return vectors
+
+
+class TextEmbedder(Protocol):
+    """`model.embed_text`."""
+
+    def __call__(self, texts: list[str], /) -> Tensor: ...
+
+
+def _embed_batch(model: Embedder, batch: Batch) -> _Part:
+    vectors = {name: rows.float().cpu() for name, rows in model.embed(batch).items() if name in MODALITIES}
+    ids = {name: batch.ids[batch.fields[name].item].cpu() for name in vectors}
+    light = tuple(replace(sample, image=None, audio=None) for sample in batch.samples)
+    return _Part(light, {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids)
+
+
+def _join(parts: list[_Part]) -> EmbeddingTable:
+    samples = sorted((sample for part in parts for sample in part.samples), key=lambda sample: sample.id)
+    for before, after in pairwise(samples):
+        if before.id == after.id:
+            raise EvalError(f"sample `{after.key}` was embedded twice; every item must belong to one batch of one rank")
+    known = torch.tensor([sample.id for sample in samples])
+    vectors, items = {}, {}
+    for modality in [m for m in MODALITIES if any(len(part.ids.get(m, ())) for part in parts)]:
+        present = [part for part in parts if modality in part.ids]
+        item = torch.searchsorted(known, torch.cat([part.ids[modality] for part in present]))
+        order = item.argsort(stable=True)
+        vectors[modality], items[modality] = torch.cat([part.vectors[modality] for part in present])[order], item[order]
+    return EmbeddingTable(vectors, items, tuple(samples))

@@ -1,0 +1,45 @@
+"""Tasks by name, asked of one embedding table: every number with its interval, its chance and the cheats beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tercet.eval.composition import composition
+from tercet.eval.config import EvalConfig
+from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.result import Result
+from tercet.eval.retrieval import retrieval
+from tercet.eval.task import RetrievalTask, Task, ZeroShotTask, load_tasks
+from tercet.eval.zero_shot import zero_shot
+
+Cheats = Mapping[str, Mapping[str, float]]  # the cheat's name -> R@1 of each direction
+
+
+def evaluate(
+    table: EmbeddingTable,
+    embed_text: TextEmbedder,
+    tasks: Sequence[str],
+    config: EvalConfig,
+    dataset: str = "val",
+    cheats: Cheats | None = None,
+) -> list[Result]:
+    """All results of these tasks on one data set, in the order of the tasks."""
+    results = []
+    for task in load_tasks(tasks):
+        found = _run(table, embed_text, task, config)
+        results += [replace(result, task=task.name, title=task.title, dataset=dataset) for result in found]
+    return [_beside(result, cheats or {}) for result in results]
+
+
+def _run(table: EmbeddingTable, embed_text: TextEmbedder, task: Task, config: EvalConfig) -> list[Result]:
+    if isinstance(task, RetrievalTask):
+        return retrieval(table, task, config.candidates)
+    if isinstance(task, ZeroShotTask):
+        return zero_shot(table, embed_text, task)
+    return composition(table, embed_text, task)
+
+
+def _beside(result: Result, cheats: Cheats) -> Result:
+    if result.metric != "R@1":
+        return result
+    known = {name: recalls[result.subject] for name, recalls in cheats.items() if result.subject in recalls}
+    return replace(result, cheats=known)

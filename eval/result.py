@@ -1,0 +1,55 @@
+"""One number of an evaluation with all that it needs to be judged by, and the JSON in which numbers leave the house."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and what chance scores.
+
+    `cheats` holds what was reached on the same items without understanding anything.
+    """
+
+    subject: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    chance: float
+    n: int
+    task: str = ""
+    title: str = ""
+    dataset: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    cheats: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject} {self.metric}"
+
+
+def to_json(results: Iterable[Result], model: str, pretrained: str = "", language: str = "en") -> list[Json]:
+    """One object per data set and task, in CLIP_benchmark's shape; `details` adds what each number stands beside."""
+    of_task: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        of_task.setdefault((result.dataset, result.task), []).append(result)
+    return [
+        {
+            "dataset": dataset,
+            "model": model,
+            "pretrained": pretrained,
+            "task": task,
+            "metrics": {result.name: result.value for result in found},
+            "language": language,
+            "details": {result.name: _details(result) for result in found},
+        }
+        for (dataset, task), found in of_task.items()
+    ]
+
+
+def _details(result: Result) -> Json:
+    beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
+    return {**beside, "cheats": dict(result.cheats), **result.metadata}

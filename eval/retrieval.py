@@ -1,0 +1,110 @@
+"""Retrieval between every two modalities, in both directions.
+
+Items of one group describe the same thing, so any of them is right: with several captions an item is found when any of
+its captions is, and each caption is a query of its own. Among `candidates` items, each is one row: its first caption.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from tercet.eval import chance
+from tercet.eval.bootstrap import Statistic, bootstrap, mean, median
+from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.ranking import Ranking, rank
+from tercet.eval.result import Result
+from tercet.eval.task import RetrievalTask
+
+DEPTH = 10  # of the mean average precision
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two modalities' rows that are examined against each other, and the item of each."""
+
+    rows: dict[str, Tensor]
+    items: dict[str, Tensor]
+
+
+def directions(modalities: tuple[str, ...]) -> list[tuple[str, str]]:
+    """All ordered pairs: six for three modalities."""
+    return list(permutations(modalities, 2))
+
+
+def retrieval(table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None) -> list[Result]:
+    """All numbers of all directions. `candidates` takes the first so many items of unique identity."""
+    if len(table.modalities) < 2:
+        raise EvalError(f"retrieval needs two modalities; only {', '.join(table.modalities) or 'none'} was embedded")
+    results = [_direction(table, query, key, task, candidates) for query, key in directions(table.modalities)]
+    return [result for of_direction in results for result in of_direction]
+
+
+def pair(table: EmbeddingTable, first: str, second: str, candidates: int | None) -> Pairing:
+    """The rows of the items that carry both modalities: all of them, or one of each of the first unique items."""
+    shared = shared_items(table, first, second)
+    if candidates is not None:
+        return one_row_each(table, (first, second), _unique(table, shared)[:candidates])
+    kept = {side: torch.isin(table.items[side], torch.tensor(shared)).nonzero().flatten() for side in (first, second)}
+    return Pairing(kept, {side: table.items[side][rows] for side, rows in kept.items()})
+
+
+def shared_items(table: EmbeddingTable, first: str, second: str) -> list[int]:
+    """The items that carry both modalities, in order."""
+    shared = set(table.items[first].tolist()) & set(table.items[second].tolist())
+    if not shared:
+        raise EvalError(f"no item of the data carries both {first} and {second}")
+    return sorted(shared)
+
+
+def one_row_each(table: EmbeddingTable, modalities: tuple[str, str], items: list[int]) -> Pairing:
+    """The first row of each of these items."""
+    at = {modality: table.first_rows(modality) for modality in modalities}
+    rows = {modality: torch.tensor([at[modality][item] for item in items]) for modality in modalities}
+    return Pairing(rows, dict.fromkeys(modalities, torch.tensor(items)))
+
+
+def _unique(table: EmbeddingTable, items: list[int]) -> list[int]:
+    """The first item of each identity, in order."""
+    first: dict[object, int] = {}
+    for item in items:
+        sample = table.samples[item]
+        first.setdefault(repr(sample.meta.get("identity", sample.group)), item)
+    return list(first.values())
+
+
+def _direction(
+    table: EmbeddingTable, query: str, key: str, task: RetrievalTask, candidates: int | None
+) -> list[Result]:
+    pairing = pair(table, query, key, candidates)
+    groups = table.groups if candidates is None else torch.arange(len(table.samples))
+    ranking = rank(
+        table.vectors[query][pairing.rows[query]],
+        table.vectors[key][pairing.rows[key]],
+        groups[pairing.items[query]],
+        groups[pairing.items[key]],
+        depth=DEPTH,
+    )
+    guess, notes = _chances(ranking, task.recall_at), {"candidates": ranking.candidates}
+    return [
+        Result(f"{query}→{key}", metric, *found, guess[metric], len(ranking.rank), metadata=notes)
+        for metric, found in bootstrap(_statistics(ranking, task.recall_at), pairing.items[query]).items()
+    ]
+
+
+def _statistics(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:
+    recalls = {f"R@{k}": mean(ranking.rank <= k) for k in recall_at}
+    ranks = {"median rank": median(ranking.rank), "mean rank": mean(ranking.rank)}
+    return {**recalls, **ranks, f"mAP@{DEPTH}": mean(ranking.average_precision)}
+
+
+def _chances(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, float]:
+    curve = chance.hit_curve(ranking.positives, ranking.candidates)
+    recalls = {f"R@{k}": float(curve[min(k, ranking.candidates) - 1]) for k in recall_at}
+    return {
+        **recalls,
+        "median rank": chance.median_rank(ranking.positives, ranking.candidates),
+        "mean rank": chance.mean_rank(ranking.positives, ranking.candidates),
+        f"mAP@{DEPTH}": chance.average_precision(ranking.positives, ranking.candidates, DEPTH),
+    }

@@ -1,0 +1,106 @@
+"""Zero-shot classification with prompt ensembles, from pictures and from sounds.
+
+A class is the normalised mean of its prompts' unit vectors; an item belongs to the nearest class, and a tie is wrong.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import product
+from string import Formatter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data_pipelines.captions.templates import agree
+from tercet.data_pipelines.sample import Sample
+from tercet.errors import did_you_mean
+from tercet.eval.bootstrap import Statistic, bootstrap, class_mean, mean
+from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.ranking import rank
+from tercet.eval.result import Result
+from tercet.eval.task import ZeroShotTask, entries, lookup
+
+
+def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Result]:
+    """Top-1, top-5 and balanced accuracy from every modality that the task and the table share."""
+    labels = _labels(table, task)
+    classes_CD = class_vectors(embed_text, task)
+    modalities = [modality for modality in task.modalities if modality in table.vectors]
+    return [result for modality in modalities for result in _classify(table, modality, labels, classes_CD, task)]
+
+
+def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
+    """One unit vector per class, in the order of the task."""
+    prompts = [prompts_of(task, words) for words in task.classes.values()]
+    vectors = embed_prompts(embed_text, [prompt for row in prompts for prompt in row])
+    return F.normalize(vectors.view(len(prompts), len(prompts[0]), -1).mean(dim=1), dim=1)
+
+
+def prompts_of(task: ZeroShotTask, words: str) -> list[str]:
+    """Every template with the class in it, once for each choice of words for its other slots."""
+    return [
+        agree(prompt) for template in task.templates for prompt in _filled(template, {**task.fill, "class": (words,)})
+    ]
+
+
+def _filled(template: str, words: Mapping[str, tuple[str, ...]]) -> list[str]:
+    slots = [name for _, name, _, _ in Formatter().parse(template) if name]
+    chosen = product(*(words[slot] for slot in slots))
+    return [template.format(**dict(zip(slots, choice, strict=True))) for choice in chosen]
+
+
+def fingerprint(task: ZeroShotTask) -> str:
+    """Which class names and templates a number belongs to."""
+    text = json.dumps([list(task.classes.items()), task.templates, list(task.fill.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
+    """The class of each item that the task is about."""
+    order = {name: place for place, name in enumerate(task.classes)}
+    named = {item: _label(sample, task) for item, sample in enumerate(table.samples)}
+    labels = {item: order[label] for item, label in named.items() if label in order}
+    for label in set(named.values()) - order.keys() - {None}:
+        raise EvalError(
+            f"task `{task.name}` has no class `{label}`, which the data name; {did_you_mean(str(label), order)}"
+        )
+    if not labels:
+        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {task.count}")
+    return labels
+
+
+def _label(sample: Sample, task: ZeroShotTask) -> str | None:
+    """What the sample's meta says; nothing where the task is not about such a sample."""
+    try:
+        if any(entries(sample.meta, path) != count for path, count in task.count.items()):
+            return None
+        return str(lookup(sample.meta, task.label))
+    except (KeyError, IndexError, TypeError):
+        raise EvalError(f"task `{task.name}` needs `{task.label}` in the meta of sample `{sample.key}`") from None
+
+
+def _classify(
+    table: EmbeddingTable, modality: str, labels: dict[int, int], classes_CD: Tensor, task: ZeroShotTask
+) -> list[Result]:
+    rows = torch.isin(table.items[modality], torch.tensor(list(labels))).nonzero().flatten()
+    if not len(rows):
+        return []
+    items = table.items[modality][rows]
+    label = torch.tensor([labels[item] for item in items.tolist()])
+    place = rank(table.vectors[modality][rows], classes_CD, label, torch.arange(len(classes_CD))).rank
+    statistics, guess = _statistics(place, label, len(classes_CD))
+    majority = float(label.bincount().max() / len(label))
+    notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
+    return [
+        Result(modality, metric, *found, guess[metric], len(rows), metadata=notes)
+        for metric, found in bootstrap(statistics, items).items()
+    ]
+
+
+def _statistics(place: Tensor, label: Tensor, classes: int) -> tuple[dict[str, Statistic], dict[str, float]]:
+    """The statistics and what chance scores in each; the top five say nothing where there are no more classes."""
+    first: dict[str, Statistic] = {"acc1": mean(place == 1), "mean_per_class_recall": class_mean(place == 1, label)}
+    guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
+    return (first | {"acc5": mean(place <= 5)} if classes > 5 else first), guess
