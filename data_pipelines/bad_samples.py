@@ -1,0 +1,67 @@
+"""What happens to a sample that cannot be used: it is named, counted by reason, and never dropped in silence."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tercet.errors import UserError
+
+ENOUGH = 100  # samples seen before a share of bad ones means anything
+
+
+class BadSample(Exception):
+    """One sample cannot be used. The reason is a short fixed phrase, so that reasons can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Which sample was bad, and why."""
+
+    shard: str
+    key: str
+    id: int
+    reason: str
+
+
+class Ledger:
+    """Counts samples seen and bad ones by reason, writes each bad one down once, and stops the run above a share.
+
+    The share must be exceeded by more than three standard deviations, or a long run at a rate just below the limit
+    would cross it by chance.
+    """
+
+    def __init__(self, max_bad: float, path: Path | None = None) -> None:
+        self.max_bad = max_bad
+        self.path = path
+        self.seen = 0
+        self.reasons: Counter[str] = Counter()
+        self._written: set[int] = set()
+
+    def note(self, seen: int, faults: Sequence[Fault]) -> None:
+        self.seen += seen
+        self.reasons.update(fault.reason for fault in faults)
+        self._write([fault for fault in faults if fault.id not in self._written])
+        expected = self.max_bad * self.seen
+        if self.seen >= ENOUGH and self.reasons.total() > expected + 3 * math.sqrt(expected):
+            raise UserError(self._verdict())
+
+    def _write(self, faults: Sequence[Fault]) -> None:
+        self._written.update(fault.id for fault in faults)
+        if self.path and faults:
+            with self.path.open("a", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in faults)
+
+    def _verdict(self) -> str:
+        counts = ", ".join(f"{count} × {reason}" for reason, count in self.reasons.most_common())
+        where = f"they are listed in {self.path}" if self.path else "mend the shards"
+        return (
+            f"{self.reasons.total()} of {self.seen} samples are bad, more than data.max_bad = {self.max_bad:g} allows "
+            f"({counts}); {where}, or raise data.max_bad"
+        )
