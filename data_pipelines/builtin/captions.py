@@ -1,0 +1,108 @@
+"""What is said of a scene: captions in many wordings, and wrong captions in the wording of the first.
+
+Objects are named in the order of the scene, which is the order of their sounds. The first caption of a scene names every
+attribute and the relation in canonical words, unless the scene is generic: then every caption leaves attributes out.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+
+from tercet.data_pipelines.builtin.scene import Scene, Thing
+from tercet.data_pipelines.builtin.vocabulary import ATTRIBUTES, OPPOSITE, PREPOSITION, SYNONYMS
+from tercet.data_pipelines.captions.negatives import Things, replacements, swaps
+from tercet.data_pipelines.captions.templates import agree, choose, reword
+
+CAPTIONS = 4  # per scene
+SYNONYM_SHARE = 0.4
+
+FULL = "{size} {texture} {colour} {shape}"
+THINGS = (
+    FULL,
+    FULL,
+    "{size} {colour} {texture} {shape}",
+    "{texture} {size} {colour} {shape}",
+    "{colour} {shape} that is {size} and {texture}",
+)
+FRAMES = ("{}", "there is {}", "this is {}", "here is {}", "what we have is {}")
+JOINTS = ("and {}", "together with {}", "as well as {}", "and also {}")
+VAGUE = (
+    "{shape}",
+    "{colour} {shape}",
+    "{colour} thing",
+    "{texture} {shape}",
+    "{size} {shape}",
+    "{size} {texture} thing",
+    "{texture} {colour} thing",
+    "{size} thing",
+    "{texture} thing",
+)
+
+Say = Callable[[str], str]
+
+
+def captions(scene: Scene) -> list[str]:
+    dice = scene.stream("captions")
+    if scene.generic:
+        return [_vague(scene, dice) for _ in range(CAPTIONS)]
+    return [describe(scene.objects, scene.relation), *(_paraphrase(scene, dice) for _ in range(CAPTIONS - 1))]
+
+
+def negatives(scene: Scene) -> list[dict[str, str]]:
+    """One wrong caption of each kind that the scene allows: `swapped`, `replaced`, `relation`.
+
+    They stay on the scene's side of the held-out line, so that unseen pairings are not heard of in training either.
+    """
+    dice = scene.stream("negatives")
+    things: Things = tuple(asdict(thing) for thing in scene.objects)
+    held_out = scene.objects[0].held_out
+
+    def allowed(thing: object) -> bool:
+        return Thing(**thing).held_out == held_out  # type: ignore[arg-type]
+
+    wrong = {"swapped": swaps(things, allowed), "replaced": replacements(things, ATTRIBUTES, allowed)}
+    texts = {
+        kind: describe(tuple(Thing(**thing) for thing in choose(options, dice)), scene.relation)
+        for kind, options in wrong.items()
+        if options
+    }
+    if scene.relation:
+        texts["relation"] = describe(scene.objects, OPPOSITE[scene.relation])
+    return [{"kind": kind, "text": text} for kind, text in texts.items()]
+
+
+def describe(objects: tuple[Thing, ...], relation: str | None) -> str:
+    """Every attribute and the relation in canonical words."""
+    return _join([f"a {FULL.format(**asdict(thing))}" for thing in objects], PREPOSITION.get(relation or ""), "and {}")
+
+
+def _paraphrase(scene: Scene, dice: np.random.Generator) -> str:
+    say = _speaker(dice)
+    template = choose(THINGS, dice)
+    names = [_name(thing, template, say) for thing in scene.objects]
+    return choose(FRAMES, dice).format(_join(names, _between(scene, say), choose(JOINTS, dice)))
+
+
+def _vague(scene: Scene, dice: np.random.Generator) -> str:
+    say = _speaker(dice)
+    template = choose(VAGUE, dice)
+    between = _between(scene, say) if dice.random() < 0.5 else "and"
+    return _join([_name(thing, template, say) for thing in scene.objects], between, "and {}")
+
+
+def _speaker(dice: np.random.Generator) -> Say:
+    return lambda word: reword(word, SYNONYMS, SYNONYM_SHARE, dice)
+
+
+def _between(scene: Scene, say: Say) -> str | None:
+    return say(PREPOSITION[scene.relation]) if scene.relation else None
+
+
+def _name(thing: Thing, template: str, say: Say) -> str:
+    return "a " + template.format(**{name: say(word) for name, word in asdict(thing).items()})
+
+
+def _join(names: list[str], between: str | None, joint: str) -> str:
+    first = f" {between} ".join(names[:2])
+    return agree(" ".join([first, *(joint.format(name) for name in names[2:])]))

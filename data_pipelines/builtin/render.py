@@ -1,0 +1,80 @@
+"""A scene as the bytes of a WebDataset sample."""
+
+import io
+import json
+from dataclasses import asdict
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from tercet.data_pipelines.builtin.captions import captions, negatives
+from tercet.data_pipelines.builtin.config import Split, WorldConfig
+from tercet.data_pipelines.builtin.picture import picture
+from tercet.data_pipelines.builtin.scene import Scene, pick, scene
+from tercet.data_pipelines.builtin.sound import Wave, sound
+
+Members = dict[str, str | bytes]
+
+
+def render_shard(config: WorldConfig, split: Split, shard: int) -> list[Members]:
+    start = shard * config.samples_per_shard
+    stop = min(start + config.samples_per_shard, config.samples(split))
+    return [render(config, split, index) for index in range(start, stop)]
+
+
+def render(config: WorldConfig, split: Split, index: int) -> Members:
+    """Key and members of one sample; a modality that the row lacks is not there."""
+    shown = scene(config, split, index)
+    dice = shown.stream("row")
+    spoilt = split == "train"
+    missing = _missing(config, dice) if spoilt else None
+    mismatched = spoilt and bool(dice.random() < config.mismatched)
+    members: Members = {"__key__": f"{split}-{index:07d}", "json": json.dumps(_meta(shown, mismatched))}
+    if missing != "image":
+        members[config.image_format] = encode_image(picture(shown, config.size), config.image_format)
+    if missing != "audio":
+        members["flac"] = encode_audio(sound(shown, config.rate, config.seconds), config.rate)
+    if missing != "text":
+        members["txt"] = "\n".join(captions(_another(config, shown, dice) if mismatched else shown))
+    return members
+
+
+def encode_image(image: Image.Image, image_format: str) -> bytes:
+    file = io.BytesIO()
+    if image_format == "png":
+        image.save(file, "PNG", compress_level=3)
+    else:
+        image.save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+def encode_audio(wave: Wave, rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _meta(shown: Scene, mismatched: bool) -> dict[str, object]:
+    return {
+        "identity": shown.identity,
+        "group": shown.group,
+        "objects": [asdict(thing) for thing in shown.objects],
+        "relation": shown.relation,
+        "negatives": [] if mismatched else negatives(shown),
+        "mismatched": mismatched,
+        "source": shown.source.name if shown.source else None,
+    }
+
+
+def _missing(config: WorldConfig, dice: np.random.Generator) -> str | None:
+    names, shares = [*config.missing, None], list(config.missing.values())
+    return names[pick([*shares, 1 - sum(shares)], dice)]
+
+
+def _another(config: WorldConfig, shown: Scene, dice: np.random.Generator) -> Scene:
+    """A training scene of other objects."""
+    while True:
+        other = scene(config, "train", int(dice.integers(config.train)))
+        if other.identity != shown.identity:
+            return other
