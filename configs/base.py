@@ -72,7 +72,7 @@ def _explain(kind: type[Config], problem: dict[str, Any]) -> tuple[str, str]:
     if problem["type"] == "value_error":
         error = problem["ctx"]["error"]
         key, reason = (".".join((*path, error.key)), error.reason) if isinstance(error, Misfit) else (key, str(error))
-        return key, f"`{key}` {reason}"
+        return key, f"`{key}` {reason}" if key else reason
     reason = PLAINER.get(problem["type"], problem["msg"].removeprefix("Input "))
     return key, f"`{key}` is `{_shortened(problem['input'])}`, but {reason}"
 

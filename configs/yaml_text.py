@@ -5,7 +5,7 @@ those of YAML 1.2's core schema, in both directions, so that what is written rea
 """
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -22,13 +22,8 @@ CORE_SCHEMA = {
     "tag:yaml.org,2002:merge": (r"<<", ["<"]),
 }
 
-Resolvers = dict[str, list[tuple[str, re.Pattern[str]]]]
-
-
 class Reader(yaml.SafeLoader):
     """The safe loader with the core schema's scalars and no key twice."""
-
-    yaml_implicit_resolvers: ClassVar[Resolvers] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -41,8 +36,6 @@ class Reader(yaml.SafeLoader):
 class Writer(yaml.SafeDumper):
     """The safe dumper with the core schema's scalars; lists of plain values stay on one line."""
 
-    yaml_implicit_resolvers: ClassVar[Resolvers] = {}
-
     def represent_list(self, values: Any) -> yaml.SequenceNode:
         plain = not any(isinstance(value, dict | list) for value in values)
         return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
@@ -52,8 +45,9 @@ class Writer(yaml.SafeDumper):
 
 
 Writer.add_representer(list, Writer.represent_list)
-for tag, (pattern, first) in CORE_SCHEMA.items():
-    for schema in (Reader, Writer):
+for schema in (Reader, Writer):
+    schema.yaml_implicit_resolvers = {}
+    for tag, (pattern, first) in CORE_SCHEMA.items():
         schema.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), first)
 
 

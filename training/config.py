@@ -12,7 +12,6 @@ from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.config import ModelConfig, ObjectiveConfig, Precision, TermConfig
 
-
 Logger = Literal["console", "tensorboard", "wandb"]
 
 # What a stage may change; everything else is one and the same for the whole run.

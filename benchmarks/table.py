@@ -1,0 +1,136 @@
+"""The shape that every benchmark's output has, and the targets that it is judged by. Imports no torch."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from importlib import import_module, metadata
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tercet.configs.yaml_text import read_yaml
+from tercet.errors import UserError, did_you_mean
+
+FOLDER = Path(__file__).resolve().parent
+VERSIONED = ("torch", "torchaudio", "open_clip_torch", "timm", "deepspeed", "numpy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement, ours beside the peer's. `judge` fills in limit, target and whether it holds."""
+
+    name: str
+    ours: float | None = None
+    peer: float | None = None
+    peer_name: str | None = None
+    ratio: float | None = None
+    limit: float | None = None
+    unit: str | None = None
+    target: str | None = None
+    holds: bool | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)
+    beyond: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        own = asdict(self)
+        return {**own.pop("beyond"), **own}
+
+
+Bench = Callable[[Sequence[str]], Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A benchmark's rows; a required one that was not measured stands among them as a miss."""
+
+    bench: str
+    rows: tuple[Row, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(row.holds is not False for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "bench": self.bench,
+            "commit": _commit(),
+            "machine": _machine(),
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONED}},
+            "rows": [row.to_json() for row in self.rows],
+            "holds": self.holds,
+        }
+
+
+def bench_names() -> list[str]:
+    return sorted(module.name for module in iter_modules([str(FOLDER)]) if module.name != "table")
+
+
+def load_bench(name: str) -> Bench:
+    if name not in bench_names():
+        raise UserError(f"unknown benchmark `{name}`; {did_you_mean(name, bench_names())}")
+    run: Bench = import_module(f"tercet.benchmarks.{name}").run
+    return run
+
+
+def judge(name: str, rows: Sequence[Row]) -> Outcome:
+    """Rows with their limits from targets.yaml; a required row that was not measured is a miss."""
+    targets = read_yaml((FOLDER / "targets.yaml").read_text(encoding="utf-8"), "targets.yaml")[name]
+    judged = tuple(_judge(row, targets) for row in rows)
+    missing = [wanted for wanted in targets if not any(fnmatch(row.name, wanted) for row in rows)]
+    return Outcome(name, (*judged, *(Row(wanted, target="must be measured", holds=False) for wanted in missing)))
+
+
+def _judge(row: Row, targets: dict[str, dict[str, Any]]) -> Row:
+    """What the target speaks `of`, ours or the ratio, must not exceed its limit; a NaN does."""
+    for pattern, target in targets.items():
+        if fnmatch(row.name, pattern):
+            measured = getattr(row, target["of"])
+            holds = measured is not None and measured <= target["limit"]
+            return replace(row, limit=target["limit"], target=target["target"], holds=holds)
+    return row
+
+
+def print_outcome(outcome: Outcome) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(outcome.bench, no_wrap=True)
+    for column in ("ours", "peer", "ratio", "limit"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    table.add_column("target", style="dim")
+    for row in outcome.rows:
+        table.add_row(*_cells(row))
+    console = Console()
+    console.print(table)
+    console.print("[green]every target holds[/green]" if outcome.holds else "[red]a target is missed[/red]")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    ours, peer = _figure(row.ours, row.unit), f"{_figure(row.peer, row.unit)} {row.peer_name or ''}".strip()
+    return row.name, ours, peer, _figure(row.ratio), _figure(row.limit), MARKS[row.holds], row.target or ""
+
+
+MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: ""}
+
+
+def _figure(value: float | None, unit: str | None = None) -> str:
+    return "" if value is None else f"{value:.4g}" + (f" {unit}" if unit else "")
+
+
+def _machine() -> dict[str, Any]:
+    return {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file lies in; nothing for an installed copy."""
+    command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

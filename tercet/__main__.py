@@ -1,0 +1,8 @@
+"""`python -m tercet`, and what the launchers start: `torchrun -m tercet`, `deepspeed --module tercet`."""
+
+import sys
+
+from tercet.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What the command line accepts. Importing this imports no room: help and argument errors answer at once."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+from tercet.command import verbs
+from tercet.errors import UserError, did_you_mean
+from tercet.version import __version__
+
+OVERRIDES = "dotted keys and their values, as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are `UserError`s, and an unknown choice names the nearest known one."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=Layout, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        choices: list[str] | None = None if action.choices is None else list(action.choices)
+        if choices is not None and value not in choices:
+            raise UserError(f"unknown {action.metavar or action.dest} `{value}`; {did_you_mean(str(value), choices)}")
+
+
+class Layout(argparse.RawDescriptionHelpFormatter):
+    """Help in two columns that keep their distance; a list of verbs is not headed by its own name."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(110, int(os.environ.get("COLUMNS", 110))))
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if isinstance(action, argparse._SubParsersAction) else text
+
+
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one verb. What a benchmark's own options are, only the benchmark knows: they come as `rest`."""
+    arguments, rest = parser().parse_known_args(argv)
+    if hasattr(arguments, "overrides"):  # argparse gives up on a list once an option interrupts it
+        arguments.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
+        rest = [text for text in rest if text not in arguments.overrides]
+    if rest and not hasattr(arguments, "bench"):
+        known = arguments.parser._option_string_actions
+        raise UserError(f"`{arguments.parser.prog}` does not take `{rest[0]}`; {did_you_mean(rest[0], known)}")
+    arguments.rest = rest
+    return arguments
+
+
+def parser() -> Parser:
+    top = Parser(prog="tercet", description="Contrastive pretraining of image, audio and text encoders into one space.")
+    top.add_argument("--version", action="version", version=f"tercet {__version__}")
+    top.set_defaults(parser=top, verb=verbs.help)
+    known = top.add_subparsers(title="verbs", metavar="verb")
+    for add in (_demo, _train, _recipes, _eval, _bench, _doctor, _data):
+        add(known)
+    return top
+
+
+def _demo(known: Verbs) -> None:
+    demo = _verb(known, "demo", "generate the built-in data set, train on it, evaluate, report: minutes on two cores")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/demo)")
+    demo.set_defaults(verb=verbs.demo)
+
+
+def _train(known: Verbs) -> None:
+    train = _verb(known, "train", "run a recipe; the same command resumes it")
+    _takes_recipe(train)
+    train.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    train.epilog = (
+        "several processes:\n"
+        "  torchrun --nproc-per-node 8 -m tercet train RECIPE\n"
+        "  deepspeed --num_accelerators 8 --no_local_rank --module tercet train RECIPE"
+    )
+    train.set_defaults(verb=verbs.train)
+
+
+def _recipes(known: Verbs) -> None:
+    recipes = _verb(known, "recipes", "list, print or check recipes")
+    within = recipes.add_subparsers(title="verbs", metavar="verb")
+    listing = _verb(within, "ls", "list the recipes that come along")
+    _takes_json(listing)
+    listing.set_defaults(verb=verbs.recipes_ls)
+    show = _verb(within, "show", "print a recipe resolved: every key, with what it extends and the overrides")
+    _takes_recipe(show)
+    show.set_defaults(verb=verbs.recipes_show)
+    check = _verb(within, "check", "check recipes without running them")
+    check.add_argument("recipes", nargs="*", metavar="RECIPE", help="names or YAML files (default: those of `ls`)")
+    check.set_defaults(verb=verbs.recipes_check)
+
+
+def _eval(known: Verbs) -> None:
+    evaluate = _verb(known, "eval", "evaluate a run on its held-out data")
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    evaluate.add_argument("tasks", nargs="*", metavar="TASK", help="tasks by name (default: those of the recipe)")
+    _takes_json(evaluate)
+    evaluate.set_defaults(verb=verbs.evaluate)
+
+
+def _bench(known: Verbs) -> None:
+    bench = _verb(known, "bench", "measure ours against a named peer")
+    bench.add_argument("bench", metavar="NAME", help="a benchmark; its own options follow")
+    _takes_json(bench)
+    bench.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
+    bench.set_defaults(verb=verbs.bench)
+
+
+def _doctor(known: Verbs) -> None:
+    doctor = _verb(known, "doctor", "check this installation and machine, and say how to mend what is wrong")
+    _takes_json(doctor)
+    doctor.set_defaults(verb=verbs.doctor)
+
+
+def _data(known: Verbs) -> None:
+    data = _verb(known, "data", "make data sets")
+    within = data.add_subparsers(title="verbs", metavar="verb")
+    generate = _verb(within, "generate", "write the built-in world of pictures, sounds and captions as shards")
+    generate.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
+    generate.add_argument("overrides", nargs="*", metavar="key=value", help="the world's knobs, as train=2000 seed=7")
+    generate.set_defaults(verb=verbs.data_generate)
+
+
+def _verb(known: Verbs, name: str, purpose: str) -> Parser:
+    verb = known.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    verb.set_defaults(parser=verb, verb=verbs.help)
+    return verb
+
+
+def _takes_recipe(verb: Parser) -> None:
+    verb.add_argument("recipe", metavar="RECIPE", help="a name from `tercet recipes ls`, or a YAML file")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+
+def _takes_json(verb: Parser) -> None:
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")

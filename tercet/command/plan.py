@@ -1,0 +1,66 @@
+"""Recipes shown to people: the list of those that come along, and what one of them is about to run."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tercet.models.config import TowerConfig
+from tercet.training.config import RunConfig
+
+
+def print_recipes(about: dict[str, str]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("recipe", style="bold cyan", no_wrap=True)
+    table.add_column("one complete run", overflow="fold")
+    for name, summary in about.items():
+        table.add_row(name, summary)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("tercet train RECIPE [key=value …]  ·  tercet recipes show RECIPE", style="dim", markup=False)
+
+
+def print_plan(config: RunConfig) -> None:
+    """The run in a dozen lines; stages each on their own."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(config):
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _lines(config: RunConfig) -> list[tuple[str, str]]:
+    lines = [
+        ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
+        ("data", f"{_listed(config.data.train)}, held out: {_listed(config.data.val) or 'nothing'}"),
+        *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
+    ]
+    for index in range(max(1, len(config.stages))):
+        stage = config.stage(index)
+        title = f"stage {config.stages[index].name}" if config.stages else "training"
+        lines += [(title, _training(stage)), ("", _terms(stage))]
+    held = f"micro-batches of {config.micro_batch}, gradients cached" if config.micro_batch else "plain steps"
+    lines += [
+        ("engine", f"{config.precision}, ZeRO {config.zero}, {held}"),
+        ("evaluation", ", ".join(config.eval.tasks)),
+    ]
+    return lines
+
+
+def _tower(tower: TowerConfig) -> str:
+    trains = {None: "trains", 0: "locked"}.get(tower.unlocked, f"last {tower.unlocked} blocks train")
+    return f"{tower.encoder}, {trains}" + (f" at {tower.lr_scale:g} × lr" if tower.lr_scale != 1 else "")
+
+
+def _training(config: RunConfig) -> str:
+    samples = config.steps * config.batch_size
+    rate = f"{config.optimizer.name} at {config.optimizer.lr:g}, {config.schedule.name}"
+    return f"{config.steps:,} steps of {config.batch_size:,} = {samples:,} samples; {rate}"
+
+
+def _terms(config: RunConfig) -> str:
+    return ", ".join(f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
+
+
+def _listed(shards: str | tuple[str, ...] | None) -> str:
+    return shards if isinstance(shards, str) else ", ".join(shards or ())

@@ -1,0 +1,122 @@
+"""The verbs: each opens the room that does the work, and prints what came of it. Rooms are imported when called."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+
+def help(arguments: Namespace) -> int:
+    """A verb that stands alone says what may follow it."""
+    arguments.parser.print_help()
+    return 0
+
+
+def demo(arguments: Namespace) -> int:
+    from tercet.training.run import demo
+
+    print(f"report: {demo(arguments.out)}")
+    return 0
+
+
+def train(arguments: Namespace) -> int:
+    from tercet.configs.recipe import load_recipe
+
+    config = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.dry_run:
+        from tercet.command.plan import print_plan
+
+        print_plan(config)
+        return 0
+    from tercet.training.run import train
+
+    train(config)
+    return 0
+
+
+def recipes_ls(arguments: Namespace) -> int:
+    from tercet.configs.recipe import recipe_names, summary
+
+    about = {name: summary(name) for name in recipe_names()}
+    if arguments.json:
+        print_json([{"name": name, "summary": text} for name, text in about.items()])
+    else:
+        from tercet.command.plan import print_recipes
+
+        print_recipes(about)
+    return 0
+
+
+def recipes_show(arguments: Namespace) -> int:
+    from tercet.configs.recipe import dump, load_recipe
+
+    sys.stdout.write(dump(load_recipe(arguments.recipe, arguments.overrides)))
+    return 0
+
+
+def recipes_check(arguments: Namespace) -> int:
+    """Every recipe is read before the verdict, so that one look shows all that is wrong."""
+    from tercet.configs.recipe import load_recipe, recipe_names
+    from tercet.errors import UserError
+
+    wrong = 0
+    for name in arguments.recipes or recipe_names():
+        try:
+            config = load_recipe(name)
+            print(f"ok    {name}: {config.steps} steps of {config.batch_size}")
+        except UserError as error:
+            wrong += 1
+            print(f"wrong {name}: {error}")
+    return 2 if wrong else 0
+
+
+def evaluate(arguments: Namespace) -> int:
+    from rich.console import Console
+
+    from tercet.eval.result import to_json
+    from tercet.eval.table import render
+    from tercet.training.run import evaluate_run
+
+    results = evaluate_run(arguments.run, tuple(arguments.tasks))
+    if arguments.json:
+        print_json(to_json(results, model=str(arguments.run)))
+    else:
+        Console().print(render(results))
+    return 0
+
+
+def bench(arguments: Namespace) -> int:
+    from tercet.benchmarks.table import judge, load_bench, print_outcome
+
+    outcome = judge(arguments.bench, load_bench(arguments.bench)(arguments.rest))
+    print_json(outcome.to_json()) if arguments.json else print_outcome(outcome)
+    return 1 if arguments.check and not outcome.holds else 0
+
+
+def doctor(arguments: Namespace) -> int:
+    from tercet.doctor import diagnose, healthy
+    from tercet.doctor.show import print_findings
+
+    findings = diagnose()
+    if arguments.json:
+        print_json({"healthy": healthy(findings), "findings": [finding.to_json() for finding in findings]})
+    else:
+        print_findings(findings)
+    return 0 if healthy(findings) else 1
+
+
+def data_generate(arguments: Namespace) -> int:
+    from tercet.configs.base import build
+    from tercet.configs.layers import parse_override, stack
+    from tercet.data_pipelines.builtin.config import WorldConfig
+    from tercet.data_pipelines.builtin.dataset import generate
+
+    knobs = stack([parse_override(text) for text in arguments.overrides])
+    out: Path = generate(build(WorldConfig, knobs, lambda key: "command line"), arguments.out)
+    print(f"shards: {out}")
+    return 0
+
+
+def print_json(value: object) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    print()

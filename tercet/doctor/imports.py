@@ -1,0 +1,77 @@
+"""Does every package load, and what does torch find? Asked in another process, which a broken binary may take down."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tercet.doctor.finding import Finding
+from tercet.doctor.probe import PROBED
+
+ROOM = "imports"
+PATIENCE = 180  # seconds; the first import after an installation compiles thousands of files
+
+CPU_ONLY = (
+    "this torch is built for the CPU only and its companions are not: "
+    "pip install --force-reinstall 'torch>=2.11,<2.15,!=2.13' torchvision 'torchaudio>=2.11,<2.12'"
+)
+# What a message contains, and what mends it.
+KNOWN = (
+    ("torchvision::nms does not exist", CPU_ONLY),
+    ("libc10_cuda", CPU_ONLY),
+    ("different CUDA version", "torch is newer than the last torchaudio: pip install 'torch>=2.11,<2.15' torchvision"),
+    ("libsndfile", "pip install --force-reinstall soundfile"),
+    ("GLIBCXX", "the system's C++ library is too old for this wheel: use a newer system or container"),
+)
+
+
+def imports() -> list[Finding]:
+    environment = os.environ | {"DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", ""), "PYTHONWARNINGS": "ignore"}
+    environment = {name: value for name, value in environment.items() if value}
+    command = [sys.executable, "-m", "tercet.doctor.probe"]
+    try:
+        probe = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    except subprocess.TimeoutExpired as late:
+        return judged(_lines(late.stdout or b""), f"no answer in {PATIENCE} s")
+    return judged(_lines(probe.stdout), f"the process died with {probe.returncode}")
+
+
+def _lines(text: str | bytes) -> list[dict[str, Any]]:
+    decoded = text.decode() if isinstance(text, bytes) else text
+    return [json.loads(line) for line in decoded.splitlines()]
+
+
+def judged(outcomes: list[dict[str, Any]], end: str) -> list[Finding]:
+    """A finding for each package, and for what torch sees; what stands after the last answer is where it ended."""
+    answered = {outcome["name"]: outcome for outcome in outcomes}
+    silent = [name for name in (*PROBED, "devices") if name not in answered]
+    findings = [_loaded(answered[name]) for name in PROBED if name in answered]
+    if "devices" in answered:
+        findings += _devices(answered["devices"])
+    elif "error" not in answered.get("torch", {}):
+        findings.append(Finding(ROOM, silent[0], "fail", end, f"python -c 'import {silent[0]}' shows more"))
+    return findings
+
+
+def _loaded(outcome: dict[str, Any]) -> Finding:
+    name, error = outcome["name"], outcome.get("error")
+    if error is None:
+        return Finding(ROOM, name, "ok", "loads")
+    mend = next((mend for part, mend in KNOWN if part in error), "pip install --upgrade --force-reinstall tercet")
+    return Finding(ROOM, name, "fail", error, mend)
+
+
+def _devices(seen: dict[str, Any]) -> list[Finding]:
+    cuda = [Finding("devices", f"cuda:{i}", "ok", name) for i, name in enumerate(seen["cuda"])]
+    build = f"torch is built for CUDA {seen['built_for']}" if seen["built_for"] else "torch is built for the CPU only"
+    none = Finding("devices", "cuda", "ok", f"no GPU here, the CPU trains; {build}")
+    gloo = Finding("devices", "gloo", *_available(seen["gloo"], "several processes on CPUs need it: reinstall torch"))
+    nccl = Finding("devices", "nccl", *_available(seen["nccl"], "several GPUs need it: reinstall torch", bool(cuda)))
+    return [Finding("devices", "cpu", "ok", f"{seen['threads']} threads"), *(cuda or [none]), gloo, nccl]
+
+
+def _available(there: bool, mend: str, needed: bool = True) -> tuple[Any, str, str | None]:
+    if there:
+        return "ok", "available", None
+    return ("fail", "missing", mend) if needed else ("ok", "missing, and not needed without a GPU", None)
