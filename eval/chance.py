@@ -12,8 +12,8 @@ def hit_curve(positives: Tensor, candidates: int) -> Tensor:
     counts, weight = torch.unique(positives, return_counts=True)
     place = torch.arange(candidates, dtype=torch.float64)
     missed = ((candidates - counts[:, None] - place).clamp(min=0) / (candidates - place)).cumprod(dim=1)
-    share = weight.double() / weight.sum()
-    return torch.ones(candidates, dtype=torch.float64) - share @ missed
+    found: Tensor = 1 - weight.double() / weight.sum() @ missed
+    return found
 
 
 def median_rank(positives: Tensor, candidates: int) -> float:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from tercet.configs.base import Config
 from tercet.errors import UserError, did_you_mean
@@ -36,6 +37,14 @@ class ZeroShotTask(_Task):
     classes: dict[str, str] = Field(description="the label in `meta` and how prompts word it")
     templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
     fill: dict[str, tuple[str, ...]] = Field({}, description="words for other slots; every choice makes a prompt")
+
+    @model_validator(mode="after")
+    def _fillable(self) -> "ZeroShotTask":
+        slots = {slot for template in self.templates for _, slot, _, _ in Formatter().parse(template) if slot}
+        unknown = slots - {"class", *self.fill}
+        if unknown:
+            raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
+        return self
 
 
 class CompositionTask(_Task):

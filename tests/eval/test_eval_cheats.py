@@ -1,0 +1,67 @@
+"""The cheats find what can be found linearly, and nothing more."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.sample import Sample
+from tercet.eval.cheats import ridge_recall, simple_features
+from tercet.eval.embed import EmbeddingTable
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def table(rows: dict[str, Tensor]) -> EmbeddingTable:
+    count = len(next(iter(rows.values())))
+    return EmbeddingTable(
+        rows, {m: torch.arange(count) for m in rows}, tuple(Sample(str(n), n, n) for n in range(count))
+    )
+
+
+def test_a_linear_relation_between_features_is_found_at_any_scale() -> None:
+    mixing, image = noise(8, 12, seed=0), noise(400, 8, seed=1)
+    features = {"image": 1e3 * image + 5, "text": image @ mixing + 0.01 * noise(400, 12, seed=2)}
+    train = table({name: rows[:300] for name, rows in features.items()})
+    found = ridge_recall(train, table({name: rows[300:] for name, rows in features.items()}))
+    assert found == {"image→text": 1.0, "text→image": 1.0}
+
+
+def test_unrelated_features_stay_at_chance() -> None:
+    features = {"image": noise(600, 8, seed=3), "audio": noise(600, 8, seed=4)}
+    train = table({name: rows[:300] for name, rows in features.items()})
+    found = ridge_recall(train, table({name: rows[300:] for name, rows in features.items()}), candidates=200)
+    assert max(found.values()) <= 6 / 200
+
+
+def test_training_items_that_lack_a_modality_are_left_out() -> None:
+    image = noise(60, 4, seed=5)
+    full = {"image": image, "text": 2 * image}
+    gappy = EmbeddingTable(
+        {"image": image[10:40], "text": 2 * image[:30]},
+        {"image": torch.arange(10, 40), "text": torch.arange(30)},
+        tuple(Sample(str(n), n, n) for n in range(40)),
+    )
+    assert ridge_recall(gappy, table({name: rows[40:] for name, rows in full.items()}))["image→text"] == 1.0
+
+
+def test_simple_features_are_histograms_spectra_and_words() -> None:
+    rate, seconds = 16000, 1
+    red, half = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)
+    red[0], half[0, :4] = 255, 255
+    time = torch.arange(rate * seconds) / rate
+    samples = [
+        Sample("b", 1, 1, image=half, audio=torch.sin(2 * math.pi * 3000 * time), text=("a cat a dog",)),
+        Sample("a", 0, 0, image=red, audio=torch.sin(2 * math.pi * 300 * time), text=("A dog",)),
+    ]
+    found = simple_features(samples, rate)
+    assert [sample.key for sample in found.samples] == ["a", "b"]
+    assert found.vectors["image"].square().sum(dim=1).tolist() == pytest.approx([1, 1])
+    assert sorted(found.vectors["image"][1].tolist())[-2:] == pytest.approx([math.sqrt(0.5)] * 2)
+    low, high = found.vectors["audio"].argmax(dim=1).tolist()
+    assert low < high
+    assert sorted(found.vectors["text"][1].tolist())[-3:] == [1, 1, 2]
+    assert float(found.vectors["text"][0] @ found.vectors["text"][1]) == 1 * 2 + 1 * 1
