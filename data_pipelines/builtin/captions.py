@@ -1,7 +1,7 @@
 """What is said of a scene: captions in many wordings, and wrong captions in the wording of the first.
 
-Objects are named in the order of the scene, which is the order of their sounds. The first caption of a scene names every
-attribute and the relation in canonical words, unless the scene is generic: then every caption leaves attributes out.
+Objects are named in the order of the scene, which is the order of their sounds. The first caption of a scene names
+every attribute and the relation in canonical words, unless the scene is generic: then all captions leave something out.
 """
 
 from collections.abc import Callable

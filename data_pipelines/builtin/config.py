@@ -20,7 +20,7 @@ class SourceConfig(Config):
 
 
 class WorldConfig(Config):
-    """One generated world. From `generic` to `missing`, knobs spoil the training split only: evaluation stays clean and uniform."""
+    """One generated world. `generic` to `missing` spoil the training split only: evaluation stays clean."""
 
     seed: int = Field(0, ge=0)
     train: int = Field(10_000, ge=0, description="training samples")

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from itertools import starmap
 from multiprocessing import get_context
@@ -20,8 +21,6 @@ from tercet.data_pipelines.shards.write import write_shard
 from tercet.errors import UserError
 
 EDITION = 1  # raise it whenever the same config draws another world
-
-Job = tuple[WorldConfig, Split, int]
 
 
 def generate(config: WorldConfig, out: Path) -> Path:
@@ -46,8 +45,8 @@ def describe_world(config: WorldConfig) -> dict[str, object]:
 
 def _stands(out: Path, world: dict[str, object]) -> bool:
     """Whether the whole world is there; if not, leaves its description beside the shards to come."""
-    complete, partial = out / "world.json", out / "world.json.partial"
-    for path in (complete, partial):
+    complete, unfinished = out / "world.json", out / "world.json.partial"
+    for path in (complete, unfinished):
         if path.exists() and json.loads(path.read_text()).get("digest") != world["digest"]:
             raise UserError(f"{out} holds another generated world: choose another folder, or delete this one")
         if path.exists():
@@ -55,23 +54,24 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
     if any(out.glob("*/*.tar")):
         raise UserError(f"{out} holds shards that were not generated here: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(world, indent=2) + "\n")
+    unfinished.write_text(json.dumps(world, indent=2) + "\n")
     return False
 
 
 def _draw(config: WorldConfig, out: Path) -> None:
-    jobs: list[Job] = [(config, split, shard) for split in SPLITS for shard in range(config.shards(split))]
-    paths = {job: out / job[1] / f"{job[2]:06d}.tar" for job in jobs}
-    jobs = [job for job in jobs if not paths[job].exists()]
-    for job, samples in zip(jobs, _rendered(jobs, config.workers), strict=True):
-        paths[job].parent.mkdir(exist_ok=True)
-        write_shard(paths[job], samples)
+    shards = [(split, shard) for split in SPLITS for shard in range(config.shards(split))]
+    paths = {(split, shard): out / split / f"{shard:06d}.tar" for split, shard in shards}
+    missing = [shard for shard, path in paths.items() if not path.exists()]
+    for shard, samples in zip(missing, _rendered(config, missing), strict=True):
+        paths[shard].parent.mkdir(exist_ok=True)
+        write_shard(paths[shard], samples)
 
 
-def _rendered(jobs: list[Job], workers: int) -> Iterator[list[Members]]:
-    """Shards in the order of their jobs. Spawned workers import no torch; this process writes what they draw."""
-    if min(workers, len(jobs)) <= 1:
-        yield from starmap(render_shard, jobs)
+def _rendered(config: WorldConfig, shards: list[tuple[Split, int]]) -> Iterator[list[Members]]:
+    """The shards' samples, in order. Spawned workers import no torch; this process writes what they draw."""
+    draw = partial(render_shard, config)
+    if min(config.workers, len(shards)) <= 1:
+        yield from starmap(draw, shards)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(render_shard, *zip(*jobs, strict=True))
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, *zip(*shards, strict=True))

@@ -1,7 +1,7 @@
 """The picture of a scene: antialiased objects before a soft background with clutter.
 
-Everything is laid out on a nominal 64 × 64 canvas, drawn SUPERSAMPLE times larger and reduced. Confetti in the colours of
-objects and uneven backgrounds keep the colours of a picture from telling what stands in it.
+Everything is laid out on a nominal 64 × 64 canvas, drawn SUPERSAMPLE times larger and reduced. Confetti in the colours
+of objects and uneven backgrounds keep the colours of a picture from telling what stands in it.
 """
 
 from functools import lru_cache

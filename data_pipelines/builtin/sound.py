@@ -1,7 +1,7 @@
 """The sound of a scene: one note after the other, in the order of its objects.
 
-An object's shape is the timbre, its colour the register, its size the loudness and its texture the envelope. Some timbres
-are spectra, others live in time (a vibrato, a glide, roughness): the mean spectrum alone does not give them away.
+An object's shape is the timbre, its colour the register, its size the loudness and its texture the envelope. Some
+timbres are spectra, others live in time (a vibrato, a glide, roughness): the mean spectrum alone does not tell them.
 """
 
 from functools import cache
@@ -45,15 +45,17 @@ def sound(scene: Scene, rate: int = 16_000, seconds: float = 2.0) -> Wave:
         early, late = dice.uniform(0.0, 0.08, 2) * span
         first, last = ceil(start + early), int(stop - late)
         wave[first:last] += note(thing, last - first, rate, dice)
-    return wave.clip(-1, 1)
+    clipped: Wave = wave.clip(-1, 1)
+    return clipped
 
 
 def note(thing: Thing, length: int, rate: int, dice: np.random.Generator) -> Wave:
     frequency = REGISTER[thing.colour] * 2 ** (dice.uniform(-DETUNE, DETUNE) / 12)
-    tone = _table(thing.shape, thing.colour, rate)[_phase(thing.shape, frequency, length, rate, dice)]
+    tone: Wave = _table(thing.shape, thing.colour, rate)[_phase(thing.shape, frequency, length, rate, dice)]
     tone *= _envelope(thing.texture, length, rate, dice)
     level = LOUDNESS[thing.size] * 10 ** (dice.uniform(-1, 1) / 20)
-    return tone * np.float32(level / np.sqrt(np.mean(tone**2)))
+    tone *= level / np.sqrt(np.mean(tone**2))
+    return tone
 
 
 def _phase(shape: str, frequency: float, length: int, rate: int, dice: np.random.Generator) -> NDArray[np.int64]:
@@ -78,15 +80,16 @@ def _table(shape: str, colour: str, rate: int) -> Wave:
     turns = np.arange(TABLE) / TABLE
     partials = [(multiple, level) for multiple, level in PARTIALS[shape].items() if multiple == 1 or multiple < highest]
     waves = [level * np.sin(2 * pi * (2 * multiple * turns + 0.31 * multiple**2)) for multiple, level in partials]
-    return np.sum(waves, axis=0).astype(np.float32)
+    table: Wave = np.sum(waves, axis=0).astype(np.float32)
+    return table
 
 
 def _envelope(texture: str, length: int, rate: int, dice: np.random.Generator) -> Wave:
     """Plain is held, striped swells and sinks, dotted is plucked; all fade in and out."""
     time = np.arange(length, dtype=np.float32) / np.float32(rate)
-    fade = np.minimum(1, np.minimum(time, time[::-1]) / np.float32(0.012))
+    envelope: Wave = np.minimum(1, np.minimum(time, time[::-1]) / np.float32(0.012))
     if texture == "striped":
-        return fade * (1 - np.cos(time * np.float32(2 * pi * dice.uniform(4.6, 5.6)))) * np.float32(0.5)
-    if texture == "dotted":
-        return fade * np.exp(-7 * (time * np.float32(dice.uniform(8.5, 10.5)) % 1))
-    return fade
+        envelope *= 0.5 - 0.5 * np.cos(time * np.float32(2 * pi * dice.uniform(4.6, 5.6)))
+    elif texture == "dotted":
+        envelope *= np.exp(-7 * (time * np.float32(dice.uniform(8.5, 10.5)) % 1))
+    return envelope

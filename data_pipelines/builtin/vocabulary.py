@@ -1,6 +1,6 @@
 """The words of the generated world: what its objects can be, how captions may say it, and which pairings stay unseen.
 
-Class names, meta data and the first caption of a scene use the canonical words; synonyms only appear in its paraphrases.
+Class names, meta data and the first caption of a scene use canonical words; synonyms only appear in its paraphrases.
 """
 
 from itertools import product

@@ -2,7 +2,7 @@
 
 After the hard negatives of ARO (Yuksekgonul et al., 2023) and SugarCrepe (Hsieh et al., 2023), with one departure: they
 start from a description in attributes instead of a sentence, so that every result is fluent and is known to be wrong.
-A description is a tuple of things, each a mapping from attribute to value; what comes out describes other things than went in.
+A description is a tuple of things, each a mapping from attribute to value; what comes out describes other things.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def choose(options: Sequence[T], dice: np.random.Generator) -> T:
-    return options[dice.integers(len(options))]
+    return options[int(dice.integers(len(options)))]
 
 
 def reword(word: str, synonyms: Mapping[str, Sequence[str]], share: float, dice: np.random.Generator) -> str:
