@@ -33,7 +33,7 @@ class Embedder(Protocol):
 class Gathers(Protocol):
     """All ranks' objects, on every rank, in the order of the ranks."""
 
-    def gather_objects(self, item: T) -> list[T]: ...
+    def gather_objects(self, item: T, /) -> list[T]: ...
 
 
 @dataclass(frozen=True)
