@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from tercet.configs.registry import Registry
@@ -73,6 +74,7 @@ def build_encoder(modality: str, config: TowerConfig) -> Encoder:
         raise UserError(f"{where}: `{config.encoder}` is not of the form FAMILY:NAME, as `small:{modality}`")
     encoder = FAMILIES[modality].get(family)(name, config)
     _give_scalars_a_dimension(encoder)
+    _settle_batchnorm(encoder, config)
     return encoder
 
 
@@ -82,6 +84,17 @@ def _give_scalars_a_dimension(encoder: nn.Module) -> None:
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.ndim == 0:
                 setattr(module, name, nn.Parameter(parameter.detach().reshape(1), parameter.requires_grad))
+
+
+def _settle_batchnorm(encoder: Encoder, config: TowerConfig) -> None:
+    """Batch statistics would tie a vector to the rows beside it, and so to the number of ranks and of chunks."""
+    norms = tuple(module for module in encoder.modules() if isinstance(module, _BatchNorm))
+    if norms and not config.frozen_batchnorm:
+        raise UserError(
+            f"model.{encoder.modality}.encoder: `{config.encoder}` has BatchNorm, whose vectors depend on the batch; "
+            f"set model.{encoder.modality}.frozen_batchnorm=true to run it with frozen statistics"
+        )
+    encoder.still += norms
 
 
 def parameters_of(*parts: nn.Module | nn.Parameter | None) -> list[nn.Parameter]:

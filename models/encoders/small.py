@@ -20,9 +20,11 @@ from tercet.data_pipelines.sample import ImageIntake, TextIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.audio import AudioEncoder
-from tercet.models.encoders.encoder import FAMILIES, Encoder, parameters_of
+from tercet.models.encoders.encoder import Encoder, parameters_of
+from tercet.models.encoders.image import ImageEncoder
 
 BUCKETS = 2048
+STRIDES = (1, 2, 2)
 
 
 class Block(nn.Module):
@@ -70,22 +72,19 @@ class Trunk(nn.Module):
         return groups
 
 
-class SmallImage(Encoder):
+class SmallImage(ImageEncoder):
     """Four stride-2 convolutions and one block over their cells."""
 
-    modality = "image"
-    intake: ImageIntake
-
     def __init__(self, size: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
-        super().__init__()
-        self.width, self.intake = width, ImageIntake((size, size))
+        super().__init__(ImageIntake((size, size)), mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.width = width
         channels = (3, width // 4, width // 2, width)
         self.stem = nn.Sequential(*(_conv2d(before, after) for before, after in pairwise(channels)))
         self.positions = nn.Parameter(torch.randn(math.ceil(size / 8) ** 2, width) * 0.02)
         self.trunk = Trunk(width, heads, depth)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.stem(values.float() / 127.5 - 1.0).flatten(2).transpose(1, 2)
+        x = self.stem(self.normalise(values)).flatten(2).transpose(1, 2)
         vectors: Tensor = self.trunk(x + self.positions)
         return vectors
 
@@ -94,9 +93,6 @@ class SmallImage(Encoder):
 
     def checkpoint_gradients(self) -> None:
         self.trunk.checkpointing = True
-
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        return torch.zeros(1, 3, *self.intake.size, dtype=torch.uint8, device=device), None
 
 
 def _conv2d(before: int, after: int) -> nn.Module:
@@ -110,18 +106,17 @@ class SmallAudio(AudioEncoder):
         super().__init__(config)
         self.width = width
         self.stem = nn.ModuleList([
-            nn.Conv1d(self.front_end.mels, width, 5, padding=2),
-            nn.Conv1d(width, width, 3, stride=2, padding=1),
-            nn.Conv1d(width, width, 3, stride=2, padding=1),
+            nn.Conv1d(before, width, 5, stride, padding=2)
+            for before, stride in zip((self.front_end.mels, width, width), STRIDES, strict=True)
         ])  # fmt: skip
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.stem)
         self.trunk = Trunk(width, heads, depth)
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         x = log_mel
-        for conv, norm in zip(self.stem, self.norms, strict=True):
+        for conv, norm, stride in zip(self.stem, self.norms, STRIDES, strict=True):
             x = functional.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
-            frames = torch.div(frames + conv.stride[0] - 1, conv.stride[0], rounding_mode="floor")
+            frames = torch.div(frames + stride - 1, stride, rounding_mode="floor")
             valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]
             x = x * valid[:, None]  # what lies beyond the end must not leak into the next layer's last frame
         x = x.transpose(1, 2)
@@ -190,22 +185,7 @@ class SmallText(Encoder):
         return self.intake.tokenize([""]).to(device), None
 
 
-@FAMILIES["image"].register("small")
-def _small_image(name: str, config: TowerConfig) -> Encoder:
-    return SmallImage(config.size or 64, **_options("image", name, config))
-
-
-@FAMILIES["audio"].register("small")
-def _small_audio(name: str, config: TowerConfig) -> Encoder:
-    return SmallAudio(config, **_options("audio", name, config))
-
-
-@FAMILIES["text"].register("small")
-def _small_text(name: str, config: TowerConfig) -> Encoder:
-    return SmallText(**_options("text", name, config))
-
-
-def _options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:
+def small_options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:
     where = f"model.{modality}"
     known = ("width", "depth", "heads", "context") if modality == "text" else ("width", "depth", "heads")
     if name != modality:

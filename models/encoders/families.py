@@ -1,0 +1,53 @@
+"""Which families there are for which modality. The libraries behind them are imported once a recipe names them."""
+
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import FAMILIES, Encoder
+
+
+@FAMILIES["image"].register("open_clip")
+def _open_clip_image(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.open_clip_towers import OpenClipImage
+
+    return OpenClipImage(name, config)
+
+
+@FAMILIES["text"].register("open_clip")
+def _open_clip_text(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.open_clip_towers import OpenClipText
+
+    return OpenClipText(name, config)
+
+
+@FAMILIES["image"].register("timm")
+def _timm_image(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.timm_towers import TimmImage
+
+    return TimmImage(name, config)
+
+
+@FAMILIES["audio"].register("timm")
+def _timm_audio(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.timm_towers import NaFlexAudio, TimmAudio
+
+    return NaFlexAudio(name, config) if name.startswith("naflexvit") else TimmAudio(name, config)
+
+
+@FAMILIES["image"].register("small")
+def _small_image(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.small import SmallImage, small_options
+
+    return SmallImage(config.size or 64, **small_options("image", name, config))
+
+
+@FAMILIES["audio"].register("small")
+def _small_audio(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.small import SmallAudio, small_options
+
+    return SmallAudio(config, **small_options("audio", name, config))
+
+
+@FAMILIES["text"].register("small")
+def _small_text(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.small import SmallText, small_options
+
+    return SmallText(**small_options("text", name, config))

@@ -1,0 +1,30 @@
+"""What all image towers share: bytes in, normalised by the tower's own mean and deviation in fp32."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.sample import ImageIntake
+from tercet.models.encoders.encoder import Encoder
+
+
+class ImageEncoder(Encoder):
+    """A tower over RGB bytes `[n, 3, H, W]`."""
+
+    modality = "image"
+    intake: ImageIntake
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, intake: ImageIntake, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.intake = intake
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        return (values.float() / 255.0 - self.mean) / self.std
+
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        return torch.zeros(1, 3, *self.intake.size, dtype=torch.uint8, device=device), None
