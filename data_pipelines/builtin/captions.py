@@ -5,7 +5,6 @@ every attribute and the relation in canonical words, unless the scene is generic
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 import numpy as np
 
@@ -55,7 +54,7 @@ def negatives(scene: Scene) -> list[dict[str, str]]:
     They stay on the scene's side of the held-out line, so that unseen pairings are not heard of in training either.
     """
     dice = scene.stream("negatives")
-    things: Things = tuple(asdict(thing) for thing in scene.objects)
+    things: Things = tuple(thing.words for thing in scene.objects)
     held_out = scene.objects[0].held_out
 
     def allowed(thing: object) -> bool:
@@ -74,7 +73,7 @@ def negatives(scene: Scene) -> list[dict[str, str]]:
 
 def describe(objects: tuple[Thing, ...], relation: str | None) -> str:
     """Every attribute and the relation in canonical words."""
-    return _join([f"a {FULL.format(**asdict(thing))}" for thing in objects], PREPOSITION.get(relation or ""), "and {}")
+    return _join([f"a {FULL.format(**thing.words)}" for thing in objects], PREPOSITION.get(relation or ""), "and {}")
 
 
 def _paraphrase(scene: Scene, dice: np.random.Generator) -> str:
@@ -100,7 +99,7 @@ def _between(scene: Scene, say: Say) -> str | None:
 
 
 def _name(thing: Thing, template: str, say: Say) -> str:
-    return "a " + template.format(**{name: say(word) for name, word in asdict(thing).items()})
+    return "a " + template.format(**{name: say(word) for name, word in thing.words.items()})
 
 
 def _join(names: list[str], between: str | None, joint: str) -> str:

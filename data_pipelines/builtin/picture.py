@@ -17,7 +17,7 @@ RGB = tuple[int, int, int]
 Point = tuple[float, float]
 
 NOMINAL = 64
-SUPERSAMPLE = 4
+SUPERSAMPLE = 3
 TILT = 11.0  # degrees to either side; more would turn squares into diamonds
 PALETTE: dict[str, RGB] = {
     "red": (222, 48, 48),

@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import asdict
 
 import numpy as np
 import soundfile
@@ -43,7 +42,7 @@ def render(config: WorldConfig, split: Split, index: int) -> Members:
 def encode_image(image: Image.Image, image_format: str) -> bytes:
     file = io.BytesIO()
     if image_format == "png":
-        image.save(file, "PNG", compress_level=3)
+        image.save(file, "PNG", compress_level=1)
     else:
         image.save(file, "JPEG", quality=92)
     return file.getvalue()
@@ -59,7 +58,7 @@ def _meta(shown: Scene, mismatched: bool) -> dict[str, object]:
     return {
         "identity": shown.identity,
         "group": shown.group,
-        "objects": [asdict(thing) for thing in shown.objects],
+        "objects": [thing.words for thing in shown.objects],
         "relation": shown.relation,
         "negatives": [] if mismatched else negatives(shown),
         "mismatched": mismatched,

@@ -26,6 +26,10 @@ class Thing:
     texture: str
 
     @property
+    def words(self) -> dict[str, str]:
+        return dict(vars(self))
+
+    @property
     def held_out(self) -> bool:
         return (self.shape, self.colour) in HELD_OUT
 
