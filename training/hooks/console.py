@@ -1,0 +1,102 @@
+"""Progress for people: a live panel of a few lines on a terminal, plain lines in a log."""
+
+import sys
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tercet.training.hooks.hook import RunInfo, StepRecord
+
+REFRESH = 0.1  # seconds between two drawings of the live lines
+
+
+class Console:
+    """Live on a terminal; elsewhere a line every `every` steps."""
+
+    def __init__(self, every: int, out: TextIO | None = None) -> None:
+        self.every = every
+        self._console = RichConsole(file=out or sys.stdout, highlight=False)
+        self._live: Live | None = None
+        self._name = ""
+
+    def start(self, run: RunInfo) -> None:
+        self._name = run.name
+        resumed = f", resumed after step {run.step:,}" if run.step else ""
+        self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=1 / REFRESH)
+            self._live.start()
+
+    def step(self, record: StepRecord) -> None:
+        if self._live:
+            self._live.update(panel(self._name, record))
+        elif record.step % self.every == 0 or record.step in (1, record.steps):
+            self._console.print(plain(record), soft_wrap=True, markup=False)
+
+    def stop(self) -> None:
+        if self._live:
+            self._live.stop()
+
+
+def plain(record: StepRecord) -> str:
+    """One line of a log."""
+    terms = ", ".join(f"{term} {loss:.3f} {_scale(record, term)}".rstrip() for term, loss in record.losses.items())
+    parts = [
+        f"step {record.step:>{len(str(record.steps))}}/{record.steps}",
+        f"loss {record.loss:.4f} ({terms})",
+        f"lr {record.lr:.2e}",
+        *([] if record.grad_norm is None else [f"grad {record.grad_norm:.2f}"]),
+        f"{record.samples_per_s:,.0f} samples/s",
+        f"skipped {record.skipped}",
+        f"{clock(record.seconds_left)} left",
+    ]
+    return "  ".join(parts)
+
+
+def panel(name: str, record: StepRecord) -> Group:
+    """The bar, the numbers of the step, and the terms: the loss of each and the scale of its logits."""
+    return Group(_bar(name, record), _numbers(record), _terms(record))
+
+
+def _bar(name: str, record: StepRecord) -> Table:
+    line = Table.grid(padding=(0, 1), expand=True)
+    line.add_column(no_wrap=True)
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True)
+    where = Text.assemble((name, "bold"), f" {record.stage}" if record.stage else "")
+    done = Text.assemble((f"{record.step:,}", "bold"), f"/{record.steps:,}")
+    left = Text.assemble(done, ("  " + clock(record.seconds_left) + " left", "cyan"))
+    line.add_row(where, ProgressBar(total=record.steps, completed=record.step), left)
+    return line
+
+
+def _numbers(record: StepRecord) -> Text:
+    shown = [("loss ", f"{record.loss:.4f}", "bold green"), ("lr ", f"{record.lr:.2e}", "")]
+    if record.grad_norm is not None:
+        shown.append(("grad ", f"{record.grad_norm:.2f}", ""))
+    shown.append(("", f"{record.samples_per_s:,.0f} samples/s", ""))
+    shown.append(("skipped ", f"{record.skipped:,}", "bold red" if record.skipped else ""))
+    return Text("   ").join(Text.assemble((label, "dim"), (value, style)) for label, value, style in shown)
+
+
+def _terms(record: StepRecord) -> Text:
+    return Text("   ").join(
+        Text.assemble((f"{term} ", "dim"), (f"{loss:.3f}", "green"), (f" {_scale(record, term)}", "dim"))
+        for term, loss in record.losses.items()
+    )
+
+
+def _scale(record: StepRecord, term: str) -> str:
+    """The inverse of the term's temperature, as the factor that it is."""
+    return f"×{record.scales[term]:.1f}" if term in record.scales else ""
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

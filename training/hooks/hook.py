@@ -1,0 +1,55 @@
+"""What a run tells, and to whom: one record a step, in plain numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known before the first step. `step` is the last step already done: 0, or more on a resumed run."""
+
+    name: str
+    folder: Path
+    steps: int
+    step: int = 0
+    config: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term, as `image-text`."""
+
+    step: int
+    steps: int
+    samples: int
+    loss: float
+    losses: Mapping[str, float]
+    scales: Mapping[str, float]
+    lr: float
+    samples_per_s: float
+    seconds_left: float
+    biases: Mapping[str, float] = field(default_factory=dict)
+    grad_norm: float | None = None
+    skipped: int = 0
+    epoch: int = 0
+    stage: str = ""
+
+    def flat(self) -> dict[str, float]:
+        """The record under flat names, `loss/image-text`; the same in every log."""
+        one = {"loss": self.loss, "lr": self.lr, "samples_per_s": self.samples_per_s}
+        one |= {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
+        many = {"loss": self.losses, "scale": self.scales, "bias": self.biases}
+        by_term = {f"{kind}/{term}": value for kind, values in many.items() for term, value in values.items()}
+        return one | by_term | {"skipped": self.skipped, "samples": self.samples, "epoch": self.epoch}
+
+
+class Hook(Protocol):
+    """Told when the run starts, after each step, and when it ends, however it ends."""
+
+    def start(self, run: RunInfo) -> None: ...
+
+    def step(self, record: StepRecord) -> None: ...
+
+    def stop(self) -> None: ...

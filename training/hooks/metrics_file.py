@@ -1,0 +1,51 @@
+"""metrics.jsonl: every step as one JSON line, which a resumed run takes up where its checkpoint stands."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import TextIO
+
+from tercet.training.hooks.hook import RunInfo, StepRecord
+
+
+class MetricsFile:
+    """One line a step, on disk as soon as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: TextIO | None = None
+
+    def start(self, run: RunInfo) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        forget_after(self.path, run.step)
+        self._lines = self.path.open("a", encoding="utf-8", buffering=1)
+
+    def step(self, record: StepRecord) -> None:
+        # JSON knows no NaN: a number that is none is null.
+        numbers = {name: value if math.isfinite(value) else None for name, value in record.flat().items()}
+        line = {"step": record.step, "stage": record.stage, **numbers, "time": round(time.time(), 3)}
+        print(json.dumps(line, allow_nan=False), file=self._lines)
+
+    def stop(self) -> None:
+        if self._lines:
+            self._lines.close()
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the lines of steps that will be made again, and a last line that was cut short."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _made_by(line, step)]
+    shorter = path.with_suffix(".tmp")
+    shorter.write_text("".join(kept), encoding="utf-8")
+    os.replace(shorter, path)
+
+
+def _made_by(line: str, step: int) -> bool:
+    try:
+        made: int = json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return False
+    return made <= step and line.endswith("\n")

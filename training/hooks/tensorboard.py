@@ -1,0 +1,30 @@
+"""The curves in TensorBoard: `log.to=[console,tensorboard]`, then `tensorboard --logdir runs`."""
+
+from importlib.util import find_spec
+
+from tercet.errors import UserError
+from tercet.training.hooks.hook import RunInfo, StepRecord
+
+
+class TensorBoard:
+    """Event files in the run's folder; every `every`-th step."""
+
+    def __init__(self, every: int) -> None:
+        if find_spec("tensorboard") is None:
+            raise UserError("`log.to` names tensorboard, which is not installed: pip install 'tercet[tensorboard]'")
+        self.every = every
+
+    def start(self, run: RunInfo) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What an interrupted run logged beyond its checkpoint is hidden by the steps that are made again.
+        folder = str(run.folder / "tensorboard")
+        self._writer = SummaryWriter(folder, purge_step=run.step + 1 if run.step else None)
+
+    def step(self, record: StepRecord) -> None:
+        if record.step % self.every == 0 or record.step == record.steps:
+            for name, value in record.flat().items():
+                self._writer.add_scalar(name, value, record.step)
+
+    def stop(self) -> None:
+        self._writer.close()
