@@ -1,7 +1,6 @@
 """The towers together: a batch in, unit vectors by field and temperatures by term out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +12,6 @@ from tercet.models.encoders.encoder import Encoder, build_encoder
 from tercet.models.head import Head
 from tercet.models.losses import build_objective
 from tercet.models.tuning.locking import lock
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Unit vectors `[n, d]` by field (one dummy row where a field has none), and (scale, bias) by term."""
-
-    vectors: dict[str, Tensor]
-    temperatures: dict[str, tuple[Tensor, Tensor | None]]
 
 
 class Multimodal(nn.Module):
@@ -44,9 +35,10 @@ class Multimodal(nn.Module):
     def intakes(self) -> dict[str, Intake]:
         return {modality: self.tower(modality).intake for modality in self.towers}
 
-    def forward(self, batch: Batch) -> Embeddings:
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+        """Unit vectors `[n, d]` by field, one dummy row where a field has none, and (scale, bias) by term."""
         vectors = {name: self.encode(batch.fields[name]) for name in self.fields}
-        return Embeddings(vectors, {term: self.head.temperature(term) for term in self.terms})
+        return vectors, {term: self.head.temperature(term) for term in self.terms}
 
     def encode(self, field: Field) -> Tensor:
         tower = self.tower(field.modality)

@@ -1,0 +1,1 @@
+"""The loop, its engine, and everything that a run remembers."""

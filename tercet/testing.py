@@ -1,0 +1,91 @@
+"""Checks that anyone can run: any function on several real gloo processes.
+
+The processes come from a server that has loaded the heavy packages once, so that many launches cost seconds each.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+PRELOADED = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm", "tercet.training.step", "tercet.models.multimodal"]
+
+
+class RankError(AssertionError):
+    """A rank failed; carries its traceback."""
+
+
+def on_ranks(function: Callable[..., Any], size: int, *arguments: object, timeout: float = 300, nccl: bool = False) -> list[Any]:
+    """Runs `function(world, *arguments)` on so many processes; their results by rank, which must be picklable.
+
+    The function must be importable by name. The first failure ends all ranks, and so does the timeout.
+    """
+    if not nccl:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    port = free_port()
+    pipes, ranks = [], []
+    for rank in range(size):
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=_one_rank, args=(there, function, rank, size, port, nccl, arguments), daemon=True)
+        process.start()
+        there.close()
+        pipes.append(here)
+        ranks.append(process)
+    try:
+        return _collect(pipes, timeout)
+    finally:
+        for process in ranks:
+            process.kill()
+            process.join()
+
+
+def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
+    results: dict[int, Any] = {}
+    while len(results) < len(pipes):
+        waiting = [pipe for rank, pipe in enumerate(pipes) if rank not in results]
+        ready = wait(waiting, timeout)
+        if not ready:
+            raise RankError(f"ranks {[pipes.index(pipe) for pipe in waiting]} gave no result in {timeout} s")
+        for pipe in ready:
+            rank = pipes.index(pipe)  # type: ignore[arg-type]
+            try:
+                failed, value = pipe.recv()  # type: ignore[union-attr]
+            except EOFError:
+                raise RankError(f"rank {rank} died without a word") from None
+            if failed:
+                raise RankError(f"rank {rank}:\n{value}")
+            results[rank] = value
+    return [results[rank] for rank in range(len(pipes))]
+
+
+def _one_rank(
+    pipe: Connection, function: Callable[..., Any], rank: int, size: int, port: int, nccl: bool, arguments: tuple[object, ...]
+) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    if not nccl:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
+
+    from tercet.distributed import join, leave
+
+    torch.set_num_threads(1)
+    try:
+        world = join()
+        pipe.send((False, function(world, *arguments)))
+        leave()
+    except BaseException:  # whatever it is, the other ranks wait for it
+        pipe.send((True, traceback.format_exc()))
+        sys.exit(1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

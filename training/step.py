@@ -1,0 +1,113 @@
+"""One optimisation step, plain or gradient-cached, over any number of ranks.
+
+The terms turn detached vectors into the exact gradient g of each row; the towers then back-propagate the surrogate Σ⟨z, g⟩. With
+`micro_batch` the towers run twice: once without a graph over all chunks, and, when the loss over the whole batch is known, chunk by chunk
+with the same dropout, so that memory follows the chunk and the gradient is that of the whole batch (GradCache, Gao et al. 2021).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.sample import Batch
+from tercet.distributed import World
+from tercet.models.losses.terms import Outcome, Terms
+from tercet.training.engine import Engine, Stepped
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken, or skipped on all ranks because something in it was not finite."""
+
+    outcome: Outcome
+    temperatures: dict[str, tuple[Tensor, Tensor | None]]
+    stepped: Stepped
+
+
+class Step:
+    """What a batch does to the engine's weights."""
+
+    def __init__(self, engine: Engine, terms: Terms, world: World, seed: int, micro_batch: int | None) -> None:
+        self.engine, self.terms, self.world = engine, terms, world
+        self.seed, self.micro_batch = seed, micro_batch
+
+    def __call__(self, batch: Batch, step: int) -> Taken:
+        """Takes step number `step`, which with the seed and the rank decides every dropout mask."""
+        return self._plain(batch, step) if self.micro_batch is None else self._cached(batch, step, self.micro_batch)
+
+    def _plain(self, batch: Batch, step: int) -> Taken:
+        vectors, temperatures = self._run(batch, step, 0)
+        outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world)
+        if torch.isfinite(outcome.loss):
+            self.engine.backward(self._surrogate(vectors, outcome.rows, temperatures, outcome))
+        return self._finish(outcome, temperatures)
+
+    def _cached(self, batch: Batch, step: int, rows: int) -> Taken:
+        chunks = chunk(batch, rows, self.world)
+        with torch.no_grad():
+            parts = [self._run(part, step, index) for index, part in enumerate(chunks)]
+        whole = [existing(part, vectors) for part, (vectors, _) in zip(chunks, parts, strict=True)]
+        vectors = {name: torch.cat([part[name] for part in whole]) for name in whole[0]}
+        temperatures = parts[0][1]
+        outcome = self.terms(batch, vectors, temperatures, self.world)
+        if torch.isfinite(outcome.loss):
+            for index, part in enumerate(chunks):
+                vectors, temperatures = self._run(part, step, index)
+                slopes = {name: slope[index * rows : (index + 1) * rows] for name, slope in outcome.rows.items()}
+                share = outcome if index == 0 else None
+                self.engine.backward(self._surrogate(vectors, slopes, temperatures, share))
+        return self._finish(outcome, temperatures)
+
+    def _run(self, batch: Batch, step: int, index: int) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+        key = np.random.SeedSequence([self.seed, step, self.world.rank, index])
+        torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        return self.engine(batch)
+
+    def _surrogate(
+        self,
+        vectors: Mapping[str, Tensor],
+        slopes: Mapping[str, Tensor],
+        temperatures: Mapping[str, tuple[Tensor, Tensor | None]],
+        share: Outcome | None,
+    ) -> Tensor:
+        """A scalar whose gradient, averaged over ranks, is the true one. A dummy row gets an exact zero."""
+        total = torch.zeros((), device=self.world.device)
+        for name, z_nd in vectors.items():
+            slope_nd = torch.zeros_like(z_nd)
+            slope_nd[: len(slopes[name])] = slopes[name]
+            total = total + self.world.size * (z_nd * slope_nd).sum()
+        for term, (scale, bias) in temperatures.items() if share else ():
+            scale_slope, bias_slope = share.temperatures[term]
+            total = total + (scale * scale_slope).sum()
+            if bias is not None:
+                total = total + (bias * bias_slope).sum()
+        return total
+
+    def _finish(self, outcome: Outcome, temperatures: Mapping[str, tuple[Tensor, Tensor | None]]) -> Taken:
+        if torch.isfinite(outcome.loss):
+            stepped = self.engine.step()
+        else:
+            stepped = Stepped(float("nan"), applied=False)
+        return Taken(outcome, detached(temperatures), stepped)
+
+
+def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors of rows that exist, without the dummy and without a graph."""
+    return {name: z_nd.detach()[: len(batch.fields[name])] for name, z_nd in vectors.items()}
+
+
+def detached(temperatures: Mapping[str, tuple[Tensor, Tensor | None]]) -> dict[str, tuple[Tensor, Tensor | None]]:
+    return {term: (scale.detach(), None if bias is None else bias.detach()) for term, (scale, bias) in temperatures.items()}
+
+
+def chunk(batch: Batch, rows: int, world: World) -> list[Batch]:
+    """The batch in chunks of so many rows of each field; all ranks make equally many, some of which may be empty."""
+    longest = max(len(field) for _, field in batch)
+    count = world.max(max(1, -(-longest // rows)))
+    return [
+        replace(batch, fields={name: field.rows(index * rows, (index + 1) * rows) for name, field in batch})
+        for index in range(count)
+    ]
