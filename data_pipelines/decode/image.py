@@ -30,7 +30,7 @@ def decode_image(data: bytes, intake: ImageIntake, view: View) -> Tensor:
 def _opened(data: bytes) -> Image.Image:
     try:
         picture: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadSample("image: too many pixels") from error
     except UNREADABLE as error:
         raise BadSample("image: not a JPEG, PNG or WEBP") from error

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+from tercet.data_pipelines.transforms.crop import CentreView, RandomView
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+sides = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
+
+
+@given(picture=sides, size=sides, low=st.floats(0.05, 1), id=st.integers(0, 2**40))
+def test_every_box_lies_in_the_picture(picture: tuple[int, int], size: tuple[int, int], low: float, id: int) -> None:
+    left, upper, right, lower = RandomView(0, 3, id, (low, 1.0)).box(picture, size)
+    assert -1e-6 <= left < right <= picture[0] + 1e-6
+    assert -1e-6 <= upper < lower <= picture[1] + 1e-6
+
+
+@given(picture=sides, size=sides)
+def test_the_centre_box_touches_two_sides_and_has_the_intakes_shape(picture: tuple[int, int], size: tuple[int, int]) -> None:
+    left, upper, right, lower = CentreView().box(picture, size)
+    assert math.isclose((right - left) / (lower - upper), size[0] / size[1], rel_tol=1e-6)
+    assert math.isclose(right - left, picture[0], rel_tol=1e-6) or math.isclose(lower - upper, picture[1], rel_tol=1e-6)
+    assert math.isclose(left + right, picture[0], rel_tol=1e-6)
+
+
+def boxes(area: tuple[float, float], picture: tuple[int, int] = (100, 100)) -> np.ndarray:
+    return np.array([RandomView(0, 0, id, area).box(picture, (32, 32)) for id in range(3000)])
+
+
+def test_shares_and_places_are_uniform() -> None:
+    left, upper, right, lower = boxes((0.6, 0.9)).T
+    share = (right - left) * (lower - upper) / 1e4
+    assert np.allclose(np.quantile(share, [0, 0.25, 0.5, 0.75, 1]), [0.6, 0.675, 0.75, 0.825, 0.9], atol=0.015)
+    for place in (left / (100 - right + left), upper / (100 - lower + upper)):
+        assert np.allclose(np.quantile(place, [0, 0.25, 0.5, 0.75, 1]), [0, 0.25, 0.5, 0.75, 1], atol=0.04)
+
+
+def test_only_wide_crops_vary_in_shape() -> None:
+    left, upper, right, lower = boxes((0.5, 1.0)).T
+    assert np.allclose(right - left, lower - upper)
+    left, upper, right, lower = boxes((0.2, 1.0), (400, 300)).T
+    shape = (right - left) / (lower - upper)
+    assert shape.min() == pytest.approx(3 / 4, abs=0.01)
+    assert shape.max() == pytest.approx(4 / 3, abs=0.01)
+    assert np.median(shape) == pytest.approx(1, abs=0.03)
+
+
+def test_clips_start_anywhere_and_short_ones_are_whole() -> None:
+    starts = {RandomView(0, 0, id, None).span(13, 10) for id in range(200)}
+    assert starts == {(0, 10), (1, 11), (2, 12), (3, 13)}
+    assert RandomView(0, 0, 0, None).span(7, 10) == (0, 7)
+    assert CentreView().span(13, 10) == (0, 13)
+
+
+def test_each_caption_is_drawn_equally_often() -> None:
+    drawn = [RandomView(0, epoch, 9, None).captions(("a", "b", "c")) for epoch in range(3000)]
+    counts = np.array([drawn.count((caption,)) for caption in "abc"])
+    assert counts.sum() == 3000
+    assert abs(counts - 1000).max() < 5 * math.sqrt(3000 * 2 / 9)
+    assert CentreView().captions(("a", "b")) == ("a", "b")

@@ -1,0 +1,105 @@
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.image import MOST_PIXELS, decode_image
+from tercet.data_pipelines.sample import ImageIntake
+from tercet.data_pipelines.transforms.crop import CentreView, RandomView
+from torchvision.transforms import v2
+
+Picture = Callable[..., bytes]
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+
+
+def saved(image: Image.Image, format: str = "png", **options: object) -> bytes:
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_a_picture_of_the_right_size_comes_through_untouched(picture: Picture, format: str) -> None:
+    data = picture(0, (24, 24), format)
+    assert np.array_equal(decode_image(data, ImageIntake((24, 24)), CentreView()).permute(1, 2, 0), pixels(data))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (90, 130), (64, 64), (40, 300)])
+def test_evaluation_agrees_with_torchvision(picture: Picture, size: tuple[int, int]) -> None:
+    """Shortest side to 64, centre crop; torchvision rounds both to whole pixels, hence the tolerance."""
+    data = picture(1, size)
+    reference = v2.Compose([v2.Resize(64, v2.InterpolationMode.BICUBIC), v2.CenterCrop(64)])(Image.open(BytesIO(data)))
+    ours = decode_image(data, ImageIntake((64, 64)), CentreView()).permute(1, 2, 0).float()
+    assert (ours - torch.from_numpy(np.array(reference)).float()).abs().mean() < 2
+
+
+def test_a_training_crop_is_the_box_cut_and_resized(picture: Picture) -> None:
+    class Fixed(CentreView):
+        def box(self, picture: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+            return 10, 5, 60, 45
+
+    data = picture(2, (80, 50))
+    expected = Image.open(BytesIO(data)).crop((10, 5, 60, 45)).resize((25, 20), Image.Resampling.BICUBIC)
+    ours = decode_image(data, ImageIntake((20, 25)), Fixed()).permute(1, 2, 0)
+    inner = np.s_[3:-3, 3:-3]  # a resized box may look a little beyond its edges, a cut one cannot
+    assert np.abs(ours.numpy()[inner].astype(int) - np.asarray(expected)[inner]).max() <= 1
+
+
+def test_transparency_lies_on_white_and_grey_keeps_its_range(picture: Picture) -> None:
+    red_half = saved(Image.new("RGBA", (8, 8), (255, 0, 0, 128)))
+    assert decode_image(red_half, ImageIntake((8, 8)), CentreView())[:, 0, 0].tolist() == [255, 127, 127]
+    palette = saved(Image.new("RGBA", (8, 8), (0, 0, 255, 0)).quantize())
+    assert decode_image(palette, ImageIntake((8, 8)), CentreView())[:, 0, 0].tolist() == [255, 255, 255]
+    deep = saved(Image.fromarray(np.full((8, 8), 0x80FF, dtype=np.uint16)))
+    assert decode_image(deep, ImageIntake((8, 8)), CentreView())[:, 0, 0].tolist() == [128, 128, 128]
+
+
+def test_a_camera_held_sideways_is_turned_upright() -> None:
+    sideways = Image.new("RGB", (20, 10), "black")
+    sideways.paste("white", (0, 0, 10, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90° clockwise: what is left comes to the top
+    upright = decode_image(saved(sideways, "jpeg", exif=exif, quality=95), ImageIntake((20, 10)), CentreView())
+    assert upright[:, 2].min() > 240
+    assert upright[:, -3].max() < 15
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_picture_is_bad(picture: Picture, format: str, share: float) -> None:
+    data = picture(3, (200, 200), format)
+    with pytest.raises(BadSample, match="image: (truncated|not a)"):
+        decode_image(data[: int(share * len(data))], ImageIntake((32, 32)), CentreView())
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", saved(Image.new("RGB", (4, 4)), "gif"), saved(Image.new("L", (4, 4)), "tiff")])
+def test_other_formats_are_bad(data: bytes) -> None:
+    with pytest.raises(BadSample, match="image: not a JPEG, PNG or WEBP"):
+        decode_image(data, ImageIntake((4, 4)), CentreView())
+
+
+@pytest.mark.parametrize("side", [MOST_PIXELS // 8192 + 1, 2**20])
+def test_a_bomb_is_refused_by_its_header(side: int) -> None:
+    """A header that claims many pixels before a payload of none: it must never come to decoding."""
+    data = bytearray(saved(Image.new("RGB", (8, 8))))
+    data[16:24] = (8192).to_bytes(4, "big") + side.to_bytes(4, "big")
+    import zlib
+
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(BadSample, match="image: too many pixels"):
+        decode_image(bytes(data), ImageIntake((8, 8)), CentreView())
+
+
+def test_training_repeats_by_key_and_varies_over_epochs(picture: Picture) -> None:
+    data = picture(4, (64, 48))
+    first, again, later = (
+        decode_image(data, ImageIntake((16, 16)), RandomView(1, epoch, 5, (0.3, 1.0))) for epoch in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
