@@ -1,0 +1,135 @@
+"""Training curves as plain geometry: what the template draws as inline SVG.
+
+A line with more points than a screen can show is averaged over equal stretches of steps.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+WIDTH, HEIGHT = 640, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
+POINTS = 300  # of a line
+
+Record = Mapping[str, float]
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One named series: its path in the plot, its latest value, and the points that the pointer reads out."""
+
+    name: str
+    path: str
+    last: str
+    points: list[tuple[float, float, float, str]]  # x and y in the plot, step, value in words
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over the steps on one pair of axes."""
+
+    title: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom edge of the plot."""
+        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+
+
+CHARTS = (
+    ("Loss", "loss"),
+    ("Inverse temperature", "scale"),
+    ("Bias", "bias"),
+    ("Learning rate", "lr"),
+    ("Gradient norm", "grad_norm"),
+    ("Samples per second", "samples_per_s"),
+)
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The run's `metrics.jsonl`; nothing where a run has none. A last line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+
+def charts(records: list[Record]) -> list[Chart]:
+    """A chart for everything that the run recorded: `loss` and all of `loss/…` share one."""
+    found = []
+    for title, key in CHARTS:
+        names = [name for name in _keys(records) if name == key or name.startswith(f"{key}/")]
+        lines = {_label(name): _series(records, name) for name in names}
+        if any(len(points) > 1 for points in lines.values()):
+            found.append(chart(title, lines))
+    return found
+
+
+def chart(title: str, lines: Mapping[str, Points]) -> Chart:
+    """Scales the series to common axes. The lower end of the values' axis is zero wherever that wastes little room."""
+    xs = [x for points in lines.values() for x, _ in points]
+    ys = [y for points in lines.values() for _, y in points]
+    x_ticks = ticks(min(xs), max(xs), 6)
+    y_ticks = ticks(0 if 0 < min(ys) < 0.4 * max(ys) else min(ys), max(ys), 4)
+    x_at = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    y_at = _scale(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP)
+    return Chart(
+        title,
+        tuple(_line(name, points, x_at, y_at) for name, points in lines.items() if points),
+        tuple((x_at(x), words(x)) for x in x_ticks if min(xs) <= x <= max(xs)),
+        tuple((y_at(y), words(y)) for y in y_ticks),
+    )
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Round values from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= span * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def words(value: float) -> str:
+    """Four digits at most, large numbers by the thousand."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / min(limit, 1e3 if letter == 'k' else limit):.4g}{letter}"
+    return f"{value:.3g}".replace("e-0", "e-")
+
+
+def _keys(records: Iterable[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _label(name: str) -> str:
+    """`loss/image-text` is the line `image-text`; a bare `loss` is the whole."""
+    return name.partition("/")[2] or "total"
+
+
+def _series(records: list[Record], name: str) -> Points:
+    """The finite values over the steps, averaged where there are more than a line can show."""
+    points = [(record["step"], record[name]) for record in records if isinstance(record.get(name), int | float)]
+    points = [point for point in points if math.isfinite(point[1])]
+    stretch = math.ceil(len(points) / POINTS) or 1
+    chunks = [points[start : start + stretch] for start in range(0, len(points), stretch)]
+    return [(chunk[-1][0], sum(y for _, y in chunk) / len(chunk)) for chunk in chunks]
+
+
+def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    span = high - low or 1.0
+    return lambda value: round(start + (value - low) / span * (stop - start), 1)
+
+
+def _line(name: str, points: Points, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> Line:
+    placed = [(x_at(x), y_at(y), x, words(y)) for x, y in points]
+    path = "M" + "L".join(f"{x} {y}" for x, y, _, _ in placed)
+    return Line(name, path, placed[-1][3], placed)

@@ -1,0 +1,62 @@
+"""Pictures and sounds small enough to live inside a page: WebP, MP3, and a sound's spectrogram to look at."""
+
+import io
+from base64 import b64encode
+from itertools import pairwise
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+from torch import Tensor
+
+SIDE = 128  # pixels of a gallery picture's longer side
+SECONDS = 10.0  # of a sound
+BANDS = 64  # of a spectrogram
+FLOOR = 1e-5  # power below which a spectrogram is dark
+# From night to light: the spectrogram's colours, evenly spaced.
+SHADES = np.array([(18, 16, 44), (75, 32, 110), (160, 50, 110), (230, 95, 75), (253, 180, 95), (252, 245, 190)])
+
+
+def webp(image: Tensor) -> bytes:
+    """A uint8 `[C, H, W]` picture, no larger than a gallery shows it."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture.thumbnail((SIDE, SIDE))
+    return _webp(picture)
+
+
+def mp3(audio: Tensor, rate: int) -> bytes:
+    """The first seconds of a waveform."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio[: int(rate * SECONDS)].numpy(), rate, format="MP3")
+    return buffer.getvalue()
+
+
+def spectrogram(audio: Tensor, rate: int) -> bytes:
+    """Loudness over time and logarithmic frequency, as a picture twice as wide as high."""
+    size = 1024
+    power = torch.stft(
+        audio[: int(rate * SECONDS)].float(), size, size // 4, window=torch.hann_window(size), return_complex=True
+    )
+    edges = torch.logspace(np.log10(2), np.log10(size // 2), BANDS + 1).long()
+    spectrum = power.abs().square()
+    bands = torch.stack([spectrum[a : max(b, a + 1)].mean(dim=0) for a, b in pairwise(edges.tolist())])
+    loudness = (bands / bands.max().clamp(min=FLOOR)).clamp(min=FLOOR).log() / -np.log(FLOOR) + 1
+    return _webp(Image.fromarray(_shade(loudness.flip(0).numpy())).resize((2 * SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def _shade(
+    level: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]",
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    at = np.linspace(0, 1, len(SHADES))
+    return np.stack([np.interp(level, at, SHADES[:, channel]) for channel in range(3)], axis=-1).astype(np.uint8)
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()

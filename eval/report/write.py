@@ -1,0 +1,71 @@
+"""The report: one HTML file that needs nothing else, neither network nor library.
+
+Captions and names come from data and are hostile input: everything is escaped, and media enter as base64 only.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tercet.eval.report.curves import charts, read_metrics
+from tercet.eval.report.gallery import Gallery
+from tercet.eval.report.media import data_uri
+from tercet.eval.result import Result
+from tercet.eval.table import interval, shown, tabulate
+
+
+def write_report(
+    folder: Path,
+    name: str,
+    results: Sequence[Result],
+    galleries: Sequence[Gallery] = (),
+    config: str = "",
+    facts: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes `report.html` into a run's folder, with the curves of its `metrics.jsonl`.
+
+    `config` is the resolved recipe, `facts` what else a reader needs to repeat the run: versions, machine, commit.
+    """
+    records = read_metrics(folder / "metrics.jsonl")
+    tables = tabulate(results)
+    page = _environment().get_template("report.html").render(
+        name=name,
+        facts=facts or {},
+        tables=tables,
+        headline=_headline(results),
+        charts=charts(records),
+        last=records[-1] if records else {},
+        galleries=galleries,
+        config=config,
+    )  # fmt: skip
+    path = folder / "report.html"
+    unfinished = path.with_suffix(".html.tmp")
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, path)
+    return path
+
+
+def _headline(results: Sequence[Result]) -> list[Result]:
+    """The first metric of every subject of the first task."""
+    tables = tabulate(results)
+    return [next(iter(tables[0].of(subject).values())) for subject in tables[0].subjects] if tables else []
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tercet.eval.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(shown=shown, interval=interval, data_uri=data_uri, duration=_duration)
+    return environment
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
