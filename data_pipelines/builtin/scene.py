@@ -5,15 +5,15 @@ keyed by the scene, so that each can be made without the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
-from zlib import crc32
 
 import numpy as np
 
 from tercet.data_pipelines.builtin.config import SourceConfig, Split, WorldConfig
 from tercet.data_pipelines.builtin.vocabulary import COLOURS, HELD_OUT, PAIRINGS, RELATIONS, SHAPES, SIZES, TEXTURES
+from tercet.data_pipelines.keyed import keyed
 
 
 @dataclass(frozen=True, order=True)
@@ -35,17 +35,29 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where a sample stands, which is all that its randomness depends on."""
+
+    seed: int
+    split: Split
+    index: int
+
+    def stream(self, purpose: str) -> np.random.Generator:
+        return keyed(f"{self.split} {purpose}", self.seed, item=self.index)
+
+
+@dataclass(frozen=True)
 class Scene:
     """One to three different objects in order; `relation` is that of the first to the second."""
 
     objects: tuple[Thing, ...]
     relation: str | None
-    entropy: tuple[int, ...]
+    address: Address
     generic: bool = False
     source: SourceConfig | None = None
 
     def stream(self, purpose: str) -> np.random.Generator:
-        return np.random.default_rng([crc32(purpose.encode()), *self.entropy])
+        return self.address.stream(purpose)
 
     @property
     def identity(self) -> str:
@@ -59,23 +71,24 @@ class Scene:
 
 
 def scene(config: WorldConfig, split: Split, index: int) -> Scene:
-    entropy = (config.seed, crc32(split.encode()), index)
-    objects, relation = content(config, split, index)
-    dice = np.random.default_rng([crc32(b"circumstances"), *entropy])
+    address = Address(config.seed, split, index)
+    objects, relation = content(config, address)
+    dice = address.stream("circumstances")
     generic = split == "train" and bool(dice.random() < config.generic)
-    return Scene(objects, relation, entropy, generic, _source(config.sources, dice))
+    return Scene(objects, relation, address, generic, _source(config.sources, dice))
 
 
-def content(config: WorldConfig, split: Split, index: int) -> tuple[tuple[Thing, ...], str | None]:
+def content(config: WorldConfig, address: Address) -> tuple[tuple[Thing, ...], str | None]:
     """The objects and their relation: drawn anew, or those of an earlier scene when this one is a duplicate."""
-    dice = np.random.default_rng([crc32(b"content"), config.seed, crc32(split.encode()), index])
-    if split == "train" and index > 0 and dice.random() < config.duplicates:
-        return content(config, split, int(dice.integers(index)))
+    dice = address.stream("content")
+    training = address.split == "train"
+    if training and address.index > 0 and dice.random() < config.duplicates:
+        return content(config, replace(address, index=int(dice.integers(address.index))))
     count = 1 + pick(config.objects, dice)
-    exponent = config.long_tail if split == "train" else 0.0
+    exponent = config.long_tail if training else 0.0
     objects: list[Thing] = []
     while len(objects) < count:
-        thing = _thing(split == "combinations", exponent, dice)
+        thing = _thing(address.split == "combinations", exponent, dice)
         if thing not in objects:
             objects.append(thing)
     return tuple(objects), RELATIONS[dice.integers(len(RELATIONS))] if count > 1 else None
