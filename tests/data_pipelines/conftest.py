@@ -14,7 +14,7 @@ from PIL import Image
 Pack = Callable[[str, Iterable[Mapping[str, object]]], Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def pack(tmp_path: Path) -> Pack:
     """Writes samples (`__key__` and files by extension) as one shard."""
 

@@ -4,6 +4,7 @@ from math import pi
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.sample import AudioIntake

@@ -2,10 +2,10 @@ import math
 
 import numpy as np
 import pytest
-from tercet.data_pipelines.transforms.crop import CentreView, RandomView
-
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tercet.data_pipelines.transforms.crop import CentreView, RandomView
 
 sides = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
 
@@ -18,7 +18,9 @@ def test_every_box_lies_in_the_picture(picture: tuple[int, int], size: tuple[int
 
 
 @given(picture=sides, size=sides)
-def test_the_centre_box_touches_two_sides_and_has_the_intakes_shape(picture: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_centre_box_touches_two_sides_and_has_the_intakes_shape(
+    picture: tuple[int, int], size: tuple[int, int]
+) -> None:
     left, upper, right, lower = CentreView().box(picture, size)
     assert math.isclose((right - left) / (lower - upper), size[0] / size[1], rel_tol=1e-6)
     assert math.isclose(right - left, picture[0], rel_tol=1e-6) or math.isclose(lower - upper, picture[1], rel_tol=1e-6)

@@ -1,10 +1,14 @@
 import pytest
+
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.text import decode_captions, decode_meta, group_of, negatives_of
 
 
 def test_captions_are_lines() -> None:
-    assert decode_captions("\ufeffein roter Kreis\r\n\n  a red circle \n".encode()) == ("ein roter Kreis", "a red circle")
+    assert decode_captions("\ufeffein roter Kreis\r\n\n  a red circle \n".encode()) == (
+        "ein roter Kreis",
+        "a red circle",
+    )
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"caf\xe9", "not UTF-8"), (b"", "empty"), (b" \n\t\n", "empty")])
@@ -14,7 +18,8 @@ def test_unusable_captions_are_bad(data: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"{", "unreadable"), (b"\xff\xfe", "unreadable"), (b"[1]", "object"), (b"[" * 100_000, "unreadable")]
+    ("data", "reason"),
+    [(b"{", "unreadable"), (b"\xff\xfe", "unreadable"), (b"[1]", "object"), (b"[" * 100_000, "unreadable")],
 )
 def test_unusable_json_is_bad(data: bytes, reason: str) -> None:
     with pytest.raises(BadSample, match=reason):

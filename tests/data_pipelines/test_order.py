@@ -1,9 +1,11 @@
-import numpy as np
-from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.order import Order
+from itertools import pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.order import Order
 
 orders = st.builds(Order, count=st.integers(1, 50), seed=st.integers(0, 2**63))
 
@@ -17,7 +19,7 @@ def test_each_epoch_is_a_permutation(order: Order, epoch: int) -> None:
 @given(order=orders, cuts=st.lists(st.integers(0, 200), min_size=2, max_size=8))
 def test_slices_agree_with_single_positions_however_they_are_cut(order: Order, cuts: list[int]) -> None:
     cuts = sorted(cuts)
-    parts = [order.slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    parts = [order.slice(start, stop) for start, stop in pairwise(cuts)]
     assert np.concatenate(parts).tolist() == [order.at(position) for position in range(cuts[0], cuts[-1])]
 
 
@@ -33,7 +35,6 @@ def test_the_order_is_the_one_that_earlier_runs_had() -> None:
     """A resumed run must find its samples again: these numbers may never change."""
     numbers = [0, 4, 5, 1, 7, 0, 4, 2, 5, 3, 9, 1, 8, 6, 7, 8, 6, 1, 9, 4]
     assert Order(10, 7).slice(5, 25).tolist() == numbers
-
 
 
 def test_streams_of_different_keys_differ() -> None:

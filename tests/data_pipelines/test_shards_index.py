@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tercet.data_pipelines.shards.index import Index, build_index, find_shards
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.errors import UserError
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LONG = "a-name-longer-than-the-hundred-bytes-of-a-tar-header/" * 3
 
@@ -58,7 +58,10 @@ def test_every_payload_is_found_where_tarfile_put_it(tmp_path: Path, format: int
 
 def test_samples_are_those_of_webdataset(pack: Callable[..., Path], picture: Callable[..., bytes]) -> None:
     wholes = [{"__key__": f"deep/{i:03d}", "png": picture(i), "txt": f"caption {i}"} for i in range(30)]
-    path = pack("s.tar", [{k: v for k, v in whole.items() if k != ("png" if i % 3 else "txt")} for i, whole in enumerate(wholes)])
+    path = pack(
+        "s.tar",
+        [{k: v for k, v in whole.items() if k != ("png" if i % 3 else "txt")} for i, whole in enumerate(wholes)],
+    )
     theirs = webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False)
     expected = {s["__key__"]: {k: v for k, v in s.items() if not k.startswith("__")} for s in theirs}
     assert len(expected) == 30

@@ -1,0 +1,152 @@
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.order import Order
+from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.data_pipelines.transforms.crop import RandomView
+from tercet.errors import UserError
+
+CAPTIONS = 3
+
+
+def tokenize(captions: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([list(caption.encode().ljust(16)[:16]) for caption in captions])
+
+
+INTAKES: dict[str, Intake] = {
+    "image": ImageIntake((12, 12)),
+    "audio": AudioIntake(8000, 0.05),
+    "text": TextIntake(tokenize),
+}
+
+
+@pytest.fixture
+def shards(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Callable[..., bytes]) -> Shards:
+    """Two shards of 37 items. Every third lacks the picture, every fifth the sound, every seventh the captions."""
+    dice = np.random.default_rng(0)
+
+    def item(i: int) -> dict[str, object]:
+        files = {
+            "png": picture(i) if i % 3 else None,
+            "flac": sound(dice.uniform(-0.5, 0.5, 300 + 20 * i), 8000) if i % 5 else None,
+            "txt": "\n".join(f"caption {n} of {i:02d}" for n in range(CAPTIONS)) if i % 7 else None,
+            "json": json.dumps({"group": i // 2, "number": i}).encode(),
+        }
+        return {"__key__": f"{i:02d}", **{name: file for name, file in files.items() if file is not None}}
+
+    items = [item(i) for i in range(1, 38)]
+    return open_shards([str(pack("0.tar", items[:20])), str(pack("1.tar", items[20:]))])
+
+
+def loader(shards: Shards, batch_size: int = 8, **options: object) -> Loader:
+    return Loader(shards, INTAKES, batch_size, **{"seed": 5, "crop": (0.3, 1.0), **options})  # type: ignore[arg-type]
+
+
+def rows(batches: Sequence[Batch]) -> list[tuple[object, ...]]:
+    """Each item with all of its rows, as plain numbers."""
+    items: list[tuple[object, ...]] = []
+    for batch in batches:
+        for i in range(len(batch)):
+            own = {
+                name: (
+                    field.values[field.item == i].tolist(),
+                    None if field.lengths is None else field.lengths[field.item == i].tolist(),
+                )
+                for name, field in batch
+            }
+            items.append((int(batch.ids[i]), int(batch.groups[i]), own))
+    return items
+
+
+def taken(loader: Loader, count: int) -> list[Batch]:
+    return list(islice(loader, count))
+
+
+def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
+    """Against a naive loop over positions, past the end of the first and of the second epoch."""
+    decode, order = Decoder(shards, INTAKES), Order(len(shards), 5)
+    batches = taken(loader(shards), 11)
+    for position in range(88):
+        id, epoch = order.at(position), position // 37
+        sample = decode(id, RandomView(5, epoch, id, (0.3, 1.0)))
+        batch, i = batches[position // 8], position % 8
+        assert (batch.ids[i], batch.groups[i]) == (id, sample.meta["number"] // 2)
+        values = {name: field.values[field.item == i] for name, field in batch}
+        assert [len(values[name]) for name in ("image", "audio", "text")] == [
+            sample.image is not None,
+            sample.audio is not None,
+            bool(sample.text),
+        ]
+        if sample.image is not None:
+            assert torch.equal(values["image"][0], sample.image)
+        if sample.audio is not None:
+            length = int(batch.fields["audio"].lengths[batch.fields["audio"].item == i])
+            assert torch.equal(values["audio"][0, :length], sample.audio)
+            assert not values["audio"][0, length:].any()
+        if sample.text:
+            assert torch.equal(values["text"], INTAKES["text"].tokenize(list(sample.text)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_any_world_and_workers_see_the_same_global_batches(shards: Shards, world: int, workers: int) -> None:
+    reference = taken(loader(shards, 40, workers=0), 3)
+    ranks = [taken(loader(shards, 40, rank=rank, world=world, workers=workers), 3) for rank in range(world)]
+    for whole, parts in zip(reference, zip(*ranks, strict=True), strict=True):
+        assert [len(part) for part in parts] == [40 // world] * world
+        assert rows(parts) == rows([whole])
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 9])
+def test_a_new_loader_goes_on_where_the_cursor_stood(shards: Shards, stop: int) -> None:
+    straight = taken(loader(shards, workers=2), 12)
+    first = loader(shards, workers=3)
+    before = taken(first, stop)
+    after = taken(loader(shards, start=first.cursor, workers=1), 12 - stop)
+    assert first.cursor == 8 * stop
+    assert rows(before + after) == rows(straight)
+
+
+def test_a_cursor_goes_on_at_another_world_and_batch_size(shards: Shards) -> None:
+    straight = rows(taken(loader(shards, 8), 6))
+    half = [taken(loader(shards, 6, start=24, rank=rank, world=2), 4) for rank in (0, 1)]
+    assert rows([part for pair in zip(*half, strict=True) for part in pair]) == straight[24:]
+
+
+def test_items_are_ascending_and_epochs_show_other_crops_and_captions(shards: Shards) -> None:
+    batches = taken(loader(shards, 37), 3)
+    for batch in batches:
+        assert sorted(batch.ids.tolist()) == list(range(37))
+        assert all((field.item.diff() > 0).all() for _, field in batch)
+    seen = [{id: own for id, _, own in rows([batch])} for batch in batches]
+    for name in INTAKES:
+        assert sum(seen[0][id][name] != seen[1][id][name] for id in range(37)) > 10
+
+
+def test_a_field_without_rows_keeps_its_shape(pack: Callable[..., Path]) -> None:
+    only_text = open_shards(str(pack("text.tar", [{"__key__": str(i), "txt": f"caption {i}"} for i in range(4)])))
+    (batch,) = taken(loader(only_text, 4), 1)
+    shapes = {name: (tuple(field.values.shape), field.values.dtype) for name, field in batch}
+    assert shapes == {
+        "image": ((0, 3, 12, 12), torch.uint8),
+        "audio": ((0, 400), torch.float32),
+        "text": ((4, 16), torch.int64),
+    }
+    (wordless,) = taken(Loader(only_text, {"text": INTAKES["text"]}, 4, seed=0), 1)
+    assert list(wordless.fields) == ["text"]
+
+
+def test_mistakes_are_one_line(shards: Shards) -> None:
+    with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes: take 28 or 32"):
+        loader(shards, 30, world=4)
+    with pytest.raises(UserError, match=r"field `txt`.*text"):
+        Loader(shards, {"txt": INTAKES["text"]}, 8, seed=0)

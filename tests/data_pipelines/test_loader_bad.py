@@ -1,0 +1,122 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain, islice, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tercet.data_pipelines.bad_samples import Fault, Ledger
+from tercet.data_pipelines.eval_loader import EvalLoader
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.errors import UserError
+
+INTAKES: dict[str, Intake] = {
+    "image": ImageIntake((8, 8)),
+    "audio": AudioIntake(8000, 0.02),
+    "text": TextIntake(lambda captions: torch.tensor([[len(caption)] for caption in captions])),
+}
+REASONS = (
+    "image: truncated or damaged",
+    "audio: unreadable",
+    "audio: not finite",
+    "text: not UTF-8",
+    "text: empty",
+    "none of the run's modalities",
+)
+
+
+@pytest.fixture
+def shards(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Callable[..., bytes]) -> Shards:
+    """54 good samples, and among them one of each kind of bad one: ids 9, 19, …, 59."""
+    wave = np.linspace(-0.5, 0.5, 200)
+    good = {"png": picture(0, (100, 100)), "wav": sound(wave, 8000, "WAV"), "txt": b"a caption"}
+    broken: list[dict[str, bytes | None]] = [
+        {"png": good["png"][: len(good["png"]) // 2]},
+        {"wav": b""},
+        {"wav": sound(np.insert(wave, 100, np.nan), 8000, "WAV", "FLOAT")},
+        {"txt": b"caf\xe9"},
+        {"txt": b"\n"},
+        {"png": None, "wav": None, "txt": None, "json": b"{}"},
+    ]
+    files = [{**good, **(broken[i // 10] if i % 10 == 9 else {})} for i in range(60)]
+    samples = [{"__key__": f"k{i}", **{k: v for k, v in file.items() if v is not None}} for i, file in enumerate(files)]
+    return open_shards(str(pack("s.tar", samples)))
+
+
+def loader(shards: Shards, batch_size: int, **options: object) -> Loader:
+    return Loader(shards, INTAKES, batch_size, **{"seed": 1, "max_bad": 1.0, **options})  # type: ignore[arg-type]
+
+
+def test_each_bad_sample_is_counted_by_reason_and_written_down(shards: Shards, tmp_path: Path) -> None:
+    evaluation = EvalLoader(shards, INTAKES, 16, max_bad=1.0, folder=tmp_path)
+    ids = [id for batch in evaluation for id in batch.ids.tolist()]
+    assert ids == [id for id in range(60) if id % 10 != 9]
+    assert evaluation.bad == Counter(REASONS)
+    assert evaluation.ledger.seen == 60
+    lines = [json.loads(line) for line in (tmp_path / "bad_samples.eval.rank0.jsonl").read_text().splitlines()]
+    shard = str(shards.index.shards[0])
+    assert lines == [
+        {"shard": shard, "key": f"k{10 * n + 9}", "id": 10 * n + 9, "reason": reason}
+        for n, reason in enumerate(REASONS)
+    ]
+
+
+def test_substitutes_fill_every_place_and_the_counts_add_up(shards: Shards, tmp_path: Path) -> None:
+    training = loader(shards, 60, folder=tmp_path)
+    batches = list(islice(training, 4))
+    ids = [batch.ids.tolist() for batch in batches]
+    assert all(len(epoch) == 60 and set(epoch) == {id for id in range(60) if id % 10 != 9} for epoch in ids)
+    assert training.ledger.seen == 240 + training.bad.total()
+    assert set(training.bad) == set(REASONS)
+    assert min(training.bad.values()) >= 4  # once in each epoch; more where one was drawn as a substitute
+    lines = (tmp_path / "bad_samples.rank0.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == [9, 19, 29, 39, 49, 59]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_substitutes_and_counts_are_the_same_at_any_world(shards: Shards, world: int) -> None:
+    whole = loader(shards, 30)
+    ranks = [loader(shards, 30, rank=rank, world=world, workers=rank) for rank in range(world)]
+    together = [batch.ids.tolist() for batch in islice(whole, 5)]
+    parts = [[batch.ids.tolist() for batch in islice(rank, 5)] for rank in ranks]
+    assert [list(chain(*batch)) for batch in zip(*parts, strict=True)] == together
+    assert sum((rank.bad for rank in ranks), Counter()) == whole.bad
+
+
+def test_a_run_with_too_many_bad_samples_stops_with_the_counts(shards: Shards) -> None:
+    with pytest.raises(
+        UserError, match=r"of \d+ samples are bad, more than data.max_bad = 0.01 .*× text: empty"
+    ) as error:
+        list(islice(loader(shards, 20, max_bad=0.01), 30))
+    assert "\n" not in str(error.value)
+
+
+def test_shards_of_bad_samples_only_stop_at_once(pack: Callable[..., Path]) -> None:
+    shards = open_shards(str(pack("s.tar", [{"__key__": str(i), "txt": b"\n"} for i in range(5)])))
+    with pytest.raises(UserError, match=r"samples in a row are bad \(\d+ × text: empty\), the last in .*s\.tar"):
+        next(iter(loader(shards, 4)))
+
+
+def fault(id: int) -> Fault:
+    return Fault("s.tar", str(id), id, "text: empty")
+
+
+def test_a_share_just_below_the_limit_never_stops_a_long_run() -> None:
+    dice, ledger = np.random.default_rng(0), Ledger(0.01)
+    for step in range(5000):
+        ledger.note(20, [fault(step)] if dice.random() < 20 * 0.009 else [])
+    assert ledger.seen == 100_000
+
+
+@pytest.mark.parametrize(("limit", "share"), [(0.01, 0.05), (0.0, 0.01), (0.1, 0.3)])
+def test_a_share_well_above_the_limit_stops_soon(limit: float, share: float) -> None:
+    dice, ledger = np.random.default_rng(0), Ledger(limit)
+    steps = [[fault(id)] if dice.random() < share else [] for id in range(2000)]
+    with pytest.raises(UserError):
+        list(map(ledger.note, repeat(1), steps))
+    assert 100 <= ledger.seen < 500

@@ -1,0 +1,68 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tercet.data_pipelines.eval_loader import EvalLoader
+from tercet.data_pipelines.sample import AudioIntake, Intake, TextIntake
+from tercet.data_pipelines.shards.read import Shards, open_shards
+
+INTAKES: dict[str, Intake] = {
+    "audio": AudioIntake(8000, 0.05),
+    "text": TextIntake(lambda captions: torch.tensor([[int(caption.split()[-1])] for caption in captions])),
+}
+LENGTHS = [100 + 37 * i for i in range(23)]
+
+
+@pytest.fixture
+def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
+    samples = [
+        {
+            "__key__": f"k{i}",
+            "wav": sound(np.full(length, i / 64), 8000, "WAV"),
+            "txt": f"first {i}\nsecond {-i}",
+            "json": json.dumps({"negatives": [{"kind": "swap", "text": f"not {i}"}], "source": "test"}).encode(),
+        }
+        for i, length in enumerate(LENGTHS)
+    ]
+    return open_shards(str(pack("s.tar", samples)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_the_ranks_see_each_sample_once_and_in_order(shards: Shards, world: int, workers: int) -> None:
+    ids = [
+        id
+        for rank in range(world)
+        for batch in EvalLoader(shards, INTAKES, 4, rank=rank, world=world, workers=workers)
+        for id in batch.ids.tolist()
+    ]
+    assert ids == list(range(23))
+
+
+def test_clips_are_whole_and_padded_with_silence(shards: Shards) -> None:
+    for batch in EvalLoader(shards, INTAKES, 20):
+        field = batch.fields["audio"]
+        assert field.lengths is not None
+        assert field.lengths.tolist() == [LENGTHS[id] for id in batch.ids]
+        for id, wave, length in zip(batch.ids.tolist(), field.values, field.lengths.tolist(), strict=True):
+            assert wave[:length].tolist() == [id / 64] * length
+            assert not wave[length:].any()
+
+
+def test_the_first_caption_is_embedded_and_all_are_kept(shards: Shards) -> None:
+    evaluation = EvalLoader(shards, INTAKES, 23)
+    for _ in range(2):  # it can be walked again
+        (batch,) = evaluation
+        assert batch.fields["text"].values.tolist() == [[i] for i in range(23)]
+        for i, sample in enumerate(batch.samples):
+            assert (sample.key, sample.text, sample.negatives) == (
+                f"k{i}",
+                (f"first {i}", f"second {-i}"),
+                (f"not {i}",),
+            )
+            assert sample.meta["source"] == "test"
+            assert sample.audio is None
