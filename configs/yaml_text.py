@@ -14,7 +14,7 @@ from tercet.errors import UserError
 CORE_SCHEMA = {
     "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
-    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+", [*"-+0123456789"]),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9][0-9_]*", [*"-+0123456789"]),
     "tag:yaml.org,2002:float": (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         [*"-+.0123456789"],
@@ -31,6 +31,13 @@ class Reader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _read_int(reader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(node.value.replace("_", ""))  # 100_000 as Python writes it; a leading zero makes nothing octal
+
+
+Reader.add_constructor("tag:yaml.org,2002:int", _read_int)
 
 
 class Writer(yaml.SafeDumper):

@@ -71,8 +71,12 @@ def _bar(name: str, record: StepRecord) -> Table:
     where = Text.assemble((name, "bold"), f" {record.stage}" if record.stage else "")
     done = Text.assemble((f"{record.step:,}", "bold"), f"/{record.steps:,}")
     left = Text.assemble(done, ("  " + clock(record.seconds_left) + " left", "cyan"))
-    line.add_row(where, ProgressBar(total=record.steps, completed=record.step), left)
+    line.add_row(where, _progress(record), left)
     return line
+
+
+def _progress(record: StepRecord) -> ProgressBar:
+    return ProgressBar(record.steps, record.step, complete_style="cyan", finished_style="green")
 
 
 def _numbers(record: StepRecord) -> Text:

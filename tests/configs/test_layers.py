@@ -1,0 +1,69 @@
+"""Layers: the upper one wins key by key, and two ways of saying one thing do not add up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.configs.layers import Layer, lay, parse_override, stack, written_in
+from tercet.errors import UserError
+
+KEYS = st.sampled_from(["a", "b", "c"])
+MAPPINGS = st.recursive(
+    st.dictionaries(KEYS, st.integers(), min_size=1),
+    lambda inner: st.dictionaries(KEYS, inner | st.integers(), min_size=1),
+    max_leaves=9,
+)
+
+
+def leaves(values: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    found: dict[tuple[str, ...], int] = {}
+    for key, value in values.items():
+        found |= leaves(value, (*prefix, key)) if isinstance(value, dict) else {(*prefix, key): value}
+    return found
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_a_leaf_stands_where_nothing_above_covers_it(below: dict[str, Any], above: dict[str, Any]) -> None:
+    def covers(upper: tuple[str, ...], lower: tuple[str, ...]) -> bool:
+        shared = min(len(upper), len(lower))
+        return upper[:shared] == lower[:shared]
+
+    kept = {path: value for path, value in leaves(below).items() if not any(covers(up, path) for up in leaves(above))}
+    assert leaves(lay(below, above)) == kept | leaves(above)
+
+
+def test_pairs_and_terms_take_each_others_place() -> None:
+    assert lay({"terms": [1], "a": 1}, {"pairs": {"image-text": 1}}) == {"a": 1, "pairs": {"image-text": 1}}
+    assert lay({"pairs": {"image-text": 1}, "objective": "sigmoid"}, {"terms": [1]}) == {"terms": [1]}
+
+
+def test_another_component_does_not_inherit_settings() -> None:
+    below = {"objective": {"name": "infonce", "smoothing": 0.1}}
+    assert lay(below, {"objective": {"name": "sigmoid"}}) == {"objective": {"name": "sigmoid"}}
+    assert lay(below, {"objective": {"smoothing": 0.2}}) == {"objective": {"name": "infonce", "smoothing": 0.2}}
+
+
+def test_overrides_stack_from_left_to_right() -> None:
+    overrides = ["objective=focal_nce", "objective.gamma=1", "stages=[{name: a, steps: 3}]", "stages.0.steps=1e1"]
+    assert stack([parse_override(text) for text in overrides]) == {
+        "objective": {"name": "focal_nce", "gamma": 1},
+        "stages": [{"name": "a", "steps": 10.0}],
+    }
+
+
+@pytest.mark.parametrize("text", ["steps", "=3", "a..b=3", ".a=1"])
+def test_what_is_no_override(text: str) -> None:
+    with pytest.raises(UserError, match="is not an override; write key=value"):
+        parse_override(text)
+
+
+def test_the_place_of_a_key_is_the_uppermost_layer_that_spells_most_of_it() -> None:
+    base, own = Layer("base.yaml", {"a": {"b": 1, "c": 2}}), Layer("own.yaml", {"a": {"b": 3}})
+    layers = [base, own, Layer("command line", {"d": 1})]
+    places = {key: written_in(layers, key) for key in ("a.b", "a.c", "a.b.0", "a.z", "d", "e")}
+    assert places == {
+        "a.b": "own.yaml", "a.c": "base.yaml", "a.b.0": "own.yaml", "a.z": "own.yaml", "d": "command line", "e": None,
+    }  # fmt: skip
