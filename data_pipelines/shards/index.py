@@ -20,7 +20,7 @@ from tercet.data_pipelines.shards.tar import members
 from tercet.errors import UserError
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "flac", "wav", "ogg", "mp3", "opus", "txt", "json")
-CODES = {extension: code for code, extension in enumerate(EXTENSIONS)}
+CODES = {extension.encode(): code for code, extension in enumerate(EXTENSIONS)}
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -131,9 +131,9 @@ def scan(path: Path) -> Index:
 
 
 def _known(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
-    for member in members(path):
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
+    for name, offset, size in members(path):
+        folder, slash, base = name.rpartition(b"/")
+        stem, _, extension = base.partition(b".")
         code = CODES.get(extension.lower())
         if stem and code is not None:
-            yield (folder + slash + stem).encode("utf-8", "surrogateescape"), code, member.offset, member.size
+            yield folder + slash + stem, code, offset, size

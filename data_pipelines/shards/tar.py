@@ -2,30 +2,34 @@
 
 Every header's checksum and the end mark are checked, because a tar that was cut short or overwritten looks like a
 shorter tar to most readers. POSIX ustar and pax, and GNU long names; links and special files are passed over.
+
+Shape letters: M headers.
 """
 
 import mmap
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tercet.errors import UserError
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
-REGULAR = b"0\0"
+REGULAR, PAX, GNU_LONG_NAME = (ord("0"), 0), ord("x"), ord("L")
 PAX_PATH = re.compile(rb"\d+ path=([^\n]*)\n")
 NOT_ZERO = re.compile(rb"[^\0]")
 
+Headers = NDArray[np.uint8]  # [M, 512]
 
-@dataclass(frozen=True)
-class Member:
+
+class Member(NamedTuple):
     """A regular file in a tar: its payload is `size` bytes from `offset`."""
 
-    name: str
+    name: bytes
     offset: int
     size: int
 
@@ -35,67 +39,81 @@ def members(path: Path) -> list[Member]:
     if path.stat().st_size < BLOCK:
         raise damaged(path, "it is empty or not a tar")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-        offsets, headers = _headers(path, tar)
-        _check(path, offsets, headers)
-        return list(_files(tar, offsets, headers))
+        places = _walk(path, tar)
+        headers = _headers(tar, [offset - BLOCK for offset, _ in places])
+        _check(path, headers, places)
+        return list(_files(tar, headers, places))
 
 
 def damaged(path: Path, what: str) -> UserError:
     return UserError(f"shard {path} is damaged: {what}; write or fetch it again, or take it out of the data")
 
 
-def _headers(path: Path, tar: mmap.mmap) -> tuple[list[int], list[bytes]]:
-    """Every header with the place of its payload, up to the end mark."""
-    offsets, headers, at = [], [], 0
-    while True:
-        header = tar[at : at + BLOCK]
-        if len(header) < BLOCK:
-            raise damaged(path, f"it was cut short, {len(tar)} bytes long without an end mark")
-        if header == ZEROS:
-            break
+def _walk(path: Path, tar: mmap.mmap) -> list[tuple[int, int]]:
+    """Offset and size of every payload, from header to header up to the end mark."""
+    places, at = [], 0
+    while tar[at : at + BLOCK] != ZEROS:
+        size = _octal(tar[at + 124 : at + 136])
         at += BLOCK
-        offsets.append(at)
-        headers.append(header)
-        at += -(-_number(path, header[124:136], at) // BLOCK) * BLOCK
+        if at > len(tar):
+            raise damaged(path, f"it was cut short, {len(tar)} bytes long without an end mark")
+        if size < 0:
+            raise damaged(path, f"there is no tar header at byte {at - BLOCK}")
+        places.append((at, size))
+        at += -(-size // BLOCK) * BLOCK
     if trailing := NOT_ZERO.search(tar, at):
         raise damaged(path, f"data follows its end mark, at byte {trailing.start()}")
-    return offsets, headers
+    return places
 
 
-def _number(path: Path, field: bytes, at: int) -> int:
-    digits = field.strip(b" \0")
-    if not re.fullmatch(rb"[0-7]+", digits):
-        raise damaged(path, f"there is no tar header at byte {at - BLOCK}")
-    return int(digits, 8)
+def _octal(field: bytes) -> int:
+    """The number in a header's field, or -1 if there is none."""
+    try:
+        return int(field.strip(b" \0") or b"-1", 8)
+    except ValueError:
+        return -1
 
 
-def _check(path: Path, offsets: list[int], headers: list[bytes]) -> None:
-    """Header checksums, all at once: the sum of the bytes with the checksum's own field taken as spaces."""
-    if not headers:
-        return
-    blocks = np.frombuffer(b"".join(headers), dtype=np.uint8).reshape(-1, BLOCK)
-    sums = blocks.sum(1, dtype=np.int64) - blocks[:, 148:156].sum(1, dtype=np.int64) + 8 * ord(" ")
-    for offset, header, total in zip(offsets, headers, sums.tolist(), strict=True):
-        if _number(path, header[148:156], offset) != total:
-            raise damaged(path, f"the header at byte {offset - BLOCK} does not match its checksum")
+def _headers(tar: mmap.mmap, starts: list[int]) -> Headers:
+    blocks = np.frombuffer(tar, dtype=np.uint8, count=len(tar) // BLOCK * BLOCK).reshape(-1, BLOCK)
+    return blocks[np.array(starts, dtype=np.int64) // BLOCK]
 
 
-def _files(tar: mmap.mmap, offsets: list[int], headers: list[bytes]) -> Iterator[Member]:
+def _check(path: Path, headers: Headers, places: list[tuple[int, int]]) -> None:
+    """A checksum is the sum of the header's bytes, with its own field taken as eight spaces."""
+    own_M8 = headers[:, 148:156].astype(np.int64)
+    sum_M = headers.sum(1, dtype=np.int64) - own_M8.sum(1) + 8 * ord(" ")
+    stated_M = np.zeros(len(headers), dtype=np.int64)
+    for character_M in own_M8.T:
+        digit_M = character_M - ord("0")
+        stated_M = np.where((digit_M >= 0) & (digit_M < 8), 8 * stated_M + digit_M, stated_M)
+    wrong = np.flatnonzero(stated_M != sum_M)
+    if len(wrong):
+        start = places[wrong[0]][0] - BLOCK
+        raise damaged(path, f"the header at byte {start} does not match its checksum")
+
+
+def _files(tar: mmap.mmap, headers: Headers, places: list[tuple[int, int]]) -> Iterator[Member]:
     long_name = b""
-    for offset, header in zip(offsets, headers, strict=True):
-        kind, size = header[156:157], int(header[124:136].strip(b" \0"), 8)
-        if kind == b"x":
+    for name, kind, (offset, size) in zip(_names(headers), headers[:, 156].tolist(), places, strict=True):
+        if kind == PAX:
             found = PAX_PATH.search(tar, offset, offset + size)
             long_name = found[1] if found else long_name
-        elif kind == b"L":
+        elif kind == GNU_LONG_NAME:
             long_name = tar[offset : offset + size].rstrip(b"\0")
         else:
             if kind in REGULAR:
-                yield Member((long_name or _name(header)).decode("utf-8", "surrogateescape"), offset, size)
+                yield Member(long_name or name, offset, size)
             long_name = b""
 
 
-def _name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    prefix = header[345:500].partition(b"\0")[0]
-    return prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
+def _names(headers: Headers) -> Iterator[bytes]:
+    posix = (headers[:, 257:263] == np.frombuffer(b"ustar\0", dtype=np.uint8)).all(1)
+    prefixes = np.where(posix, _texts(headers, 345, 500), b"").tolist()
+    for prefix, name in zip(prefixes, _texts(headers, 0, 100).tolist(), strict=True):
+        yield prefix + b"/" + name if prefix else name
+
+
+def _texts(headers: Headers, start: int, stop: int) -> NDArray[np.bytes_]:
+    """A field of every header, without the zeros that fill it up."""
+    return np.ascontiguousarray(headers[:, start:stop]).view(f"S{stop - start}")[:, 0]
