@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tercet.configs.yaml_text import read_yaml, write_yaml
 from tercet.errors import UserError
 
+# PyYAML folds the line separators of Unicode's fringe into spaces; no recipe holds them.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]))
 TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
 
