@@ -24,7 +24,7 @@ from tercet.models.encoders.encoder import Encoder, parameters_of
 from tercet.models.encoders.image import ImageEncoder
 
 BUCKETS = 2048
-STRIDES = (1, 2, 2)
+STRIDES = (2, 2, 1)
 
 
 class Block(nn.Module):
@@ -78,13 +78,13 @@ class SmallImage(ImageEncoder):
     def __init__(self, size: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
         super().__init__(ImageIntake((size, size)), mean=(0.5,) * 3, std=(0.5,) * 3)
         self.width = width
-        channels = (3, width // 4, width // 2, width)
+        channels = (3, width // 4, width // 2, 3 * width // 4, width)
         self.stem = nn.Sequential(*(_conv2d(before, after) for before, after in pairwise(channels)))
-        self.positions = nn.Parameter(torch.randn(math.ceil(size / 8) ** 2, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(math.ceil(size / 16) ** 2, width) * 0.02)
         self.trunk = Trunk(width, heads, depth)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.stem(self.normalise(values)).flatten(2).transpose(1, 2)
+        x = self.stem(self.normalise(values).contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
         vectors: Tensor = self.trunk(x + self.positions)
         return vectors
 
@@ -96,7 +96,8 @@ class SmallImage(ImageEncoder):
 
 
 def _conv2d(before: int, after: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.GELU())
+    conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
+    return nn.Sequential(conv, nn.GroupNorm(4, after), nn.GELU()).to(memory_format=torch.channels_last)
 
 
 class SmallAudio(AudioEncoder):
