@@ -29,7 +29,7 @@ PARTIALS: dict[str, dict[float, float]] = {  # multiples of the register's frequ
     "diamond": {1: 1.0, 2: 0.6},
 }
 VIBRATO = {"heart": 1.3}  # semitones
-GLIDE = {"diamond": 2.2}  # semitones, from above to below
+GLIDE = {"diamond": 1.7}  # semitones, from above to below
 ROUGHNESS = {"cross": 0.12}  # line width in shares of the frequency
 TABLE = 8192  # samples of a table, which holds two periods
 
