@@ -1,7 +1,6 @@
 """Does every package load, and what does torch find? Asked in another process, which a broken binary may take down."""
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
@@ -14,7 +13,7 @@ PATIENCE = 180  # seconds; the first import after an installation compiles thous
 
 CPU_ONLY = (
     "this torch is built for the CPU only and its companions are not: "
-    "pip install --force-reinstall 'torch>=2.11,<2.15,!=2.13' torchvision 'torchaudio>=2.11,<2.12'"
+    "pip install --force-reinstall 'torch>=2.11,<2.15' torchvision 'torchaudio>=2.11,<2.12'"
 )
 # What a message contains, and what mends it.
 KNOWN = (
@@ -27,11 +26,9 @@ KNOWN = (
 
 
 def imports() -> list[Finding]:
-    environment = os.environ | {"DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", ""), "PYTHONWARNINGS": "ignore"}
-    environment = {name: value for name, value in environment.items() if value}
-    command = [sys.executable, "-m", "tercet.doctor.probe"]
+    command = [sys.executable, "-W", "ignore", "-m", "tercet.doctor.probe"]
     try:
-        probe = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        probe = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired as late:
         return judged(_lines(late.stdout or b""), f"no answer in {PATIENCE} s")
     return judged(_lines(probe.stdout), f"the process died with {probe.returncode}")
