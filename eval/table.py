@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from io import StringIO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from tercet.eval.result import Result
 
+WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
+
 
 @dataclass(frozen=True)
 class ResultTable:
-    """One task on one data set."""
+    """The tasks of one title on one data set."""
 
     title: str
     dataset: str
@@ -43,27 +46,31 @@ class ResultTable:
         shared = all(result.metadata.items() >= known.items() for result in self.results)
         return ", ".join(f"{value} {key}" for key, value in known.items()) if shared else ""
 
-    @property
-    def chance(self) -> dict[str, float] | None:
-        """What guessing scores by metric, where it is the same for all subjects."""
-        known = {result.metric: result.chance for result in self.results}
-        return known if all(known[result.metric] == result.chance for result in self.results) else None
+    def shared_chance(self, metric: str) -> float | None:
+        """What guessing scores in this metric, where it is the same for all subjects."""
+        known = {result.chance for result in self.results if result.metric == metric}
+        return known.pop() if len(known) == 1 else None
 
     def of(self, subject: str) -> dict[str, Result]:
         return {result.metric: result for result in self.results if result.subject == subject}
 
 
 def tabulate(results: Iterable[Result]) -> list[ResultTable]:
-    """Results by task and data set, in the order in which they came."""
-    found: dict[tuple[str, str, str], list[Result]] = {}
+    """Results by title and data set, in the order in which they came."""
+    found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        found.setdefault((result.task, result.title, result.dataset), []).append(result)
-    return [ResultTable(title, dataset, tuple(rows)) for (_, title, dataset), rows in found.items()]
+        found.setdefault((result.title, result.dataset), []).append(result)
+    return [ResultTable(title, dataset, tuple(rows)) for (title, dataset), rows in found.items()]
 
 
 def shown(value: float, metric: str) -> str:
     """Shares in per cent, ranks as they are."""
     return f"{value:.4g}" if metric.endswith("rank") else f"{100 * value:.1f}"
+
+
+def heading(metric: str) -> str:
+    """A metric in words, with its unit."""
+    return metric if metric.endswith("rank") else f"{WORDS.get(metric, metric)} %"
 
 
 def interval(result: Result) -> str:
@@ -77,47 +84,76 @@ def table_text(results: Iterable[Result], width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
-def render(results: Iterable[Result]) -> Group:
+def render(results: Iterable[Result]) -> "Drawing":
     """The tables for a rich console."""
-    return Group(*(_draw(table) for table in tabulate(results)))
+    return Drawing(tabulate(results))
 
 
-def _draw(table: ResultTable) -> Table:
+@dataclass(frozen=True)
+class Drawing:
+    """Tables on a terminal. Where one is too wide, its first metric stays with all that stands beside it."""
+
+    tables: list[ResultTable]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in self.tables:
+            whole = _draw(table, [metric for metric in table.metrics if metric != "mean rank"])
+            needed = Measurement.get(console, options.update(max_width=1000), whole).minimum
+            yield whole if needed <= options.max_width else _draw(table, table.metrics[:1])
+
+
+def _draw(table: ResultTable, metrics: list[str]) -> Table:
     title = " · ".join(part for part in (table.title, table.dataset, table.note) if part)
     drawn = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("", no_wrap=True)
-    for heading in _headings(table):
-        drawn.add_column(heading, justify="right", no_wrap=True)
+    for words in _headings(table, metrics):
+        drawn.add_column(words, justify="right", vertical="bottom", no_wrap=True)
     for subject in table.subjects:
-        drawn.add_row(*_cells(table, subject))
-        if table.chance is None:
-            drawn.add_row(*_chances(table, subject), style="dim")
-    if table.chance is not None:
-        drawn.add_row(*_chances(table, table.subjects[0]), style="dim")
+        drawn.add_row(*_cells(table, subject, metrics))
+    if len(metrics) > 1:
+        drawn.caption, drawn.caption_justify = Text("in brackets: chance\n", style="dim"), "left"
     return drawn
 
 
-def _headings(table: ResultTable) -> list[str]:
-    first, *others = (metric if metric.endswith("rank") else f"{metric} %" for metric in table.metrics)
-    return [first, "95 %", *(name.replace(" ", "\n") for name in table.cheats), *others, "n"]
+def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
+    first, *others = metrics
+    cheats = [Text(name.replace(" ", "\n"), justify="right") for name in table.cheats]
+    return [
+        Text(heading(first)),
+        Text("95 %"),
+        Text("chance"),
+        *cheats,
+        *(_headed(table, name) for name in others),
+        Text("n"),
+    ]
 
 
-def _cells(table: ResultTable, subject: str) -> list[Text]:
-    """The subject's row: the first metric with its interval and the cheats, then the others."""
+def _headed(table: ResultTable, metric: str) -> Text:
+    """The metric, with its chance beneath where that is the same in every row."""
+    chance = table.shared_chance(metric)
+    beneath = "" if chance is None else f"\n({shown(chance, metric)})"
+    return Text.assemble(heading(metric).replace(" rank", "\nrank"), (beneath, "dim"), justify="right")
+
+
+def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
+    """The subject's row: the first metric with all that stands beside it, then the others."""
     row = table.of(subject)
-    first, *others = (row[metric] for metric in table.metrics)
-    cheats = [shown(first.cheats[name], first.metric) if name in first.cheats else "–" for name in table.cheats]
+    first = row[metrics[0]]
+    beside = [interval(first), shown(first.chance, first.metric)]
+    beside += [shown(first.cheats[name], first.metric) if name in first.cheats else "–" for name in table.cheats]
     return [
         Text(subject),
         Text(shown(first.value, first.metric), style="bold"),
-        *(Text(text, style="dim") for text in (interval(first), *cheats)),
-        *(Text(shown(result.value, result.metric)) for result in others),
+        *(Text(words, style="dim") for words in beside),
+        *(_with_chance(table, row.get(metric)) for metric in metrics[1:]),
         Text(str(first.n), style="dim"),
     ]
 
 
-def _chances(table: ResultTable, subject: str) -> list[str]:
-    """What guessing scores in each column."""
-    row = table.of(subject)
-    first, *others = (shown(row[metric].chance, metric) for metric in table.metrics)
-    return ["chance", first, "", *("" for _ in table.cheats), *others, ""]
+def _with_chance(table: ResultTable, result: Result | None) -> Text:
+    """The value, with its chance behind it where rows differ in that."""
+    if result is None:
+        return Text("–", style="dim")
+    shared = table.shared_chance(result.metric) is not None
+    behind = "" if shared else f" ({shown(result.chance, result.metric)})"
+    return Text.assemble(shown(result.value, result.metric), (behind, "dim"))

@@ -31,6 +31,7 @@ class ZeroShotTask(_Task):
     """Which class an item belongs to, told by the nearest of the classes' prompt ensembles."""
 
     kind: Literal["zero_shot"]
+    what: str = Field(description="what the classes are, as `shape`")
     label: str = Field(description="where an item's `meta` names its class, as `objects[0].shape`")
     count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
     modalities: tuple[Literal["image", "audio"], ...] = Field(("image", "audio"), description="what is classified")

@@ -94,7 +94,7 @@ def _classify(
     majority = float(label.bincount().max() / len(label))
     notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
     return [
-        Result(modality, metric, *found, guess[metric], len(rows), metadata=notes)
+        Result(f"{task.what} from {modality}", metric, *found, guess[metric], len(rows), metadata=notes)
         for metric, found in bootstrap(statistics, items).items()
     ]
 

@@ -112,7 +112,7 @@ def _keys(records: Iterable[Record]) -> list[str]:
 
 def _label(name: str) -> str:
     """`loss/image-text` is the line `image-text`; a bare `loss` is the whole."""
-    return name.partition("/")[2] or "total"
+    return name.partition("/")[2] or "all"
 
 
 def _series(records: list[Record], name: str) -> Points:

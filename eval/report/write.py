@@ -13,7 +13,7 @@ from tercet.eval.report.curves import charts, read_metrics
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
-from tercet.eval.table import interval, shown, tabulate
+from tercet.eval.table import heading, interval, shown, tabulate
 
 
 def write_report(
@@ -61,7 +61,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, interval=interval, data_uri=data_uri, duration=_duration)
+    environment.filters.update(shown=shown, interval=interval, heading=heading, data_uri=data_uri, duration=_duration)
     return environment
 
 

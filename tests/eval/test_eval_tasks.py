@@ -26,6 +26,7 @@ ZERO_SHOT = ZeroShotTask(
     kind="zero_shot",
     name="shapes",
     title="Shapes",
+    what="shape",
     label="objects[0].shape",
     count={"objects": 1},
     classes={shape: shape for shape in SHAPES},
@@ -147,14 +148,14 @@ def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
             scores = [float(image[number] @ vector) for vector in classes]
             right.setdefault(labels[number], []).append(SHAPES[scores.index(max(scores))] == labels[number])
     hits = [hit for each in right.values() for hit in each]
-    assert found["image acc1"].value == pytest.approx(sum(hits) / len(hits))
-    assert found["image mean_per_class_recall"].value == pytest.approx(
+    assert found["shape from image acc1"].value == pytest.approx(sum(hits) / len(hits))
+    assert found["shape from image mean_per_class_recall"].value == pytest.approx(
         sum(sum(h) / len(h) for h in right.values()) / len(right)
     )
-    assert 0 < found["image acc1"].value < 1
-    assert found["image acc1"].n == 40
-    assert found["image acc1"].chance == pytest.approx(1 / 6)
-    assert found["image acc1"].metadata["majority"] == pytest.approx(max(map(len, right.values())) / 40)
+    assert 0 < found["shape from image acc1"].value < 1
+    assert found["shape from image acc1"].n == 40
+    assert found["shape from image acc1"].chance == pytest.approx(1 / 6)
+    assert found["shape from image acc1"].metadata["majority"] == pytest.approx(max(map(len, right.values())) / 40)
 
 
 def test_the_prompts_fingerprint_changes_with_a_class_or_a_template() -> None:
@@ -202,10 +203,13 @@ def test_groups_of_tasks_are_written_out() -> None:
     ("text", "complaint"),
     [
         (
-            "kind: zero_shot\ntitle: T\nlabel: a\nclasses: {a: a}\ntemplates: ['{class} {b}']",
+            "kind: zero_shot\ntitle: T\nwhat: a\nlabel: a\nclasses: {a: a}\ntemplates: ['{class} {b}']",
             "no words in `fill` for {b}",
         ),
-        ("kind: zero_shot\ntitle: T\nlabl: a\nclasses: {a: a}\ntemplates: ['{class}']", "`label`: field required"),
+        (
+            "kind: zero_shot\ntitle: T\nwhat: a\nlabl: a\nclasses: {a: a}\ntemplates: ['{class}']",
+            "`label`: field required",
+        ),
         ("kind: retreival\ntitle: T", "retreival"),
         ("- a", "must hold a mapping"),
         ("extends: zero_shot_shap", "did you mean `zero_shot_shape`?"),
