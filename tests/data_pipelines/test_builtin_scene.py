@@ -110,8 +110,13 @@ def test_no_two_words_of_the_world_share_a_spelling() -> None:
 
 @pytest.mark.parametrize(
     "knobs",
-    [{"objects": (0.5, 0.2, 0.2)}, {"missing": {"image": 0.6, "audio": 0.6}}, {"missing": {"video": 0.1}}, {"shapes": 3}],
+    [
+        {"objects": (0.5, 0.2, 0.2)},
+        {"missing": {"image": 0.6, "audio": 0.6}},
+        {"missing": {"video": 0.1}},
+        {"shapes": 3},
+    ],
 )
 def test_impossible_worlds_are_refused(knobs: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="objects|missing|shapes"):
+    with pytest.raises(ValueError, match=r"objects|missing|shapes"):
         WorldConfig(**knobs)
