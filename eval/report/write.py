@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tercet.eval.report.curves import charts, read_metrics
+from tercet.eval.report.curves import Record, charts, read_metrics
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
@@ -37,6 +37,7 @@ def write_report(
         headline=_headline(results),
         charts=charts(records),
         last=records[-1] if records else {},
+        seconds=_seconds(records),
         galleries=galleries,
         config=config,
     )  # fmt: skip
@@ -51,6 +52,12 @@ def _headline(results: Sequence[Result]) -> list[Result]:
     """The first metric of every subject of the first task."""
     tables = tabulate(results)
     return [next(iter(tables[0].of(subject).values())) for subject in tables[0].subjects] if tables else []
+
+
+def _seconds(records: Sequence[Record]) -> float:
+    """From the first record to the last; a break in between counts."""
+    times = [record["time"] for record in records if "time" in record]
+    return times[-1] - times[0] if times else 0.0
 
 
 def _environment() -> Environment:
