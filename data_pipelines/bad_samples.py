@@ -52,6 +52,11 @@ class Ledger:
         if self.seen >= ENOUGH and self.reasons.total() > expected + 3 * math.sqrt(expected):
             raise UserError(self._verdict())
 
+    def restart(self) -> None:
+        """Count from nothing again; what was written down is not written twice."""
+        self.seen = 0
+        self.reasons.clear()
+
     def _write(self, faults: Sequence[Fault]) -> None:
         self._written.update(fault.id for fault in faults)
         if self.path and faults:

@@ -43,10 +43,11 @@ class EvalLoader:
 
     @property
     def bad(self) -> Counter[str]:
-        """Bad samples met on this rank, by reason."""
+        """Bad samples met on this rank in the last walk, by reason."""
         return self.ledger.reasons
 
     def __iter__(self) -> Iterator[Batch]:
+        self.ledger.restart()
         parts = in_order(
             self._take, self._chunks(), self.workers, max(BATCHES_AHEAD * self._per_batch, 2 * self.workers)
         )

@@ -88,6 +88,11 @@ class Loader:
         """Bad samples met on this rank, by reason."""
         return self.ledger.reasons
 
+    @property
+    def epoch(self) -> int:
+        """How many times the data have been gone through."""
+        return self._order.epoch(self.cursor)
+
     def __iter__(self) -> Iterator[Batch]:
         per_batch = -(-self._share // CHUNK)
         ahead = max(BATCHES_AHEAD * per_batch, 2 * self.workers)

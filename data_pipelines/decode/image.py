@@ -14,7 +14,6 @@ from tercet.data_pipelines.transforms.crop import View
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 2**26  # 67 million, below the size at which Pillow itself warns of a bomb
-RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
 
 
@@ -23,7 +22,7 @@ def decode_image(data: bytes, intake: ImageIntake, view: View) -> Tensor:
     picture = _rgb(_opened(data))
     height, width = intake.size
     box = view.box(picture.size, (width, height))
-    seen = picture.resize((width, height), RESAMPLING[intake.interpolation], box=box)
+    seen = picture.resize((width, height), Image.Resampling[intake.interpolation.upper()], box=box)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(seen).transpose(2, 0, 1)))
 
 
