@@ -5,6 +5,7 @@ from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tercet.doctor.finding import Finding, healthy
 
@@ -27,7 +28,7 @@ def _table(findings: list[Finding]) -> Table:
     table.add_column(min_width=16, no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        table.add_row(MARKS[finding.state], finding.name, finding.found)
+        table.add_row(MARKS[finding.state], finding.name, Text(finding.found))
         if finding.mend:
-            table.add_row("", "", f"[cyan]→ {finding.mend}[/cyan]")
+            table.add_row("", "", Text(f"→ {finding.mend}", style="cyan"))
     return table

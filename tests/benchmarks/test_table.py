@@ -1,0 +1,60 @@
+"""Benchmarks are judged by targets.yaml, and print one shape."""
+
+import json
+
+import pytest
+
+from tercet.benchmarks import table
+from tercet.benchmarks.table import Row, bench_names, judge, print_outcome
+
+TARGETS = """
+loss:
+  memory: {of: ratio, limit: 0.2, target: less memory}
+  "tercet *": {of: ours, limit: 1e-5, target: exact}
+"""
+FIELDS = {"name", "ours", "peer", "peer_name", "ratio", "limit", "unit", "target", "holds", "sizes"}
+
+
+@pytest.fixture(autouse=True)
+def _targets(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "read_yaml", lambda text, where, read=table.read_yaml: read(TARGETS, where))
+
+
+def verdicts(*rows: Row) -> dict[str, bool | None]:
+    return {row.name: row.holds for row in judge("loss", rows).rows}
+
+
+def test_rows_are_held_against_their_targets() -> None:
+    errors = {"tercet a": 1e-6, "tercet b": 2e-5, "tercet c": float("nan"), "peer": 9.0}
+    assert verdicts(Row("memory", ratio=0.19), *(Row(name, ours=error) for name, error in errors.items())) == {
+        "memory": True, "tercet a": True, "tercet b": False, "tercet c": False, "peer": None,
+    }  # fmt: skip
+    assert not judge("loss", [Row("memory", ratio=0.21), Row("tercet a", ours=0.0)]).holds
+    assert judge("loss", [Row("memory", ratio=0.2), Row("tercet a", ours=0.0)]).holds
+
+
+def test_a_required_row_that_was_not_measured_is_a_miss() -> None:
+    assert verdicts(Row("memory", ratio=0.1)) == {"memory": True, "tercet *": False}
+    assert verdicts(Row("memory"), Row("tercet a", ours=0.0))["memory"] is False
+
+
+def test_json_has_one_shape_and_what_is_beyond_goes_into_its_row() -> None:
+    outcome = judge("loss", [Row("memory", ratio=0.1, beyond={"worst": "w"}), Row("tercet a", ours=0.0)])
+    answer = json.loads(json.dumps(outcome.to_json()))
+    assert set(answer) == {"bench", "commit", "machine", "versions", "rows", "holds"}
+    assert [set(row) for row in answer["rows"]] == [FIELDS | {"worst"}, FIELDS]
+    assert answer["holds"] is True
+
+
+def test_people_see_a_miss(capsys: pytest.CaptureFixture[str]) -> None:
+    print_outcome(judge("loss", [Row("memory", ratio=0.1)]))
+    shown = capsys.readouterr().out
+    assert "✗" in shown
+    assert "a target is missed" in shown
+
+
+def test_every_benchmark_has_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    targets = table.read_yaml((table.FOLDER / "targets.yaml").read_text(), "targets.yaml")
+    assert set(bench_names()) <= set(targets)
+    assert all({"of", "limit", "target"} == set(target) for rows in targets.values() for target in rows.values())

@@ -1,0 +1,110 @@
+"""The command line: it answers without torch, and a mistake is one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tercet.command import main
+from tercet.configs.recipe import recipe_names
+from tercet.version import __version__
+
+VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")
+ANSWERED_WITHOUT_TORCH = [
+    "", "--help", "--version", "train demo --dry-run",
+    "recipes ls", "recipes ls --json", "recipes show demo", "recipes check",
+    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check", "data generate")),
+]  # fmt: skip
+MISTAKES = {
+    "trian demo": "unknown verb `trian`; did you mean `train`?",
+    "recipes shwo": "unknown verb `shwo`; did you mean `show`?",
+    "train": "the following arguments are required: RECIPE, key=value; see `tercet train --help`",
+    "train dmeo": "unknown recipe `dmeo`; did you mean `demo`?",
+    "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
+    "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
+    "train demo fast": "command line: `fast` is not an override; write key=value, as optimizer.lr=1e-3",
+    "train nowhere.yaml": "nowhere.yaml: no such recipe file",
+    "bench lss": "unknown benchmark `lss`",
+    "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
+    "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",
+}
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tercet", *words]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", **environment}, check=False)
+
+
+def test_help_listing_and_mistakes_never_import_torch() -> None:
+    """All of them in one process that cannot import it."""
+    program = (
+        "import sys, shlex; sys.modules['torch'] = None\n"
+        "from tercet.command import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    try: main(shlex.split(line))\n"
+        "    except SystemExit as end: assert end.code == 0, line\n"
+    )
+    lines = "\n".join([*ANSWERED_WITHOUT_TORCH, *MISTAKES])
+    answer = subprocess.run([sys.executable, "-c", program], input=lines, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_two(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(mistake.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tercet: {MISTAKES[mistake]}")
+    assert err.count("\n") == 1
+
+
+def test_the_process_ends_as_main_says() -> None:
+    wrong = run("trian")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "tercet: unknown verb `trian`; did you mean `train`?\n"
+    version = run("--version")
+    assert (version.returncode, version.stdout) == (0, f"tercet {__version__}\n")
+
+
+def test_of_many_ranks_one_speaks() -> None:
+    speaking, silent = run("trian", RANK="0"), run("trian", RANK="3")
+    assert (speaking.returncode, silent.returncode) == (2, 2)
+    assert speaking.stderr.startswith("tercet: unknown verb")
+    assert silent.stderr == ""
+
+
+def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.command.verbs.print_json", lambda value: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["recipes", "ls", "--json"])
+
+
+def test_options_may_stand_among_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "demo", "steps=3", "--dry-run", "optimizer.lr=0.1"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 steps of 256 = 768 samples" in shown
+    assert "adamw at 0.1" in shown
+
+
+def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["recipes", "ls", "--json"]) == 0
+    assert [recipe["name"] for recipe in json.loads(capsys.readouterr().out)] == recipe_names()
+    assert main(["recipes", "show", "demo", "seed=7"]) == 0
+    (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
+    (tmp_path / "bad.yaml").write_text("extends: demo\nbatchsize: 3\n")
+    assert main(["recipes", "check", str(tmp_path / "again.yaml"), "demo"]) == 0
+    capsys.readouterr()
+    assert main(["recipes", "check", str(tmp_path / "bad.yaml"), "demo"]) == 2
+    wrong, right = capsys.readouterr().out.splitlines()
+    assert wrong.endswith("bad.yaml: unknown key `batchsize`; did you mean `batch_size`?")
+    assert right == "ok    demo: 300 steps of 256"
+
+
+def test_data_generate_takes_the_worlds_knobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    knobs = ["train=4", "val=2", "combinations=2", "workers=1"]
+    assert main(["data", "generate", "--out", str(tmp_path / "world"), *knobs]) == 0
+    assert json.loads((tmp_path / "world" / "world.json").read_text())
+    assert str(tmp_path / "world") in capsys.readouterr().out

@@ -1,0 +1,93 @@
+"""What is on disk is what is installed: a package forgotten in setup.cfg works in a checkout and nowhere else."""
+
+import os
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("benchmarks", "configs", "data_pipelines", "eval", "models", "training")
+ROOMS = ("tercet", *FOLDERS)
+
+# An editable installation finds the checkout from anywhere; without its finder a process sees what its path holds.
+WITHOUT_EDITABLE = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+import tercet
+"""
+
+
+def setup_cfg() -> ConfigParser:
+    parser = ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def words(section: str, key: str) -> list[str]:
+    return setup_cfg()[section][key].split("\n")[1:]
+
+
+def packages_on_disk() -> set[str]:
+    found = {path.parent.relative_to(ROOT) for room in ROOMS for path in ROOT.glob(f"{room}/**/__init__.py")}
+    return {".".join(path.parts if path.parts[0] == "tercet" else ("tercet", *path.parts)) for path in found}
+
+
+def test_every_package_on_disk_is_installed() -> None:
+    assert packages_on_disk() == set(words("options", "packages"))
+    assert set(words("options", "package_dir")) == {f"tercet.{name} = {name}" for name in FOLDERS}
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    modules = {path.parent for room in ROOMS for path in ROOT.glob(f"{room}/**/*.py")}
+    assert {folder for folder in modules if not (folder / "__init__.py").exists()} == set()
+
+
+def test_every_file_that_is_no_module_is_package_data() -> None:
+    data = {package: patterns.split(", ") for package, patterns in setup_cfg()["options.package_data"].items()}
+    matched = {path for package in data for pattern in data[package] for path in folder_of(package).glob(pattern)}
+    files = (path for room in ROOMS for path in ROOT.glob(f"{room}/**/*") if path.is_file())
+    on_disk = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert on_disk == matched
+
+
+def folder_of(package: str) -> Path:
+    first, *rest = package.split(".")
+    return ROOT.joinpath(*(rest if rest and rest[0] in FOLDERS else (first, *rest)))
+
+
+def test_an_uninstalled_checkout_finds_its_folders(tmp_path: Path) -> None:
+    program = WITHOUT_EDITABLE + "from tercet.configs.recipe import recipe_names; print(len(tercet.__path__), *recipe_names())"
+    added, *names = ran(program, tmp_path, ROOT).split()
+    assert (added, "demo" in names) == ("2", True)
+
+
+@pytest.mark.long
+def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
+    """Built, installed into an empty folder and run from another one: it lists its recipes and trains a step."""
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(tmp_path)], check=True)
+    (wheel,) = tmp_path.glob("tercet-*.whl")
+    subprocess.run([*pip, "install", str(wheel), "--no-deps", "--target", str(tmp_path / "site")], check=True)
+    program = WITHOUT_EDITABLE + "from tercet.command import main; print(len(tercet.__path__)); sys.exit(main())"
+
+    def tercet(*words: str) -> list[str]:
+        return ran(program, tmp_path, tmp_path / "site", *words).splitlines()
+
+    added, *shown = tercet("recipes", "ls", "--json")
+    assert added == "1"
+    assert "trimodal" in "".join(shown)
+    tercet("data", "generate", "--out", "data/builtin", "train=32", "val=16", "combinations=4")
+    tercet("train", "demo", "steps=1", "batch_size=16", "eval.candidates=8")
+    assert len((tmp_path / "runs" / "demo" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def ran(program: str, folder: Path, path: Path, *words: str) -> str:
+    """What a process prints that runs in a folder and finds packages under a path."""
+    environment = os.environ | {"PYTHONPATH": str(path), "DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-c", program, *words]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout

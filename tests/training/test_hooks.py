@@ -1,0 +1,180 @@
+"""Hooks: what each writes, what a resumed run keeps, and that none of them stops a run."""
+
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tercet.errors import UserError
+from tercet.training.config import LogConfig
+from tercet.training.hooks import hooks, tensorboard, wandb
+from tercet.training.hooks.console import Console, clock, plain
+from tercet.training.hooks.hook import RunInfo, StepRecord
+from tercet.training.hooks.hooks import Hooks, open_hooks
+from tercet.training.hooks.metrics_file import MetricsFile
+
+RECORD = StepRecord(
+    step=1, steps=300, samples=256, loss=3.5, losses={"image-text": 1.25, "audio-text": 2.25},
+    scales={"image-text": 20.0, "audio-text": 21.0}, biases={"image-text": -10.0}, lr=2e-3, grad_norm=1.5,
+    samples_per_s=493.6, seconds_left=150.4, skipped=2, epoch=0,
+)  # fmt: skip
+FLAT = {
+    "loss": 3.5, "loss/image-text": 1.25, "loss/audio-text": 2.25, "scale/image-text": 20.0, "scale/audio-text": 21.0,
+    "bias/image-text": -10.0, "lr": 2e-3, "grad_norm": 1.5, "samples_per_s": 493.6, "skipped": 2, "samples": 256,
+    "epoch": 0,
+}  # fmt: skip
+
+
+def told(folder: Path, steps: range) -> list[dict[str, object]]:
+    """metrics.jsonl after these steps, the first of which follows the step that the run resumes from."""
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    metrics.start(RunInfo("run", folder, steps=9, step=steps.start - 1))
+    for step in steps:
+        metrics.step(replace(RECORD, step=step))
+    metrics.stop()
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_flat_numbers(tmp_path: Path) -> None:
+    before = round(time.time(), 3)
+    (line,) = told(tmp_path, range(1, 2))
+    assert before <= float(str(line.pop("time"))) <= round(time.time(), 3)
+    assert line == {"step": 1, "stage": "", **FLAT}
+
+
+def test_a_resumed_run_forgets_the_steps_that_it_makes_again(tmp_path: Path) -> None:
+    told(tmp_path, range(1, 6))
+    with (tmp_path / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 6, "lo')  # the line that a kill cut short
+    assert [line["step"] for line in told(tmp_path, range(4, 8))] == [1, 2, 3, 4, 5, 6, 7]
+    assert [line["step"] for line in told(tmp_path, range(1, 3))] == [1, 2]
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.start(RunInfo("run", tmp_path, steps=1))
+    metrics.step(replace(RECORD, loss=float("nan"), grad_norm=float("inf")))
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (line["loss"], line["grad_norm"], line["lr"]) == (None, None, 2e-3)
+
+
+def test_plain_lines_say_everything_every_so_often() -> None:
+    out = io.StringIO()
+    console = Console(10, out)
+    console.start(RunInfo("demo", Path("runs/demo"), steps=25, step=0))
+    for step in range(1, 26):
+        console.step(replace(RECORD, step=step, steps=25))
+    console.stop()
+    first, *lines = out.getvalue().splitlines()
+    assert first == "demo → runs/demo: 25 steps"
+    assert [re.match(r"step +(\d+)/25  ", line).group(1) for line in lines] == ["1", "10", "20", "25"]  # type: ignore[union-attr]
+    assert lines[1] == (
+        "step 10/25  loss 3.5000 (image-text 1.250 ×20.0, audio-text 2.250 ×21.0)  lr 2.00e-03  grad 1.50  "
+        "494 samples/s  skipped 2  2:30 left"
+    )
+    assert "grad" not in plain(replace(RECORD, grad_norm=None))
+
+
+def test_a_terminal_shows_the_last_step_live() -> None:
+    """A real pseudo terminal; what remains on it after the run is the last panel, once."""
+    program = (
+        "from pathlib import Path; from dataclasses import replace\n"
+        "from tercet.training.hooks.console import Console; from tercet.training.hooks.hook import *\n"
+        f"console = Console(10); record = {RECORD!r}\n"
+        "console.start(RunInfo('demo', Path('runs/demo'), 300))\n"
+        "for step in range(1, 6): console.step(replace(record, step=step, loss=float(step)))\n"
+        "console.stop()"
+    )
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": "100", "TERM": "xterm-256color"}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = b"".join(read_all(ours)).decode()
+    assert process.returncode == 0
+    screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.rpartition("\x1b[2K")[2])
+    for shown in ("5/300", "2:30 left", "loss 5.0000", "lr 2.00e-03", "grad 1.50", "494 samples/s", "skipped 2"):
+        assert screen.count(shown) == 1
+    assert "image-text 1.250 ×20.0   audio-text 2.250 ×21.0" in screen
+
+
+def read_all(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            yield os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            return
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (7325, "2:02:05")])
+def test_clock(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
+class Raises:
+    """A logger whose disk is full from some step on."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.calls = 0
+
+    def start(self, run: RunInfo) -> None: ...
+
+    def step(self, record: StepRecord) -> None:
+        self.calls += 1
+        if record.step >= self.at:
+            raise OSError("No space left on device")
+
+    def stop(self) -> None:
+        raise AssertionError("a dropped hook is told nothing more")
+
+
+def test_a_hook_that_raises_is_dropped_with_one_warning(tmp_path: Path) -> None:
+    broken, metrics = Raises(at=3), MetricsFile(tmp_path / "metrics.jsonl")
+    all_hooks = Hooks([broken, metrics])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        all_hooks.start(RunInfo("run", tmp_path, steps=5))
+        for step in range(1, 6):
+            all_hooks.step(replace(RECORD, step=step))
+        all_hooks.stop()
+    (warning,) = warned
+    assert re.match("Raises is dropped, the run goes on: OSError.*No space left", str(warning.message))
+    assert broken.calls == 3
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(("name", "module"), [("tensorboard", tensorboard), ("wandb", wandb)])
+def test_a_logger_that_is_not_installed_is_one_line(name: str, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=rf"names {name}, which is not installed: pip install 'tercet\[{name}\]'"):
+        open_hooks(LogConfig(to=(name,)), Path("runs"))
+
+
+def test_every_logger_of_the_config_exists() -> None:
+    for name in ("console", "tensorboard", "wandb"):
+        assert hooks.LOGGERS.get(name)
+        LogConfig(to=(name,))
+
+
+def test_tensorboard_reads_back_the_numbers(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger = tensorboard.TensorBoard(every=2)
+        logger.start(RunInfo("run", tmp_path, steps=5))
+        for step in range(1, 6):
+            logger.step(replace(RECORD, step=step, steps=5, loss=float(step)))
+        logger.stop()
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 2.0), (4, 4.0), (5, 5.0)]
+    assert set(events.Tags()["scalars"]) == set(FLAT)
