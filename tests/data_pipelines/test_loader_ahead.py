@@ -34,6 +34,21 @@ def test_no_more_is_begun_than_asked_for() -> None:
     assert threads() == 0
 
 
+def test_closing_drops_what_has_not_begun() -> None:
+    release, begun = threading.Event(), []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        assert item == 0 or release.wait(10)
+        return item
+
+    results = in_order(work, count(), workers=1, ahead=8)
+    assert next(results) == 0
+    threading.Timer(0.2, release.set).start()
+    results.close()  # type: ignore[attr-defined]
+    assert begun == [0, 1]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_a_thread_raises_is_raised_here_and_ends_the_threads(workers: int) -> None:
     def work(item: int) -> int:
