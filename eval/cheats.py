@@ -10,14 +10,14 @@ Shape letters: N training items, P features of the query's modality, K of the ca
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torchaudio.functional as audio_functional
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.sample import Sample
+from tercet.data_pipelines.sample import MODALITIES, Sample
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.ranking import rank
 from tercet.eval.retrieval import directions, one_row_each, pair, shared_items
@@ -31,16 +31,15 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # relative to the variance of a featu
 def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
     """Colour histograms, mean log-mel spectra and bags of words of decoded samples; sounds are at `rate`."""
     mel = audio_functional.melscale_fbanks(513, 0.0, rate / 2, MELS, rate, norm="slaney")
-    ordered = sorted(samples, key=lambda sample: sample.id)
-    rows: dict[str, list[Tensor]] = {"image": [], "audio": [], "text": []}
-    items: dict[str, list[int]] = {"image": [], "audio": [], "text": []}
-    for item, sample in enumerate(ordered):
-        for modality, features in _features(sample, mel).items():
-            rows[modality].append(features)
-            items[modality].append(item)
-    present = [modality for modality, found in rows.items() if found]
-    vectors = {modality: torch.stack(rows[modality]) for modality in present}
-    return EmbeddingTable(vectors, {modality: torch.tensor(items[modality]) for modality in present}, tuple(ordered))
+    found = [(replace(sample, image=None, audio=None), _features(sample, mel)) for sample in samples]
+    found.sort(key=lambda pair: pair[0].id)
+    vectors, items = {}, {}
+    for modality in MODALITIES:
+        present = [item for item, (_, features) in enumerate(found) if modality in features]
+        if present:
+            vectors[modality] = torch.stack([found[item][1][modality] for item in present])
+            items[modality] = torch.tensor(present)
+    return EmbeddingTable(vectors, items, tuple(sample for sample, _ in found))
 
 
 def ridge_recall(train: EmbeddingTable, table: EmbeddingTable, candidates: int | None = None) -> dict[str, float]:

@@ -1,10 +1,8 @@
-"""A model and held-out shards in, results out: embeds each split once and asks every task of it."""
+"""A model and held-out shards in, results out: each split is embedded once, on all ranks, for all tasks."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain, islice
-
-import torch
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.eval_loader import EvalLoader
@@ -18,37 +16,71 @@ from tercet.eval.evaluate import Cheats, evaluate
 from tercet.eval.result import Result
 from tercet.models.multimodal import Multimodal
 
+Shards = str | tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Examined:
-    """What came of an evaluation: the numbers, and each split's embeddings for whoever wants to look closer."""
+    """The numbers, and each split's embeddings for whoever wants to look closer."""
 
     results: list[Result]
     tables: Mapping[str, EmbeddingTable]
 
 
 class Examiner:
-    """Examines models on one run's data. Every method is a collective."""
+    """Examines models on one run's held-out splits."""
 
     def __init__(self, data: DataConfig, config: EvalConfig, world: World) -> None:
         self.data, self.config, self.world = data, config, world
 
     def __call__(self, model: Multimodal, untrained: Multimodal | None = None) -> Examined:
-        """`untrained`: the same towers as they began, for the cheats."""
-        model.eval()
-        results, tables = [], {}
-        for split in self.data.val:
-            tables[split] = self.embed(model, split)
-            cheats = self.cheats(model, untrained, split) if untrained is not None and self.config.cheats else None
+        """A collective. `untrained`, the same towers as they began, puts the cheats beside R@1 on the first rank."""
+        results: list[Result] = []
+        tables = {}
+        for split, shards in self.data.val.items():
+            tables[split] = embed(model.eval(), self._batches(model, shards, self.world), self.world)
+            cheats = self._cheats(untrained, shards) if untrained is not None and self.world.first else None
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
 
-    def embed(self, model: Multimodal, split: str) -> EmbeddingTable:
-        return embed(model.eval(), self.batches(model, split), self.world)
+    def _batches(self, model: Multimodal, shards: Shards, world: World) -> Iterator[Batch]:
+        loader = EvalLoader(
+            open_shards(shards), model.intakes, self.config.batch_size,
+            rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
+        )  # fmt: skip
+        return (batch.to(world.device) for batch in loader)
 
-    def batches(self, model: Multimodal, split: str) -> Iterator[Batch]:
-        return (batch.to(self.world.device) for batch in self._loader(model, self.data.val[split]))
+    def _cheats(self, untrained: Multimodal, shards: Shards) -> Cheats:
+        """R@1 of simple features, and of towers that learned nothing, carried over by ridge regression."""
+        alone = World(device=self.world.device)
+        enough = -(-self.config.cheats // self.config.batch_size)
+        train = list(islice(self._batches(untrained, self.data.train, alone), enough))
+        held_out = list(self._batches(untrained, shards, alone))
+        rate = sound_rate(untrained)
+        simple = [
+            simple_features((sample for batch in part for sample in decoded(batch)), rate) for part in (train, held_out)
+        ]
+        random = [embed(untrained.eval(), part, alone) for part in (train, held_out)]
+        return {
+            "colours and spectra": ridge_recall(*simple, self.config.candidates),
+            "random towers": ridge_recall(*random, self.config.candidates),
+        }
 
-    def cheats(self, model: Multimodal, untrained: Multimodal, split: str) -> Cheats:
-        """R@1 of simple features and of untrained towers, both carried over by ridge regression fitted on training samples."""
-        
+
+def sound_rate(model: Multimodal) -> int:
+    intake = model.intakes.get("audio")
+    return intake.rate if isinstance(intake, AudioIntake) else 16000
+
+
+def decoded(batch: Batch) -> Iterator[Sample]:
+    """The batch's samples with their pictures and sounds."""
+    rows = {name: dict(zip(field.item.tolist(), range(len(field)), strict=True)) for name, field in batch}
+    for item, sample in enumerate(batch.samples):
+        image, audio = rows.get("image", {}).get(item), rows.get("audio", {}).get(item)
+        if image is not None:
+            sample = replace(sample, image=batch.fields["image"].values[image].cpu())
+        if audio is not None:
+            field = batch.fields["audio"]
+            length = None if field.lengths is None else int(field.lengths[audio])
+            sample = replace(sample, audio=field.values[audio, :length].cpu())
+        yield sample

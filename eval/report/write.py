@@ -36,8 +36,7 @@ def write_report(
         tables=tables,
         headline=_headline(results),
         charts=charts(records),
-        last=records[-1] if records else {},
-        seconds=_seconds(records),
+        journey=_journey(records) if records else [],
         galleries=galleries,
         config=config,
     )  # fmt: skip
@@ -54,10 +53,13 @@ def _headline(results: Sequence[Result]) -> list[Result]:
     return [next(iter(tables[0].of(subject).values())) for subject in tables[0].subjects] if tables else []
 
 
-def _seconds(records: Sequence[Record]) -> float:
-    """From the first record to the last; a break in between counts."""
-    times = [record["time"] for record in records if "time" in record]
-    return times[-1] - times[0] if times else 0.0
+def _journey(records: Sequence[Record]) -> list[str]:
+    """How far the run went, in words. A break between two sittings counts as time."""
+    first, last = records[0], records[-1]
+    told = [f"{last['step']:,} steps"]
+    told += [f"{last['samples']:,} samples"] if "samples" in last else []
+    told += [_duration(last["time"] - first["time"])] if "time" in last else []
+    return told + ([f"{last['skipped']:,} bad samples skipped"] if last.get("skipped") else [])
 
 
 def _environment() -> Environment:
@@ -68,7 +70,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, interval=interval, heading=heading, data_uri=data_uri, duration=_duration)
+    environment.filters.update(shown=shown, interval=interval, heading=heading, data_uri=data_uri)
     return environment
 
 

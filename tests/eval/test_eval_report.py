@@ -1,0 +1,283 @@
+"""The report: what is on the page, what must never get onto it, and whether a browser shows it."""
+
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from tercet.data_pipelines.sample import Sample
+from tercet.eval.embed import EmbeddingTable
+from tercet.eval.report.curves import charts, read_metrics, ticks, words
+from tercet.eval.report.gallery import galleries
+from tercet.eval.report.media import mp3, spectrogram, webp
+from tercet.eval.report.write import write_report
+from tercet.eval.result import Result
+from tercet.eval.table import tabulate
+
+RATE = 16000
+HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'&"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--hide-scrollbars"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+)
+WATCH = "<head><script>onerror = () => window.broken = (window.broken || 0) + 1</script>"
+PROBE = """<script>
+  const drawn = [...document.querySelectorAll(".chart path")].every(path => path.getBBox().width > 400);
+  const fits = document.documentElement.scrollWidth <= innerWidth;
+  document.body.dataset.probe = [window.broken || 0, fits, drawn];
+</script></body>"""
+
+
+def sample(number: int) -> Sample:
+    tone = torch.sin(2 * math.pi * (300 + 40 * number) * torch.arange(RATE) / RATE)
+    image = torch.full((3, 64, 64), 5 * number, dtype=torch.uint8)
+    return Sample(f"s{number}", number, number, image=image, audio=tone, text=(f"number {number} {HOSTILE}",))
+
+
+def table(items: int = 12) -> EmbeddingTable:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(items, 8, generator=generator)
+    vectors = {
+        m: F.normalize(base + 0.7 * torch.randn(items, 8, generator=generator), dim=1)
+        for m in ("image", "audio", "text")
+    }
+    samples = tuple(Sample(f"s{n}", n, n, text=sample(n).text) for n in range(items))
+    return EmbeddingTable(vectors, {m: torch.arange(items) for m in vectors}, samples)
+
+
+def results() -> list[Result]:
+    common = {"task": "retrieval", "title": "Retrieval", "dataset": HOSTILE}
+    return [
+        Result("image→text", "R@1", 0.913, 0.871, 0.952, 0.0039, 256, cheats={HOSTILE: 0.123}, **common),
+        Result("image→text", "median rank", 1, 1, 2, 128, 256, **common),
+        Result("text→image", "R@1", 0.5, 0.4, 0.6, 0.0039, 256, **common),
+    ]
+
+
+def metrics(path: Path) -> None:
+    lines = [
+        {
+            "step": step,
+            "samples": 8 * step,
+            "stage": "",
+            "time": 100.0 + step,
+            "loss": 6 / step,
+            "loss/image-text": None if step == 3 else 2 / step,
+        }
+        for step in range(1, 41)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 41, "lo')
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    metrics(folder / "metrics.jsonl")
+    walls = galleries(table(), sample, RATE)
+    return write_report(folder, HOSTILE, results(), walls, f"name: {HOSTILE}", {HOSTILE: HOSTILE})
+
+
+class Page(HTMLParser):
+    """Every tag closed in its turn; the attributes and the text between."""
+
+    VOID = frozenset({"meta", "img", "br", "line", "circle", "path"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(report: Path) -> None:
+    text = report.read_text()
+    page = Page(text)
+    assert page.open == []
+    links = [
+        value or "" for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert links
+    assert all(link.startswith("data:") for link in links)
+    assert not re.search(r"@import|url\(|https?://", text)
+    assert len(text) < 5e6
+
+
+def test_hostile_names_and_captions_are_only_text(report: Path) -> None:
+    page = Page(report.read_text())
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert HOSTILE in page.text
+    assert f"number 3 {HOSTILE}" in page.text
+
+
+def test_numbers_stand_with_interval_chance_and_cheats(report: Path) -> None:
+    text = re.sub(r"\s+", " ", Page(report.read_text()).text)
+    assert "image → text R@1 91.3 % 87.1–95.2 · chance 0.4" in text
+    assert "image → text 91.3 87.1–95.2 0.4 12.3 1 1–2 chance 128 256" in text
+    assert "text → image 50.0 40.0–60.0 0.4 – – 256" in text
+    assert "40 steps · 320 samples · 39 s" in text
+
+
+def test_every_direction_has_a_gallery_whose_pictures_and_sounds_can_be_opened(report: Path) -> None:
+    page = Page(report.read_text())
+    assert [wall for wall in ("image → audio", "text → audio") if wall in page.text] == [
+        "image → audio",
+        "text → audio",
+    ]
+    sounds = [attributes["src"] or "" for tag, attributes in page.tags if tag == "audio"]
+    assert len(sounds) >= 2 * 3 * 5 + 2 * 3
+    assert all(sound.startswith("data:audio/mpeg;base64,") for sound in sounds)
+
+
+def test_a_gallery_shows_the_first_queries_then_the_first_failure() -> None:
+    known = table(40)
+    (wall,) = [wall for wall in galleries(known, sample_of(40), RATE) if (wall.query, wall.key) == ("text", "image")]
+    scores = known.vectors["text"] @ known.vectors["image"].T
+    wrong = next(row for row in range(3, 40) if int(scores[row].argmax()) != row)
+    assert [search.query.text.split()[1] for search in wall.searches] == ["0", "1", "2", str(wrong)]
+    for row, search in zip([0, 1, 2, wrong], wall.searches, strict=True):
+        order = scores[row].argsort(descending=True)[:5].tolist()
+        assert [hit.exhibit.caption.split()[1] for hit in search.hits] == [str(item) for item in order]
+        assert [hit.correct for hit in search.hits] == [item == row for item in order]
+
+
+def sample_of(items: int):
+    return lambda number: Sample(
+        f"s{number}",
+        number,
+        number,
+        image=torch.zeros(3, 8, 8, dtype=torch.uint8),
+        audio=torch.rand(RATE // 4),
+        text=(f"number {number}",),
+    )
+
+
+def test_media_hold_the_picture_and_the_sound() -> None:
+    image = torch.zeros(3, 300, 200, dtype=torch.uint8)
+    image[0] = 200
+    picture = Image.open(io.BytesIO(webp(image)))
+    assert picture.format == "WEBP"
+    assert picture.size == (85, 128)
+    assert np.allclose(np.asarray(picture.convert("RGB")).mean(axis=(0, 1)), [200, 0, 0], atol=4)
+    tone = torch.sin(2 * math.pi * 1000 * torch.arange(RATE * 12) / RATE)
+    heard, rate = soundfile.read(io.BytesIO(mp3(tone, RATE)))
+    spectrum = np.abs(np.fft.rfft(heard[:RATE]))
+    assert rate == RATE
+    assert abs(len(heard) / RATE - 10) < 0.2
+    assert abs(int(spectrum.argmax()) - 1000) <= 2
+
+
+def test_a_spectrogram_shows_high_sounds_above_low_ones() -> None:
+    def brightest(frequency: float) -> int:
+        tone = torch.sin(2 * math.pi * frequency * torch.arange(RATE) / RATE)
+        return int(np.asarray(Image.open(io.BytesIO(spectrogram(tone, RATE))).convert("L")).mean(axis=1).argmax())
+
+    low, middle, high = map(brightest, (200, 1000, 4000))
+    assert low > middle > high
+    assert low - middle > 20
+
+
+def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
+    metrics(tmp_path / "metrics.jsonl")
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert len(records) == 40
+    (loss,) = charts(records)
+    assert [line.name for line in loss.lines] == ["all", "image-text"]
+    assert [len(line.points) for line in loss.lines] == [40, 39]
+    left, top, right, bottom = loss.frame
+    (zero, zero_words), *_, (six, six_words) = loss.y_ticks
+    assert (zero_words, six_words, zero, six) == ("0", "6", bottom, top)
+    for line, peak in zip(loss.lines, (6, 2), strict=True):
+        for x, y, step, _ in line.points:
+            assert x == pytest.approx(left + (step - 1) / 39 * (right - left), abs=0.06)
+            assert y == pytest.approx(bottom - peak / step / 6 * (bottom - top), abs=0.06)
+
+
+def test_long_runs_are_averaged_to_what_a_screen_shows() -> None:
+    records = [{"step": step, "lr": float(step % 2)} for step in range(1, 100_001)]
+    (chart,) = charts(records)
+    points = chart.lines[0].points
+    assert len(points) <= 300
+    assert points[-1][2] == 100_000
+    assert {word for *_, word in points} <= {"0.5", "0.499", "0.501"}
+
+
+def test_a_run_without_metrics_or_results_still_has_a_page(tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path, "bare", []).read_text())
+    assert page.open == []
+    assert "bare" in page.text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 8))
+def test_ticks_are_round_few_and_around_the_values(low: float, span: float, about: int) -> None:
+    found = ticks(low, low + span, about)
+    steps = np.diff(found)
+    assert found[0] <= low + 1e-6 * span
+    assert found[-1] >= low + span - 1e-6 * span
+    assert 2 <= len(found) <= about + 2
+    assert f"{steps[0]:.0e}"[0] in "125"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0"),
+        (0.002, "0.002"),
+        (2e-5, "2e-5"),
+        (1234.0, "1.23e+03"),
+        (51200.0, "51.2k"),
+        (2.5e6, "2.5M"),
+        (3e9, "3G"),
+    ],
+)
+def test_numbers_on_axes_are_short(value: float, said: str) -> None:
+    assert words(value) == said
+
+
+def test_tables_stand_by_title_and_data_set() -> None:
+    (found,) = tabulate(results())
+    assert found.subjects == ["image→text", "text→image"]
+    assert found.metrics == ["R@1", "median rank"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 520])
+def test_a_browser_shows_it_without_errors_scripts_from_captions_or_sideways_scrolling(
+    report: Path, tmp_path: Path, width: int
+) -> None:
+    copy, profile = tmp_path / "report.html", f"--user-data-dir={tmp_path / 'profile'}"
+    copy.write_text(report.read_text().replace("<head>", WATCH).replace("</body>", PROBE))
+    command = [CHROMIUM, *QUIET, profile, f"--window-size={width},900", "--dump-dom", copy.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert 'data-probe="0,true,true"' in shown
+    assert "<title>&lt;/script" in shown
