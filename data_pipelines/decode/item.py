@@ -28,7 +28,7 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
 
 
 class Decoder:
-    """Reads and decodes samples by id. A modality that it lacks is absent; a broken one spoils the sample."""
+    """Reads and decodes samples by id. A modality that a sample lacks is absent; a broken one spoils it."""
 
     def __init__(self, source: Shards, intakes: Mapping[str, Intake]) -> None:
         self.source = source
