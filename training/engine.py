@@ -91,7 +91,7 @@ class Engine:
 
     def _step_whole(self) -> Stepped:
         """Stage 0 has no check of its own: one rank's NaN would poison all of them."""
-        self.engine.allreduce_gradients()
+        self.engine.buffered_allreduce_fallback()
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip or float("inf")))
         applied = norm < float("inf")
         if applied:

@@ -1,0 +1,46 @@
+"""What a number or a run stands on: versions, machine, commit. Imports no torch."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from tercet.version import __version__
+
+VERSIONED = ("torch", "torchvision", "torchaudio", "open_clip_torch", "timm", "webdataset", "deepspeed", "pillow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    return {"tercet": __version__, "python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONED}}
+
+
+def machine() -> str:
+    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def processor() -> str:
+    """The processor by the name it gives itself, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; nothing in an installed copy."""
+    folder = Path(__file__).resolve().parent
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
+
+
+def facts() -> dict[str, str]:
+    """All of it, for a reader."""
+    return {"commit": commit() or "not in a checkout", "machine": machine(), **versions()}

@@ -1,0 +1,154 @@
+"""What a checkpoint holds: weights, moments and averages as one safetensors set by parameter name, and a few numbers.
+
+Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and written by one of them in turn.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tercet.distributed import World
+from tercet.training.average import Average
+from tercet.training.commit import commit, prune, sync, write_synced
+from tercet.training.engine import Engine
+from tercet.training.partition import Fragment, assemble, placed
+
+WEIGHT, AVERAGE = "weight", "ema"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: steps taken, samples handed out, the stage they belong to, and the optimizer's own counters."""
+
+    step: int = 0
+    samples: int = 0
+    stage: int = 0
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+
+def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, keep: int, world: World) -> Path:
+    """Commits a checkpoint and lets the oldest go. A collective."""
+    mine = {name: value for name, value in own_share(engine, average, world)}
+    state = json.dumps(asdict(progress) | {"counters": counters(engine)}, indent=2).encode()
+
+    def write(folder: Path) -> None:
+        path = folder / f"rank_{world.rank:05d}.safetensors"
+        save_file(mine, path)
+        sync(path)
+        if world.first:
+            write_synced(folder / "state.json", state)
+
+    path = commit(parent, progress.step, write, {"world": world.size, "step": progress.step, "samples": progress.samples}, world)
+    if world.first:
+        prune(parent, keep)
+    return path
+
+
+def own_share(engine: Engine, average: Average | None, world: World) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor is put together on all ranks; this rank keeps each W-th. A collective."""
+    for turn, (name, value) in enumerate(tensors(engine, average)):
+        if turn % world.size == world.rank:
+            yield name, value.to("cpu", copy=True).contiguous()
+
+
+def tensors(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tensor]]:
+    """All that is saved, whole, under `KIND/NAME`. A collective."""
+    yield from weights(engine, average)
+    for kind in moments(engine):
+        for one in placed(engine):
+            yield f"{kind}/{one.name}", assemble(engine, one, one.fragment and engine.optimizer.state[one.fragment.flat][kind])
+
+
+def weights(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, the buffers that belong to the model, and averages. A collective."""
+    for name, parameter in engine.module.named_parameters():
+        yield f"{WEIGHT}/{name}", engine.whole(parameter)
+    persistent = engine.module.state_dict().keys()
+    for name, buffer in engine.module.named_buffers():
+        if name in persistent:
+            yield f"{WEIGHT}/{name}", buffer
+    for one in placed(engine) if average else ():
+        yield f"{AVERAGE}/{one.name}", assemble(engine, one, one.fragment and average.of(one.fragment.flat))
+
+
+def current_weights(engine: Engine, average: Average | None) -> dict[str, Tensor]:
+    """What evaluation runs on, by name: the averages where they are kept, else the weights. A collective."""
+    kinds: dict[str, dict[str, Tensor]] = {WEIGHT: {}, AVERAGE: {}}
+    for path, value in weights(engine, average):
+        kind, _, name = path.partition("/")
+        kinds[kind][name] = value
+    return kinds[WEIGHT] | kinds[AVERAGE]
+
+
+def moments(engine: Engine) -> list[str]:
+    """The names of what the optimizer remembers of every element, such as exp_avg; on all ranks the same."""
+    mine = {key for flat, state in engine.optimizer.state.items() for key, value in state.items() if is_like(value, flat)}
+    return sorted(set().union(*engine.world.gather_objects(mine)))
+
+
+def is_like(value: object, flat: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and value.shape == flat.shape
+
+
+def counters(engine: Engine) -> dict[str, float]:
+    """The optimizer's own scalars, such as its step; the same for every parameter."""
+    for flat, state in engine.optimizer.state.items():
+        return {key: float(value) for key, value in state.items() if not is_like(value, flat)}
+    return {}
+
+
+class Saved:
+    """A checkpoint that verified, open for reading by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.progress = Progress(**json.loads((path / "state.json").read_text()))
+        self._files = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
+        self._where = {name: part for part in self._files for name in part.keys()}
+
+    def kinds(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self._where})
+
+    def of(self, kind: str) -> dict[str, Tensor]:
+        return {name.partition("/")[2]: self.read(name) for name in self._where if name.startswith(f"{kind}/")}
+
+    def read(self, name: str) -> Tensor:
+        tensor: Tensor = self._where[name].get_tensor(name)
+        return tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def weights(self, averaged: bool) -> dict[str, Tensor]:
+        """The model's weights by name; where asked for and kept, their moving average."""
+        return self.of(WEIGHT) | (self.of(AVERAGE) if averaged else {})
+
+
+@torch.no_grad()
+def restore(saved: Saved, engine: Engine, average: Average | None) -> None:
+    """Gives this rank's fragments their moments and averages back; the model itself was built from the weights.
+
+    What the checkpoint does not know, such as the moments of a block that was locked, starts as it would in a new run.
+    """
+    kinds = [kind for kind in saved.kinds() if kind not in (WEIGHT, AVERAGE)]
+    for one in placed(engine):
+        if one.fragment is None:
+            continue
+        state = engine.optimizer.state[one.fragment.flat]
+        for kind in kinds:
+            copy(saved, f"{kind}/{one.name}", one.fragment, state.setdefault(kind, torch.zeros_like(one.fragment.flat)))
+        for key, value in saved.progress.counters.items():
+            state[key] = torch.tensor(value)
+        if average is not None:
+            copy(saved, f"{AVERAGE}/{one.name}", one.fragment, average.of(one.fragment.flat))
+
+
+def copy(saved: Saved, name: str, fragment: Fragment, into: Tensor) -> None:
+    if name in saved:
+        fragment.of(into).copy_(saved.read(name).view(-1)[fragment.begin : fragment.begin + fragment.count])

@@ -1,0 +1,138 @@
+"""The commit protocol: a checkpoint stands whole under its name, or not at all.
+
+Files are written to `step_N.tmp/` and synced, a manifest with every size and sha256 follows, then the folder is renamed and its parent synced;
+only then may older ones go. No pointer file says which is newest: what verifies does.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tercet.distributed import World
+from tercet.errors import UserError
+
+MANIFEST = "manifest.json"
+NAME = re.compile(r"step_(\d+)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest checkpoint that verifies, if any, and those passed over with the reason for each."""
+
+    path: Path | None
+    passed_over: tuple[str, ...]
+
+
+def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[str, Any], world: World) -> Path:
+    """Every rank's `write(folder)` becomes one checkpoint. A collective; if any rank fails, nothing has changed."""
+    final, draft = parent / f"step_{step:08d}", parent / f"step_{step:08d}.tmp"
+    if world.first:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+    world.barrier()
+    _together(world, lambda: write(draft), draft)
+    _together(world, lambda: _seal(draft, final, about) if world.first else None, draft)
+    return final
+
+
+def _together(world: World, act: Callable[[], None], draft: Path) -> None:
+    """What one rank cannot write, no rank keeps."""
+    try:
+        act()
+        problem = None
+    except OSError as error:
+        problem = f"rank {world.rank}: {error}"
+    problems = [found for found in world.gather_objects(problem) if found]
+    if problems:
+        if world.first:
+            shutil.rmtree(draft, ignore_errors=True)
+        raise UserError(f"no checkpoint could be written ({'; '.join(problems)}); the last one is kept: free some space and run again")
+
+
+def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
+    files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
+    write_synced(draft / MANIFEST, json.dumps({**about, "files": files}, indent=2).encode())
+    sync(draft)
+    if final.exists():  # a run that came this way before, and went back to an older checkpoint
+        os.rename(final, unused(final))
+    os.rename(draft, final)
+    sync(final.parent)
+
+
+def unused(path: Path) -> Path:
+    """A name beside `path` that says it was set aside."""
+    count = 1
+    while (aside := path.with_name(f"{path.name}.aside{count}")).exists():
+        count += 1
+    return aside
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as data:
+        while block := data.read(1 << 20):
+            digest.update(block)
+    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def sync(path: Path) -> None:
+    """Asks that a file or folder be on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def committed(parent: Path) -> list[Path]:
+    """Checkpoints by name, the newest first."""
+    named = [path for path in parent.glob("step_*") if NAME.fullmatch(path.name)]
+    return sorted(named, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+
+
+def newest(parent: Path) -> Found:
+    passed_over = []
+    for path in committed(parent):
+        fault = flaw(path)
+        if fault is None:
+            return Found(path, tuple(passed_over))
+        passed_over.append(f"{path.name} ({fault})")
+    return Found(None, tuple(passed_over))
+
+
+def flaw(path: Path) -> str | None:
+    """What is wrong with a checkpoint; nothing when every file is as its manifest says."""
+    try:
+        files = read_manifest(path)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    for name, expected in files.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if fingerprint(path / name) != expected:
+            return f"{name} is not as it was written"
+    return None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+    return manifest
+
+
+def prune(parent: Path, keep: int) -> None:
+    """Removes all but the newest `keep`; called when the newest has just been committed."""
+    for path in committed(parent)[keep:]:
+        shutil.rmtree(path)

@@ -1,0 +1,77 @@
+"""A run's folder: where it is, who may write in it, and whether what stands in it is the same run."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tercet.configs.recipe import dump, load_recipe
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.training.config import RunConfig
+
+CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
+FREE = ("out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile", "data.workers", "data.val", "data.max_bad")
+
+
+def folder_of(config: RunConfig) -> Path:
+    return Path(config.out or f"runs/{config.name}")
+
+
+@contextmanager
+def open_folder(config: RunConfig, world: World) -> Iterator[Path]:
+    """The run's folder, locked by the first rank while the run lasts. What is wrong with it is said by every rank."""
+    folder = folder_of(config)
+    lock, problem = None, None
+    if world.first:
+        try:
+            lock = _take(folder, config)
+        except UserError as error:
+            problem = str(error)
+    problem = world.broadcast(problem)
+    if problem:
+        raise UserError(problem)
+    try:
+        yield folder
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _take(folder: Path, config: RunConfig) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise UserError(f"the run's folder {folder} cannot be written ({error.strerror}); choose another with out=…") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"another run is writing in {folder}; wait for it, or choose another folder with out=…") from None
+    _same_run(folder, config)
+    (folder / CONFIG).write_text(dump(config), encoding="utf-8")
+    return lock
+
+
+def _same_run(folder: Path, config: RunConfig) -> None:
+    """A folder goes on with the run that it holds, or with none."""
+    if not (folder / CHECKPOINTS).is_dir():
+        return
+    before, now = (flat(run.model_dump(mode="json")) for run in (load_recipe(str(folder)), config))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
+    if changed:
+        told = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:4])
+        more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
+        raise UserError(f"{folder} holds another run: {told}{more}; undo that, or start afresh with out=…")
+
+
+def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested mappings under dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{above}{key}"
+        leaves |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return leaves

@@ -1,0 +1,130 @@
+"""The loop and nothing else: batch, step, record, and now and then a checkpoint or an evaluation."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from tercet.data_pipelines.loader import Loader
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.training.average import Average
+from tercet.training.checkpoint import Progress
+from tercet.training.config import RunConfig
+from tercet.training.engine import Engine
+from tercet.training.hooks.hook import Hook, StepRecord
+from tercet.training.schedule import learning_rate
+from tercet.training.step import Step, Taken
+
+PATIENCE = 20  # steps in a row that may be skipped because something in them is not finite
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, built and ready: its own config, and the steps of the whole run that it takes."""
+
+    name: str
+    index: int
+    config: RunConfig
+    engine: Engine
+    take: Step
+    average: Average | None
+    loader: Loader
+    steps: range
+
+
+@dataclass(frozen=True)
+class Occasions:
+    """What is done beside stepping, each on all ranks: `save` and `evaluate` are told how far the stage is."""
+
+    save: Callable[[Stage, Progress], None]
+    evaluate: Callable[[Stage, Progress], None]
+
+
+class Trainer:
+    """Takes a stage's steps from wherever the run stands."""
+
+    def __init__(self, world: World, hook: Hook, occasions: Occasions, steps: int) -> None:
+        self.world, self.hook, self.occasions, self.steps = world, hook, occasions, steps
+        self.pace = Pace()
+
+    def run(self, stage: Stage, progress: Progress) -> Progress:
+        batches, skipped = iter(stage.loader), 0
+        for step in range(progress.step, stage.steps.stop):
+            rate = self._rate(stage, step)
+            taken = stage.take(next(batches).to(self.world.device), step)
+            skipped = 0 if taken.stepped.applied else skipped + 1
+            self._check(skipped, step)
+            if stage.average is not None and taken.stepped.applied:
+                stage.average.update()
+            progress = Progress(step + 1, stage.loader.cursor, stage.index)
+            self.pace.tick(stage.config.batch_size)
+            self.hook.step(self._record(stage, progress, taken, rate))
+            self._now_and_then(stage, progress)
+        return progress
+
+    def _rate(self, stage: Stage, step: int) -> float:
+        config = stage.config
+        rate = learning_rate(config.schedule, config.optimizer.lr, step - stage.steps.start, len(stage.steps))
+        stage.engine.set_learning_rate(rate)
+        return rate
+
+    def _check(self, skipped: int, step: int) -> None:
+        if skipped >= PATIENCE:
+            raise UserError(
+                f"{skipped} steps in a row up to step {step + 1} were not finite and were skipped: "
+                "lower optimizer.lr, or look into the data; the last checkpoint is untouched"
+            )
+
+    def _now_and_then(self, stage: Stage, progress: Progress) -> None:
+        """The end of a stage is the caller's occasion."""
+        every, last = stage.config, progress.step == stage.steps.stop
+        if every.checkpoint.every and progress.step % every.checkpoint.every == 0 and not last:
+            self.occasions.save(stage, progress)
+        if every.eval.every and progress.step % every.eval.every == 0 and not last:
+            self.occasions.evaluate(stage, progress)
+
+    def _record(self, stage: Stage, progress: Progress, taken: Taken, rate: float) -> StepRecord:
+        left = self.steps - progress.step
+        return StepRecord(
+            step=progress.step,
+            steps=self.steps,
+            samples=progress.samples,
+            loss=float(taken.outcome.loss),
+            losses={term: float(loss) for term, loss in taken.outcome.losses.items()},
+            scales={term: float(scale) for term, (scale, _) in taken.temperatures.items()},
+            biases={term: float(bias) for term, (_, bias) in taken.temperatures.items() if bias is not None},
+            lr=rate,
+            grad_norm=taken.stepped.grad_norm,
+            samples_per_s=self.pace.samples_per_s,
+            seconds_left=left * self.pace.seconds_per_step,
+            skipped=self._skipped(stage),
+            epoch=stage.loader.epoch,
+            stage=stage.name,
+        )
+
+    def _skipped(self, stage: Stage) -> int:
+        """Bad samples met so far on any rank."""
+        mine = torch.tensor(float(stage.loader.bad.total()), device=self.world.device)
+        return int(self.world.sum(mine))
+
+
+class Pace:
+    """How fast the last steps went."""
+
+    def __init__(self, window: int = 50) -> None:
+        self._ticks: deque[tuple[float, int]] = deque([(time.perf_counter(), 0)], maxlen=window)
+
+    def tick(self, samples: int) -> None:
+        self._ticks.append((time.perf_counter(), samples))
+
+    @property
+    def seconds_per_step(self) -> float:
+        return (self._ticks[-1][0] - self._ticks[0][0]) / max(len(self._ticks) - 1, 1)
+
+    @property
+    def samples_per_s(self) -> float:
+        samples = sum(count for _, count in list(self._ticks)[1:])
+        return samples / max(self._ticks[-1][0] - self._ticks[0][0], 1e-9)
