@@ -1,12 +1,9 @@
 """The shape that every benchmark's output has, and the targets that it is judged by. Imports no torch."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -15,11 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tercet import provenance
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent
-VERSIONED = ("torch", "torchaudio", "open_clip_torch", "timm", "deepspeed", "numpy")
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,9 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         return {
             "bench": self.bench,
-            "commit": _commit(),
-            "machine": _machine(),
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONED}},
+            "commit": provenance.commit(),
+            "machine": provenance.machine(),
+            "versions": provenance.versions(),
             "rows": [row.to_json() for row in self.rows],
             "holds": self.holds,
         }
@@ -121,16 +118,3 @@ MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: ""}
 
 def _figure(value: float | None, unit: str | None = None) -> str:
     return "" if value is None else f"{value:.4g}" + (f" {unit}" if unit else "")
-
-
-def _machine() -> dict[str, Any]:
-    return {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this file lies in; nothing for an installed copy."""
-    command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -71,8 +71,10 @@ def _explain(kind: type[Config], problem: dict[str, Any]) -> tuple[str, str]:
         return key, f"`{key}` is missing" + (f": {fields[path[-1]]}" if fields.get(path[-1]) else "")
     if problem["type"] == "value_error":
         error = problem["ctx"]["error"]
-        key, reason = (".".join((*path, error.key)), error.reason) if isinstance(error, Misfit) else (key, str(error))
-        return key, f"`{key}` {reason}" if key else reason
+        if isinstance(error, Misfit):
+            key = ".".join((*path, error.key))
+            return key, f"`{key}` {error.reason}"
+        return key, f"`{key}`: {error}" if key else str(error)
     reason = PLAINER.get(problem["type"], problem["msg"].removeprefix("Input "))
     return key, f"`{key}` is `{_shortened(problem['input'])}`, but {reason}"
 

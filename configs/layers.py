@@ -9,6 +9,8 @@ from tercet.errors import UserError
 
 # Two ways to say one thing: the key of an upper layer takes the place of these below it.
 REPLACES = {"pairs": ("terms",), "terms": ("pairs", "objective"), "stages": ("steps",)}
+# A component with nothing set may be written as its bare name.
+BARE = ("objective",)
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,16 @@ def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`."""
     replaced = {old for new in above for old in REPLACES.get(new, ())}
     kept = {key: value for key, value in below.items() if key not in replaced}
-    return kept | {key: _over(kept.get(key), value) for key, value in above.items()}
+    return kept | {key: _over(key, kept.get(key), value) for key, value in above.items()}
 
 
-def _over(below: Any, above: Any) -> Any:
+def _over(key: str, below: Any, above: Any) -> Any:
     if not isinstance(above, Mapping):
         return above
-    if isinstance(below, str):  # a bare name is a component with nothing set
+    if isinstance(below, list) and all(str(index).isdecimal() and int(index) < len(below) for index in above):
+        return [_over(key, value, above.get(str(index), value)) for index, value in enumerate(below)]
+    if key in BARE and isinstance(below, str):
         below = {"name": below}
-    if isinstance(below, list) and all(str(key).isdecimal() and int(key) < len(below) for key in above):
-        return [_over(value, above[str(i)]) if str(i) in above else value for i, value in enumerate(below)]
     if not isinstance(below, Mapping) or above.get("name", below.get("name")) != below.get("name"):
         below = {}  # another component: the old one's settings are not its own
-    return dict(below) | {key: _over(below.get(key), value) for key, value in above.items()}
+    return dict(below) | {name: _over(name, below.get(name), value) for name, value in above.items()}

@@ -32,7 +32,8 @@ def print_plan(config: RunConfig) -> None:
 def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
-        ("data", f"{_listed(config.data.train)}, held out: {_listed(config.data.val) or 'nothing'}"),
+        ("data", _listed(config.data.train)),
+        ("held out", ", ".join(map(_listed, config.data.val.values())) or "nothing"),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
     for index in range(max(1, len(config.stages))):
@@ -62,5 +63,5 @@ def _terms(config: RunConfig) -> str:
     return ", ".join(f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
 
 
-def _listed(shards: str | tuple[str, ...] | None) -> str:
-    return shards if isinstance(shards, str) else ", ".join(shards or ())
+def _listed(shards: str | tuple[str, ...]) -> str:
+    return shards if isinstance(shards, str) else ", ".join(shards)
