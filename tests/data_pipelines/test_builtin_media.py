@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tercet.data_pipelines.builtin.config import SourceConfig
-from tercet.data_pipelines.builtin.picture import PALETTE, picture
+from tercet.data_pipelines.builtin.figure import PALETTE
+from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Address, Scene, Thing
 from tercet.data_pipelines.builtin.sound import LOUDNESS, REGISTER, sound
 from tercet.data_pipelines.builtin.vocabulary import COLOURS, SHAPES, TEXTURES
