@@ -12,6 +12,8 @@ from pathlib import Path
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
 POINTS = 300  # of a line
+COLOURS = 6
+WHOLE = "all"  # the line of a metric that is not told by term
 
 Record = Mapping[str, float]
 Points = list[tuple[float, float]]
@@ -22,6 +24,7 @@ class Line:
     """One named series: its path in the plot, its latest value, and the points that the pointer reads out."""
 
     name: str
+    colour: str  # the same in every chart: `all`, or a number
     path: str
     last: str
     points: list[tuple[float, float, float, str]]  # x and y in the plot, step, value in words
@@ -77,13 +80,15 @@ def chart(title: str, lines: Mapping[str, Points]) -> Chart:
     """Scales the series to common axes. The lower end of the values' axis is zero wherever that wastes little room."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
+    terms = [name for name in lines if name != WHOLE]
+    colours = {WHOLE: WHOLE} | {name: str(number % COLOURS) for number, name in enumerate(terms)}
     x_ticks = ticks(min(xs), max(xs), 6)
     y_ticks = ticks(0 if 0 < min(ys) < 0.4 * max(ys) else min(ys), max(ys), 4)
     x_at = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     y_at = _scale(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP)
     return Chart(
         title,
-        tuple(_line(name, points, x_at, y_at) for name, points in lines.items() if points),
+        tuple(_line(name, colours[name], points, x_at, y_at) for name, points in lines.items() if points),
         tuple((x_at(x), words(x)) for x in x_ticks if min(xs) <= x <= max(xs)),
         tuple((y_at(y), words(y)) for y in y_ticks),
     )
@@ -112,7 +117,7 @@ def _keys(records: Iterable[Record]) -> list[str]:
 
 def _label(name: str) -> str:
     """`loss/image-text` is the line `image-text`; a bare `loss` is the whole."""
-    return name.partition("/")[2] or "all"
+    return name.partition("/")[2] or WHOLE
 
 
 def _series(records: list[Record], name: str) -> Points:
@@ -129,7 +134,9 @@ def _scale(low: float, high: float, start: float, stop: float) -> Callable[[floa
     return lambda value: round(start + (value - low) / span * (stop - start), 1)
 
 
-def _line(name: str, points: Points, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> Line:
+def _line(
+    name: str, colour: str, points: Points, x_at: Callable[[float], float], y_at: Callable[[float], float]
+) -> Line:
     placed = [(x_at(x), y_at(y), x, words(y)) for x, y in points]
     path = "M" + "L".join(f"{x} {y}" for x, y, _, _ in placed)
-    return Line(name, path, placed[-1][3], placed)
+    return Line(name, colour, path, placed[-1][3], placed)

@@ -253,3 +253,7 @@ def test_results_carry_task_data_set_chance_and_cheats_into_json_and_table() -> 
     assert "12.5" in line
     assert f"{100 * exported['metrics']['image→text R@1']:.1f}" in line  # type: ignore[index]
     assert "held-out · 16 candidates" in printed
+    narrow = table_text(results, width=60)
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert all(word in narrow for word in ("R@1", "chance", "ridge"))
+    assert "mAP" not in narrow
