@@ -1,6 +1,7 @@
 """What is on disk is what is installed: a package forgotten in setup.cfg works in a checkout and nowhere else."""
 
 import os
+import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -71,7 +72,11 @@ def test_an_uninstalled_checkout_finds_its_folders(tmp_path: Path) -> None:
 def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     """Built, installed into an empty folder and run from another one: it lists its recipes and trains a step."""
     pip = [sys.executable, "-m", "pip", "--quiet"]
-    subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(tmp_path)], check=True)
+    (tmp_path / "source").mkdir()
+    for name in (*ROOMS, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):  # a build leaves its traces in its folder
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / "source" / name)
+    subprocess.run([*pip, "wheel", str(tmp_path / "source"), "--no-deps", "--no-build-isolation", "-w", str(tmp_path)], check=True)
     (wheel,) = tmp_path.glob("tercet-*.whl")
     subprocess.run([*pip, "install", str(wheel), "--no-deps", "--target", str(tmp_path / "site")], check=True)
 
