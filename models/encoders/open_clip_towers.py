@@ -95,6 +95,8 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
             f"{where}.encoder: open_clip has no model `{name}`; {did_you_mean(name, open_clip.list_models())}"
         )
     _refuse_downloaded_text(name, "hf_model_name" in _text_config(name))
+    if "multimodal_cfg" in open_clip.get_model_config(name):
+        raise UserError(f"{where}.encoder: `{name}` is a captioner, not a pair of towers; choose another model")
     _check_weights(where, name, config.options.get("pretrained"), bool(config.options.get("force_quick_gelu")))
     with _without_warnings():
         try:
@@ -104,8 +106,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
             raise UserError(
                 f"{where}: open_clip cannot build `{name}` with options {config.options}: {cause}"
             ) from error
-    if type(model) is not CustomTextCLIP:
-        raise UserError(f"{where}.encoder: `{name}` is not a pair of towers but a {type(model).__name__}")
+    assert isinstance(model, CustomTextCLIP)
     return model
 
 

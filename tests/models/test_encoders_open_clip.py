@@ -1,0 +1,105 @@
+"""Vectors through our towers against open_clip's own, from the same weights file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from tercet.errors import UserError
+from tercet.models.config import TowerConfig
+from tercet.models.encoders import Encoder, build_encoder
+
+VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 48, "heads": 2, "layers": 2}
+MODELS = {
+    "tiny-clip": {"embed_dim": 24, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT},
+    "tiny-custom": {
+        "embed_dim": 24, "custom_text": True, "init_logit_bias": -10,
+        "vision_cfg": {**VISION, "pool_type": "avg", "attentional_pool": True},
+        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+    "tiny-convnext": {
+        "embed_dim": 24, "text_cfg": TEXT,
+        "vision_cfg": {"image_size": 32, "timm_model_name": "convnext_atto", "timm_pool": "", "timm_proj": "linear"},
+    },
+}  # fmt: skip
+Saved = tuple[str, torch.nn.Module, Path]
+TEXTS = ["a red boat", "", "two dogs left of a very small green and yellow house with a chimney that smokes"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A model of open_clip as open_clip builds it, and a file with its random weights."""
+    folder = tmp_path_factory.mktemp("open_clip")
+    (folder / f"{request.param}.json").write_text(json.dumps(MODELS[request.param]))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    model = open_clip.create_model(request.param).eval()
+    torch.save(model.state_dict(), folder / "weights.pt")
+    return request.param, model, folder / "weights.pt"
+
+
+def build(modality: str, saved: Saved) -> Encoder:
+    config = TowerConfig(encoder=f"open_clip:{saved[0]}", options={"pretrained": str(saved[2])})
+    return build_encoder(modality, config).eval()
+
+
+@torch.no_grad()
+def test_pictures_equal_open_clip(saved: Saved) -> None:
+    tower = build("image", saved)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    preprocess = open_clip.image_transform(32, is_train=False)
+    expected = saved[1].encode_image(torch.stack([preprocess(Image.fromarray(p)) for p in pixels]), normalize=True)
+    ours = functional.normalize(tower(torch.from_numpy(pixels).permute(0, 3, 1, 2)), dim=-1)
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+    assert tower.projects
+    assert tower.width == 24
+
+
+@torch.no_grad()
+def test_texts_equal_open_clip(saved: Saved) -> None:
+    tower = build("text", saved)
+    tokens = tower.intake.tokenize(TEXTS)
+    assert tokens.equal(open_clip.get_tokenizer(saved[0])(TEXTS))
+    expected = saved[1].encode_text(tokens, normalize=True)
+    torch.testing.assert_close(functional.normalize(tower(tokens), dim=-1), expected, atol=1e-6, rtol=0)
+
+
+def test_no_temperature_comes_along(saved: Saved) -> None:
+    names = [name for modality in ("image", "text") for name, _ in build(modality, saved).named_parameters()]
+    assert not [name for name in names if "logit" in name]
+    towers = {name.removeprefix("text.") for name in saved[1].state_dict() if "logit" not in name}
+    assert len(names) == len(towers - {"attn_mask"})
+
+
+@pytest.mark.parametrize(
+    ("modality", "config", "message"),
+    [
+        ("image", {"encoder": "open_clip:ViT-B32"}, "did you mean `ViT-B-32`"),
+        ("image", {"encoder": "open_clip:coca_ViT-B-32"}, "a captioner"),
+        ("image", {"encoder": "open_clip:ViT-S-32", "options": {"depht": 2}}, "unexpected keyword argument 'depht'"),
+        ("image", {"encoder": "open_clip:ViT-B-32", "options": {"pretrained": "opnai"}}, "did you mean `openai`"),
+        ("image", {"encoder": "open_clip:ViT-B-32", "options": {"pretrained": "openai"}}, "ViT-B-32-quickgelu"),
+        ("text", {"encoder": "open_clip:ViT-B-16-SigLIP"}, "download from Hugging Face"),
+        ("text", {"encoder": "open_clip:roberta-ViT-B-32"}, "download from Hugging Face"),
+    ],
+)
+def test_mistakes_are_one_line(modality: str, config: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build_encoder(modality, TowerConfig(**config))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_resnets_cannot_recompute(tmp_path: Path) -> None:
+    resnet = {"embed_dim": 24, "text_cfg": TEXT, "vision_cfg": {**VISION, "layers": [1, 1, 1, 1], "width": 16}}
+    (tmp_path / "tiny-resnet.json").write_text(json.dumps(resnet))
+    open_clip.add_model_config(tmp_path)
+    tower = build_encoder("image", TowerConfig(encoder="open_clip:tiny-resnet", frozen_batchnorm=True))
+    assert len(tower.blocks()) == 4
+    with pytest.raises(UserError, match="grad_checkpointing"):
+        tower.checkpoint_gradients()

@@ -1,0 +1,62 @@
+"""The small towers: what they must be able to see, and what must not matter to them."""
+
+import pickle
+
+import torch
+from torch import Tensor
+
+from tercet.models.config import TowerConfig
+from tercet.models.encoders import Encoder, build_encoder
+from tercet.models.encoders.small import WordTokenizer
+
+
+def build(modality: str, **options: object) -> Encoder:
+    torch.manual_seed(0)
+    config = TowerConfig(encoder=f"small:{modality}", features="small16k64", seconds=1.0, options=options)
+    return build_encoder(modality, config).eval()
+
+
+def apart(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).norm() > 1e-2 * one.norm())
+
+
+def test_tokens_are_stable_hashes() -> None:
+    """The published check values of CRC-32, shifted past padding and start."""
+    tokens = WordTokenizer(4)(["A 123456789", ""])
+    assert tokens.tolist() == [[1, 0xE8B7BE43 + 2, 0xCBF43926 + 2, 0], [1, 0, 0, 0]]
+
+
+def test_long_texts_are_cut_and_the_tokenizer_can_travel() -> None:
+    tokenize = pickle.loads(pickle.dumps(WordTokenizer(5)))
+    assert tokenize(["one two three four five six"]).equal(WordTokenizer(5)(["one two three four"]))
+
+
+@torch.no_grad()
+def test_the_order_of_words_matters() -> None:
+    tower = build("text")
+    one, other = tower(tower.intake.tokenize(["a red ring and a blue star", "a blue ring and a red star"]))
+    assert apart(one, other)
+
+
+@torch.no_grad()
+def test_a_text_does_not_depend_on_its_neighbours() -> None:
+    tower = build("text", context=40)
+    texts = ["a red ring", "", "one " * 60]
+    alone = torch.cat([tower(tower.intake.tokenize([text])) for text in texts])
+    torch.testing.assert_close(tower(tower.intake.tokenize(texts)), alone, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_left_and_right_matter() -> None:
+    tower, picture = build("image"), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    picture[..., 16:32, 4:20] = 255  # moved by a multiple of all strides, so that only the positions can tell
+    assert apart(tower(picture), tower(picture.roll(32, dims=-1)))
+
+
+@torch.no_grad()
+def test_a_picture_does_not_depend_on_its_neighbours() -> None:
+    tower = build("image")
+    pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    tower.train()
+    alone = torch.cat([tower(picture[None]) for picture in pictures])
+    torch.testing.assert_close(tower(pictures), alone, atol=1e-5, rtol=0)
