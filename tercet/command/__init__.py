@@ -1,10 +1,10 @@
 """The command `tercet`: 0 on success, 2 and one line on a user's mistake, 1 and a traceback on a failure of ours."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from tercet.command.arguments import parse
+from tercet.command.speaker import speaks
 from tercet.errors import UserError
 
 
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":  # every rank made the same mistake: one says so
+        if speaks():  # every rank made the same mistake
             print(f"tercet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

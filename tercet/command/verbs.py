@@ -20,17 +20,17 @@ def demo(arguments: Namespace) -> int:
 
 
 def train(arguments: Namespace) -> int:
+    from tercet.command.plan import print_plan
+    from tercet.command.speaker import speaks
     from tercet.configs.recipe import load_recipe
 
     config = load_recipe(arguments.recipe, arguments.overrides)
-    if arguments.dry_run:
-        from tercet.command.plan import print_plan
+    if not arguments.dry_run:
+        from tercet.training.run import train
 
+        train(config)
+    elif speaks():
         print_plan(config)
-        return 0
-    from tercet.training.run import train
-
-    train(config)
     return 0
 
 

@@ -82,6 +82,17 @@ def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
         main(["recipes", "ls", "--json"])
 
 
+def test_a_bench_takes_its_own_options_and_checks_its_targets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[object] = []
+    monkeypatch.setattr("tercet.benchmarks.table.load_bench", lambda name: lambda rest: taken.append((name, rest)) or [])
+    assert main(["bench", "loss", "--json", "--small"]) == 0
+    assert json.loads(capsys.readouterr().out)["holds"] is False  # a required row that is missing is a miss
+    assert main(["bench", "loss", "--check", "--sizes", "8"]) == 1
+    assert taken == [("loss", ["--small"]), ("loss", ["--sizes", "8"])]
+
+
 def test_options_may_stand_among_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "demo", "steps=3", "--dry-run", "optimizer.lr=0.1"]) == 0
     shown = capsys.readouterr().out

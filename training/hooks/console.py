@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
-REFRESH = 0.1  # seconds between two drawings of the live lines
+DRAWINGS = 4  # of the live lines in a second
 
 
 class Console:
@@ -29,7 +29,7 @@ class Console:
         resumed = f", resumed after step {run.step:,}" if run.step else ""
         self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
         if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=1 / REFRESH)
+            self._live = Live(console=self._console, refresh_per_second=DRAWINGS)
             self._live.start()
 
     def step(self, record: StepRecord) -> None:

@@ -1,0 +1,42 @@
+"""What README shows is what there is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tercet.command import main
+from tercet.configs.recipe import load_recipe, recipe_names
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_recipes_is_complete() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == set(recipe_names())
+
+
+def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    config = load_recipe(str(tmp_path / "mine.yaml"))
+    assert [stage.name for stage in config.stages] == ["align", "tune"]
+    towers = [config.stage(index).model.image for index in (0, 1)]
+    assert [tower and tower.unlocked for tower in towers] == [0, 4]
+    assert [term.name for term in config.terms] == ["image-text", "audio-text"]
+
+
+def test_the_mistake_it_shows_is_answered_so(capsys: pytest.CaptureFixture[str]) -> None:
+    command, answer = re.findall(r"    \$ (tercet .*)\n    (tercet: .*)\n", README)[0]
+    assert main(shlex.split(command)[1:]) == 2
+    assert capsys.readouterr().err == f"{answer}\n"
+
+
+def test_the_training_commands_it_shows_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    joined = README.replace("\\\n", " ")
+    commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", joined, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        words = list(shlex.split(command))
+        assert main(["train", *words, "--dry-run"]) == 0, command
+    assert "runs/mine" in capsys.readouterr().out
