@@ -67,8 +67,7 @@ class LogMel(nn.Module):
         return _ceil_div(lengths, self.spectrum.hop).clamp(min=1)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if lengths is None:
-            lengths = torch.full((len(wave),), wave.shape[1], device=wave.device)
+        lengths = whole(wave) if lengths is None else lengths
         total = int(self.frames(torch.tensor(wave.shape[1])))
         with torch.autocast(wave.device.type, enabled=False):
             silent = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
@@ -167,6 +166,11 @@ def _small16k64() -> LogMel:
         rate=16_000, hop=320, window=640, fft=640, mels=64, low=50.0, high=8_000.0,
         mean=-3.0, std=5.0, floor=1e-5,
     ))  # fmt: skip
+
+
+def whole(wave: Tensor) -> Tensor:
+    """The lengths of clips without padding."""
+    return torch.full((len(wave),), wave.shape[1], device=wave.device)
 
 
 def _ceil_div(count: Tensor, size: int) -> Tensor:

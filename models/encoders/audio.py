@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import AudioIntake
-from tercet.models.audio_features import LogMel, build_front_end
+from tercet.models.audio_features import LogMel, build_front_end, whole
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoder
 
@@ -32,15 +32,13 @@ class AudioEncoder(Encoder):
         """`[n, M, F]` with the numbers of valid frames `[n]` to `[n, D]`."""
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if lengths is None:
-            lengths = torch.full((len(values),), values.shape[1], device=values.device)
+        lengths = whole(values) if lengths is None else lengths
         return self.encode(self.front_end(values, lengths), self.front_end.frames(lengths))
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Windows of `seconds` tile each clip, the last one aligned to its end; their vectors are averaged, each
         weighted by the part of the clip that no earlier window has covered."""
-        if lengths is None:
-            lengths = torch.full((len(values),), values.shape[1], device=values.device)
+        lengths = whole(values) if lengths is None else lengths
         row, start, weight = tile(lengths, self.intake.window)
         within = torch.arange(min(self.intake.window, values.shape[1]), device=values.device)
         pooled = torch.zeros(len(values), self.width, device=values.device)
@@ -51,8 +49,8 @@ class AudioEncoder(Encoder):
         return pooled
 
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        window = self.intake.window
-        return torch.zeros(1, window, device=device), torch.full((1,), window, device=device)
+        silence = torch.zeros(1, self.intake.window, device=device)
+        return silence, whole(silence)
 
 
 def tile(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
