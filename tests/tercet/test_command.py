@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tercet.benchmarks.table import Row
 from tercet.command import main
 from tercet.configs.recipe import recipe_names
 from tercet.version import __version__
@@ -85,8 +87,12 @@ def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 def test_a_bench_takes_its_own_options_and_checks_its_targets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken: list[object] = []
-    monkeypatch.setattr("tercet.benchmarks.table.load_bench", lambda name: lambda rest: taken.append((name, rest)) or [])
+    taken: list[tuple[str, list[str]]] = []
+
+    def load(name: str) -> Callable[[list[str]], list[Row]]:
+        return lambda rest: taken.append((name, rest)) or []  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("tercet.benchmarks.table.load_bench", load)
     assert main(["bench", "loss", "--json", "--small"]) == 0
     assert json.loads(capsys.readouterr().out)["holds"] is False  # a required row that is missing is a miss
     assert main(["bench", "loss", "--check", "--sizes", "8"]) == 1

@@ -71,14 +71,14 @@ def test_an_uninstalled_checkout_finds_its_folders(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
     """Built, installed into an empty folder and run from another one: it lists its recipes and trains a step."""
-    pip = [sys.executable, "-m", "pip", "--quiet"]
-    (tmp_path / "source").mkdir()
-    for name in (*ROOMS, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):  # a build leaves its traces in its folder
+    source, pip = tmp_path / "source", [sys.executable, "-m", "pip", "--quiet"]
+    source.mkdir()  # a build leaves its traces where it runs
+    for name in (*ROOMS, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / "source" / name)
-    subprocess.run([*pip, "wheel", str(tmp_path / "source"), "--no-deps", "--no-build-isolation", "-w", str(tmp_path)], check=True)
+        copy(ROOT / name, source / name)
+    subprocess.run([*pip, "wheel", source, "--no-deps", "--no-build-isolation", "-w", tmp_path], check=True)
     (wheel,) = tmp_path.glob("tercet-*.whl")
-    subprocess.run([*pip, "install", str(wheel), "--no-deps", "--target", str(tmp_path / "site")], check=True)
+    subprocess.run([*pip, "install", wheel, "--no-deps", "--target", tmp_path / "site"], check=True)
 
     def tercet(*words: str) -> list[str]:
         return ran(tmp_path, tmp_path / "site", *words).splitlines()
