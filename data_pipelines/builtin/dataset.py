@@ -54,7 +54,9 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
     if any(out.glob("*/*.tar")):
         raise UserError(f"{out} holds shards that were not generated here: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(json.dumps(world, indent=2) + "\n")
+    draft = out / "world.json.tmp"
+    draft.write_text(json.dumps(world, indent=2) + "\n")
+    os.replace(draft, unfinished)
     return False
 
 

@@ -56,7 +56,7 @@ def shaded(colour: RGB, keep: float, towards: int = 0) -> RGB:
 
 
 def _plain(draw: ImageDraw.ImageDraw, middle: int, radius: float, ink: RGB, dice: np.random.Generator) -> None:
-    pass
+    """Nothing but its colour."""
 
 
 def _striped(draw: ImageDraw.ImageDraw, middle: int, radius: float, ink: RGB, dice: np.random.Generator) -> None:
