@@ -17,16 +17,16 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name_or_path: str) -> Path:
-    """A recipe by the name it is listed under, or any YAML file."""
+    """A recipe by the name it is listed under, any YAML file, or the folder of a run."""
+    if name_or_path in recipe_names():
+        return RECIPES / f"{name_or_path}.yaml"
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_dir():
-        path = path / "config.yaml" if path.is_dir() else path
-        if not path.is_file():
-            raise UserError(f"{path}: no such recipe file")
-        return path
-    if name_or_path not in recipe_names():
-        raise UserError(f"unknown recipe `{name_or_path}`; {did_you_mean(name_or_path, recipe_names())}")
-    return RECIPES / f"{name_or_path}.yaml"
+    found = path / "config.yaml" if path.is_dir() else path
+    if found.is_file():
+        return found
+    if path.suffix or len(path.parts) > 1:
+        raise UserError(f"{path}: no such recipe file, and no folder of a run")
+    raise UserError(f"unknown recipe `{name_or_path}`; {did_you_mean(name_or_path, recipe_names())}")
 
 
 def summary(name_or_path: str) -> str:

@@ -27,7 +27,7 @@ class DataConfig(Config):
     @field_validator("val", mode="before")
     @classmethod
     def _named(cls, raw: Any) -> Any:
-        return {"val": raw} if isinstance(raw, str | list | tuple) else raw
+        return {"val": raw} if isinstance(raw, str | list | tuple) else raw or {}
 
     @field_validator("crop")
     @classmethod

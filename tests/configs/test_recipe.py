@@ -39,7 +39,7 @@ def test_every_recipe_says_what_it_is_and_loads_back_equal(name: str, tmp_path: 
 
 @pytest.mark.parametrize(
     "override",
-    [STAGES, "data.crop=null", "model.text.options={depth: 2}", "objective=sigmoid", TERMS],
+    [STAGES, "data.crop=null", "data.val=null", "model.text.options={depth: 2}", "objective=sigmoid", TERMS],
 )
 def test_what_is_overridden_loads_back_equal(override: str, tmp_path: Path) -> None:
     config = load_recipe("image_text" if "crop" in override else "demo", [override])
@@ -67,7 +67,7 @@ def test_a_mistake_is_placed_in_the_file_that_makes_it(tmp_path: Path) -> None:
 
 def test_unknown_recipes_and_circles(tmp_path: Path) -> None:
     assert message("dmeo") == "unknown recipe `dmeo`; did you mean `demo`?"
-    assert message("nowhere/x.yaml") == "nowhere/x.yaml: no such recipe file"
+    assert message("nowhere/x.yaml") == "nowhere/x.yaml: no such recipe file, and no folder of a run"
     written(tmp_path, a="extends: b.yaml\n", b="extends: a.yaml\n", c="extends: trimodl\n")
     assert message(tmp_path / "a.yaml") == "a.yaml: `extends` runs in a circle: a.yaml → b.yaml → a.yaml"
     unknown = "unknown recipe `trimodl`; did you mean `trimodal`?"

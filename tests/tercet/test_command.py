@@ -27,7 +27,7 @@ MISTAKES = {
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
     "train demo fast": "command line: `fast` is not an override; write key=value, as optimizer.lr=1e-3",
-    "train nowhere.yaml": "nowhere.yaml: no such recipe file",
+    "train nowhere.yaml": "nowhere.yaml: no such recipe file, and no folder of a run",
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
     "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",

@@ -29,7 +29,8 @@ class Console:
         resumed = f", resumed after step {run.step:,}" if run.step else ""
         self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
         if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=DRAWINGS)
+            waiting = Text("preparing the first step …", style="dim")
+            self._live = Live(waiting, console=self._console, refresh_per_second=DRAWINGS)
             self._live.start()
 
     def step(self, record: StepRecord) -> None:
