@@ -22,7 +22,7 @@ ANSWERED_WITHOUT_TORCH = [
 MISTAKES = {
     "trian demo": "unknown verb `trian`; did you mean `train`?",
     "recipes shwo": "unknown verb `shwo`; did you mean `show`?",
-    "train": "the following arguments are required: RECIPE, key=value; see `tercet train --help`",
+    "train": "the following arguments are required: RECIPE; see `tercet train --help`",
     "train dmeo": "unknown recipe `dmeo`; did you mean `demo`?",
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
