@@ -93,14 +93,14 @@ def _recipes(known: Verbs) -> None:
     _takes_recipe(show)
     show.set_defaults(verb=verbs.recipes_show)
     check = _verb(within, "check", "check recipes without running them")
-    check.add_argument("recipes", nargs="*", default=[], metavar="RECIPE", help="names or YAML files (default: those of `ls`)")
+    _takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)")
     check.set_defaults(verb=verbs.recipes_check)
 
 
 def _eval(known: Verbs) -> None:
     evaluate = _verb(known, "eval", "evaluate a run on its held-out data")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    evaluate.add_argument("tasks", nargs="*", default=[], metavar="TASK", help="tasks by name (default: those of the recipe)")
+    _takes_many(evaluate, "tasks", "TASK", "tasks by name (default: those of the recipe)")
     _takes_json(evaluate)
     evaluate.set_defaults(verb=verbs.evaluate)
 
@@ -124,7 +124,7 @@ def _data(known: Verbs) -> None:
     within = data.add_subparsers(title="verbs", metavar="verb")
     generate = _verb(within, "generate", "write the built-in world of pictures, sounds and captions as shards")
     generate.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    generate.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="the world's knobs, as train=2000 seed=7")
+    _takes_many(generate, "overrides", "key=value", "the world's knobs, as train=2000 seed=7")
     generate.set_defaults(verb=verbs.data_generate)
 
 
@@ -136,7 +136,11 @@ def _verb(known: Verbs, name: str, purpose: str) -> Parser:
 
 def _takes_recipe(verb: Parser) -> None:
     verb.add_argument("recipe", metavar="RECIPE", help="a name from `tercet recipes ls`, or a YAML file")
-    verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=OVERRIDES)
+    _takes_many(verb, "overrides", "key=value", OVERRIDES)
+
+
+def _takes_many(verb: Parser, name: str, metavar: str, text: str) -> None:
+    verb.add_argument(name, nargs="*", default=[], metavar=metavar, help=text)
 
 
 def _takes_json(verb: Parser) -> None:
