@@ -33,7 +33,11 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     place = {text: row for row, text in enumerate(texts)}
     wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
     modalities = [modality for modality in task.modalities if modality in table.vectors]
-    return [result for modality in modalities for result in _accuracies(table, modality, cases, wrong)]
+    results = []
+    for modality in modalities:
+        told = torch.tensor([case.kind not in task.undecidable.get(modality, ()) for case in cases])
+        results += _accuracies(table, modality, [case for case, tells in zip(cases, told, strict=True) if tells], wrong[told])
+    return results
 
 
 def _cases(table: EmbeddingTable) -> list[_Case]:

@@ -34,6 +34,7 @@ class ZeroShotTask(_Task):
     what: str = Field(description="what the classes are, as `shape`")
     label: str = Field(description="where an item's `meta` names its class, as `objects[0].shape`")
     count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
+    where: dict[str, str] = Field({}, description="only items of which `meta` says so, as `{objects[0].size: large}`")
     modalities: tuple[Literal["image", "audio"], ...] = Field(("image", "audio"), description="what is classified")
     classes: dict[str, str] = Field(description="the label in `meta` and how prompts word it")
     templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
@@ -53,6 +54,9 @@ class CompositionTask(_Task):
 
     kind: Literal["composition"]
     modalities: tuple[Literal["image", "audio"], ...] = ("image", "audio")
+    undecidable: dict[Literal["image", "audio"], tuple[str, ...]] = Field(
+        {}, description="kinds of mistakes that nothing in a modality gives away, as `{audio: [relation]}`"
+    )
 
 
 class TaskGroup(Config):

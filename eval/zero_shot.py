@@ -67,7 +67,7 @@ def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
             f"task `{task.name}` has no class `{label}`, which the data name; {did_you_mean(str(label), order)}"
         )
     if not labels:
-        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {task.count}")
+        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {task.count | task.where}")
     return labels
 
 
@@ -75,6 +75,8 @@ def _label(sample: Sample, task: ZeroShotTask) -> str | None:
     """What the sample's meta says; nothing where the task is not about such a sample."""
     try:
         if any(entries(sample.meta, path) != count for path, count in task.count.items()):
+            return None
+        if any(lookup(sample.meta, path) != value for path, value in task.where.items()):
             return None
         return str(lookup(sample.meta, task.label))
     except (KeyError, IndexError, TypeError):

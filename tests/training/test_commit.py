@@ -1,0 +1,151 @@
+"""The commit protocol: whenever a process dies, what can be resumed is the checkpoint before or the one after, whole."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.training import commit as protocol
+from tercet.training.commit import commit, committed, flaw, newest, prune
+
+FORK = multiprocessing.get_context("fork")
+
+
+def save(parent: Path, step: int) -> Path:
+    def write(folder: Path) -> None:
+        protocol.write_synced(folder / "numbers", f"{step}\n".encode() * 1000)
+        protocol.write_synced(folder / "state", b"{}")
+
+    return commit(parent, step, write, {"step": step}, World())
+
+
+def holds(path: Path, step: int) -> bool:
+    return (path / "numbers").read_bytes() == f"{step}\n".encode() * 1000
+
+
+def test_a_commit_verifies_and_says_what_it_holds(tmp_path: Path) -> None:
+    path = save(tmp_path, 7)
+    assert path.name == "step_00000007"
+    assert flaw(path) is None
+    assert newest(tmp_path).path == path
+    manifest = protocol.read_manifest(path)
+    assert manifest["step"] == 7
+    assert manifest["files"]["state"] == {"size": 2, "sha256": protocol.hashlib.sha256(b"{}").hexdigest()}
+
+
+def flip(path: Path) -> None:
+    data = bytearray((path / "numbers").read_bytes())
+    data[500] ^= 1
+    (path / "numbers").write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "numbers is not as it was written": flip,
+    "numbers is missing": lambda path: (path / "numbers").unlink(),
+    "state is not as it was written": lambda path: os.truncate(path / "state", 1),
+    "its manifest cannot be read": lambda path: (path / "manifest.json").write_text('{"files": '),
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGE)
+def test_a_damaged_checkpoint_is_passed_over_by_name_and_reason(tmp_path: Path, reason: str) -> None:
+    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+    DAMAGE[reason](newer)
+    found = newest(tmp_path)
+    assert found.path == older
+    assert found.passed_over == (f"step_00000002 ({reason})",)
+
+
+def test_pruning_keeps_the_newest_and_a_rerun_sets_the_old_one_aside(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        save(tmp_path, step)
+    prune(tmp_path, 2)
+    assert [path.name for path in committed(tmp_path)] == ["step_00000010", "step_00000003"]
+    flip(tmp_path / "step_00000010")
+    save(tmp_path, 10)
+    assert holds(tmp_path / "step_00000010", 10)
+    assert not holds(tmp_path / "step_00000010.aside1", 10)
+    assert newest(tmp_path).passed_over == ()
+
+
+def test_what_cannot_be_written_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+
+    def write(folder: Path) -> None:
+        (folder / "numbers").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"rank 0: .*No space left on device.*the last one is kept"):
+        commit(tmp_path, 2, write, {}, World())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
+
+
+STAGES = ["write_synced", "fingerprint", "sync", "rename"]
+
+
+def die_at(parent: Path, stage: str, call: int) -> None:
+    """Saves step 2, but the process is gone at the given call of a function of the protocol."""
+    calls = 0
+    module = os if stage == "rename" else protocol
+    original = getattr(module, stage)
+
+    def last_words(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os._exit(9)
+        return original(*arguments)
+
+    setattr(module, stage, last_words)
+    save(parent, 2)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_hard_exit_at_any_stage_leaves_the_old_or_the_new(tmp_path: Path, stage: str) -> None:
+    endings = []
+    for call in range(1, 6):
+        parent = tmp_path / str(call)
+        parent.mkdir()
+        save(parent, 1)
+        process = FORK.Process(target=die_at, args=(parent, stage, call))
+        process.start()
+        process.join()
+        endings.append(process.exitcode)
+        found = newest(parent)
+        assert found.path is not None
+        assert holds(found.path, int(found.path.name[-1]))
+        assert found.passed_over == ()
+        save(parent, 3)  # the wreck is in nobody's way
+        assert newest(parent).path == parent / "step_00000003"
+    assert 9 in endings
+    assert endings[-1] == 0, "the last call lies beyond the protocol: all of its stages were tried"
+
+
+def save_for_ever(parent: Path) -> None:
+    step = 2
+    while True:
+        save(parent, step)
+        prune(parent, 2)
+        step += 1
+
+
+def test_random_kills_never_leave_less_than_a_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    dice = random.Random(0)
+    for _ in range(50):
+        process = FORK.Process(target=save_for_ever, args=(tmp_path,))
+        process.start()
+        time.sleep(dice.uniform(0.001, 0.03))
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        found = newest(tmp_path)
+        assert found.path is not None
+        assert holds(found.path, int(found.path.name.removeprefix("step_")))

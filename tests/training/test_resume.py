@@ -1,0 +1,66 @@
+"""A run that was cut short and taken up again is the run that was not, at any ZeRO stage, and elsewhere too."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tercet.distributed import World
+from tercet.testing import on_ranks
+from tests.training.tiny import losses, recipe, run, saved
+
+Job = tuple[dict[str, Any], int | None]
+
+
+def run_all(world: World, jobs: list[Job]) -> None:
+    for values, stop in jobs:
+        run(world, values, stop)
+
+
+def straight_and_resumed(data: Path, out: Path, **changes: Any) -> list[Job]:
+    """20 steps in one go, and the same as 7, a stop in step 8, and 13."""
+    whole = recipe(data, out / "whole", **changes)
+    parts = recipe(data, out / "parts", checkpoint={"every": 7}, **changes)
+    return [(whole, None), (parts, 7), (parts, None)]
+
+
+def assert_bit_equal(out: Path) -> None:
+    whole, parts = saved(out / "whole"), saved(out / "parts")
+    assert whole.keys() == parts.keys()
+    assert {name.partition("/")[0] for name in whole} == {"weight", "exp_avg", "exp_avg_sq", "ema"}
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+    assert losses(out / "whole") == losses(out / "parts")
+    assert len(losses(out / "whole")) == 20
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_resumed_runs_are_bit_equal_at_every_zero_stage(world_folder: Path, tmp_path: Path, world: int) -> None:
+    jobs = []
+    for zero in (0, 1, 2, 3):
+        micro_batch = 3 if zero in (1, 3) else None
+        jobs += straight_and_resumed(world_folder, tmp_path / str(zero), zero=zero, micro_batch=micro_batch)
+    on_ranks(run_all, world, jobs)
+    for zero in (0, 1, 2, 3):
+        assert_bit_equal(tmp_path / str(zero))
+
+
+def test_two_processes_train_as_one(world_folder: Path, tmp_path: Path) -> None:
+    for world, zero in ((1, 0), (2, 2)):
+        on_ranks(run_all, world, [(recipe(world_folder, tmp_path / str(world), zero=zero), None)])
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert len(one) == 20
+    assert one[0] - one[-1] > 0.1, "nothing was learned, so nothing was compared"
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_a_run_moves_to_another_stage_and_number_of_ranks(world_folder: Path, tmp_path: Path) -> None:
+    """7 steps on two ranks at stage 3, 6 on one at stage 0, 7 on two at stage 1: as 20 on one."""
+    on_ranks(run_all, 1, [(recipe(world_folder, tmp_path / "whole", zero=0), None)])
+    moving = recipe(world_folder, tmp_path / "moving", checkpoint={"every": 1})
+    for world, zero, stop in ((2, 3, 7), (1, 0, 13), (2, 1, None)):
+        on_ranks(run_all, world, [(moving | {"zero": zero}, stop)])
+    assert losses(tmp_path / "moving") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    whole, moved = saved(tmp_path / "whole"), saved(tmp_path / "moving")
+    for name in whole:
+        assert torch.allclose(whole[name], moved[name], rtol=1e-3, atol=2e-5), name
