@@ -1,8 +1,9 @@
 """One optimisation step, plain or gradient-cached, over any number of ranks.
 
-The terms turn detached vectors into the exact gradient g of each row; the towers then back-propagate the surrogate Σ⟨z, g⟩. With
-`micro_batch` the towers run twice: once without a graph over all chunks, and, when the loss over the whole batch is known, chunk by chunk
-with the same dropout, so that memory follows the chunk and the gradient is that of the whole batch (GradCache, Gao et al. 2021).
+The terms turn detached vectors into the exact gradient g of each row; the towers then back-propagate the surrogate
+Σ⟨z, g⟩. With `micro_batch` the towers run twice: once without a graph over all chunks, and, when the loss over the
+whole batch is known, chunk by chunk with the same dropout, so that memory follows the chunk and the gradient is that of
+the whole batch (GradCache, Gao et al. 2021).
 """
 
 from collections.abc import Mapping
@@ -17,13 +18,15 @@ from tercet.distributed import World
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.training.engine import Engine, Stepped
 
+Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
+
 
 @dataclass(frozen=True)
 class Taken:
     """A step that was taken, or skipped on all ranks because something in it was not finite."""
 
     outcome: Outcome
-    temperatures: dict[str, tuple[Tensor, Tensor | None]]
+    temperatures: Temperatures
     stepped: Stepped
 
 
@@ -61,16 +64,15 @@ class Step:
                 self.engine.backward(self._surrogate(vectors, slopes, temperatures, share))
         return self._finish(outcome, temperatures)
 
-    def _run(self, batch: Batch, step: int, index: int) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        key = np.random.SeedSequence([self.seed, step, self.world.rank, index])
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    def _run(self, batch: Batch, step: int, index: int) -> tuple[dict[str, Tensor], Temperatures]:
+        seed_dropout(self.seed, step, self.world.rank, index)
         return self.engine(batch)
 
     def _surrogate(
         self,
         vectors: Mapping[str, Tensor],
         slopes: Mapping[str, Tensor],
-        temperatures: Mapping[str, tuple[Tensor, Tensor | None]],
+        temperatures: Temperatures,
         share: Outcome | None,
     ) -> Tensor:
         """A scalar whose gradient, averaged over ranks, is the true one. A dummy row gets an exact zero."""
@@ -79,19 +81,23 @@ class Step:
             slope_nd = torch.zeros_like(z_nd)
             slope_nd[: len(slopes[name])] = slopes[name]
             total = total + self.world.size * (z_nd * slope_nd).sum()
-        for term, (scale, bias) in temperatures.items() if share else ():
-            scale_slope, bias_slope = share.temperatures[term]
+        for term, (scale_slope, bias_slope) in share.temperatures.items() if share else ():
+            scale, bias = temperatures[term]
             total = total + (scale * scale_slope).sum()
             if bias is not None:
                 total = total + (bias * bias_slope).sum()
         return total
 
-    def _finish(self, outcome: Outcome, temperatures: Mapping[str, tuple[Tensor, Tensor | None]]) -> Taken:
-        if torch.isfinite(outcome.loss):
-            stepped = self.engine.step()
-        else:
-            stepped = Stepped(float("nan"), applied=False)
+    def _finish(self, outcome: Outcome, temperatures: Temperatures) -> Taken:
+        finite = bool(torch.isfinite(outcome.loss))
+        stepped = self.engine.step() if finite else Stepped(float("nan"), applied=False)
         return Taken(outcome, detached(temperatures), stepped)
+
+
+def seed_dropout(seed: int, step: int, rank: int, chunk: int) -> None:
+    """A chunk draws the same masks whenever it runs."""
+    key = np.random.SeedSequence([seed, step, rank, chunk])
+    torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -99,8 +105,8 @@ def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: z_nd.detach()[: len(batch.fields[name])] for name, z_nd in vectors.items()}
 
 
-def detached(temperatures: Mapping[str, tuple[Tensor, Tensor | None]]) -> dict[str, tuple[Tensor, Tensor | None]]:
-    return {term: (scale.detach(), None if bias is None else bias.detach()) for term, (scale, bias) in temperatures.items()}
+def detached(temperatures: Temperatures) -> Temperatures:
+    return {term: (s.detach(), None if b is None else b.detach()) for term, (s, b) in temperatures.items()}
 
 
 def chunk(batch: Batch, rows: int, world: World) -> list[Batch]:

@@ -1,0 +1,70 @@
+"""Is the gradient of every parameter, over any number of ranks, that of one process on the whole batch?
+
+The truth is plain autograd through the full matrices of logits, in one process. Ours runs the trainer's own step on
+real gloo or NCCL processes, at every ZeRO stage. Beside it stands open_clip's `ClipLoss` in its own modes.
+The error of a tensor is ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole gradient; a row is as good as its worst tensor,
+with and without clipping.
+
+Options: `--worlds 1,2,4` says on how many processes; `--nccl` runs them on as many GPUs.
+"""
+
+import logging
+from argparse import ArgumentParser
+from collections.abc import Iterable, Sequence
+from itertools import product
+from math import inf, isnan
+
+import torch
+
+from tercet.benchmarks.gradients.case import Case
+from tercet.benchmarks.gradients.ours import measure
+from tercet.benchmarks.gradients.peer import measure_beside
+from tercet.benchmarks.table import Row
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.testing import on_ranks
+
+STAGES = (0, 1, 2, 3)
+OBJECTIVES = ("infonce", "sigmoid")
+CLIPS = (0.0, 0.1)  # off, and far below the norm of the gradient
+TIMEOUT = 1200.0
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    parser = ArgumentParser("tercet bench gradients")
+    parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="on how many processes (default: 1,2,4)")
+    parser.add_argument("--nccl", action="store_true", help="on as many GPUs, over NCCL")
+    options = parser.parse_args(arguments)
+    worlds = [int(size) for size in options.worlds.split(",")]
+    if options.nccl and max(worlds) > torch.cuda.device_count():
+        raise UserError(f"--nccl: {max(worlds)} processes need as many GPUs; say --worlds {torch.cuda.device_count()}")
+    rows: list[Row] = []
+    for size in worlds:
+        rows += on_ranks(measure_all, size, cases(size), timeout=TIMEOUT, nccl=options.nccl)[0]
+    return rows
+
+
+def cases(world: int) -> list[Case]:
+    plain = [Case(world, zero, objective, clip) for zero, objective, clip in product(STAGES, OBJECTIVES, CLIPS)]
+    dropout = [Case(world, zero, setting="dropout") for zero in STAGES if world <= 2]
+    return [*plain, *dropout, Case(world, 2, setting="frozen BatchNorm")]
+
+
+def measure_all(world: World, cases: Sequence[Case]) -> list[Row]:
+    """All ranks find the same."""
+    torch.backends.cudnn.allow_tf32 = False
+    logging.disable(logging.WARNING)  # DeepSpeed's, at every engine, that it does not know the optimizer
+    rows = [row for case in cases for row in measure(world, case)]
+    return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
+
+
+def worst_by_name(rows: Iterable[Row]) -> list[Row]:
+    found: dict[str, Row] = {}
+    for row in rows:
+        before = found.setdefault(row.name, row)
+        found[row.name] = max(before, row, key=badness)
+    return list(found.values())
+
+
+def badness(row: Row) -> float:
+    return inf if row.ours is None or isnan(row.ours) else row.ours

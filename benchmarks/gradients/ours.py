@@ -1,0 +1,87 @@
+"""Ours: the gradients that the trainer's own step hands to the optimizer, on real processes, at every ZeRO stage."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tercet.benchmarks.gradients.case import ITEMS, LAYOUTS, MICRO_BATCH, TILE, Case, make_batch
+from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_gradient, worst
+from tercet.benchmarks.table import Row
+from tercet.distributed import World
+from tercet.models.losses.terms import Terms
+from tercet.training.engine import Engine
+from tercet.training.partition import assemble, placed
+from tercet.training.step import Step
+
+WAYS = {"plain": None, "cached": MICRO_BATCH}
+RATE = 2.0**17  # a step so long that the old weights no longer show in the new ones
+
+
+class Recorder(torch.optim.Optimizer):
+    """Gradient descent that keeps the gradient it was given."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.0, "lr_scale": 1.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.state[parameter]["grad"] = parameter.grad.detach().clone()
+                    parameter.add_(parameter.grad, alpha=-group["lr"])
+
+
+class Bench:
+    """One engine, and what its steps hand to the optimizer."""
+
+    def __init__(self, world: World, case: Case, step_type: type[Step] = Step) -> None:
+        config = case.config()
+        model = model_of(case, world.device)
+        self.world, self.case, self.step_type = world, case, step_type
+        self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        self.engine = Engine(model, Recorder(model.parameters()), config, world)
+        self.terms = Terms(config.terms, config.tile)
+
+    def errors(self, way: str, layout: str) -> list[Error]:
+        """Of every tensor's gradient."""
+        self.take(way, layout)
+        return errors(self.recorded(), true_gradient(self.case, layout, self.world.device))
+
+    def update_errors(self, way: str, layout: str) -> list[Error]:
+        """Of every tensor's change by a step of gradient descent. The weights are spent afterwards."""
+        self.engine.set_learning_rate(RATE)
+        self.take(way, layout)
+        changed = {name: self.engine.whole(parameter) for name, parameter in self.engine.module.named_parameters()}
+        update = {name: (self.weights[name] - whole) / RATE for name, whole in changed.items()}
+        return errors(update, true_gradient(self.case, layout, self.world.device))
+
+    def take(self, way: str, layout: str) -> None:
+        module: Any = self.engine.module
+        step = self.step_type(self.engine, self.terms, self.world, 0, WAYS[way])
+        step(make_batch(module, self.case, layout, self.world), 0)
+
+    def recorded(self) -> dict[str, Tensor]:
+        state = self.engine.optimizer.state
+        held = ((one, one.fragment) for one in placed(self.engine))
+        return {one.name: assemble(self.engine, one, here and state[here.flat]["grad"]) for one, here in held}
+
+
+def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[Row]:
+    """Each way to step on each layout of rows, and the weights after an update."""
+    bench = Bench(world, case, step_type)
+    if case.setting == "plain":
+        for way in WAYS:
+            for layout in LAYOUTS:
+                yield row(case, f"{way} {case.objective}, {layout}", bench.errors(way, layout))
+    else:
+        yield row(case, f"cached {case.objective}, {case.setting}", bench.errors("cached", "all rows"))
+    yield row(case, f"update {case.objective}, {case.setting}", bench.update_errors("cached", "all rows"))
+
+
+def row(case: Case, name: str, found: list[Error]) -> Row:
+    error, tensor = worst(found)
+    sizes = {"world": case.world, "zero": case.zero, "items": ITEMS, "tile": TILE, "micro_batch": MICRO_BATCH}
+    return Row(f"tercet W{case.world} ZeRO-{case.zero} {name}", ours=error, sizes=sizes, beyond={"tensor": tensor})
