@@ -1,26 +1,17 @@
-"""Recipes shown to people: the list of those that come along, and what one of them is about to run."""
+"""What a recipe is about to run, for people."""
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tercet.command.speaker import speaks
 from tercet.models.config import TowerConfig
 from tercet.training.config import RunConfig
 
 
-def print_recipes(about: dict[str, str]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recipe", style="bold cyan", no_wrap=True)
-    table.add_column("one complete run", overflow="fold")
-    for name, summary in about.items():
-        table.add_row(name, summary)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("tercet train RECIPE [key=value …]  ·  tercet recipes show RECIPE", style="dim", markup=False)
-
-
 def print_plan(config: RunConfig) -> None:
-    """The run in a dozen lines; stages each on their own."""
+    """The run in a dozen lines, each stage on its own; once, however many processes would run it."""
+    if not speaks():
+        return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

@@ -20,28 +20,28 @@ def demo(arguments: Namespace) -> int:
 
 
 def train(arguments: Namespace) -> int:
-    from tercet.command.plan import print_plan
-    from tercet.command.speaker import speaks
     from tercet.configs.recipe import load_recipe
 
     config = load_recipe(arguments.recipe, arguments.overrides)
-    if not arguments.dry_run:
+    if arguments.dry_run:
+        from tercet.command.plan import print_plan
+
+        print_plan(config)
+    else:
         from tercet.training.run import train
 
         train(config)
-    elif speaks():
-        print_plan(config)
     return 0
 
 
 def recipes_ls(arguments: Namespace) -> int:
-    from tercet.configs.recipe import recipe_names, summary
+    from tercet.configs.catalogue import recipe_names, summary
 
     about = {name: summary(name) for name in recipe_names()}
     if arguments.json:
         print_json([{"name": name, "summary": text} for name, text in about.items()])
     else:
-        from tercet.command.plan import print_recipes
+        from tercet.command.listing import print_recipes
 
         print_recipes(about)
     return 0
@@ -56,7 +56,8 @@ def recipes_show(arguments: Namespace) -> int:
 
 def recipes_check(arguments: Namespace) -> int:
     """Every recipe is read before the verdict, so that one look shows all that is wrong."""
-    from tercet.configs.recipe import load_recipe, recipe_names
+    from tercet.configs.catalogue import recipe_names
+    from tercet.configs.recipe import load_recipe
     from tercet.errors import UserError
 
     wrong = 0

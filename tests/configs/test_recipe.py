@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tercet.configs.recipe import dump, load_recipe, recipe_names, summary
+from tercet.configs.catalogue import recipe_names, summary
+from tercet.configs.recipe import dump, load_recipe
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
 

@@ -10,7 +10,7 @@ import pytest
 
 from tercet.benchmarks.table import Row
 from tercet.command import main
-from tercet.configs.recipe import recipe_names
+from tercet.configs.catalogue import recipe_names
 from tercet.version import __version__
 
 VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")

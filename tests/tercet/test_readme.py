@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tercet.command import main
-from tercet.configs.recipe import load_recipe, recipe_names
+from tercet.configs.catalogue import recipe_names
+from tercet.configs.recipe import load_recipe
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
