@@ -10,6 +10,7 @@ from tercet.configs.yaml_text import read_yaml, write_yaml
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
 
+
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe with what it extends below it and the overrides on top."""
     layers = [*file_layers(recipe_path(name_or_path)), *map(parse_override, overrides)]
