@@ -1,0 +1,52 @@
+"""Which parameters decay, and at which rate each learns."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tercet.errors import UserError
+from tercet.models.multimodal import build_model
+from tercet.training.config import RunConfig
+from tercet.training.optimizers import build_optimizer, parameter_groups
+from tests.training.tiny import MODEL, recipe
+
+
+def config(tmp_path: Path, **changes: object) -> RunConfig:
+    return RunConfig.model_validate(recipe(tmp_path, tmp_path, **changes))
+
+
+def test_every_trained_parameter_is_in_one_group_and_small_ones_do_not_decay(tmp_path: Path) -> None:
+    towers = MODEL | {"audio": {**MODEL["audio"], "lr_scale": 0.1}, "image": {**MODEL["image"], "unlocked": 0}}
+    run = config(tmp_path, model=towers, objective="sigmoid", optimizer={"lr": 1e-3, "scale_lr": 5, "weight_decay": 0.3})
+    model = build_model(run.model, run.terms, 0)
+    told = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}
+    assert sum(len(group["params"]) for group in parameter_groups(model, run)) == len(told)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (id(parameter) in told), name
+        if name.startswith("towers.image"):
+            assert id(parameter) not in told
+            continue
+        group = told[id(parameter)]
+        temperature = name.startswith("head.temperatures")
+        assert group["weight_decay"] == (0.3 if parameter.ndim >= 2 and not temperature else 0.0), name
+        assert group["lr_scale"] == (5 if temperature else 0.1 if name.startswith("towers.audio") else 1.0), name
+
+
+def test_adamw_steps_as_the_formula_says(tmp_path: Path) -> None:
+    run = config(tmp_path, optimizer={"lr": 1e-2, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.1})
+    model = build_model(run.model, run.terms, 0)
+    optimizer = build_optimizer(model, run)
+    weight = model.head.projections["text"].weight
+    before = weight.detach().double().clone()
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    g = weight.grad.double()
+    step = g / (g.abs() + 1e-6)  # both moments, corrected for their bias, are those of one gradient
+    assert torch.allclose(weight.double(), before * (1 - 1e-2 * 0.1) - 1e-2 * step, atol=1e-6)
+
+
+def test_an_unknown_optimizer_is_one_line(tmp_path: Path) -> None:
+    run = config(tmp_path, optimizer={"name": "adam"})
+    with pytest.raises(UserError, match=r"unknown optimizer `adam`; did you mean `adamw`\?"):
+        build_optimizer(build_model(run.model, run.terms, 0), run)
