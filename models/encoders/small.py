@@ -97,7 +97,17 @@ class SmallImage(ImageEncoder):
 
 
 def _conv2d(before: int, after: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.GELU())
+    return nn.Sequential(StandardisedConv(before, after, 3, 2, 1, bias=False), nn.GroupNorm(1, after), nn.GELU())
+
+
+class StandardisedConv(nn.Conv2d):
+    """Filters of zero mean and equal norm (Qiao et al. 2019): with a norm over each picture alone they learn as fast as
+    BatchNorm does, whose statistics would come from the batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        norm = centred.square().sum((1, 2, 3), keepdim=True).sqrt()
+        return functional.conv2d(input, centred / (norm + 1e-5), None, self.stride, self.padding)
 
 
 class SmallAudio(AudioEncoder):
