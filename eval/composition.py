@@ -35,8 +35,9 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     modalities = [modality for modality in task.modalities if modality in table.vectors]
     results = []
     for modality in modalities:
-        told = torch.tensor([case.kind not in task.undecidable.get(modality, ()) for case in cases])
-        results += _accuracies(table, modality, [case for case, tells in zip(cases, told, strict=True) if tells], wrong[told])
+        mute = task.undecidable.get(modality, ())
+        told = [number for number, case in enumerate(cases) if case.kind not in mute]
+        results += _accuracies(table, modality, [cases[number] for number in told], wrong[told])
     return results
 
 

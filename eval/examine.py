@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
 from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.cheats import ridge_recall, simple_features
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed
 from tercet.eval.evaluate import Cheats, evaluate
+from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
 from tercet.models.multimodal import Multimodal
 
@@ -57,14 +60,24 @@ class Examiner:
         train = list(islice(self._batches(untrained, self.data.train, alone), enough))
         held_out = list(self._batches(untrained, shards, alone))
         rate = sound_rate(untrained)
-        simple = [
+        train_features, features = (
             simple_features((sample for batch in part for sample in decoded(batch)), rate) for part in (train, held_out)
-        ]
-        random = [embed(untrained.eval(), part, alone) for part in (train, held_out)]
+        )
+        train_random, random = (embed(untrained.eval(), part, alone) for part in (train, held_out))
         return {
-            "colours and spectra": ridge_recall(*simple, self.config.candidates),
-            "random towers": ridge_recall(*random, self.config.candidates),
+            "colours and spectra": ridge_recall(train_features, features, self.config.candidates),
+            "random towers": ridge_recall(train_random, random, self.config.candidates),
         }
+
+    def galleries(self, model: Multimodal, examined: Examined) -> list[Gallery]:
+        """What the model brings back on the first split, to be seen and heard."""
+        split, table = next(iter(examined.tables.items()))
+        decode = Decoder(open_shards(self.data.val[split]), model.intakes)
+
+        def load(id: int) -> Sample:
+            return decode(id, CentreView())
+
+        return galleries(table, load, sound_rate(model), self.config.candidates)
 
 
 def sound_rate(model: Multimodal) -> int:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from tercet.version import __version__
 
-VERSIONED = ("torch", "torchvision", "torchaudio", "open_clip_torch", "timm", "webdataset", "deepspeed", "pillow", "numpy")
+VERSIONED = (
+    "torch", "torchvision", "torchaudio", "open_clip_torch", "timm", "webdataset", "deepspeed", "pillow", "numpy",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    return {"tercet": __version__, "python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONED}}
+    installed = {name: metadata.version(name) for name in VERSIONED}
+    return {"tercet": __version__, "python": platform.python_version(), **installed}
 
 
 def machine() -> str:
@@ -31,11 +34,10 @@ def processor() -> str:
 
 def commit() -> str | None:
     """The checkout's commit, marked where files differ from it; nothing in an installed copy."""
-    folder = Path(__file__).resolve().parent
+    folder = str(Path(__file__).resolve().parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=folder, capture_output=True, text=True, check=True
-        )
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return told.stdout.strip()

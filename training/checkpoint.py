@@ -1,9 +1,11 @@
 """What a checkpoint holds: weights, moments and averages as one safetensors set by parameter name, and a few numbers.
 
-Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and written by one of them in turn.
+Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and
+written by one of them in turn.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,11 +13,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tercet.distributed import World
+from tercet.errors import UserError
 from tercet.training.average import Average
-from tercet.training.commit import commit, prune, sync, write_synced
+from tercet.training.commit import Found, commit, newest, prune, sync, write_synced
 from tercet.training.engine import Engine
 from tercet.training.partition import Fragment, assemble, placed
 
@@ -34,7 +37,8 @@ class Progress:
 
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, keep: int, world: World) -> Path:
     """Commits a checkpoint and lets the oldest go. A collective."""
-    mine = {name: value for name, value in own_share(engine, average, world)}
+    mine = dict(own_share(engine, average, world))
+    about = {"world": world.size, "step": progress.step, "samples": progress.samples}
     state = json.dumps(asdict(progress) | {"counters": counters(engine)}, indent=2).encode()
 
     def write(folder: Path) -> None:
@@ -44,7 +48,7 @@ def save(parent: Path, engine: Engine, average: Average | None, progress: Progre
         if world.first:
             write_synced(folder / "state.json", state)
 
-    path = commit(parent, progress.step, write, {"world": world.size, "step": progress.step, "samples": progress.samples}, world)
+    path = commit(parent, progress.step, write, about, world)
     if world.first:
         prune(parent, keep)
     return path
@@ -62,7 +66,8 @@ def tensors(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tens
     yield from weights(engine, average)
     for kind in moments(engine):
         for one in placed(engine):
-            yield f"{kind}/{one.name}", assemble(engine, one, one.fragment and engine.optimizer.state[one.fragment.flat][kind])
+            values = None if one.fragment is None else engine.optimizer.state[one.fragment.flat][kind]
+            yield f"{kind}/{one.name}", assemble(engine, one, values)
 
 
 def weights(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tensor]]:
@@ -73,8 +78,10 @@ def weights(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tens
     for name, buffer in engine.module.named_buffers():
         if name in persistent:
             yield f"{WEIGHT}/{name}", buffer
-    for one in placed(engine) if average else ():
-        yield f"{AVERAGE}/{one.name}", assemble(engine, one, one.fragment and average.of(one.fragment.flat))
+    if average is not None:
+        for one in placed(engine):
+            values = None if one.fragment is None else average.of(one.fragment.flat)
+            yield f"{AVERAGE}/{one.name}", assemble(engine, one, values)
 
 
 def current_weights(engine: Engine, average: Average | None) -> dict[str, Tensor]:
@@ -88,7 +95,8 @@ def current_weights(engine: Engine, average: Average | None) -> dict[str, Tensor
 
 def moments(engine: Engine) -> list[str]:
     """The names of what the optimizer remembers of every element, such as exp_avg; on all ranks the same."""
-    mine = {key for flat, state in engine.optimizer.state.items() for key, value in state.items() if is_like(value, flat)}
+    states = engine.optimizer.state.items()
+    mine = {key for flat, state in states for key, value in state.items() if is_like(value, flat)}
     return sorted(set().union(*engine.world.gather_objects(mine)))
 
 
@@ -110,7 +118,7 @@ class Saved:
         self.path = path
         self.progress = Progress(**json.loads((path / "state.json").read_text()))
         self._files = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
-        self._where = {name: part for part in self._files for name in part.keys()}
+        self._where = {name: part for part in self._files for name in part.keys()}  # noqa: SIM118  # not a mapping
 
     def kinds(self) -> list[str]:
         return sorted({name.partition("/")[0] for name in self._where})
@@ -128,6 +136,24 @@ class Saved:
     def weights(self, averaged: bool) -> dict[str, Tensor]:
         """The model's weights by name; where asked for and kept, their moving average."""
         return self.of(WEIGHT) | (self.of(AVERAGE) if averaged else {})
+
+
+def resume_point(parent: Path, world: World) -> Saved | None:
+    """The newest checkpoint that verifies; the first rank says which ones it passed over, and why."""
+    found = world.broadcast(newest(parent) if world.first else Found(None, ()))
+    if world.first:
+        for name in found.passed_over:
+            print(f"tercet: passed over the checkpoint {name}", file=sys.stderr)
+    return None if found.path is None else Saved(found.path)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Weights by name. Temperatures come and go with the terms of a stage; nothing else may differ."""
+    wrong = model.load_state_dict(weights, strict=False)
+    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith("head.temperatures.")]
+    if odd:
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        raise UserError(f"the checkpoint does not fit the model at {odd[0]}{more}: it was made by other code or towers")
 
 
 @torch.no_grad()

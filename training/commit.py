@@ -1,7 +1,7 @@
 """The commit protocol: a checkpoint stands whole under its name, or not at all.
 
-Files are written to `step_N.tmp/` and synced, a manifest with every size and sha256 follows, then the folder is renamed and its parent synced;
-only then may older ones go. No pointer file says which is newest: what verifies does.
+Files are written to `step_N.tmp/` and synced, a manifest with every size and sha256 follows, then the folder is renamed
+and its parent synced; only then may older ones go. No pointer file says which is newest: what verifies does.
 """
 
 import hashlib
@@ -52,7 +52,8 @@ def _together(world: World, act: Callable[[], None], draft: Path) -> None:
     if problems:
         if world.first:
             shutil.rmtree(draft, ignore_errors=True)
-        raise UserError(f"no checkpoint could be written ({'; '.join(problems)}); the last one is kept: free some space and run again")
+        told = "; ".join(problems)
+        raise UserError(f"no checkpoint could be written ({told}); the last one is kept: mend that and run again")
 
 
 def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ def committed(parent: Path) -> list[Path]:
 
 
 def newest(parent: Path) -> Found:
-    passed_over = []
+    passed_over: list[str] = []
     for path in committed(parent):
         fault = flaw(path)
         if fault is None:

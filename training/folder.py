@@ -45,11 +45,12 @@ def _take(folder: Path, config: RunConfig) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
     except OSError as error:
-        raise UserError(f"the run's folder {folder} cannot be written ({error.strerror}); choose another with out=…") from None
+        reason = error.strerror
+        raise UserError(f"the run's folder {folder} cannot be written ({reason}); choose another with out=…") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"another run is writing in {folder}; wait for it, or choose another folder with out=…") from None
+        raise UserError(f"another run writes in {folder}; wait for it, or choose another folder with out=…") from None
     _same_run(folder, config)
     (folder / CONFIG).write_text(dump(config), encoding="utf-8")
     return lock
@@ -59,7 +60,7 @@ def _same_run(folder: Path, config: RunConfig) -> None:
     """A folder goes on with the run that it holds, or with none."""
     if not (folder / CHECKPOINTS).is_dir():
         return
-    before, now = (flat(run.model_dump(mode="json")) for run in (load_recipe(str(folder)), config))
+    before, now = (flat(run.model_dump(mode="json")) for run in (load_recipe(str(folder / CONFIG)), config))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     changed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
     if changed:

@@ -1,4 +1,4 @@
-"""The commit protocol: whenever a process dies, what can be resumed is the checkpoint before or the one after, whole."""
+"""The commit protocol: whenever a process dies, the checkpoint before or the one after can be resumed, whole."""
 
 import multiprocessing
 import os

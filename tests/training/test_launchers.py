@@ -66,7 +66,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(recipe_file: Path, mistake: str) -> None:
     ranked = mistake.startswith("batch_size")
-    done = launch(LAUNCHERS["torchrun"] if ranked else [sys.executable, "-m", "tercet"], recipe_file, mistake, "out=wrong")
+    command = LAUNCHERS["torchrun"] if ranked else [sys.executable, "-m", "tercet"]
+    done = launch(command, recipe_file, mistake, "out=wrong")
     lines = [line for line in done.stderr.splitlines() if line.startswith("tercet: ")]
     assert len(lines) == 1
     assert re.search(MISTAKES[mistake], lines[0])

@@ -18,7 +18,8 @@ def config(tmp_path: Path, **changes: object) -> RunConfig:
 
 def test_every_trained_parameter_is_in_one_group_and_small_ones_do_not_decay(tmp_path: Path) -> None:
     towers = MODEL | {"audio": {**MODEL["audio"], "lr_scale": 0.1}, "image": {**MODEL["image"], "unlocked": 0}}
-    run = config(tmp_path, model=towers, objective="sigmoid", optimizer={"lr": 1e-3, "scale_lr": 5, "weight_decay": 0.3})
+    optimizer = {"lr": 1e-3, "scale_lr": 5, "weight_decay": 0.3}
+    run = config(tmp_path, model=towers, objective="sigmoid", optimizer=optimizer)
     model = build_model(run.model, run.terms, 0)
     told = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}
     assert sum(len(group["params"]) for group in parameter_groups(model, run)) == len(told)

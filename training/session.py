@@ -1,0 +1,131 @@
+"""One run in its folder: builds each stage from the config, takes it from wherever it stands, and examines the end."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from tercet.configs.recipe import dump
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.shards.read import open_shards
+from tercet.distributed import World
+from tercet.eval.examine import Examiner
+from tercet.eval.report.write import write_report
+from tercet.eval.result import to_json
+from tercet.eval.table import render
+from tercet.models.losses.terms import Terms
+from tercet.models.multimodal import Multimodal, build_model
+from tercet.provenance import facts
+from tercet.training.average import Average
+from tercet.training.checkpoint import Progress, Saved, current_weights, fill, restore, resume_point, save
+from tercet.training.config import RunConfig
+from tercet.training.engine import Engine
+from tercet.training.folder import CHECKPOINTS
+from tercet.training.hooks.hook import RunInfo
+from tercet.training.hooks.hooks import Hooks, open_hooks
+from tercet.training.optimizers import build_optimizer
+from tercet.training.step import Step
+from tercet.training.trainer import Occasions, Stage, Trainer
+
+RESULTS, EVALUATIONS, REPORT = "eval.json", "evaluations.jsonl", "report.html"
+
+
+class Session:
+    """A run between its start, or its resumption, and its end. Every rank holds one."""
+
+    def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
+        self.config, self.folder, self.world = config, folder, world
+        self.examiner = Examiner(config.data, config.eval, world)
+
+    def finish(self) -> None:
+        """Trains what is left of every stage, then examines what came of it."""
+        saved = self._resume_point()
+        progress = saved.progress if saved else Progress()
+        with self._hooks(progress) as hooks:
+            trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
+            for index in range(progress.stage, self._stages):
+                stage = self._build(index, saved)
+                if progress.step < stage.steps.stop:
+                    progress = trainer.run(stage, progress)
+                    self._save(stage, progress)
+                saved = self._resume_point() if index + 1 < self._stages else None
+        self._conclude(stage)
+
+    @property
+    def _stages(self) -> int:
+        return max(len(self.config.stages), 1)
+
+    def _resume_point(self) -> Saved | None:
+        return resume_point(self.folder / CHECKPOINTS, self.world)
+
+    @contextmanager
+    def _hooks(self, progress: Progress) -> Iterator[Hooks]:
+        """Only the first rank tells of the run."""
+        hooks = open_hooks(self.config.log, self.folder) if self.world.first else Hooks([])
+        about = self.config.model_dump(mode="json")
+        hooks.start(RunInfo(self.config.name, self.folder, self.config.steps, progress.step, about))
+        try:
+            yield hooks
+        finally:
+            hooks.stop()
+
+    def _build(self, index: int, saved: Saved | None) -> Stage:
+        config, world = self.config.stage(index), self.world
+        model = self._fresh(config)
+        if saved:
+            fill(model, saved.weights(averaged=False))
+        engine = Engine(model.train(), build_optimizer(model, config), config, world)
+        average = Average(engine, config.ema) if config.ema else None
+        if saved:
+            restore(saved, engine, average)
+        step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch)
+        loader = self._loader(config, model, saved.progress.samples if saved else 0)
+        name = self.config.stages[index].name if self.config.stages else ""
+        return Stage(name, index, config, engine, step, average, loader, self._steps(index))
+
+    def _loader(self, config: RunConfig, model: Multimodal, start: int) -> Loader:
+        data, world = config.data, self.world
+        return Loader(
+            open_shards(data.train), model.intakes, config.batch_size, seed=config.seed, rank=world.rank, world=world.size,
+            start=start, workers=data.workers, crop=data.crop, max_bad=data.max_bad, folder=self.folder,
+        )  # fmt: skip
+
+    def _steps(self, index: int) -> range:
+        lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]
+        return range(sum(lengths[:index]), sum(lengths[: index + 1]))
+
+    def _fresh(self, config: RunConfig) -> Multimodal:
+        return build_model(config.model, config.terms, config.seed).to(self.world.device)
+
+    def _save(self, stage: Stage, progress: Progress) -> None:
+        save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.config.checkpoint.keep, self.world)
+
+    def _evaluate(self, stage: Stage, progress: Progress) -> None:
+        """In the middle of a run: the numbers alone, beside those of other steps."""
+        examined = self.examiner(self._copy(stage))
+        if self.world.first:
+            line = {"step": progress.step, "results": to_json(examined.results, self.config.name)}
+            with (self.folder / EVALUATIONS).open("a", encoding="utf-8") as lines:
+                print(json.dumps(line), file=lines)
+
+    def _copy(self, stage: Stage) -> Multimodal:
+        """A plain copy of the model as it would be evaluated, filled by name. A collective."""
+        model = self._fresh(stage.config)
+        fill(model, current_weights(stage.engine, stage.average))
+        return model
+
+    def _conclude(self, stage: Stage) -> None:
+        """The numbers, the cheats beside them, and the report about it all."""
+        if not self.config.data.val:
+            return
+        model = self._copy(stage)
+        examined = self.examiner(model, untrained=self._fresh(stage.config) if self.config.eval.cheats else None)
+        if self.world.first:
+            results = json.dumps(to_json(examined.results, self.config.name), indent=2, ensure_ascii=False)
+            (self.folder / RESULTS).write_text(results + "\n", encoding="utf-8")
+            Console().print(render(examined.results))
+            if self.config.eval.report:
+                galleries = self.examiner.galleries(model, examined)
+                write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), facts())
