@@ -8,6 +8,10 @@ class UserError(Exception):
     """A user's mistake: one line that says what is wrong, where, and how to mend it. Commands exit with 2 on it."""
 
 
+class RankError(UserError):
+    """A mistake that one rank has met and the others have not: that rank speaks, whichever it is."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the nearest known one, or all of them when they are few."""
     names = sorted(known)

@@ -15,7 +15,7 @@ from typing import Any
 PRELOADED = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm", "tercet.training.step", "tercet.models.multimodal"]
 
 
-class RankError(AssertionError):
+class RankFailed(AssertionError):
     """A rank failed; carries its traceback."""
 
 
@@ -51,15 +51,15 @@ def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
         waiting = [pipe for rank, pipe in enumerate(pipes) if rank not in results]
         ready = wait(waiting, timeout)
         if not ready:
-            raise RankError(f"ranks {[pipes.index(pipe) for pipe in waiting]} gave no result in {timeout} s")
+            raise RankFailed(f"ranks {[pipes.index(pipe) for pipe in waiting]} gave no result in {timeout} s")
         for pipe in ready:
             rank = pipes.index(pipe)  # type: ignore[arg-type]
             try:
                 failed, value = pipe.recv()  # type: ignore[union-attr]
             except EOFError:
-                raise RankError(f"rank {rank} died without a word") from None
+                raise RankFailed(f"rank {rank} died without a word") from None
             if failed:
-                raise RankError(f"rank {rank}:\n{value}")
+                raise RankFailed(f"rank {rank}:\n{value}")
             results[rank] = value
     return [results[rank] for rank in range(len(pipes))]
 

@@ -2,14 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.errors import UserError
+from tercet.errors import RankError, UserError
 from tercet.training.average import Average
 from tercet.training.checkpoint import Progress
 from tercet.training.config import RunConfig
@@ -54,7 +55,7 @@ class Trainer:
         batches, skipped = iter(stage.loader), 0
         for step in range(progress.step, stage.steps.stop):
             rate = self._rate(stage, step)
-            taken = stage.take(next(batches).to(self.world.device), step)
+            taken = stage.take(self._next(batches), step)
             skipped = 0 if taken.stepped.applied else skipped + 1
             self._check(skipped, step)
             if stage.average is not None and taken.stepped.applied:
@@ -64,6 +65,12 @@ class Trainer:
             self.hook.step(self._record(stage, progress, taken, rate))
             self._now_and_then(stage, progress)
         return progress
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            return next(batches).to(self.world.device)
+        except UserError as error:
+            raise RankError(f"rank {self.world.rank}: {error}") from None
 
     def _rate(self, stage: Stage, step: int) -> float:
         config = stage.config
@@ -112,12 +119,16 @@ class Trainer:
 
 
 class Pace:
-    """How fast the last steps went."""
+    """How fast the last steps went. The first, which warms everything up, counts only until there is another."""
 
     def __init__(self, window: int = 50) -> None:
         self._ticks: deque[tuple[float, int]] = deque([(time.perf_counter(), 0)], maxlen=window)
+        self._warm = False
 
     def tick(self, samples: int) -> None:
+        if len(self._ticks) == 2 and not self._warm:
+            self._ticks.popleft()
+            self._warm = True
         self._ticks.append((time.perf_counter(), samples))
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tercet.command.arguments import parse
 from tercet.command.speaker import speaks
-from tercet.errors import UserError
+from tercet.errors import RankError, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)
     except UserError as error:
-        if speaks():  # every rank made the same mistake
+        if speaks() or isinstance(error, RankError):  # else every rank made the same mistake
             print(f"tercet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
