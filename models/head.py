@@ -1,4 +1,4 @@
-"""The symmetric contrastive head: projections into the joint space, unit vectors, and one temperature (and bias) per term.
+"""The symmetric contrastive head: projections into the joint space, unit vectors, one temperature (and bias) per term.
 
 All of it runs in fp32 whatever the towers' type.
 """
@@ -15,7 +15,7 @@ from tercet.models.losses.objective import Objective
 
 
 class _Bounded(torch.autograd.Function):
-    """Clamps in the forward pass; backward drops the gradient only where it would push a value at its bound further out.
+    """Clamps in the forward pass; backward drops the gradient only where it would push a value at its bound outward.
 
     A plain clamp would stick at the bound for ever, and writing the parameter is lost on ZeRO's fp32 copy of it.
     """
@@ -26,7 +26,7 @@ class _Bounded(torch.autograd.Function):
         return value.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         at_low, at_high = ctx.saved_tensors
         outward = (at_low & (grad > 0)) | (at_high & (grad < 0))
         return grad.masked_fill(outward, 0.0), None, None

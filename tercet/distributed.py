@@ -1,4 +1,4 @@
-"""Every collective of the project. What needs other ranks takes a `World`; a world of one answers without any process group."""
+"""Every collective of the project. What needs other ranks takes a `World`; a world of one needs no process group."""
 
 import os
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -89,7 +90,7 @@ def join() -> World:
     device = device_of(int(os.environ.get("LOCAL_RANK", 0)))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        store = dist.HashStore() if size == 1 else None
+        store = dist.HashStore() if size == 1 else None  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     return World(rank, size, device)
 

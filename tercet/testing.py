@@ -5,6 +5,7 @@ The processes come from a server that has loaded the heavy packages once, so tha
 
 import multiprocessing
 import os
+import pickle
 import socket
 import sys
 import traceback
@@ -12,14 +13,17 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-PRELOADED = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm", "tercet.training.step", "tercet.models.multimodal"]
+HEAVY = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm"]
+PRELOADED = [*HEAVY, "tercet.training.step", "tercet.models.multimodal"]
 
 
 class RankFailed(AssertionError):
     """A rank failed; carries its traceback."""
 
 
-def on_ranks(function: Callable[..., Any], size: int, *arguments: object, timeout: float = 300, nccl: bool = False) -> list[Any]:
+def on_ranks(
+    function: Callable[..., Any], size: int, *arguments: object, timeout: float = 300, nccl: bool = False
+) -> list[Any]:
     """Runs `function(world, *arguments)` on so many processes; their results by rank, which must be picklable.
 
     The function must be importable by name. The first failure ends all ranks, and so does the timeout.
@@ -32,7 +36,8 @@ def on_ranks(function: Callable[..., Any], size: int, *arguments: object, timeou
     pipes, ranks = [], []
     for rank in range(size):
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_one_rank, args=(there, function, rank, size, port, nccl, arguments), daemon=True)
+        passed = (there, function, rank, size, port, nccl, arguments)
+        process = context.Process(target=_one_rank, args=passed, daemon=True)
         process.start()
         there.close()
         pipes.append(here)
@@ -52,10 +57,9 @@ def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
         ready = wait(waiting, timeout)
         if not ready:
             raise RankFailed(f"ranks {[pipes.index(pipe) for pipe in waiting]} gave no result in {timeout} s")
-        for pipe in ready:
-            rank = pipes.index(pipe)  # type: ignore[arg-type]
+        for rank in [rank for rank, pipe in enumerate(pipes) if pipe in ready]:
             try:
-                failed, value = pipe.recv()  # type: ignore[union-attr]
+                failed, value = pickle.loads(pipes[rank].recv_bytes())
             except EOFError:
                 raise RankFailed(f"rank {rank} died without a word") from None
             if failed:
@@ -65,9 +69,16 @@ def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
 
 
 def _one_rank(
-    pipe: Connection, function: Callable[..., Any], rank: int, size: int, port: int, nccl: bool, arguments: tuple[object, ...]
+    pipe: Connection,
+    function: Callable[..., Any],
+    rank: int,
+    size: int,
+    port: int,
+    nccl: bool,
+    arguments: tuple[object, ...],
 ) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     if not nccl:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
@@ -77,10 +88,11 @@ def _one_rank(
     torch.set_num_threads(1)
     try:
         world = join()
-        pipe.send((False, function(world, *arguments)))
+        # As bytes: a tensor sent as it is stays in this process's shared memory, and goes with it.
+        pipe.send_bytes(pickle.dumps((False, function(world, *arguments))))
         leave()
     except BaseException:  # whatever it is, the other ranks wait for it
-        pipe.send((True, traceback.format_exc()))
+        pipe.send_bytes(pickle.dumps((True, traceback.format_exc())))
         sys.exit(1)
 
 

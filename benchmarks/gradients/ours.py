@@ -64,9 +64,13 @@ class Bench:
         step(make_batch(module, self.case, layout, self.world), 0)
 
     def recorded(self) -> dict[str, Tensor]:
+        """The gradients that the optimizer was given, put together from all ranks."""
         state = self.engine.optimizer.state
-        held = ((one, one.fragment) for one in placed(self.engine))
-        return {one.name: assemble(self.engine, one, here and state[here.flat]["grad"]) for one, here in held}
+        found = {}
+        for one in placed(self.engine):
+            flat = None if one.fragment is None else state[one.fragment.flat]["grad"]
+            found[one.name] = assemble(self.engine, one, flat)
+        return found
 
 
 def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[Row]:

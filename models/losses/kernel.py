@@ -1,8 +1,9 @@
 """The one tiled kernel: loss and exact gradients of any pair objective, without ever holding the matrix of logits.
 
-Each rank streams its own rows against all keys, one tile of columns at a time: first to reduce every row, then, once the ranks have
-exchanged those few vectors, to form the whole gradient of its own rows, as anchors of one direction and as keys of the other.
-Memory is linear in the batch, and features travel once. A process that owns all rows serves both directions from the same tile.
+Each rank streams its own rows against all keys, one tile of columns at a time: first to reduce every row, then, once
+the ranks have exchanged those few vectors, to form the whole gradient of its own rows, as anchors of one direction and
+as keys of the other. Memory is linear in the batch, and features travel once. A process that owns all rows serves both
+directions from the same tile.
 
 Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, d dimensions.
 """
@@ -32,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sides, and how their similarities become logits: scaled, shifted, and −inf between different items of one group."""
+    """Two sides, and how their similarities become logits: scaled, shifted, −inf between different items of a group."""
 
     x: Side
     y: Side
@@ -44,19 +45,19 @@ class Pair:
         return Pair(self.y, self.x, self.scale, self.bias, self.tile)
 
     def positives(self) -> Tensor:
-        logits_A = (self.x.z_Ad * self.y.z_Ad).sum(dim=1) * self.scale
+        logits_A: Tensor = (self.x.z_Ad * self.y.z_Ad).sum(dim=1) * self.scale
         return logits_A if self.bias is None else logits_A + self.bias
 
     def tiles(self) -> Iterator[tuple[slice, Tensor]]:
         """The logits of x's own rows against all rows of y."""
         anchors_Ad = self.x.z_Ad * self.scale
-        repeated_N = repeated(self.y.group_N)
+        crowded = set((repeated(self.y.group_N) // self.tile).tolist())
         for start in range(0, len(self.y.z_Nd), self.tile):
             columns = slice(start, start + self.tile)
             logits_AK = anchors_Ad @ self.y.z_Nd[columns].T
             if self.bias is not None:
                 logits_AK += self.bias
-            if repeated_N[columns].any():
+            if start // self.tile in crowded:
                 logits_AK.masked_fill_(self.one_group(columns), -torch.inf)
             yield columns, logits_AK
 
@@ -69,9 +70,9 @@ class Pair:
 
 
 def repeated(group_N: Tensor) -> Tensor:
-    """Which rows share their group with another row."""
+    """The rows that share their group with another row."""
     _, index_N, counts = torch.unique(group_N, return_inverse=True, return_counts=True)
-    return counts[index_N] > 1
+    return torch.nonzero(counts[index_N] > 1).flatten()
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
     # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times what has been summed so far.
     scale, bias = world.sum(torch.stack([(pair.x.z_Ad * x_Ad).sum(), slope]))
     loss = torch.stack([anchors.loss() for anchors in directions]).sum()
-    return Contrast(loss, x_Ad * pair.scale, y_Ad * pair.scale, scale, bias)
+    return Contrast(loss, x_Ad.mul_(pair.scale), y_Ad.mul_(pair.scale), scale, bias)
 
 
 def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors, Anchors | None]:
@@ -138,7 +139,9 @@ def reduce_rows(objective: Objective, pair: Pair, columns_too: bool) -> tuple[Te
     return (columns_N.new_zeros(0) if rows_A is None else rows_A), columns_N
 
 
-def exchange(objective: Objective, side: Side, positive_A: Tensor, reduced_A: Tensor, share: float, world: World) -> Anchors:
+def exchange(
+    objective: Objective, side: Side, positive_A: Tensor, reduced_A: Tensor, share: float, world: World
+) -> Anchors:
     """Own rows' results, known to every rank."""
     weight_A = objective.row_weight(Row(positive_A, reduced_A))
     weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A
@@ -164,14 +167,21 @@ def push(
     x_Ad, y_Nd = torch.zeros_like(pair.x.z_Ad), torch.zeros_like(pair.y.z_Nd) if keys_too else pair.y.z_Nd[:0]
     slope = x_Ad.new_zeros(())
     for columns, logits_AK in pair.tiles():
-        slope_AK = torch.zeros_like(logits_AK)
-        if anchors is not None:
-            own = pair.x.own
-            slope_AK += objective.slope(logits_AK, anchors.reduced_N[own, None]).mul_(anchors.weight_N[own, None])
-        if keys is not None:
-            slope_AK += objective.slope(logits_AK, keys.reduced_N[None, columns]).mul_(keys.weight_N[None, columns])
+        slope_AK = weighted_slope(objective, logits_AK, anchors, keys, pair.x.own, columns)
         x_Ad += slope_AK @ pair.y.z_Nd[columns]
         if keys_too:
             y_Nd[columns] = slope_AK.T @ pair.x.z_Ad
         slope += slope_AK.sum()
     return x_Ad, y_Nd, slope
+
+
+def weighted_slope(
+    objective: Objective, logits_AK: Tensor, anchors: Anchors | None, keys: Anchors | None, own: slice, columns: slice
+) -> Tensor:
+    """What an entry adds to the loss as it grows: by its row's reduction, by its column's, or by both."""
+    slopes = []
+    if anchors is not None:
+        slopes += [objective.slope(logits_AK, anchors.reduced_N[own, None]).mul_(anchors.weight_N[own, None])]
+    if keys is not None:
+        slopes += [objective.slope(logits_AK, keys.reduced_N[None, columns]).mul_(keys.weight_N[None, columns])]
+    return slopes[0] if len(slopes) == 1 else slopes[0].add_(slopes[1])

@@ -62,15 +62,15 @@ class Objective(ABC):
         return None
 
 
-O = TypeVar("O", bound=Objective)
+Kind = TypeVar("Kind", bound=Objective)
 _objectives: Registry[type[Objective]] = Registry("objective")
 
 
 @dataclass_transform(frozen_default=True)
-def objective(name: str) -> Callable[[type[O]], type[O]]:
+def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
     """Registers an objective under the name that recipes use."""
 
-    def register(cls: type[O]) -> type[O]:
+    def register(cls: type[Kind]) -> type[Kind]:
         return _objectives.register(name)(dataclass(frozen=True)(cls))
 
     return register

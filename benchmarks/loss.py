@@ -1,0 +1,175 @@
+"""The tiled kernel beside open_clip's `ClipLoss` and `SigLipLoss`: time, peak memory, agreement; forward and backward.
+
+Times alternate in one process. Peaks are measured in a fresh process each: resident memory above what stood before the
+call on a CPU, the allocator's peak on a GPU. Gradients count for both. Option: `--device cuda`.
+"""
+
+import ctypes
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from open_clip.loss import ClipLoss, SigLipLoss
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tercet.benchmarks.table import Row
+from tercet.distributed import World
+from tercet.models.config import ObjectiveConfig
+from tercet.models.losses import Objective, build_objective
+from tercet.models.losses.kernel import Pair, Side, contrast
+from tercet.testing import on_ranks
+
+ROWS, DIM, TILE, ROUNDS = 8192, 512, 512, 7
+GROWTH = (4096, 8192, 16384)
+PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Unit rows of both sides that belong together, and an objective's temperature and bias where it begins."""
+
+    objective: Objective
+    x: Tensor
+    y: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    @staticmethod
+    def of(name: str, rows: int, device: torch.device) -> "Problem":
+        objective, random = build_objective(ObjectiveConfig(name=name)), torch.Generator().manual_seed(0)
+        x, noise = torch.randn(2, rows, DIM, generator=random)
+        scale = torch.tensor([objective.scale], device=device)
+        bias = None if objective.bias is None else torch.tensor([objective.bias], device=device)
+        x, y = (normalize(side, dim=1).to(device) for side in (x, x + 2 * noise))
+        return Problem(objective, x, y, scale, bias)
+
+    def variables(self) -> list[Tensor]:
+        return [self.x, self.y, self.scale, *([] if self.bias is None else [self.bias])]
+
+
+Answer = tuple[Tensor, list[Tensor]]  # the loss and the gradients of all variables
+Solve = Callable[[Problem], Answer]
+
+
+def ours(problem: Problem) -> Answer:
+    rows = len(problem.x)
+    group = torch.arange(rows, device=problem.x.device)
+    x, y = (Side(z, group, slice(0, rows)) for z in (problem.x, problem.y))
+    found = contrast(problem.objective, Pair(x, y, problem.scale, problem.bias, TILE), World())
+    return found.loss, [found.x_Ad, found.y_Ad, found.scale, found.bias][: len(problem.variables())]
+
+
+def theirs(problem: Problem) -> Answer:
+    name = "infonce" if problem.bias is None else "sigmoid"
+    variables = [variable.detach().requires_grad_() for variable in problem.variables()]
+    loss = PEERS[name]()(*variables)
+    return loss.detach(), list(torch.autograd.grad(loss, variables))
+
+
+SOLVERS: dict[str, Solve] = {"ours": ours, "theirs": theirs}
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    parser = ArgumentParser("tercet bench loss")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(parser.parse_args(arguments).device)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    rows = [*memory(device), time_row(device)]
+    return rows + [row for name in PEERS for row in agreement(name, device)]
+
+
+def time_row(device: torch.device) -> Row:
+    problem = Problem.of("infonce", ROWS, device)
+    for solve in SOLVERS.values():
+        solve(problem)
+    seconds = {who: [0.0] * ROUNDS for who in SOLVERS}
+    for index in range(ROUNDS):
+        for who, solve in SOLVERS.items():
+            seconds[who][index] = timed(solve, problem, device)
+    ratios = [one / other for one, other in zip(*seconds.values(), strict=True)]
+    mine, peer = (median(values) for values in seconds.values())
+    sizes = {"rows": ROWS, "dim": DIM, "tile": TILE, "threads": torch.get_num_threads(), "rounds": ROUNDS}
+    beyond = {"ratios": [round(ratio, 3) for ratio in ratios]}
+    return Row("time", mine, peer, "open_clip ClipLoss", median(ratios), unit="s", sizes=sizes, beyond=beyond)
+
+
+def timed(solve: Solve, problem: Problem, device: torch.device) -> float:
+    settle(device)
+    start = time.perf_counter()
+    solve(problem)
+    settle(device)
+    return time.perf_counter() - start
+
+
+def settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def memory(device: torch.device) -> list[Row]:
+    """Ours beside theirs at one size, and ours as the batch grows at one tile."""
+    peaks = {rows: fresh_peak("ours", rows, device) for rows in GROWTH}
+    peer = fresh_peak("theirs", ROWS, device)
+    sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
+    mine = peaks[ROWS]
+    beside = Row("memory", mine / 2**20, peer / 2**20, "open_clip ClipLoss", mine / peer, unit="MiB", sizes=sizes)
+    first = peaks[GROWTH[0]] / GROWTH[0]
+    return [beside] + [
+        Row(
+            f"memory per row at N = {rows}",
+            ours=peak / rows,
+            ratio=peak / rows / first,
+            unit="bytes",
+            sizes={**sizes, "rows": rows},
+        )
+        for rows, peak in peaks.items()
+    ]
+
+
+def fresh_peak(who: str, rows: int, device: torch.device) -> int:
+    peak: int = on_ranks(peak_bytes, 1, who, rows, nccl=device.type == "cuda")[0]
+    return peak
+
+
+def peak_bytes(world: World, who: str, rows: int) -> int:
+    """The most memory that a call held beyond its inputs."""
+    solve, device = SOLVERS[who], world.device
+    solve(Problem.of("infonce", TILE, device))  # libraries load and threads start
+    problem = Problem.of("infonce", rows, device)
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        solve(problem)
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # else what is free but still resident would hide a part of the growth
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    before = resident("VmRSS")
+    solve(problem)
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024
+
+
+def agreement(name: str, device: torch.device) -> list[Row]:
+    """Relative differences of the loss, and of the worst gradient."""
+    problem = Problem.of(name, ROWS, device)
+    (loss, gradients), (peer_loss, peer_gradients) = ours(problem), theirs(problem)
+    pairs = zip(gradients, peer_gradients, strict=True)
+    sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
+    peer_name = f"open_clip {PEERS[name].__name__}"
+    return [
+        Row(f"{name} loss", difference(loss, peer_loss), peer_name=peer_name, sizes=sizes),
+        Row(f"{name} gradients", max(difference(a, b) for a, b in pairs), peer_name=peer_name, sizes=sizes),
+    ]
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())

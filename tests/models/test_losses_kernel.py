@@ -1,0 +1,149 @@
+"""The kernel against plain autograd on the whole matrix of logits, in fp64."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, softplus
+
+from tercet.distributed import World
+from tercet.models.config import ObjectiveConfig
+from tercet.models.losses import Objective, build_objective, objective
+from tercet.models.losses.infonce import InfoNCE
+from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
+from tercet.models.losses.objective import Row
+
+
+@objective("focal_nce")
+class FocalNCE(InfoNCE):
+    """InfoNCE with rows weighted by (1 - P_ii)^gamma."""
+
+    gamma: float = 2.0
+
+    def row_weight(self, row: Row) -> Tensor:
+        return (1 - (row.positive - row.lse).exp()) ** self.gamma
+
+
+def naive_infonce(logits: Tensor, gamma: float | None = None) -> Tensor:
+    """A loop over anchors of both directions."""
+    total = logits.new_zeros(())
+    for side in (logits, logits.T):
+        for i, row in enumerate(side):
+            probability = torch.exp(row[i]) / torch.exp(row).sum()
+            weight = 1.0 if gamma is None else (1 - probability.detach()) ** gamma
+            total = total - weight * torch.log(probability) / (2 * len(side))
+    return total
+
+
+def naive_sigmoid(logits: Tensor) -> Tensor:
+    sign = 2 * torch.eye(len(logits), dtype=logits.dtype) - 1
+    return softplus(-sign * logits).sum() / len(logits)
+
+
+NAIVE: dict[str, Callable[[Tensor], Tensor]] = {
+    "infonce": naive_infonce,
+    "sigmoid": naive_sigmoid,
+    "focal_nce": lambda logits: naive_infonce(logits, gamma=2.0),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    x: Tensor
+    y: Tensor
+    groups: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    @staticmethod
+    def of(name: str, groups: list[int], scale: float = 5.0) -> "Problem":
+        random = torch.Generator().manual_seed(len(groups))
+        x, y = normalize(torch.randn(2, len(groups), 6, generator=random, dtype=torch.float64), dim=-1)
+        bias = torch.tensor([-1.5], dtype=torch.float64) if name == "sigmoid" else None
+        return Problem(x, y, torch.tensor(groups), torch.tensor([scale], dtype=torch.float64), bias)
+
+    def solve(self, kind: Objective, tile: int) -> Contrast:
+        own = slice(0, len(self.x))
+        x, y = (Side(side, self.groups, own) for side in (self.x, self.y))
+        return contrast(kind, Pair(x, y, self.scale, self.bias, tile), World())
+
+    def naively(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        variables = [v.clone().requires_grad_() for v in (self.x, self.y, self.scale, self.bias) if v is not None]
+        x, y, scale, *bias = variables
+        logits = scale * x @ y.T + (bias[0] if bias else 0.0)
+        other = ~torch.eye(len(x), dtype=torch.bool)
+        same = self.groups[:, None].eq(self.groups[None]) & other
+        loss = loss_of(logits.masked_fill(same, -torch.inf))
+        return loss.detach(), list(torch.autograd.grad(loss, variables))
+
+
+def build(name: str) -> Objective:
+    return build_objective(ObjectiveConfig(name=name))
+
+
+def check(found: Contrast, loss: Tensor, gradients: list[Tensor]) -> None:
+    torch.testing.assert_close(found.loss, loss, rtol=1e-12, atol=1e-13)
+    mine = [found.x_Ad, found.y_Ad, found.scale.reshape(1), found.bias.reshape(1)]
+    for one, other in zip(mine, gradients, strict=False):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAIVE)
+@pytest.mark.parametrize("tile", [1, 4, 9, 100])
+@pytest.mark.parametrize("groups", [list(range(9)), [0, 1, 0, 2, 3, 3, 4, 0, 5], [7]], ids=["all", "groups", "one"])
+def test_loss_and_gradients_equal_autograd(name: str, tile: int, groups: list[int]) -> None:
+    problem = Problem.of(name, groups)
+    check(problem.solve(build(name), tile), *problem.naively(NAIVE[name]))
+
+
+@pytest.mark.parametrize("name", NAIVE)
+def test_items_of_one_group_do_not_repel_at_all(name: str) -> None:
+    """With every negative masked only the positives are left: zero for a softmax, softplus(−S_ii) for a sigmoid."""
+    problem = Problem.of(name, [3] * 5)
+    found = problem.solve(build(name), tile=2)
+    positive = problem.scale * (problem.x * problem.y).sum(dim=1)
+    expected = softplus(-(positive + problem.bias)).mean() if problem.bias is not None else torch.zeros(())
+    torch.testing.assert_close(found.loss, expected.double(), rtol=1e-12, atol=1e-13)
+    check(found, *problem.naively(NAIVE[name]))
+
+
+@pytest.mark.parametrize("name", NAIVE)
+def test_a_pair_that_no_item_has_is_exactly_zero(name: str) -> None:
+    found = Problem.of(name, []).solve(build(name), tile=4)
+    assert [float(value) for value in (found.loss, found.scale, found.bias)] == [0.0, 0.0, 0.0]
+    assert found.x_Ad.shape == found.y_Ad.shape == (0, 6)
+
+
+@pytest.mark.parametrize("name", ["infonce", "sigmoid"])
+def test_logits_of_ten_thousand_stay_finite_in_fp32(name: str) -> None:
+    """At such a scale the loss is the hinge that its softmax or softplus tends to."""
+    exact = Problem.of(name, list(range(7)), scale=1e4)
+    bias = None if exact.bias is None else exact.bias.float()
+    rounded = Problem(exact.x.float(), exact.y.float(), exact.groups, exact.scale.float(), bias)
+    found = rounded.solve(build(name), tile=3)
+    logits = exact.scale * exact.x @ exact.y.T
+    positive = logits.diagonal()
+    if bias is None:
+        hinge = ((logits.amax(1) - positive).mean() + (logits.amax(0) - positive).mean()) / 2
+    else:
+        hinge = ((logits + bias).relu().sum() - (positive + bias).sum()) / len(logits)
+    torch.testing.assert_close(float(found.loss), float(hinge), rtol=1e-5, atol=0.0)
+    assert all(torch.isfinite(value).all() for value in (found.x_Ad, found.y_Ad, found.scale, found.bias))
+
+
+def test_far_repelled_rows_give_no_nan() -> None:
+    """Positives at −1e4 and negatives at +1e4: every probability of a positive underflows."""
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    side = [Side(z, torch.arange(2), slice(0, 2)) for z in (x, -x)]
+    found = contrast(build("infonce"), Pair(*side, torch.tensor([1e4]), None, 1), World())
+    assert float(found.loss) == 2e4
+    assert float(found.scale) == 2.0
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_a_symmetric_matrix_has_one_gradient_for_both_sides(scale: float) -> None:
+    problem = Problem.of("infonce", list(range(8)), scale)
+    found = Problem(problem.x, problem.x, problem.groups, problem.scale, None).solve(build("infonce"), tile=3)
+    torch.testing.assert_close(found.x_Ad, found.y_Ad, rtol=1e-12, atol=1e-13)
