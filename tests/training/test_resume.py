@@ -64,3 +64,20 @@ def test_a_run_moves_to_another_stage_and_number_of_ranks(world_folder: Path, tm
     whole, moved = saved(tmp_path / "whole"), saved(tmp_path / "moving")
     for name in whole:
         assert torch.allclose(whole[name], moved[name], rtol=1e-3, atol=2e-5), name
+
+
+def test_bf16_keeps_fp32_weights_and_agrees_over_stages_and_ranks(world_folder: Path, tmp_path: Path) -> None:
+    def job(name: str, **changes: Any) -> Job:
+        return recipe(world_folder, tmp_path / name, steps=6, precision="bf16", **changes), None
+
+    on_ranks(run_all, 1, [job("alone", zero=0)])
+    on_ranks(run_all, 2, [job("two", zero=1), job("cached", zero=3, micro_batch=3)])
+    alone = losses(tmp_path / "alone")
+    fp32 = recipe(world_folder, tmp_path / "fp32", steps=6, zero=0)
+    on_ranks(run_all, 1, [(fp32, None)])
+    assert losses(tmp_path / "fp32") != pytest.approx(alone, rel=1e-7), "nothing ran in bf16"
+    for name in ("fp32", "two", "cached"):
+        assert losses(tmp_path / name) == pytest.approx(alone, rel=2e-2), name
+    weights = {name: value for name, value in saved(tmp_path / "cached").items() if name.startswith("weight/")}
+    assert all(value.dtype == torch.float32 for value in weights.values())
+    assert any(bool((value.bfloat16().float() != value).any()) for value in weights.values())
