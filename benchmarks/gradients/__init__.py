@@ -26,6 +26,7 @@ from tercet.testing import on_ranks
 
 STAGES = (0, 1, 2, 3)
 OBJECTIVES = ("infonce", "sigmoid")
+LIMIT = 1e-5
 CLIPS = (0.0, 0.1)  # off, and far below the norm of the gradient
 TIMEOUT = 1200.0
 
