@@ -17,7 +17,8 @@ from tercet.models.tuning.locking import lock
 class Multimodal(nn.Module):
     """One encoder per modality, joined by the head.
 
-    Every call runs every field's tower exactly once, on a dummy row where the rank has none: ranks that differ in their calls would hang.
+    Every call runs every field's tower exactly once, on a dummy row where the rank has none: ranks that differ in their
+    calls would hang.
     """
 
     def __init__(self, towers: Mapping[str, Encoder], head: Head, terms: Sequence[str], fields: Sequence[str]) -> None:
@@ -43,7 +44,8 @@ class Multimodal(nn.Module):
     def encode(self, field: Field) -> Tensor:
         tower = self.tower(field.modality)
         values, lengths = (field.values, field.lengths) if len(field) else tower.dummy(field.values.device)
-        return self.head(field.modality, tower(values, lengths))
+        vectors: Tensor = self.head(field.modality, tower(values, lengths))
+        return vectors
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> dict[str, Tensor]:
@@ -51,7 +53,8 @@ class Multimodal(nn.Module):
         return {name: self.embed_field(rows) for name, rows in batch if len(rows)}
 
     def embed_field(self, field: Field) -> Tensor:
-        return self.head(field.modality, self.tower(field.modality).embed(field.values, field.lengths))
+        vectors: Tensor = self.head(field.modality, self.tower(field.modality).embed(field.values, field.lengths))
+        return vectors
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
@@ -80,6 +83,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
         head = Head(widths, config.dim, {term.name: build_objective(term.objective) for term in terms})
     fields = sorted({field for term in terms for field in term.between})
     for field in fields:
-        if modality_of(field) not in towers:
-            raise UserError(f"a term draws on `{field}`, but the model has no {modality_of(field)} tower; add model.{modality_of(field)}")
+        modality = modality_of(field)
+        if modality not in towers:
+            raise UserError(f"a term draws on `{field}`, but the model has no {modality} tower; add model.{modality}")
     return Multimodal(towers, head, [term.name for term in terms], fields)

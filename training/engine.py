@@ -1,7 +1,7 @@
 """DeepSpeed, set up by the one recipe under which gradients are exact at every ZeRO stage.
 
-The trainer hands the engine the true gradient of the global loss with respect to this rank's rows, times the number of ranks, because
-DeepSpeed averages over ranks. No part of the loss is computed in here.
+The trainer hands the engine the true gradient of the global loss with respect to this rank's rows, times the number of
+ranks, because DeepSpeed averages over ranks. No part of the loss is computed in here.
 """
 
 import logging
@@ -26,7 +26,8 @@ def import_deepspeed() -> Any:
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, in a world of one too
     warnings.filterwarnings("ignore", module="deepspeed")
-    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)  # names that DeepSpeed uses, as torch 2.11 has them
+    # Names that DeepSpeed uses, as torch 2.11 has them.
+    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 
@@ -36,7 +37,8 @@ def import_deepspeed() -> Any:
 
 
 def settings(config: RunConfig, world: World) -> dict[str, Any]:
-    """DeepSpeed's own configuration. Everything that it would otherwise decide by a default that matters is written out."""
+    """DeepSpeed's own configuration. Whatever it would otherwise decide by a default that matters is written out."""
+    autocast = config.precision == "bf16"
     return {
         "train_micro_batch_size_per_gpu": config.batch_size // world.size,
         "gradient_accumulation_steps": 1,
@@ -46,7 +48,7 @@ def settings(config: RunConfig, world: World) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
         # With no module called safe for it, parameters and gradients travel between ranks in fp32.
-        "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16", "lower_precision_safe_modules": []},
+        "torch_autocast": {"enabled": autocast, "dtype": "bfloat16", "lower_precision_safe_modules": []},
     }
 
 
@@ -63,7 +65,8 @@ class Engine:
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, world: World) -> None:
         deepspeed = import_deepspeed()
-        deepspeed.init_distributed(dist_backend="nccl" if world.device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
+        backend = "nccl" if world.device.type == "cuda" else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
         self.world, self.zero, self.clip = world, config.zero, config.clip
         self.optimizer = optimizer
         self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))

@@ -24,12 +24,16 @@ def build_optimizer(model: Multimodal, config: RunConfig) -> torch.optim.Optimiz
 
 
 def parameter_groups(model: Multimodal, config: RunConfig) -> Groups:
-    """Each tower and the head by whether they decay, and the temperatures, which never do. `lr_scale` relates a group to the schedule."""
+    """Each tower and the head by whether they decay, and the temperatures, which never do.
+
+    `lr_scale` relates a group to the schedule.
+    """
     groups: Groups = []
     for modality, tower in config.model.towers.items():
         groups += by_decay(model.towers[modality].parameters(), tower.lr_scale, config.optimizer)
     groups += by_decay(model.head.projections.parameters(), 1.0, config.optimizer)
-    temperatures = [p for module in model.head.modules() if isinstance(module, Temperature) for p in module.parameters()]
+    modules = (module for module in model.head.modules() if isinstance(module, Temperature))
+    temperatures = [parameter for module in modules for parameter in module.parameters()]
     groups.append({"params": temperatures, "lr_scale": config.optimizer.scale_lr, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
 

@@ -1,7 +1,7 @@
 """Where each rank's optimizer keeps its part of every parameter, the same at every ZeRO stage.
 
-DeepSpeed flattens parameters into partitions and hands those to the optimizer; moments and averages live on these flat tensors. Through
-a `Fragment` they are read and written by the parameter's own name, whatever the stage and the number of ranks.
+DeepSpeed flattens parameters into partitions and hands those to the optimizer; moments and averages live on these flat
+tensors. Through a `Fragment` they are read and written by the parameter's own name, whatever the stage and the world.
 """
 
 from collections.abc import Iterator

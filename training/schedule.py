@@ -6,7 +6,7 @@ from tercet.training.config import ScheduleConfig
 
 
 def learning_rate(config: ScheduleConfig, peak: float, step: int, steps: int) -> float:
-    """The rate of step `step` (from 0) of a stage of `steps`: linear warm-up, then cosine, or constant and a linear cool-down."""
+    """The rate of step `step` (from 0) of `steps`: linear warm-up, then cosine, or constant and a linear cool-down."""
     if step < config.warmup:
         return peak * (step + 1) / config.warmup
     return peak * (config.floor + (1 - config.floor) * share_of_peak(config, step, steps))

@@ -16,7 +16,7 @@ from math import inf, isnan
 
 import torch
 
-from tercet.benchmarks.gradients.case import Case
+from tercet.benchmarks.gradients.case import ITEMS, Case
 from tercet.benchmarks.gradients.ours import measure
 from tercet.benchmarks.gradients.peer import measure_beside
 from tercet.benchmarks.table import Row
@@ -36,7 +36,9 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="on how many processes (default: 1,2,4)")
     parser.add_argument("--nccl", action="store_true", help="on as many GPUs, over NCCL")
     options = parser.parse_args(arguments)
-    worlds = [int(size) for size in options.worlds.split(",")]
+    worlds = [int(size) for size in options.worlds.split(",") if size.isdecimal()]
+    if not worlds or any(size == 0 or ITEMS % size for size in worlds):
+        raise UserError(f"--worlds {options.worlds}: give numbers that divide the {ITEMS} items, as 1,2,4")
     if options.nccl and max(worlds) > torch.cuda.device_count():
         raise UserError(f"--nccl: {max(worlds)} processes need as many GPUs; say --worlds {torch.cuda.device_count()}")
     rows: list[Row] = []

@@ -4,8 +4,8 @@ Every objective here is, summed over anchors i of both directions,
 
     L = Σ_side 1/(2n) Σ_i r_i (R_i − S_ii),    R_i a reduction of row i over all keys that may repel it,
 
-with S the scaled similarities, shifted by the bias where there is one. So an objective says how a row is reduced tile by tile, the slope
-∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts.
+with S the scaled similarities, shifted by the bias where there is one. So an objective says how a row is reduced tile
+by tile, the slope ∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts.
 """
 
 from abc import ABC, abstractmethod
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """A pair objective. Its fields are its config: here where the inverse temperature starts and may move, and where the bias starts."""
+    """A pair objective. Its fields are its config: where the inverse temperature starts and may move, and the bias."""
 
     scale: float = 1 / 0.07
     bounds: tuple[float, float] = (1.0, 100.0)

@@ -25,7 +25,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The losses over all ranks, and the gradients of the weighted total: own rows by field, scale and bias by term over all ranks."""
+    """The losses over all ranks, and the weighted total's gradients: own rows by field, scale and bias by term."""
 
     loss: Tensor
     losses: dict[str, Tensor]
