@@ -5,14 +5,15 @@ Every objective here is, summed over anchors i of both directions,
     L = Σ_side 1/(2n) Σ_i r_i (R_i − S_ii),    R_i a reduction of row i over all keys that may repel it,
 
 with S the scaled similarities, shifted by the bias where there is one. So an objective says how a row is reduced tile
-by tile, the slope ∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts.
+by tile, the slope ∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts. Unless it says
+otherwise, the reduction is the log-sum-exp of a softmax, and every row counts the same.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar, TypeVar
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import dataclass_transform
@@ -36,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Objective(ABC):
+class Objective:
     """A pair objective. Its fields are its config: where the inverse temperature starts and may move, and the bias."""
 
     scale: float = 1 / 0.07
@@ -45,17 +46,17 @@ class Objective(ABC):
 
     symmetric: ClassVar[bool] = False  # an entry weighs the same from either side: one direction is counted in full
 
-    @abstractmethod
     def reduce(self, logits: Tensor) -> Tensor:
         """A row's reduction over the keys of one tile `[anchors, keys]`; masked entries are −inf."""
+        return torch.logsumexp(logits, dim=1)
 
-    @abstractmethod
     def merge(self, one: Tensor, other: Tensor) -> Tensor:
         """The reduction over two tiles from the reductions over each."""
+        return torch.logaddexp(one, other)
 
-    @abstractmethod
     def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
         """∂R_i/∂S_ij on one tile; `reduced` broadcasts along the keys. Never writes to `logits`."""
+        return (logits - reduced).exp_()
 
     def row_weight(self, row: Row) -> Tensor | None:
         """How much each anchor counts; nothing means 1."""
