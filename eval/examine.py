@@ -14,7 +14,7 @@ from tercet.distributed import World
 from tercet.eval.cheats import ridge_recall, simple_features
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed
-from tercet.eval.evaluate import Cheats, evaluate
+from tercet.eval.evaluate import evaluate
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
 from tercet.models.multimodal import Multimodal
@@ -40,9 +40,11 @@ class Examiner:
         """A collective. `untrained`, the same towers as they began, puts the cheats beside R@1 on the first rank."""
         results: list[Result] = []
         tables = {}
+        fitted = self._witless(untrained, self.data.train, self.config.cheats) if untrained and self.world.first else {}
         for split, shards in self.data.val.items():
             tables[split] = embed(model.eval(), self._batches(model, shards, self.world), self.world)
-            cheats = self._cheats(untrained, shards) if untrained is not None and self.world.first else None
+            asked = self._witless(untrained, shards) if untrained and fitted else {}
+            cheats = {name: ridge_recall(fitted[name], table, self.config.candidates) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
 
@@ -52,21 +54,15 @@ class Examiner:
             rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
         )  # fmt: skip
         return (batch.to(world.device) for batch in loader)
-
-    def _cheats(self, untrained: Multimodal, shards: Shards) -> Cheats:
-        """R@1 of simple features, and of towers that learned nothing, carried over by ridge regression."""
+    def _witless(self, towers: Multimodal, shards: Shards, most: int | None = None) -> dict[str, EmbeddingTable]:
+        """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)
-        enough = -(-self.config.cheats // self.config.batch_size)
-        train = list(islice(self._batches(untrained, self.data.train, alone), enough))
-        held_out = list(self._batches(untrained, shards, alone))
-        rate = sound_rate(untrained)
-        train_features, features = (
-            simple_features((sample for batch in part for sample in decoded(batch)), rate) for part in (train, held_out)
-        )
-        train_random, random = (embed(untrained.eval(), part, alone) for part in (train, held_out))
+        count = None if most is None else -(-most // self.config.batch_size)
+        batches = list(islice(self._batches(towers, shards, alone), count))
+        samples = (sample for batch in batches for sample in decoded(batch))
         return {
-            "colours and spectra": ridge_recall(train_features, features, self.config.candidates),
-            "random towers": ridge_recall(train_random, random, self.config.candidates),
+            "colours and spectra": simple_features(samples, sound_rate(towers)),
+            "random towers": embed(towers.eval(), batches, alone),
         }
 
     def galleries(self, model: Multimodal, examined: Examined) -> list[Gallery]:

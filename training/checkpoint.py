@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -117,7 +118,7 @@ class Saved:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.progress = Progress(**json.loads((path / "state.json").read_text()))
-        self._files = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
+        self._files: list[Any] = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
         self._where = {name: part for part in self._files for name in part.keys()}  # noqa: SIM118  # not a mapping
 
     def kinds(self) -> list[str]:
