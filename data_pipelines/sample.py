@@ -5,12 +5,15 @@ Shape letters: B items of a batch, n rows of a field, C channels, H height, W wi
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tercet.modality import MODALITIES as MODALITIES
 from tercet.modality import modality_of as modality_of
+
+Resize = Literal["shortest", "squash"]  # cut to the intake's shape and resize, or press the whole picture into it
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class ImageIntake:
 
     size: tuple[int, int]
     interpolation: str = "bicubic"
+    resize: Resize = "shortest"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def decode_image(data: bytes, intake: ImageIntake, view: View) -> Tensor:
     """The viewed part of a picture, antialiased to the intake's size: uint8 `[3, H, W]`."""
     picture = _rgb(_opened(data))
     height, width = intake.size
-    box = view.box(picture.size, (width, height))
+    box = view.box(picture.size, picture.size if intake.resize == "squash" else (width, height))
     seen = picture.resize((width, height), Image.Resampling[intake.interpolation.upper()], box=box)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(seen).transpose(2, 0, 1)))
 

@@ -53,6 +53,21 @@ def test_a_training_crop_is_the_box_cut_and_resized(picture: Picture) -> None:
     assert np.abs(ours.numpy()[inner].astype(int) - np.asarray(expected)[inner]).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(300, 200), (40, 90)])
+def test_squash_presses_the_whole_picture_into_the_size(picture: Picture, size: tuple[int, int]) -> None:
+    data = picture(5, size)
+    expected = Image.open(BytesIO(data)).convert("RGB").resize((64, 48), Image.Resampling.BICUBIC)
+    ours = decode_image(data, ImageIntake((48, 64), resize="squash"), CentreView()).permute(1, 2, 0)
+    assert np.array_equal(ours, np.asarray(expected))
+
+
+def test_a_squashed_training_crop_keeps_the_shape_of_the_picture(picture: Picture) -> None:
+    """A whole crop, whose shape does not vary, is what evaluation sees, however long the picture."""
+    data, intake = picture(6, (200, 50)), ImageIntake((32, 32), resize="squash")
+    whole = decode_image(data, intake, RandomView(1, 0, 5, (1.0, 1.0)))
+    assert torch.equal(whole, decode_image(data, intake, CentreView()))
+
+
 def test_transparency_lies_on_white_and_grey_keeps_its_range(picture: Picture) -> None:
     red_half = saved(Image.new("RGBA", (8, 8), (255, 0, 0, 128)))
     assert decode_image(red_half, ImageIntake((8, 8)), CentreView())[:, 0, 0].tolist() == [255, 127, 127]

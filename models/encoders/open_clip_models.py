@@ -1,0 +1,104 @@
+"""A model of open_clip by its name: checked, built with its text tower apart, its weights loaded.
+
+The text side of some models is a download from Hugging Face (a transformer, a tokenizer or both), which a tower of
+pictures never asks for.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip import CoCa, CustomTextCLIP
+
+from tercet.errors import UserError, did_you_mean
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.hugging_face import cache_if_hub_is_silent, text_side
+
+STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower where only the pictures' one is wanted
+
+Tokenizer = Callable[[list[str]], Any]
+
+
+def create(modality: str, name: str, config: TowerConfig, **ours: object) -> CustomTextCLIP | CoCa:
+    """The whole model with its text tower apart, whatever way open_clip would have built it by itself."""
+    where = f"model.{modality}"
+    check_name(where, name)
+    options = {**ours, **config.options, "force_custom_text": True}
+    _check_weights(where, name, options.get("pretrained"), bool(options.get("force_quick_gelu")))
+    foreign = str(text_config(name).get("hf_model_name", ""))
+    with _without_warnings(), cache_if_hub_is_silent(options.get("pretrained")):
+        try:
+            if modality == "image" and foreign:
+                return _without_foreign_text(name, options)
+            with text_side(where, foreign):
+                return open_clip.create_model(name, **options)
+        except (TypeError, RuntimeError) as error:
+            cause = str(error).splitlines()[0]
+            raise UserError(
+                f"{where}: open_clip cannot build `{name}` with options {config.options}: {cause}"
+            ) from error
+
+
+def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
+    """The tokenizer that the model was made for."""
+    check_name("model.text", name)
+    with text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
+        made: Tokenizer = open_clip.get_tokenizer(name, context_length=config.options.get("force_context_length"))
+    return made
+
+
+def check_name(where: str, name: str) -> None:
+    known = open_clip.list_models()
+    if name not in known:
+        raise UserError(f"{where}.encoder: open_clip has no model `{name}`; {did_you_mean(name, known)}")
+
+
+def text_config(name: str) -> dict[str, Any]:
+    return dict(open_clip.get_model_config(name)["text_cfg"])
+
+
+def _check_weights(where: str, name: str, pretrained: object, forced: bool) -> None:
+    """Known weights only, and those trained with QuickGELU never silently under another GELU."""
+    if pretrained is None or Path(str(pretrained)).is_file():
+        return
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained not in tags:
+        known = did_you_mean(str(pretrained), tags) if tags else "give the path of a file"
+        raise UserError(f"{where}.options.pretrained: `{pretrained}` is no file and no tag of `{name}`; {known}")
+    quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
+    built = forced or bool(open_clip.get_model_config(name).get("quick_gelu", False))
+    if quick != built:
+        other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
+        raise UserError(
+            f"{where}.encoder: the weights `{pretrained}` of `{name}` were trained with another activation; "
+            f"use `open_clip:{other}`"
+        )
+
+
+def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP | CoCa:
+    """The pictures' side beside a stand-in for the text tower; of the weights, it gets all that are its own."""
+    plain = {key: value for key, value in text_config(name).items() if not key.startswith("hf_")}
+    model = open_clip.create_model(name, **{**options, "text_cfg": {**plain, **STAND_IN}, "load_weights": False})
+    pretrained = options.get("pretrained")
+    if pretrained:
+        tag = open_clip.get_pretrained_cfg(name, pretrained)
+        file = open_clip.download_pretrained(tag, cache_dir=options.get("cache_dir")) if tag else pretrained
+        loaded = open_clip.load_checkpoint(model, file, strict=False)
+        wrong = [key for key in (*loaded.missing_keys, *loaded.unexpected_keys) if key.startswith("visual.")]
+        if wrong:
+            raise RuntimeError(f"{file} does not fit its image tower, as in {wrong[0]}")
+    return model
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """open_clip warns that a model without `pretrained` starts from random weights: here that is what was asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
