@@ -168,9 +168,9 @@ def push(
     slope = x_Ad.new_zeros(())
     for columns, logits_AK in pair.tiles():
         slope_AK = weighted_slope(objective, logits_AK, anchors, keys, pair.x.own, columns)
-        x_Ad += slope_AK @ pair.y.z_Nd[columns]
+        x_Ad.addmm_(slope_AK, pair.y.z_Nd[columns])
         if keys_too:
-            y_Nd[columns] = slope_AK.T @ pair.x.z_Ad
+            torch.mm(slope_AK.T, pair.x.z_Ad, out=y_Nd[columns])
         slope += slope_AK.sum()
     return x_Ad, y_Nd, slope
 
