@@ -70,8 +70,8 @@ def _check_weights(where: str, name: str, pretrained: object, forced: bool) -> N
         raise UserError(f"{where}.options.pretrained: `{pretrained}` is no file and no tag of `{name}`; {known}")
     quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
     built = forced or bool(open_clip.get_model_config(name).get("quick_gelu", False))
-    if quick != built:
-        other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
+    other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
+    if quick != built and (forced or other != name):  # a model without such a twin was trained as it is built
         raise UserError(
             f"{where}.encoder: the weights `{pretrained}` of `{name}` were trained with another activation; "
             f"use `open_clip:{other}`"

@@ -46,6 +46,7 @@ SIGLIP = {
     "text_cfg": {"width": 64, "heads": 2, "layers": 2, "pool_type": "last", "no_causal_mask": True, "proj_bias": True,
                  "context_length": 8, "vocab_size": len(WORDS), "tokenizer_kwargs": {"clean": "canonicalize"}},
 }  # fmt: skip
+MODELS = ("tiny-roberta", "tiny-mt5", "tiny-m2m_100", "tiny-coca-roberta", "tiny-pressed")
 Saved = tuple[str, torch.nn.Module, Path]
 
 
@@ -74,9 +75,11 @@ def tiny_model(name: str, folder: Path) -> dict[str, object]:
     return {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": text}
 
 
-@pytest.fixture(
-    scope="module", params=["tiny-roberta", "tiny-mt5", "tiny-m2m_100", "tiny-coca-roberta", "tiny-pressed"]
-)
+def only(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("saved", names, indirect=True)
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A model of open_clip as open_clip builds it, and a file with its random weights."""
     folder = tmp_path_factory.mktemp("open_clip")
