@@ -88,8 +88,8 @@ class Session:
     def _loader(self, config: RunConfig, model: Multimodal, start: int) -> Loader:
         data, world = config.data, self.world
         return Loader(
-            open_shards(data.train), model.intakes, config.batch_size, seed=config.seed, rank=world.rank, world=world.size,
-            start=start, workers=data.workers, crop=data.crop, max_bad=data.max_bad, folder=self.folder,
+            open_shards(data.train), model.intakes, config.batch_size, seed=config.seed, rank=world.rank,
+            world=world.size, start=start, workers=data.workers, crop=data.crop, max_bad=data.max_bad, folder=self.folder,
         )  # fmt: skip
 
     def _steps(self, index: int) -> range:
