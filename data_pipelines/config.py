@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Config, Misfit
 
 
 class DataConfig(Config):
@@ -23,6 +23,9 @@ class DataConfig(Config):
         description="range of the share that a random training crop keeps of the largest one that fits; "
         "nothing: the centre, as at evaluation",
     )
+    keep: bool = Field(
+        False, description="decode each sample once and keep it: for data that fit into memory, and `crop` of nothing"
+    )
 
     @field_validator("val", mode="before")
     @classmethod
@@ -35,3 +38,9 @@ class DataConfig(Config):
         if crop and not 0 < crop[0] <= crop[1] <= 1:
             raise ValueError(f"crop [{crop[0]:g}, {crop[1]:g}] is no range of shares: take two numbers as [0.9, 1.0]")
         return crop
+
+    @model_validator(mode="after")
+    def _keeps_what_stays_the_same(self) -> "DataConfig":
+        if self.keep and self.crop is not None:
+            raise Misfit("keep", "needs pictures that are not cropped at random; set `crop: null`, or leave it out")
+        return self

@@ -14,7 +14,7 @@ from pathlib import Path
 from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
 from tercet.data_pipelines.collate import collate
-from tercet.data_pipelines.decode.item import Decoder, checked
+from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.keyed import keyed
 from tercet.data_pipelines.order import Order
 from tercet.data_pipelines.sample import Batch, Intake, Sample
@@ -67,7 +67,9 @@ class Loader:
         crop: tuple[float, float] | None = None,
         max_bad: float = 0.01,
         folder: Path | None = None,
+        keep: bool = False,
     ) -> None:
+        """`keep`: each sample is decoded once and stays in memory."""
         if batch_size % world:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
@@ -81,7 +83,8 @@ class Loader:
         self._rank = rank
         self._crop = crop
         self._order = Order(len(source), seed)
-        self._decode = Decoder(source, intakes)
+        decode = Decoder(source, intakes)
+        self._decode = Keeper(decode) if keep else decode
 
     @property
     def bad(self) -> Counter[str]:

@@ -29,6 +29,7 @@ from tercet.training.optimizers import build_optimizer
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
+TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
 RESULTS, EVALUATIONS, REPORT = "eval.json", "evaluations.jsonl", "report.html"
 
 
@@ -88,9 +89,19 @@ class Session:
     def _loader(self, config: RunConfig, model: Multimodal, start: int) -> Loader:
         data, world = config.data, self.world
         return Loader(
-            open_shards(data.train), model.intakes, config.batch_size, seed=config.seed, rank=world.rank,
-            world=world.size, start=start, workers=data.workers, crop=data.crop, max_bad=data.max_bad, folder=self.folder,
-        )  # fmt: skip
+            open_shards(data.train),
+            model.intakes,
+            config.batch_size,
+            seed=config.seed,
+            rank=world.rank,
+            world=world.size,
+            start=start,
+            workers=data.workers,
+            crop=data.crop,
+            max_bad=data.max_bad,
+            folder=self.folder,
+            keep=data.keep,
+        )
 
     def _steps(self, index: int) -> range:
         lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]
@@ -125,7 +136,9 @@ class Session:
         if self.world.first:
             results = json.dumps(to_json(examined.results, self.config.name), indent=2, ensure_ascii=False)
             (self.folder / RESULTS).write_text(results + "\n", encoding="utf-8")
-            Console().print(render(examined.results))
+            console = Console()
+            console.width = max(console.width, TABLE_WIDTH)
+            console.print(render(examined.results))
             if self.config.eval.report:
                 galleries = self.examiner.galleries(model, examined)
                 write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), facts())

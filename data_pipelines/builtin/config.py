@@ -29,10 +29,10 @@ class WorldConfig(Config):
     objects: tuple[float, float, float] = Field((0.7, 0.2, 0.1), description="shares of one, two and three objects")
     sources: tuple[SourceConfig, ...] = Field((), description="places with their own background; the rest has none")
     size: int = Field(64, ge=16, le=1024, description="side of the pictures in pixels")
-    image_format: Literal["png", "jpg"] = "png"
+    image_format: Literal["png", "jpg"] = "jpg"
     rate: int = Field(16_000, ge=8_000, le=48_000, description="samples of sound per second")
-    seconds: float = Field(2.0, ge=0.5, le=30, description="length of the sounds")
-    generic: float = Field(0.3, ge=0, le=1, description="share whose captions leave attributes out")
+    seconds: float = Field(1.5, ge=0.5, le=30, description="length of the sounds")
+    generic: float = Field(0.15, ge=0, le=1, description="share whose captions leave attributes out")
     mismatched: float = Field(0.0, ge=0, le=1, description="share whose captions describe another scene")
     duplicates: float = Field(0.0, ge=0, lt=1, description="share that shows the objects of an earlier scene again")
     long_tail: float = Field(0.0, ge=0, le=4, description="Zipf exponent over shapes and over colours; 0 is uniform")

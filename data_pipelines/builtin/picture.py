@@ -15,11 +15,11 @@ from tercet.data_pipelines.builtin.scene import Scene
 NOMINAL = 64
 SUPERSAMPLE = 3
 RADIUS = {  # by the number of objects: what fits beside each other
-    1: {"small": (9.5, 11.5), "large": (17.0, 20.5)},
-    2: {"small": (8.5, 10.0), "large": (14.0, 15.5)},
-    3: {"small": (7.5, 8.5), "large": (12.0, 13.5)},
+    1: {"small": (12.0, 14.0), "large": (20.0, 23.5)},
+    2: {"small": (9.5, 10.5), "large": (14.5, 15.5)},
+    3: {"small": (8.0, 9.0), "large": (12.5, 13.5)},
 }
-REACH = {"small": 15.0, "large": 9.0}  # how far a single object may stand from the middle
+REACH = {"small": 13.0, "large": 6.0}  # how far a single object may stand from the middle
 STEP = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 CONFETTI = [(*colour, 200) for colour in PALETTE.values()]
 SHADOW = [level // 4 for level in range(256)]

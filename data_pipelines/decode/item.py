@@ -1,6 +1,7 @@
 """One sample's files to a `Sample`, with the modalities that the run takes in."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
@@ -9,7 +10,7 @@ from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.decode.text import decode_captions, decode_meta, group_of, negatives_of
 from tercet.data_pipelines.sample import MODALITIES, AudioIntake, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards
-from tercet.data_pipelines.transforms.crop import View
+from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
 
 FILES: Mapping[type, tuple[str, ...]] = {
@@ -57,6 +58,25 @@ class Decoder:
     def fault(self, id: int, reason: str) -> Fault:
         index = self.source.index
         return Fault(shard=str(index.shard(id)), key=index.key(id), id=id, reason=reason)
+
+
+class Keeper:
+    """Decodes each sample once, whole, and keeps it: for data that fit into memory, and uncropped pictures."""
+
+    def __init__(self, decode: Decoder) -> None:
+        self.fault = decode.fault
+        self._decode = decode
+        self._window = next((intake.window for intake in decode.intakes if isinstance(intake, AudioIntake)), 0)
+        self._kept: dict[int, Sample] = {}
+
+    def __call__(self, id: int, view: View) -> Sample:
+        if id not in self._kept:
+            self._kept[id] = self._decode(id, CentreView())
+        sample = self._kept[id]
+        audio = sample.audio
+        if audio is not None:
+            audio = audio[slice(*view.span(len(audio), self._window))]
+        return replace(sample, audio=audio, text=view.captions(sample.text))
 
 
 def _decoded(data: bytes, intake: Intake, view: View) -> dict[str, object]:

@@ -8,7 +8,6 @@ Shape letters: n rows, C channels, H height, W width, F frames, L tokens, D the 
 
 import math
 import re
-from itertools import pairwise
 from zlib import crc32
 
 import torch
@@ -73,13 +72,22 @@ class Trunk(nn.Module):
 
 
 class SmallImage(ImageEncoder):
-    """Four stride-2 convolutions and one block over their cells."""
+    """Four convolutions down to a sixteenth of the picture's side, and one block over the cells that remain.
+
+    A large first filter that takes four pixels a stride, and an unstrided one on the grid of eighths, tell shapes apart
+    after far fewer steps than four strides of two.
+    """
 
     def __init__(self, size: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
         super().__init__(ImageIntake((size, size)), mean=(0.5,) * 3, std=(0.5,) * 3)
         self.width = width
-        channels = (3, width // 4, width // 2, 3 * width // 4, width)
-        self.stem = nn.Sequential(*(_conv2d(before, after) for before, after in pairwise(channels)))
+        narrow, middle = 3 * width // 8, 3 * width // 4
+        self.stem = nn.Sequential(
+            _conv2d(3, narrow, side=7, stride=4),
+            _conv2d(narrow, middle, side=3, stride=2),
+            _conv2d(middle, middle, side=3, stride=1),
+            _conv2d(middle, width, side=3, stride=2),
+        )
         self.positions = nn.Parameter(torch.randn(math.ceil(size / 16) ** 2, width) * 0.02)
         self.trunk = Trunk(width, heads, depth)
 
@@ -96,8 +104,9 @@ class SmallImage(ImageEncoder):
         self.trunk.checkpointing = True
 
 
-def _conv2d(before: int, after: int) -> nn.Module:
-    return nn.Sequential(StandardisedConv(before, after, 3, 2, 1, bias=False), nn.GroupNorm(1, after), nn.GELU())
+def _conv2d(before: int, after: int, side: int, stride: int) -> nn.Module:
+    conv = StandardisedConv(before, after, side, stride, side // 2, bias=False)
+    return nn.Sequential(conv, nn.GroupNorm(1, after), nn.GELU())
 
 
 class StandardisedConv(nn.Conv2d):

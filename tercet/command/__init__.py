@@ -4,11 +4,13 @@ import sys
 from collections.abc import Sequence
 
 from tercet.command.arguments import parse
+from tercet.command.machine import settle
 from tercet.command.speaker import speaks
 from tercet.errors import RankError, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    settle()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)

@@ -108,3 +108,8 @@ def test_a_stage_is_a_complete_run_with_its_own_keys() -> None:
     assert second == load_recipe("demo", ["steps=4", "optimizer.lr=3", "pairs.image-audio=0", "objective=sigmoid"])
     assert isinstance(load_recipe("demo").stage(0), RunConfig)
     assert "`steps` is 9, but the stages add up to 7; leave `steps` out" in message("demo", STAGES, "steps=9")
+
+
+def test_what_is_kept_cannot_be_cropped_at_random() -> None:
+    with pytest.raises(UserError, match="`data.keep` needs pictures that are not cropped at random; set `crop: null`"):
+        load_recipe("image_text", ["data.keep=true", "data.crop=[0.5, 1.0]"])

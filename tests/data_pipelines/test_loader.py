@@ -150,3 +150,9 @@ def test_mistakes_are_one_line(shards: Shards) -> None:
         loader(shards, 30, world=4)
     with pytest.raises(UserError, match=r"field `txt`.*text"):
         Loader(shards, {"txt": INTAKES["text"]}, 8, seed=0)
+
+
+def test_kept_samples_are_those_decoded_afresh(shards: Shards) -> None:
+    """Twelve batches of eight are more than two epochs of thirty-seven items."""
+    fresh, kept = (taken(loader(shards, crop=None, keep=keep), 12) for keep in (False, True))
+    assert rows(kept) == rows(fresh)
