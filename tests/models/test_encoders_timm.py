@@ -64,10 +64,12 @@ def test_mistakes_are_one_line(modality: str, config: dict[str, object], message
 
 def test_frozen_batchnorm_reads_no_batch_and_writes_no_statistics() -> None:
     config = TowerConfig(encoder="timm:mobilenetv4_conv_small", size=64, frozen_batchnorm=True)
+    torch.manual_seed(0)
     tower = build_encoder("image", config).train()
     before = {name: value.clone() for name, value in tower.named_buffers()}
     pixels = torch.randint(0, 256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     together = tower(pixels)
     together.sum().backward()
-    torch.testing.assert_close(together, torch.cat([tower(picture[None]) for picture in pixels]), atol=1e-5, rtol=1e-5)
+    alone = torch.cat([tower(picture[None]) for picture in pixels])
+    torch.testing.assert_close(together, alone, atol=1e-5 * float(alone.abs().max()), rtol=0)
     assert all(value.equal(before[name]) for name, value in tower.named_buffers())

@@ -112,12 +112,13 @@ def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]
     assert main(["recipes", "show", "demo", "seed=7"]) == 0
     (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
     (tmp_path / "bad.yaml").write_text("extends: demo\nbatchsize: 3\n")
+    (tmp_path / "nine.yaml").write_text("extends: demo\nsteps: 9\n")
     assert main(["recipes", "check", str(tmp_path / "again.yaml"), "demo"]) == 0
     capsys.readouterr()
-    assert main(["recipes", "check", str(tmp_path / "bad.yaml"), "demo"]) == 2
+    assert main(["recipes", "check", str(tmp_path / "bad.yaml"), str(tmp_path / "nine.yaml")]) == 2
     wrong, right = capsys.readouterr().out.splitlines()
     assert wrong.endswith("bad.yaml: unknown key `batchsize`; did you mean `batch_size`?")
-    assert right == "ok    demo: 300 steps of 256"
+    assert right == f"ok    {tmp_path / 'nine.yaml'}: 9 steps of 256"
 
 
 def test_data_generate_takes_the_worlds_knobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
