@@ -112,12 +112,12 @@ def test_world_json_says_what_was_drawn(tmp_path: Path) -> None:
 def test_missing_modalities_have_their_shares_and_no_row_lacks_two() -> None:
     config = SMALL.model_copy(update={"train": 800, "size": 16, "missing": {"image": 0.3, "audio": 0.2, "text": 0.1}})
     rows = [render(config, "train", index) for index in range(800)]
-    lacking = {extension: [extension not in row for row in rows] for extension in ("jpg", "flac", "txt")}
-    for extension, expected in (("jpg", 0.3), ("flac", 0.2), ("txt", 0.1)):
+    lacking = {extension: [extension not in row for row in rows] for extension in ("png", "flac", "txt")}
+    for extension, expected in (("png", 0.3), ("flac", 0.2), ("txt", 0.1)):
         deviation = (expected * (1 - expected) / 800) ** 0.5
         assert sum(lacking[extension]) / 800 == pytest.approx(expected, abs=4 * deviation)
     assert max(map(sum, zip(*lacking.values(), strict=True))) == 1
-    assert all({"jpg", "flac", "txt"} < set(render(config, "val", index)) for index in range(6))
+    assert all({"png", "flac", "txt"} < set(render(config, "val", index)) for index in range(6))
 
 
 def test_mismatched_rows_carry_the_captions_of_another_scene() -> None:
