@@ -84,7 +84,11 @@ def build_objective(config: ObjectiveConfig) -> Objective:
         if name not in known:
             raise UserError(f"objective `{config.name}` has no option `{name}`; {did_you_mean(name, known)}")
     try:
-        return TypeAdapter(cls).validate_python(options)
+        built: Objective = TypeAdapter(cls).validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"objective.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+    low, high = built.bounds
+    if not 0 < low <= built.scale <= high:
+        raise UserError(f"objective.scale {built.scale:g} is not within objective.bounds [{low:g}, {high:g}]")
+    return built

@@ -24,7 +24,9 @@ from tercet.data_pipelines.builtin.sound import sound
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.errors import UserError
 
-SMALL = WorldConfig(train=13, val=6, combinations=4, size=32, seconds=0.5, samples_per_shard=5, workers=1, image_format="png")
+SMALL = WorldConfig(
+    train=13, val=6, combinations=4, size=32, seconds=0.5, samples_per_shard=5, workers=1, image_format="png"
+)
 
 
 def digests(folder: Path) -> dict[str, str]:

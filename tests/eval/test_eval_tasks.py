@@ -158,6 +158,18 @@ def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
     assert found["shape from image acc1"].metadata["majority"] == pytest.approx(max(map(len, right.values())) / 40)
 
 
+def test_zero_shot_is_asked_only_where_the_meta_says_so() -> None:
+    """Of thirty items two thirds are circles and five are large; the large ones alone are right."""
+    metas = [{"objects": [{"shape": SHAPES[n % 3 == 0], "size": "large" if n % 6 == 1 else "small"}]} for n in range(30)]
+    classes = [embed_text([f"a {shape}"])[0] for shape in SHAPES]
+    image = torch.stack([classes[0] if meta["objects"][0]["size"] == "large" else classes[3] for meta in metas])
+    samples = tuple(Sample(str(n), n, n, meta=meta) for n, meta in enumerate(metas))
+    table = EmbeddingTable({"image": image}, {"image": torch.arange(30)}, samples)
+    large = ZERO_SHOT.model_copy(update={"templates": ("a {class}",), "where": {"objects[0].size": "large"}})
+    found = by_name(zero_shot(table, embed_text, large))["shape from image acc1"]
+    assert (found.value, found.n) == (1.0, 5)
+
+
 def test_the_prompts_fingerprint_changes_with_a_class_or_a_template() -> None:
     renamed = ZERO_SHOT.model_copy(update={"classes": {**ZERO_SHOT.classes, "ring": "hoop"}})
     reworded = ZERO_SHOT.model_copy(update={"templates": ("a {class}",)})
@@ -182,6 +194,9 @@ def test_composition_counts_strict_wins_by_kind() -> None:
         "image, all accuracy": 0.5,
     }
     assert (found["image, all accuracy"].n, found["image, all accuracy"].chance) == (4, 0.5)
+    mute = COMPOSITION.model_copy(update={"undecidable": {"image": ("swapped",)}})
+    left = by_name(composition(table, lambda texts: torch.stack([wrong[text] for text in texts]), mute))
+    assert {name: (result.value, result.n) for name, result in left.items()} == {"image, replaced accuracy": (0.5, 2)}
 
 
 def test_builtin_tasks_know_every_word_of_the_generated_world() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 from tercet.models.head import Head, Temperature
 from tercet.models.losses import build_objective
@@ -82,3 +83,17 @@ def test_projections_and_identities_give_unit_vectors_in_fp32() -> None:
     scale, bias = head.temperature("image-text")
     assert bias is not None
     torch.testing.assert_close(torch.cat([scale, bias]), torch.tensor([10.0, -10.0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"scale": 200.0}, r"objective.scale 200 is not within objective.bounds \[1, 100\]"),
+        ({"bounds": [0.0, 10.0], "scale": 5.0}, r"not within objective.bounds \[0, 10\]"),
+        ({"scale": "warm"}, r"objective.scale = 'warm'"),
+        ({"gama": 2}, r"has no option `gama`"),
+    ],
+)
+def test_a_wrong_option_of_an_objective_is_one_line(options: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build_objective(ObjectiveConfig(name="infonce", **options))  # type: ignore[arg-type]
