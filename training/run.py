@@ -15,15 +15,15 @@ from tercet.eval.result import Result
 from tercet.models.multimodal import build_model
 from tercet.training.checkpoint import fill, resume_point
 from tercet.training.config import RunConfig
+from tercet.training.course import REPORT, Course
 from tercet.training.folder import CHECKPOINTS, CONFIG, open_folder
-from tercet.training.session import REPORT, Session
 
 
 def train(config: RunConfig) -> Path:
     """Runs what the config says, or goes on with it; returns the run's folder."""
     check_data(config)
     with joined() as world, open_folder(config, world) as folder:
-        Session(config, folder, world).finish()
+        Course(config, folder, world).finish()
     return folder
 
 

@@ -160,7 +160,8 @@ def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
 
 def test_zero_shot_is_asked_only_where_the_meta_says_so() -> None:
     """Of thirty items two thirds are circles and five are large; the large ones alone are right."""
-    metas = [{"objects": [{"shape": SHAPES[n % 3 == 0], "size": "large" if n % 6 == 1 else "small"}]} for n in range(30)]
+    sizes = ["large" if n % 6 == 1 else "small" for n in range(30)]
+    metas = [{"objects": [{"shape": SHAPES[n % 3 == 0], "size": size}]} for n, size in enumerate(sizes)]
     classes = [embed_text([f"a {shape}"])[0] for shape in SHAPES]
     image = torch.stack([classes[0] if meta["objects"][0]["size"] == "large" else classes[3] for meta in metas])
     samples = tuple(Sample(str(n), n, n, meta=meta) for n, meta in enumerate(metas))

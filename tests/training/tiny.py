@@ -12,8 +12,8 @@ from torch import Tensor
 from tercet.distributed import World
 from tercet.training.commit import newest
 from tercet.training.config import RunConfig
+from tercet.training.course import Course
 from tercet.training.folder import CHECKPOINTS, open_folder
-from tercet.training.session import Session
 from tercet.training.trainer import Trainer
 
 TOWER = {"width": 32, "heads": 2}
@@ -51,7 +51,7 @@ def run(world: World, values: dict[str, Any], stop: int | None = None) -> None:
     config = RunConfig.model_validate(values)
     with patch.object(Trainer, "_record", interrupt), open_folder(config, world) as folder:
         try:
-            Session(config, folder, world).finish()
+            Course(config, folder, world).finish()
         except Interrupted:
             assert stop is not None
 

@@ -33,8 +33,8 @@ TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
 RESULTS, EVALUATIONS, REPORT = "eval.json", "evaluations.jsonl", "report.html"
 
 
-class Session:
-    """A run between its start, or its resumption, and its end. Every rank holds one."""
+class Course:
+    """A run from its start, or its resumption, to its end. Every rank holds one."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
         self.config, self.folder, self.world = config, folder, world
