@@ -1,22 +1,61 @@
 """What a recipe says of the data. Imports no torch."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
+from tercet.errors import did_you_mean
+from tercet.modality import MODALITIES
+
+
+class SourceConfig(Config):
+    """One set of shards, and how its samples are to be read."""
+
+    shards: str | tuple[str, ...] = Field(
+        description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, a URL of either, or a list of them"
+    )
+    weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
+    repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
+    fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
+    captions: dict[str, float] = Field(
+        {},
+        description="where captions stand, and how often each place is asked: {txt: 0.5, json.rewrites: 0.5}; "
+        "nothing: `.txt`, or else the keys `text`, `caption` or `captions` of `.json`",
+    )
+    group: str = Field(
+        "json.group",
+        description="what samples of the same thing share: a key of `.json` as json.group, or `image`, `audio` or `text` "
+        "for equal content",
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        for field in fields:
+            if field not in MODALITIES:
+                raise ValueError(f"`{field}` is no modality; {did_you_mean(field, MODALITIES)}")
+        return fields
 
 
 class DataConfig(Config):
     """Shards to learn from and shards to be examined on."""
 
-    train: str | tuple[str, ...] = Field(
-        description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, or a list of them"
+    train: dict[str, SourceConfig] = Field(
+        description="sources by name; for a single one its shards alone: a folder, a pattern, a URL or a list"
     )
-    val: dict[str, str | tuple[str, ...]] = Field(
-        {}, description="held-out shards for evaluation by the name of the split; one without a name is called val"
+    val: dict[str, SourceConfig] = Field(
+        {}, description="held-out sources by the name of the split; shards without a name are called val"
     )
-    workers: int = Field(2, ge=0, description="threads that decode ahead on each rank; 0 decodes in the loop")
+    mix: Literal["within_batches", "between_batches"] = Field(
+        "within_batches", description="each batch holds every source in its share, or each batch is of a single source"
+    )
+    streams: int = Field(256, gt=0, description="canonical streams that the samples are dealt into; decides the order")
+    window: int = Field(4096, gt=0, description="samples of a stream that are shuffled among each other")
+    workers: int = Field(2, ge=0, description="processes or threads that decode ahead on each rank; 0: in the loop")
+    worker: Literal["process", "thread"] = Field(
+        "process", description="processes scale with the cores; threads start at once and share one memory"
+    )
     max_bad: float = Field(0.01, ge=0, le=1, description="share of bad samples above which the run stops")
     crop: tuple[float, float] | None = Field(
         (0.9, 1.0),
@@ -27,10 +66,15 @@ class DataConfig(Config):
         False, description="decode each sample once and keep it: for data that fit into memory, and `crop` of nothing"
     )
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _source(cls, raw: Any) -> Any:
+        return _named(raw, "train")
+
     @field_validator("val", mode="before")
     @classmethod
-    def _named(cls, raw: Any) -> Any:
-        return {"val": raw} if isinstance(raw, str | list | tuple) else raw or {}
+    def _split(cls, raw: Any) -> Any:
+        return _named(raw or {}, "val")
 
     @field_validator("crop")
     @classmethod
@@ -44,3 +88,12 @@ class DataConfig(Config):
         if self.keep and self.crop is not None:
             raise Misfit("keep", "needs pictures that are not cropped at random; set `crop: null`, or leave it out")
         return self
+
+
+def _named(raw: Any, name: str) -> Any:
+    """Shards alone, or a single source written out, get a name; shards under a name become a source."""
+    if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "shards" in raw):
+        raw = {name: raw}
+    if not isinstance(raw, dict):
+        return raw
+    return {key: {"shards": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}

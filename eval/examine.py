@@ -40,10 +40,11 @@ class Examiner:
         """A collective. `untrained`, the same towers as they began, puts the cheats beside R@1 on the first rank."""
         results: list[Result] = []
         tables = {}
-        fitted = self._witless(untrained, self.data.train, self.config.cheats) if untrained and self.world.first else {}
-        for split, shards in self.data.val.items():
-            tables[split] = embed(model.eval(), self._batches(model, shards, self.world), self.world)
-            asked = self._witless(untrained, shards) if untrained and fitted else {}
+        first = next(iter(self.data.train.values()))
+        fitted = self._witless(untrained, first.shards, self.config.cheats) if untrained and self.world.first else {}
+        for split, source in self.data.val.items():
+            tables[split] = embed(model.eval(), self._batches(model, source.shards, self.world), self.world)
+            asked = self._witless(untrained, source.shards) if untrained and fitted else {}
             cheats = {name: ridge_recall(fitted[name], table, self.config.candidates) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
@@ -68,7 +69,7 @@ class Examiner:
     def galleries(self, model: Multimodal, examined: Examined) -> list[Gallery]:
         """What the model brings back on the first split, to be seen and heard."""
         split, table = next(iter(examined.tables.items()))
-        decode = Decoder(open_shards(self.data.val[split]), model.intakes)
+        decode = Decoder(open_shards(self.data.val[split].shards), model.intakes)
 
         def load(id: int) -> Sample:
             return decode(id, CentreView())

@@ -37,7 +37,7 @@ def on_ranks(
     for rank in range(size):
         here, there = context.Pipe(duplex=False)
         passed = (there, function, rank, size, port, nccl, arguments)
-        process = context.Process(target=_one_rank, args=passed, daemon=True)
+        process = context.Process(target=_one_rank, args=passed)
         process.start()
         there.close()
         pipes.append(here)

@@ -89,7 +89,7 @@ class Course:
     def _loader(self, config: RunConfig, model: Multimodal, start: int) -> Loader:
         data, world = config.data, self.world
         return Loader(
-            open_shards(data.train),
+            open_shards(next(iter(data.train.values())).shards),
             model.intakes,
             config.batch_size,
             seed=config.seed,

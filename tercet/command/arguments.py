@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from tercet.command import verbs
+from tercet.command import data, verbs
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
@@ -120,12 +120,9 @@ def _doctor(known: Verbs) -> None:
 
 
 def _data(known: Verbs) -> None:
-    data = _verb(known, "data", "make data sets")
-    within = data.add_subparsers(title="verbs", metavar="verb")
-    generate = _verb(within, "generate", "write the built-in world of pictures, sounds and captions as shards")
-    generate.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    _takes_many(generate, "overrides", "key=value", "the world's knobs, as train=2000 seed=7")
-    generate.set_defaults(verb=verbs.data_generate)
+    group = _verb(known, "data", "make, index and look through data sets")
+    within = group.add_subparsers(title="verbs", metavar="verb")
+    data.add_verbs(within, _verb)
 
 
 def _verb(known: Verbs, name: str, purpose: str) -> Parser:

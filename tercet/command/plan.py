@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.command.speaker import speaks
+from tercet.data_pipelines.config import SourceConfig
 from tercet.models.config import TowerConfig
 from tercet.training.config import RunConfig
 
@@ -23,8 +24,8 @@ def print_plan(config: RunConfig) -> None:
 def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
-        ("data", _listed(config.data.train)),
-        ("held out", ", ".join(map(_listed, config.data.val.values())) or "nothing"),
+        *(("data", _source(name, source)) for name, source in config.data.train.items()),
+        ("held out", ", ".join(_listed(source.shards) for source in config.data.val.values()) or "nothing"),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
     for index in range(max(1, len(config.stages))):
@@ -52,6 +53,11 @@ def _training(config: RunConfig) -> str:
 
 def _terms(config: RunConfig) -> str:
     return ", ".join(f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
+
+
+def _source(name: str, source: SourceConfig) -> str:
+    share = f" × {source.weight:g}" if source.weight != 1 else ""
+    return f"{name}: {_listed(source.shards)}{share}"
 
 
 def _listed(shards: str | tuple[str, ...]) -> str:

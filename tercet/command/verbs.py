@@ -3,7 +3,6 @@
 import json
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 
 def help(arguments: Namespace) -> int:
@@ -104,18 +103,6 @@ def doctor(arguments: Namespace) -> int:
     else:
         print_findings(findings)
     return 0 if healthy(findings) else 1
-
-
-def data_generate(arguments: Namespace) -> int:
-    from tercet.configs.base import build
-    from tercet.configs.layers import parse_override, stack
-    from tercet.data_pipelines.builtin.config import WorldConfig
-    from tercet.data_pipelines.builtin.dataset import generate
-
-    knobs = stack([parse_override(text) for text in arguments.overrides])
-    out: Path = generate(build(WorldConfig, knobs, lambda key: "command line"), arguments.out)
-    print(f"shards: {out}")
-    return 0
 
 
 def print_json(value: object) -> None:

@@ -1,0 +1,35 @@
+"""What the order, the loaders and the tools ask of data: samples by id, in shards of known sizes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.bad_samples import BadSample
+
+Files = Mapping[str, bytes]  # a sample's files by extension
+
+
+class Source(Protocol):
+    """Ids are dense and stable: the samples of the first shard, then those of the second, and so on."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many samples each shard holds."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs where the samples or their ids do."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def shard(self, id: int) -> str: ...
+
+    def key(self, id: int) -> str: ...
+
+    def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
+        """The wanted files of each sample, in the order of `ids`; what is wrong with a sample stands in its place."""
+        ...
