@@ -9,14 +9,12 @@ from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
 
 
-class SourceConfig(Config):
+class SplitConfig(Config):
     """One set of shards, and how its samples are to be read."""
 
     shards: str | tuple[str, ...] = Field(
-        description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, a URL of either, or a list of them"
+        description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, a URL, or a list of them"
     )
-    weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
-    repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
     captions: dict[str, float] = Field(
         {},
@@ -25,8 +23,8 @@ class SourceConfig(Config):
     )
     group: str = Field(
         "json.group",
-        description="what samples of the same thing share: a key of `.json` as json.group, or `image`, `audio` or `text` "
-        "for equal content",
+        description="what samples of the same thing share: a key of `.json` as json.group, or equal content of "
+        "`image`, `audio` or `text`",
     )
 
     @field_validator("fields")
@@ -38,13 +36,20 @@ class SourceConfig(Config):
         return fields
 
 
+class SourceConfig(SplitConfig):
+    """Shards to learn from, and their place among the others."""
+
+    weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
+    repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
+
+
 class DataConfig(Config):
     """Shards to learn from and shards to be examined on."""
 
     train: dict[str, SourceConfig] = Field(
         description="sources by name; for a single one its shards alone: a folder, a pattern, a URL or a list"
     )
-    val: dict[str, SourceConfig] = Field(
+    val: dict[str, SplitConfig] = Field(
         {}, description="held-out sources by the name of the split; shards without a name are called val"
     )
     mix: Literal["within_batches", "between_batches"] = Field(
@@ -95,5 +100,5 @@ def _named(raw: Any, name: str) -> Any:
     if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "shards" in raw):
         raw = {name: raw}
     if not isinstance(raw, dict):
-        return raw
+        raise ValueError(f"{raw!r} names no shards; give a folder, a pattern, a list of them, or sources by name")
     return {key: {"shards": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}

@@ -24,19 +24,20 @@ def keys(purpose: str, seed: int, epoch_N: ArrayLike, item_N: ArrayLike) -> NDAr
     """A 64-bit number for each item in its epoch, to seed what draws for itself."""
     key = np.full(np.shape(item_N), crc32(purpose.encode()), dtype=np.uint64)
     for word in (seed, epoch_N, item_N):
-        key = _mixed(key + GOLDEN + np.asarray(word).astype(np.uint64))
+        key = mixed(key + GOLDEN + np.asarray(word).astype(np.uint64))
     return key
 
 
 def uniforms(purpose: str, seed: int, epoch_N: ArrayLike, item_N: ArrayLike, count: int) -> NDArray[np.float64]:
     """`count` numbers from [0, 1) for each item in its epoch."""
     step_C = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
-    word_NC = _mixed(keys(purpose, seed, epoch_N, item_N)[..., None] + step_C)
+    word_NC = mixed(keys(purpose, seed, epoch_N, item_N)[..., None] + step_C)
     fraction_NC: NDArray[np.float64] = (word_NC >> np.uint64(11)) * FRACTION
     return fraction_NC
 
 
-def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))
+    mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
+    return mixed

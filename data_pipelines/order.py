@@ -1,6 +1,15 @@
 """Which sample stands at a position: a pure function, so that the loader's state is one integer.
 
-Positions run on over the epochs; each epoch is a permutation of all samples, and a batch may straddle two.
+Positions run on over the epochs, and every epoch holds each sample once. The shards are laid out one after another, in
+an order drawn once, and cut into C equal pieces: the canonical streams. Position p is of stream p mod C, whatever the
+batch size, the number of ranks or of workers. In each epoch a stream goes through its piece with the shards in a new
+order, the samples of each shard shuffled, and those of a window of the stream once more among each other.
+
+Neighbouring positions are of pieces far apart (digits reversed, as in van der Corput's sequence), so that a batch cut into
+contiguous parts by piece gives each of the ranks the same share, always from the same region of the layout: a node reads
+its part of the shards and no others.
+
+Shape letters: n positions, S shards, C streams.
 """
 
 from dataclasses import dataclass
@@ -9,34 +18,104 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.keyed import keys, uniforms
+from tercet.data_pipelines.shuffle import shuffled
 
-
-@lru_cache(maxsize=4)
-def permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    ids = keyed("order", seed, epoch).permutation(count)
-    ids.setflags(write=False)
-    return ids
+Ints = NDArray[np.int64]
+BLOCKS = 2**32  # windows of a stream; a stream and a window make one number
 
 
 @dataclass(frozen=True)
-class Order:
-    """A shuffle of `count` samples that starts afresh in each epoch."""
+class Epoch:
+    """Where the pieces and the shards lie in the layout of one epoch."""
 
-    count: int
-    seed: int
+    shard_S: Ints  # which shard stands at each place of the layout
+    begin_S: Ints  # where it begins
+    piece_C: Ints  # where each piece begins
+    length_C: Ints  # and how many samples it has
+    offset_C: Ints  # first position of the epoch that is of the piece's stream
+
+
+class Order:
+    """A shuffle of samples in shards of known sizes that starts afresh in each epoch."""
+
+    def __init__(self, counts: Ints, seed: int, streams: int = 256, window: int = 4096) -> None:
+        self.counts, self.seed, self.streams, self.window = counts, seed, streams, window
+        self.samples = int(counts.sum())
+        self._first_S = np.cumsum(counts) - counts  # id of each shard's first sample
+        self._piece_C = reversed_digits(streams)
+        self._stream_C = np.argsort(self._piece_C)
+        self._layout = _layout(len(counts), seed)
+        self._epoch = lru_cache(maxsize=3)(self._laid_out)
 
     def epoch(self, position: int) -> int:
-        return position // self.count
+        return position // self.samples
 
-    def at(self, position: int) -> int:
-        epoch, place = divmod(position, self.count)
-        return int(permutation(self.count, self.seed, epoch)[place])
+    def piece(self, position_n: Ints) -> Ints:
+        """The place, among the pieces of the layout, of the stream that each position is of."""
+        piece_n: Ints = self._piece_C[position_n % self.streams]
+        return piece_n
 
-    def slice(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The ids at positions `start` up to `stop`, over as many epochs as they span."""
-        parts = [np.empty(0, dtype=np.int64)]
-        for epoch in range(start // self.count, -(-stop // self.count)):
-            first = epoch * self.count
-            parts.append(permutation(self.count, self.seed, epoch)[max(start - first, 0) : stop - first])
-        return np.concatenate(parts)
+    def at(self, position_n: Ints) -> Ints:
+        """The ids at these positions."""
+        epoch_n = position_n // self.samples
+        id_n = np.empty_like(position_n)
+        for epoch in np.unique(epoch_n).tolist():
+            here = epoch_n == epoch
+            id_n[here] = self._within(epoch, position_n[here])
+        return id_n
+
+    def _within(self, number: int, position_n: Ints) -> Ints:
+        epoch = self._epoch(number)
+        piece_n = self.piece(position_n)
+        turn_n = (position_n - number * self.samples - epoch.offset_C[piece_n]) // self.streams
+        turn_n = self._windowed(number, piece_n, turn_n, epoch.length_C[piece_n])
+        place_n = epoch.piece_C[piece_n] + turn_n
+        at_n = np.searchsorted(epoch.begin_S, place_n, side="right") - 1
+        shard_n = epoch.shard_S[at_n]
+        key_n = keys("shard", self.seed, number, shard_n)
+        return self._first_S[shard_n] + shuffled(place_n - epoch.begin_S[at_n], self.counts[shard_n], key_n)
+
+    def _windowed(self, number: int, piece_n: Ints, turn_n: Ints, length_n: Ints) -> Ints:
+        """Turns shuffled within their window; the borders of the windows move from epoch to epoch."""
+        phase_n = (keys("phase", self.seed, number, piece_n) % np.uint64(self.window)).astype(np.int64)
+        block_n = (turn_n + phase_n) // self.window
+        begin_n = np.maximum(block_n * self.window - phase_n, 0)
+        end_n = np.minimum((block_n + 1) * self.window - phase_n, length_n)
+        key_n = keys("window", self.seed, number, piece_n * BLOCKS + block_n)
+        return begin_n + shuffled(turn_n - begin_n, end_n - begin_n, key_n)
+
+    def _laid_out(self, number: int) -> Epoch:
+        """A stream keeps its shards from epoch to epoch, up to those at its borders, and changes their order."""
+        shards = len(self.counts)
+        own_piece_S = np.arange(shards) * self.streams // shards
+        draw_S = uniforms("shards", self.seed, number, self._layout, 1)[:, 0]
+        shard_S = self._layout[np.lexsort((draw_S, own_piece_S))]
+        count_S = self.counts[shard_S]
+        offset_C = (self._stream_C - number * self.samples) % self.streams
+        length_C = np.maximum(-(-(self.samples - offset_C) // self.streams), 0)
+        filled = count_S > 0
+        begin_S = np.cumsum(count_S) - count_S
+        return Epoch(shard_S[filled], begin_S[filled], np.cumsum(length_C) - length_C, length_C, offset_C)
+
+
+def _layout(shards: int, seed: int) -> Ints:
+    draw_S = uniforms("layout", seed, 0, np.arange(shards), 1)[:, 0]
+    return np.argsort(draw_S, kind="stable")
+
+
+def reversed_digits(count: int) -> Ints:
+    """0 … count - 1 with their digits to the bases of count's prime factors in reverse, smallest factor first."""
+    rest, reverse, weight = np.arange(count), np.zeros(count, dtype=np.int64), count
+    for factor in _factors(count):
+        weight //= factor
+        reverse += rest % factor * weight
+        rest //= factor
+    return reverse
+
+
+def _factors(count: int) -> list[int]:
+    for factor in range(2, count + 1):
+        if count % factor == 0:
+            return [factor, *_factors(count // factor)]
+    return []

@@ -1,44 +1,102 @@
-from itertools import pairwise
+"""The order of samples: every one once an epoch, the same however it is asked for, each rank's from its own shards."""
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.order import Order
+from tercet.data_pipelines.keyed import keys, uniforms
+from tercet.data_pipelines.order import Order, reversed_digits
+from tercet.data_pipelines.shuffle import shuffled
 
-orders = st.builds(Order, count=st.integers(1, 50), seed=st.integers(0, 2**63))
-
-
-@given(order=orders, epoch=st.integers(0, 1000))
-def test_each_epoch_is_a_permutation(order: Order, epoch: int) -> None:
-    ids = order.slice(epoch * order.count, (epoch + 1) * order.count)
-    assert sorted(ids.tolist()) == list(range(order.count))
+SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 
 
-@given(order=orders, cuts=st.lists(st.integers(0, 200), min_size=2, max_size=8))
-def test_slices_agree_with_single_positions_however_they_are_cut(order: Order, cuts: list[int]) -> None:
-    cuts = sorted(cuts)
-    parts = [order.slice(start, stop) for start, stop in pairwise(cuts)]
-    assert np.concatenate(parts).tolist() == [order.at(position) for position in range(cuts[0], cuts[-1])]
+@settings(max_examples=60, deadline=None)
+@given(SHARDS, st.sampled_from([1, 4, 12, 256]), st.integers(1, 40), st.integers(0, 9))
+def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, window: int, seed: int) -> None:
+    order = Order(np.array(counts), seed, streams, window)
+    for epoch in range(3):
+        start = epoch * order.samples
+        ids = order.at(np.arange(start, start + order.samples))
+        assert sorted(ids.tolist()) == list(range(sum(counts)))
+        assert {order.epoch(start), order.epoch(start + order.samples - 1)} == {epoch}
 
 
-def test_epochs_and_seeds_differ_and_every_place_is_alike() -> None:
-    rows = np.stack([Order(20, seed).slice(20 * epoch, 20 * epoch + 20) for seed in range(40) for epoch in range(40)])
-    assert len({tuple(row) for row in rows.tolist()}) == 1600
-    counts = np.stack([np.bincount(column, minlength=20) for column in rows.T])
-    chi_square = float(((counts - 80) ** 2 / 80).sum())
-    assert abs(chi_square - 19 * 19) < 5 * np.sqrt(2 * 19 * 19)  # 19² degrees of freedom
+@settings(max_examples=30, deadline=None)
+@given(SHARDS, st.lists(st.integers(0, 500), min_size=1))
+def test_a_position_asked_for_alone_is_the_same(counts: list[int], positions: list[int]) -> None:
+    order, fresh = Order(np.array(counts), 5, 8, 16), Order(np.array(counts), 5, 8, 16)
+    together = order.at(np.array(positions))
+    assert together.tolist() == [fresh.at(np.array([position])).item() for position in reversed(positions)][::-1]
 
 
-def test_the_order_is_the_one_that_earlier_runs_had() -> None:
-    """A resumed run must find its samples again: these numbers may never change."""
-    numbers = [0, 4, 5, 1, 7, 0, 4, 2, 5, 3, 9, 1, 8, 6, 7, 8, 6, 1, 9, 4]
-    assert Order(10, 7).slice(5, 25).tolist() == numbers
+def test_seeds_and_epochs_differ() -> None:
+    counts = np.array([40, 60])
+    first, other = (Order(counts, seed).at(np.arange(300)).reshape(3, 100) for seed in (1, 2))
+    orders = {tuple(ids) for ids in (*first.tolist(), *other.tolist())}
+    assert len(orders) == 6
 
 
-def test_streams_of_different_keys_differ() -> None:
-    keys = [("a", 0, 0, 0), ("b", 0, 0, 0), ("a", 1, 0, 0), ("a", 0, 1, 0), ("a", 0, 0, 1), ("a", 0, 1, 1)]
-    draws = [tuple(keyed(*key).random(3)) for key in keys]
-    assert len(set(draws)) == len(keys)
-    assert draws == [tuple(keyed(*key).random(3)) for key in keys]
+def test_a_batch_takes_equally_many_samples_from_each_stream() -> None:
+    order = Order(np.full(20, 50), 0, streams=16)
+    for start in (0, 64, 960, 1024):
+        pieces = order.piece(np.arange(start, start + 64))
+        assert np.bincount(pieces, minlength=16).tolist() == [4] * 16
+
+
+@pytest.mark.parametrize("world", [2, 4, 8])
+def test_a_rank_touches_its_share_of_the_shards(world: int) -> None:
+    order = Order(np.full(64, 100), 1, 256, 32)
+    positions = np.arange(3 * order.samples)
+    rank = order.piece(positions) * world // 256
+    touched = [set((order.at(positions[rank == one]) // 100).tolist()) for one in range(world)]
+    assert [len(shards) for shards in touched] == [64 // world] * world
+    assert set.union(*touched) == set(range(64))
+
+
+def test_neighbours_in_a_shard_do_not_stay_together() -> None:
+    """With fewer shards than streams a stream is no fixed run of a shard: who meets whom changes."""
+    order = Order(np.array([256]), 0, 16)
+    batches = order.at(np.arange(40 * 256)).reshape(-1, 16)
+    met = sum({3, 4} <= set(batch) for batch in batches.tolist())
+    assert met == pytest.approx(40 * 15 / 255, abs=6)  # the batches of 40 epochs that would hold both by chance
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 39, 65])
+def test_shuffles_prefer_no_place(count: int) -> None:
+    """χ² of where each element goes, over many keys; six standard deviations."""
+    times = 4000
+    key = np.repeat(keys("test", 1, 0, np.arange(times)), count)
+    goes = shuffled(np.tile(np.arange(count), times), count, key).reshape(times, count)
+    assert (np.sort(goes, 1) == np.arange(count)).all()
+    expected = times / count
+    square = sum(((np.bincount(place, minlength=count) - expected) ** 2 / expected).sum() for place in goes.T)
+    freedom = (count - 1) ** 2
+    assert abs(square - freedom) < 6 * np.sqrt(2 * freedom)
+
+
+def test_elements_of_many_permutations_at_once() -> None:
+    count = np.array([3, 7, 100, 7, 3])
+    key = keys("test", 0, 0, np.array([1, 2, 3, 2, 1]))
+    element = np.array([0, 6, 50, 6, 0])
+    alone = [shuffled(element[i : i + 1], count[i], key[i : i + 1]).item() for i in range(5)]
+    assert shuffled(element, count, key).tolist() == alone
+    assert alone[0] == alone[4]
+    assert alone[1] == alone[3]
+
+
+def test_reversed_digits() -> None:
+    assert reversed_digits(8).tolist() == [int(f"{n:03b}"[::-1], 2) for n in range(8)]
+    assert sorted(reversed_digits(60).tolist()) == list(range(60))
+    assert reversed_digits(1).tolist() == [0]
+
+
+def test_draws_are_uniform_and_keyed_by_all_that_they_are_for() -> None:
+    draws = uniforms("a", 1, 0, np.arange(20_000), 3)
+    assert np.allclose(draws.mean(0), 0.5, atol=0.01)
+    assert np.allclose(draws.std(0), 12**-0.5, atol=0.01)
+    assert np.abs(np.corrcoef(draws.T) - np.eye(3)).max() < 0.03
+    assert (uniforms("a", 1, 0, np.array([7]), 3) == draws[7]).all()
+    others = [uniforms("b", 1, 0, [7], 3), uniforms("a", 2, 0, [7], 3), uniforms("a", 1, 1, [7], 3)]
+    assert all((other != draws[7]).all() for other in others)
