@@ -1,0 +1,60 @@
+"""How many samples of a batch each source gives: a function of the plan and of where every source stands.
+
+Within batches the quotas are exact, by the method of largest remainders. Between batches each batch is of one source
+(ZeroVL, Cui et al. 2022), and the batches of a round of a hundred are dealt by the same method and shuffled. A source
+that does not repeat gives what it has, and the others fill its place.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.plans.plan import Plan
+from tercet.errors import UserError
+
+ROUND = 100  # batches among which sources take turns
+
+
+def quotas(plan: Plan, cursors: Sequence[int], batch_size: int) -> list[int]:
+    """Samples that the next batch takes from each source, after so many of each in all batches before."""
+    left = [None if share.repeat else share.samples - at for share, at in zip(plan.shares, cursors, strict=True)]
+    weights = [share.weight for share in plan.shares]
+    if plan.mix == "between_batches":
+        open_weights = [w if rest is None or rest >= batch_size else 0 for w, rest in zip(weights, left, strict=True)]
+        return _turn(plan.seed, open_weights, sum(cursors) // batch_size, batch_size)
+    return _filled(weights, left, batch_size)
+
+
+def apportion(weights: Sequence[float], total: int) -> list[int]:
+    """`total` dealt in proportion to the weights: whole parts, and the rest by largest remainder, the first on a tie."""
+    whole = sum(weights)
+    exact = [total * weight / whole for weight in weights]
+    parts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda i: parts[i] - exact[i])
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def _filled(weights: Sequence[float], left: Sequence[int | None], batch_size: int) -> list[int]:
+    """Quotas by weight; what a source no longer has is dealt among those that have more."""
+    taken = [0] * len(weights)
+    while missing := batch_size - sum(taken):
+        room = [missing if rest is None else min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]
+        given = apportion(_open([w if space > 0 else 0 for w, space in zip(weights, room, strict=True)]), missing)
+        taken = [had + min(more, space) for had, more, space in zip(taken, given, room, strict=True)]
+    return taken
+
+
+def _turn(seed: int, weights: Sequence[float], batch: int, batch_size: int) -> list[int]:
+    number, place = divmod(batch, ROUND)
+    turns = np.repeat(np.arange(len(weights)), apportion(_open(weights), ROUND))
+    turn = keyed("turns", seed, number).permutation(turns)[place]
+    return [batch_size if source == turn else 0 for source in range(len(weights))]
+
+
+def _open(weights: Sequence[float]) -> Sequence[float]:
+    if not any(weights):
+        raise UserError("the data are used up and no source repeats; take fewer steps, or set repeat: true on a source")
+    return weights

@@ -1,0 +1,78 @@
+"""A plan: everything besides the seed that decides who meets whom. A small immutable file, named by its digest.
+
+A checkpoint names the plan that it was made under. The data behind a plan never change; its weights may, and then a new
+plan goes on from where every source stands.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """One source in a plan: what it holds, and how much of each batch it gives."""
+
+    name: str
+    weight: float
+    repeat: bool
+    samples: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of samples is a function of the plan, the seed and a position in each source."""
+
+    seed: int
+    streams: int
+    window: int
+    mix: str
+    shares: tuple[Share, ...]
+
+    @property
+    def digest(self) -> str:
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def write(self, folder: Path) -> Path:
+        """Its file in `folder`; written once, whole, and never again."""
+        path = folder / f"{self.digest}.json"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".tmp{os.getpid()}")
+            draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            os.replace(draft, path)
+        return path
+
+    def follows(self, earlier: "Plan") -> None:
+        """Refuses to go on from a plan whose data were others."""
+        for now in self.shares:
+            for before in earlier.shares:
+                if now.name == before.name and now.fingerprint != before.fingerprint:
+                    raise UserError(
+                        f"the data of `{now.name}` changed since the last checkpoint ({before.samples:,} samples then, "
+                        f"{now.samples:,} now): bring back the shards, or start afresh with out=…"
+                    )
+
+
+def make_plan(data: DataConfig, sources: Mapping[str, Source], seed: int) -> Plan:
+    shares = [
+        Share(name, config.weight, config.repeat, len(sources[name]), sources[name].fingerprint)
+        for name, config in data.train.items()
+    ]
+    return Plan(seed, data.streams, data.window, data.mix, tuple(shares))
+
+
+def read_plan(folder: Path, digest: str) -> Plan:
+    path = folder / f"{digest}.json"
+    if not path.is_file():
+        raise UserError(f"the checkpoint names the plan {path}, which is gone: bring it back, or start afresh with out=…")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Plan(**values | {"shares": tuple(Share(**share) for share in values["shares"])})

@@ -1,0 +1,89 @@
+"""Quotas against arithmetic by hand and by counting; plans as files that cannot change."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.data_pipelines.plans.mixture import apportion, quotas
+from tercet.data_pipelines.plans.plan import Plan, Share, read_plan
+from tercet.errors import UserError
+
+
+def plan(*shares: tuple[float, bool, int], mix: str = "within_batches") -> Plan:
+    return Plan(7, 16, 8, mix, tuple(Share(f"s{i}", *share, f"f{i}") for i, share in enumerate(shares)))
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 5000))
+def test_apportioned_parts_are_within_one_of_their_share(weights: Sequence[float], total: int) -> None:
+    parts = apportion(weights, total)
+    assert sum(parts) == total
+    assert all(abs(part - total * weight / sum(weights)) < 1 for part, weight in zip(parts, weights, strict=True))
+
+
+def test_quotas_within_batches() -> None:
+    mixed = plan((3, True, 1000), (1, True, 10), (1, True, 10))
+    assert quotas(mixed, [0, 0, 0], 10) == [6, 2, 2]
+    assert quotas(mixed, [10**9, 5, 77], 256) == [154, 51, 51]
+
+
+def test_what_is_used_up_is_filled_by_the_others() -> None:
+    mixed = plan((2, False, 25), (1, True, 10), (1, False, 6))
+    at, given_ = [0, 0, 0], []
+    for _ in range(6):
+        given_.append(quotas(mixed, at, 8))
+        at = [had + more for had, more in zip(at, given_[-1], strict=True)]
+    assert [sum(batch) for batch in given_] == [8] * 6
+    assert at[0] == 25
+    assert at[2] == 6
+    assert given_[:3] == [[4, 2, 2]] * 3
+    assert given_[-1] == [3, 5, 0]
+
+
+def test_data_that_are_used_up_are_an_error() -> None:
+    with pytest.raises(UserError, match="used up and no source repeats"):
+        quotas(plan((1, False, 10), (1, False, 4)), [8, 4], 4)
+
+
+def test_batches_of_a_single_source_take_turns_in_proportion() -> None:
+    mixed = plan((3, True, 1000), (1, True, 10), mix="between_batches")
+    at, turns = [0, 0], []
+    for _ in range(300):
+        batch = quotas(mixed, at, 4)
+        turns.append(batch.index(4))
+        at = [had + more for had, more in zip(at, batch, strict=True)]
+    assert [turns[i : i + 100].count(0) for i in (0, 100, 200)] == [75] * 3
+    assert turns[:100] != turns[100:200]
+    assert 1 in turns[:20]
+
+
+def test_a_source_that_cannot_fill_a_batch_of_its_own_is_passed_over() -> None:
+    mixed = plan((1, False, 10), (1, True, 10), mix="between_batches")
+    assert all(quotas(mixed, [8, 4 * at], 4) == [0, 4] for at in range(20))
+
+
+def test_a_plan_is_a_file_named_by_what_it_says(tmp_path: Path) -> None:
+    first = plan((1, True, 10))
+    path = first.write(tmp_path)
+    assert path.stem == first.digest
+    assert json.loads(path.read_text())["shares"][0]["samples"] == 10
+    written = path.stat().st_mtime_ns
+    assert first.write(tmp_path) == path
+    assert path.stat().st_mtime_ns == written
+    assert read_plan(tmp_path, first.digest) == first
+    assert replace(first, window=9).digest != first.digest
+    with pytest.raises(UserError, match="names the plan"):
+        read_plan(tmp_path, "0" * 16)
+
+
+def test_other_weights_follow_and_other_data_do_not() -> None:
+    first = plan((1, True, 10), (1, True, 20))
+    heavier = replace(first, shares=(replace(first.shares[0], weight=5), first.shares[1]))
+    heavier.follows(first)
+    changed = replace(first, shares=(first.shares[0], replace(first.shares[1], fingerprint="other", samples=21)))
+    with pytest.raises(UserError, match=r"data of `s1` changed .*20 samples then, 21 now"):
+        changed.follows(first)
