@@ -2,6 +2,12 @@
 
 MODALITIES = ("image", "audio", "text")
 
+FILES = {  # extensions of the files of a shard that hold a modality, the first one there being taken
+    "image": ("png", "jpg", "jpeg", "webp"),
+    "audio": ("flac", "wav", "ogg", "mp3", "opus"),
+    "text": ("txt",),
+}
+
 
 def modality_of(field_name: str) -> str:
     """`text.rewrite` is of modality `text`."""

@@ -1,23 +1,23 @@
 """One sample's files to a `Sample`, with the modalities that the run takes in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from tercet.data_pipelines.bad_samples import BadSample, Fault
+from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.image import decode_image
-from tercet.data_pipelines.decode.text import decode_captions, decode_meta, group_of, negatives_of
+from tercet.data_pipelines.decode.text import decode_meta, negatives_of
 from tercet.data_pipelines.sample import MODALITIES, AudioIntake, ImageIntake, Intake, Sample, TextIntake
-from tercet.data_pipelines.shards.read import Shards
+from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
-
-FILES: Mapping[type, tuple[str, ...]] = {
-    ImageIntake: ("png", "jpg", "jpeg", "webp"),
-    AudioIntake: ("flac", "wav", "ogg", "mp3", "opus"),
-    TextIntake: ("txt",),
-}
+from tercet.modality import FILES
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
@@ -31,57 +31,53 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
 class Decoder:
     """Reads and decodes samples by id. A modality that a sample lacks is absent; a broken one spoils it."""
 
-    def __init__(self, source: Shards, intakes: Mapping[str, Intake]) -> None:
+    def __init__(
+        self, source: Source, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False
+    ) -> None:
+        taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.source = source
-        self.intakes = tuple(intakes.values())
-        self.wanted = {"json", *(extension for intake in self.intakes for extension in FILES[type(intake)])}
+        self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
+        self._captions = CaptionReader(config.captions) if len(self.intakes) < len(taken) else None
+        self._group = GroupReader(config.group)
+        self._exact_images = exact_images
+        extensions = {extension for name in self.intakes for extension in FILES[name]}
+        captions = self._captions.wanted if self._captions else frozenset()
+        self.wanted = frozenset(extensions) | captions | self._group.wanted | {"json"}
 
-    def __call__(self, id: int, view: View) -> Sample:
-        files = self.source.read(id, self.wanted)
-        meta = decode_meta(files["json"]) if "json" in files else {}
-        fields: dict[str, Any] = {}
-        for intake in self.intakes:
-            data = next((files[extension] for extension in FILES[type(intake)] if extension in files), None)
-            if data is not None:
-                fields.update(_decoded(data, intake, view))
-        if not fields:
-            raise BadSample("none of the run's modalities")
-        return Sample(
-            key=self.source.index.key(id),
-            id=id,
-            group=group_of(meta, id),
-            negatives=negatives_of(meta),
-            meta=meta,
-            **fields,
-        )
+    def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
+        """Each sample as it is viewed, or what is wrong with it."""
+        return [
+            files if isinstance(files, BadSample) else self._sample(id, files, view)
+            for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
+        ]
 
     def fault(self, id: int, reason: str) -> Fault:
-        index = self.source.index
-        return Fault(shard=str(index.shard(id)), key=index.key(id), id=id, reason=reason)
+        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
 
+    def _sample(self, id: int, files: Files, view: View) -> Sample | BadSample:
+        try:
+            meta = decode_meta(files["json"]) if "json" in files else {}
+            fields = self._fields(files, meta, view)
+            if not fields:
+                return BadSample("none of the run's modalities")
+            group = self._group(files, meta, id)
+            return Sample(self.source.key(id), id, group, negatives=negatives_of(meta), meta=meta, **fields)
+        except BadSample as bad:
+            return bad
 
-class Keeper:
-    """Decodes each sample once, whole, and keeps it: for data that fit into memory, and uncropped pictures."""
+    def _fields(self, files: Files, meta: Mapping[str, object], view: View) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for name, intake in self.intakes.items():
+            data = next((files[extension] for extension in FILES[name] if extension in files), None)
+            if data is not None:
+                fields[name] = self._decoded(data, intake, view)
+        captions = self._captions and self._captions(files, meta)
+        if captions:
+            fields["text"] = view.captions(captions)
+        return fields
 
-    def __init__(self, decode: Decoder) -> None:
-        self.fault = decode.fault
-        self._decode = decode
-        self._window = next((intake.window for intake in decode.intakes if isinstance(intake, AudioIntake)), 0)
-        self._kept: dict[int, Sample] = {}
-
-    def __call__(self, id: int, view: View) -> Sample:
-        if id not in self._kept:
-            self._kept[id] = self._decode(id, CentreView())
-        sample = self._kept[id]
-        audio = sample.audio
-        if audio is not None:
-            audio = audio[slice(*view.span(len(audio), self._window))]
-        return replace(sample, audio=audio, text=view.captions(sample.text))
-
-
-def _decoded(data: bytes, intake: Intake, view: View) -> dict[str, object]:
-    if isinstance(intake, ImageIntake):
-        return {"image": decode_image(data, intake, view)}
-    if isinstance(intake, AudioIntake):
-        return {"audio": decode_audio(data, intake, view)}
-    return {"text": view.captions(decode_captions(data))}
+    def _decoded(self, data: bytes, intake: Intake, view: View) -> torch.Tensor:
+        if isinstance(intake, ImageIntake):
+            return torch.from_numpy(decode_image(data, intake, view, self._exact_images)).permute(2, 0, 1)
+        assert isinstance(intake, AudioIntake)
+        return torch.from_numpy(decode_audio(data, intake, view))

@@ -1,24 +1,31 @@
 """Bytes to captions and to what a sample says of itself.
 
-A `.txt` holds captions, one a line. A `.json` may name a `group` (samples that describe the same thing share it) and
-`negatives` (captions that are wrong on purpose, `{"kind": …, "text": …}`).
+A `.txt` holds captions, one a line. A `.json` is an object; its `negatives` are captions that are wrong on purpose,
+`{"kind": …, "text": …}`.
 """
 
+import html
 import json
-from hashlib import blake2b
+from collections.abc import Mapping
+
+import ftfy
 
 from tercet.data_pipelines.bad_samples import BadSample
 
+MOST_BYTES = 2**20
+MOST_CHARACTERS = 2**14  # of a caption that is repaired: its time grows with the length
+REPAIRS = 4  # layers of damage that are undone; real captions have one or two
+
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
+    """The lines that hold something, as they stand there: `cleaned` is for those that are used."""
+    if len(data) > MOST_BYTES:
+        raise BadSample("text: over the caps")
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise BadSample("text: not UTF-8") from error
-    captions = tuple(line.strip() for line in lines if line.strip())
-    if not captions:
-        raise BadSample("text: empty")
-    return captions
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def decode_meta(data: bytes) -> dict[str, object]:
@@ -31,20 +38,40 @@ def decode_meta(data: bytes) -> dict[str, object]:
     return meta
 
 
-def group_of(meta: dict[str, object], id: int) -> int:
-    """The named group as a number from 0 to 2⁶³ - 1; below zero, a group of the sample's own."""
-    name = meta.get("group")
-    if name is None:
-        return -1 - id
-    if isinstance(name, int) and 0 <= name < 2**63:
-        return name
-    return int.from_bytes(blake2b(str(name).encode(), digest_size=8).digest(), "big") >> 1
-
-
-def negatives_of(meta: dict[str, object]) -> tuple[str, ...]:
+def negatives_of(meta: Mapping[str, object]) -> tuple[str, ...]:
     listed = meta.get("negatives", [])
     if not isinstance(listed, list) or not all(
         isinstance(one, dict) and isinstance(one.get("text"), str) for one in listed
     ):
         raise BadSample("json: negatives are not a list of {kind, text}")
-    return tuple(one["text"] for one in listed)
+    return tuple(cleaned(one["text"]) for one in listed)
+
+
+def cleaned(caption: str) -> str:
+    """A caption as open_clip cleans it, until cleaning changes nothing more.
+
+    So a tower whose tokenizer cleans and one whose tokenizer does not read the same caption. Once is not enough where
+    an entity stands beside a `<`, which ftfy takes for markup, or where damage was done in layers.
+    """
+    if len(caption) > MOST_CHARACTERS:
+        raise BadSample("text: over the caps")
+    for _ in range(REPAIRS):
+        if _is_plain(caption):
+            break
+        before, caption = caption, _spaced(_repaired(caption))
+        if caption == before:
+            return caption
+    return _spaced(caption)
+
+
+def _is_plain(caption: str) -> bool:
+    """Nothing in it that could want repair; spares most captions the cost of looking."""
+    return caption.isascii() and caption.isprintable() and "&" not in caption
+
+
+def _repaired(caption: str) -> str:
+    return html.unescape(html.unescape(ftfy.fix_text(caption)))
+
+
+def _spaced(caption: str) -> str:
+    return " ".join(caption.split())

@@ -1,0 +1,116 @@
+"""The captions of a sample: the places where they stand, and the choice among them.
+
+img2dataset writes one caption to `.txt` and `.json`, LAION-CLAP a list to `text` of `.json`, and rewrites come as
+further keys. A place that a sample lacks is passed over; a sample with no place at all has no captions, which is legal.
+"""
+
+from bisect import bisect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from math import isfinite
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.text import cleaned, decode_captions
+from tercet.data_pipelines.source import Files
+from tercet.errors import UserError
+
+USUAL = {"txt": 1.0, "json.text": 1.0, "json.caption": 1.0, "json.captions": 1.0}  # the first one there is taken
+WORDED = ("text", "caption")  # keys of the words where captions are objects
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What was found, not cleaned yet: cleaning costs more than finding, and most captions are not chosen."""
+
+    places: tuple[tuple[str, ...], ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.places)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every caption of the first place, for evaluation."""
+        return _worded(*map(cleaned, self.places[0]))
+
+    def pick(self, place: float, caption: float) -> str:
+        """One caption for training: a place by its weight, then any of its captions; both draws are from [0, 1)."""
+        bounds = list(accumulate(self.weights))
+        captions = self.places[min(bisect(bounds, place * bounds[-1]), len(bounds) - 1)]
+        return _worded(cleaned(captions[int(caption * len(captions))]))[0]
+
+
+class CaptionReader:
+    """Reads captions from `places`, each with the share of the draws that it gets; none named: the usual ones.
+
+    A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. JSON holds one string, a list of strings or a
+    list of objects with `text` or `caption`.
+    """
+
+    def __init__(self, places: Mapping[str, float]) -> None:
+        self._weights = _checked(places) or USUAL
+        self._most = len(places) or 1
+        self.wanted = frozenset(place.partition(".")[0] for place in self._weights)
+
+    def needs_meta(self, files: Files) -> bool:
+        """Whether a place that is asked lies in `.json`."""
+        asked = [place for place in self._weights if place != "txt" or "txt" in files]
+        return any(place != "txt" for place in asked[: self._most])
+
+    def __call__(self, files: Files, meta: Mapping[str, object]) -> Captions:
+        """What the sample's files hold; a place with no word in it spoils the sample unless another has some."""
+        found = list(islice(self._present(files, meta), self._most))
+        worded = [(captions, weight) for captions, weight in found if captions]
+        if found and not worded:
+            raise BadSample("text: empty")
+        return Captions(tuple(captions for captions, _ in worded), tuple(weight for _, weight in worded))
+
+    def _present(self, files: Files, meta: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], float]]:
+        for place, weight in self._weights.items():
+            if place == "txt":
+                if "txt" in files:
+                    yield decode_captions(files["txt"]), weight
+            elif (value := within(meta, place)) is not None:
+                yield _strings(value), weight
+
+
+def within(meta: Mapping[str, object], place: str) -> object:
+    """What stands at `json.KEY` or `json.KEY.KEY…`; nothing: None."""
+    value: object = meta
+    for key in place.split(".")[1:]:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _checked(places: Mapping[str, float]) -> Mapping[str, float]:
+    for place, weight in places.items():
+        root, *keys = place.split(".")
+        if place != "txt" and not (root == "json" and keys and all(keys)):
+            raise UserError(f"captions: `{place}` is no place; take `txt`, or json.KEY for a key of `.json`")
+        if not (isfinite(weight) and weight >= 0):
+            raise UserError(f"captions: `{place}` is to be asked {weight:g} times; take a number from 0 up")
+    if places and not any(places.values()):
+        raise UserError("captions: every place is to be asked 0 times; give one of them a share above 0")
+    return places
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(string for string in map(_string, values) if string and not string.isspace())
+
+
+def _string(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in WORDED if key in value), None)
+    if not isinstance(value, str):
+        raise BadSample("json: a caption is not a string")
+    return value
+
+
+def _worded(*captions: str) -> tuple[str, ...]:
+    """Those of the captions in which cleaning has left a word."""
+    worded = tuple(caption for caption in captions if caption)
+    if not worded:
+        raise BadSample("text: empty")
+    return worded
