@@ -1,10 +1,10 @@
 """One sample's files to a `Sample`, with the modalities that the run takes in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.config import SplitConfig
@@ -29,13 +29,30 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
 
 
 class Decoder:
-    """Reads and decodes samples by id. A modality that a sample lacks is absent; a broken one spoils it."""
+    """Reads and decodes samples by id."""
 
     def __init__(
         self, source: Source, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False
     ) -> None:
-        taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.source = source
+        self.decode = FileDecoder(intakes, config, exact_images)
+
+    def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
+        """Each sample as it is viewed, or what is wrong with it."""
+        return [
+            self.decode(self.source.key(id), id, files, view)
+            for id, files, view in zip(ids, self.source.read(ids, self.decode.wanted), views, strict=True)
+        ]
+
+    def fault(self, id: int, reason: str) -> Fault:
+        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
+
+
+class FileDecoder:
+    """A sample from its files. A modality that it lacks is absent; a broken one spoils it."""
+
+    def __init__(self, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False) -> None:
+        taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
         self._captions = CaptionReader(config.captions) if len(self.intakes) < len(taken) else None
         self._group = GroupReader(config.group)
@@ -44,40 +61,46 @@ class Decoder:
         captions = self._captions.wanted if self._captions else frozenset()
         self.wanted = frozenset(extensions) | captions | self._group.wanted | {"json"}
 
-    def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
-        """Each sample as it is viewed, or what is wrong with it."""
-        return [
-            files if isinstance(files, BadSample) else self._sample(id, files, view)
-            for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
-        ]
-
-    def fault(self, id: int, reason: str) -> Fault:
-        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
-
-    def _sample(self, id: int, files: Files, view: View) -> Sample | BadSample:
+    def __call__(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
+        if isinstance(files, BadSample):
+            return files
         try:
             meta = decode_meta(files["json"]) if "json" in files else {}
             fields = self._fields(files, meta, view)
             if not fields:
                 return BadSample("none of the run's modalities")
             group = self._group(files, meta, id)
-            return Sample(self.source.key(id), id, group, negatives=negatives_of(meta), meta=meta, **fields)
+            return Sample(key, id, group, negatives=negatives_of(meta), meta=meta, **fields)
         except BadSample as bad:
             return bad
 
-    def _fields(self, files: Files, meta: Mapping[str, object], view: View) -> dict[str, Any]:
+    def _fields(self, id: int, files: Files, meta: Mapping[str, object], view: View) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for name, intake in self.intakes.items():
             data = next((files[extension] for extension in FILES[name] if extension in files), None)
             if data is not None:
-                fields[name] = self._decoded(data, intake, view)
+                fields[name] = self._media(id, name, data, intake, view)
         captions = self._captions and self._captions(files, meta)
         if captions:
             fields["text"] = view.captions(captions)
         return fields
 
-    def _decoded(self, data: bytes, intake: Intake, view: View) -> torch.Tensor:
+    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Tensor:
         if isinstance(intake, ImageIntake):
             return torch.from_numpy(decode_image(data, intake, view, self._exact_images)).permute(2, 0, 1)
         assert isinstance(intake, AudioIntake)
         return torch.from_numpy(decode_audio(data, intake, view))
+
+
+class Keeper(Decoder):
+    """Decodes each picture and sound once, whole, and keeps it: for data that fit into memory and uncropped pictures."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._kept: dict[tuple[int, str], Tensor] = {}
+
+    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Tensor:
+        if (id, name) not in self._kept:
+            self._kept[id, name] = super()._media(id, name, data, intake, CentreView())
+        kept = self._kept[id, name]
+        return kept[slice(*view.span(len(kept), intake.window))] if isinstance(intake, AudioIntake) else kept
