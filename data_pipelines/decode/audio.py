@@ -1,74 +1,79 @@
-"""Bytes to a mono waveform. What a header claims is checked before anything is allocated, and only the crop is read."""
+"""Bytes to a mono waveform. What a header claims is checked before anything is allocated, and only the crop is read.
+
+A crop is a part of the resampled clip, whichever part is read: what a run hears does not depend on how it is cut.
+"""
 
 import math
-from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 import soundfile
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torchaudio.transforms import Resample
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.containers import complete, readable
+from tercet.data_pipelines.decode.resample import Wave, resampler
 from tercet.data_pipelines.sample import AudioIntake
 from tercet.data_pipelines.transforms.crop import View
 
+LEAST_HERTZ = 1000
+MOST_HERTZ = 192_000
 MOST_SECONDS = 3600
 MOST_CHANNELS = 8
-MOST_HERTZ = 192_000
 MOST_VALUES = 2**27  # frames × channels of what is read: half a gigabyte
-MOST_TAPS = 2**22  # of a resampling kernel, which grows with the product of two rates that share no factor
+MOST_STEPS = 2**16  # until two rates coincide, with which a resampling kernel grows: 15 MB
 
 
-def decode_audio(data: bytes, intake: AudioIntake, view: View) -> Tensor:
+def decode_audio(data: bytes, intake: AudioIntake, view: View) -> Wave:
     """The viewed part of a sound, its channels averaged, at the intake's rate: float `[T]`."""
-    try:
-        with soundfile.SoundFile(BytesIO(data)) as sound:
-            wave, rate = _read(sound, intake, view), sound.samplerate
-    except soundfile.SoundFileError as error:
-        raise BadSample("audio: unreadable") from error
+    with _opened(data) as sound:
+        _check(sound, intake)
+        resample = resampler(sound.samplerate, intake.rate)
+        start, stop = view.span(resample.length(sound.frames), intake.window)
+        first, last = resample.frames(start, stop)
+        first = max(first, 0)
+        wave = _read(sound, first, min(last, sound.frames))
     if not np.isfinite(wave).all():
         raise BadSample("audio: not finite")
-    return _resampled(torch.from_numpy(wave), rate, intake.rate)
+    return resample(wave, first, start, stop)
 
 
-def _read(sound: soundfile.SoundFile, intake: AudioIntake, view: View) -> NDArray[np.float32]:
-    _check(sound)
-    window = max(1, intake.window * sound.samplerate // intake.rate)  # rounded down: never longer than the intake's
-    start, stop = view.span(sound.frames, window)
-    if (stop - start) * sound.channels > MOST_VALUES:
-        raise BadSample("audio: over the caps")
-    if start:
-        sound.seek(start)
-    wave: NDArray[np.float32] = sound.read(stop - start, dtype="float32", always_2d=True)
-    if len(wave) < stop - start:
-        raise BadSample("audio: truncated")
-    return wave[:, 0] if sound.channels == 1 else wave.mean(1)
+def _opened(data: bytes) -> soundfile.SoundFile:
+    if not readable(data):
+        raise BadSample("audio: unreadable")
+    if not complete(data):
+        raise BadSample("audio: truncated or damaged")
+    try:
+        return soundfile.SoundFile(BytesIO(data))
+    except soundfile.SoundFileError as error:
+        raise BadSample("audio: unreadable") from error
 
 
-def _check(sound: soundfile.SoundFile) -> None:
+def _check(sound: soundfile.SoundFile, intake: AudioIntake) -> None:
+    rate = sound.samplerate
     if sound.frames < 1:
         raise BadSample("audio: empty")
-    if (
-        sound.channels > MOST_CHANNELS
-        or sound.samplerate > MOST_HERTZ
-        or sound.frames > MOST_SECONDS * sound.samplerate
-    ):
+    if sound.channels > MOST_CHANNELS or not LEAST_HERTZ <= rate <= MOST_HERTZ or sound.frames > MOST_SECONDS * rate:
         raise BadSample("audio: over the caps")
-
-
-def _resampled(wave: Tensor, rate: int, target: int) -> Tensor:
-    if rate == target:
-        return wave
-    common = math.gcd(rate, target)
-    if rate // common * (target // common) > MOST_TAPS:
+    if max(rate, intake.rate) // math.gcd(rate, intake.rate) > MOST_STEPS:
         raise BadSample("audio: odd sampling rate")
-    resampled: Tensor = resampler(rate, target)(wave)
-    return resampled
 
 
-@lru_cache(maxsize=32)
-def resampler(rate: int, target: int) -> Resample:
-    return Resample(rate, target)
+def _read(sound: soundfile.SoundFile, first: int, last: int) -> Wave:
+    """The mean of the channels. A FLAC that ends before its last frame is noticed whatever part of it is read."""
+    if (last - first) * sound.channels > MOST_VALUES:
+        raise BadSample("audio: over the caps")
+    try:
+        wave = _frames(sound, first, last)
+        if sound.format == "FLAC" and last < sound.frames:
+            _frames(sound, sound.frames - 1, sound.frames)
+    except soundfile.SoundFileError as error:
+        raise BadSample("audio: truncated or damaged") from error
+    return wave[:, 0] if sound.channels == 1 else wave @ np.full(sound.channels, 1 / sound.channels, np.float32)
+
+
+def _frames(sound: soundfile.SoundFile, first: int, last: int) -> Wave:
+    sound.seek(first)
+    wave: Wave = sound.read(last - first, dtype="float32", always_2d=True)
+    if len(wave) < last - first:
+        raise BadSample("audio: truncated or damaged")
+    return wave
