@@ -28,26 +28,6 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
     return intakes
 
 
-class Decoder:
-    """Reads and decodes samples by id."""
-
-    def __init__(
-        self, source: Source, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False
-    ) -> None:
-        self.source = source
-        self.decode = FileDecoder(intakes, config, exact_images)
-
-    def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
-        """Each sample as it is viewed, or what is wrong with it."""
-        return [
-            self.decode(self.source.key(id), id, files, view)
-            for id, files, view in zip(ids, self.source.read(ids, self.decode.wanted), views, strict=True)
-        ]
-
-    def fault(self, id: int, reason: str) -> Fault:
-        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
-
-
 class FileDecoder:
     """A sample from its files. A modality that it lacks is absent; a broken one spoils it."""
 
@@ -61,7 +41,7 @@ class FileDecoder:
         captions = self._captions.wanted if self._captions else frozenset()
         self.wanted = frozenset(extensions) | captions | self._group.wanted | {"json"}
 
-    def __call__(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
+    def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
         if isinstance(files, BadSample):
             return files
         try:
@@ -92,8 +72,28 @@ class FileDecoder:
         return torch.from_numpy(decode_audio(data, intake, view))
 
 
+class Decoder(FileDecoder):
+    """Reads and decodes samples by id."""
+
+    def __init__(
+        self, source: Source, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False
+    ) -> None:
+        super().__init__(intakes, config, exact_images)
+        self.source = source
+
+    def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
+        """Each sample as it is viewed, or what is wrong with it."""
+        return [
+            self.sample(self.source.key(id), id, files, view)
+            for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
+        ]
+
+    def fault(self, id: int, reason: str) -> Fault:
+        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
+
+
 class Keeper(Decoder):
-    """Decodes each picture and sound once, whole, and keeps it: for data that fit into memory and uncropped pictures."""
+    """Decodes each picture and sound once, whole, and keeps it: for data that fit into memory, and whole pictures."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
