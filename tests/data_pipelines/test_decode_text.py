@@ -1,7 +1,55 @@
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer, basic_clean, whitespace_clean
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.text import decode_captions, decode_meta, group_of, negatives_of
+from tercet.data_pipelines.decode.text import cleaned, decode_captions, decode_meta, negatives_of
+
+REAL = [
+    "a red circle to the left of a blue square",
+    "  two   dogs\tin the\nsnow ",
+    "ein großer roter Kreis über dem Würfel",
+    "schÃ¶nes CafÃ© in ZÃ¼rich",
+    "Tom &amp; Jerry &ndash; “The Movie” (1992)",
+    "20&amp;#37; off &lt;today&gt;",
+    "ＬＯＵＤ ﬁgures\u200b of\u00a0speech",
+    "\x1b[31mred\x1b[0m and\x07 bells",
+    "一只猫坐在沙发上看电视",
+    "half of a \ud83d pair",
+]
+
+
+@pytest.mark.parametrize("caption", REAL)
+def test_captions_are_cleaned_as_open_clip_cleans_them(caption: str) -> None:
+    assert cleaned(caption) == whitespace_clean(basic_clean(caption))
+
+
+@given(st.text(st.characters(max_codepoint=0x17F), max_size=40) | st.text(max_size=40))
+def test_cleaning_is_open_clips_or_open_clips_repeated(caption: str) -> None:
+    passes = [caption]
+    for _ in range(4):
+        passes.append(whitespace_clean(basic_clean(passes[-1])))
+    assert cleaned(caption) in passes[1:]
+    assert cleaned(cleaned(caption)) == cleaned(caption) == whitespace_clean(basic_clean(cleaned(caption)))
+
+
+@pytest.mark.parametrize("caption", ["I <3 &ldquo;you&rdquo;", "salt &amp;amp;amp;amp; pepper", *REAL])
+def test_a_tokenizer_that_cleans_and_one_that_does_not_read_the_same(caption: str) -> None:
+    cleaning, trusting = SimpleTokenizer(clean="whitespace"), SimpleTokenizer(clean="whitespace")
+    trusting.clean_fn = str
+    assert cleaning([cleaned(caption)]).tolist() == trusting([cleaned(caption)]).tolist()
+
+
+def test_an_endless_caption_is_bad_and_a_long_one_is_not() -> None:
+    assert len(cleaned("ä" * 2**14)) == 2**14
+    for endless in ("ä" * (2**14 + 1), "&amp;" * 2**14):
+        with pytest.raises(BadSample, match="text: over the caps"):
+            cleaned(endless)
+    with pytest.raises(BadSample, match="text: over the caps"):
+        decode_captions(b"a\n" * 2**20)
 
 
 def test_captions_are_lines() -> None:
@@ -9,12 +57,12 @@ def test_captions_are_lines() -> None:
         "ein roter Kreis",
         "a red circle",
     )
+    assert decode_captions(b" \n\t\n") == decode_captions(b"") == ()
 
 
-@pytest.mark.parametrize(("data", "reason"), [(b"caf\xe9", "not UTF-8"), (b"", "empty"), (b" \n\t\n", "empty")])
-def test_unusable_captions_are_bad(data: bytes, reason: str) -> None:
-    with pytest.raises(BadSample, match=reason):
-        decode_captions(data)
+def test_captions_that_are_not_utf8_are_bad() -> None:
+    with pytest.raises(BadSample, match="text: not UTF-8"):
+        decode_captions(b"caf\xe9")
 
 
 @pytest.mark.parametrize(
@@ -26,20 +74,15 @@ def test_unusable_json_is_bad(data: bytes, reason: str) -> None:
         decode_meta(data)
 
 
-def test_groups_are_shared_by_name_and_never_by_chance() -> None:
-    assert group_of({"group": 7}, 0) == group_of({"group": 7}, 1) == 7
-    assert group_of({"group": "a red circle"}, 0) == group_of({"group": "a red circle"}, 1)
-    named = {group_of({"group": f"caption {i}"}, 0) for i in range(2000)}
-    alone = {group_of({}, id) for id in range(2000)}
-    assert len(named) == len(alone) == 2000
-    assert all(0 <= group < 2**63 for group in named)
-    assert max(alone) < 0
-    assert 0 <= group_of({"group": -3}, 0) < 2**63
+def test_json_is_read_as_it_was_written() -> None:
+    meta = {"caption": "Ä “b” \ud83d", "list": [1, None, {"text": "x"}], "exif": "{}"}
+    assert decode_meta(json.dumps(meta).encode()) == meta
 
 
-def test_negatives_are_the_texts_of_the_list() -> None:
-    assert negatives_of({"negatives": [{"kind": "swap", "text": "x"}, {"kind": "replace", "text": "y"}]}) == ("x", "y")
+def test_negatives_are_the_texts_of_the_list_cleaned_like_captions() -> None:
+    wrong = [{"kind": "swap", "text": "x &amp; y"}, {"kind": "replace", "text": " ein  WÃ¼rfel"}]
+    assert negatives_of({"negatives": wrong}) == ("x & y", "ein Würfel")
     assert negatives_of({}) == ()
-    for wrong in ("x", ["x"], [{"kind": "swap"}], {"text": "x"}):
+    for malformed in ("x", ["x"], [{"kind": "swap"}], {"text": "x"}):
         with pytest.raises(BadSample, match="negatives"):
-            negatives_of({"negatives": wrong})
+            negatives_of({"negatives": malformed})

@@ -1,0 +1,127 @@
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.captions import CaptionReader, Captions
+from tercet.data_pipelines.keyed import uniforms
+from tercet.errors import UserError
+
+
+def read(places: Mapping[str, float], txt: bytes | None = None, **meta: object) -> Captions:
+    return CaptionReader(places)({} if txt is None else {"txt": txt}, meta)
+
+
+@pytest.mark.parametrize(
+    ("txt", "meta", "captions"),
+    [
+        (b"one\ntwo &amp; three\n", {"caption": "not asked"}, ("one", "two & three")),
+        (None, {"caption": "later", "text": ["first", " second "]}, ("first", "second")),
+        (None, {"caption": "a\nsingle   one"}, ("a single one",)),
+        (None, {"captions": [{"text": "x"}, {"caption": "y", "id": 7}, ""]}, ("x", "y")),
+        (None, {"text": None, "caption": "the next"}, ("the next",)),
+        (None, {"text": {"text": "alone"}}, ("alone",)),
+    ],
+)
+def test_the_usual_places_are_asked_in_their_order(
+    txt: bytes | None, meta: dict[str, object], captions: tuple[str, ...]
+) -> None:
+    assert read({}, txt, **meta).all == captions
+
+
+def test_named_places_are_the_only_ones_and_go_as_deep_as_the_key() -> None:
+    meta = {"rewrites": {"long": ["a", "b"], "short": "c"}, "text": "never"}
+    assert read({"json.rewrites.long": 1}, b"no", **meta).all == ("a", "b")
+    assert read({"json.rewrites.short": 1, "txt": 1}, b"no", **meta).all == ("c",)
+    assert not read({"json.text.deeper": 1, "json.rewrites.none": 1}, b"no", **meta)
+    assert not read({}, None, title="no caption")
+
+
+@pytest.mark.parametrize(
+    ("places", "txt", "meta", "shares"),
+    [
+        ({"txt": 1, "json.more": 3}, b"a\nb\n", {"more": ["c"]}, {"a": 1 / 8, "b": 1 / 8, "c": 3 / 4}),
+        ({"txt": 1, "json.more": 3}, b"a\nb\n", {}, {"a": 1 / 2, "b": 1 / 2}),
+        ({"json.none": 8, "txt": 0.5, "json.more": 0.5}, b"a", {"more": ["b", "c"]}, {"a": 0.5, "b": 0.25, "c": 0.25}),
+        ({"txt": 0, "json.more": 1}, b"a", {"more": ["b"]}, {"b": 1.0}),
+        ({"txt": 0, "json.more": 1}, b"a", {}, {"a": 1.0}),
+        ({"txt": 1, "json.more": 1}, b"a", {"more": []}, {"a": 1.0}),
+        ({}, b"a\nb\n", {"text": "c"}, {"a": 0.5, "b": 0.5}),
+    ],
+)
+def test_places_are_chosen_by_weight_and_their_captions_evenly(
+    places: dict[str, float], txt: bytes, meta: dict[str, object], shares: dict[str, float]
+) -> None:
+    captions = read(places, txt, **meta)
+    draws = uniforms("test", 1, 0, range(4000), 2).tolist()
+    counts = Counter(captions.pick(*draw) for draw in draws)
+    assert set(counts) == set(shares)
+    for caption, share in shares.items():
+        assert abs(counts[caption] - 4000 * share) <= 5 * math.sqrt(4000 * share * (1 - share))
+
+
+def test_the_ends_of_the_draws_fall_on_the_first_and_the_last() -> None:
+    captions = read({"txt": 1, "json.b": 2}, b"1\n2\n3", b=["4", "5"])
+    below_one = math.nextafter(1, 0)
+    assert [captions.pick(u, v) for u in (0, below_one) for v in (0, below_one)] == ["1", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("txt", "meta", "reason"),
+    [
+        (b"", {}, "text: empty"),
+        (b" \n\t", {}, "text: empty"),
+        (None, {"text": []}, "text: empty"),
+        (None, {"text": "  "}, "text: empty"),
+        (b"caf\xe9", {}, "text: not UTF-8"),
+        (None, {"text": 7}, "json: a caption is not a string"),
+        (None, {"text": ["a", None]}, "json: a caption is not a string"),
+        (None, {"text": [{"title": "a"}]}, "json: a caption is not a string"),
+        (None, {"text": [["a"]]}, "json: a caption is not a string"),
+    ],
+)
+def test_unusable_captions_are_bad(txt: bytes | None, meta: dict[str, object], reason: str) -> None:
+    with pytest.raises(BadSample) as bad:
+        read({}, txt, **meta)
+    assert bad.value.reason == reason
+
+
+def test_a_caption_of_which_cleaning_leaves_nothing_is_bad_only_alone() -> None:
+    nothing = read({}, b"&nbsp;\n")
+    for use in (lambda: nothing.all, lambda: nothing.pick(0, 0)):
+        with pytest.raises(BadSample, match="text: empty"):
+            use()
+    assert read({}, b"&nbsp;\na word").all == ("a word",)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({"caption": 1.0}, "`caption` is no place; take `txt`, or json.KEY"),
+        ({"json": 1.0}, "`json` is no place"),
+        ({"json.": 1.0}, "`json.` is no place"),
+        ({"json.a..b": 1.0}, "no place"),
+        ({"jpg.a": 1.0}, "no place"),
+        ({"txt": -1.0}, "`txt` is to be asked -1 times"),
+        ({"txt": math.nan}, "nan times"),
+        ({"txt": 0.0, "json.a": 0.0}, "every place is to be asked 0 times"),
+    ],
+)
+def test_impossible_places_are_refused(places: dict[str, float], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        CaptionReader(places)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_json_is_asked_for_only_where_a_caption_may_stand_in_it() -> None:
+    usual, txt, both = CaptionReader({}), CaptionReader({"txt": 1}), CaptionReader({"txt": 1, "json.a": 1})
+    assert (usual.wanted, txt.wanted, both.wanted) == ({"txt", "json"}, {"txt"}, {"txt", "json"})
+    there: list[dict[str, bytes]] = [{"txt": b"a"}, {}]
+    assert [[reader.needs_meta(files) for files in there] for reader in (usual, txt, both)] == [
+        [False, True],
+        [False, False],
+        [True, True],
+    ]
