@@ -46,7 +46,7 @@ class FileDecoder:
             return files
         try:
             meta = decode_meta(files["json"]) if "json" in files else {}
-            fields = self._fields(files, meta, view)
+            fields = self._fields(id, files, meta, view)
             if not fields:
                 return BadSample("none of the run's modalities")
             group = self._group(files, meta, id)
