@@ -1,0 +1,70 @@
+"""What is done to a sound while training: mixing with another, noise, gain, and masks over its log-mel.
+
+Everything is drawn from the sample's 64-bit key, and so repeats at any world size. The masks are those of SpecAugment
+(Park et al., 2019) without its time warping, whose gain they found small. They are drawn here, travel with the batch
+as shares of the spectrogram and are applied by the front end, so that two passes over a batch see the same ones.
+
+Shape letters: T audio samples, K masks.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.transforms.config import AudioAugment
+
+Wave = NDArray[np.float32]
+
+
+class AudioAugmenter:
+    """Draws for one sample at a time. A draw that a config leaves unused is made all the same: the others stay put."""
+
+    def __init__(self, config: AudioAugment) -> None:
+        self.config = config
+
+    def partner(self, key: int, id: int, count: int) -> int | None:
+        """The other of the source's `count` samples that this one is mixed with, if it is."""
+        chance, which = keyed("partner", key).random(2).tolist()
+        return (id + 1 + int(which * (count - 1))) % count if chance < self.config.mix and count > 1 else None
+
+    def __call__(self, wave_T: Wave, key: int, other_T: Wave | None = None) -> Wave:
+        """The sound as it is heard this time; `other_T` is its partner's."""
+        draw, config = keyed("wave", key), self.config
+        mix, noise, gain = draw.random(3).tolist()
+        if other_T is not None:
+            wave_T = mixed(wave_T, other_T, _between(config.mix_snr, mix))
+        if config.noise:
+            wave_T = mixed(wave_T, draw.standard_normal(len(wave_T), np.float32), _between(config.noise, noise))
+        if config.gain:
+            wave_T = wave_T * np.float32(10 ** (_between(config.gain, gain) / 20))
+        return wave_T
+
+    def masks(self, key: int) -> NDArray[np.float32]:
+        """`[K, 4]`: from which share of the bands to which, and of the clip's frames; see `covered`."""
+        config = self.config
+        bands, frames = config.frequency_masks, config.time_masks
+        width, start = keyed("masks", key).random((2, bands + frames))
+        width *= np.repeat([config.frequency_share, config.time_share], [bands, frames])
+        start *= 1 - width
+        masks_K4 = np.tile(np.array([0, 1, 0, 1], np.float32), (bands + frames, 1))
+        masks_K4[:bands, 0], masks_K4[:bands, 1] = start[:bands], (start + width)[:bands]
+        masks_K4[bands:, 2], masks_K4[bands:, 3] = start[bands:], (start + width)[bands:]
+        return masks_K4
+
+
+def mixed(wave_T: Wave, other_T: Wave, snr: float) -> Wave:
+    """The wave with another so many decibels below it, for as long as both last; silence is mixed with nothing."""
+    heard = min(len(wave_T), len(other_T))
+    own, foreign = _power(wave_T), _power(other_T[:heard])
+    scale = np.sqrt(own / foreign) * 10 ** (-snr / 20) if foreign > 0 else 0.0
+    sum_T = wave_T.copy()
+    sum_T[:heard] += np.float32(scale) * other_T[:heard]
+    return sum_T
+
+
+def _power(wave_T: Wave) -> float:
+    return float(np.dot(wave_T, wave_T)) / len(wave_T)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
