@@ -66,24 +66,32 @@ class Field:
     """The rows of one field that exist, and the item of the batch that each belongs to (ascending).
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`.
+    Sounds of a training batch may carry `masks` `[n, K, 4]`, shares of their spectrograms that are hidden.
     """
 
     modality: str
     values: Tensor
     item: Tensor
     lengths: Tensor | None = None
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item)
 
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """What the modality's tower is called with; only that of sounds knows masks."""
+        return (self.values, self.lengths) if self.masks is None else (self.values, self.lengths, self.masks)
+
     def rows(self, start: int, stop: int) -> "Field":
-        lengths = None if self.lengths is None else self.lengths[start:stop]
-        return replace(self, values=self.values[start:stop], item=self.item[start:stop], lengths=lengths)
+        return self._each(lambda tensor: tensor[start:stop])
 
     def to(self, device: torch.device) -> "Field":
-        lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=True)
-        values, item = self.values.to(device, non_blocking=True), self.item.to(device, non_blocking=True)
-        return replace(self, values=values, item=item, lengths=lengths)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Field":
+        lengths, masks = (None if tensor is None else change(tensor) for tensor in (self.lengths, self.masks))
+        return replace(self, values=change(self.values), item=change(self.item), lengths=lengths, masks=masks)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 2023). One departure that padding asks for: clips are continued by silence, where LAION mirrors their end.
 
 Shape letters: n rows, T audio samples, F frames, W samples of a window, M mel bands, P real and imaginary parts of all
-frequencies in turn.
+frequencies in turn, K masks.
 """
 
 from collections.abc import Callable
@@ -171,6 +171,21 @@ def _small16k64() -> LogMel:
 def whole(wave: Tensor) -> Tensor:
     """The lengths of clips without padding."""
     return torch.full((len(wave),), wave.shape[1], device=wave.device)
+
+
+def covered(masks_nK4: Tensor, frames_n: Tensor, shape: torch.Size) -> Tensor:
+    """`[n, M, F]`: which cells of a log-mel lie under a mask of SpecAugment (Park et al. 2019).
+
+    A mask runs from one share of the bands to another and from one share of the clip's own frames to another; it hides
+    the cells whose centres it holds. As there, what is hidden becomes the mean of a normalised log-mel: zero.
+    """
+    mels, frames = shape
+    band_M = (torch.arange(mels, device=masks_nK4.device) + 0.5) / mels
+    frame_nF = (torch.arange(frames, device=masks_nK4.device) + 0.5) / frames_n[:, None]
+    low, high, start, stop = masks_nK4[..., None].unbind(2)
+    in_band_nKM = (low <= band_M) & (band_M < high)
+    in_time_nKF = (start <= frame_nF[:, None]) & (frame_nF[:, None] < stop)
+    return (in_band_nKM.float().transpose(1, 2) @ in_time_nKF.float()) > 0
 
 
 def _ceil_div(count: Tensor, size: int) -> Tensor:

@@ -43,8 +43,8 @@ class Multimodal(nn.Module):
 
     def encode(self, field: Field) -> Tensor:
         tower = self.tower(field.modality)
-        values, lengths = (field.values, field.lengths) if len(field) else tower.dummy(field.values.device)
-        vectors: Tensor = self.head(field.modality, tower(values, lengths))
+        inputs = field.inputs if len(field) else tower.dummy(field.values.device)
+        vectors: Tensor = self.head(field.modality, tower(*inputs))
         return vectors
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ class AudioAugmenter:
         width, start = keyed("masks", key).random((2, bands + frames))
         width *= np.repeat([config.frequency_share, config.time_share], [bands, frames])
         start *= 1 - width
-        masks_K4 = np.tile(np.array([0, 1, 0, 1], np.float32), (bands + frames, 1))
+        masks_K4: NDArray[np.float32] = np.tile(np.array([0, 1, 0, 1], np.float32), (bands + frames, 1))
         masks_K4[:bands, 0], masks_K4[:bands, 1] = start[:bands], (start + width)[:bands]
         masks_K4[bands:, 2], masks_K4[bands:, 3] = start[bands:], (start + width)[bands:]
         return masks_K4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import AudioIntake
-from tercet.models.audio_features import LogMel, build_front_end, whole
+from tercet.models.audio_features import LogMel, build_front_end, covered, whole
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoder
 
@@ -31,9 +31,14 @@ class AudioEncoder(Encoder):
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         """`[n, M, F]` with the numbers of valid frames `[n]` to `[n, D]`."""
 
-    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
+        """`masks` `[n, K, 4]` are what SpecAugment hides of each clip; see `covered`."""
         lengths = whole(values) if lengths is None else lengths
-        return self.encode(self.front_end(values, lengths), self.front_end.frames(lengths))
+        frames = self.front_end.frames(lengths)
+        log_mel = self.front_end(values, lengths)
+        if masks is not None:
+            log_mel = log_mel.masked_fill(covered(masks, frames, log_mel.shape[1:]), 0.0)
+        return self.encode(log_mel, frames)
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Windows of `seconds` tile each clip, the last one aligned to its end; their vectors are averaged, each
