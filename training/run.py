@@ -7,7 +7,7 @@ from pathlib import Path
 from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
-from tercet.data_pipelines.shards.index import find_shards
+from tercet.data_pipelines.shards.find import find_shards
 from tercet.distributed import World, join, leave
 from tercet.errors import UserError
 from tercet.eval.examine import Examiner

@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.shards.index import Index, build_index, find_shards
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.shards.index import Index, build_index
 from tercet.data_pipelines.shards.tar import damaged
 
 OPEN_SHARDS = 64
@@ -51,4 +52,4 @@ class Shards:
 
 def open_shards(spec: str | Sequence[str]) -> Shards:
     """Find, index and open the shards that a config names."""
-    return Shards(build_index(find_shards(spec)))
+    return Shards(build_index([Path(shard) for shard in find_shards(spec)]))

@@ -8,7 +8,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.shards.index import Index, build_index, find_shards
+from tercet.data_pipelines.shards.index import Index, build_index
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.errors import UserError
 
@@ -112,27 +112,6 @@ def test_a_shard_cut_after_it_was_indexed_is_noticed(pack: Callable[..., Path]) 
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(UserError, match=r"s\.tar is damaged"):
         shards.read(0, {"txt"})
-
-
-def test_shards_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{n:02d}.tar" for n in range(8, 12)]
-    for path in [*paths, tmp_path / "notes.txt"]:
-        path.touch()
-    assert find_shards(str(tmp_path)) == paths
-    assert find_shards(f"{tmp_path}/*.tar") == paths
-    assert find_shards(f"{tmp_path}/{{08..11}}.tar") == paths
-    assert find_shards(f"{tmp_path}/{{09,1{{0..1}}}}.tar") == paths[1:]
-    assert find_shards([str(paths[2]), str(tmp_path)]) == [paths[2], paths[0], paths[1], paths[3]]
-
-
-@pytest.mark.parametrize("spec", ["nowhere", "nowhere/*.tar", "nowhere/{000..009}.tar", "empty", "pipe:cat a.tar"])
-def test_missing_shards_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError) as error:
-        find_shards(spec)
-    assert spec.split("/")[0] in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_shards_without_samples_are_refused(pack: Callable[..., Path]) -> None:
