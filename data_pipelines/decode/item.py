@@ -34,12 +34,13 @@ class FileDecoder:
     def __init__(self, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False) -> None:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
-        self._captions = CaptionReader(config.captions) if len(self.intakes) < len(taken) else None
-        self._group = GroupReader(config.group)
+        self._reads_text = len(self.intakes) < len(taken)
+        self._captions = CaptionReader(config.captions)
+        self._group = GroupReader(config.group, self._captions)
         self._exact_images = exact_images
         extensions = {extension for name in self.intakes for extension in FILES[name]}
-        captions = self._captions.wanted if self._captions else frozenset()
-        self.wanted = frozenset(extensions) | captions | self._group.wanted | {"json"}
+        captions = self._captions.wanted if self._reads_text else frozenset()
+        self.wanted = {"json"} | extensions | captions | self._group.wanted
 
     def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
         if isinstance(files, BadSample):
@@ -60,8 +61,7 @@ class FileDecoder:
             data = next((files[extension] for extension in FILES[name] if extension in files), None)
             if data is not None:
                 fields[name] = self._media(id, name, data, intake, view)
-        captions = self._captions and self._captions(files, meta)
-        if captions:
+        if self._reads_text and (captions := self._captions(files, meta)):
             fields["text"] = view.captions(captions)
         return fields
 
