@@ -1,8 +1,59 @@
 """What a recipe says of augmentation. Imports no torch."""
 
+import re
+
 from pydantic import Field, field_validator
 
 from tercet.configs.base import Config
+
+NUMBER = r"\d+(\.\d+)?"
+RANDAUGMENT = re.compile(rf"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1)|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
+
+
+class ImageAugment(Config):
+    """Pictures while training, after the crop: changed in these ways, one after another in this order."""
+
+    flip: float = Field(0.0, ge=0, le=1, description="share that is mirrored; captions speak of left and right")
+    randaugment: str | None = Field(
+        None, description="timm's RandAugment, as rand-m9-n2-mstd0.5; needs workers that are processes"
+    )
+    jitter: float = Field(0.0, ge=0, le=1, description="share whose colours are shifted")
+    jitter_strength: tuple[float, float, float, float] = Field(
+        (0.4, 0.4, 0.4, 0.1), description="furthest shift of brightness, contrast, saturation (to 1) and hue (to 0.5)"
+    )
+    grey: float = Field(0.0, ge=0, le=1, description="share that loses its colours")
+    blur: float = Field(0.0, ge=0, le=1, description="share that is blurred")
+    blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="range of the blur's standard deviation in pixels")
+    solarise: float = Field(0.0, ge=0, le=1, description="share whose brighter half is inverted")
+
+    @property
+    def draws_globally(self) -> bool:
+        """Whether it borrows the process's own generators, which threads would disturb."""
+        return self.randaugment is not None
+
+    @field_validator("randaugment")
+    @classmethod
+    def _understood(cls, policy: str | None) -> str | None:
+        if policy is not None and not RANDAUGMENT.fullmatch(policy):
+            raise ValueError(
+                f"{policy} is no RandAugment policy: take rand, then any of -m9 -n2 -p0.5 -mstd0.5 -mmax10 -inc1 -tweights"
+            )
+        return policy
+
+    @field_validator("jitter_strength")
+    @classmethod
+    def _in_bounds(cls, strengths: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        *shades, hue = strengths
+        if not (all(0 <= strength <= 1 for strength in shades) and 0 <= hue <= 0.5):
+            raise ValueError("three strengths go from 0 to 1 and the hue's from 0 to 0.5: take [0.4, 0.4, 0.4, 0.1]")
+        return strengths
+
+    @field_validator("blur_sigma")
+    @classmethod
+    def _range(cls, sigma: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < sigma[0] <= sigma[1]:
+            raise ValueError(f"[{sigma[0]:g}, {sigma[1]:g}] is no range of pixels: take two numbers as [0.1, 2.0]")
+        return sigma
 
 
 class AudioAugment(Config):

@@ -1,0 +1,143 @@
+"""Pictures changed at random: mirrored, in their colours, blurred.
+
+Colour jitter and greyscale follow SimCLR (Chen et al., 2020), blur and solarisation BYOL (Grill et al., 2020), with
+Pillow's operations, which torchvision's transforms call on pictures; the blur is Pillow's too, as in DINO, at a tenth
+of torchvision's cost. RandAugment (Cubuk et al., 2020) is timm's. Each change draws by the sample's key under a name of
+its own: the same key gives the same pixels, and switching a change on leaves what the others draw as it was.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from tercet.data_pipelines.keyed import uniforms
+from tercet.data_pipelines.transforms.config import ImageAugment
+
+Picture = Image.Image
+Draws = list[float]  # from [0, 1)
+Change = Callable[[Draws, Picture], Picture]
+
+BRIGHT = 128  # values from here on are inverted by solarising
+ORDERS = tuple(permutations(range(4)))
+
+
+class ImageAugmenter:
+    """Changes a picture `[H, W, 3]` of bytes as its 64-bit key decides."""
+
+    def __init__(self, config: ImageAugment) -> None:
+        self._chances = [chance for chance in _chances(config) if chance.share > 0]
+
+    def __call__(self, picture_HWC: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
+        due = [change for chance in self._chances if (change := chance.drawn(key))]
+        if not due:
+            return picture_HWC
+        picture = Image.fromarray(picture_HWC)
+        for change in due:
+            picture = change(picture)
+        return np.array(picture)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A change made to a share of the pictures, and how many draws it takes besides."""
+
+    name: str
+    share: float
+    change: Change
+    draws: int = 0
+
+    def drawn(self, key: int) -> Callable[[Picture], Picture] | None:
+        """The change of this key's picture, or none."""
+        chance, *draws = uniforms(self.name, key, 0, [0], 1 + self.draws)[0].tolist()
+        return partial(self.change, draws) if chance < self.share else None
+
+
+def _chances(config: ImageAugment) -> Iterator[Chance]:
+    yield Chance("flip", config.flip, _mirrored)
+    if config.randaugment:
+        yield Chance("randaugment", 1.0, RandAugment(config.randaugment), draws=1)
+    yield Chance("jitter", config.jitter, partial(_jittered, config.jitter_strength), draws=5)
+    yield Chance("grey", config.grey, _greyed)
+    yield Chance("blur", config.blur, partial(_blurred, config.blur_sigma), draws=1)
+    yield Chance("solarise", config.solarise, _solarised)
+
+
+def _mirrored(draws: Draws, picture: Picture) -> Picture:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def _jittered(strengths: tuple[float, ...], draws: Draws, picture: Picture) -> Picture:
+    """Brightness, contrast, saturation and hue shifted by up to their strengths, in any order."""
+    *amounts, order = draws
+    for place in ORDERS[int(order * len(ORDERS))]:
+        if strengths[place]:
+            picture = SHIFTS[place](picture, strengths[place] * (2 * amounts[place] - 1))
+    return picture
+
+
+def _greyed(draws: Draws, picture: Picture) -> Picture:
+    return picture.convert("L").convert("RGB")
+
+
+def _blurred(sigma: tuple[float, float], draws: Draws, picture: Picture) -> Picture:
+    return picture.filter(ImageFilter.GaussianBlur(sigma[0] + draws[0] * (sigma[1] - sigma[0])))
+
+
+def _solarised(draws: Draws, picture: Picture) -> Picture:
+    return ImageOps.solarize(picture, BRIGHT)
+
+
+def _brighter(picture: Picture, by: float) -> Picture:
+    return ImageEnhance.Brightness(picture).enhance(1 + by)
+
+
+def _sharper(picture: Picture, by: float) -> Picture:
+    return ImageEnhance.Contrast(picture).enhance(1 + by)
+
+
+def _more_colourful(picture: Picture, by: float) -> Picture:
+    return ImageEnhance.Color(picture).enhance(1 + by)
+
+
+def _turned(picture: Picture, by: float) -> Picture:
+    """Hues moved on by a share of the colour circle."""
+    hue, saturation, value = picture.convert("HSV").split()
+    moved = hue.point([(step + int(255 * by)) % 256 for step in range(256)])
+    return Image.merge("HSV", (moved, saturation, value)).convert("RGB")
+
+
+SHIFTS = (_brighter, _sharper, _more_colourful, _turned)
+
+
+class RandAugment:
+    """timm's RandAugment, which draws from the generators of `random` and of NumPy and is lent them for a moment."""
+
+    def __init__(self, policy: str) -> None:
+        from timm.data.auto_augment import rand_augment_transform  # brings all of timm, which most runs do without
+
+        self._policy = rand_augment_transform(policy)
+
+    def __call__(self, draws: Draws, picture: Picture) -> Picture:
+        with _seeded(int(draws[0] * 2**32)):
+            changed: Picture = self._policy(picture)
+        return changed
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds the process's generators and restores them: right in a process of one thread only."""
+    standard, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(standard)
+        np.random.set_state(numpy)
