@@ -57,7 +57,7 @@ def mixed(wave_T: Wave, other_T: Wave, snr: float) -> Wave:
     heard = min(len(wave_T), len(other_T))
     own, foreign = _power(wave_T), _power(other_T[:heard])
     scale = np.sqrt(own / foreign) * 10 ** (-snr / 20) if foreign > 0 else 0.0
-    sum_T = wave_T.copy()
+    sum_T: Wave = wave_T.copy()
     sum_T[:heard] += np.float32(scale) * other_T[:heard]
     return sum_T
 

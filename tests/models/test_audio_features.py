@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
+from tercet.data_pipelines.sample import Field
 from tercet.errors import UserError
-from tercet.models.audio_features import FRONT_ENDS, build_front_end
+from tercet.models.audio_features import FRONT_ENDS, build_front_end, covered
+from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.multimodal import Multimodal, build_model
 
 
 def hertz_to_mel(hertz: float, slaney: bool) -> float:
@@ -110,3 +113,75 @@ def test_nothing_of_a_front_end_is_saved() -> None:
 def test_unknown_front_end() -> None:
     with pytest.raises(UserError, match="did you mean `ast16k128`"):
         build_front_end("ast16k124")
+
+
+def drawn_masks(rows: int, masks: int) -> Tensor:
+    """Rectangles, some of them empty, some over all bands or all frames."""
+    ends = torch.rand(rows, masks, 2, 2, generator=torch.Generator().manual_seed(3)).sort(-1).values
+    ends[:, 0, 0] = torch.tensor([0.0, 1.0])
+    ends[:, 1, 1] = torch.tensor([0.0, 1.0])
+    ends[0, 2] = 0.5
+    return ends.flatten(2)
+
+
+def test_masks_cover_the_cells_whose_centres_they_hold() -> None:
+    masks, frames = drawn_masks(4, 3), [20, 7, 1, 13]
+    ours = covered(masks, torch.tensor(frames), torch.Size((10, 20)))
+    for row, count in enumerate(frames):
+        for band in range(10):
+            for frame in range(count):
+                inside = [
+                    low <= (band + 0.5) / 10 < high and start <= (frame + 0.5) / count < stop
+                    for low, high, start, stop in masks[row].tolist()
+                ]
+                assert ours[row, band, frame] == any(inside)
+
+
+@pytest.fixture(scope="module")
+def model() -> Multimodal:
+    towers = {"audio": {"encoder": "small:audio", "features": "small16k64", "seconds": 0.8}}
+    config = ModelConfig.model_validate({"dim": 16, **towers})
+    return build_model(config, [TermConfig(between=("audio", "audio"))], seed=0)
+
+
+def clips() -> Field:
+    lengths = torch.tensor([12_800, 9_000, 4_321, 12_800, 640])
+    values = torch.stack([noise(12_800, seed) for seed in range(5)])
+    return Field("audio", values, torch.arange(5), lengths, drawn_masks(5, 3))
+
+
+def test_a_tower_is_shown_its_log_mel_with_the_masked_cells_at_the_mean(
+    model: Multimodal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field, tower = clips(), model.tower("audio")
+    shown: list[Tensor] = []
+    encode = tower.encode
+    monkeypatch.setattr(tower, "encode", lambda log_mel, frames: (shown.append(log_mel), encode(log_mel, frames))[1])
+    model.encode(field)
+    plain = tower.front_end(field.values, field.lengths)
+    hidden = covered(field.masks, tower.front_end.frames(field.lengths), plain.shape[1:])
+    assert 0.1 < hidden.float().mean() < 0.9
+    assert not shown[0][hidden].any()
+    assert torch.equal(shown[0][~hidden], plain[~hidden])
+
+
+def test_masked_vectors_depend_on_neither_chunks_nor_padding(model: Multimodal) -> None:
+    """So that both passes of a gradient-cached step, in whatever chunks, see the same clips."""
+    field = clips().to(torch.device("cpu"))
+    together = model.encode(field)
+    for size in (1, 2):
+        parts = [model.encode(field.rows(start, start + size)) for start in range(0, 5, size)]
+        torch.testing.assert_close(torch.cat(parts), together, atol=1e-5, rtol=0)
+    for row, length in enumerate(field.lengths.tolist()):
+        one = field.rows(row, row + 1)
+        alone = Field("audio", one.values[:, :length], one.item, one.lengths, one.masks)
+        torch.testing.assert_close(model.encode(alone)[0], together[row], atol=1e-5, rtol=0)
+
+
+def test_masks_change_training_alone(model: Multimodal) -> None:
+    field = clips()
+    bare = Field("audio", field.values, field.item, field.lengths)
+    none = Field("audio", field.values, field.item, field.lengths, torch.zeros(5, 0, 4))
+    assert (model.encode(field) - model.encode(bare)).abs().max() > 1e-3
+    assert torch.equal(model.encode(none), model.encode(bare))
+    assert torch.equal(model.embed_field(field), model.embed_field(bare))
