@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tercet.page.axis import scale, ticks, words
+
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
 POINTS = 300  # of a line
@@ -84,31 +86,14 @@ def chart(title: str, lines: Mapping[str, Points]) -> Chart:
     colours = {WHOLE: WHOLE} | {name: str(number % COLOURS) for number, name in enumerate(terms)}
     x_ticks = ticks(min(xs), max(xs), 6)
     y_ticks = ticks(0 if 0 < min(ys) < 0.4 * max(ys) else min(ys), max(ys), 4)
-    x_at = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    y_at = _scale(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP)
+    x_at = scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    y_at = scale(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP)
     return Chart(
         title,
         tuple(_line(name, colours[name], points, x_at, y_at) for name, points in lines.items() if points),
         tuple((x_at(x), words(x)) for x in x_ticks if min(xs) <= x <= max(xs)),
         tuple((y_at(y), words(y)) for y in y_ticks),
     )
-
-
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round values from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
-    span = high - low or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / about))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= span * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
-
-
-def words(value: float) -> str:
-    """Four digits at most, large numbers by the thousand."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / min(limit, 1e3 if letter == 'k' else limit):.4g}{letter}"
-    return f"{value:.3g}".replace("e-0", "e-")
 
 
 def _keys(records: Iterable[Record]) -> list[str]:
@@ -127,11 +112,6 @@ def _series(records: list[Record], name: str) -> Points:
     stretch = math.ceil(len(points) / POINTS) or 1
     chunks = [points[start : start + stretch] for start in range(0, len(points), stretch)]
     return [(chunk[-1][0], sum(y for _, y in chunk) / len(chunk)) for chunk in chunks]
-
-
-def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    span = high - low or 1.0
-    return lambda value: round(start + (value - low) / span * (stop - start), 1)
 
 
 def _line(

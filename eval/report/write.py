@@ -3,17 +3,17 @@
 Captions and names come from data and are hostile input: everything is escaped, and media enter as base64 only.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tercet.eval.report.curves import Record, charts, read_metrics
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
 from tercet.eval.table import heading, interval, shown, tabulate
+from tercet.page.write import environment, write_page
+
+FILTERS = {"shown": shown, "interval": interval, "heading": heading, "data_uri": data_uri}
 
 
 def write_report(
@@ -30,7 +30,7 @@ def write_report(
     """
     records = read_metrics(folder / "metrics.jsonl")
     tables = tabulate(results)
-    page = _environment().get_template("report.html").render(
+    page = environment("tercet.eval.report", FILTERS).get_template("report.html").render(
         name=name,
         facts=facts or {},
         tables=tables,
@@ -40,11 +40,7 @@ def write_report(
         galleries=galleries,
         config=config,
     )  # fmt: skip
-    path = folder / "report.html"
-    unfinished = path.with_suffix(".html.tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, path)
-    return path
+    return write_page(folder / "report.html", page)
 
 
 def _headline(results: Sequence[Result]) -> list[Result]:
@@ -60,18 +56,6 @@ def _journey(records: Sequence[Record]) -> list[str]:
     told += [f"{last['samples']:,} samples"] if "samples" in last else []
     told += [_duration(last["time"] - first["time"])] if "time" in last else []
     return told + ([f"{last['skipped']:,} bad samples skipped"] if last.get("skipped") else [])
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tercet.eval.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(shown=shown, interval=interval, heading=heading, data_uri=data_uri)
-    return environment
 
 
 def _duration(seconds: float) -> str:

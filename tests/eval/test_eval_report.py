@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.report.curves import charts, read_metrics, ticks, words
+from tercet.eval.report.curves import charts, read_metrics
 from tercet.eval.report.gallery import galleries
 from tercet.eval.report.media import mp3, spectrogram, webp
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Result
 from tercet.eval.table import tabulate
+from tercet.page.axis import ticks, words
 
 RATE = 16000
 HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'&"

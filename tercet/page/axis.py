@@ -1,0 +1,27 @@
+"""Axes that people read: round ticks, short numbers, values placed along a length."""
+
+import math
+from collections.abc import Callable
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Round values from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= span * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def words(value: float) -> str:
+    """Four digits at most, large numbers by the thousand."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / min(limit, 1e3 if letter == 'k' else limit):.4g}{letter}"
+    return f"{value:.3g}".replace("e-0", "e-")
+
+
+def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """Maps values from `low` to `high` onto the length from `start` to `stop`."""
+    span = high - low or 1.0
+    return lambda value: round(start + (value - low) / span * (stop - start), 1)

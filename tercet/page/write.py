@@ -1,0 +1,31 @@
+"""Pages that need nothing else: one HTML file each, neither network nor library.
+
+Captions, keys and names come from data and are hostile input: everything is escaped.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+
+def environment(package: str, filters: Mapping[str, Callable[..., object]]) -> Environment:
+    """Templates of the package, which may include the `page.css` that all pages share."""
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("tercet.page", ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(filters)
+    return found
+
+
+def write_page(path: Path, page: str) -> Path:
+    """A page stands under its name when it is whole, and never before."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, path)
+    return path
