@@ -36,7 +36,7 @@ class ImageAugment(Config):
     def _understood(cls, policy: str | None) -> str | None:
         if policy is not None and not RANDAUGMENT.fullmatch(policy):
             raise ValueError(
-                f"{policy} is no RandAugment policy: take rand, then any of -m9 -n2 -p0.5 -mstd0.5 -mmax10 -inc1 -tweights"
+                f"{policy} is no RandAugment policy: take rand and any of -m9 -n2 -p0.5 -mstd0.5 -mmax10 -inc1 -t3a"
             )
         return policy
 

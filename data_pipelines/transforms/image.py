@@ -94,16 +94,8 @@ def _solarised(draws: Draws, picture: Picture) -> Picture:
     return ImageOps.solarize(picture, BRIGHT)
 
 
-def _brighter(picture: Picture, by: float) -> Picture:
-    return ImageEnhance.Brightness(picture).enhance(1 + by)
-
-
-def _sharper(picture: Picture, by: float) -> Picture:
-    return ImageEnhance.Contrast(picture).enhance(1 + by)
-
-
-def _more_colourful(picture: Picture, by: float) -> Picture:
-    return ImageEnhance.Color(picture).enhance(1 + by)
+def _enhanced(kind: type[ImageEnhance._Enhance], picture: Picture, by: float) -> Picture:
+    return kind(picture).enhance(1 + by)
 
 
 def _turned(picture: Picture, by: float) -> Picture:
@@ -113,7 +105,12 @@ def _turned(picture: Picture, by: float) -> Picture:
     return Image.merge("HSV", (moved, saturation, value)).convert("RGB")
 
 
-SHIFTS = (_brighter, _sharper, _more_colourful, _turned)
+SHIFTS = (
+    partial(_enhanced, ImageEnhance.Brightness),
+    partial(_enhanced, ImageEnhance.Contrast),
+    partial(_enhanced, ImageEnhance.Color),
+    _turned,
+)
 
 
 class RandAugment:
