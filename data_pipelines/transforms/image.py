@@ -94,7 +94,7 @@ def _solarised(draws: Draws, picture: Picture) -> Picture:
     return ImageOps.solarize(picture, BRIGHT)
 
 
-def _enhanced(kind: type[ImageEnhance._Enhance], picture: Picture, by: float) -> Picture:
+def _enhanced(kind: Callable[[Picture], ImageEnhance._Enhance], picture: Picture, by: float) -> Picture:
     return kind(picture).enhance(1 + by)
 
 
