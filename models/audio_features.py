@@ -85,12 +85,13 @@ class LogMel(nn.Module):
         return 10.0 * log_mel.log10() if wanted.decibels else log_mel.log()
 
     def _frame(self, wave: Tensor) -> Tensor:
-        """`[n, T]` to `[n, F, W]`, with silence around the clip."""
-        half = self.spectrum.window // 2
-        return functional.pad(wave, (half, half)).unfold(1, self.spectrum.window, self.spectrum.hop)
+        """`[n, T]` to `[n, F, W]`, with silence around the clip; as long as the FFT, which would else copy them."""
+        half = self.spectrum.fft // 2
+        return functional.pad(wave, (half, half)).unfold(1, self.spectrum.fft, self.spectrum.hop)
 
     def _window(self) -> Tensor:
-        return torch.hann_window(self.spectrum.window)
+        side = (self.spectrum.fft - self.spectrum.window) // 2
+        return functional.pad(torch.hann_window(self.spectrum.window), (side, side))
 
     def _filters(self) -> Tensor:
         wanted = self.spectrum
