@@ -176,3 +176,9 @@ def test_an_mp3_behind_a_tag_is_measured_from_its_end(sound: Sound) -> None:
     np.testing.assert_array_equal(decode_audio(tagged, intake, view), decode_audio(data, intake, view))
     with pytest.raises(BadSample, match="audio: truncated or damaged"):
         decode_audio(tagged[:-200], intake, view)
+
+
+@given(magic=st.sampled_from([b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb"]), rest=st.binary(max_size=400))
+def test_no_bytes_behind_a_magic_are_more_than_a_bad_sample(magic: bytes, rest: bytes) -> None:
+    with pytest.raises(BadSample, match=r"audio: (unreadable|truncated or damaged|empty|over the caps)"):
+        decode_audio(magic + rest, AudioIntake(16000, 1), CentreView())
