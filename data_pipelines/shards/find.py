@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tercet.data_pipelines.shards.transport import Absent, Patience, is_url, listed, redacted
+from tercet.data_pipelines.shards.transport import Patience, is_url, listed, redacted
 from tercet.errors import UserError
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -62,10 +62,7 @@ def _names_a_shard(url: str) -> bool:
 
 
 def _shards_at(url: str) -> list[str]:
-    try:
-        found = [each for each in listed(url, Patience()) if _names_a_shard(each)]
-    except Absent:
-        found = []
+    found = [each for each in listed(url, Patience()) if _names_a_shard(each)]
     if not found:
         raise UserError(f"there are no *.tar shards at {redacted(url)}; {NAMES}")
     return found

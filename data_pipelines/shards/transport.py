@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,11 +38,11 @@ class Patience:
 
 
 class Unreachable(UserError):
-    """A URL that gave nothing in all its tries."""
+    """A URL that gave nothing, in all its tries."""
 
 
-class Absent(Unreachable):
-    """A URL that there is not."""
+class Refused(Unreachable):
+    """A URL that there is not, or that is closed to us: another try would not help."""
 
 
 class CutShort(Exception):
@@ -93,7 +94,12 @@ def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
         to.unlink(missing_ok=True)
         progress = _progress(url, limit_bytes)
         get = partial(system._get_file, lpath=str(to), callback=progress)
-        _watched(system, get, url, patience, lambda: progress.value)
+        try:
+            _watched(system, get, url, patience, lambda: progress.value)
+        except OSError as error:
+            if error.errno in (ENOSPC, EDQUOT):
+                raise UserError(f"the disk has no room left for {to.parent}; make some, or lower its limit") from None
+            raise
         if progress.size is not None and to.stat().st_size != progress.size:
             raise CutShort(f"it ended after {to.stat().st_size} of {progress.size} bytes")
 
@@ -121,17 +127,17 @@ def _web(patience: Patience) -> dict[str, Any]:
 
 
 def _progress(url: str, limit_bytes: int) -> Any:
-    """What fsspec tells of a download as it goes on."""
+    """What fsspec tells of a download as it goes on; one that outgrows the limit is stopped."""
     from fsspec.callbacks import Callback
 
     class Progress(Callback):  # type: ignore[misc]
-        def set_size(self, size: int | None) -> None:
-            if size is not None and size > limit_bytes:
+        def call(self, *_: object, **__: object) -> None:
+            size = max(self.size or 0, self.value)
+            if size > limit_bytes:
                 raise UserError(
-                    f"{redacted(url)} is {size / 1e6:.1f} MB, more than all that the cache may hold "
-                    f"({limit_bytes / 1e6:.1f} MB); raise the limit of the cache"
+                    f"{redacted(url)} is {size / 1e6:.1f} MB or more, and the cache may hold {limit_bytes / 1e6:.1f} MB "
+                    "in all; raise the limit of the cache, or write smaller shards"
                 )
-            self.size = size
 
     return Progress()
 
@@ -161,20 +167,27 @@ def _tried(url: str, attempt: Callable[[], Result], patience: Patience) -> Resul
             return attempt()
         except UserError:
             raise
-        except FileNotFoundError:
-            raise Absent(f"there is nothing at {redacted(url)}; mend the address, or take it out of the data") from None
         except Exception as error:  # every store has exceptions of its own
+            refusal = _refusal(error)
             pause = next(pauses, None)
-            if pause is None or not _may_pass(error):
-                tries = f" in {patience.tries} tries" if pause is None else ""
-                raise Unreachable(f"{redacted(url)} could not be fetched{tries}: {_why(error, patience)}") from None
+            if refusal:
+                raise Refused(f"{redacted(url)} {refusal}; mend the address, or take it out of the data") from None
+            if pause is None:
+                raise Unreachable(
+                    f"{redacted(url)} could not be fetched in {patience.tries} tries: {_why(error, patience)}"
+                ) from None
         time.sleep(pause)
 
 
-def _may_pass(error: Exception) -> bool:
+def _refusal(error: Exception) -> str:
     status = getattr(error, "status", None)
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in PASSING
-    return not refused and not isinstance(error, PermissionError)
+    if isinstance(error, FileNotFoundError) or status == 410:
+        return "does not exist"
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return "is not open to us"
+    if isinstance(status, int) and 400 <= status < 500 and status not in PASSING:
+        return f"is refused with status {status}"
+    return ""
 
 
 def _why(error: Exception, patience: Patience) -> str:

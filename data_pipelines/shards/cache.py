@@ -1,0 +1,116 @@
+"""Copies of remote shards on this machine: one process fetches a shard, the others wait, and the oldest make room.
+
+A shard is taken never to change under its URL. A copy that is let go while it is open stays readable to its readers.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from hashlib import blake2b
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tercet.data_pipelines.shards.transport import Patience, download
+from tercet.errors import UserError
+
+LIMIT = 100 * 10**9
+FRESH = 60.0  # seconds from fetching to opening in which nothing is taken away; readers have long opened it then
+UNFINISHED = ".part"
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("TERCET_CACHE") or Path.home() / ".cache" / "tercet")
+
+
+class Cache:
+    """Remote shards as local files, in a folder that stays below a limit.
+
+    Only what was asked for in the last minute is kept beyond it.
+    """
+
+    def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT, patience: Patience | None = None) -> None:
+        self.folder = (folder or cache_folder()) / "shards"
+        self.limit_bytes = limit_bytes
+        self.patience = patience or Patience()
+        self._locks = self.folder / ".locks"
+
+    def fetch(self, url: str) -> Path:
+        """A local copy of the shard, whole."""
+        path = self.place(url)
+        with self.alone(path.name):
+            if not path.exists():
+                self._download(url, path)
+            os.utime(path)  # its last use
+        return path
+
+    @contextmanager
+    def alone(self, name: str, how: int = 0) -> Iterator[None]:
+        """Over all threads and processes that use the folder."""
+        self._open()
+        descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            flock(descriptor, LOCK_EX | how)
+            yield
+        finally:
+            flock(descriptor, LOCK_UN)  # closing alone would leave it to children that were forked meanwhile
+            os.close(descriptor)
+
+    def forget(self, url: str) -> None:
+        """Fetch it anew when it is asked for again."""
+        self.place(url).unlink(missing_ok=True)
+
+    def place(self, url: str) -> Path:
+        """Where its copy stands, fetched or not: the names of others never choose a path."""
+        digest = blake2b(url.encode(), digest_size=12).hexdigest()
+        base = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(urlsplit(url).path).stem[-64:])
+        return self.folder / f"{digest}-{base}.tar"
+
+    def _open(self) -> None:
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the cache {self.folder} cannot be written ({error.strerror}); name another folder in TERCET_CACHE"
+            ) from None
+
+    def _download(self, url: str, path: Path) -> None:
+        part = path.with_name(path.name + UNFINISHED)
+        download(url, part, self.patience, self.limit_bytes)
+        with part.open("rb") as whole:
+            os.fsync(whole.fileno())
+        self._make_room()
+        os.replace(part, path)
+
+    def _make_room(self) -> None:
+        """Lets go what was used longest ago, as far as the limit asks for it."""
+        with os.scandir(self.folder) as entries:
+            held = sorted(
+                (status.st_mtime, status.st_size, entry.name) for entry in entries for status in _status(entry)
+            )
+        excess = sum(size for _, size, _ in held) - self.limit_bytes
+        for used, size, name in held:
+            if excess <= 0 or used > time.time() - FRESH:
+                return
+            if self._let_go(self.folder / name, used):
+                excess -= size
+
+    def _let_go(self, path: Path, used: float) -> bool:
+        """Unless somebody is at it, or has used it since."""
+        try:
+            with self.alone(path.name.removesuffix(UNFINISHED), LOCK_NB):
+                if path.stat().st_mtime == used:
+                    path.unlink()
+                    return True
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        return False
+
+
+def _status(entry: "os.DirEntry[str]") -> list[os.stat_result]:
+    """Nothing for a folder, or a file that another process has just let go."""
+    try:
+        return [entry.stat()] if entry.is_file(follow_symlinks=False) else []
+    except FileNotFoundError:
+        return []
