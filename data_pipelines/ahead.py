@@ -1,26 +1,25 @@
-"""Work done ahead by threads and handed over in the order that it was asked for.
-
-Decoders and file reads release the interpreter's lock, so threads are enough, and they start at once.
-"""
+"""Work done ahead by a pool and handed over in the order that it was asked for."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Iterator[Result]:
-    """`map(work, items)` with at most `ahead` items under way beside the one awaited; no workers: in this thread.
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], pool: Executor | None, ahead: int
+) -> Iterator[Result]:
+    """`map(work, items)` with at most `ahead` items under way beside the one awaited; no pool: in this thread.
 
-    What `work` raises is raised here. Closing the iterator drops what has not begun and waits for what has.
+    Whoever is free takes the next item, so that a slow one holds up nothing but what is handed over after it. What
+    `work` raises is raised here. Closing the iterator drops what has not begun.
     """
-    if workers == 0:
+    if pool is None:
         yield from map(work, items)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")
     window: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -30,4 +29,5 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
         while window:
             yield window.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in window:
+            future.cancel()

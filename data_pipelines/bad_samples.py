@@ -60,8 +60,9 @@ class Ledger:
     def _write(self, faults: Sequence[Fault]) -> None:
         self._written.update(fault.id for fault in faults)
         if self.path and faults:
-            with self.path.open("a", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in faults)
+            lines = "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
+            with self.path.open("ab", buffering=0) as file:  # a single write, for all ranks append to this file
+                file.write(lines.encode())
 
     def _verdict(self) -> str:
         counts = ", ".join(f"{count} × {reason}" for reason, count in self.reasons.most_common())

@@ -35,7 +35,7 @@ def _field(samples: Sequence[Sample], intake: Intake) -> Field:
 
 
 def _images(rows: Mapping[int, Tensor], intake: ImageIntake) -> Field:
-    values_n3HW = torch.empty(len(rows), 3, *intake.size, dtype=torch.uint8)
+    values_n3HW = torch.empty(len(rows), 3, *intake.size, dtype=torch.uint8, memory_format=torch.channels_last)
     for row, image in enumerate(rows.values()):
         values_n3HW[row] = image
     return Field("image", values_n3HW, _items(rows))

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
+from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
 
@@ -67,6 +68,10 @@ class DataConfig(Config):
         description="range of the share that a random training crop keeps of the largest one that fits; "
         "nothing: the centre, as at evaluation",
     )
+    augment: AugmentConfig = AugmentConfig()
+    exact_images: bool = Field(
+        False, description="pictures exactly as Pillow's antialiased bicubic makes them, at two to four times the cost"
+    )
     keep: bool = Field(
         False, description="decode each sample once and keep it: for data that fit into memory, and `crop` of nothing"
     )
@@ -89,9 +94,17 @@ class DataConfig(Config):
         return crop
 
     @model_validator(mode="after")
+    def _augments_by_process(self) -> "DataConfig":
+        if self.augment.image.draws_globally and self.worker == "thread" and self.workers:
+            raise Misfit("augment.image.randaugment", "draws where threads disturb it; set `worker: process`")
+        return self
+
+    @model_validator(mode="after")
     def _keeps_what_stays_the_same(self) -> "DataConfig":
         if self.keep and self.crop is not None:
             raise Misfit("keep", "needs pictures that are not cropped at random; set `crop: null`, or leave it out")
+        if self.keep and self.worker == "process" and self.workers:
+            raise Misfit("keep", "needs one memory for all workers; set `worker: thread`, or leave it out")
         return self
 
 

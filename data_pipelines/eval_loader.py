@@ -3,28 +3,32 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import BadSample, Ledger
 from tercet.data_pipelines.collate import collate, undecoded
+from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, checked
-from tercet.data_pipelines.loader import BATCHES_AHEAD, CHUNK, Part, joined
-from tercet.data_pipelines.sample import Batch, Intake
-from tercet.data_pipelines.shards.read import Shards
+from tercet.data_pipelines.loader import BATCHES_AHEAD
+from tercet.data_pipelines.sample import Batch, Intake, Sample
 from tercet.data_pipelines.transforms.crop import CentreView
+
+CHUNK = 16  # samples a thread takes at once
+Found = list[tuple[int, Sample | BadSample]]  # by id
 
 
 class EvalLoader:
     """Batches of `batch_size` for this rank, whose part of the index is contiguous; ranks may differ in number.
 
-    Bad samples are left out and counted. A batch keeps its `samples`, with keys, captions, negatives and meta.
+    Bad samples are left out and counted. A batch keeps its `samples`, with keys, captions, negatives and meta. Threads
+    decode, for clips are of any length, and evaluation is short.
     """
 
     def __init__(
         self,
-        source: Shards,
+        decode: Decoder,
         intakes: Mapping[str, Intake],
         batch_size: int,
         *,
@@ -37,9 +41,10 @@ class EvalLoader:
         self.intakes = checked(intakes)
         self.batch_size = batch_size
         self.workers = workers
-        self.ledger = Ledger(max_bad, folder and folder / f"bad_samples.eval.rank{rank}.jsonl")
-        self._ids = range(rank * len(source) // world, (rank + 1) * len(source) // world)
-        self._decode = Decoder(source, intakes)
+        self.ledger = Ledger(max_bad, folder and folder / "bad_samples.eval.jsonl")
+        count = len(decode.source)
+        self._ids = range(rank * count // world, (rank + 1) * count // world)
+        self._decode = decode
 
     @property
     def bad(self) -> Counter[str]:
@@ -48,17 +53,15 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self.ledger.restart()
-        parts = in_order(
-            self._take, self._chunks(), self.workers, max(BATCHES_AHEAD * self._per_batch, 2 * self.workers)
-        )
-        while part := joined(islice(parts, self._per_batch)):
-            self.ledger.note(part.seen, part.faults)
-            if part.samples:
-                yield replace(collate(part.samples, self.intakes), samples=undecoded(part.samples))
-
-    @property
-    def _per_batch(self) -> int:
-        return -(-self.batch_size // CHUNK)
+        per_batch = -(-self.batch_size // CHUNK)
+        with crew("thread", self.workers, self._take) as (pool, take):
+            chunks = in_order(take, self._chunks(), pool, max(BATCHES_AHEAD * per_batch, 2 * self.workers))
+            while found := list(chain.from_iterable(islice(chunks, per_batch))):
+                faults = [self._decode.fault(id, one.reason) for id, one in found if isinstance(one, BadSample)]
+                self.ledger.note(len(found), faults)
+                samples = [one for _, one in found if isinstance(one, Sample)]
+                if samples:
+                    yield replace(collate(samples, self.intakes), samples=undecoded(samples))
 
     def _chunks(self) -> Iterator[range]:
         for first in range(self._ids.start, self._ids.stop, self.batch_size):
@@ -66,11 +69,5 @@ class EvalLoader:
             for start in range(first, stop, CHUNK):
                 yield range(start, min(start + CHUNK, stop))
 
-    def _take(self, ids: range) -> Part:
-        return joined(self._one(id) for id in ids)
-
-    def _one(self, id: int) -> Part:
-        try:
-            return Part((self._decode(id, CentreView()),), ())
-        except BadSample as bad:
-            return Part((), (self._decode.fault(id, bad.reason),))
+    def _take(self, ids: range) -> Found:
+        return list(zip(ids, self._decode(ids, repeat(CentreView(), len(ids))), strict=True))

@@ -1,147 +1,197 @@
-"""Shards to batches: index, order, decode and collate, composed.
+"""Sources to training batches: plan, order, decode and rows, composed.
 
-The global batch is the positions from the cursor on; rank r takes its r-th contiguous part. Positions, crops, captions
-and the substitutes of bad samples are pure functions of the seed and the position, so that any number of ranks and
-workers sees the same global batches, and the loader's whole state is its cursor.
+Which samples a global batch holds, how each is seen, and what stands in for a bad one are pure functions of the plan
+and of where every source stands. Any number of ranks and workers makes the same global batches, and the loader's whole
+state is one integer a source. Within a batch the samples stand by piece of the layout (see `order`), and each rank
+takes its contiguous part.
+
+Shape letters: n samples of a rank's share of a batch, S sources.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from tercet.data_pipelines.ahead import in_order
-from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
-from tercet.data_pipelines.collate import collate
+from tercet.data_pipelines.bad_samples import Ledger
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
-from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.order import Order
-from tercet.data_pipelines.sample import Batch, Intake, Sample
-from tercet.data_pipelines.shards.read import Shards
-from tercet.data_pipelines.transforms.crop import RandomView
+from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
+from tercet.data_pipelines.order import Ints, Order
+from tercet.data_pipelines.plans.mixture import quotas
+from tercet.data_pipelines.plans.plan import Plan, make_plan
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake
+from tercet.data_pipelines.slots import Arrays, Slot, Slots, layout_of
+from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 
-CHUNK = 16  # samples a thread takes at once: long enough to hide the hand-over, short enough to share a batch
+CHUNK = 32  # samples a worker takes at once: long enough to hide the hand-over, short enough to share a batch
 BATCHES_AHEAD = 2
-SUBSTITUTES = 64  # tries for a good sample before the data is taken to be broken altogether
+PLANNED = 4096  # samples whose places are worked out at once, which costs little more than one
 
 
 @dataclass(frozen=True)
-class Part:
-    """What became of some positions: the samples to use, and those that were bad on the way to them."""
+class Planned:
+    """This rank's share of a batch, and where every source stands after the whole of it."""
 
-    samples: tuple[Sample, ...]
-    faults: tuple[Fault, ...]
-
-    @property
-    def seen(self) -> int:
-        return len(self.samples) + len(self.faults)
-
-    def __bool__(self) -> bool:
-        return self.seen > 0
+    source_n: Ints
+    position_n: Ints
+    cursors: tuple[int, ...]
 
 
-def joined(parts: Iterable[Part]) -> Part:
-    kept = list(parts)
-    return Part(
-        tuple(sample for part in kept for sample in part.samples),
-        tuple(fault for part in kept for fault in part.faults),
-    )
+@dataclass(frozen=True)
+class Begun:
+    """A batch that is being put together."""
+
+    slot: Slot
+    tasks: int
+    cursors: tuple[int, ...]
 
 
 class Loader:
-    """Training batches without end. `cursor` counts the samples of the whole run, over all ranks, handed out so far."""
+    """Training batches. `cursors` counts the samples of each source that all ranks were handed so far in the run."""
 
     def __init__(
         self,
-        source: Shards,
+        data: DataConfig,
+        sources: Mapping[str, Source],
         intakes: Mapping[str, Intake],
         batch_size: int,
         *,
         seed: int,
         rank: int = 0,
         world: int = 1,
-        start: int = 0,
-        workers: int = 2,
-        crop: tuple[float, float] | None = None,
-        max_bad: float = 0.01,
+        start: Mapping[str, int] | None = None,
         folder: Path | None = None,
-        keep: bool = False,
     ) -> None:
-        """`keep`: each sample is decoded once and stays in memory."""
         if batch_size % world:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
+        self.plan: Plan = make_plan(data, sources, seed)
         self.intakes = checked(intakes)
         self.batch_size = batch_size
-        self.cursor = start
-        self.workers = workers
-        self.ledger = Ledger(max_bad, folder and folder / f"bad_samples.rank{rank}.jsonl")
-        self._share = batch_size // world
-        self._rank = rank
-        self._crop = crop
-        self._order = Order(len(source), seed)
-        decode = Decoder(source, intakes)
-        self._decode = Keeper(decode) if keep else decode
+        self.cursors = {name: (start or {}).get(name, 0) for name in sources}
+        self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
+        self._kind, self._workers = data.worker, data.workers
+        self._rank, self._share = rank, batch_size // world
+        self._orders = [Order(source.counts, seed, data.streams, data.window) for source in sources.values()]
+        layout = layout_of(self._share, intakes, data.augment.audio.masks)
+        self._slots = Slots(layout, shared=data.worker == "process" and data.workers > 0)
+        self._fill = Filler(_feeds(data, sources, intakes), intakes, layout, seed, data.crop, data.augment)
+
+    @property
+    def cursor(self) -> int:
+        """Samples handed out so far, of all sources."""
+        return sum(self.cursors.values())
 
     @property
     def bad(self) -> Counter[str]:
         """Bad samples met on this rank, by reason."""
         return self.ledger.reasons
 
-    @property
-    def epoch(self) -> int:
-        """How many times the data have been gone through."""
-        return self._order.epoch(self.cursor)
+    def epoch(self, cursors: Mapping[str, int]) -> int:
+        """How many times the source that was seen most often has been gone through."""
+        return max(order.epoch(cursors[name]) for name, order in zip(self.cursors, self._orders, strict=True))
 
     def __iter__(self) -> Iterator[Batch]:
+        begun: list[Begun] = []
         per_batch = -(-self._share // CHUNK)
-        ahead = max(BATCHES_AHEAD * per_batch, 2 * self.workers)
-        parts = in_order(self._take, self._chunks(), self.workers, ahead)
-        whole = iter(lambda: joined(islice(parts, per_batch)), None)
-        for part, batch in in_order(self._collate, whole, min(self.workers, 1), ahead=1):
-            self.cursor += self.batch_size
-            self.ledger.note(part.seen, part.faults)
-            yield batch
+        ahead = max(BATCHES_AHEAD * per_batch, 2 * self._workers)
+        with crew(self._kind, self._workers, self._fill) as (pool, fill):
+            filled = in_order(fill, self._tasks(begun), pool, ahead)
+            for first in filled:
+                batch = begun.pop(0)
+                self._note(chain([first], islice(filled, batch.tasks - 1)))
+                self.cursors = dict(zip(self.cursors, batch.cursors, strict=True))
+                yield replace(self._batch(self._slots.hand_out(batch.slot)), cursors=self.cursors)
+        raise UserError("the data are used up and no source repeats; take fewer steps, or set repeat: true on a source")
 
-    def _chunks(self) -> Iterator[range]:
-        """This rank's positions, some at a time; no chunk reaches over the end of a batch."""
-        cursor = self.cursor
-        while True:
-            first = cursor + self._rank * self._share
-            for start in range(first, first + self._share, CHUNK):
-                yield range(start, min(start + CHUNK, first + self._share))
-            cursor += self.batch_size
+    def _tasks(self, begun: list[Begun]) -> Iterator[Task]:
+        """The work for batch after batch; each batch is noted in `begun` before its first task."""
+        for planned, ids, epochs in self._placed():
+            slot = self._slots.take()
+            tasks = [
+                Task(int(feed), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), slot.path or slot)
+                for feed in np.unique(planned.source_n)
+                for rows in _chunks(np.flatnonzero(planned.source_n == feed))
+            ]
+            begun.append(Begun(slot, len(tasks), planned.cursors))
+            yield from tasks
 
-    def _take(self, positions: range) -> Part:
-        return joined(self._at(position) for position in positions)
+    def _placed(self) -> Iterator[tuple[Planned, Ints, Ints]]:
+        """Plans with the ids and the epochs of their samples, worked out for several batches at once."""
+        plans = self._plans()
+        while block := list(islice(plans, max(1, PLANNED // self._share))):
+            source = np.concatenate([one.source_n for one in block])
+            position = np.concatenate([one.position_n for one in block])
+            ids = self._by_source(source, position, lambda order, at: order.at(at))
+            epochs = self._by_source(source, position, lambda order, at: at // order.samples)
+            for i, one in enumerate(block):
+                rows = slice(i * self._share, (i + 1) * self._share)
+                yield one, ids[rows], epochs[rows]
 
-    def _at(self, position: int) -> Part:
-        """The sample at a position, or its first good substitute."""
-        faults: list[Fault] = []
-        epoch = self._order.epoch(position)
-        for id in self._candidates(position, epoch):
-            try:
-                sample = self._decode(id, RandomView(self._order.seed, epoch, id, self._crop))
-            except BadSample as bad:
-                faults.append(self._decode.fault(id, bad.reason))
-            else:
-                return Part((sample,), tuple(faults))
-        counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(fault.reason for fault in faults).items())
-        raise UserError(
-            f"{len(faults)} samples in a row are bad ({counts}), the last in {faults[-1].shard}; mend the shards"
-        )
+    def _plans(self) -> Iterator[Planned]:
+        cursors = np.array(list(self.cursors.values()), dtype=np.int64)
+        while counts := quotas(self.plan, cursors.tolist(), self.batch_size):
+            source = np.repeat(np.arange(len(counts)), counts)
+            position = np.concatenate([at + np.arange(count) for at, count in zip(cursors, counts, strict=True)])
+            piece = self._by_source(source, position, lambda order, at: order.piece(at))
+            mine = np.argsort(piece, kind="stable")[self._rank * self._share :][: self._share]
+            cursors = cursors + counts
+            yield Planned(source[mine], position[mine], tuple(cursors.tolist()))
 
-    def _candidates(self, position: int, epoch: int) -> Iterator[int]:
-        id = self._order.at(position)
-        yield id
-        draw = keyed("substitute", self._order.seed, epoch, id)
-        yield from draw.integers(self._order.count, size=SUBSTITUTES).tolist()
+    def _by_source(self, source: Ints, position: Ints, of: Callable[[Order, Ints], Ints]) -> Ints:
+        values = np.empty_like(position)
+        for number, order in enumerate(self._orders):
+            values[source == number] = of(order, position[source == number])
+        return values
 
-    def _collate(self, part: Part) -> tuple[Part, Batch]:
-        return part, collate(part.samples, self.intakes)
+    def _note(self, filled: Iterator[Filled]) -> None:
+        parts = list(filled)
+        self.ledger.note(sum(part.seen for part in parts), [fault for part in parts for fault in part.faults])
+
+    def _batch(self, arrays: Arrays) -> Batch:
+        columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        fields = {name: _field(name, intake, columns) for name, intake in self.intakes.items()}
+        return Batch(columns["id"], columns["group"], fields)
+
+
+def _feeds(data: DataConfig, sources: Mapping[str, Source], intakes: Mapping[str, Intake]) -> list[Feed]:
+    feeds, first = [], 0
+    kind = Keeper if data.keep else Decoder
+    sounds = {name: intake for name, intake in intakes.items() if isinstance(intake, AudioIntake)}
+    for name, source in sources.items():
+        decode = kind(source, intakes, data.train[name], data.exact_images)
+        hear = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
+        feeds.append(Feed(name, decode, first, hear))
+        first += len(source)
+    return feeds
+
+
+def _field(name: str, intake: Intake, columns: Mapping[str, Tensor]) -> Field:
+    """The rows that exist. Pictures stay as they lie in memory, channels last."""
+    modality = "image" if isinstance(intake, ImageIntake) else "audio" if isinstance(intake, AudioIntake) else "text"
+    (item_n,) = torch.nonzero(columns[f"{name} present"], as_tuple=True)
+
+    def rows(column: str) -> Tensor:
+        return columns[column] if len(item_n) == len(columns[column]) else columns[column][item_n]
+
+    values = rows(name).permute(0, 3, 1, 2) if modality == "image" else rows(name)
+    lengths = rows(f"{name} length") if modality == "audio" else None
+    masks = rows(f"{name} masks") if f"{name} masks" in columns else None
+    return Field(modality, values, item_n, lengths, masks)
+
+
+def _chunks(rows: Ints) -> list[Ints]:
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 def _nearest(batch_size: int, world: int) -> str:

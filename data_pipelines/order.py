@@ -5,9 +5,9 @@ an order drawn once, and cut into C equal pieces: the canonical streams. Positio
 batch size, the number of ranks or of workers. In each epoch a stream goes through its piece with the shards in a new
 order, the samples of each shard shuffled, and those of a window of the stream once more among each other.
 
-Neighbouring positions are of pieces far apart (digits reversed, as in van der Corput's sequence), so that a batch cut into
-contiguous parts by piece gives each of the ranks the same share, always from the same region of the layout: a node reads
-its part of the shards and no others.
+Neighbouring positions are of pieces far apart (digits reversed, as in van der Corput's sequence), so that a batch cut
+into contiguous parts by piece gives each of the ranks the same share, always from the same region of the layout: a
+node reads its part of the shards and no others.
 
 Shape letters: n positions, S shards, C streams.
 """
@@ -74,7 +74,8 @@ class Order:
         at_n = np.searchsorted(epoch.begin_S, place_n, side="right") - 1
         shard_n = epoch.shard_S[at_n]
         key_n = keys("shard", self.seed, number, shard_n)
-        return self._first_S[shard_n] + shuffled(place_n - epoch.begin_S[at_n], self.counts[shard_n], key_n)
+        id_n: Ints = self._first_S[shard_n] + shuffled(place_n - epoch.begin_S[at_n], self.counts[shard_n], key_n)
+        return id_n
 
     def _windowed(self, number: int, piece_n: Ints, turn_n: Ints, length_n: Ints) -> Ints:
         """Turns shuffled within their window; the borders of the windows move from epoch to epoch."""
@@ -83,7 +84,8 @@ class Order:
         begin_n = np.maximum(block_n * self.window - phase_n, 0)
         end_n = np.minimum((block_n + 1) * self.window - phase_n, length_n)
         key_n = keys("window", self.seed, number, piece_n * BLOCKS + block_n)
-        return begin_n + shuffled(turn_n - begin_n, end_n - begin_n, key_n)
+        goes_n: Ints = begin_n + shuffled(turn_n - begin_n, end_n - begin_n, key_n)
+        return goes_n
 
     def _laid_out(self, number: int) -> Epoch:
         """A stream keeps its shards from epoch to epoch, up to those at its borders, and changes their order."""

@@ -89,6 +89,9 @@ class Field:
     def to(self, device: torch.device) -> "Field":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin(self) -> "Field":
+        return self._each(Tensor.pin_memory)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Field":
         lengths, masks = (None if tensor is None else change(tensor) for tensor in (self.lengths, self.masks))
         return replace(self, values=change(self.values), item=change(self.item), lengths=lengths, masks=masks)
@@ -102,6 +105,7 @@ class Batch:
     groups: Tensor
     fields: Mapping[str, Field]
     samples: tuple[Sample, ...] = ()  # kept for evaluation and galleries; empty while training
+    cursors: Mapping[str, int] = field(default_factory=dict)  # where each source stands after this batch
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,3 +116,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         fields = {name: rows.to(device) for name, rows in self.fields.items()}
         return replace(self, ids=self.ids.to(device), groups=self.groups.to(device), fields=fields)
+
+    def pin(self) -> "Batch":
+        """In memory that a GPU copies from while it computes."""
+        fields = {name: rows.pin() for name, rows in self.fields.items()}
+        return replace(self, ids=self.ids.pin_memory(), groups=self.groups.pin_memory(), fields=fields)

@@ -19,7 +19,7 @@ def shuffled(element_n: NDArray[np.int64], count_n: ArrayLike, key_n: NDArray[np
     """Where each element of 0 … count - 1 goes under the permutation that its key names."""
     count_n = np.broadcast_to(np.asarray(count_n, dtype=np.int64), element_n.shape)
     bits_n = np.ceil(np.log2(np.maximum(count_n, FEWEST))).astype(np.uint64)
-    goes_n = element_n.copy()
+    goes_n: NDArray[np.int64] = element_n.copy()
     out = np.arange(len(element_n))
     while len(out):
         goes_n[out] = _once(goes_n[out], bits_n[out], key_n[out])

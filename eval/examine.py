@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
@@ -18,8 +18,6 @@ from tercet.eval.evaluate import evaluate
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
 from tercet.models.multimodal import Multimodal
-
-Shards = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,28 @@ class Examiner:
         results: list[Result] = []
         tables = {}
         first = next(iter(self.data.train.values()))
-        fitted = self._witless(untrained, first.shards, self.config.cheats) if untrained and self.world.first else {}
+        fitted = self._witless(untrained, first, self.config.cheats) if untrained and self.world.first else {}
         for split, source in self.data.val.items():
-            tables[split] = embed(model.eval(), self._batches(model, source.shards, self.world), self.world)
-            asked = self._witless(untrained, source.shards) if untrained and fitted else {}
+            tables[split] = embed(model.eval(), self._batches(model, source, self.world), self.world)
+            asked = self._witless(untrained, source) if untrained and fitted else {}
             cheats = {name: ridge_recall(fitted[name], table, self.config.candidates) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
 
-    def _batches(self, model: Multimodal, shards: Shards, world: World) -> Iterator[Batch]:
+    def _batches(self, model: Multimodal, split: SplitConfig, world: World) -> Iterator[Batch]:
         loader = EvalLoader(
-            open_shards(shards), model.intakes, self.config.batch_size,
+            self._decoder(model, split), model.intakes, self.config.batch_size,
             rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
         )  # fmt: skip
         return (batch.to(world.device) for batch in loader)
-    def _witless(self, towers: Multimodal, shards: Shards, most: int | None = None) -> dict[str, EmbeddingTable]:
+
+    def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
+        return Decoder(open_shards(split.shards), model.intakes, split, self.data.exact_images)
+    def _witless(self, towers: Multimodal, split: SplitConfig, most: int | None = None) -> dict[str, EmbeddingTable]:
         """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)
         count = None if most is None else -(-most // self.config.batch_size)
-        batches = list(islice(self._batches(towers, shards, alone), count))
+        batches = list(islice(self._batches(towers, split, alone), count))
         samples = (sample for batch in batches for sample in decoded(batch))
         return {
             "colours and spectra": simple_features(samples, sound_rate(towers)),
@@ -69,10 +70,12 @@ class Examiner:
     def galleries(self, model: Multimodal, examined: Examined) -> list[Gallery]:
         """What the model brings back on the first split, to be seen and heard."""
         split, table = next(iter(examined.tables.items()))
-        decode = Decoder(open_shards(self.data.val[split].shards), model.intakes)
+        decode = self._decoder(model, self.data.val[split])
 
         def load(id: int) -> Sample:
-            return decode(id, CentreView())
+            (sample,) = decode([id], [CentreView()])
+            assert isinstance(sample, Sample)  # it was embedded
+            return sample
 
         return galleries(table, load, sound_rate(model), self.config.candidates)
 

@@ -3,7 +3,6 @@
 The processes come from a server that has loaded the heavy packages once, so that many launches cost seconds each.
 """
 
-import multiprocessing
 import os
 import pickle
 import socket
@@ -12,6 +11,8 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from tercet.processes import server
 
 HEAVY = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm"]
 PRELOADED = [*HEAVY, "tercet.training.step", "tercet.models.multimodal"]
@@ -30,8 +31,7 @@ def on_ranks(
     """
     if not nccl:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = server(*PRELOADED)
     port = free_port()
     pipes, ranks = [], []
     for rank in range(size):

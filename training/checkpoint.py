@@ -28,12 +28,18 @@ WEIGHT, AVERAGE = "weight", "ema"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps taken, samples handed out, the stage they belong to, and the optimizer's own counters."""
+    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
 
     step: int = 0
     samples: int = 0
     stage: int = 0
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    plan: str = ""
     counters: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
+        """One step further. Sources that this stage leaves alone stay where they are."""
+        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
 
 
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, keep: int, world: World) -> Path:

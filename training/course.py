@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tercet.configs.recipe import dump
 from tercet.data_pipelines.loader import Loader
-from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.plans.plan import read_plan
+from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.distributed import World
 from tercet.eval.examine import Examiner
 from tercet.eval.report.write import write_report
@@ -30,7 +31,7 @@ from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
-RESULTS, EVALUATIONS, REPORT = "eval.json", "evaluations.jsonl", "report.html"
+RESULTS, EVALUATIONS, REPORT, PLANS = "eval.json", "evaluations.jsonl", "report.html", "plans"
 
 
 class Course:
@@ -82,26 +83,39 @@ class Course:
         if saved:
             restore(saved, engine, average)
         step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch)
-        loader = self._loader(config, model, saved.progress.samples if saved else 0)
+        loader = self._loader(config, model, saved.progress if saved else Progress())
         name = self.config.stages[index].name if self.config.stages else ""
         return Stage(name, index, config, engine, step, average, loader, self._steps(index))
 
-    def _loader(self, config: RunConfig, model: Multimodal, start: int) -> Loader:
-        data, world = config.data, self.world
-        return Loader(
-            open_shards(next(iter(data.train.values())).shards),
+    def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Loader:
+        """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
+        sources = {name: self._open(source.shards) for name, source in config.data.train.items()}
+        loader = Loader(
+            config.data,
+            sources,
             model.intakes,
             config.batch_size,
             seed=config.seed,
-            rank=world.rank,
-            world=world.size,
-            start=start,
-            workers=data.workers,
-            crop=data.crop,
-            max_bad=data.max_bad,
+            rank=self.world.rank,
+            world=self.world.size,
+            start=progress.cursors,
             folder=self.folder,
-            keep=data.keep,
         )
+        if progress.plan:
+            loader.plan.follows(read_plan(self.folder / PLANS, progress.plan))
+        if self.world.first and loader.plan.digest != progress.plan:
+            loader.plan.write(self.folder / PLANS)
+            line = {"step": progress.step, "samples": progress.samples, "plan": loader.plan.digest}
+            with (self.folder / PLANS / "history.jsonl").open("a", encoding="utf-8") as lines:
+                print(json.dumps(line), file=lines)
+        return loader
+
+    def _open(self, shards: str | tuple[str, ...]) -> Shards:
+        """The first rank goes ahead: it indexes what is not indexed yet."""
+        if self.world.first:
+            open_shards(shards)
+        self.world.barrier()
+        return open_shards(shards)
 
     def _steps(self, index: int) -> range:
         lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]

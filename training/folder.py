@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from tercet.errors import UserError
 from tercet.training.config import RunConfig
 
 CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
-FREE = ("out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile", "data.workers", "data.val", "data.max_bad")
+FREE = (
+    "out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile",
+    "data.workers", "data.worker", "data.val", "data.max_bad", "data.mix",
+    "data.train.*.weight", "data.train.*.repeat", "data.train.*.shards",  # the plan knows whether the data are the same
+)  # fmt: skip
 
 
 def folder_of(config: RunConfig) -> Path:
@@ -62,7 +67,7 @@ def _same_run(folder: Path, config: RunConfig) -> None:
         return
     before, now = (flat(run.model_dump(mode="json")) for run in (load_recipe(str(folder / CONFIG)), config))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    changed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
+    changed = [key for key in changed if not any(fnmatch(key, free) or fnmatch(key, f"{free}.*") for free in FREE)]
     if changed:
         told = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:4])
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""

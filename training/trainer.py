@@ -9,6 +9,7 @@ import torch
 
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import Batch
+from tercet.data_pipelines.transfer import on_device
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.training.average import Average
@@ -52,15 +53,16 @@ class Trainer:
         self.pace = Pace()
 
     def run(self, stage: Stage, progress: Progress) -> Progress:
-        batches, skipped = iter(stage.loader), 0
+        batches, skipped = on_device(iter(stage.loader), self.world.device), 0
         for step in range(progress.step, stage.steps.stop):
             rate = self._rate(stage, step)
-            taken = stage.take(self._next(batches), step)
+            batch = self._next(batches)
+            taken = stage.take(batch, step)
             skipped = 0 if taken.stepped.applied else skipped + 1
             self._check(skipped, step)
             if stage.average is not None and taken.stepped.applied:
                 stage.average.update()
-            progress = Progress(step + 1, stage.loader.cursor, stage.index)
+            progress = progress.after(batch.cursors, stage.config.batch_size, stage.index, stage.loader.plan.digest)
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))
             self._now_and_then(stage, progress)
@@ -68,7 +70,7 @@ class Trainer:
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         try:
-            return next(batches).to(self.world.device)
+            return next(batches)
         except UserError as error:
             raise RankError(f"rank {self.world.rank}: {error}") from None
 
@@ -99,6 +101,7 @@ class Trainer:
             step=progress.step,
             steps=self.steps,
             samples=progress.samples,
+            sources=progress.cursors,
             loss=float(taken.outcome.loss),
             losses={term: float(loss) for term, loss in taken.outcome.losses.items()},
             scales={term: float(scale) for term, (scale, _) in taken.temperatures.items()},
@@ -108,7 +111,7 @@ class Trainer:
             samples_per_s=self.pace.samples_per_s,
             seconds_left=left * self.pace.seconds_per_step,
             skipped=self._skipped(stage),
-            epoch=stage.loader.epoch,
+            epoch=stage.loader.epoch(progress.cursors),
             stage=stage.name,
         )
 

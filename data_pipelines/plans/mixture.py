@@ -5,29 +5,29 @@ Within batches the quotas are exact, by the method of largest remainders. Betwee
 that does not repeat gives what it has, and the others fill its place.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.plans.plan import Plan
-from tercet.errors import UserError
+from tercet.data_pipelines.plans.plan import Plan, Share
 
 ROUND = 100  # batches among which sources take turns
 
 
 def quotas(plan: Plan, cursors: Sequence[int], batch_size: int) -> list[int]:
-    """Samples that the next batch takes from each source, after so many of each in all batches before."""
-    left = [None if share.repeat else share.samples - at for share, at in zip(plan.shares, cursors, strict=True)]
+    """Samples that the next batch takes from each source, after so many of each before. No source left: nothing."""
+    left = [_left(share, at) for share, at in zip(plan.shares, cursors, strict=True)]
     weights = [share.weight for share in plan.shares]
     if plan.mix == "between_batches":
-        open_weights = [w if rest is None or rest >= batch_size else 0 for w, rest in zip(weights, left, strict=True)]
-        return _turn(plan.seed, open_weights, sum(cursors) // batch_size, batch_size)
-    return _filled(weights, left, batch_size)
+        open_weights = [weight * (rest >= batch_size) for weight, rest in zip(weights, left, strict=True)]
+        return _turn(plan.seed, open_weights, sum(cursors) // batch_size, batch_size) if any(open_weights) else []
+    return _filled(weights, left, batch_size) if sum(left) >= batch_size else []
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:
-    """`total` dealt in proportion to the weights: whole parts, and the rest by largest remainder, the first on a tie."""
+    """`total` dealt by weight: whole parts, and the rest by largest remainder, the first of equals."""
     whole = sum(weights)
     exact = [total * weight / whole for weight in weights]
     parts = [int(share) for share in exact]
@@ -37,24 +37,22 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
     return parts
 
 
-def _filled(weights: Sequence[float], left: Sequence[int | None], batch_size: int) -> list[int]:
+def _left(share: Share, cursor: int) -> float:
+    return math.inf if share.repeat else share.samples - cursor
+
+
+def _filled(weights: Sequence[float], left: Sequence[float], batch_size: int) -> list[int]:
     """Quotas by weight; what a source no longer has is dealt among those that have more."""
     taken = [0] * len(weights)
     while missing := batch_size - sum(taken):
-        room = [missing if rest is None else min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]
-        given = apportion(_open([w if space > 0 else 0 for w, space in zip(weights, room, strict=True)]), missing)
-        taken = [had + min(more, space) for had, more, space in zip(taken, given, room, strict=True)]
+        room = [min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]
+        given = apportion([weight * (space > 0) for weight, space in zip(weights, room, strict=True)], missing)
+        taken = [had + int(min(more, space)) for had, more, space in zip(taken, given, room, strict=True)]
     return taken
 
 
 def _turn(seed: int, weights: Sequence[float], batch: int, batch_size: int) -> list[int]:
     number, place = divmod(batch, ROUND)
-    turns = np.repeat(np.arange(len(weights)), apportion(_open(weights), ROUND))
+    turns = np.repeat(np.arange(len(weights)), apportion(weights, ROUND))
     turn = keyed("turns", seed, number).permutation(turns)[place]
     return [batch_size if source == turn else 0 for source in range(len(weights))]
-
-
-def _open(weights: Sequence[float]) -> Sequence[float]:
-    if not any(weights):
-        raise UserError("the data are used up and no source repeats; take fewer steps, or set repeat: true on a source")
-    return weights

@@ -73,6 +73,6 @@ def make_plan(data: DataConfig, sources: Mapping[str, Source], seed: int) -> Pla
 def read_plan(folder: Path, digest: str) -> Plan:
     path = folder / f"{digest}.json"
     if not path.is_file():
-        raise UserError(f"the checkpoint names the plan {path}, which is gone: bring it back, or start afresh with out=…")
+        raise UserError(f"the checkpoint names the plan {path}, which is gone: bring it back, or set out=…")
     values = json.loads(path.read_text(encoding="utf-8"))
     return Plan(**values | {"shares": tuple(Share(**share) for share in values["shares"])})

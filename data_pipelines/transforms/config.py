@@ -82,3 +82,10 @@ class AudioAugment(Config):
         if ends and ends[0] > ends[1]:
             raise ValueError(f"[{ends[0]:g}, {ends[1]:g}] is no range: take the lower number first")
         return ends
+
+
+class AugmentConfig(Config):
+    """What is done to samples while training, besides the crop."""
+
+    image: ImageAugment = ImageAugment()
+    audio: AudioAugment = AudioAugment()

@@ -7,12 +7,12 @@ There is no mirroring, because captions speak of left and right.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.decode.captions import Captions
+from tercet.data_pipelines.keyed import keys, uniforms
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 WIDE = 0.5  # crops that may be smaller than this vary in shape too
@@ -29,7 +29,7 @@ class View(Protocol):
         """First and last frame (exclusive) to read of a sound."""
         ...
 
-    def captions(self, captions: tuple[str, ...]) -> tuple[str, ...]: ...
+    def captions(self, captions: Captions) -> tuple[str, ...]: ...
 
 
 def largest_box(picture: tuple[int, int], aspect: float) -> tuple[float, float]:
@@ -53,26 +53,26 @@ class CentreView:
     def span(self, frames: int, window: int) -> tuple[int, int]:
         return 0, frames
 
-    def captions(self, captions: tuple[str, ...]) -> tuple[str, ...]:
-        return captions
+    def captions(self, captions: Captions) -> tuple[str, ...]:
+        return captions.all
 
 
 @dataclass(frozen=True)
 class RandomView:
-    """Training: a crop of the picture and of the clip, and one caption, keyed by seed, epoch and sample id.
+    """Training: a crop of the picture and of the clip, and one caption.
 
-    `area` is the range of shares that a crop of the picture keeps; None: the centre, as at evaluation.
+    `area` is the range of shares that a crop of the picture keeps; None: the centre, as at evaluation. `key` seeds what
+    else is drawn for the sample in this epoch.
     """
 
-    seed: int
-    epoch: int
-    id: int
+    draws: Sequence[float]  # from [0, 1): four of the box, one of the span, two of the caption
+    key: int
     area: tuple[float, float] | None
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         if self.area is None:
             return CentreView().box(picture, size)
-        x, y, share, shape = self._draw("picture").random(4).tolist()
+        x, y, share, shape = self.draws[:4]
         aspect = size[0] / size[1]
         if self.area[0] < WIDE:
             aspect *= math.exp((2 * shape - 1) * math.log(4 / 3))
@@ -83,13 +83,19 @@ class RandomView:
     def span(self, frames: int, window: int) -> tuple[int, int]:
         if frames <= window:
             return 0, frames
-        start = int(self._draw("sound").integers(frames - window + 1))
+        start = int(self.draws[4] * (frames - window + 1))
         return start, start + window
 
-    def captions(self, captions: tuple[str, ...]) -> tuple[str, ...]:
-        if len(captions) < 2:
-            return captions
-        return (captions[int(self._draw("caption").integers(len(captions)))],)
+    def captions(self, captions: Captions) -> tuple[str, ...]:
+        return (captions.pick(self.draws[5], self.draws[6]),)
 
-    def _draw(self, purpose: str) -> np.random.Generator:
-        return keyed(purpose, self.seed, self.epoch, self.id)
+
+def random_views(
+    source: str, seed: int, epochs: Sequence[int], ids: Sequence[int], area: tuple[float, float] | None
+) -> list[RandomView]:
+    """The views of these samples of a source in these epochs of it."""
+    draws = uniforms(f"view {source}", seed, epochs, ids, 7).tolist()
+    return [
+        RandomView(row, key, area)
+        for row, key in zip(draws, keys(f"augment {source}", seed, epochs, ids).tolist(), strict=True)
+    ]

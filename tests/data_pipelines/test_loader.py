@@ -1,18 +1,19 @@
 import json
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.order import Order
-from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
-from tercet.data_pipelines.transforms.crop import RandomView
+from tercet.data_pipelines.transforms.crop import random_views
 from tercet.errors import UserError
 
 CAPTIONS = 3
@@ -47,8 +48,13 @@ def shards(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Call
     return open_shards([str(pack("0.tar", items[:20])), str(pack("1.tar", items[20:]))])
 
 
+DATA: dict[str, object] = {"train": "here", "crop": (0.3, 1.0), "streams": 4, "window": 6, "workers": 0}
+
+
 def loader(shards: Shards, batch_size: int = 8, **options: object) -> Loader:
-    return Loader(shards, INTAKES, batch_size, **{"seed": 5, "crop": (0.3, 1.0), **options})  # type: ignore[arg-type]
+    data = {**DATA, **{name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}}
+    config = DataConfig.model_validate(data)
+    return Loader(config, {"train": shards}, INTAKES, batch_size, **{"seed": 5, **options})  # type: ignore[arg-type]
 
 
 def rows(batches: Sequence[Batch]) -> list[tuple[object, ...]]:
@@ -73,13 +79,15 @@ def taken(loader: Loader, count: int) -> list[Batch]:
 
 def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
     """Against a naive loop over positions, past the end of the first and of the second epoch."""
-    decode, order = Decoder(shards, INTAKES), Order(len(shards), 5)
+    decode, order = Decoder(shards, INTAKES, SplitConfig(shards="here")), Order(shards.counts, 5, 4, 6)
     batches = taken(loader(shards), 11)
-    for position in range(88):
-        id, epoch = order.at(position), position // 37
-        sample = decode(id, RandomView(5, epoch, id, (0.3, 1.0)))
-        batch, i = batches[position // 8], position % 8
-        assert (batch.ids[i], batch.groups[i]) == (id, sample.meta["number"] // 2)
+    positions = [sorted(range(8 * b, 8 * b + 8), key=lambda p: order.piece(np.array([p])).item()) for b in range(11)]
+    for place, position in enumerate(chain(*positions)):
+        id, epoch = order.at(np.array([position])).item(), position // 37
+        (sample,) = decode([id], random_views("train", 5, [epoch], [id], (0.3, 1.0)))
+        assert isinstance(sample, Sample)
+        batch, i = batches[place // 8], place % 8
+        assert (batch.ids[i], batch.groups[i]) == (id, sample.meta["number"] // 2)  # type: ignore[operator]
         values = {name: field.values[field.item == i] for name, field in batch}
         assert [len(values[name]) for name in ("image", "audio", "text")] == [
             sample.image is not None,
@@ -99,27 +107,48 @@ def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_any_world_and_workers_see_the_same_global_batches(shards: Shards, world: int, workers: int) -> None:
-    reference = taken(loader(shards, 40, workers=0), 3)
-    ranks = [taken(loader(shards, 40, rank=rank, world=world, workers=workers), 3) for rank in range(world)]
+    """Three epochs and more, in threads; processes have a test of their own."""
+    reference = taken(loader(shards, 8), 14)
+    threads = {"workers": workers, "worker": "thread"}
+    ranks = [taken(loader(shards, 8, rank=rank, world=world, **threads), 14) for rank in range(world)]
     for whole, parts in zip(reference, zip(*ranks, strict=True), strict=True):
-        assert [len(part) for part in parts] == [40 // world] * world
+        assert [len(part) for part in parts] == [8 // world] * world
         assert rows(parts) == rows([whole])
+
+
+def test_processes_make_the_batches_that_this_one_makes(shards: Shards) -> None:
+    straight = rows(taken(loader(shards, 8), 14))
+    assert rows(taken(loader(shards, 8, workers=1, worker="process"), 14)) == straight
+    halves = [taken(loader(shards, 8, workers=3, worker="process", rank=rank, world=2), 14) for rank in (0, 1)]
+    assert rows([part for pair in zip(*halves, strict=True) for part in pair]) == straight
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 9])
 def test_a_new_loader_goes_on_where_the_cursor_stood(shards: Shards, stop: int) -> None:
-    straight = taken(loader(shards, workers=2), 12)
-    first = loader(shards, workers=3)
-    before = taken(first, stop)
-    after = taken(loader(shards, start=first.cursor, workers=1), 12 - stop)
-    assert first.cursor == 8 * stop
+    threads = {"workers": 2, "worker": "thread"}
+    straight = taken(loader(shards), 12)
+    before = taken(loader(shards, **threads), stop)
+    assert before[-1].cursors == {"train": 8 * stop}
+    halves = [taken(loader(shards, start=before[-1].cursors, rank=rank, world=2), 12 - stop) for rank in (0, 1)]
+    after = [part for pair in zip(*halves, strict=True) for part in pair]
     assert rows(before + after) == rows(straight)
 
 
-def test_a_cursor_goes_on_at_another_world_and_batch_size(shards: Shards) -> None:
-    straight = rows(taken(loader(shards, 8), 6))
-    half = [taken(loader(shards, 6, start=24, rank=rank, world=2), 4) for rank in (0, 1)]
-    assert rows([part for pair in zip(*half, strict=True) for part in pair]) == straight[24:]
+def test_a_cursor_goes_on_at_another_batch_size(shards: Shards) -> None:
+    order = Order(shards.counts, 5, 4, 6)
+    batches = taken(loader(shards, 6, start={"train": 24}), 4)
+    for batch, first in zip(batches, range(24, 48, 6), strict=True):
+        assert sorted(batch.ids.tolist()) == sorted(order.at(np.arange(first, first + 6)).tolist())
+
+
+def test_a_batch_that_is_kept_is_not_written_over(shards: Shards) -> None:
+    """Memory is used again, but only that of batches that nobody holds."""
+    stream = iter(loader(shards, 8, workers=2, worker="thread"))
+    first = next(stream)
+    before = rows([first])
+    for _ in range(9):
+        next(stream)
+    assert rows([first]) == before
 
 
 def test_items_are_ascending_and_epochs_show_other_crops_and_captions(shards: Shards) -> None:
@@ -141,15 +170,13 @@ def test_a_field_without_rows_keeps_its_shape(pack: Callable[..., Path]) -> None
         "audio": ((0, 400), torch.float32),
         "text": ((4, 16), torch.int64),
     }
-    (wordless,) = taken(Loader(only_text, {"text": INTAKES["text"]}, 4, seed=0), 1)
-    assert list(wordless.fields) == ["text"]
 
 
 def test_mistakes_are_one_line(shards: Shards) -> None:
     with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes: take 28 or 32"):
         loader(shards, 30, world=4)
     with pytest.raises(UserError, match=r"field `txt`.*text"):
-        Loader(shards, {"txt": INTAKES["text"]}, 8, seed=0)
+        Loader(DataConfig(train="here"), {"train": shards}, {"txt": INTAKES["text"]}, 8, seed=0)
 
 
 def test_kept_samples_are_those_decoded_afresh(shards: Shards) -> None:

@@ -1,13 +1,26 @@
+import os
+import signal
 import threading
+import time
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 
 import pytest
 
 from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.crew import crew
+from tercet.errors import RankError
+
+
+def results(
+    work: Callable[[int], int], items: range | count, workers: int, ahead: int, kind: str = "thread"
+) -> Iterator[int]:
+    with crew(kind, workers, work) as (pool, call):  # type: ignore[arg-type]
+        yield from in_order(call, items, pool, ahead)
 
 
 def threads() -> int:
-    return sum(thread.name.startswith("ahead") for thread in threading.enumerate())
+    return sum(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
@@ -21,15 +34,15 @@ def test_results_come_in_order_whoever_finishes_first(workers: int) -> None:
             later.set()
         return item * item
 
-    assert list(in_order(work, range(50), workers, ahead=6)) == [item * item for item in range(50)]
+    assert list(results(work, range(50), workers, ahead=6)) == [item * item for item in range(50)]
     assert threads() == 0
 
 
 def test_no_more_is_begun_than_asked_for() -> None:
     begun: list[int] = []
-    results = in_order(lambda item: begun.append(item) or item, count(), workers=2, ahead=5)
-    assert list(islice(results, 10)) == list(range(10))
-    results.close()  # type: ignore[attr-defined]
+    made = results(lambda item: begun.append(item) or item, count(), workers=2, ahead=5)
+    assert list(islice(made, 10)) == list(range(10))
+    made.close()  # type: ignore[attr-defined]
     assert len(begun) <= 15
     assert threads() == 0
 
@@ -42,10 +55,10 @@ def test_closing_drops_what_has_not_begun() -> None:
         assert item == 0 or release.wait(10)
         return item
 
-    results = in_order(work, count(), workers=1, ahead=8)
-    assert next(results) == 0
+    made = results(work, count(), workers=1, ahead=8)
+    assert next(made) == 0
     threading.Timer(0.2, release.set).start()
-    results.close()  # type: ignore[attr-defined]
+    made.close()  # type: ignore[attr-defined]
     assert begun == [0, 1]
 
 
@@ -56,8 +69,41 @@ def test_what_a_thread_raises_is_raised_here_and_ends_the_threads(workers: int) 
             raise ZeroDivisionError("seven")
         return item
 
-    results = in_order(work, count(), workers, ahead=3)
-    assert list(islice(results, 7)) == list(range(7))
+    made = results(work, count(), workers, ahead=3)
+    assert list(islice(made, 7)) == list(range(7))
     with pytest.raises(ZeroDivisionError, match="seven"):
-        next(results)
+        next(made)
     assert threads() == 0
+
+
+def own_process(item: int) -> int:
+    return os.getpid()
+
+
+def killed_at_three(item: int) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def refuse(item: int) -> int:
+    raise ZeroDivisionError("here")
+
+
+def test_processes_are_others_and_end() -> None:
+    workers = set(results(own_process, range(40), 2, ahead=4, kind="process"))
+    assert os.getpid() not in workers
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < deadline
+
+
+def test_what_a_process_raises_is_raised_here() -> None:
+    with pytest.raises(ZeroDivisionError, match="here"):
+        list(results(refuse, range(3), 1, ahead=2, kind="process"))
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
+    with pytest.raises(RankError, match="a process that decodes data died"):
+        list(results(killed_at_three, range(100), 2, ahead=4, kind="process"))

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from tercet.data_pipelines.bad_samples import Fault, Ledger
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
@@ -48,19 +50,20 @@ def shards(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Call
     return open_shards(str(pack("s.tar", samples)))
 
 
-def loader(shards: Shards, batch_size: int, **options: object) -> Loader:
-    return Loader(shards, INTAKES, batch_size, **{"seed": 1, "max_bad": 1.0, **options})  # type: ignore[arg-type]
+def loader(shards: Shards, batch_size: int, max_bad: float = 1.0, workers: int = 0, **options: object) -> Loader:
+    data = DataConfig(train="here", streams=4, max_bad=max_bad, workers=workers, worker="thread")
+    return Loader(data, {"train": shards}, INTAKES, batch_size, seed=1, **options)  # type: ignore[arg-type]
 
 
 def test_each_bad_sample_is_counted_by_reason_and_written_down(shards: Shards, tmp_path: Path) -> None:
-    evaluation = EvalLoader(shards, INTAKES, 16, max_bad=1.0, folder=tmp_path)
+    evaluation = EvalLoader(Decoder(shards, INTAKES, SplitConfig(shards="here")), INTAKES, 16, max_bad=1.0, folder=tmp_path)
     assert sum(map(len, evaluation)) == 54
     ids = [id for batch in evaluation for id in batch.ids.tolist()]  # a second walk counts afresh
     assert ids == [id for id in range(60) if id % 10 != 9]
     assert evaluation.bad == Counter(REASONS)
     assert evaluation.ledger.seen == 60
-    lines = [json.loads(line) for line in (tmp_path / "bad_samples.eval.rank0.jsonl").read_text().splitlines()]
-    shard = str(shards.index.shards[0])
+    lines = [json.loads(line) for line in (tmp_path / "bad_samples.eval.jsonl").read_text().splitlines()]
+    shard = shards.shard(0)
     assert lines == [
         {"shard": shard, "key": f"k{10 * n + 9}", "id": 10 * n + 9, "reason": reason}
         for n, reason in enumerate(REASONS)
@@ -75,7 +78,7 @@ def test_substitutes_fill_every_place_and_the_counts_add_up(shards: Shards, tmp_
     assert training.ledger.seen == 240 + training.bad.total()
     assert set(training.bad) == set(REASONS)
     assert min(training.bad.values()) >= 4  # once in each epoch; more where one was drawn as a substitute
-    lines = (tmp_path / "bad_samples.rank0.jsonl").read_text().splitlines()
+    lines = (tmp_path / "bad_samples.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["id"] for line in lines) == [9, 19, 29, 39, 49, 59]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.sample import AudioIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
@@ -31,20 +33,24 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
     return open_shards(str(pack("s.tar", samples)))
 
 
+def decoder(shards: Shards) -> Decoder:
+    return Decoder(shards, INTAKES, SplitConfig(shards="here"))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_the_ranks_see_each_sample_once_and_in_order(shards: Shards, world: int, workers: int) -> None:
     ids = [
         id
         for rank in range(world)
-        for batch in EvalLoader(shards, INTAKES, 4, rank=rank, world=world, workers=workers)
+        for batch in EvalLoader(decoder(shards), INTAKES, 4, rank=rank, world=world, workers=workers)
         for id in batch.ids.tolist()
     ]
     assert ids == list(range(23))
 
 
 def test_clips_are_whole_and_padded_with_silence(shards: Shards) -> None:
-    for batch in EvalLoader(shards, INTAKES, 20):
+    for batch in EvalLoader(decoder(shards), INTAKES, 20):
         field = batch.fields["audio"]
         assert field.lengths is not None
         assert field.lengths.tolist() == [LENGTHS[id] for id in batch.ids]
@@ -54,7 +60,7 @@ def test_clips_are_whole_and_padded_with_silence(shards: Shards) -> None:
 
 
 def test_the_first_caption_is_embedded_and_all_are_kept(shards: Shards) -> None:
-    evaluation = EvalLoader(shards, INTAKES, 23)
+    evaluation = EvalLoader(decoder(shards), INTAKES, 23)
     for _ in range(2):  # it can be walked again
         (batch,) = evaluation
         assert batch.fields["text"].values.tolist() == [[i] for i in range(23)]

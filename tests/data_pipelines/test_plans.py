@@ -44,9 +44,9 @@ def test_what_is_used_up_is_filled_by_the_others() -> None:
     assert given_[-1] == [3, 5, 0]
 
 
-def test_data_that_are_used_up_are_an_error() -> None:
-    with pytest.raises(UserError, match="used up and no source repeats"):
-        quotas(plan((1, False, 10), (1, False, 4)), [8, 4], 4)
+def test_a_batch_that_cannot_be_filled_is_none() -> None:
+    assert quotas(plan((1, False, 10), (1, False, 4)), [8, 4], 4) == []
+    assert quotas(plan((1, False, 10), mix="between_batches"), [8], 4) == []
 
 
 def test_batches_of_a_single_source_take_turns_in_proportion() -> None:

@@ -31,6 +31,7 @@ class StepRecord:
     samples_per_s: float
     seconds_left: float
     biases: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, int] = field(default_factory=dict)  # samples of each source so far
     grad_norm: float | None = None
     skipped: int = 0
     epoch: int = 0
@@ -41,7 +42,8 @@ class StepRecord:
         one = {"loss": self.loss, "lr": self.lr, "samples_per_s": self.samples_per_s}
         one |= {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
         many = {"loss": self.losses, "scale": self.scales, "bias": self.biases}
-        by_term = {f"{kind}/{term}": value for kind, values in many.items() for term, value in values.items()}
+        many |= {"samples": self.sources} if len(self.sources) > 1 else {}
+        by_term = {f"{kind}/{name}": value for kind, values in many.items() for name, value in values.items()}
         return one | by_term | {"skipped": self.skipped, "samples": self.samples, "epoch": self.epoch}
 
 

@@ -1,0 +1,66 @@
+"""Who decodes: this thread, threads beside it, or processes. Work goes in by `submit`, and what it raises comes back.
+
+Processes scale with the cores, for the interpreter runs in each of them; they come from a server that has loaded the
+heavy packages once. Threads start at once and share one memory.
+"""
+
+import ctypes
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+from tercet.errors import RankError
+from tercet.processes import server
+
+Kind = Literal["process", "thread"]
+
+LOADED = "tercet.data_pipelines.fill"
+PR_SET_PDEATHSIG = 1
+
+Pool: TypeAlias = "tuple[Executor | None, Callable[..., Any]]"
+
+_work: Callable[[Any], Any]  # what this process was hired for
+
+
+@contextmanager
+def crew(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
+    """A pool, or None for this thread, and the function to submit to it in place of `work`."""
+    if count == 0:
+        yield None, work
+        return
+    if kind == "thread":
+        pool: Executor = ThreadPoolExecutor(count, thread_name_prefix="decode")
+        call: Callable[..., Any] = work
+    else:
+        pool, call = ProcessPoolExecutor(count, server(LOADED), _hire, (work,)), _call
+    try:
+        yield pool, call
+    except BrokenProcessPool:
+        raise RankError(
+            "a process that decodes data died, most often because memory ran out: "
+            "take fewer data.workers, or look for what killed it in the system's log"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _hire(work: Callable[[Any], Any]) -> None:
+    """A worker ends with the process that hired it, and leaves interrupts to that one."""
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def _call(item: Any) -> Any:
+    return _work(item)

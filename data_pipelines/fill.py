@@ -1,0 +1,150 @@
+"""A worker's share of the work: some samples of a batch, decoded as they are seen in training, into their rows.
+
+Bad samples are replaced by others of the same source, first of the same shard, so that a node keeps to its own shards.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.bad_samples import BadSample, Fault
+from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Sample, TextIntake
+from tercet.data_pipelines.slots import Arrays, Layout, Slot, attached
+from tercet.data_pipelines.transforms.audio import AudioAugmenter
+from tercet.data_pipelines.transforms.config import AugmentConfig
+from tercet.data_pipelines.transforms.crop import RandomView, random_views
+from tercet.data_pipelines.transforms.image import ImageAugmenter
+from tercet.errors import UserError
+
+NEARBY = 16  # substitutes tried from the same shard
+ANYWHERE = 64  # and then from the whole source, before the data are taken to be broken altogether
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One source as it is decoded. Its samples are numbered from `first` on in the run."""
+
+    name: str
+    decode: Decoder
+    first: int
+    hear: Decoder | None = None  # the sounds alone, of samples that are mixed into others
+
+
+@dataclass(frozen=True)
+class Task:
+    """Samples of one feed, each in an epoch of its source, and the rows of a slot that they go to."""
+
+    feed: int
+    ids: Sequence[int]
+    epochs: Sequence[int]
+    rows: Sequence[int]
+    slot: Slot | str  # where another process finds it
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How many samples were looked at, and those that were bad."""
+
+    seen: int
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sample, and the draws by which it is looked at."""
+
+    sample: Sample
+    view: RandomView
+
+
+class Filler:
+    """What every worker of a loader does with a task."""
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        intakes: Mapping[str, Intake],
+        layout: Layout,
+        seed: int,
+        crop: tuple[float, float] | None,
+        augment: AugmentConfig,
+    ) -> None:
+        self.feeds, self.intakes, self.layout, self._seed, self._crop = feeds, intakes, layout, seed, crop
+        self._paint, self._sound = ImageAugmenter(augment.image), AudioAugmenter(augment.audio)
+
+    def __call__(self, task: Task) -> Filled:
+        feed = self.feeds[task.feed]
+        views = random_views(feed.name, self._seed, task.epochs, task.ids, self._crop)
+        faults: list[Fault] = []
+        seen = [
+            self._substitute(feed, id, epoch, one, faults) if isinstance(one, BadSample) else Seen(one, view)
+            for id, epoch, view, one in zip(task.ids, task.epochs, views, feed.decode(task.ids, views), strict=True)
+        ]
+        arrays = attached(task.slot, self.layout) if isinstance(task.slot, str) else task.slot.arrays
+        self._write(arrays, task.rows, seen, feed)
+        return Filled(len(seen) + len(faults), tuple(faults))
+
+    def _substitute(self, feed: Feed, id: int, epoch: int, bad: BadSample, faults: list[Fault]) -> Seen:
+        """The first good sample of those drawn in place of a bad one."""
+        faults.append(feed.decode.fault(id, bad.reason))
+        for other in _candidates(feed, self._seed, epoch, id):
+            (view,) = random_views(feed.name, self._seed, [epoch], [other], self._crop)
+            (one,) = feed.decode([other], [view])
+            if isinstance(one, Sample):
+                return Seen(one, view)
+            faults.append(feed.decode.fault(other, one.reason))
+        counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in faults).items())
+        raise UserError(
+            f"{len(faults)} samples in a row are bad ({counts}), the last in {faults[-1].shard}; mend the shards"
+        )
+
+    def _write(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[Seen], feed: Feed) -> None:
+        for row, one in zip(rows, seen, strict=True):
+            sample = one.sample
+            arrays["id"][row] = feed.first + sample.id
+            arrays["group"][row] = sample.group - feed.first if sample.group < 0 else sample.group
+            for name, intake in self.intakes.items():
+                there = bool(sample.text) if name == "text" else getattr(sample, name) is not None
+                arrays[f"{name} present"][row] = there
+                if there and isinstance(intake, ImageIntake):
+                    arrays[name][row] = self._paint(getattr(sample, name).permute(1, 2, 0).numpy(), one.view.key)
+                elif there and isinstance(intake, AudioIntake):
+                    self._write_sound(arrays, name, row, one, feed)
+        self._write_texts(arrays, rows, seen)
+
+    def _write_sound(self, arrays: Arrays, name: str, row: int, one: Seen, feed: Feed) -> None:
+        wave = self._sound(getattr(one.sample, name).numpy(), one.view.key, self._partner(one, feed))
+        arrays[f"{name} length"][row] = len(wave)
+        arrays[name][row, : len(wave)] = wave
+        arrays[name][row, len(wave) :] = 0
+        if f"{name} masks" in arrays:
+            arrays[f"{name} masks"][row] = self._sound.masks(one.view.key)
+
+    def _partner(self, one: Seen, feed: Feed) -> NDArray[np.float32] | None:
+        """The sound that is mixed into this one, if one is drawn and it can be heard."""
+        other = self._sound.partner(one.view.key, one.sample.id, len(feed.decode.source))
+        if other is None or feed.hear is None:
+            return None
+        (heard,) = feed.hear([other], [one.view])
+        return heard.audio.numpy() if isinstance(heard, Sample) and heard.audio is not None else None
+
+    def _write_texts(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[Seen]) -> None:
+        """The captions of all rows at once, which tokenizers do sooner."""
+        intake = self.intakes.get("text")
+        worded = {row: one.sample.text[0] for row, one in zip(rows, seen, strict=True) if one.sample.text}
+        if worded and isinstance(intake, TextIntake):
+            arrays["text"][list(worded)] = intake.tokenize(list(worded.values())).numpy()
+
+
+def _candidates(feed: Feed, seed: int, epoch: int, id: int) -> Iterator[int]:
+    source = feed.decode.source
+    ends = np.cumsum(source.counts)
+    shard = int(np.searchsorted(ends, id, side="right"))
+    draw = keyed(f"substitute {feed.name}", seed, epoch, id)
+    yield from draw.integers(ends[shard] - source.counts[shard], ends[shard], size=NEARBY).tolist()
+    yield from draw.integers(len(source), size=ANYWHERE).tolist()

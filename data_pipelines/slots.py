@@ -1,0 +1,104 @@
+"""Memory in which a batch is put together, row by row, by any number of threads or processes.
+
+A slot holds one rank's share of a batch. Where processes write into it, it is a file that exists in memory alone
+(memfd), so that nothing is left behind and no limit of /dev/shm is met. A slot is used again once nothing refers to the
+batch that was handed out in it.
+
+Shape letters: n rows, H height, W width, T audio samples, L tokens, K masks.
+"""
+
+import mmap
+import os
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake
+
+ALIGNMENT = 64
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which arrays a slot holds: name, type and shape of a row, for so many rows."""
+
+    rows: int
+    columns: tuple[tuple[str, str, tuple[int, ...]], ...]
+
+    @property
+    def size(self) -> int:
+        return sum(self._span(dtype, shape) for _, dtype, shape in self.columns)
+
+    def arrays(self, memory: NDArray[np.uint8]) -> Arrays:
+        arrays: Arrays = {}
+        start = 0
+        for name, dtype, shape in self.columns:
+            count = self.rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            arrays[name] = memory[start : start + count].view(dtype).reshape(self.rows, *shape)
+            start += self._span(dtype, shape)
+        return arrays
+
+    def _span(self, dtype: str, shape: tuple[int, ...]) -> int:
+        count = self.rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return -(-count // ALIGNMENT) * ALIGNMENT
+
+
+def layout_of(rows: int, intakes: Mapping[str, Intake], masks: int) -> Layout:
+    """Ids, groups, and for every field its values and whether a row has them."""
+    columns: list[tuple[str, str, tuple[int, ...]]] = [("id", "int64", ()), ("group", "int64", ())]
+    for name, intake in intakes.items():
+        columns.append((f"{name} present", "bool", ()))
+        if isinstance(intake, ImageIntake):
+            columns.append((name, "uint8", (*intake.size, 3)))
+        elif isinstance(intake, AudioIntake):
+            columns += [(name, "float32", (intake.window,)), (f"{name} length", "int64", ())]
+            columns += [(f"{name} masks", "float32", (masks, 4))] if masks else []
+        else:
+            columns.append((name, "int64", (intake.tokenize([""]).shape[1],)))
+    return Layout(rows, tuple(columns))
+
+
+class Slot:
+    """One piece of memory. `path` is where other processes find it."""
+
+    def __init__(self, layout: Layout, shared: bool) -> None:
+        self.layout = layout
+        if shared:
+            descriptor = os.memfd_create("batch")
+            os.ftruncate(descriptor, layout.size)
+            self.path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            self._memory = mmap.mmap(descriptor, layout.size)
+            weakref.finalize(self, os.close, descriptor)
+        else:
+            self.path = ""
+            self._memory = mmap.mmap(-1, layout.size)
+        self.arrays = layout.arrays(np.frombuffer(self._memory, dtype=np.uint8))
+
+
+@lru_cache(maxsize=64)
+def attached(path: str, layout: Layout) -> Arrays:
+    """A slot of another process, as this one sees it."""
+    with open(path, "r+b") as file:
+        return layout.arrays(np.frombuffer(mmap.mmap(file.fileno(), layout.size), dtype=np.uint8))
+
+
+class Slots:
+    """As many slots as are in use at once, and no more."""
+
+    def __init__(self, layout: Layout, shared: bool) -> None:
+        self.layout, self._shared = layout, shared
+        self._free: list[Slot] = []
+
+    def take(self) -> Slot:
+        return self._free.pop() if self._free else Slot(self.layout, self._shared)
+
+    def hand_out(self, slot: Slot) -> Arrays:
+        """The slot's arrays. When none of them, nor any tensor over them, is left, the slot is free again."""
+        memory = np.frombuffer(slot._memory, dtype=np.uint8)
+        weakref.finalize(memory, self._free.append, slot).atexit = False
+        return self.layout.arrays(memory)

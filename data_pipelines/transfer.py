@@ -1,0 +1,19 @@
+"""Batches on their way to the device: the next one is pinned by a thread while the current one is computed on."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.sample import Batch
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Each batch on the device. Only copies from pinned memory run beside the computation."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="pin") as pool:
+        for batch in in_order(Batch.pin, batches, pool, ahead=1):
+            yield batch.to(device)
