@@ -5,8 +5,8 @@ A shard is taken never to change under its URL. A copy that is let go while it i
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from hashlib import blake2b
 from pathlib import Path
@@ -86,9 +86,7 @@ class Cache:
     def _make_room(self) -> None:
         """Lets go what was used longest ago, as far as the limit asks for it."""
         with os.scandir(self.folder) as entries:
-            held = sorted(
-                (status.st_mtime, status.st_size, entry.name) for entry in entries for status in _status(entry)
-            )
+            held = sorted((status.st_mtime, status.st_size, name) for name, status in _statuses(entries))
         excess = sum(size for _, size, _ in held) - self.limit_bytes
         for used, size, name in held:
             if excess <= 0 or used > time.time() - FRESH:
@@ -98,19 +96,16 @@ class Cache:
 
     def _let_go(self, path: Path, used: float) -> bool:
         """Unless somebody is at it, or has used it since."""
-        try:
-            with self.alone(path.name.removesuffix(UNFINISHED), LOCK_NB):
-                if path.stat().st_mtime == used:
-                    path.unlink()
-                    return True
-        except (BlockingIOError, FileNotFoundError):
-            pass
+        with suppress(BlockingIOError, FileNotFoundError), self.alone(path.name.removesuffix(UNFINISHED), LOCK_NB):
+            if path.stat().st_mtime == used:
+                path.unlink()
+                return True
         return False
 
 
-def _status(entry: "os.DirEntry[str]") -> list[os.stat_result]:
-    """Nothing for a folder, or a file that another process has just let go."""
-    try:
-        return [entry.stat()] if entry.is_file(follow_symlinks=False) else []
-    except FileNotFoundError:
-        return []
+def _statuses(entries: "Iterable[os.DirEntry[str]]") -> Iterator[tuple[str, os.stat_result]]:
+    """Those of files, without what another process has just let go."""
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name, entry.stat()

@@ -135,8 +135,8 @@ def _progress(url: str, limit_bytes: int) -> Any:
             size = max(self.size or 0, self.value)
             if size > limit_bytes:
                 raise UserError(
-                    f"{redacted(url)} is {size / 1e6:.1f} MB or more, and the cache may hold {limit_bytes / 1e6:.1f} MB "
-                    "in all; raise the limit of the cache, or write smaller shards"
+                    f"{redacted(url)} is {size / 1e6:.1f} MB or more, and the cache may hold "
+                    f"{limit_bytes / 1e6:.1f} MB in all; raise the limit of the cache, or write smaller shards"
                 )
 
     return Progress()
