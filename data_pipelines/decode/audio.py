@@ -15,6 +15,7 @@ from tercet.data_pipelines.decode.resample import Wave, resampler
 from tercet.data_pipelines.sample import AudioIntake
 from tercet.data_pipelines.transforms.crop import View
 
+UNTOLD = 2**63 - 1  # frames that libsndfile gives a FLAC which was written to a pipe and does not say how many
 LEAST_HERTZ = 1000
 MOST_HERTZ = 192_000
 MOST_SECONDS = 3600
@@ -52,6 +53,8 @@ def _check(sound: soundfile.SoundFile, intake: AudioIntake) -> None:
     rate = sound.samplerate
     if sound.frames < 1:
         raise BadSample("audio: empty")
+    if sound.frames == UNTOLD:
+        raise BadSample("audio: of untold length")
     if sound.channels > MOST_CHANNELS or not LEAST_HERTZ <= rate <= MOST_HERTZ or sound.frames > MOST_SECONDS * rate:
         raise BadSample("audio: over the caps")
     if max(rate, intake.rate) // math.gcd(rate, intake.rate) > MOST_STEPS:

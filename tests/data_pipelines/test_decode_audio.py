@@ -108,6 +108,11 @@ def test_crops_are_chosen_in_samples_of_the_intake_and_fill_its_window(sound: So
     assert view.asked == (16000, round(16000 * seconds))
 
 
+def without_a_length(flac: bytes) -> bytes:
+    """Its header's 36 bits for the number of frames set to zero."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + b"\0" * 4 + flac[26:]
+
+
 BROKEN: dict[str, tuple[str, Callable[[Sound], bytes]]] = {
     "no bytes": ("unreadable", lambda sound: b""),
     "a page of the web": ("unreadable", lambda sound: b"<!DOCTYPE html>" * 20),
@@ -117,6 +122,7 @@ BROKEN: dict[str, tuple[str, Callable[[Sound], bytes]]] = {
     "no frames": ("empty", lambda sound: sound(np.zeros(0), 16000, "WAV")),
     "not a number": ("not finite", lambda sound: sound(np.array([0.1, np.nan, 0.2]), 16000, "WAV", "FLOAT")),
     "infinite": ("not finite", lambda sound: sound(np.array([0.1, np.inf, 0.2]), 16000, "WAV", "FLOAT")),
+    "a FLAC from a pipe": ("of untold length", lambda sound: without_a_length(sound(sine(440, 16000, 1), 16000))),
     "100 channels": ("over the caps", lambda sound: sound(np.zeros((4, 100)), 16000, "WAV")),
     "a rate of 400 kHz": ("over the caps", lambda sound: sound(np.zeros(4), 400_000, "WAV")),
     "a rate of 20 Hz": ("over the caps", lambda sound: sound(np.zeros(4), 20, "WAV")),
