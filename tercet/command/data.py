@@ -1,10 +1,13 @@
 """`tercet data …`: the verbs about data, each declared beside the few lines that open the room for it."""
 
 import argparse
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from tercet.command.verbs import print_json
 
 if TYPE_CHECKING:
     from tercet.command.arguments import Parser, Verbs
@@ -14,6 +17,7 @@ AddVerb: TypeAlias = "Callable[[Verbs, str, str], Parser]"
 
 def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
+    _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:
@@ -32,3 +36,47 @@ def generate(arguments: Namespace) -> int:
     out: Path = generate(build(WorldConfig, knobs, lambda key: "command line"), arguments.out)
     print(f"shards: {out}")
     return 0
+
+
+def _pack(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a CSV, TSV, JSONL or Parquet table")
+    verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
+    for role in ("image", "audio", "key", "group"):
+        verb.add_argument(f"--{role}", metavar="COL", help=f"column of the {role} (default: guessed by its name)")
+    verb.add_argument("--text", metavar="COL", action="append", default=[], help="column of captions; may be repeated")
+    verb.add_argument("--size", metavar="PX", help="make the shorter side of larger pictures this long")
+    verb.add_argument("--quality", metavar="Q", help="of pictures that are made smaller (default: 92)")
+    verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, as FLAC")
+    verb.add_argument("--seconds", metavar="S", help="keep so much of longer sounds, from their start")
+    limit = verb.add_mutually_exclusive_group()
+    limit.add_argument("--shard-mb", metavar="MB", help="megabytes of source files in a shard (default: 256)")
+    limit.add_argument("--shard-samples", metavar="N", help="samples in a shard, whatever their size")
+    verb.add_argument("--max-bad", metavar="SHARE", help="exit with 1 when more rows are left out (default: 0.01)")
+    verb.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one for each core)")
+    verb.add_argument("--json", action="store_true", help="print the manifest of what was packed as JSON")
+    verb.set_defaults(verb=pack)
+
+
+def pack(arguments: Namespace) -> int:
+    from tercet.configs.base import build
+    from tercet.data_pipelines.manifests.manifest import open_manifest
+    from tercet.data_pipelines.manifests.roles import Roles
+    from tercet.data_pipelines.pack.config import PackConfig
+    from tercet.data_pipelines.pack.pack import pack
+    from tercet.data_pipelines.pack.plan import plan_shards
+    from tercet.data_pipelines.pack.show import print_result, print_roles, print_verdict, watched
+
+    given = {name: value for name in PackConfig.model_fields if (value := getattr(arguments, name)) is not None}
+    config = build(PackConfig, given, lambda key: "command line")
+    asked = Roles(arguments.image, arguments.audio, tuple(arguments.text), arguments.key, arguments.group)
+    manifest = open_manifest(arguments.source, asked)
+    print_roles(manifest.roles)
+    plan = plan_shards(arguments.source, manifest, config)
+    workers = arguments.workers or len(os.sched_getaffinity(0))
+    with watched(plan.rows) as watch:
+        result = pack(plan, manifest, config, arguments.out, workers, watch)
+    if arguments.json:
+        print_json(result)
+    else:
+        print_result(result, arguments.out)
+    return 0 if print_verdict(result, config.max_bad) else 1

@@ -1,0 +1,58 @@
+"""What a manifest says of one sample, whatever kind of manifest it is."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample to be. Its files lie under `root`, named by kind: image, audio, and of a folder also text and json."""
+
+    row: int
+    key: str
+    root: Path
+    names: Mapping[str, str]
+    captions: tuple[str, ...]
+    meta: Mapping[str, object]
+
+
+class LeftOut(NamedTuple):
+    """A row that gives no sample: counted from one, the file at fault as the manifest names it, and a fixed reason."""
+
+    row: int
+    path: str
+    reason: str
+
+
+Outcome: TypeAlias = Entry | LeftOut
+
+
+def unique(entries: Iterable[Outcome]) -> Iterator[Outcome]:
+    """The first sample of a key keeps it."""
+    seen: set[str] = set()
+    for entry in entries:
+        if isinstance(entry, Entry) and entry.key in seen:
+            yield LeftOut(entry.row, entry.key, "duplicate key")
+        else:
+            yield entry
+        if isinstance(entry, Entry):
+            seen.add(entry.key)
+
+
+def safe_key(name: str) -> str:
+    """The name as a member of a tar may have it: relative, inside the tar, and without a dot in its last part.
+
+    webdataset ends a key at the first dot of the last part. Escapes keep different names different.
+    """
+    parts = [_escaped(part) for part in name.split("/") if part not in ("", ".")]
+    parts = [part.replace(".", "%2E") if part == ".." else part for part in parts]
+    return "/".join([*parts[:-1], parts[-1].replace(".", "%2E")]) if parts else ""
+
+
+def _escaped(part: str) -> str:
+    return UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part)

@@ -1,0 +1,125 @@
+"""Rows of a table to entries: what the columns hold, with paths taken relative to the table's folder."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, unique
+from tercet.data_pipelines.manifests.roles import Roles, choose_roles
+
+Row: TypeAlias = Mapping[str, object]
+Rows: TypeAlias = Iterator[tuple[int, Row | BadSample]]  # numbered from one
+
+ENOUGH = 100  # rows that are looked at before columns are guessed
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of rows: its columns, and a function that reads them from the start."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: Callable[[], Rows]
+
+
+class TableManifest:
+    """A table whose columns have their roles."""
+
+    def __init__(self, table: Table, asked: Roles) -> None:
+        first = [row for _, row in islice(table.rows(), ENOUGH) if not isinstance(row, BadSample)]
+        self.roles = choose_roles(asked, table.columns, first, str(table.path))
+        self.passed_over: Counter[str] = Counter()
+        self._table = table
+
+    def entries(self) -> Iterator[Outcome]:
+        return unique(self._entry(number, row) for number, row in self._table.rows())
+
+    def _entry(self, number: int, row: Row | BadSample) -> Outcome:
+        if isinstance(row, BadSample):
+            return LeftOut(number, "", row.reason)
+        names: dict[str, str] = {}
+        try:
+            names = _names(row, self.roles)
+            return self._read(number, row, names)
+        except BadSample as error:
+            return LeftOut(number, next(iter(names.values()), ""), error.reason)
+
+    def _read(self, number: int, row: Row, names: dict[str, str]) -> Entry:
+        captions = _captions(row, self.roles.text)
+        meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
+        if self.roles.group:
+            meta["group"] = _plain(row.get(self.roles.group))
+        key = f"{number:09d}" if self.roles.key is None else safe_key(str(row.get(self.roles.key) or ""))
+        if not key:
+            raise BadSample("no key")
+        _check_text(json.dumps([key, names, captions, meta], ensure_ascii=False))
+        return Entry(number, key, self._table.path.parent, names, captions, meta)
+
+
+def _names(row: Row, roles: Roles) -> dict[str, str]:
+    """The row's picture and sound, as it names them."""
+    names: dict[str, str] = {}
+    for kind, column in (("image", roles.image), ("audio", roles.audio)):
+        name = row.get(column) if column else None
+        if name is None or name == "":
+            continue
+        if not isinstance(name, str) or "\0" in name:
+            raise BadSample(f"{kind}: not a path")
+        if "://" in name:
+            raise BadSample(f"{kind}: a URL and not a path")
+        names[kind] = name
+    if not names:
+        raise BadSample("no picture or sound")
+    return names
+
+
+def _captions(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
+    captions = tuple(caption for column in columns for caption in _listed(row.get(column)))
+    if columns and not captions:
+        raise BadSample("text: empty")
+    return captions
+
+
+def _listed(cell: object) -> Iterator[str]:
+    """A cell holds one caption, a list of them, or such a list as JSON."""
+    if isinstance(cell, str) and cell.startswith("["):
+        cell = _json_list(cell)
+    for caption in cell if isinstance(cell, list) else [cell]:
+        if isinstance(caption, Mapping):
+            caption = caption.get("text", caption.get("caption"))
+        if caption is not None and str(caption).strip():
+            yield str(caption).strip()
+
+
+def _json_list(cell: str) -> object:
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold: a number that is none is null, and a date is text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, bytes):
+        raise BadSample("manifest: a column of bytes")
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _check_text(text: str) -> None:
+    """Readers let bytes that are no UTF-8 through as lone surrogates, so that they cost a row and not the table."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadSample("manifest: not UTF-8") from error

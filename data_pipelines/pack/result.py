@@ -1,0 +1,79 @@
+"""What a folder of packed shards says of itself: how far packing is, what it holds, and what was left out and why."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tercet.data_pipelines.pack.journal import Journal, write_whole
+from tercet.data_pipelines.pack.plan import Plan
+from tercet.errors import UserError
+from tercet.version import __version__
+
+PLAN, PARTIAL, RESULT, BAD = "plan.json", "manifest.json.partial", "manifest.json", "bad_samples.jsonl"
+
+
+def begin(out: Path, plan: Plan) -> bool:
+    """Whether all of the plan stands already. A folder that holds anything else than a part of it is refused."""
+    described = plan.to_json()
+    for name in (RESULT, PLAN):
+        if (out / name).exists():
+            there = json.loads((out / name).read_text(encoding="utf-8"))
+            if different := ", ".join(_differences(there.get("plan", there), described)):
+                raise UserError(
+                    f"{out} was packed in another way ({different}); choose another folder, or delete this one"
+                )
+            return name == RESULT
+    if any(out.glob("*.tar")):
+        raise UserError(f"{out} holds shards that were not packed here; choose another folder")
+    write_whole(out / PLAN, _written(described))
+    return False
+
+
+def finish(out: Path, plan: Plan, journal: Journal) -> None:
+    """The lists of what is there and what is not, the latter first: `manifest.json` says that both are whole."""
+    shards = [packed for _, packed in sorted(journal.packed.items())]
+    left_out = [row for packed in shards for row in packed.left_out]
+    lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in left_out)
+    write_whole(out / BAD, "".join(lines))
+    files = [packed for packed in shards if packed.samples]
+    result = {
+        "tercet": __version__,
+        "plan": plan.to_json(),
+        "rows": plan.rows,
+        "samples": sum(packed.samples for packed in files),
+        "bytes": sum(packed.bytes for packed in files),
+        "left_out": dict(Counter(row.reason for row in left_out).most_common()),
+        "shards": [
+            {"name": packed.name, "samples": packed.samples, "bytes": packed.bytes, "sha256": packed.sha256}
+            for packed in files
+        ],
+    }
+    write_whole(out / RESULT, _written(result))
+
+
+def clear(out: Path) -> dict[str, Any]:
+    """The result, once nothing else is needed to know it."""
+    (out / PARTIAL).unlink(missing_ok=True)
+    (out / PLAN).unlink(missing_ok=True)
+    return dict(json.loads((out / RESULT).read_text(encoding="utf-8")))
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for part in ("settings", "source"):
+        for key in sorted({*there.get(part, {}), *now[part]}):
+            before, after = there.get(part, {}).get(key), now[part].get(key)
+            if before != after:
+                yield WORDS.get(key) or f"{key} {_shown(before)} there, {_shown(after)} now"
+
+
+WORDS = {"digest": "rows or files have changed since"}
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else str(value)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

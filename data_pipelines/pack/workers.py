@@ -1,0 +1,44 @@
+"""Processes that decode and encode for the one that writes. They load no torch, and so start in a moment."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+
+from tercet.errors import UserError
+
+
+@contextmanager
+def packers(count: int) -> Iterator[Executor | None]:
+    """A pool of so many processes; for a single one there is none, and this process does the work."""
+    if count <= 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _start)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that packs died, most often because memory ran out: run the same command again, which goes on "
+            "where this one stopped, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start() -> None:
+    """Interrupts are for the process that writes, and whoever packs for it ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
