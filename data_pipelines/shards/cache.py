@@ -77,11 +77,14 @@ class Cache:
 
     def _download(self, url: str, path: Path) -> None:
         part = path.with_name(path.name + UNFINISHED)
-        download(url, part, self.patience, self.limit_bytes)
-        with part.open("rb") as whole:
-            os.fsync(whole.fileno())
-        self._make_room()
-        os.replace(part, path)
+        try:
+            download(url, part, self.patience, self.limit_bytes)
+            with part.open("rb") as whole:
+                os.fsync(whole.fileno())
+            self._make_room()
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
         """Lets go what was used longest ago, as far as the limit asks for it."""

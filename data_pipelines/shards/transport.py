@@ -132,11 +132,10 @@ def _progress(url: str, limit_bytes: int) -> Any:
 
     class Progress(Callback):  # type: ignore[misc]
         def call(self, *_: object, **__: object) -> None:
-            size = max(self.size or 0, self.value)
-            if size > limit_bytes:
+            if max(self.size or 0, self.value) > limit_bytes:
                 raise UserError(
-                    f"{redacted(url)} is {size / 1e6:.1f} MB or more, and the cache may hold "
-                    f"{limit_bytes / 1e6:.1f} MB in all; raise the limit of the cache, or write smaller shards"
+                    f"{redacted(url)} is larger than the {limit_bytes / 1e6:.1f} MB that the cache may hold in all; "
+                    "raise the limit of the cache, or write smaller shards"
                 )
 
     return Progress()

@@ -1,0 +1,193 @@
+import os
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from tercet.data_pipelines.shards.cache import Cache
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.shards.transport import Patience, Refused, Unreachable, redacted
+from tercet.errors import UserError
+from tests.data_pipelines.web import Web, serving
+
+QUICK = Patience(tries=3, stall=0.4, pause=0.01)
+BODY = os.urandom(300_000)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as web:
+        yield web
+
+
+def cache(folder: Path, limit_bytes: int = 10**9) -> Cache:
+    return Cache(folder, limit_bytes, QUICK)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "faults", [[], ["503", "500"], ["429"], ["stalls"], ["cut short", "cut short"], ["nothing said of its length"]]
+)
+def test_a_shard_arrives_whole_whatever_befell_it_on_the_way(tmp_path: Path, web: Web, faults: list[str]) -> None:
+    url = web.put("/s/00.tar", BODY, *faults)
+    path = cache(tmp_path).fetch(url)
+    assert path.read_bytes() == BODY
+    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if not fault.startswith("nothing")])
+    assert cache(tmp_path).fetch(url) == path
+    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if not fault.startswith("nothing")])
+    assert not unfinished(tmp_path)
+
+
+def test_a_slow_shard_is_waited_for(tmp_path: Path, web: Web) -> None:
+    assert cache(tmp_path).fetch(web.put("/slow.tar", BODY, "slow")).read_bytes() == BODY
+    assert web.asked["/slow.tar"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("503", "the server answers with status 503"),
+        ("stalls", r"nothing came for 0\.4 s"),
+        ("cut short", "in 3 tries: .+"),
+    ],
+)
+def test_patience_ends(tmp_path: Path, web: Web, fault: str, why: str) -> None:
+    url = web.put("/s.tar", BODY, *[fault] * 9).replace("//", "//me:secret@") + "?token=hidden"
+    with pytest.raises(Unreachable, match=why) as error:
+        cache(tmp_path).fetch(url)
+    assert web.asked["/s.tar"] == 3
+    assert f"{web.url}/s.tar could not be fetched in 3 tries" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "hidden" not in str(error.value)
+    assert not unfinished(tmp_path)
+
+
+@pytest.mark.parametrize(("status", "why"), [("404", "does not exist"), ("403", "is not open to us"), ("400", "400")])
+def test_a_refusal_is_taken_at_once(tmp_path: Path, web: Web, status: str, why: str) -> None:
+    url = web.put("/s.tar", BODY, status)
+    with pytest.raises(Refused, match=why):
+        cache(tmp_path).fetch(url)
+    assert web.asked["/s.tar"] == 1
+
+
+def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="3 tries"):
+        cache(tmp_path).fetch("http://127.0.0.1:9/s.tar")
+
+
+def fetch(folder: Path, url: str) -> bytes:
+    return cache(folder).fetch(url).read_bytes()
+
+
+def test_processes_that_want_the_same_shard_fetch_it_once(tmp_path: Path, web: Web) -> None:
+    url = web.put("/s.tar", BODY, "slow")
+    with get_context("spawn").Pool(2) as pool:
+        bodies = pool.starmap(fetch, [(tmp_path, url)] * 4, chunksize=1)
+    assert bodies == [BODY] * 4
+    assert web.asked["/s.tar"] == 1
+
+
+def age(path: Path, seconds: float) -> Path:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def test_the_shards_unused_for_longest_make_room(tmp_path: Path, web: Web) -> None:
+    few = cache(tmp_path, limit_bytes=1000)
+    urls = [web.put(f"/{n}.tar", bytes([n]) * 300) for n in range(5)]
+    copies = [age(few.fetch(url), 1000 - n) for n, url in enumerate(urls[:3])]
+    few.fetch(urls[0])  # used again, so that 1 is the oldest
+    opened = copies[1].open("rb")
+    few.fetch(urls[3])
+    assert [path.exists() for path in copies] == [True, False, True]
+    assert opened.read() == b"\1" * 300
+    assert few.fetch(urls[1]).read_bytes() == b"\1" * 300
+    assert not copies[2].exists()
+    assert web.asked["/1.tar"] == 2
+
+
+def test_nothing_fetched_in_the_last_minute_is_taken_away(tmp_path: Path, web: Web) -> None:
+    few = cache(tmp_path, limit_bytes=1000)
+    copies = [few.fetch(web.put(f"/{n}.tar", BODY[:400])) for n in range(4)]
+    assert all(path.exists() for path in copies)
+    age(copies[0], 61)
+    age(copies[1], 59)
+    few.fetch(web.put("/more.tar", BODY[:400]))
+    assert [path.exists() for path in copies] == [False, True, True, True]
+
+
+def test_what_a_killed_process_left_makes_room_as_well(tmp_path: Path, web: Web) -> None:
+    few = cache(tmp_path, limit_bytes=1000)
+    few.fetch(web.put("/0.tar", BODY[:400]))
+    left = few.place(web.put("/1.tar", BODY[:400])).with_suffix(".tar.part")
+    left.write_bytes(BODY[:700])
+    age(left, 100)
+    few.fetch(web.put("/2.tar", BODY[:400]))
+    assert not left.exists()
+
+
+def test_a_shard_that_is_being_fetched_is_not_taken_away(tmp_path: Path, web: Web) -> None:
+    few = cache(tmp_path, limit_bytes=1000)
+    path = age(few.fetch(web.put("/0.tar", BODY[:800])), 100)
+    with few.alone(path.name):
+        few.fetch(web.put("/1.tar", BODY[:800]))
+        assert path.exists()
+
+
+@pytest.mark.parametrize("faults", [[], ["nothing said of its length"]])
+def test_a_limit_below_one_shard_is_a_mistake(tmp_path: Path, web: Web, faults: list[str]) -> None:
+    url = web.put("/big.tar", BODY, *faults)
+    with pytest.raises(UserError, match=r"big\.tar is larger than the 0\.1 MB"):
+        cache(tmp_path, limit_bytes=100_000).fetch(url)
+    assert web.asked["/big.tar"] == 1
+    assert not unfinished(tmp_path)
+
+
+def test_names_of_others_never_choose_a_path(tmp_path: Path) -> None:
+    held = cache(tmp_path)
+    urls = [
+        "https://h/../../etc/passwd.tar",
+        "https://h/%2e%2e%2fx.tar",
+        "https://h/a\0b.tar",
+        f"s3://b/{'x' * 999}.tar",
+    ]
+    places = [held.place(url) for url in urls]
+    assert {place.resolve().parent for place in places} == {held.folder.resolve()}
+    assert all(len(place.name) < 128 and place.suffix == ".tar" for place in places)
+    assert held.place("https://h/a/0.tar") != held.place("https://h/b/0.tar")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="TERCET_CACHE"):
+        cache(tmp_path / "file").fetch("http://127.0.0.1:9/s.tar")
+
+
+def test_a_folder_behind_https_is_listed(web: Web) -> None:
+    web.put("/data/", b'<a href="../">up</a><a href="01.tar">1</a><a href="00.tar">0</a><a href="00_stats.json">s</a>')
+    assert find_shards(f"{web.url}/data/") == [f"{web.url}/data/00.tar", f"{web.url}/data/01.tar"]
+    assert find_shards(f"{web.url}/data/0*.tar") == [f"{web.url}/data/00.tar", f"{web.url}/data/01.tar"]
+    with pytest.raises(UserError, match="does not exist"):
+        find_shards(f"{web.url}/elsewhere/")
+    web.put("/bare/", b'<a href="notes.txt">notes</a>')
+    with pytest.raises(UserError, match=r"there are no \*\.tar shards at"):
+        find_shards(f"{web.url}/bare/")
+
+
+def test_a_store_without_its_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
+    with pytest.raises(UserError, match=r"pip install 'tercet\[remote\]'"):
+        cache(tmp_path).fetch("gs://bucket/0.tar")
+
+
+def test_what_may_be_secret_is_left_out() -> None:
+    assert redacted("https://me:pass@host:8/a/b.tar?sig=1#x") == "https://host:8/a/b.tar"
+    assert redacted("s3://bucket/a{0..3}.tar") == "s3://bucket/a{0..3}.tar"
+    assert redacted("shards/0.tar") == "shards/0.tar"
