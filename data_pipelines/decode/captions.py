@@ -53,11 +53,6 @@ class CaptionReader:
         self._most = len(places) or 1
         self.wanted = frozenset(place.partition(".")[0] for place in self._weights)
 
-    def needs_meta(self, files: Files) -> bool:
-        """Whether a place that is asked lies in `.json`."""
-        asked = [place for place in self._weights if place != "txt" or "txt" in files]
-        return any(place != "txt" for place in asked[: self._most])
-
     def __call__(self, files: Files, meta: Mapping[str, object]) -> Captions:
         """What the sample's files hold; a place with no word in it spoils the sample unless another has some."""
         found = list(islice(self._present(files, meta), self._most))

@@ -48,13 +48,6 @@ def test_a_group_of_captions_reads_them_where_the_source_has_them() -> None:
     first, second = (reader({"txt": txt}, {"alt": "the same"}, 0) for txt in (b"one", b"two"))
     assert first == second
     assert reader.wanted == {"json"}
-    assert reader.needs_meta({"txt": b""})
-
-
-def test_json_is_asked_for_only_by_groups_that_stand_in_it() -> None:
-    files = {"jpg": b"", "txt": b"a", "json": b"{}"}
-    needs = {spec: GroupReader(spec, CaptionReader({})).needs_meta(files) for spec in ("json.a", "image", "text")}
-    assert needs == {"json.a": True, "image": False, "text": False}
 
 
 @pytest.mark.parametrize("spec", ["", "group", "json", "json.", "jpg", "images"])

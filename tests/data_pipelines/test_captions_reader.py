@@ -116,12 +116,6 @@ def test_impossible_places_are_refused(places: dict[str, float], words: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_json_is_asked_for_only_where_a_caption_may_stand_in_it() -> None:
-    usual, txt, both = CaptionReader({}), CaptionReader({"txt": 1}), CaptionReader({"txt": 1, "json.a": 1})
-    assert (usual.wanted, txt.wanted, both.wanted) == ({"txt", "json"}, {"txt"}, {"txt", "json"})
-    there: list[dict[str, bytes]] = [{"txt": b"a"}, {}]
-    assert [[reader.needs_meta(files) for files in there] for reader in (usual, txt, both)] == [
-        [False, True],
-        [False, False],
-        [True, True],
-    ]
+def test_only_files_with_a_place_in_them_are_wanted() -> None:
+    wanted = [CaptionReader(places).wanted for places in ({}, {"txt": 1}, {"json.a": 1}, {"txt": 1, "json.a": 1})]
+    assert wanted == [{"txt", "json"}, {"txt"}, {"json"}, {"txt", "json"}]
