@@ -37,7 +37,7 @@ def unique(entries: Iterable[Outcome]) -> Iterator[Outcome]:
     seen: set[str] = set()
     for entry in entries:
         if isinstance(entry, Entry) and entry.key in seen:
-            yield LeftOut(entry.row, entry.key, "duplicate key")
+            yield LeftOut(entry.row, next(iter(entry.names.values())), "duplicate key")
         else:
             yield entry
         if isinstance(entry, Entry):

@@ -1,60 +1,41 @@
 """A picture as it goes into a shard: the file's own bytes, or a smaller picture of the same kind. Imports no torch."""
 
-import struct
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.caps import FORMATS, MOST_PIXELS
 from tercet.data_pipelines.pack.config import PackConfig
+from tercet.data_pipelines.survey.media import UNREADABLE, open_picture, verify_picture
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 SAVED_AS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
 ROOM = 2  # a JPEG may be decoded at a fraction of its size if that is so many times what is wanted
 
 
 def pack_picture(data: bytes, config: PackConfig) -> tuple[str, bytes]:
     """Extension and bytes. Every picture is decoded, for nothing else shows that it is whole."""
-    picture = _opened(data)
+    picture = open_picture(data)
     extension = EXTENSIONS[picture.format or ""]
     if config.size is None or min(picture.size) <= config.size:
-        _load(picture)
+        verify_picture(data)
         return extension, data
-    picture.draft(None, (ROOM * config.size, ROOM * config.size))
-    _load(picture)
-    return extension, _encoded(_resized(picture, config.size), extension, config.quality)
+    return extension, _encoded(_smaller(picture, config.size), extension, config.quality)
 
 
-def _opened(data: bytes) -> Image.Image:
+def _smaller(picture: Image.Image, shorter: int) -> Image.Image:
+    """Upright and antialiased. The colour profile is kept where it still speaks of these colours."""
+    picture.draft(None, (ROOM * shorter, ROOM * shorter))
     try:
-        picture: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadSample("image: too many pixels") from error
-    except UNREADABLE as error:
-        raise BadSample("image: not a JPEG, PNG or WEBP") from error
-    if picture.width * picture.height > MOST_PIXELS:
-        raise BadSample("image: too many pixels")
-    return picture
-
-
-def _load(picture: Image.Image) -> None:
-    try:
-        picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)
+        upright = ImageOps.exif_transpose(picture)
     except UNREADABLE as error:
         raise BadSample("image: truncated or damaged") from error
-
-
-def _resized(picture: Image.Image, shorter: int) -> Image.Image:
-    """Antialiased. The colour profile is kept where it still speaks of these colours."""
-    scale = shorter / min(picture.size)
-    width, height = (max(shorter, round(side * scale)) for side in picture.size)
-    resized = _plain(picture).resize((width, height), Image.Resampling.BICUBIC)
-    resized.info = {"icc_profile": picture.info.get("icc_profile") if resized.mode == picture.mode else None}
-    return resized
+    scale = shorter / min(upright.size)
+    width, height = (max(shorter, round(side * scale)) for side in upright.size)
+    smaller = _plain(upright).resize((width, height), Image.Resampling.BICUBIC)
+    smaller.info = {"icc_profile": picture.info.get("icc_profile") if smaller.mode == picture.mode else None}
+    return smaller
 
 
 def _plain(picture: Image.Image) -> Image.Image:

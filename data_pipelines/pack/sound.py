@@ -1,5 +1,9 @@
-"""A sound as it goes into a shard: the file's own bytes, or a FLAC, shorter or at another rate. Imports no torch."""
+"""A sound as it goes into a shard: the file's own bytes, or a FLAC, shorter or at another rate. Imports no torch.
 
+Shape letters: T frames, C channels.
+"""
+
+import math
 from io import BytesIO
 
 import numpy as np
@@ -7,79 +11,54 @@ import soundfile
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.caps import LEAST_HERTZ, MOST_CHANNELS, MOST_HERTZ, MOST_SECONDS, MOST_VALUES
-from tercet.data_pipelines.decode.containers import complete, readable
+from tercet.data_pipelines.decode.caps import MOST_VALUES
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.pack.config import PackConfig
+from tercet.data_pipelines.survey.media import open_sound, verify_sound, waves
 
 EXTENSIONS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MPEG": "mp3"}
-SIXTEEN_BITS = ("PCM_16", "PCM_U8", "PCM_S8", "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III")
-FRAMES_AT_ONCE = 2**16
+FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # what 16 bits would not hold
+MOST_STEPS = 2**16  # until two rates coincide, with which a resampling kernel grows
 
-Wave = NDArray[np.float32]  # [T, C]
+Wave = NDArray[np.float32]
 
 
 def pack_sound(data: bytes, config: PackConfig) -> tuple[str, bytes]:
-    """Extension and bytes. Every sound is decoded as far as it is kept, for nothing else shows that it is whole."""
-    with _opened(data) as sound:
+    """Extension and bytes. Every sound is decoded, for nothing else shows that it is whole."""
+    with open_sound(data) as sound:
         rate = config.rate or sound.samplerate
-        kept = sound.frames if config.seconds is None else round(config.seconds * sound.samplerate)
-        try:
-            if rate == sound.samplerate and kept >= sound.frames:
-                _check_frames(sound)
-                return EXTENSIONS[sound.format], data
-            wave = _read(sound, min(kept, sound.frames))
-        except soundfile.SoundFileError as error:
-            raise BadSample("audio: truncated or damaged") from error
-        subtype = "PCM_16" if sound.subtype in SIXTEEN_BITS else "PCM_24"
-        return "flac", _flac(_resampled(wave, sound.samplerate, rate), rate, subtype)
+        most = math.inf if config.seconds is None else round(config.seconds * sound.samplerate)
+        if rate == sound.samplerate and sound.frames <= most:
+            verify_sound(data)
+            return EXTENSIONS[sound.format], data
+        wave_TC = _start(sound, int(min(most, sound.frames)))
+        return "flac", _flac(_resampled(wave_TC, sound.samplerate, rate), rate, sound.subtype)
 
 
-def _opened(data: bytes) -> soundfile.SoundFile:
-    if not readable(data):
-        raise BadSample("audio: not a WAV, FLAC, OGG or MP3")
-    if not complete(data):
-        raise BadSample("audio: truncated or damaged")
-    try:
-        sound = soundfile.SoundFile(BytesIO(data))
-    except soundfile.SoundFileError as error:
-        raise BadSample("audio: unreadable") from error
-    if sound.frames < 1:
-        raise BadSample("audio: empty")
-    if (
-        sound.channels > MOST_CHANNELS
-        or not LEAST_HERTZ <= sound.samplerate <= MOST_HERTZ
-        or sound.frames > MOST_SECONDS * sound.samplerate
-    ):
-        raise BadSample("audio: over the caps")
-    return sound
-
-
-def _check_frames(sound: soundfile.SoundFile) -> None:
-    """All of them in turn, so that a long sound takes no more memory than a short one."""
-    while sound.tell() < sound.frames:
-        _read(sound, min(FRAMES_AT_ONCE, sound.frames - sound.tell()))
-
-
-def _read(sound: soundfile.SoundFile, frames: int) -> Wave:
+def _start(sound: soundfile.SoundFile, frames: int) -> Wave:
     if frames * sound.channels > MOST_VALUES:
         raise BadSample("audio: over the caps")
-    wave: Wave = sound.read(frames, dtype="float32", always_2d=True)
-    if len(wave) < frames:
+    wave_TC = np.empty((frames, sound.channels), np.float32)
+    read = 0
+    for block_TC in waves(sound):
+        part_TC = block_TC[: frames - read]
+        wave_TC[read : read + len(part_TC)] = part_TC
+        read += len(block_TC)
+    if read < sound.frames:
         raise BadSample("audio: truncated or damaged")
-    if not np.isfinite(wave).all():
-        raise BadSample("audio: not finite")
-    return wave
+    return wave_TC
 
 
-def _resampled(wave: Wave, rate: int, target: int) -> Wave:
+def _resampled(wave_TC: Wave, rate: int, target: int) -> Wave:
     """Each channel by itself."""
+    if max(rate, target) // math.gcd(rate, target) > MOST_STEPS:
+        raise BadSample("audio: odd sampling rate")
     resample = resampler(rate, target)
-    frames = resample.length(len(wave))
-    return np.stack([resample(np.ascontiguousarray(channel), 0, 0, frames) for channel in wave.T], axis=1)
+    frames = resample.length(len(wave_TC))
+    return np.stack([resample(np.ascontiguousarray(wave_T), 0, 0, frames) for wave_T in wave_TC.T], axis=1)
 
 
-def _flac(wave: Wave, rate: int, subtype: str) -> bytes:
+def _flac(wave_TC: Wave, rate: int, subtype: str) -> bytes:
     file = BytesIO()
-    soundfile.write(file, wave, rate, format="FLAC", subtype=subtype)
+    soundfile.write(file, wave_TC, rate, format="FLAC", subtype="PCM_24" if subtype in FINE else "PCM_16")
     return file.getvalue()
