@@ -1,0 +1,145 @@
+"""Shards to training batches without an index: for what is too remote to be kept, or is passed through once.
+
+Shards are opened, checked, grouped and shuffled as they come in (webdataset's stages), and decoded like what is
+indexed, with the same rules for bad samples; a bad one is replaced by the next of the stream. Every rank has as many
+steps as are asked for. What only an index can give is missing:
+
+- Ids are not dense: 63 bits of a hash of shard and key.
+- The order is a pure function of the seed, the number of ranks and the place that was begun at, whatever the workers;
+  another number of ranks makes other batches.
+- A run resumes by shard: what is begun is seen again, up to a shard and a shuffle buffer on each rank, and as much as
+  the rank was ahead of the slowest.
+- A shard is known to be damaged when the damage comes by, and a byte flipped in a payload only if the codec notices.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import chain, islice, repeat
+from pathlib import Path
+from random import Random
+
+from webdataset.filters import shuffle
+
+from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.bad_samples import BadSample, Ledger
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.crew import crew
+from tercet.data_pipelines.decode.item import checked
+from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.sample import Batch, Intake
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.shards.transport import Patience, redacted
+from tercet.data_pipelines.stream.passage import Passage
+from tercet.data_pipelines.stream.reader import Item, Missing, Reader
+from tercet.data_pipelines.stream.seen import Eyes, Seen
+from tercet.data_pipelines.stream.sequence import turns
+from tercet.errors import UserError
+
+CHUNK = 16  # samples a thread takes at once
+BATCHES_AHEAD = 2
+IN_A_ROW = 1024  # bad samples, before the data are taken to be broken altogether
+
+
+class StreamLoader:
+    """Training batches without end. `cursor` counts the samples handed out on all ranks."""
+
+    def __init__(
+        self,
+        data: DataConfig,
+        intakes: Mapping[str, Intake],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        shuffled: int = 1000,
+        missing: Missing = "fail",
+        folder: Path | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """`start`: to resume, the least `place` of all ranks, however many there were. `shuffled`: how many samples are
+        held, undecoded, to be mixed."""
+        if batch_size % world:
+            raise UserError(f"batch_size {batch_size} does not divide by {world} processes: take a multiple of {world}")
+        if len(data.train) > 1:
+            raise UserError(f"a stream has one source, and data.train names {len(data.train)}: {', '.join(data.train)}")
+        ((name, source),) = data.train.items()
+        shards = find_shards(source.shards)
+        self.batch_size, self.cursor = batch_size, 0
+        self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
+        self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
+        self._eyes = Eyes(data, name, source, checked(intakes), seed)
+        self._reader = Reader(shards, self._eyes.wanted, missing, patience or Patience())
+        self._turns = partial(turns, shards, seed, rank, world)
+        self._random = partial(keyed, "stream", seed, item=rank)
+        self._passage = Passage(self._turns(start))
+
+    @property
+    def bad(self) -> Counter[str]:
+        """Bad samples met on this rank, by reason."""
+        return self.ledger.reasons
+
+    @property
+    def place(self) -> int:
+        """The first shard of the sequence that this rank has not handed out all of."""
+        return self._passage.place
+
+    @property
+    def epoch(self) -> int:
+        """How many times the data have been gone through."""
+        return self.place // len(self._reader.shards)
+
+    def __iter__(self) -> Iterator[Batch]:
+        ahead = max(BATCHES_AHEAD * -(-self._share // CHUNK), 2 * self._workers)
+        with (
+            crew("thread", min(self._workers, 1), _chunk) as (reader, chunk),
+            crew("thread", self._workers, self._eyes.look) as (pool, look),
+        ):
+            chunks = in_order(chunk, repeat(self._mixed()), reader, ahead)
+            seen = chain.from_iterable(in_order(look, chunks, pool, ahead))
+            for taken, batch in in_order(self._collated, _taken(seen, self._share), pool, 1):
+                self._note(taken)
+                yield batch
+
+    def _mixed(self) -> Iterator[Item]:
+        """The samples to come, mixed before they are decoded."""
+        random = Random(int(self._random(epoch=self.place).integers(2**63)))
+        self._passage = Passage(self._turns(self.place))  # what was under way in an earlier walk begins again
+        items = self._reader.items(self._turns(self.place), self._passage.close)
+        mixed: Iterator[Item] = shuffle(self._shuffled, self._shuffled // 10, random)(items)
+        return mixed
+
+    def _collated(self, taken: list[Seen]) -> tuple[list[Seen], Batch]:
+        return taken, self._eyes.batch(taken)
+
+    def _note(self, taken: list[Seen]) -> None:
+        self.cursor += self.batch_size
+        faults = [one.item.fault(one.sample.reason) for one in taken if isinstance(one.sample, BadSample)]
+        self.ledger.note(len(taken), faults)
+        self._passage.hand_out(one.item.turn.place for one in taken)
+
+
+def _chunk(items: Iterator[Item]) -> list[Item]:
+    return list(islice(items, CHUNK))
+
+
+def _taken(seen: Iterator[Seen], share: int) -> Iterator[list[Seen]]:
+    """As many of the stream as hold a rank's share of good samples, again and again."""
+    while True:
+        yield [one for _ in range(share) for one in _to_the_next_good(seen)]
+
+
+def _to_the_next_good(seen: Iterator[Seen]) -> list[Seen]:
+    """The next good sample, behind the bad ones on the way to it."""
+    row: list[Seen] = []
+    while len(row) < IN_A_ROW:
+        one = next(seen)
+        row.append(one)
+        if not isinstance(one.sample, BadSample):
+            return row
+    counts = Counter(one.sample.reason for one in row if isinstance(one.sample, BadSample))
+    said = ", ".join(f"{count} × {reason}" for reason, count in counts.items())
+    shard = redacted(row[-1].item.turn.shard)
+    raise UserError(f"{len(row)} samples in a row are bad ({said}), the last in {shard}; mend the shards")

@@ -1,0 +1,84 @@
+"""The bytes of a shard from front to back: of a plain file, or of what fsspec reaches; never through a shell."""
+
+import io
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from tercet.data_pipelines.shards.transport import Patience, Unreachable, _system, _tried, is_url, read
+from tercet.data_pipelines.stream.tar import Damage
+
+AT_ONCE = 2**20
+
+
+def opened(shard: str, patience: Patience) -> BinaryIO:
+    if is_url(shard):
+        return io.BufferedReader(PatientStream(shard, patience), AT_ONCE)
+    try:
+        return open(shard, "rb", buffering=AT_ONCE)
+    except OSError as error:
+        raise Damage("shard: cannot be opened", f"it cannot be opened: {error.strerror}") from error
+
+
+def stated_samples(shard: str, patience: Patience) -> int | None:
+    """How many samples img2dataset says that it wrote to a shard."""
+    try:
+        said = json.loads(_beside(shard, patience))["successes"]
+    except (OSError, Unreachable, ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, int) else None
+
+
+def _beside(shard: str, patience: Patience) -> bytes:
+    path = urlsplit(shard).path if is_url(shard) else shard
+    stats = shard.replace(path, path.removesuffix(".tar") + "_stats.json")
+    return read(stats, patience) if is_url(shard) else Path(stats).read_bytes()
+
+
+class PatientStream(io.RawIOBase):
+    """A remote file that is opened again where the network broke off; what had come already is passed over."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        self._url, self._patience = url, patience
+        self._file: Any = None
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            chunk = _tried(self._url, partial(self._read, len(buffer)), self._patience)
+        except Unreachable as error:
+            raise Damage("shard: cannot be fetched", str(error)) from error
+        self._at += len(chunk)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        try:
+            if self._file is None:
+                self._reopen()
+            chunk: bytes = self._file.read(size)
+        except Exception:
+            self._let_go()
+            raise
+        return chunk
+
+    def _reopen(self) -> None:
+        whole = {"block_size": 0} if self._url.startswith("http") else {}  # one answer: not all servers know ranges
+        self._file = _system(self._url, self._patience).open(self._url, "rb", **whole)
+        passed = 0
+        while passed < self._at:
+            passed += len(self._file.read(min(AT_ONCE, self._at - passed)))
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

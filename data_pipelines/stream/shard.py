@@ -1,0 +1,86 @@
+"""The samples of one shard, grouped by webdataset's own stages as the bytes come in.
+
+Its `gopen`, which runs shell commands, has no part in this: the stages are handed a stream that is open already.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.shards.open import LARGEST_FILE
+from tercet.data_pipelines.shards.transport import Patience
+from tercet.data_pipelines.source import Files
+from tercet.data_pipelines.stream.opened import opened, stated_samples
+from tercet.data_pipelines.stream.tar import Damage, PassingTar
+
+File = dict[str, Any]  # webdataset's: `fname`, `data`, `__url__`
+COMPLETE: File = {}  # what tells webdataset that a sample has all its files
+
+
+def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterator[tuple[str, Files | BadSample]]:
+    """Key and wanted files of each sample. What is wrong with the shard is raised where it shows, at the latest after
+    the last sample."""
+    samples = 0
+    with opened(shard, patience) as stream:
+        tar = PassingTar(stream)
+        files = _apart(_read(shard, tar))
+        for sample in group_by_keys(files, suffixes=set(wanted)):
+            samples += 1
+            yield sample["__key__"], _files(sample)
+        tar.finish()
+    _check(samples, stated_samples(shard, patience))
+
+
+def _read(shard: str, tar: PassingTar) -> Iterator[File]:
+    """The files that may be read; where one is too large, that stands in its place."""
+    large: deque[str] = deque()
+
+    def select(name: str) -> bool:
+        if _extension(name) not in EXTENSIONS:
+            return False
+        if tar.size > LARGEST_FILE:
+            large.append(name)
+        return tar.size <= LARGEST_FILE
+
+    def passed_over() -> Iterator[File]:
+        while large:
+            yield {"fname": large.popleft(), "data": BadSample("file over the size cap"), "__url__": shard}
+
+    for file in tar_file_expander([{"url": shard, "stream": tar}], select_files=select, eof_value=None):
+        yield from passed_over()
+        yield file
+    yield from passed_over()
+
+
+def _apart(files: Iterable[File]) -> Iterator[File]:
+    """A second file of a kind can only be another sample's, whatever its name; webdataset would stop at it."""
+    key, begun = None, set[str]()
+    for file in files:
+        own, extension = base_plus_ext(file["fname"])[0], _extension(file["fname"])
+        if own == key and extension in begun:
+            yield COMPLETE
+        if own != key or extension in begun:
+            key, begun = own, set()
+        begun.add(extension)
+        yield file
+
+
+def _extension(name: str) -> str:
+    extension: str | None = base_plus_ext(name)[1]
+    return (extension or "").lower()
+
+
+def _files(sample: File) -> Files | BadSample:
+    files = {name: data for name, data in sample.items() if not name.startswith("__")}
+    return next((data for data in files.values() if isinstance(data, BadSample)), files)
+
+
+def _check(samples: int, stated: int | None) -> None:
+    if not samples:
+        raise Damage("shard: empty", f"it holds no samples; known files: {', '.join(EXTENSIONS)}")
+    if stated is not None and samples != stated:
+        raise Damage("shard: other than stated", f"it holds {samples} samples, and its _stats.json says {stated}")

@@ -1,0 +1,112 @@
+"""A tar that is read once, from front to back, and checked on the way.
+
+webdataset reads a shard that was cut short as a shorter one, and stops without a word at a stray block of zeros. So its
+headers are looked at as they pass: their checksums, the end mark, and what follows it. A payload has no checksum in a
+tar: a byte flipped inside one is noticed by the codec or not at all, as in most JPEGs.
+"""
+
+import re
+import tarfile
+from typing import Protocol
+
+BLOCK = 512
+ZEROS = bytes(BLOCK)
+MOST_HEADER = 2**20  # bytes of a long name or of other extended headers
+FILES = frozenset(tarfile.REGULAR_TYPES) - {tarfile.GNUTYPE_SPARSE}
+EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
+BARE = frozenset(tarfile.SUPPORTED_TYPES) - frozenset(tarfile.REGULAR_TYPES) - EXTENDED  # links and the like
+OTHER_SIZE = re.compile(rb"\d+ (size|GNU\.sparse\.[^=]*)=")  # extended headers under which a file grows past its header
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Damage(Exception):
+    """What is wrong with a shard: in a fixed phrase, so that it can be counted, and in all detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+class PassingTar:
+    """Reads on behalf of `tarfile`, and never past the next header: `size` is that of the file being read."""
+
+    def __init__(self, stream: Readable) -> None:
+        self.size = 0
+        self._stream = stream
+        self._at = 0
+        self._left = 0  # of the payload and what fills up its last block
+        self._ready = b""
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        if not self._ready and not self._ended:
+            self._ready = self._payload(min(size, self._left)) if self._left else self._header()
+        taken, self._ready = self._ready[:size], self._ready[size:]
+        return taken
+
+    def finish(self) -> None:
+        """Read whatever a reader has left, up to the end mark; behind it there may be nothing but zeros."""
+        while not self._ended:
+            self._ready = b""
+            self.read(2**20)
+        while rest := self._stream.read(2**20):
+            self._at += len(rest)
+            if rest.strip(b"\0"):
+                at = self._at - len(rest.lstrip(b"\0"))
+                raise Damage("shard: data after the end mark", f"data follows its end mark, at byte {at}")
+
+    def _header(self) -> bytes:
+        block = self._taken(BLOCK)
+        if block == ZEROS:
+            self._ended = True
+            return block
+        info = self._parsed(block)
+        if info.type in EXTENDED:
+            return block + self._extended(info.size)
+        self.size = 0 if info.type in BARE else info.size
+        self._left = -(-self.size // BLOCK) * BLOCK
+        return block
+
+    def _parsed(self, block: bytes) -> tarfile.TarInfo:
+        at = self._at - BLOCK
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            if at == 0:
+                raise Damage("shard: not a tar", "it is not a tar") from error
+            raise Damage("shard: damaged header", f"there is no sound tar header at byte {at}") from error
+        if info.type not in FILES | EXTENDED | BARE or info.size < 0:
+            raise Damage("shard: damaged header", f"the header at byte {at} is of a kind that no shard has")
+        return info
+
+    def _extended(self, size: int) -> bytes:
+        """The long name, or whatever else a header says of the next one."""
+        at = self._at - BLOCK
+        if size > MOST_HEADER:
+            raise Damage("shard: damaged header", f"the header at byte {at} is {size} bytes long")
+        payload = self._taken(-(-size // BLOCK) * BLOCK)
+        if OTHER_SIZE.search(payload):
+            raise Damage("shard: damaged header", f"the header at byte {at} gives a file another size than its own")
+        return payload
+
+    def _payload(self, size: int) -> bytes:
+        chunk = self._taken(size)
+        self._left -= size
+        return chunk
+
+    def _taken(self, size: int) -> bytes:
+        chunk = self._stream.read(size)
+        while len(chunk) < size and (more := self._stream.read(size - len(chunk))):
+            chunk += more
+        self._at += len(chunk)
+        if len(chunk) < size:
+            raise self._cut_short()
+        return chunk
+
+    def _cut_short(self) -> Damage:
+        if self._at == 0:
+            return Damage("shard: empty", "it is empty")
+        return Damage("shard: cut short", f"it was cut short, {self._at} bytes long without an end mark")
