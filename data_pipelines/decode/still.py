@@ -1,0 +1,62 @@
+"""Pictures that Pillow reads: PNG, WEBP, and JPEG in the colours of print or damaged in a way that it forgives."""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.caps import FORMATS, MOST_PIXELS
+from tercet.data_pipelines.decode.orientation import Turn, turn_of
+
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
+
+
+@dataclass(frozen=True)
+class Still:
+    """A decoded picture; `size` is width and height as stored."""
+
+    picture: Image.Image
+    turn: Turn
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.picture.size
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        return (1,)
+
+    def pixels(self, reduction: int) -> NDArray[np.uint8]:
+        return np.array(self.picture)
+
+
+def opened_still(data: bytes) -> Still:
+    """The picture in RGB, if it is of a format and size that are taken in."""
+    try:
+        picture: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadSample("image: too many pixels") from error
+    except UNREADABLE as error:
+        raise BadSample("image: not a JPEG, PNG or WEBP") from error
+    if picture.width * picture.height > MOST_PIXELS:
+        raise BadSample("image: too many pixels")
+    try:
+        picture.load()
+    except UNREADABLE as error:
+        raise BadSample("image: truncated or damaged") from error
+    return Still(_rgb(picture), turn_of(picture.info.get("exif", b"")))
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return picture
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
