@@ -4,13 +4,14 @@ Nothing goes through a shell. What a message says of a URL leaves out user names
 """
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -107,10 +108,15 @@ def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
 
 
 def _system(url: str, patience: Patience) -> Any:
-    import fsspec
+    return _connected(url.partition("://")[0], patience, os.getpid())
 
-    scheme = url.partition("://")[0]
+
+@lru_cache
+def _connected(scheme: str, patience: Patience, process: int) -> Any:
+    """One file system for all threads, but none that a process was forked with: its loop stayed with the parent."""
     try:
+        import fsspec
+
         return fsspec.filesystem(scheme, **(_web(patience) if scheme in ("http", "https") else {}))
     except ImportError as error:
         raise UserError(
@@ -149,7 +155,7 @@ def _watched(
     seen: Callable[[], int] = lambda: 0,
 ) -> Any:
     """What a coroutine of fsspec's brings, given up when nothing more is seen of it. Not every store has a time-out."""
-    future = asyncio.run_coroutine_threadsafe(work(url), system.loop)
+    future = asyncio.run_coroutine_threadsafe(work(system._strip_protocol(url)), system.loop)
     before = -1
     while not wait([future], patience.stall).done:
         if seen() == before:

@@ -1,16 +1,22 @@
+import asyncio
 import os
 import time
 from collections.abc import Iterator
+from errno import ENOSPC
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from fsspec.asyn import AsyncFileSystem
+from fsspec.callbacks import Callback
+from fsspec.registry import _registry
 
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.transport import Patience, Refused, Unreachable, redacted
 from tercet.errors import UserError
-from tests.data_pipelines.web import Web, serving
+from tests.data_pipelines.web import STALL, Web, serving
 
 QUICK = Patience(tries=3, stall=0.4, pause=0.01)
 BODY = os.urandom(300_000)
@@ -85,9 +91,11 @@ def fetch(folder: Path, url: str) -> bytes:
     return cache(folder).fetch(url).read_bytes()
 
 
-def test_processes_that_want_the_same_shard_fetch_it_once(tmp_path: Path, web: Web) -> None:
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_processes_that_want_the_same_shard_fetch_it_once(tmp_path: Path, web: Web, start: str) -> None:
+    cache(tmp_path).fetch(web.put("/other.tar", BODY))  # a fork must not lean on the connections of its parent
     url = web.put("/s.tar", BODY, "slow")
-    with get_context("spawn").Pool(2) as pool:
+    with get_context(start).Pool(2) as pool:
         bodies = pool.starmap(fetch, [(tmp_path, url)] * 4, chunksize=1)
     assert bodies == [BODY] * 4
     assert web.asked["/s.tar"] == 1
@@ -185,6 +193,53 @@ def test_a_store_without_its_package_is_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     with pytest.raises(UserError, match=r"pip install 'tercet\[remote\]'"):
         cache(tmp_path).fetch("gs://bucket/0.tar")
+
+
+class Bucket(AsyncFileSystem):  # type: ignore[misc]
+    """A store as s3fs and gcsfs are: paths without scheme, and no time-out of its own."""
+
+    protocol = ("s3", "s3a")
+    cachable = False
+    files: ClassVar[dict[str, bytes]] = {}
+    stalls: ClassVar[list[str]] = []
+
+    async def _ls(self, path: str, detail: bool = True, **_: object) -> list[object]:
+        names = [name for name in self.files if name.startswith(path)]
+        return [{"name": name, "type": "file", "size": 1} for name in names] if detail else [*names]
+
+    async def _info(self, path: str, **_: object) -> dict[str, object]:
+        return {"name": path, "type": "directory", "size": 0}
+
+    async def _get_file(self, path: str, lpath: str, callback: Callback, **_: object) -> None:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        if path in self.stalls:
+            self.stalls.remove(path)
+            await asyncio.sleep(STALL)
+        callback.set_size(len(self.files[path]))
+        Path(lpath).write_bytes(self.files[path])
+
+
+def test_shards_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_registry, "s3", Bucket)
+    monkeypatch.setattr(Bucket, "files", {f"bucket/s/{n}.tar": bytes([n]) * 9 for n in range(3)})
+    monkeypatch.setattr(Bucket, "stalls", ["bucket/s/1.tar"])
+    urls = [f"s3://bucket/s/{n}.tar" for n in range(3)]
+    assert find_shards("s3://bucket/s/") == find_shards("s3://bucket/s/*.tar") == urls
+    assert [cache(tmp_path).fetch(url).read_bytes() for url in urls] == [bytes([n]) * 9 for n in range(3)]
+    assert not Bucket.stalls
+    with pytest.raises(Refused, match=r"s3://bucket/s/3\.tar does not exist"):
+        cache(tmp_path).fetch("s3://bucket/s/3.tar")
+
+
+def test_a_full_disk_is_told_at_once(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fsspec.implementations.http.HTTPFileSystem._get_file", full)
+    with pytest.raises(UserError, match="the disk has no room left for") as error:
+        cache(tmp_path).fetch(web.url + "/s.tar")
+    assert not isinstance(error.value, Unreachable)
 
 
 def test_what_may_be_secret_is_left_out() -> None:

@@ -1,0 +1,48 @@
+"""Work begun before its result is asked for, by threads that come and go with it.
+
+They are daemons, so that a network that has gone quiet never holds up the end of a run.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from threading import Lock, Thread
+
+from tercet.errors import UserError
+
+
+class Lookahead:
+    """Does `work` on numbers in the order asked, each once while it is waiting or under way.
+
+    What goes wrong is left to whoever needs the result and does the work again.
+    """
+
+    def __init__(self, work: Callable[[int], object], threads: int) -> None:
+        self._work, self._threads = work, threads
+        self._lock = Lock()
+        self._waiting: dict[int, None] = {}  # in order
+        self._under_way: set[int] = set()
+        self._busy = 0
+
+    def ask(self, numbers: Iterable[int]) -> None:
+        with self._lock:
+            self._waiting.update(dict.fromkeys(number for number in numbers if number not in self._under_way))
+            more = min(len(self._waiting), self._threads - self._busy)
+            self._busy += more
+        for _ in range(more):
+            Thread(target=self._run, name="lookahead", daemon=True).start()
+
+    def _run(self) -> None:
+        while (number := self._next()) is not None:
+            with suppress(UserError):
+                self._work(number)
+            self._under_way.discard(number)
+
+    def _next(self) -> int | None:
+        with self._lock:
+            number = next(iter(self._waiting), None)
+            if number is None:
+                self._busy -= 1
+                return None
+            del self._waiting[number]
+            self._under_way.add(number)
+            return number

@@ -1,0 +1,151 @@
+"""Samples of shards behind URLs: opened from counts alone, each shard fetched and indexed when it is first read from.
+
+Ids are built on the stated counts, so that nothing needs a first pass over the network. A shard with fewer samples than
+stated leaves the last ones bad; one with more has the others left out, and says so.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_128
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.shards.build import index_shard
+from tercet.data_pipelines.shards.cache import Cache
+from tercet.data_pipelines.shards.counts import counted, say
+from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.shards.lookahead import Lookahead
+from tercet.data_pipelines.shards.open import OpenShard
+from tercet.data_pipelines.shards.record import Record
+from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.data_pipelines.shards.transport import Unreachable, redacted
+from tercet.data_pipelines.source import Files
+from tercet.errors import UserError
+
+OPEN_SHARDS = 512
+FETCHERS = 4
+
+Missing = Literal["fail", "skip"]
+
+
+class RemoteShards:
+    """A source that fetches; as safe to share among threads, and as small to send to processes, as one of local shards.
+
+    Where shards that cannot be had are to be skipped, their samples are bad.
+    """
+
+    def __init__(self, counts: Mapping[str, int], cache: Cache, missing: Missing) -> None:
+        self._counts, self._cache, self._missing = counts, cache, missing
+        self._urls = tuple(counts)
+        self._first = np.cumsum([0, *counts.values()]).tolist()
+        self._open = lru_cache(OPEN_SHARDS)(self._opened)
+        self._lookahead = Lookahead(self._fetched, FETCHERS)
+
+    def __reduce__(self) -> tuple[type["RemoteShards"], tuple[Mapping[str, int], Cache, Missing]]:
+        return type(self), (self._counts, self._cache, self._missing)
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return np.array(list(self._counts.values()), dtype=np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        state = xxh3_128()
+        for url, count in self._counts.items():
+            state.update(f"{os.path.basename(urlsplit(url).path)}\0{count}\0".encode())
+        return str(state.hexdigest())
+
+    def shard(self, id: int) -> str:
+        return redacted(self._urls[self._place(id)[0]])
+
+    def key(self, id: int) -> str:
+        """The sample's key; its number in the shard where the shard does not tell."""
+        shard, row = self._place(id)
+        opened = self._open(shard)
+        if isinstance(opened, BadSample) or row >= len(opened.index):
+            return f"#{row}"
+        return opened.index.key(row)
+
+    def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
+        codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
+        return [self._one(*self._place(id), codes) for id in ids]
+
+    def prefetch(self, ids: Sequence[int]) -> None:
+        """Begin to fetch what these will be read from."""
+        shards = dict.fromkeys(self._place(id)[0] for id in ids)
+        self._lookahead.ask(shard for shard in shards if not self._cache.place(self._urls[shard]).exists())
+
+    def _one(self, shard: int, row: int, codes: Mapping[int, str]) -> Files | BadSample:
+        opened = self._open(shard)
+        if isinstance(opened, BadSample):
+            return opened
+        if row >= len(opened.index):
+            return BadSample("missing from its shard")
+        try:
+            return opened.read(row, codes)
+        except BadSample as bad:
+            return bad
+
+    def _place(self, id: int) -> tuple[int, int]:
+        shard = bisect_right(self._first, id) - 1
+        return shard, id - self._first[shard]
+
+    def _opened(self, shard: int) -> OpenShard | BadSample:
+        try:
+            opened = OpenShard(self._fetched(shard))
+        except BadSample as bad:
+            return bad
+        except (Unreachable, DamagedShard) as error:
+            if self._missing == "fail":
+                raise
+            return BadSample("shard: damaged" if isinstance(error, DamagedShard) else "shard: cannot be fetched")
+        surplus = len(opened.index) - self._counts[self._urls[shard]]
+        if surplus > 0:
+            say(f"{redacted(self._urls[shard])} holds {surplus} samples more than are stated; they are left out")
+        return opened
+
+    def _fetched(self, shard: int) -> Record:
+        return fetch_record(self._urls[shard], self._cache)
+
+
+def open_remote(urls: Sequence[str], cache: Cache, *, missing: Missing = "fail", max_bad: float = 0.01) -> RemoteShards:
+    """The samples behind URLs of shards. A shard of which nothing is known is fetched at once, to be counted.
+
+    Where it cannot be had and is to be skipped, it holds no samples; more than a share of such shards is a mistake.
+    """
+
+    def count(url: str) -> int | None:
+        try:
+            return fetch_record(url, cache).samples
+        except (Unreachable, DamagedShard) as error:
+            if missing == "fail":
+                raise
+            say(f"skipped: {error}")
+            return None
+
+    with cache.alone("counts"):
+        counts = counted(urls, cache, count)
+    lost = len(urls) - len(counts)
+    if lost > max_bad * len(urls):
+        raise UserError(f"{lost} of {len(urls)} shards cannot be had; mend them, or raise data.max_bad = {max_bad:g}")
+    if not sum(counts.values()):
+        raise UserError(f"{redacted(urls[0])} and the shards beside it hold no samples")
+    return RemoteShards(counts, cache, missing)
+
+
+def fetch_record(url: str, cache: Cache) -> Record:
+    """The index of a remote shard, whose copy is in the cache then."""
+    indexed = index_shard(str(cache.fetch(url)))
+    if isinstance(indexed, DamagedShard):
+        cache.forget(url)
+        raise DamagedShard(redacted(url), indexed.what)
+    return indexed
