@@ -1,5 +1,6 @@
 """What a manifest says of one sample, whatever kind of manifest it is."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,16 +33,33 @@ class LeftOut(NamedTuple):
 Outcome: TypeAlias = Entry | LeftOut
 
 
-def unique(entries: Iterable[Outcome]) -> Iterator[Outcome]:
-    """The first sample of a key keeps it."""
+def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Entries that can be written down; the first of a key keeps it."""
     seen: set[str] = set()
     for entry in entries:
-        if isinstance(entry, Entry) and entry.key in seen:
-            yield LeftOut(entry.row, next(iter(entry.names.values())), "duplicate key")
+        if isinstance(entry, LeftOut):
+            yield entry._replace(path=entry.path.encode(errors="backslashreplace").decode())
+        elif not _is_text(entry):
+            yield _left_out(entry, "not UTF-8")
+        elif entry.key in seen:
+            yield _left_out(entry, "duplicate key")
         else:
-            yield entry
-        if isinstance(entry, Entry):
             seen.add(entry.key)
+            yield entry
+
+
+def _left_out(entry: Entry, reason: str) -> LeftOut:
+    path = next(iter(entry.names.values()))
+    return LeftOut(entry.row, path.encode(errors="backslashreplace").decode(), reason)
+
+
+def _is_text(entry: Entry) -> bool:
+    """Bytes that are no UTF-8 come as lone surrogates, from tables and file names alike."""
+    try:
+        json.dumps([entry.key, entry.names, entry.captions, entry.meta], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def safe_key(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PurePath
 
-from tercet.data_pipelines.manifests.entry import Entry, Outcome, safe_key, unique
+from tercet.data_pipelines.manifests.entry import Entry, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.roles import PICTURES, SOUNDS, Roles, check_roles
 from tercet.errors import UserError
 
@@ -30,7 +30,7 @@ class FolderManifest:
     def entries(self) -> Iterator[Outcome]:
         self.passed_over.clear()
         samples = chain.from_iterable(map(self._samples, _folders(self._path, ())))
-        return unique(self._entry(row, files) for row, files in enumerate(samples, start=1))
+        return usable(self._entry(row, files) for row, files in enumerate(samples, start=1))
 
     def _samples(self, paths: list[Path]) -> Iterator[dict[str, Path]]:
         """The files of a folder that belong together, by kind; a second one of a kind is another sample's."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, unique
+from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
 
 Row: TypeAlias = Mapping[str, object]
@@ -38,19 +38,19 @@ class TableManifest:
         self._table = table
 
     def entries(self) -> Iterator[Outcome]:
-        return unique(self._entry(number, row) for number, row in self._table.rows())
+        return usable(self._entry(number, row) for number, row in self._table.rows())
 
     def _entry(self, number: int, row: Row | BadSample) -> Outcome:
         if isinstance(row, BadSample):
             return LeftOut(number, "", row.reason)
-        names: dict[str, str] = {}
+        names = _names(row, self.roles)
         try:
-            names = _names(row, self.roles)
             return self._read(number, row, names)
         except BadSample as error:
             return LeftOut(number, next(iter(names.values()), ""), error.reason)
 
-    def _read(self, number: int, row: Row, names: dict[str, str]) -> Entry:
+    def _read(self, number: int, row: Row, names: Mapping[str, str]) -> Entry:
+        _check(names)
         captions = _captions(row, self.roles.text)
         meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
         if self.roles.group:
@@ -58,25 +58,25 @@ class TableManifest:
         key = f"{number:09d}" if self.roles.key is None else safe_key(str(row.get(self.roles.key) or ""))
         if not key:
             raise BadSample("no key")
-        _check_text(json.dumps([key, names, captions, meta], ensure_ascii=False))
         return Entry(number, key, self._table.path.parent, names, captions, meta)
 
 
 def _names(row: Row, roles: Roles) -> dict[str, str]:
-    """The row's picture and sound, as it names them."""
-    names: dict[str, str] = {}
-    for kind, column in (("image", roles.image), ("audio", roles.audio)):
-        name = row.get(column) if column else None
-        if name is None or name == "":
-            continue
-        if not isinstance(name, str) or "\0" in name:
+    """The row's picture and sound, as it names them; what is no text names nothing."""
+    columns = {"image": roles.image, "audio": roles.audio}
+    cells = {kind: row.get(column) for kind, column in columns.items() if column is not None}
+    given = {kind: cell for kind, cell in cells.items() if cell is not None and cell != ""}
+    return {kind: cell if isinstance(cell, str) else "" for kind, cell in given.items()}
+
+
+def _check(names: Mapping[str, str]) -> None:
+    if not names:
+        raise BadSample("no picture or sound")
+    for kind, name in names.items():
+        if not name:
             raise BadSample(f"{kind}: not a path")
         if "://" in name:
             raise BadSample(f"{kind}: a URL and not a path")
-        names[kind] = name
-    if not names:
-        raise BadSample("no picture or sound")
-    return names
 
 
 def _captions(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _json_list(cell: str) -> object:
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold: a number that is none is null, and a date is text."""
+    """What JSON can hold: a number that is none is null, a date is text, and bytes are hexadecimal."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -113,13 +113,5 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, bytes):
-        raise BadSample("manifest: a column of bytes")
+        return value.hex()
     return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _check_text(text: str) -> None:
-    """Readers let bytes that are no UTF-8 through as lone surrogates, so that they cost a row and not the table."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadSample("manifest: not UTF-8") from error

@@ -4,6 +4,7 @@ A shard is then a function of its rows alone, so that an interrupted packing goe
 """
 
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -74,7 +75,7 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
 def _check_paths(manifest: Manifest) -> None:
     """One look before a long run that could only leave everything out."""
     paths = [path for entry in islice(manifest.entries(), ENOUGH) for path in _paths(entry)]
-    if paths and not any(path.exists() for path in paths):
+    if paths and not any(map(os.path.isfile, paths)):
         raise UserError(
             f"none of the first {len(paths)} files is there, beginning with {paths[0]}; "
             "paths in a table are taken relative to its folder"
@@ -87,7 +88,7 @@ def _paths(entry: Outcome) -> Iterator[Path]:
 
 
 def _sizes(entry: Outcome) -> list[int]:
-    return [path.stat().st_size if path.exists() else 0 for path in _paths(entry)]
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in _paths(entry)]
 
 
 def _fingerprint(entry: Outcome, sizes: list[int]) -> bytes:
