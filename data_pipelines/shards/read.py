@@ -1,55 +1,113 @@
 """Samples read by id from indexed shards: a `pread` for each file that is wanted, never an extraction."""
 
 import os
-from collections.abc import Container, Sequence
-from functools import lru_cache
-from pathlib import Path
+import resource
+import sys
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from functools import cached_property, lru_cache
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_128
+
+from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.shards.build import Indexed, index_shards
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.data_pipelines.shards.index import Index, build_index
-from tercet.data_pipelines.shards.tar import damaged
+from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.shards.open import OpenShard
+from tercet.data_pipelines.shards.record import Record
+from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.data_pipelines.source import Files
+from tercet.errors import UserError
 
-OPEN_SHARDS = 64
-LARGEST_FILE = 256 * 2**20
-
-
-class OpenShard:
-    """A shard open for reading, closed when the last reader lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-    def read(self, offset: int, size: int) -> bytes:
-        payload = os.pread(self.descriptor, size, offset)
-        if len(payload) < size:
-            raise damaged(self.path, f"it ends before byte {offset + size} and was longer when it was indexed")
-        return payload
+OPEN_SHARDS = 512  # twice the usual number of streams: at the seam of two shards, a stream reads from both
+DESCRIPTORS = 8192
 
 
 class Shards:
-    """The samples of a set of shards, by id; safe to read from several threads."""
+    """The samples of a set of shards, by id; may be read from several threads, and sent to other processes."""
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self._open = lru_cache(maxsize=OPEN_SHARDS)(OpenShard)
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+        self._first = np.cumsum([0, *(record.samples for record in records)]).tolist()
+        self._open = lru_cache(_room())(OpenShard)
+
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Sequence[Record]]]:
+        return type(self), (self.records,)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return int(self._first[-1])
 
-    def read(self, id: int, wanted: Container[str]) -> dict[str, bytes]:
-        """The sample's files of the wanted extensions."""
-        shard = self._open(self.index.shard(id))
-        files = {extension: place for extension, place in self.index.files(id).items() if extension in wanted}
-        if any(size > LARGEST_FILE for _, size in files.values()):
-            raise BadSample("file over the size cap")
-        return {extension: shard.read(offset, size) for extension, (offset, size) in files.items()}
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return np.array([record.samples for record in self.records], dtype=np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        state = xxh3_128()
+        for record in self.records:
+            state.update(f"{os.path.basename(record.shard)}\0{record.size}\0{record.fingerprint}\0".encode())
+        return state.hexdigest()
+
+    def shard(self, id: int) -> str:
+        return self._place(id)[0].shard
+
+    def key(self, id: int) -> str:
+        record, row = self._place(id)
+        try:
+            return self._open(record).index.key(row)
+        except BadSample:  # the shard is gone since; what is wrong with its samples is attributed all the same
+            return f"#{row}"
+
+    def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
+        codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
+        files: list[Files | BadSample] = []
+        for record, row in map(self._place, ids):
+            try:
+                files.append(self._open(record).read(row, codes))
+            except BadSample as bad:
+                files.append(bad)
+        return files
+
+    def _place(self, id: int) -> tuple[Record, int]:
+        shard = bisect_right(self._first, id) - 1
+        return self.records[shard], id - self._first[shard]
 
 
-def open_shards(spec: str | Sequence[str]) -> Shards:
-    """Find, index and open the shards that a config names."""
-    return Shards(build_index([Path(shard) for shard in find_shards(spec)]))
+def open_shards(
+    spec: str | Sequence[str],
+    *,
+    checksums: bool = False,
+    missing: Literal["fail", "skip"] = "fail",
+    max_bad: float = 0.01,
+) -> Shards:
+    """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""
+    indexed = index_shards(find_shards(spec), checksums=checksums)
+    shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))
+    if not len(shards):
+        known = ", ".join(EXTENSIONS)
+        raise UserError(f"{shards.records[0].shard} and the shards beside it hold no samples; known files: {known}")
+    return shards
+
+
+def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
+    """The records of the shards that are whole, if no more than a share is damaged."""
+    damaged = [each for each in indexed if isinstance(each, DamagedShard)]
+    others = f" (and {len(damaged) - 1} more of {len(indexed)} shards)" if len(damaged) > 1 else ""
+    if len(damaged) > most * len(indexed):
+        raise UserError(f"{damaged[0]}{others}")
+    if damaged and speaks():
+        print(f"tercet: skipped: {damaged[0]}{others}", file=sys.stderr)
+    return [each for each in indexed if isinstance(each, Record)]
+
+
+def _room() -> int:
+    """How many shards may stay open, the limit on descriptors being raised as far as is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, min(OPEN_SHARDS, wanted // 4))

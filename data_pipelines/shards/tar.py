@@ -7,6 +7,7 @@ Shape letters: M headers.
 """
 
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,35 +35,43 @@ class Member(NamedTuple):
     size: int
 
 
-def members(path: Path) -> list[Member]:
-    """The regular files of a tar, in order. A tar that is damaged, cut short or no tar at all is a `UserError`."""
-    if path.stat().st_size < BLOCK:
-        raise damaged(path, "it is empty or not a tar")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-        places = _walk(path, tar)
-        headers = _headers(tar, [offset - BLOCK for offset, _ in places])
-        _check(path, headers, places)
-        return list(_files(tar, headers, places))
+class DamagedShard(UserError):
+    """A shard that is no whole tar."""
+
+    def __init__(self, shard: str, what: str) -> None:
+        super().__init__(shard, what)
+        self.shard, self.what = shard, what
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} is damaged: {self.what}; write or fetch it again, or take it out of the data"
 
 
-def damaged(path: Path, what: str) -> UserError:
-    return UserError(f"shard {path} is damaged: {what}; write or fetch it again, or take it out of the data")
+def members(shard: str) -> list[Member]:
+    """The regular files of a tar, in order. What is damaged, cut short or no tar at all is a `DamagedShard`."""
+    with Path(shard).open("rb") as file:
+        if file.seek(0, os.SEEK_END) < BLOCK:
+            raise DamagedShard(shard, "it is empty or not a tar")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
+            places = _walk(shard, tar)
+            headers = _headers(tar, [offset - BLOCK for offset, _ in places])
+            _check(shard, headers, places)
+            return list(_files(tar, headers, places))
 
 
-def _walk(path: Path, tar: mmap.mmap) -> list[tuple[int, int]]:
+def _walk(shard: str, tar: mmap.mmap) -> list[tuple[int, int]]:
     """Offset and size of every payload, from header to header up to the end mark."""
     places, at = [], 0
     while tar[at : at + BLOCK] != ZEROS:
         size = _octal(tar[at + 124 : at + 136])
         at += BLOCK
         if at > len(tar):
-            raise damaged(path, f"it was cut short, {len(tar)} bytes long without an end mark")
+            raise DamagedShard(shard, f"it was cut short, {len(tar)} bytes long without an end mark")
         if size < 0:
-            raise damaged(path, f"there is no tar header at byte {at - BLOCK}")
+            raise DamagedShard(shard, f"there is no tar header at byte {at - BLOCK}")
         places.append((at, size))
         at += -(-size // BLOCK) * BLOCK
     if trailing := NOT_ZERO.search(tar, at):
-        raise damaged(path, f"data follows its end mark, at byte {trailing.start()}")
+        raise DamagedShard(shard, f"data follows its end mark, at byte {trailing.start()}")
     return places
 
 
@@ -79,7 +88,7 @@ def _headers(tar: mmap.mmap, starts: list[int]) -> Headers:
     return blocks[np.array(starts, dtype=np.int64) // BLOCK]
 
 
-def _check(path: Path, headers: Headers, places: list[tuple[int, int]]) -> None:
+def _check(shard: str, headers: Headers, places: list[tuple[int, int]]) -> None:
     """A checksum is the sum of the header's bytes, with its own field taken as eight spaces."""
     own_M8 = headers[:, 148:156].astype(np.int64)
     sum_M = headers.sum(1, dtype=np.int64) - own_M8.sum(1) + 8 * ord(" ")
@@ -90,7 +99,7 @@ def _check(path: Path, headers: Headers, places: list[tuple[int, int]]) -> None:
     wrong = np.flatnonzero(stated_M != sum_M)
     if len(wrong):
         start = places[wrong[0]][0] - BLOCK
-        raise damaged(path, f"the header at byte {start} does not match its checksum")
+        raise DamagedShard(shard, f"the header at byte {start} does not match its checksum")
 
 
 def _files(tar: mmap.mmap, headers: Headers, places: list[tuple[int, int]]) -> Iterator[Member]:

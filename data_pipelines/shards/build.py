@@ -1,0 +1,114 @@
+"""Indexing a set of shards: only those without an index that fits, side by side, and whole or not at all.
+
+A run that was killed goes on where it was, and the ranks of a run share the work without talking: each begins at
+another place, and passes over what stands by the time it comes to it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+
+from rich.console import Console
+from rich.progress import track
+from xxhash import xxh3_64_intdigest
+
+from tercet.command.speaker import speaks
+from tercet.data_pipelines.shards.index import arrange
+from tercet.data_pipelines.shards.record import Record, find_record, places, save_record
+from tercet.data_pipelines.shards.tar import DamagedShard, members
+
+LOOKERS = 16  # threads: a network's file system answers many at once
+LOOKED_AT_ONCE = 64
+SHARDS_PER_WORKER = 8  # fewer are indexed before a process would have started
+
+Indexed = Record | DamagedShard
+
+
+def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int | None = None) -> list[Indexed]:
+    """The record of each shard, or what is wrong with it in its place. With checksums, all payloads are read."""
+    found = dict(zip(shards, _look_up(shards, checksums), strict=True))
+    missing = [shard for shard, indexed in found.items() if indexed is None]
+    _tell_of_changed(missing)
+    found.update(_index(_from_own_place(missing), checksums, workers or _cores()))
+    return [indexed for indexed in found.values() if indexed is not None]
+
+
+def index_shard(shard: str, checksums: bool = False) -> Indexed:
+    """Scans a shard and keeps what it found, unless a record stands already."""
+    try:
+        if standing := _standing(shard, checksums):
+            return standing
+        index, census = arrange(members(shard))
+        if checksums:
+            with open(shard, "rb") as file:
+                index = index.with_checksums(partial(_digest, file.fileno()))
+        return save_record(shard, index, census)
+    except DamagedShard as damaged:
+        return damaged
+    except OSError as error:
+        return DamagedShard(shard, f"it cannot be read ({error.strerror})")
+
+
+def _digest(descriptor: int, offset: int, size: int) -> int:
+    return xxh3_64_intdigest(os.pread(descriptor, size, offset))
+
+
+def _standing(shard: str, checksums: bool) -> Record | None:
+    record = find_record(shard)
+    return record if record and (record.checksums or not checksums) else None
+
+
+def _look_up(shards: Sequence[str], checksums: bool) -> Iterator[Indexed | None]:
+    """Many shards to a task: handing one to a thread takes longer than looking."""
+
+    def look(some: Sequence[str]) -> list[Indexed | None]:
+        return [_looked_at(shard, checksums) for shard in some]
+
+    parts = [shards[start : start + LOOKED_AT_ONCE] for start in range(0, len(shards), LOOKED_AT_ONCE)]
+    with ThreadPoolExecutor(LOOKERS) as threads:
+        yield from chain.from_iterable(threads.map(look, parts))
+
+
+def _looked_at(shard: str, checksums: bool) -> Indexed | None:
+    try:
+        return _standing(shard, checksums)
+    except OSError as error:
+        return DamagedShard(shard, f"it cannot be read ({error.strerror})")
+
+
+def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tuple[str, Indexed]]:
+    index = partial(index_shard, checksums=checksums)
+    crew = min(workers, len(shards) // SHARDS_PER_WORKER)
+    if crew < 2:
+        yield from zip(shards, _shown(map(index, shards), len(shards)), strict=True)
+        return
+    with ProcessPoolExecutor(crew, mp_context=get_context("spawn")) as pool:
+        yield from zip(shards, _shown(pool.map(index, shards), len(shards)), strict=True)
+
+
+def _shown(indexed: Iterable[Indexed], total: int) -> Iterable[Indexed]:
+    hidden = not (speaks() and sys.stderr.isatty())
+    console = Console(stderr=True)
+    return track(indexed, "indexing shards", total, console=console, transient=True, disable=hidden)
+
+
+def _tell_of_changed(missing: Sequence[str]) -> None:
+    changed = [shard for shard in missing if any(map(os.path.exists, places(shard)))]
+    if changed and speaks():
+        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        print(f"tercet: {changed[0]}{others} had no index that fits; indexing again", file=sys.stderr)
+
+
+def _from_own_place(shards: Sequence[str]) -> list[str]:
+    """The shards, beginning where no other rank begins."""
+    start = len(shards) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
+    return [*shards[start:], *shards[:start]]
+
+
+def _cores() -> int:
+    """This process's share of the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -1,0 +1,58 @@
+"""One shard open for reading: its index in memory, a descriptor, and a `pread` for each file that is wanted."""
+
+import os
+from collections.abc import Mapping
+
+from safetensors import SafetensorError
+from xxhash import xxh3_64_intdigest
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.shards.fingerprint import fingerprint_of
+from tercet.data_pipelines.shards.record import Record, load_index
+from tercet.data_pipelines.source import Files
+
+LARGEST_FILE = 256 * 2**20
+
+
+class OpenShard:
+    """Closed when the last reader lets go of it. Whatever stands in the way of a sample is a `BadSample`."""
+
+    def __init__(self, record: Record) -> None:
+        self._descriptor = -1
+        try:
+            self.index = load_index(record)
+            self._descriptor = os.open(record.shard, os.O_RDONLY)
+            seen = fingerprint_of(self._descriptor)
+        except (OSError, SafetensorError) as error:
+            raise BadSample("shard: cannot be opened") from error
+        if seen != record.fingerprint:
+            raise BadSample("shard: changed since it was indexed")
+        self._first, self._code = self.index.first.data, self.index.code_M.data  # quicker to ask for one number
+        self._offset, self._size = self.index.offset_M.data, self.index.size_M.data
+        self._checksum = self.index.checksum_M
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, row: int, wanted: Mapping[int, str]) -> Files:
+        """The sample's files whose codes are wanted, by extension."""
+        files = {}
+        for place in range(self._first[row], self._first[row + 1]):
+            if extension := wanted.get(self._code[place]):
+                files[extension] = self._payload(place)
+        return files
+
+    def _payload(self, place: int) -> bytes:
+        size = self._size[place]
+        if size > LARGEST_FILE:
+            raise BadSample("file over the size cap")
+        try:
+            payload = os.pread(self._descriptor, size, self._offset[place])
+        except OSError as error:
+            raise BadSample("shard: cannot be read") from error
+        if len(payload) < size:
+            raise BadSample("shard: shorter than its index")
+        if self._checksum is not None and xxh3_64_intdigest(payload) != self._checksum[place]:
+            raise BadSample("payload does not match its checksum")
+        return payload
