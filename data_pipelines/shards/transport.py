@@ -1,89 +1,34 @@
-"""Bytes of https, s3 and gs URLs through fsspec: patient with a network that stumbles, never for ever, and discreet.
-
-Nothing goes through a shell. What a message says of a URL leaves out user names, tokens and query strings.
-"""
+"""Bytes of https, s3 and gs URLs through fsspec. Nothing goes through a shell."""
 
 import asyncio
 import os
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
+from tercet.data_pipelines.shards.address import redacted
+from tercet.data_pipelines.shards.patience import Patience, tried
 from tercet.errors import UserError
-
-SCHEMES = ("https", "http", "s3", "gs")
-SCHEME = re.compile(r"([A-Za-z][\w+.:-]*)://|(pipe|file|data|ssh):")
-URL = re.compile(r"\w+://[^\s'\"]+")
-PASSING = (408, 425, 429)  # the refusals that another try may turn
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often something is tried, and how many seconds it may stand still."""
-
-    tries: int = 5
-    stall: float = 30.0
-    pause: float = 1.0  # before the second try; doubled before each one after
-
-    def pauses(self) -> Iterator[float]:
-        return (self.pause * 2**step for step in range(self.tries - 1))
-
-
-class Unreachable(UserError):
-    """A URL that gave nothing, in all its tries."""
-
-
-class Refused(Unreachable):
-    """A URL that there is not, or that is closed to us: another try would not help."""
 
 
 class CutShort(Exception):
     """Fewer bytes came than were announced."""
 
 
-def is_url(place: str) -> bool:
-    """Whether a place is behind a network; what is neither a path nor an address of a known kind is refused."""
-    scheme = SCHEME.match(place)
-    if not scheme:
-        return False
-    name = scheme[1] or scheme[2]
-    if name not in SCHEMES:
-        raise UserError(
-            f"shards are not read through `{name}:`, as {redacted(place)} asks; "
-            f"name a path, or a URL of {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
-        )
-    return True
-
-
-def redacted(url: str) -> str:
-    """The URL without what may be secret in it."""
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        return url
-    parts = urlsplit(f"//{rest}")
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def read(url: str, patience: Patience) -> bytes:
     """All of a small file."""
     system = _system(url, patience)
-    return _tried(url, partial(_watched, system, system._cat_file, url, patience), patience)  # type: ignore[no-any-return]
+    return tried(url, partial(_watched, system, system._cat_file, url, patience), patience)  # type: ignore[no-any-return]
 
 
 def listed(url: str, patience: Patience) -> list[str]:
     """The URLs in a folder, or those that match a pattern with `*`."""
     system = _system(url, patience)
     find = system._glob if "*" in url else partial(system._ls, detail=False)
-    found = _tried(url, partial(_watched, system, find, url, patience), patience)
+    found = tried(url, partial(_watched, system, find, url, patience), patience)
     return [system.unstrip_protocol(name) for name in found]
 
 
@@ -104,7 +49,14 @@ def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
         if progress.size is not None and to.stat().st_size != progress.size:
             raise CutShort(f"it ended after {to.stat().st_size} of {progress.size} bytes")
 
-    _tried(url, attempt, patience)
+    tried(url, attempt, patience)
+
+
+def opened(url: str, patience: Patience) -> Any:
+    """The file behind a URL, to be read from front to back. One that breaks off is not mended here."""
+    # of the web one answer holds all of it, for not every server knows ranges; and its size is not asked for before
+    whole = {"block_size": 0, "size": 1} if url.startswith("http") else {}
+    return _system(url, patience).open(url, "rb", **whole)
 
 
 def _system(url: str, patience: Patience) -> Any:
@@ -163,42 +115,3 @@ def _watched(
             raise TimeoutError
         before = seen()
     return future.result()
-
-
-def _tried(url: str, attempt: Callable[[], Result], patience: Patience) -> Result:
-    pauses = patience.pauses()
-    while True:
-        try:
-            return attempt()
-        except UserError:
-            raise
-        except Exception as error:  # every store has exceptions of its own
-            refusal = _refusal(error)
-            pause = next(pauses, None)
-            if refusal:
-                raise Refused(f"{redacted(url)} {refusal}; mend the address, or take it out of the data") from None
-            if pause is None:
-                raise Unreachable(
-                    f"{redacted(url)} could not be fetched in {patience.tries} tries: {_why(error, patience)}"
-                ) from None
-        time.sleep(pause)
-
-
-def _refusal(error: Exception) -> str:
-    status = getattr(error, "status", None)
-    if isinstance(error, FileNotFoundError) or status == 410:
-        return "does not exist"
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return "is not open to us"
-    if isinstance(status, int) and 400 <= status < 500 and status not in PASSING:
-        return f"is refused with status {status}"
-    return ""
-
-
-def _why(error: Exception, patience: Patience) -> str:
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return f"nothing came for {patience.stall:g} s"
-    if status := getattr(error, "status", None):
-        return f"the server answers with status {status}"
-    said = " ".join(str(error).split())
-    return URL.sub(lambda found: redacted(found[0]), said) or type(error).__name__
