@@ -29,4 +29,4 @@ def resized_by_pillow(
     picture: Image.Image, bounds: Bounds, size: tuple[int, int], interpolation: str
 ) -> NDArray[np.uint8]:
     height, width = size
-    return np.asarray(picture.resize((width, height), Image.Resampling[interpolation.upper()], box=bounds))
+    return np.array(picture.resize((width, height), Image.Resampling[interpolation.upper()], box=bounds))

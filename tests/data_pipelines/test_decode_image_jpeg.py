@@ -87,7 +87,7 @@ def test_the_crop_decides_how_small_a_picture_is_decoded(reductions: list[int], 
 )
 def test_any_crop_of_any_picture_is_pillows(size: tuple[int, int], window: Window, orientation: int) -> None:
     """Beside the picture decoded whole, turned upright by Pillow, cut and resampled by it. A crop may come to lie half
-    a pixel of what was decoded away from where it was drawn, which the tolerance allows for: a wrong turn makes 30."""
+    a pixel of what was decoded away from where it was drawn, which the tolerance allows for: a wrong turn makes 25."""
     data = saved(scene(*size), exif=turned(orientation))
     upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
     box = window.box(upright.size, (SIDE, SIDE))

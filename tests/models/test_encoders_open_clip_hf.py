@@ -178,7 +178,8 @@ def test_pictures_are_pressed_where_the_weights_expect_it(saved: Saved) -> None:
     picture, file = Image.fromarray(noise), BytesIO()
     picture.save(file, "png")
     expected = image_transform_v2(PreprocessCfg(size=tower.intake.size, **taken), is_train=False)(picture)
-    ours = tower.normalise(decode_image(file.getvalue(), tower.intake, CentreView()))
+    ours_HWC = torch.from_numpy(decode_image(file.getvalue(), tower.intake, CentreView(), exact=True))
+    ours = tower.normalise(ours_HWC.permute(2, 0, 1))
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
