@@ -47,7 +47,7 @@ class Ledger:
     def note(self, seen: int, faults: Sequence[Fault]) -> None:
         self.seen += seen
         self.reasons.update(fault.reason for fault in faults)
-        self._write([fault for fault in faults if fault.id not in self._written])
+        self._write([fault for id, fault in {fault.id: fault for fault in faults}.items() if id not in self._written])
         expected = self.max_bad * self.seen
         if self.seen >= ENOUGH and self.reasons.total() > expected + 3 * math.sqrt(expected):
             raise UserError(self._verdict())

@@ -129,7 +129,8 @@ class Loader:
     def _placed(self) -> Iterator[tuple[Planned, Ints, Ints]]:
         """Plans with the ids and the epochs of their samples, worked out for several batches at once."""
         plans = self._plans()
-        while block := list(islice(plans, max(1, PLANNED // self._share))):
+        at_once = min(PLANNED // self._share, self.plan.samples // self.batch_size)  # more would be of many epochs
+        while block := list(islice(plans, max(1, at_once))):
             source = np.concatenate([one.source_n for one in block])
             position = np.concatenate([one.position_n for one in block])
             ids = self._by_source(source, position, lambda order, at: order.at(at))

@@ -38,6 +38,10 @@ class Plan:
     shares: tuple[Share, ...]
 
     @property
+    def samples(self) -> int:
+        return sum(share.samples for share in self.shares)
+
+    @property
     def digest(self) -> str:
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 

@@ -56,7 +56,8 @@ def loader(shards: Shards, batch_size: int, max_bad: float = 1.0, workers: int =
 
 
 def test_each_bad_sample_is_counted_by_reason_and_written_down(shards: Shards, tmp_path: Path) -> None:
-    evaluation = EvalLoader(Decoder(shards, INTAKES, SplitConfig(shards="here")), INTAKES, 16, max_bad=1.0, folder=tmp_path)
+    decode = Decoder(shards, INTAKES, SplitConfig(shards="here"))
+    evaluation = EvalLoader(decode, INTAKES, 16, max_bad=1.0, folder=tmp_path)
     assert sum(map(len, evaluation)) == 54
     ids = [id for batch in evaluation for id in batch.ids.tolist()]  # a second walk counts afresh
     assert ids == [id for id in range(60) if id % 10 != 9]

@@ -1,0 +1,138 @@
+"""Several sources in one run: quotas, epochs, cursors and substitutes of each, counted one by one."""
+
+import gc
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.data_pipelines.memory import INTAKES, Captions
+
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.sample import Batch
+from tercet.errors import UserError
+
+Sources = Mapping[str, Captions]
+
+
+def loader(sources: Sources, batch_size: int, start: Mapping[str, int] | None = None, **options: object) -> Loader:
+    train = {name: {"shards": name, **dict(options.pop(name, {}))} for name in sources}  # type: ignore[call-overload]
+    ranks = {name: options.pop(name) for name in ("rank", "world", "folder") if name in options}
+    data = DataConfig.model_validate({"train": train, "streams": 8, "window": 16, "workers": 0, **options})
+    return Loader(data, sources, INTAKES, batch_size, seed=3, start=start, **ranks)  # type: ignore[arg-type]
+
+
+def ids(batches: list[Batch]) -> list[int]:
+    return [id for batch in batches for id in batch.ids.tolist()]
+
+
+def test_each_batch_holds_each_source_in_its_share() -> None:
+    sources = {"a": Captions("a", [40, 60]), "b": Captions("b", [50])}
+    mixed = loader(sources, 10, a={"weight": 3}, b={"weight": 2})
+    batches = list(islice(mixed, 50))
+    assert all(sum(id < 100 for id in batch.ids.tolist()) == 6 for batch in batches)
+    assert batches[-1].cursors == {"a": 300, "b": 200}
+    seen = Counter(ids(batches))
+    assert all(seen[id] == 3 for id in range(100))  # three epochs of one, four of the other
+    assert all(seen[id] == 4 for id in range(100, 150))
+
+
+def test_the_order_of_a_source_does_not_depend_on_the_others() -> None:
+    alone = ids(list(islice(loader({"a": Captions("a", [100])}, 6), 40)))
+    mixed = {"a": Captions("a", [100]), "b": Captions("b", [50])}
+    batches = islice(loader(mixed, 12, b={"weight": 1}), 40)
+    among = [[id for id in batch.ids.tolist() if id < 100] for batch in batches]
+    assert [sorted(batch) for batch in among] == [sorted(alone[i : i + 6]) for i in range(0, 240, 6)]
+
+
+def test_batches_of_a_single_source() -> None:
+    sources = {"a": Captions("a", [40, 60]), "b": Captions("b", [50])}
+    batches = list(islice(loader(sources, 10, mix="between_batches", a={"weight": 3}), 100))
+    turns = [{id < 100 for id in batch.ids.tolist()} for batch in batches]
+    assert all(len(turn) == 1 for turn in turns)
+    assert turns.count({True}) == 75
+    assert batches[-1].cursors == {"a": 750, "b": 250}
+
+
+def test_a_source_that_does_not_repeat_is_seen_once() -> None:
+    sources = {"once": Captions("once", [30]), "b": Captions("b", [50])}
+    seen = Counter(ids(list(islice(loader(sources, 8, once={"repeat": False}), 20))))
+    assert all(seen[id] == 1 for id in range(30))
+    assert sum(seen.values()) == 160
+
+
+def test_data_that_are_used_up_end_the_batches_with_a_word() -> None:
+    batches: list[Batch] = []
+    with pytest.raises(UserError, match="used up"):
+        batches.extend(loader({"once": Captions("once", [30])}, 8, once={"repeat": False}, worker="thread", workers=2))
+    assert len(batches) == 0 or len(set(ids(batches))) == 24
+
+
+def test_every_batch_before_the_data_are_used_up_is_handed_out() -> None:
+    stream = iter(loader({"once": Captions("once", [30])}, 8, once={"repeat": False}, worker="thread", workers=2))
+    assert len(set(ids([next(stream) for _ in range(3)]))) == 24
+    with pytest.raises(UserError, match="used up"):
+        next(stream)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("mix", ["within_batches", "between_batches"])
+def test_mixtures_are_the_same_at_any_world_and_after_any_stop(world: int, mix: str) -> None:
+    sources = {"a": Captions("a", [33, 4, 0, 25]), "b": Captions("b", [50], every_bad=9)}
+    options = {"mix": mix, "max_bad": 1.0, "a": {"weight": 2.5}}
+    whole = list(islice(loader(sources, 12, **options), 30))
+    ranks = [
+        list(islice(loader(sources, 12, whole[11].cursors, rank=rank, world=world, **options), 18))
+        for rank in range(world)
+    ]
+    together = [ids(list(parts)) for parts in zip(*ranks, strict=True)]
+    assert together == [batch.ids.tolist() for batch in whole[12:]]
+
+
+@pytest.mark.parametrize("counts", [[5, 3, 9], [17], [1, 1, 1]])
+def test_fewer_shards_than_readers(counts: list[int]) -> None:
+    """Four ranks of two workers each: equal steps everywhere, every sample once an epoch."""
+    sources = {"a": Captions("a", counts)}
+    total = sum(counts)
+    ranks = [
+        list(islice(loader(sources, 4, rank=rank, world=4, workers=2, worker="thread"), 3 * total)) for rank in range(4)
+    ]
+    seen = Counter(id for rank in ranks for id in ids(rank))
+    assert seen == Counter({id: 12 for id in range(total)})
+
+
+def test_thirty_percent_bad_cost_no_more_than_their_share() -> None:
+    """Reads, counted: one for each sample and one for each bad one met on the way to it."""
+    good, bad = Captions("good", [1000] * 4), Captions("bad", [1000] * 4, every_bad=3)
+    for source in (good, bad):
+        list(islice(loader({"a": source}, 100, max_bad=1.0), 80))
+    read_ahead = good.reads - 8000
+    assert bad.reads - read_ahead == pytest.approx(8000 * 3 / 2, rel=0.04)
+
+
+def test_substitutes_are_of_the_same_shard(tmp_path: Path) -> None:
+    source = Captions("a", [50] * 8, every_bad=5)
+    halves = [loader({"a": source}, 16, max_bad=1.0, rank=rank, world=2, folder=tmp_path) for rank in (0, 1)]
+    shards = [{source.shard(id) for id in ids(list(islice(half, 50)))} for half in halves]
+    assert [len(own) for own in shards] == [4, 4]
+    assert len(set.union(*shards)) == 8
+    lines = (tmp_path / "bad_samples.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 80
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_memory_is_flat_over_ten_epochs(kind: str) -> None:
+    stream = iter(loader({"a": Captions("a", [500] * 4)}, 100, workers=2, worker=kind))
+    sizes = []
+    for _ in range(11):
+        for batch in islice(stream, 20):
+            assert len(batch) == 100
+        del batch
+        gc.collect()
+        own = psutil.Process()
+        sizes.append(sum(process.memory_info().rss for process in (own, *own.children(recursive=True))))
+    stream.close()  # type: ignore[attr-defined]
+    assert sizes[-1] - sizes[1] < 8 * 2**20
