@@ -28,8 +28,9 @@ from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import checked
 from tercet.data_pipelines.keyed import keyed
 from tercet.data_pipelines.sample import Batch, Intake
+from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.data_pipelines.shards.transport import Patience, redacted
+from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream.passage import Passage
 from tercet.data_pipelines.stream.reader import Item, Missing, Reader
 from tercet.data_pipelines.stream.seen import Eyes, Seen

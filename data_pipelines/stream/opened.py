@@ -5,9 +5,11 @@ import json
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
-from tercet.data_pipelines.shards.transport import Patience, Unreachable, _system, _tried, is_url, read
+from tercet.data_pipelines.shards import transport
+from tercet.data_pipelines.shards.address import is_url
+from tercet.data_pipelines.shards.counts import remote_counts
+from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.stream.tar import Damage
 
 AT_ONCE = 2**20
@@ -24,17 +26,14 @@ def opened(shard: str, patience: Patience) -> BinaryIO:
 
 def stated_samples(shard: str, patience: Patience) -> int | None:
     """How many samples img2dataset says that it wrote to a shard."""
+    if is_url(shard):
+        return remote_counts([shard], patience)[0]
     try:
-        said = json.loads(_beside(shard, patience))["successes"]
-    except (OSError, Unreachable, ValueError, KeyError, TypeError):
+        stated = json.loads(Path(shard.removesuffix(".tar") + "_stats.json").read_bytes())
+    except (OSError, ValueError):
         return None
-    return said if isinstance(said, int) else None
-
-
-def _beside(shard: str, patience: Patience) -> bytes:
-    path = urlsplit(shard).path if is_url(shard) else shard
-    stats = shard.replace(path, path.removesuffix(".tar") + "_stats.json")
-    return read(stats, patience) if is_url(shard) else Path(stats).read_bytes()
+    count = stated.get("successes") if isinstance(stated, dict) else None
+    return count if isinstance(count, int) else None
 
 
 class PatientStream(io.RawIOBase):
@@ -50,7 +49,7 @@ class PatientStream(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         try:
-            chunk = _tried(self._url, partial(self._read, len(buffer)), self._patience)
+            chunk = tried(self._url, partial(self._read, len(buffer)), self._patience)
         except Unreachable as error:
             raise Damage("shard: cannot be fetched", str(error)) from error
         self._at += len(chunk)
@@ -72,8 +71,7 @@ class PatientStream(io.RawIOBase):
         return chunk
 
     def _reopen(self) -> None:
-        whole = {"block_size": 0} if self._url.startswith("http") else {}  # one answer: not all servers know ranges
-        self._file = _system(self._url, self._patience).open(self._url, "rb", **whole)
+        self._file = transport.opened(self._url, self._patience)
         passed = 0
         while passed < self._at:
             passed += len(self._file.read(min(AT_ONCE, self._at - passed)))

@@ -8,7 +8,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
-from tercet.data_pipelines.shards.transport import Patience, is_url, redacted
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.stream.opened import stated_samples
 from tercet.data_pipelines.stream.sequence import Turn

@@ -12,7 +12,7 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expan
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.open import LARGEST_FILE
-from tercet.data_pipelines.shards.transport import Patience
+from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.stream.opened import opened, stated_samples
 from tercet.data_pipelines.stream.tar import Damage, PassingTar

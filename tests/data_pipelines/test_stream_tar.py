@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.shards.transport import Patience
+from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream import shard as stream_shard
 from tercet.data_pipelines.stream.shard import samples_of
 from tercet.data_pipelines.stream.tar import Damage, PassingTar
@@ -101,7 +101,8 @@ def test_a_file_over_the_cap_spoils_its_sample_and_is_never_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_shard, "LARGEST_FILE", 1000)
-    files = [("0.png", b"p"), ("0.txt", b"t" * 1001), ("1.png", b"p" * 1001), ("2.pickle", b"x" * 5000), ("3.txt", b"t")]
+    large = b"x" * 1001
+    files = [("0.png", b"p"), ("0.txt", large), ("1.png", large), ("2.pickle", large), ("3.txt", b"t")]
     samples = read(tmp_path / "s.tar", tar_of(files))
     assert [key for key, _ in samples] == ["0", "1", "3"]
     assert [found.reason if isinstance(found, BadSample) else found for _, found in samples] == [
@@ -140,5 +141,5 @@ def test_counts_are_held_to_what_is_stated(tmp_path: Path) -> None:
     (tmp_path / "00000_stats.json").write_text('{"count": 4, "successes": 3}')
     three = [(f"{i}.txt", b"t") for i in range(3)]
     assert len(read(tmp_path / "00000.tar", tar_of(three))) == 3
-    with pytest.raises(Damage, match="holds 2 samples, and its _stats.json says 3"):
+    with pytest.raises(Damage, match=r"holds 2 samples, and its _stats.json says 3"):
         read(tmp_path / "00000.tar", tar_of(three[:2]))

@@ -1,0 +1,200 @@
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.stream.loader import StreamLoader
+from tercet.data_pipelines.stream.reader import id_of
+from tercet.data_pipelines.stream.sequence import turns
+from tercet.data_pipelines.transforms.crop import random_views
+from tercet.errors import UserError
+
+SIZES = (9, 5, 7)
+
+
+def tokenize(captions: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([list(caption.encode().ljust(16)[:16]) for caption in captions])
+
+
+INTAKES: dict[str, Intake] = {
+    "image": ImageIntake((12, 12)),
+    "audio": AudioIntake(8000, 0.05),
+    "text": TextIntake(tokenize),
+}
+
+
+@pytest.fixture
+def folder(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Callable[..., bytes]) -> Path:
+    """Three shards. Every third sample lacks the picture, every fifth the sound."""
+    dice = np.random.default_rng(0)
+
+    def item(shard: int, i: int) -> dict[str, object]:
+        files = {
+            "png": picture(10 * shard + i) if i % 3 else None,
+            "flac": sound(dice.uniform(-0.5, 0.5, 300 + 20 * i), 8000) if i % 5 else None,
+            "txt": f"one of {shard}-{i}\ntwo of {shard}-{i}",
+            "json": json.dumps({"group": i}).encode(),
+        }
+        return {"__key__": f"{shard}-{i}", **{name: file for name, file in files.items() if file is not None}}
+
+    for shard, size in enumerate(SIZES):
+        path = pack(f"{shard}.tar", [item(shard, i) for i in range(size)])
+    return path.parent
+
+
+def loader(shards: object, batch_size: int, **options: object) -> StreamLoader:
+    data = {"crop": (0.3, 1.0), "workers": 0, "worker": "thread", "train": {"a": {"shards": str(shards)}}}
+    data |= {name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}
+    options = {"seed": 5, "shuffled": 0, **options}
+    return StreamLoader(DataConfig.model_validate(data), INTAKES, batch_size, **options)  # type: ignore[arg-type]
+
+
+def taken(loader: StreamLoader, count: int) -> list[Batch]:
+    return list(islice(loader, count))
+
+
+def ids(batches: Sequence[Batch]) -> list[int]:
+    return [id for batch in batches for id in batch.ids.tolist()]
+
+
+def numbers(batch: Batch) -> dict[str, object]:
+    fields = {
+        name: (field.values.tolist(), field.item.tolist(), field.lengths is not None and field.lengths.tolist())
+        for name, field in batch
+    }
+    return {"ids": batch.ids.tolist(), "groups": batch.groups.tolist(), **fields}
+
+
+def test_samples_are_decoded_as_from_an_index(folder: Path) -> None:
+    """Against a naive loop over turns and over the index of each shard, past the end of the first epoch."""
+    batches = taken(loader(folder, 6), 7)
+    position = 0
+    for turn in islice(turns(names(folder), 5, 0, 1, 0), 6):
+        source = open_shards(turn.shard)
+        decode = Decoder(source, INTAKES, SplitConfig(shards=turn.shard))
+        for row in range(len(source)):
+            id = id_of(turn.shard, source.key(row))
+            (sample,) = decode([row], random_views("a", 5, [turn.epoch], [id], (0.3, 1.0)))
+            batch, i = batches[position // 6], position % 6
+            fields = {name: field.values[field.item == i] for name, field in batch}
+            assert (batch.ids[i], batch.groups[i]) == (id, sample.group)
+            assert [len(fields[name]) for name in ("image", "audio")] == [bool(row % 3), bool(row % 5)]
+            if row % 3:
+                assert torch.equal(fields["image"][0], sample.image)
+            if row % 5:
+                assert torch.equal(fields["audio"][0, : len(sample.audio)], sample.audio)
+            assert torch.equal(fields["text"], tokenize(sample.text))
+            position += 1
+    assert position == 2 * sum(SIZES) == 42
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_workers_see_the_same_batches(folder: Path, workers: int) -> None:
+    alone, helped = (taken(loader(folder, 8, shuffled=10, workers=count), 8) for count in (0, workers))
+    assert [numbers(batch) for batch in helped] == [numbers(batch) for batch in alone]
+
+
+@pytest.mark.parametrize(("shards", "world"), [("0.tar", 2), ("0.tar", 4), ("*.tar", 2), ("*.tar", 4), ("*.tar", 7)])
+def test_ranks_have_equal_steps_and_share_every_epoch(folder: Path, shards: str, world: int) -> None:
+    """Every rank goes on for ever; what all of them give of an epoch is each sample once, naively counted by place."""
+    ranks = [loader(folder / shards, world, rank=rank, world=world) for rank in range(world)]
+    seen: Counter[tuple[int, int]] = Counter()
+    for number, rank in enumerate(ranks):
+        batches = taken(rank, 60)
+        assert [len(batch) for batch in batches] == [1] * 60
+        seen.update(epochs(folder / shards, world, number, ids(batches)))
+    size = sum(SIZES) if shards == "*.tar" else SIZES[0]
+    for epoch in range(60 // size - 1):
+        assert sorted(count for (own, _), count in seen.items() if own == epoch) == [1] * size
+
+
+def epochs(spec: Path, world: int, rank: int, ids: list[int]) -> list[tuple[int, int]]:
+    """The ids of one rank, with the epoch that each is of: its place in what the rank reads, counted shard by shard."""
+    shards = sorted(map(str, spec.parent.glob(spec.name)))
+    order: list[tuple[int, int]] = []
+    for turn in turns(shards, 5, rank, world, 0):
+        order += [(turn.epoch, id) for id in shard_ids(turn.shard)[turn.share :: turn.shares]]
+        if len(order) >= len(ids):
+            break
+    assert [id for _, id in order[: len(ids)]] == ids
+    return order[: len(ids)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("stop", [0, 3, 8, 15])
+def test_a_run_goes_on_by_shard_at_any_world(folder: Path, stop: int, world: int) -> None:
+    """Nothing is lost: shards before the place were handed out whole, and those from there on come, in their order."""
+    first = [loader(folder, 4, rank=rank, world=2, shuffled=6, workers=2) for rank in (0, 1)]
+    before = Counter(ids([batch for rank in first for batch in taken(rank, stop)]))
+    start = min(rank.place for rank in first)
+    order = [shard_ids(turn.shard) for turn in islice(turns(names(folder), 5, 0, 1, 0), start + 6)]
+    assert not Counter(id for shard in order[:start] for id in shard) - before
+    again = [loader(folder, world, rank=rank, world=world, start=start) for rank in range(world)]
+    for rank, resumed in enumerate(again):
+        own = [id for place in range(start, start + 6) if place % world == rank for id in order[place]]
+        assert ids(taken(resumed, len(own))) == own
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(map(str, folder.glob("*.tar")))
+
+
+def shard_ids(shard: str) -> list[int]:
+    source = open_shards(shard)
+    return [id_of(shard, source.key(row)) for row in range(len(source))]
+
+
+def test_a_walk_begun_anew_begins_with_what_was_not_finished(folder: Path) -> None:
+    walked = loader(folder, 4, shuffled=5, workers=2)
+    taken(walked, 5)
+    place = walked.place
+    assert place > 0
+    assert ids(taken(walked, 4)) == ids(taken(loader(folder, 4, shuffled=5, start=place), 4))
+
+
+def test_samples_are_mixed_by_the_seed(folder: Path) -> None:
+    plain, mixed, other = (ids(taken(loader(folder, 7, shuffled=n, seed=s), 3)) for n, s in ((0, 5), (21, 5), (21, 6)))
+    assert len(set(plain)) == 21
+    assert mixed != plain
+    assert mixed != other
+    assert mixed == ids(taken(loader(folder, 7, shuffled=21), 3))
+
+
+def test_ids_are_of_the_shard_and_the_key_wherever_they_lie(folder: Path) -> None:
+    digest = blake2b(b"7.tar/a/b", digest_size=8).digest()
+    expected = int.from_bytes(digest, "big") // 2
+    for shard in ("7.tar", "/there/7.tar", "https://me:secret@host/there/7.tar?token=x", "s3://bucket/7.tar"):
+        assert id_of(shard, "a/b") == expected < 2**63
+    assert len(set(ids(taken(loader(folder, 7), 3)))) == sum(SIZES)
+
+
+def test_mistakes_are_one_line(folder: Path) -> None:
+    with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes"):
+        loader(folder, 30, world=4)
+    with pytest.raises(UserError, match=r"a stream has one source, and data.train names 2: a, b"):
+        loader(folder, 4, train={"a": {"shards": str(folder)}, "b": {"shards": str(folder)}})
+    with pytest.raises(UserError, match="mix draws partners from an index"):
+        loader(folder, 4, augment={"audio": {"mix": 0.5}})
+    with pytest.raises(UserError, match="shards are not read through `pipe:`"):
+        loader("pipe:cat a.tar", 4)
+
+
+def test_sounds_carry_masks_of_their_own(folder: Path) -> None:
+    masked = taken(loader(folder, 7, augment={"audio": {"time_masks": 2, "frequency_masks": 1}}), 3)
+    again = taken(loader(folder, 7, workers=2, augment={"audio": {"time_masks": 2, "frequency_masks": 1}}), 3)
+    for batch, same in zip(masked, again, strict=True):
+        sounds = batch.fields["audio"]
+        assert sounds.masks is not None
+        assert sounds.masks.shape == (len(sounds), 3, 4)
+        assert torch.equal(sounds.masks, same.fields["audio"].masks)
+        assert len({tuple(mask.flatten().tolist()) for mask in sounds.masks}) == len(sounds)
