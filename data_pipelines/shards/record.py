@@ -20,6 +20,7 @@ from tercet.errors import UserError
 
 EDITION = 1  # raise it whenever EXTENSIONS or the arrays come to mean something else
 FOLDER = ".index"
+FACTS = "shard"  # one entry of the metadata: the order of several would differ from file to file
 USUAL_HEADER = 4096
 
 
@@ -82,7 +83,7 @@ def read_header(place: str) -> Header | None:
         os.close(descriptor)
     try:
         tensors = json.loads(head[8 : 8 + length])
-        facts = {name: json.loads(value) for name, value in tensors.pop("__metadata__").items()}
+        facts = json.loads(tensors.pop("__metadata__")[FACTS])
         end = 8 + length + max(tensor["data_offsets"][1] for tensor in tensors.values())
     except (ValueError, KeyError):
         return None
@@ -100,7 +101,7 @@ def save_record(shard: str, index: Index, census: Census) -> Record:
         "census": asdict(census),
     }
     arrays = {name: array for name, array in vars(index).items() if array is not None}
-    data = save(arrays, metadata={name: json.dumps(value) for name, value in facts.items()})
+    data = save(arrays, metadata={FACTS: json.dumps(facts)})
     for place in places(shard):
         if _written(Path(place), data):
             return Header(facts, 0).record(shard, place)

@@ -1,16 +1,44 @@
-"""Writing WebDataset shards: a shard stands under its name when it is whole, and never before."""
+"""Writing WebDataset shards, each with its index: a shard stands under its name when it is whole, and never before."""
 
 import os
-from collections.abc import Iterable, Mapping
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
+from xxhash import xxh3_64_intdigest
 
-def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> None:
+from tercet.data_pipelines.shards.index import arrange
+from tercet.data_pipelines.shards.record import Record, save_record
+from tercet.data_pipelines.shards.tar import BLOCK, Member
+
+
+def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> Record:
     """Samples are `__key__` and members by extension. Same samples, same bytes: times and owners are fixed."""
-    from webdataset import TarWriter  # brings torch along, which whoever only draws samples does without
-
     unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as stream, TarWriter(stream, user="tercet", group="tercet", mtime=0) as writer:
-        for sample in samples:
-            writer.write(sample)
+    members: list[Member] = []
+    digests: dict[int, int] = {}
+    with unfinished.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, payload in _files(samples):
+            tar.addfile(_header(name, payload), BytesIO(payload))
+            offset = stream.tell() - -(-len(payload) // BLOCK) * BLOCK
+            members.append(Member(os.fsencode(name), offset, len(payload)))
+            digests[offset] = xxh3_64_intdigest(payload)
     os.replace(unfinished, path)
+    index, census = arrange(members)
+    return save_record(str(path), index.with_checksums(lambda offset, size: digests[offset]), census)
+
+
+def _files(samples: Iterable[Mapping[str, str | bytes]]) -> Iterator[tuple[str, bytes]]:
+    for sample in samples:
+        key = str(sample["__key__"])
+        for extension in sorted(sample.keys() - {"__key__"}):
+            payload = sample[extension]
+            yield f"{key}.{extension}", payload.encode() if isinstance(payload, str) else payload
+
+
+def _header(name: str, payload: bytes) -> tarfile.TarInfo:
+    """Plain ustar wherever the name allows it: pax headers would double what an index has to go through."""
+    header = tarfile.TarInfo(name)
+    header.size, header.mtime, header.uname, header.gname = len(payload), 0, "tercet", "tercet"
+    return header
