@@ -12,7 +12,8 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tercet.data_pipelines.shards.transport import Patience, download
+from tercet.data_pipelines.shards.patience import Patience
+from tercet.data_pipelines.shards.transport import download
 from tercet.errors import UserError
 
 LIMIT = 100 * 10**9
@@ -48,8 +49,7 @@ class Cache:
     @contextmanager
     def alone(self, name: str, how: int = 0) -> Iterator[None]:
         """Over all threads and processes that use the folder."""
-        self._open()
-        descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = self._lock(name)
         try:
             flock(descriptor, LOCK_EX | how)
             yield
@@ -67,9 +67,10 @@ class Cache:
         base = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(urlsplit(url).path).stem[-64:])
         return self.folder / f"{digest}-{base}.tar"
 
-    def _open(self) -> None:
+    def _lock(self, name: str) -> int:
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
+            return os.open(self._locks / name, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(
                 f"the cache {self.folder} cannot be written ({error.strerror}); name another folder in TERCET_CACHE"

@@ -15,7 +15,8 @@ from rich.progress import track
 
 from tercet.command.speaker import speaks
 from tercet.data_pipelines.shards.cache import Cache
-from tercet.data_pipelines.shards.transport import Patience, Refused, read
+from tercet.data_pipelines.shards.patience import Patience, Refused
+from tercet.data_pipelines.shards.transport import read
 
 READERS = 32  # threads: the answers are small, and the network is far
 COUNTERS = 4  # threads that fetch whole shards

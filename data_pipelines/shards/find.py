@@ -12,7 +12,9 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tercet.data_pipelines.shards.transport import Patience, is_url, listed, redacted
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.patience import Patience
+from tercet.data_pipelines.shards.transport import listed
 from tercet.errors import UserError
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")

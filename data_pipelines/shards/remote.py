@@ -4,27 +4,26 @@ Ids are built on the stated counts, so that nothing needs a first pass over the 
 stated leaves the last ones bad; one with more has the others left out, and says so.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import counted, say
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.lookahead import Lookahead
 from tercet.data_pipelines.shards.open import OpenShard
+from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
-from tercet.data_pipelines.shards.transport import Unreachable, redacted
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
@@ -61,7 +60,7 @@ class RemoteShards:
     def fingerprint(self) -> str:
         state = xxh3_128()
         for url, count in self._counts.items():
-            state.update(f"{os.path.basename(urlsplit(url).path)}\0{count}\0".encode())
+            state.update(f"{redacted(url)}\0{count}\0".encode())
         return str(state.hexdigest())
 
     def shard(self, id: int) -> str:

@@ -12,9 +12,10 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import Callback
 from fsspec.registry import _registry
 
+from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.data_pipelines.shards.transport import Patience, Refused, Unreachable, redacted
+from tercet.data_pipelines.shards.patience import Patience, Refused, Unreachable
 from tercet.errors import UserError
 from tests.data_pipelines.web import STALL, Web, serving
 

@@ -12,10 +12,10 @@ import pytest
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import remote_counts
+from tercet.data_pipelines.shards.patience import Patience, Refused, Unreachable
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.remote import Missing, RemoteShards, open_remote
 from tercet.data_pipelines.shards.tar import DamagedShard
-from tercet.data_pipelines.shards.transport import Patience, Refused, Unreachable
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
 
@@ -96,6 +96,18 @@ def test_what_was_counted_once_is_not_asked_again(tmp_path: Path, web: Web, urls
     assert web.asked.total() == asked
     assert again.fingerprint == first.fingerprint
     assert opened(tmp_path / "elsewhere", urls).fingerprint != first.fingerprint
+
+
+def test_an_address_is_the_same_whoever_asks(tmp_path: Path, web: Web, urls: list[str]) -> None:
+    signed = [url.replace("//", "//me:secret@") + "?signed=1" for url in urls]
+    source = opened(tmp_path, signed)
+    assert source.fingerprint == opened(tmp_path, urls).fingerprint
+    assert source.shard(0) == urls[0]
+    assert "secret" not in source.shard(0)
+    web.put("/t/00000.tar", b"")
+    web.put("/t/00000_stats.json", web.pages["/s/00000_stats.json"])
+    elsewhere = opened(tmp_path, [url.replace("/s/", "/t/") for url in urls[:1]])
+    assert elsewhere.fingerprint != opened(tmp_path, urls[:1]).fingerprint
 
 
 def test_shards_that_state_nothing_are_fetched_and_counted(

@@ -1,0 +1,75 @@
+"""Patience with a network that stumbles, but not for ever: what may pass is tried again, and the end is one line."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tercet.data_pipelines.shards.address import redacted
+from tercet.errors import UserError
+
+URL = re.compile(r"\w+://[^\s'\"]+")
+PASSING = (408, 425, 429)  # the refusals that another try may turn
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often something is tried, and how many seconds it may stand still."""
+
+    tries: int = 5
+    stall: float = 30.0
+    pause: float = 1.0  # before the second try; doubled before each one after
+
+    def pauses(self) -> Iterator[float]:
+        return (self.pause * 2**step for step in range(self.tries - 1))
+
+
+class Unreachable(UserError):
+    """A URL that gave nothing, in all its tries."""
+
+
+class Refused(Unreachable):
+    """A URL that there is not, or that is closed to us: another try would not help."""
+
+
+def tried(url: str, attempt: Callable[[], Result], patience: Patience) -> Result:
+    pauses = patience.pauses()
+    while True:
+        try:
+            return attempt()
+        except UserError:
+            raise
+        except Exception as error:  # every store has exceptions of its own
+            refusal = _refusal(error)
+            pause = next(pauses, None)
+            if refusal:
+                raise Refused(f"{redacted(url)} {refusal}; mend the address, or take it out of the data") from None
+            if pause is None:
+                raise Unreachable(
+                    f"{redacted(url)} could not be fetched in {patience.tries} tries: {_why(error, patience)}"
+                ) from None
+        time.sleep(pause)
+
+
+def _refusal(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status == 410:
+        return "does not exist"
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return "is not open to us"
+    if isinstance(status, int) and 400 <= status < 500 and status not in PASSING:
+        return f"is refused with status {status}"
+    return ""
+
+
+def _why(error: Exception, patience: Patience) -> str:
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return f"nothing came for {patience.stall:g} s"
+    if status := getattr(error, "status", None):
+        return f"the server answers with status {status}"
+    said = " ".join(str(error).split())
+    return URL.sub(lambda found: redacted(found[0]), said) or type(error).__name__
