@@ -45,7 +45,7 @@ class Opened(Protocol):
 def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = False) -> NDArray[np.uint8]:
     """The viewed part of a picture, antialiased to the intake's size: uint8 `[H, W, C]`.
 
-    `exact`: decoded whole and resampled by Pillow, as open_clip does, and three to four times as slow.
+    `exact`: decoded whole and resampled by Pillow, as open_clip does, and several times as slow.
     """
     opened: Opened = opened_jpeg(data) or opened_still(data)
     turn = opened.turn

@@ -1,4 +1,4 @@
-"""Antialiased resampling of a part of a picture: torch's, which is within one step of Pillow's at a third of its time.
+"""Antialiased resampling of a part of a picture: torch's, within one step of Pillow's and at a quarter of its time.
 
 Averaging over areas and interpolation without antialiasing are as fast, and show a tower another picture.
 """
@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import interpolate
 
-FAST = ("bicubic", "bilinear")  # what torch resamples in whole numbers
+# With a place to write to; `interpolate` would hand over planes, and to weave them takes longer than to resample.
+RESAMPLE = {
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
+}
 Bounds = tuple[int, int, int, int]  # left, upper, right, lower, on whole pixels
 
 
@@ -17,12 +20,14 @@ def resized(
     pixels_HWC: NDArray[np.uint8], bounds: Bounds, size: tuple[int, int], interpolation: str
 ) -> NDArray[np.uint8]:
     """The part within the bounds as (height, width)."""
-    if interpolation not in FAST:
+    if interpolation not in RESAMPLE:
         return resized_by_pillow(Image.fromarray(pixels_HWC), bounds, size, interpolation)
     left, upper, right, lower = bounds
-    part_1CHW = torch.from_numpy(pixels_HWC[None, upper:lower, left:right]).permute(0, 3, 1, 2)
-    small_1CHW = interpolate(part_1CHW, size, mode=interpolation, antialias=True)
-    return np.ascontiguousarray(small_1CHW[0].permute(1, 2, 0).numpy())
+    part_1HWC = torch.from_numpy(pixels_HWC[None, upper:lower, left:right])
+    small_1HWC = torch.empty((1, *size, 3), dtype=torch.uint8)
+    RESAMPLE[interpolation](part_1HWC.permute(0, 3, 1, 2), size, False, out=small_1HWC.permute(0, 3, 1, 2))
+    small_HWC: NDArray[np.uint8] = small_1HWC[0].numpy()
+    return small_HWC
 
 
 def resized_by_pillow(
