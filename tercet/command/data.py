@@ -18,6 +18,8 @@ AddVerb: TypeAlias = "Callable[[Verbs, str, str], Parser]"
 def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
     _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
+    _check(add(within, "check", "read and decode every member of every shard, and say what is wrong"))
+    _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:
@@ -80,3 +82,59 @@ def pack(arguments: Namespace) -> int:
     else:
         print_result(result, arguments.out)
     return 0 if print_verdict(result, config.max_bad) else 1
+
+
+def _check(verb: argparse.ArgumentParser) -> None:
+    _takes_shards(verb)
+    verb.add_argument("--out", type=Path, metavar="FILE", help="a page for people, with bad_samples.jsonl beside it")
+    verb.add_argument("--max-bad", type=float, default=0.0, metavar="SHARE", help="exit with 1 above it (default: 0)")
+    verb.set_defaults(verb=check)
+
+
+def check(arguments: Namespace) -> int:
+    from tercet.data_pipelines.survey.check import check, listing_beside
+    from tercet.data_pipelines.survey.page import write_check
+    from tercet.data_pipelines.survey.show import print_findings
+
+    listing = arguments.out and listing_beside(arguments.out)
+    findings = check(arguments.shards, _workers(arguments), listing)
+    if arguments.out:
+        write_check(arguments.out, _titled(arguments.shards), findings, arguments.max_bad, listing.name)
+    print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad)
+    return 0 if findings.clean(arguments.max_bad) else 1
+
+
+def _stats(verb: argparse.ArgumentParser) -> None:
+    _takes_shards(verb)
+    verb.add_argument("--out", type=Path, metavar="FILE", help="a page for people, with plots")
+    verb.add_argument("--sample", type=int, metavar="N", help="look at so many samples (default: all)")
+    verb.set_defaults(verb=stats)
+
+
+def stats(arguments: Namespace) -> int:
+    from tercet.data_pipelines.shards.read import open_shards
+    from tercet.data_pipelines.survey.page import write_stats
+    from tercet.data_pipelines.survey.show import print_stats
+    from tercet.data_pipelines.survey.stats import survey
+
+    found = survey(open_shards(arguments.shards), _workers(arguments), arguments.sample)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_stats(arguments.out, _titled(arguments.shards), found)
+    print_json(found.to_json()) if arguments.json else print_stats(found)
+    return 0
+
+
+def _takes_shards(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("shards", nargs="+", metavar="SHARDS", help="folders, patterns as `shards/{000..099}.tar`, URLs")
+    verb.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+
+
+def _workers(arguments: Namespace) -> int:
+    return arguments.workers or len(os.sched_getaffinity(0))
+
+
+def _titled(shards: list[str]) -> str:
+    """What a page about the shards is called."""
+    return Path(shards[0]).name + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")

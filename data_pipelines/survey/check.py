@@ -1,0 +1,108 @@
+"""Every member of every shard, looked at once: what is wrong, how often, in which shard and in which sample.
+
+A sample counts under the first thing that is wrong with it, so that the reasons add up to the bad samples. A damaged
+shard is no tar that can be trusted, and none of its samples are counted.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.bad_samples import Fault
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.shards.read import Shards
+from tercet.data_pipelines.survey.content import Equals
+from tercet.data_pipelines.survey.examine import Examiner
+from tercet.data_pipelines.survey.findings import Findings
+from tercet.data_pipelines.survey.manifest import promises
+from tercet.data_pipelines.survey.stock import Stock, digest, take_stock
+from tercet.data_pipelines.survey.walk import parts_of, walk
+from tercet.errors import UserError
+
+USUAL = 0.9  # share of the samples that have something which the others then lack
+HERE, ELSEWHERE = 1, 2
+REPEATED = {HERE: "key: used before in its shard", ELSEWHERE: "key: used before in another shard"}
+
+
+def listing_beside(page: Path) -> Path:
+    """Where the bad samples of a page are listed. Packing lists there what it left out: that is not written over."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if (page.parent / "manifest.json").exists():
+        raise UserError(f"{page.parent} holds packed shards and their own bad_samples.jsonl; put the page elsewhere")
+    return page.parent / "bad_samples.jsonl"
+
+
+def check(spec: str | Sequence[str], workers: int, listing: Path | None = None) -> Findings:
+    """Looks through all shards. What is bad becomes a line of `listing`."""
+    stocks = list(walk(take_stock, find_shards(spec), workers, "reading headers"))
+    stocks = _held_to_manifests(stocks, workers)
+    readable = [stock for stock in stocks if stock.record]
+    findings = _findings(stocks)
+    source = Shards([stock.record for stock in readable if stock.record])
+    damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
+    with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
+        for fault in _faults(source, findings.usual, _repeated(readable), workers):
+            findings.note(fault)
+            lines.write(json.dumps(asdict(fault)) + "\n")
+    return findings
+
+
+def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:
+    """Shards that differ from the `manifest.json` beside them are damaged, though they may be whole tars."""
+    promised = promises(stock.shard for stock in stocks)
+    present = [stock.shard for stock in stocks if stock.shard in promised and not stock.damage]
+    digests = dict(zip(present, walk(digest, present, workers, "comparing checksums"), strict=True))
+    held = [
+        replace(stock, damage="its sha256 is not that of manifest.json")
+        if digests.get(stock.shard, promised.get(stock.shard)) != promised.get(stock.shard)
+        else stock
+        for stock in stocks
+    ]
+    absent = sorted(shard for shard in promised if not Path(shard).exists())
+    return held + [Stock(shard, damage="it stands in manifest.json, and there is no such file") for shard in absent]
+
+
+def _findings(stocks: Sequence[Stock]) -> Findings:
+    kinds, files, passed_over = (
+        sum((Counter(getattr(stock, name)) for stock in stocks), Counter[str]())
+        for name in ("kinds", "files", "passed_over")
+    )
+    samples_of = {stock.shard: stock.record.samples for stock in stocks if stock.record}
+    return Findings(
+        shards=len(stocks),
+        damaged={stock.shard: stock.damage for stock in stocks if stock.damage},
+        samples_of=samples_of,
+        bytes=sum(stock.bytes for stock in stocks),
+        files=dict(files.most_common()),
+        passed_over=dict(passed_over.most_common()),
+        usual=[kind for kind in kinds if kinds[kind] >= USUAL * sum(samples_of.values())],
+    )
+
+
+def _repeated(stocks: Sequence[Stock]) -> NDArray[np.uint8]:
+    """For each sample, whether its key was used before, and how near. An array of bytes: there may be many."""
+    shard_N = np.repeat(np.arange(len(stocks)), [len(stock.key_N) for stock in stocks])
+    equals = Equals()
+    equals.add(np.concatenate([np.empty(0, np.uint64), *(stock.key_N for stock in stocks)]), np.arange(len(shard_N)))
+    repeated_N = np.zeros(len(shard_N), dtype=np.uint8)
+    for ids in equals.groups():
+        before = shard_N[ids[:-1]] == shard_N[ids[1:]]  # ids ascend, and so do their shards
+        repeated_N[ids[1:]] = np.where(before, HERE, ELSEWHERE)
+    return repeated_N
+
+
+def _faults(source: Shards, usual: Sequence[str], repeated_N: NDArray[np.uint8], workers: int) -> Iterator[Fault]:
+    parts = parts_of(range(len(source)))
+    for ids, found in zip(parts, walk(Examiner(source, usual), parts, workers, "reading samples"), strict=True):
+        known = {fault.id for fault in found}
+        again = [id for id in ids if repeated_N[id] and id not in known]
+        more = [Fault(source.shard(id), source.key(id), id, REPEATED[int(repeated_N[id])]) for id in again]
+        yield from sorted(chain(found, more), key=lambda fault: fault.id)

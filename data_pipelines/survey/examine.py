@@ -1,0 +1,52 @@
+"""One sample, every byte of it: pictures and sounds decoded to their ends, JSON and captions parsed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tercet.data_pipelines.bad_samples import BadSample, Fault
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.text import decode_meta, negatives_of
+from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.source import Files, Source
+from tercet.data_pipelines.survey.media import verify_picture, verify_sound
+from tercet.data_pipelines.survey.stock import KINDS
+from tercet.modality import FILES
+
+CAPTIONS = CaptionReader({})
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Finds the first thing that is wrong with each sample. `usual` is what the samples beside it have."""
+
+    source: Source
+    usual: Sequence[str]
+
+    def __call__(self, ids: Sequence[int]) -> list[Fault]:
+        reasons = zip(ids, map(self._reason, self.source.read(ids, EXTENSIONS)), strict=True)
+        return [Fault(self.source.shard(id), self.source.key(id), id, reason) for id, reason in reasons if reason]
+
+    def _reason(self, files: Files | BadSample) -> str:
+        if isinstance(files, BadSample):
+            return files.reason
+        try:
+            examine(files, self.usual)
+        except BadSample as bad:
+            return bad.reason
+        return ""
+
+
+def examine(files: Files, usual: Sequence[str]) -> None:
+    held = {KINDS[extension] for extension in files}
+    for kind in usual:
+        if kind not in held:
+            raise BadSample(f"orphan: no {kind}, which the samples beside it have")
+    for extension, data in files.items():
+        if extension in FILES["image"]:
+            verify_picture(data)
+        elif extension in FILES["audio"]:
+            verify_sound(data)
+    meta = decode_meta(files["json"]) if "json" in files else {}
+    negatives_of(meta)
+    if captions := CAPTIONS(files, meta):
+        _ = captions.all  # cleaned, which may leave nothing

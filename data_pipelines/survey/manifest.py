@@ -1,0 +1,25 @@
+"""What `manifest.json`, as packing writes it beside shards, promises of them."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tercet.errors import UserError
+
+
+def promises(shards: Iterable[str]) -> dict[str, str]:
+    """The sha256 of every shard that stands in a manifest beside one of the shards."""
+    folders = dict.fromkeys(map(os.path.dirname, shards))
+    return {shard: digest for folder in folders for shard, digest in _promised(folder)}
+
+
+def _promised(folder: str) -> Iterable[tuple[str, str]]:
+    path = Path(folder, "manifest.json")
+    if not path.is_file():
+        return []
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        return [(os.path.join(folder, shard["name"]), str(shard["sha256"])) for shard in listed if shard["samples"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no manifest of shards; take it away, or pack the shards again") from error

@@ -1,0 +1,75 @@
+"""The pages of `data check` and `data stats`. Keys, captions and names of files are hostile input, and only text."""
+
+from pathlib import Path
+
+from jinja2 import Template
+
+from tercet.data_pipelines.survey.findings import Findings
+from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Measure, plot
+from tercet.data_pipelines.survey.stats import Stats
+from tercet.page.write import environment, write_page
+
+SHARDS = 50  # of a page; JSON has all
+MEASURES = {
+    "image.shorter": Measure("Shorter side of pictures", "px", whole=True),
+    "image.aspect": Measure("Width to height of pictures", axis=LOGARITHMIC),
+    "image.bytes": Measure("Files of pictures", "kB", 1e-3),
+    "audio.seconds": Measure("Duration of sounds", "s"),
+    "audio.loudness": Measure("Loudness of sounds", "dBFS", axis=DECIBELS),
+    "audio.bytes": Measure("Files of sounds", "kB", 1e-3),
+    "text.words": Measure("Length of captions", "words", whole=True),
+    "text.characters": Measure("Length of captions", "characters", whole=True),
+    "text.captions": Measure("Captions of a sample", whole=True),
+}
+SHARED = {"image": "the same picture", "audio": "the same sound", "text": "a caption", "group": "a group"}
+
+
+def write_check(path: Path, name: str, findings: Findings, max_bad: float, listing: str) -> Path:
+    page = _template("check.html").render(
+        name=name,
+        found=findings,
+        clean=findings.clean(max_bad),
+        verdict=findings.verdict(max_bad),
+        listing=listing,
+        most=SHARDS,
+    )
+    return write_page(path, page)
+
+
+def write_stats(path: Path, name: str, stats: Stats) -> Path:
+    measured = [(of, measure) for of, measure in MEASURES.items() if of in stats.tally.values]
+    page = _template("stats.html").render(
+        name=name,
+        stats=stats,
+        tally=stats.tally,
+        plots=[plot(stats.tally.values[of], measure) for of, measure in measured],
+        shared=[(words, stats.shared[of]) for of, words in SHARED.items() if of in stats.shared],
+    )
+    return write_page(path, page)
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """In per cent; what is little is not rounded to nothing, nor almost all to all."""
+    percent = 100 * part / (whole or 1)
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    return "> 99.99 %" if 99.99 < percent < 100 else f"{percent:.2f} %".replace(".00 %", " %")
+
+
+def size(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"
+
+
+FILTERS = {"number": number, "share": share, "bytes": size}
+
+
+def _template(name: str) -> Template:
+    return environment("tercet.data_pipelines.survey", FILTERS).get_template(name)

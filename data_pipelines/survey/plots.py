@@ -1,0 +1,157 @@
+"""Distributions as plain geometry: what the template draws as inline SVG.
+
+Shape letters: E edges of the bars, B bars.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.survey.sketch import Distribution
+from tercet.page.axis import scale, ticks, words
+
+WIDTH, HEIGHT = 640, 220
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 28  # margins of the plot
+BARS = 48
+FEW = 13  # bars around a value that all have
+WIDE = 30  # an axis is logarithmic if values differ more than so many times
+TAIL = 0.001  # of the values at either end, which share the first or the last bar
+SILENCE = 1e-5  # the least that decibels tell
+
+Edges = NDArray[np.float64]
+Marks = list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How values are spread along a length."""
+
+    to: Callable[[float], float]
+    back: Callable[[float], float]
+    marks: Callable[[float, float], Marks]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What values tell."""
+
+    title: str
+    unit: str = ""
+    factor: float = 1  # from the values to the unit
+    whole: bool = False  # nothing lies between two whole numbers
+    axis: Axis | None = None  # nothing: as the values need it
+
+    def say(self, value: float) -> str:
+        return f"{words(value)} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+    said: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Bars on a pair of axes; `median` is where it stands, and in words."""
+
+    title: str
+    unit: str
+    note: str
+    bars: tuple[Bar, ...]
+    median: tuple[float, str]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom edge of the plot."""
+        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+
+
+def plot(values: Distribution, measure: Measure) -> Plot:
+    axis = measure.axis or _fitting(values)
+    edge_E = _edges(values, measure, axis)
+    below_E = _below(values, measure, axis, edge_E)
+    y_ticks = ticks(0, float(np.diff(below_E).max()), 3)
+    x_at = scale(edge_E[0], edge_E[-1], LEFT, WIDTH - RIGHT)
+    y_at = scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    marked = (values.quantile(0.5), values.least, values.most)
+    middle, least, most = (axis.to(value * measure.factor) for value in marked)
+    return Plot(
+        measure.title,
+        measure.unit,
+        f"{values.count:,} · {words(axis.back(least))} to {measure.say(axis.back(most))}",
+        tuple(_bars(measure, axis, edge_E, below_E, x_at, y_at)),
+        (x_at(middle), f"median {measure.say(axis.back(middle))}"),
+        tuple((x_at(x), text) for x, text in axis.marks(edge_E[0], edge_E[-1]) if edge_E[0] <= x <= edge_E[-1]),
+        tuple((y_at(y), words(y)) for y in y_ticks),
+    )
+
+
+def _round_marks(low: float, high: float) -> Marks:
+    return [(x, words(x)) for x in ticks(low, high, 6)]
+
+
+def _power_marks(low: float, high: float) -> Marks:
+    """1, 2 and 5 times the powers of ten; powers alone where there are many."""
+    factors = (1, 2, 5) if high - low < 3 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    return [(math.log10(factor * 10.0**power), words(factor * 10.0**power)) for power in powers for factor in factors]
+
+
+LINEAR = Axis(float, float, _round_marks)
+LOGARITHMIC = Axis(math.log10, lambda x: 10.0**x, _power_marks)
+DECIBELS = Axis(lambda value: 20 * math.log10(max(value, SILENCE)), float, _round_marks)
+
+
+def _fitting(values: Distribution) -> Axis:
+    return LOGARITHMIC if values.least * WIDE < values.most and values.least > 0 else LINEAR
+
+
+def _edges(values: Distribution, measure: Measure, axis: Axis) -> Edges:
+    low, high = (axis.to(values.quantile(share) * measure.factor) for share in (TAIL, 1 - TAIL))
+    if measure.whole and axis is LINEAR and high - low < BARS:
+        return np.arange(round(low) - 0.5, round(high) + 1)
+    if high - low < 1e-9:
+        room = abs(low) / 10 or 1
+        return np.linspace(low - room, low + room, FEW + 1)
+    return np.linspace(low, high, BARS + 1)
+
+
+def _below(values: Distribution, measure: Measure, axis: Axis, edge_E: Edges) -> Edges:
+    """How many values lie below each edge, those of a bin being spread over it evenly."""
+    places, sums, total = [], [], 0
+    for low, high, count in values.spans():
+        places += [axis.to(low * measure.factor), axis.to(high * measure.factor)]
+        sums += [total, total + count]
+        total += count
+    below_E = np.interp(edge_E, places, sums)
+    below_E[0], below_E[-1] = 0, total
+    return below_E
+
+
+def _bars(
+    measure: Measure,
+    axis: Axis,
+    edge_E: Edges,
+    below_E: Edges,
+    x_at: Callable[[float], float],
+    y_at: Callable[[float], float],
+) -> list[Bar]:
+    bars = []
+    for low, high, count in zip(edge_E[:-1], edge_E[1:], np.diff(below_E), strict=True):
+        left, right, top = x_at(low), x_at(high), y_at(count)
+        one = measure.whole and axis is LINEAR and high - low == 1
+        where = words((low + high) / 2) if one else f"{words(axis.back(low))} to {words(axis.back(high))}"
+        said = f"{where} {measure.unit}: about {round(count):,}".replace(" : ", ": ")
+        bars.append(Bar(left + 0.5, top, round(max(right - left - 1, 0.5), 1), round(y_at(0) - top, 1), said))
+    return bars

@@ -1,0 +1,87 @@
+"""What a check or a survey has found, for people at a terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tercet.data_pipelines.survey.findings import Findings
+from tercet.data_pipelines.survey.page import MEASURES, SHARED, share
+from tercet.data_pipelines.survey.plots import LINEAR
+from tercet.data_pipelines.survey.stats import Stats
+
+SHARDS = 10
+NAMES = 4  # of the most frequent things in a line
+
+
+def print_findings(findings: Findings, max_bad: float) -> None:
+    console = Console(highlight=False)
+    if findings.bad:
+        console.print(_reasons(findings))
+    if findings.worst:
+        console.print(_shards(findings))
+    colour = "green" if findings.clean(max_bad) else "red"
+    console.print(f"[{colour}]{'✓' if findings.clean(max_bad) else '✗'}[/] {' '.join(findings.verdict(max_bad))}")
+
+
+def print_stats(stats: Stats) -> None:
+    console = Console(highlight=False)
+    looked = f", {stats.tally.samples:,} of them looked at" if stats.tally.samples < stats.samples else ""
+    console.print(f"{stats.samples:,} samples in {stats.shards:,} shards{looked}")
+    console.print(_values(stats))
+    console.print(_counts(stats))
+
+
+def _reasons(findings: Findings) -> Table:
+    table = _table("what is wrong", "samples", "of all")
+    for reason, count in findings.reasons.most_common():
+        table.add_row(Text(reason), f"{count:,}", share(count, findings.samples))
+    return table
+
+
+def _shards(findings: Findings) -> Table:
+    more = len(findings.worst) - SHARDS
+    table = _table("where" + (f" ({more:,} shards more)" if more > 0 else ""), "samples", "bad")
+    table.add_column("", overflow="fold")
+    for shard in findings.worst[:SHARDS]:
+        bad = findings.bad_of_shard[shard].total() if shard in findings.bad_of_shard else 0
+        table.add_row(
+            Text(shard),
+            f"{findings.samples_of.get(shard, 0):,}",
+            f"{bad:,}",
+            Text(findings.damaged.get(shard, ""), style="red"),
+        )
+    return table
+
+
+def _values(stats: Stats) -> Table:
+    table = _table("", "count", "5 %", "median", "95 %", "largest")
+    for name, measure in MEASURES.items():
+        if values := stats.tally.values.get(name):
+            to = (measure.axis or LINEAR).to if measure.unit == "dBFS" else float
+            told = [f"{to(values.quantile(share) * measure.factor):,.4g}" for share in (0.05, 0.5, 0.95, 1)]
+            table.add_row(f"{measure.title}, {measure.unit}".rstrip(", "), f"{values.count:,}", *told)
+    return table
+
+
+def _counts(stats: Stats) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    lines = {name: stats.listed(name, NAMES) for name in sorted(stats.tally.counts) if name != "text.caption"}
+    lines["lacking"] = [(kind, count) for kind, count in stats.lacking() if count]
+    lines["templates"] = stats.templates()[:NAMES]
+    for name, counts in lines.items():
+        if counts:
+            table.add_row(name, Text(", ".join(f"{thing} × {count:,}" for thing, count in counts)))
+    for name, words in SHARED.items():
+        if (sharing := stats.shared.get(name)) and sharing.groups:
+            table.add_row(f"share {words}", f"{sharing.samples:,} samples in {sharing.groups:,} groups")
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
+    return table

@@ -1,0 +1,71 @@
+"""What one shard holds, from the headers of its tar, read anew: a kept index may be older than the damage."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.shards.build import index_shard
+from tercet.data_pipelines.shards.index import EXTENSIONS, Index, arrange
+from tercet.data_pipelines.shards.record import Record
+from tercet.data_pipelines.shards.tar import DamagedShard, members
+from tercet.data_pipelines.survey.content import content_hash
+from tercet.modality import FILES
+
+KINDS = {extension: next((m for m in FILES if extension in FILES[m]), extension) for extension in EXTENSIONS}
+
+
+@dataclass(frozen=True)
+class Stock:
+    """`record` is missing where the shard cannot be read; `damage` says what is wrong with it."""
+
+    shard: str
+    record: Record | None = None
+    damage: str = ""
+    key_N: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64))  # hashes
+    kinds: Mapping[str, int] = field(default_factory=dict)  # samples that have a picture, a sound, a `.txt`, …
+    files: Mapping[str, int] = field(default_factory=dict)  # by extension
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # files that are never read
+    bytes: int = 0
+
+
+def take_stock(shard: str) -> Stock:
+    record = index_shard(shard)
+    if isinstance(record, DamagedShard):
+        return Stock(shard, damage=record.what)
+    try:
+        index, census = arrange(members(shard))
+    except DamagedShard as damaged:
+        return Stock(shard, damage=damaged.what)
+    return Stock(
+        shard, record, "", _keys(index), _kinds(index), census.files, census.passed_over, census.bytes
+    )  # fmt: skip
+
+
+def digest(shard: str) -> str:
+    """The sha256 of all its bytes."""
+    state, block = sha256(), bytearray(2**20)
+    with open(shard, "rb") as file:
+        while size := file.readinto(block):
+            state.update(memoryview(block)[:size])
+    return state.hexdigest()
+
+
+def _keys(index: Index) -> NDArray[np.uint64]:
+    keys, ends = index.key_K.tobytes(), index.key_first.tolist()
+    return np.array([content_hash(keys[start:end]) for start, end in pairwise(ends)], dtype=np.uint64)
+
+
+def _kinds(index: Index) -> Counter[str]:
+    """How many samples have at least one file of each kind."""
+    row_M = np.repeat(np.arange(len(index)), np.diff(index.first.astype(np.int64)))
+    held: Counter[str] = Counter()
+    for kind in sorted(set(KINDS.values())):
+        codes = [code for code, extension in enumerate(EXTENSIONS) if KINDS[extension] == kind]
+        if samples := len(np.unique(row_M[np.isin(index.code_M, codes)])):
+            held[kind] = samples
+    return held
