@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tercet.errors import UserError
 
 BLOCK = 512
-ZEROS = bytes(BLOCK)
 REGULAR, PAX, GNU_LONG_NAME = (ord("0"), 0), ord("x"), ord("L")
 PAX_PATH = re.compile(rb"\d+ path=([^\n]*)\n")
 NOT_ZERO = re.compile(rb"[^\0]")
@@ -61,15 +60,15 @@ def members(shard: str) -> list[Member]:
 def _walk(shard: str, tar: mmap.mmap) -> list[tuple[int, int]]:
     """Offset and size of every payload, from header to header up to the end mark."""
     places, at = [], 0
-    while tar[at : at + BLOCK] != ZEROS:
+    while at < len(tar) and tar[at]:  # an end mark is all zeros, and no name begins with one
         size = _octal(tar[at + 124 : at + 136])
         at += BLOCK
-        if at > len(tar):
-            raise DamagedShard(shard, f"it was cut short, {len(tar)} bytes long without an end mark")
-        if size < 0:
+        if size < 0 and at <= len(tar):
             raise DamagedShard(shard, f"there is no tar header at byte {at - BLOCK}")
         places.append((at, size))
         at += -(-size // BLOCK) * BLOCK
+    if at + BLOCK > len(tar):
+        raise DamagedShard(shard, f"it was cut short, {len(tar)} bytes long without an end mark")
     if trailing := NOT_ZERO.search(tar, at):
         raise DamagedShard(shard, f"data follows its end mark, at byte {trailing.start()}")
     return places

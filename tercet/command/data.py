@@ -18,6 +18,7 @@ AddVerb: TypeAlias = "Callable[[Verbs, str, str], Parser]"
 def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
     _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
+    _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
     _check(add(within, "check", "read and decode every member of every shard, and say what is wrong"))
     _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
 
@@ -82,6 +83,25 @@ def pack(arguments: Namespace) -> int:
     else:
         print_result(result, arguments.out)
     return 0 if print_verdict(result, config.max_bad) else 1
+
+
+def _index(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("data", nargs="+", metavar="SHARDS", help="data sets: folders or patterns as `d/{000..099}.tar`")
+    verb.add_argument("--checksums", action="store_true", help="read every file once and keep its checksum")
+    verb.add_argument("--workers", type=int, metavar="N", help="processes that index (default: one for each core)")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+    verb.set_defaults(verb=index)
+
+
+def index(arguments: Namespace) -> int:
+    from tercet.data_pipelines.shards.build import index_shards
+    from tercet.data_pipelines.shards.find import find_shards
+    from tercet.data_pipelines.shards.show import inventory, print_inventories, to_json
+
+    options = {"checksums": arguments.checksums, "workers": arguments.workers}
+    found = [inventory(data, index_shards(find_shards(data), **options)) for data in arguments.data]
+    print_json(to_json(found)) if arguments.json else print_inventories(found)
+    return 1 if any(each.damaged for each in found) else 0
 
 
 def _check(verb: argparse.ArgumentParser) -> None:
