@@ -15,6 +15,7 @@ MOST_HEADER = 2**20  # bytes of a long name or of other extended headers
 FILES = frozenset(tarfile.REGULAR_TYPES) - {tarfile.GNUTYPE_SPARSE}
 EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 BARE = frozenset(tarfile.SUPPORTED_TYPES) - frozenset(tarfile.REGULAR_TYPES) - EXTENDED  # links and the like
+KINDS = FILES | EXTENDED | BARE
 OTHER_SIZE = re.compile(rb"\d+ (size|GNU\.sparse\.[^=]*)=")  # extended headers under which a file grows past its header
 
 
@@ -63,24 +64,26 @@ class PassingTar:
         if block == ZEROS:
             self._ended = True
             return block
-        info = self._parsed(block)
-        if info.type in EXTENDED:
-            return block + self._extended(info.size)
-        self.size = 0 if info.type in BARE else info.size
+        kind, size = self._parsed(block)
+        if kind in EXTENDED:
+            return block + self._extended(size)
+        self.size = 0 if kind in BARE else size
         self._left = -(-self.size // BLOCK) * BLOCK
         return block
 
-    def _parsed(self, block: bytes) -> tarfile.TarInfo:
+    def _parsed(self, block: bytes) -> tuple[bytes, int]:
+        """Kind and size of a file, as tarfile reads them or not at all."""
         at = self._at - BLOCK
-        try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
+        size, checksum = _octal(block[124:136]), _octal(block[148:156])
+        if size < 0 or checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
             if at == 0:
-                raise Damage("shard: not a tar", "it is not a tar") from error
-            raise Damage("shard: damaged header", f"there is no sound tar header at byte {at}") from error
-        if info.type not in FILES | EXTENDED | BARE or info.size < 0:
+                raise Damage("shard: not a tar", "it is not a tar")
+            raise Damage("shard: damaged header", f"there is no sound tar header at byte {at}")
+        kind = block[156:157]
+        if kind not in KINDS:
             raise Damage("shard: damaged header", f"the header at byte {at} is of a kind that no shard has")
-        return info
+        folder = kind == tarfile.AREGTYPE and block[:100].partition(b"\0")[0].endswith(b"/")
+        return (tarfile.DIRTYPE if folder else kind), size
 
     def _extended(self, size: int) -> bytes:
         """The long name, or whatever else a header says of the next one."""
@@ -110,3 +113,11 @@ class PassingTar:
         if self._at == 0:
             return Damage("shard: empty", "it is empty")
         return Damage("shard: cut short", f"it was cut short, {self._at} bytes long without an end mark")
+
+
+def _octal(field: bytes) -> int:
+    """The number in a field of a header, or -1 if there is none."""
+    try:
+        return int(field.strip(b" \0") or b"0", 8)
+    except ValueError:
+        return -1
