@@ -68,7 +68,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
                 yield WORDS.get(key) or f"{key} {_shown(before)} there, {_shown(after)} now"
 
 
-WORDS = {"digest": "rows or files have changed since"}
+WORDS = {"digest": "its rows or files have changed since"}
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,142 @@
+"""Packing that is killed goes on where it stopped, to the same bytes."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tercet.command import main
+from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.pack.journal import Journal, Packed
+from tercet.data_pipelines.pack.sample import Members
+from tercet.data_pipelines.pack.workers import packers
+from tercet.data_pipelines.shards.write import write_shard
+from tercet.errors import UserError
+
+ROWS = 120
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, picture: Callable[..., bytes]) -> Path:
+    """Pictures of which every ninth is broken."""
+    folder = tmp_path_factory.mktemp("source")
+    for i in range(ROWS):
+        data = picture(i, (96, 64), "jpeg")
+        (folder / f"{i}.jpg").write_bytes(data if i % 9 else data[: len(data) // 2])
+    (folder / "m.csv").write_text("image,caption\n" + "".join(f"{i}.jpg,number {i}\n" for i in range(ROWS)))
+    return folder / "m.csv"
+
+
+def words(table: Path, out: Path, workers: int = 1) -> list[str]:
+    options = ["--size", "32", "--shard-samples", "8", "--max-bad", "1", "--workers", str(workers), "--json"]
+    return ["data", "pack", str(table), "--out", str(out), *options]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def straight(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
+    """What an uninterrupted run leaves behind, and how long it took."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    assert main(words(table, out)) == 0
+    began = time.monotonic()
+    assert main(words(table, out.with_name("again"))) == 0
+    taken = time.monotonic() - began
+    assert everything(out) == everything(out.with_name("again"))
+    return everything(out), taken
+
+
+def test_killed_at_random_points_it_ends_with_the_same_bytes(
+    table: Path, straight: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    expected, taken = straight
+    random = np.random.default_rng(0)
+    interrupted = 0
+    for round in range(6):
+        out = tmp_path / str(round)
+        for _ in range(6):
+            process = get_context("fork").Process(target=main, args=(words(table, out),))
+            process.start()
+            process.join(random.uniform(0, taken))
+            process.kill()
+            process.join()
+            unfinished = not (out / "manifest.json").exists()
+            interrupted += unfinished and any(out.glob("*.tar"))
+        assert main(words(table, out)) == 0
+        assert everything(out) == expected
+    assert interrupted >= 6
+
+
+def test_its_workers_die_with_it(table: Path, straight: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tercet", *words(table, tmp_path / "out", workers=2)]
+    packing = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    partial = tmp_path / "out" / "manifest.json.partial"
+    while packing.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.005)
+    workers = psutil.Process(packing.pid).children(recursive=True)
+    packing.send_signal(signal.SIGKILL)
+    packing.wait()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert main(words(table, tmp_path / "out")) == 0
+    assert everything(tmp_path / "out") == straight[0]
+
+
+def test_a_worker_that_dies_is_told() -> None:
+    with pytest.raises(UserError, match="a process that packs died"), packers(2) as pool:
+        list(in_order(os._exit, [1, 1, 1], pool, ahead=2))
+
+
+def test_finished_shards_are_not_written_again_and_missing_ones_are(
+    table: Path, straight: tuple[dict[str, bytes], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("tercet.data_pipelines.pack.pack.finish", lambda *rest: os.kill(os.getpid(), signal.SIGINT))
+        assert main(words(table, out)) == 130
+    (out / "000003.tar").unlink()
+    (out / "000005.tar").write_bytes((out / "000005.tar").read_bytes()[:-512])
+    untouched = (out / "000004.tar").stat().st_mtime_ns
+    written: list[str] = []
+
+    def write(path: Path, samples: Iterable[Members]) -> None:
+        written.append(path.name)
+        write_shard(path, samples)
+
+    monkeypatch.setattr("tercet.data_pipelines.pack.pack.write_shard", write)
+    assert main(words(table, out)) == 0
+    assert written == ["000003.tar", "000005.tar"]
+    assert (out / "000004.tar").stat().st_mtime_ns == untouched
+    assert everything(out) == straight[0]
+
+
+def test_half_a_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    records = [Packed(shard, f"{shard}.tar", 0, 0, "", ()) for shard in range(3)]
+    journal = Journal(path)
+    for record in records:
+        journal.append(record)
+    path.write_bytes(path.read_bytes()[:-5])
+    again = Journal(path)
+    assert list(again.packed.values()) == records[:2]
+    again.append(records[2])
+    assert list(Journal(path).packed.values()) == records
+
+
+def test_two_at_once_are_told_apart(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert main(words(table, tmp_path)) == 2
+    assert "another `tercet data pack` writes into" in capsys.readouterr().err
+    os.close(folder)
+    assert main(words(table, tmp_path)) == 0
