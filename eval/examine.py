@@ -8,7 +8,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
-from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.cheats import ridge_recall, simple_features
@@ -55,7 +55,7 @@ class Examiner:
         return (batch.to(world.device) for batch in loader)
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
-        return Decoder(open_shards(split.shards), model.intakes, split, self.data.exact_images)
+        return Decoder(open_source(split.shards), model.intakes, split, self.data.exact_images)
     def _witless(self, towers: Multimodal, split: SplitConfig, most: int | None = None) -> dict[str, EmbeddingTable]:
         """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)

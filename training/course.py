@@ -10,7 +10,8 @@ from rich.console import Console
 from tercet.configs.recipe import dump
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.plans.plan import read_plan
-from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.data_pipelines.shards.sources import open_source
+from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.eval.examine import Examiner
 from tercet.eval.report.write import write_report
@@ -110,12 +111,12 @@ class Course:
                 print(json.dumps(line), file=lines)
         return loader
 
-    def _open(self, shards: str | tuple[str, ...]) -> Shards:
+    def _open(self, shards: str | tuple[str, ...]) -> Source:
         """The first rank goes ahead: it indexes what is not indexed yet."""
         if self.world.first:
-            open_shards(shards)
+            open_source(shards)
         self.world.barrier()
-        return open_shards(shards)
+        return open_source(shards)
 
     def _steps(self, index: int) -> range:
         lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]

@@ -132,12 +132,12 @@ def _stats(verb: argparse.ArgumentParser) -> None:
 
 
 def stats(arguments: Namespace) -> int:
-    from tercet.data_pipelines.shards.read import open_shards
+    from tercet.data_pipelines.shards.sources import open_source
     from tercet.data_pipelines.survey.page import write_stats
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
 
-    found = survey(open_shards(arguments.shards), _workers(arguments), arguments.sample)
+    found = survey(open_source(arguments.shards), _workers(arguments), arguments.sample)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_stats(arguments.out, _titled(arguments.shards), found)

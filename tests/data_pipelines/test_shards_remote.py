@@ -15,6 +15,7 @@ from tercet.data_pipelines.shards.counts import remote_counts
 from tercet.data_pipelines.shards.patience import Patience, Refused, Unreachable
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.remote import Missing, RemoteShards, open_remote
+from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
@@ -267,3 +268,14 @@ def test_the_cache_stands_where_it_is_told_to(tmp_path: Path, urls: list[str], m
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "named"))
     open_remote(urls, Cache()).read([0], {"txt"})
     assert [name for name in os.listdir(tmp_path / "named" / "shards") if name.endswith("00000.tar")]
+
+
+def test_a_config_names_shards_on_disk_or_behind_urls(
+    tmp_path: Path, urls: list[str], paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
+    braces = urls[0].replace("00000", "{00000..00002}")
+    remote, local = open_source(braces), open_source([str(path) for path in paths])
+    assert remote.read(range(12), {"txt"}) == local.read(range(12), {"txt"})
+    with pytest.raises(UserError, match="name them as two sources"):
+        open_source([urls[0], str(paths[1])])

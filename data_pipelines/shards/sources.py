@@ -1,0 +1,26 @@
+"""What a config names, opened: shards on disk are indexed first, shards behind URLs are fetched as they are read."""
+
+from collections.abc import Sequence
+
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.cache import Cache
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.shards.remote import Missing, open_remote
+from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
+
+
+def open_source(
+    spec: str | Sequence[str], *, missing: Missing = "fail", max_bad: float = 0.01, cache: Cache | None = None
+) -> Source:
+    shards = find_shards(spec)
+    remote = [shard for shard in shards if is_url(shard)]
+    if not remote:
+        return open_shards(shards, missing=missing, max_bad=max_bad)
+    if len(remote) < len(shards):
+        raise UserError(
+            f"{redacted(remote[0])} is behind a URL and other shards beside it are on disk; "
+            "name them as two sources, each with its own weight"
+        )
+    return open_remote(remote, cache or Cache(), missing=missing, max_bad=max_bad)
