@@ -54,7 +54,9 @@ def finish(out: Path, plan: Plan, journal: Journal) -> None:
 
 
 def clear(out: Path) -> dict[str, Any]:
-    """The result, once nothing else is needed to know it."""
+    """The result, once nothing else is needed to know it; what a kill left half written goes too."""
+    for unfinished in out.rglob("[0-9]*.tar*.tmp"):
+        unfinished.unlink()
     (out / PARTIAL).unlink(missing_ok=True)
     (out / PLAN).unlink(missing_ok=True)
     return dict(json.loads((out / RESULT).read_text(encoding="utf-8")))
