@@ -49,7 +49,11 @@ class Findings:
     def note(self, fault: Fault) -> None:
         self.reasons[fault.reason] += 1
         self.bad_of_shard.setdefault(fault.shard, Counter())[fault.reason] += 1
-        self.examples.setdefault(fault.reason, Bottom(EXAMPLES)).offer(int(marks(fault.id)), fault.id, fault)
+        self.examples.setdefault(fault.reason, Bottom(EXAMPLES)).offer(int(marks([fault.id])[0]), fault.id, fault)
+
+    def bad_in(self, shard: str) -> Counter[str]:
+        """Reasons."""
+        return self.bad_of_shard.get(shard, Counter())
 
     @property
     def worst(self) -> list[str]:
@@ -75,7 +79,7 @@ class Findings:
         }
 
     def _of(self, shard: str) -> dict[str, Any]:
-        reasons = self.bad_of_shard.get(shard, Counter())
+        reasons = self.bad_in(shard)
         samples, bad = self.samples_of.get(shard, 0), reasons.total()
         return {"samples": samples, "bad": bad, "reasons": dict(reasons.most_common())}
 

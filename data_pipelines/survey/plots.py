@@ -92,7 +92,7 @@ def plot(values: Distribution, measure: Measure) -> Plot:
         f"{values.count:,} · {words(axis.back(least))} to {measure.say(axis.back(most))}",
         tuple(_bars(measure, axis, edge_E, below_E, x_at, y_at)),
         (x_at(middle), f"median {measure.say(axis.back(middle))}"),
-        tuple((x_at(x), text) for x, text in axis.marks(edge_E[0], edge_E[-1]) if edge_E[0] <= x <= edge_E[-1]),
+        tuple((x_at(x), text) for x, text in _marks(measure, axis, edge_E[0], edge_E[-1])),
         tuple((y_at(y), words(y)) for y in y_ticks),
     )
 
@@ -117,10 +117,20 @@ def _fitting(values: Distribution) -> Axis:
     return LOGARITHMIC if values.least * WIDE < values.most and values.least > 0 else LINEAR
 
 
+def _marks(measure: Measure, axis: Axis, low: float, high: float) -> Marks:
+    marks = [(x, text) for x, text in axis.marks(low, high) if low <= x <= high]
+    return [(x, text) for x, text in marks if x == round(x)] if measure.whole and axis is LINEAR else marks
+
+
+def _one_by_one(measure: Measure, axis: Axis, span: float) -> bool:
+    """Whether each whole number has a bar of its own."""
+    return measure.whole and axis is LINEAR and span < BARS
+
+
 def _edges(values: Distribution, measure: Measure, axis: Axis) -> Edges:
     low, high = (axis.to(values.quantile(share) * measure.factor) for share in (TAIL, 1 - TAIL))
-    if measure.whole and axis is LINEAR and high - low < BARS:
-        return np.arange(round(low) - 0.5, round(high) + 1)
+    if _one_by_one(measure, axis, high - low):
+        return np.arange(round(low) - 0.5, max(round(high), round(low) + FEW) + 1)
     if high - low < 1e-9:
         room = abs(low) / 10 or 1
         return np.linspace(low - room, low + room, FEW + 1)
@@ -150,8 +160,8 @@ def _bars(
     bars = []
     for low, high, count in zip(edge_E[:-1], edge_E[1:], np.diff(below_E), strict=True):
         left, right, top = x_at(low), x_at(high), y_at(count)
-        one = measure.whole and axis is LINEAR and high - low == 1
-        where = words((low + high) / 2) if one else f"{words(axis.back(low))} to {words(axis.back(high))}"
+        one_by_one = _one_by_one(measure, axis, edge_E[-1] - edge_E[0]) and high - low == 1
+        where = words((low + high) / 2) if one_by_one else f"{words(axis.back(low))} to {words(axis.back(high))}"
         said = f"{where} {measure.unit}: about {round(count):,}".replace(" : ", ": ")
         bars.append(Bar(left + 0.5, top, round(max(right - left - 1, 0.5), 1), round(y_at(0) - top, 1), said))
     return bars

@@ -44,13 +44,9 @@ def _shards(findings: Findings) -> Table:
     table = _table("where" + (f" ({more:,} shards more)" if more > 0 else ""), "samples", "bad")
     table.add_column("", overflow="fold")
     for shard in findings.worst[:SHARDS]:
-        bad = findings.bad_of_shard[shard].total() if shard in findings.bad_of_shard else 0
-        table.add_row(
-            Text(shard),
-            f"{findings.samples_of.get(shard, 0):,}",
-            f"{bad:,}",
-            Text(findings.damaged.get(shard, ""), style="red"),
-        )
+        read = shard in findings.samples_of
+        samples, bad = f"{findings.samples_of[shard]:,}" if read else "–", f"{findings.bad_in(shard).total():,}"
+        table.add_row(Text(shard), samples, bad if read else "all", Text(findings.damaged.get(shard, ""), style="red"))
     return table
 
 
@@ -59,7 +55,8 @@ def _values(stats: Stats) -> Table:
     for name, measure in MEASURES.items():
         if values := stats.tally.values.get(name):
             to = (measure.axis or LINEAR).to if measure.unit == "dBFS" else float
-            told = [f"{to(values.quantile(share) * measure.factor):,.4g}" for share in (0.05, 0.5, 0.95, 1)]
+            marked = (*map(values.quantile, (0.05, 0.5, 0.95)), values.most)
+            told = [f"{to(value * measure.factor):,.4g}" for value in marked]
             table.add_row(f"{measure.title}, {measure.unit}".rstrip(", "), f"{values.count:,}", *told)
     return table
 
@@ -76,7 +73,7 @@ def _counts(stats: Stats) -> Table:
             table.add_row(name, Text(", ".join(f"{thing} × {count:,}" for thing, count in counts)))
     for name, words in SHARED.items():
         if (sharing := stats.shared.get(name)) and sharing.groups:
-            table.add_row(f"share {words}", f"{sharing.samples:,} samples in {sharing.groups:,} groups")
+            table.add_row(f"share {words}", f"{sharing.samples:,} samples, of {sharing.groups:,} such")
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain, groupby
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-FRAME = 0.05  # share of the captions that have a word which belongs to a template
+FRAME = 0.1  # share of the captions that have a word which belongs to a template
 GAP = "…"
 
 

@@ -14,7 +14,9 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def words(value: float) -> str:
-    """Four digits at most, large numbers by the thousand."""
+    """Four digits at most, larger numbers by the thousand."""
+    if 1e3 <= abs(value) < 1e4:
+        return f"{value:,.0f}"
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / min(limit, 1e3 if letter == 'k' else limit):.4g}{letter}"

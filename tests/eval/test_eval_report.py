@@ -255,7 +255,7 @@ def test_ticks_are_round_few_and_around_the_values(low: float, span: float, abou
         (0.0, "0"),
         (0.002, "0.002"),
         (2e-5, "2e-5"),
-        (1234.0, "1.23e+03"),
+        (1234.0, "1,234"),
         (51200.0, "51.2k"),
         (2.5e6, "2.5M"),
         (3e9, "3G"),
