@@ -6,7 +6,7 @@ steps as are asked for. What only an index can give is missing:
 
 - Ids are not dense: 63 bits of a hash of shard and key.
 - The order is a pure function of the seed, the number of ranks and the place that was begun at, whatever the workers;
-  another number of ranks makes other batches.
+  another number of ranks makes other batches. Epochs blend into each other as far as the shuffle buffer reaches.
 - A run resumes by shard: what is begun is seen again, up to a shard and a shuffle buffer on each rank, and as much as
   the rank was ahead of the slowest.
 - A shard is known to be damaged when the damage comes by, and a byte flipped in a payload only if the codec notices.

@@ -119,7 +119,7 @@ def test_shards_that_state_nothing_are_fetched_and_counted(
     source = opened(tmp_path, urls)
     assert source.counts.tolist() == list(COUNTS)
     assert tars(web) == {"/s/00000.tar": 1, "/s/00002.tar": 1}
-    assert "2 shards do not state how many samples they hold" in capsys.readouterr().err
+    assert "shards that do not state how many samples they hold: 2" in capsys.readouterr().err
     assert opened(tmp_path, urls).counts.tolist() == list(COUNTS)
     assert tars(web) == {"/s/00000.tar": 1, "/s/00002.tar": 1}
 
@@ -258,6 +258,9 @@ def test_what_goes_wrong_ahead_is_told_when_it_is_needed(tmp_path: Path, web: We
     source = opened(tmp_path, urls)
     source.prefetch([5])
     until(lambda: web.asked["/s/00001.tar"] == 1)
+    source.prefetch([4, 0])
+    until(lambda: web.asked["/s/00000.tar"] == 1)
+    assert web.asked["/s/00001.tar"] == 1
     with pytest.raises(Refused):
         source.read([5], {"txt"})
     web.pages["/s/00001.tar"] = page
