@@ -37,8 +37,8 @@ def open_manifest(path: Path, asked: Roles) -> Manifest:
     if path.is_dir():
         return FolderManifest(path, asked)
     suffix = path.suffix.lower()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; name a folder, or a CSV, TSV, JSONL or Parquet table")
     if suffix not in READERS:
         raise UserError(f"{path}: not a folder, and no known kind of table; {did_you_mean(suffix, READERS)}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name a folder, or a CSV, TSV, JSONL or Parquet table")
     return TableManifest(READERS[suffix](path), asked)

@@ -64,7 +64,7 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
         raise UserError(f"{path} holds no rows to pack")
     source = {
         "path": str(path),
-        "columns": str(manifest.roles),
+        "columns": {role: column for role, column in asdict(manifest.roles).items() if column},
         "rows": row,
         "digest": digest.hexdigest(),
         "passed_over": dict(sorted(manifest.passed_over.items())),

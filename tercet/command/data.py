@@ -44,9 +44,11 @@ def generate(arguments: Namespace) -> int:
 def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a CSV, TSV, JSONL or Parquet table")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    for role in ("image", "audio", "key", "group"):
-        verb.add_argument(f"--{role}", metavar="COL", help=f"column of the {role} (default: guessed by its name)")
+    verb.add_argument("--image", metavar="COL", help="column of paths to pictures (default: guessed, as all are)")
+    verb.add_argument("--audio", metavar="COL", help="column of paths to sounds")
     verb.add_argument("--text", metavar="COL", action="append", default=[], help="column of captions; may be repeated")
+    verb.add_argument("--key", metavar="COL", help="column of unique names (default: rows are numbered)")
+    verb.add_argument("--group", metavar="COL", help="column of what samples of the same thing share")
     verb.add_argument("--size", metavar="PX", help="make the shorter side of larger pictures this long")
     verb.add_argument("--quality", metavar="Q", help="of pictures that are made smaller (default: 92)")
     verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, as FLAC")

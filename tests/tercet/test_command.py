@@ -17,7 +17,8 @@ VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")
 ANSWERED_WITHOUT_TORCH = [
     "", "--help", "--version", "train demo --dry-run",
     "recipes ls", "recipes ls --json", "recipes show demo", "recipes check",
-    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check", "data generate")),
+    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check")),
+    *(f"data {verb} --help" for verb in ("generate", "pack")),
 ]  # fmt: skip
 MISTAKES = {
     "trian demo": "unknown verb `trian`; did you mean `train`?",
@@ -30,6 +31,7 @@ MISTAKES = {
     "train nowhere.yaml": "nowhere.yaml: no such recipe file, and no folder of a run",
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
+    "data pack nowhere --out x": "nowhere: no such file or folder",
     "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",
 }
 
