@@ -69,7 +69,7 @@ class Tally:
 
 def _shown(counts: Iterable[int | None], total: int) -> Iterable[int | None]:
     if total:
-        say(f"{total} shards do not state how many samples they hold; they are fetched first, to be counted")
+        say(f"shards that do not state how many samples they hold: {total}; they are fetched first, to be counted")
     hidden = not (speaks() and sys.stderr.isatty())
     return track(counts, "fetching shards", total, console=Console(stderr=True), transient=True, disable=hidden)
 

@@ -4,7 +4,6 @@ They are daemons, so that a network that has gone quiet never holds up the end o
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from threading import Lock, Thread
 
 from tercet.errors import UserError
@@ -13,7 +12,7 @@ from tercet.errors import UserError
 class Lookahead:
     """Does `work` on numbers in the order asked, each once while it is waiting or under way.
 
-    What goes wrong is left to whoever needs the result and does the work again.
+    What goes wrong is left to whoever needs the result and does the work again; here it is not begun twice.
     """
 
     def __init__(self, work: Callable[[int], object], threads: int) -> None:
@@ -21,11 +20,13 @@ class Lookahead:
         self._lock = Lock()
         self._waiting: dict[int, None] = {}  # in order
         self._under_way: set[int] = set()
+        self._failed: set[int] = set()
         self._busy = 0
 
     def ask(self, numbers: Iterable[int]) -> None:
         with self._lock:
-            self._waiting.update(dict.fromkeys(number for number in numbers if number not in self._under_way))
+            passed_over = self._under_way | self._failed
+            self._waiting.update(dict.fromkeys(number for number in numbers if number not in passed_over))
             more = min(len(self._waiting), self._threads - self._busy)
             self._busy += more
         for _ in range(more):
@@ -33,8 +34,10 @@ class Lookahead:
 
     def _run(self) -> None:
         while (number := self._next()) is not None:
-            with suppress(UserError):
+            try:
                 self._work(number)
+            except UserError:
+                self._failed.add(number)
             self._under_way.discard(number)
 
     def _next(self) -> int | None:
