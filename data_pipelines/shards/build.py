@@ -17,9 +17,11 @@ from rich.progress import track
 from xxhash import xxh3_64_intdigest
 
 from tercet.command.speaker import speaks
-from tercet.data_pipelines.shards.index import arrange
-from tercet.data_pipelines.shards.record import Record, find_record, places, save_record
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.index import Index, arrange
+from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
+from tercet.errors import UserError
 
 LOOKERS = 16  # threads: a network's file system answers many at once
 LOOKED_AT_ONCE = 64
@@ -30,6 +32,8 @@ Indexed = Record | DamagedShard
 
 def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int | None = None) -> list[Indexed]:
     """The record of each shard, or what is wrong with it in its place. With checksums, all payloads are read."""
+    if far := [shard for shard in shards if is_url(shard)]:
+        raise UserError(f"{redacted(far[0])} is indexed when it is fetched; index shards on this machine")
     found = dict(zip(shards, _look_up(shards, checksums), strict=True))
     missing = [shard for shard, indexed in found.items() if indexed is None]
     _tell_of_changed(missing)
@@ -43,6 +47,8 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
         if standing := _standing(shard, checksums):
             return standing
         index, census = arrange(members(shard))
+        if vouched := _vouched(shard, index):
+            return vouched
         if checksums:
             with open(shard, "rb") as file:
                 index = index.with_checksums(partial(_digest, file.fileno()))
@@ -51,6 +57,12 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
         return damaged
     except OSError as error:
         return DamagedShard(shard, f"it cannot be read ({error.strerror})")
+
+
+def _vouched(shard: str, index: Index) -> Record | None:
+    """A record with checksums that lists the same files: if payloads changed, it will say so, sample by sample."""
+    standing = (record for record in standing_records(shard) if record.checksums)
+    return next((record for record in standing if load_index(record).lists_the_files_of(index)), None)
 
 
 def _digest(descriptor: int, offset: int, size: int) -> int:
@@ -97,10 +109,10 @@ def _shown(indexed: Iterable[Indexed], total: int) -> Iterable[Indexed]:
 
 
 def _tell_of_changed(missing: Sequence[str]) -> None:
-    changed = [shard for shard in missing if any(map(os.path.exists, places(shard)))]
+    changed = [shard for shard in missing if any(map(os.path.exists, places(shard))) and not find_record(shard)]
     if changed and speaks():
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        print(f"tercet: {changed[0]}{others} had no index that fits; indexing again", file=sys.stderr)
+        print(f"tercet: {changed[0]}{others}: changed since the last index; indexing again", file=sys.stderr)
 
 
 def _from_own_place(shards: Sequence[str]) -> list[str]:

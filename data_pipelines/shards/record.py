@@ -6,6 +6,7 @@ says what a data set needs to know before it reads: whether the index fits the s
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +22,7 @@ from tercet.errors import UserError
 EDITION = 1  # raise it whenever EXTENSIONS or the arrays come to mean something else
 FOLDER = ".index"
 FACTS = "shard"  # one entry of the metadata: the order of several would differ from file to file
-USUAL_HEADER = 4096
+USUAL_HEADER, LARGEST_HEADER = 4096, 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +35,7 @@ class Record:
     samples: int
     fingerprint: str
     checksums: bool
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the header of an index file says, and when the file was written."""
-
-    facts: dict[str, Any]
-    written: int
-
-    def record(self, shard: str, place: str) -> Record:
-        return Record(shard, place, *(self.facts[name] for name in ("size", "samples", "fingerprint", "checksums")))
+    written: int  # when, in nanoseconds
 
 
 def places(shard: str) -> tuple[str, str]:
@@ -57,37 +48,20 @@ def places(shard: str) -> tuple[str, str]:
 
 def find_record(shard: str) -> Record | None:
     """The record that fits the shard as it is. A shard written after its index is compared by its fingerprint."""
-    status = os.stat(shard)
-    for place in places(shard):
-        header = read_header(place)
-        if header and header.facts["size"] == status.st_size:
-            record = header.record(shard, place)
-            if header.written > status.st_mtime_ns or record.fingerprint == fingerprint(shard):
-                return record
+    changed = os.stat(shard).st_mtime_ns
+    for record in standing_records(shard):
+        if record.written > changed or record.fingerprint == fingerprint(shard):
+            return record
     return None
 
 
-def read_header(place: str) -> Header | None:
-    """None where no whole index of this edition stands."""
-    try:
-        descriptor = os.open(place, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        head = os.pread(descriptor, USUAL_HEADER, 0)
-        length = int.from_bytes(head[:8], "little")
-        if 8 + length > USUAL_HEADER:
-            head += os.pread(descriptor, min(8 + length, status.st_size) - USUAL_HEADER, USUAL_HEADER)
-    finally:
-        os.close(descriptor)
-    try:
-        tensors = json.loads(head[8 : 8 + length])
-        facts = json.loads(tensors.pop("__metadata__")[FACTS])
-        end = 8 + length + max(tensor["data_offsets"][1] for tensor in tensors.values())
-    except (ValueError, KeyError):
-        return None
-    return Header(facts, status.st_mtime_ns) if facts.get("edition") == EDITION and end == status.st_size else None
+def standing_records(shard: str) -> Iterator[Record]:
+    """The records of a shard of this size."""
+    size = os.stat(shard).st_size
+    for place in places(shard):
+        facts = _read_facts(place)
+        if facts and facts["size"] == size:
+            yield _record(shard, place, facts)
 
 
 def save_record(shard: str, index: Index, census: Census) -> Record:
@@ -104,7 +78,7 @@ def save_record(shard: str, index: Index, census: Census) -> Record:
     data = save(arrays, metadata={FACTS: json.dumps(facts)})
     for place in places(shard):
         if _written(Path(place), data):
-            return Header(facts, 0).record(shard, place)
+            return _record(shard, place, {**facts, "written": os.stat(place).st_mtime_ns})
     raise UserError(
         f"the index of {shard} can be written neither beside it nor to {_cache()}; "
         "set TERCET_CACHE to a folder that can be written to"
@@ -116,9 +90,44 @@ def load_index(record: Record) -> Index:
 
 
 def load_census(record: Record) -> Census:
-    header = read_header(record.place)
-    assert header is not None
-    return Census(**header.facts["census"])
+    facts = _read_facts(record.place)
+    assert facts is not None
+    return Census(**facts["census"])
+
+
+def _read_facts(place: str) -> dict[str, Any] | None:
+    """What the header says, and when the file was written; None where no whole index of this edition stands."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        head = _head(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        tensors = json.loads(head)
+        facts: dict[str, Any] = json.loads(tensors.pop("__metadata__")[FACTS])
+        end = 8 + len(head) + max(tensor["data_offsets"][1] for tensor in tensors.values())
+    except (ValueError, KeyError):
+        return None
+    whole = facts.get("edition") == EDITION and end == status.st_size
+    return {**facts, "written": status.st_mtime_ns} if whole else None
+
+
+def _head(descriptor: int) -> bytes:
+    """The header of a safetensors file: its length in eight bytes, then JSON."""
+    block = os.pread(descriptor, USUAL_HEADER, 0)
+    length = int.from_bytes(block[:8], "little")
+    if length > USUAL_HEADER - 8:
+        return os.pread(descriptor, min(length, LARGEST_HEADER), 8)
+    return block[8 : 8 + length]
+
+
+def _record(shard: str, place: str, facts: dict[str, Any]) -> Record:
+    said = ("size", "samples", "fingerprint", "checksums", "written")
+    return Record(shard, place, **{name: facts[name] for name in said})
 
 
 def _written(path: Path, data: bytes) -> bool:
