@@ -8,3 +8,4 @@ MOST_HERTZ = 192_000
 MOST_SECONDS = 3600
 MOST_CHANNELS = 8
 MOST_VALUES = 2**27  # frames × channels of what is held at once: half a gigabyte
+MOST_STEPS = 2**16  # until two rates coincide, with which a resampling kernel grows: 15 MB

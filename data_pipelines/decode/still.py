@@ -1,18 +1,14 @@
 """Pictures that Pillow reads: PNG, WEBP, and JPEG in the colours of print or damaged in a way that it forgives."""
 
-import struct
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.caps import FORMATS, MOST_PIXELS
+from tercet.data_pipelines.decode.media import UNREADABLE, open_picture
 from tercet.data_pipelines.decode.orientation import Turn, turn_of
-
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,7 @@ class Still:
 
 def opened_still(data: bytes) -> Still:
     """The picture in RGB, if it is of a format and size that are taken in."""
-    try:
-        picture: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadSample("image: too many pixels") from error
-    except UNREADABLE as error:
-        raise BadSample("image: not a JPEG, PNG or WEBP") from error
-    if picture.width * picture.height > MOST_PIXELS:
-        raise BadSample("image: too many pixels")
+    picture = open_picture(data)
     try:
         picture.load()
     except UNREADABLE as error:

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.media import UNREADABLE, open_picture, verify_picture
 from tercet.data_pipelines.pack.config import PackConfig
-from tercet.data_pipelines.survey.media import UNREADABLE, open_picture, verify_picture
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 SAVED_AS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}

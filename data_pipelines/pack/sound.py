@@ -11,14 +11,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.caps import MOST_VALUES
+from tercet.data_pipelines.decode.caps import MOST_STEPS, MOST_VALUES
+from tercet.data_pipelines.decode.media import open_sound, verify_sound, waves
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.pack.config import PackConfig
-from tercet.data_pipelines.survey.media import open_sound, verify_sound, waves
 
 EXTENSIONS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # what 16 bits would not hold
-MOST_STEPS = 2**16  # until two rates coincide, with which a resampling kernel grows
 
 Wave = NDArray[np.float32]
 

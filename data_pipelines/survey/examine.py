@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.media import verify_picture, verify_sound
 from tercet.data_pipelines.decode.text import decode_meta, negatives_of
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.source import Files, Source
-from tercet.data_pipelines.survey.media import verify_picture, verify_sound
 from tercet.data_pipelines.survey.stock import KINDS
 from tercet.modality import FILES
 

@@ -9,12 +9,12 @@ import numpy as np
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
+from tercet.data_pipelines.decode.media import open_picture, open_sound, waves
 from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash
 from tercet.data_pipelines.survey.language import knows_languages, language, script
-from tercet.data_pipelines.survey.media import open_picture, open_sound, waves
 from tercet.data_pipelines.survey.sketch import marks
 from tercet.data_pipelines.survey.stock import KINDS
 from tercet.data_pipelines.survey.tally import Tally

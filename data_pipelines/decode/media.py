@@ -21,6 +21,7 @@ from tercet.data_pipelines.decode.caps import (
 from tercet.data_pipelines.decode.containers import complete, readable
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
+UNTOLD = 2**63 - 1  # frames that libsndfile gives a FLAC which was written to a pipe and does not say how many
 BLOCK = 2**16  # frames of a sound that are held at once
 
 
@@ -60,6 +61,8 @@ def open_sound(data: bytes) -> soundfile.SoundFile:
         raise BadSample("audio: unreadable") from error
     if sound.frames < 1:
         raise BadSample("audio: empty")
+    if sound.frames == UNTOLD:
+        raise BadSample("audio: of untold length")
     rate = sound.samplerate
     if sound.channels > MOST_CHANNELS or not LEAST_HERTZ <= rate <= MOST_HERTZ or sound.frames > MOST_SECONDS * rate:
         raise BadSample("audio: over the caps")
