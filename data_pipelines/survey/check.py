@@ -7,7 +7,7 @@ shard is no tar that can be trusted, and none of its samples are counted.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -16,8 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import Fault
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.read import Shards
+from tercet.data_pipelines.shards.record import Record
+from tercet.data_pipelines.shards.remote import RemoteShards
+from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.content import Equals
 from tercet.data_pipelines.survey.examine import Examiner
 from tercet.data_pipelines.survey.findings import Findings
@@ -45,7 +50,7 @@ def check(spec: str | Sequence[str], workers: int, listing: Path | None = None) 
     stocks = _held_to_manifests(stocks, workers)
     readable = [stock for stock in stocks if stock.record]
     findings = _findings(stocks)
-    source = Shards([stock.record for stock in readable if stock.record])
+    source = _source({stock.shard: stock.record for stock in stocks if stock.record})
     damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
@@ -70,15 +75,24 @@ def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:
     return held + [Stock(shard, damage="it stands in manifest.json, and there is no such file") for shard in absent]
 
 
+def _source(records: Mapping[str, Record]) -> Source:
+    far = [shard for shard in records if is_url(shard)]
+    if not far:
+        return Shards(list(records.values()))
+    if len(far) < len(records):
+        raise UserError(f"{redacted(far[0])} is behind a URL and other shards are on disk; check one kind at a time")
+    return RemoteShards({url: record.samples for url, record in records.items()}, Cache(), "skip")
+
+
 def _findings(stocks: Sequence[Stock]) -> Findings:
     kinds, files, passed_over = (
         sum((Counter(getattr(stock, name)) for stock in stocks), Counter[str]())
         for name in ("kinds", "files", "passed_over")
     )
-    samples_of = {stock.shard: stock.record.samples for stock in stocks if stock.record}
+    samples_of = {redacted(stock.shard): stock.record.samples for stock in stocks if stock.record}
     return Findings(
         shards=len(stocks),
-        damaged={stock.shard: stock.damage for stock in stocks if stock.damage},
+        damaged={redacted(stock.shard): stock.damage for stock in stocks if stock.damage},
         samples_of=samples_of,
         bytes=sum(stock.bytes for stock in stocks),
         files=dict(files.most_common()),
@@ -99,7 +113,7 @@ def _repeated(stocks: Sequence[Stock]) -> NDArray[np.uint8]:
     return repeated_N
 
 
-def _faults(source: Shards, usual: Sequence[str], repeated_N: NDArray[np.uint8], workers: int) -> Iterator[Fault]:
+def _faults(source: Source, usual: Sequence[str], repeated_N: NDArray[np.uint8], workers: int) -> Iterator[Fault]:
     parts = parts_of(range(len(source)))
     for ids, found in zip(parts, walk(Examiner(source, usual), parts, workers, "reading samples"), strict=True):
         known = {fault.id for fault in found}

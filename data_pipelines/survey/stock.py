@@ -9,9 +9,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.build import index_shard
+from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.index import EXTENSIONS, Index, arrange
-from tercet.data_pipelines.shards.record import Record
+from tercet.data_pipelines.shards.patience import Unreachable
+from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.survey.content import content_hash
 from tercet.modality import FILES
@@ -21,7 +24,7 @@ KINDS = {extension: next((m for m in FILES if extension in FILES[m]), extension)
 
 @dataclass(frozen=True)
 class Stock:
-    """`record` is missing where the shard cannot be read; `damage` says what is wrong with it."""
+    """What is wrong with the shard is its `damage`; where it cannot be read, there is no `record`."""
 
     shard: str
     record: Record | None = None
@@ -34,16 +37,20 @@ class Stock:
 
 
 def take_stock(shard: str) -> Stock:
-    record = index_shard(shard)
-    if isinstance(record, DamagedShard):
-        return Stock(shard, damage=record.what)
+    """A shard behind a URL is fetched."""
     try:
-        index, census = arrange(members(shard))
+        local = str(Cache().fetch(shard)) if is_url(shard) else shard
+        index, census = arrange(members(local))
     except DamagedShard as damaged:
         return Stock(shard, damage=damaged.what)
-    return Stock(
-        shard, record, "", _keys(index), _kinds(index), census.files, census.passed_over, census.bytes
-    )  # fmt: skip
+    except Unreachable:
+        return Stock(shard, damage="it cannot be fetched")
+    except OSError as error:
+        return Stock(shard, damage=f"it cannot be read ({error.strerror})")
+    record = index_shard(local)
+    if isinstance(record, DamagedShard) or not load_index(record).lists_the_files_of(index):
+        return Stock(shard, damage="its files are not those of its index; if that is meant, index it again")
+    return Stock(shard, record, "", _keys(index), _kinds(index), census.files, census.passed_over, census.bytes)
 
 
 def digest(shard: str) -> str:
@@ -62,7 +69,8 @@ def _keys(index: Index) -> NDArray[np.uint64]:
 
 def _kinds(index: Index) -> Counter[str]:
     """How many samples have at least one file of each kind."""
-    row_M = np.repeat(np.arange(len(index)), np.diff(index.first.astype(np.int64)))
+    first = index.first.astype(np.int64)
+    row_M = np.repeat(np.arange(len(index)), first[1:] - first[:-1])
     held: Counter[str] = Counter()
     for kind in sorted(set(KINDS.values())):
         codes = [code for code, extension in enumerate(EXTENSIONS) if KINDS[extension] == kind]

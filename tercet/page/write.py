@@ -4,13 +4,14 @@ Captions, keys and names come from data and are hostile input: everything is esc
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def environment(package: str, filters: Mapping[str, Callable[..., object]]) -> Environment:
+def environment(package: str, filters: Mapping[str, Any]) -> Environment:
     """Templates of the package, which may include the `page.css` that all pages share."""
     found = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("tercet.page", ".")]),
