@@ -4,10 +4,8 @@ While it runs, `plan.json` and `manifest.json.partial` stand in the folder; `man
 command goes on where it was stopped, and another is refused.
 """
 
-import fcntl
-import os
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
 from operator import itemgetter
@@ -19,12 +17,12 @@ from tercet.data_pipelines.manifests.entry import LeftOut, Outcome
 from tercet.data_pipelines.manifests.manifest import Manifest
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.data_pipelines.pack.journal import Journal, Packed, seal
+from tercet.data_pipelines.pack.place import alone
 from tercet.data_pipelines.pack.plan import Plan
 from tercet.data_pipelines.pack.result import PARTIAL, begin, clear, finish
 from tercet.data_pipelines.pack.sample import Members, pack_outcome
 from tercet.data_pipelines.pack.workers import packers
 from tercet.data_pipelines.shards.write import write_shard
-from tercet.errors import UserError
 
 CHUNK = 16  # rows that a worker takes at once
 AHEAD = 4  # chunks under way for each worker
@@ -33,56 +31,50 @@ Made: TypeAlias = Members | LeftOut
 Watch: TypeAlias = Callable[[int], None]  # hears how many more rows are done
 
 
-def pack(plan: Plan, manifest: Manifest, config: PackConfig, out: Path, workers: int, watch: Watch) -> dict[str, Any]:
-    """Writes what of the plan does not stand in `out` yet; returns its `manifest.json`."""
-    with _alone(out):
-        if not begin(out, plan):
-            journal = Journal(out / PARTIAL)
-            watch(sum(plan.counts[shard] for shard in journal.packed))
-            for packed in _shards(plan, manifest, config, out, workers, journal.packed.keys(), watch):
-                journal.append(packed)
-            finish(out, plan, journal)
-        return clear(out)
+@dataclass(frozen=True)
+class Packing:
+    """A plan, what it was made from, and the folder where it comes true."""
 
+    plan: Plan
+    manifest: Manifest
+    config: PackConfig
+    out: Path
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Two at once in one folder would overwrite each other's shards."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        _lock(folder, out)
-        yield
-    finally:
-        os.close(folder)
+    def run(self, workers: int, watch: Watch) -> dict[str, Any]:
+        """Writes what does not stand in the folder yet; returns its `manifest.json`."""
+        with alone(self.out):
+            if not begin(self.out, self.plan):
+                journal = Journal(self.out / PARTIAL)
+                watch(sum(map(self.plan.count, journal.packed)))
+                for packed in self._shards(journal.packed.keys(), workers, watch):
+                    journal.append(packed)
+                finish(self.out, self.plan, journal)
+            return clear(self.out)
 
+    def _shards(self, done: Container[int], workers: int, watch: Watch) -> Iterator[Packed]:
+        """Each that is not done, written while its rows come from the workers."""
+        with packers(workers) as pool:
+            made = in_order(partial(_pack_chunk, self.config), self._chunks(done), pool, AHEAD * workers)
+            for shard, group in groupby(made, key=itemgetter(0)):
+                yield self._write(shard, _watched((rows for _, rows in group), watch))
 
-def _lock(folder: int, out: Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"another `tercet data pack` writes into {out}; wait for it, or choose another folder"
-        ) from error
+    def _chunks(self, done: Container[int]) -> Iterator[tuple[int, list[Outcome]]]:
+        """The rows of the shards to be written; a chunk never lies in two of them."""
+        placed = ((self.plan.shard(position), entry) for position, entry in enumerate(self.manifest.entries()))
+        for shard, group in groupby(placed, key=itemgetter(0)):
+            if shard not in done:
+                while chunk := [entry for _, entry in islice(group, CHUNK)]:
+                    yield shard, chunk
 
-
-def _shards(
-    plan: Plan, manifest: Manifest, config: PackConfig, out: Path, workers: int, done: Container[int], watch: Watch
-) -> Iterator[Packed]:
-    """Every shard that is not done, each written as its rows come from the workers, in order."""
-    with packers(workers) as pool:
-        chunks = in_order(partial(_pack_chunk, config), _chunks(plan, manifest, done), pool, AHEAD * workers)
-        for shard, group in groupby(chunks, key=itemgetter(0)):
-            yield _write(out, shard, _watched((made for _, made in group), watch))
-
-
-def _chunks(plan: Plan, manifest: Manifest, done: Container[int]) -> Iterator[tuple[int, list[Outcome]]]:
-    """The rows of the shards to be written; a chunk never lies in two of them."""
-    placed = ((plan.shard(position), entry) for position, entry in enumerate(manifest.entries()))
-    for shard, group in groupby(placed, key=itemgetter(0)):
-        if shard not in done:
-            while chunk := [entry for _, entry in islice(group, CHUNK)]:
-                yield shard, chunk
+    def _write(self, shard: int, rows: Iterable[Made]) -> Packed:
+        """A shard whose rows were all left out is not written."""
+        name, left_out = f"{shard:06d}.tar", list[LeftOut]()
+        kept = _kept(rows, left_out)
+        first = next(kept, None)
+        if first is None:
+            return Packed(shard, name, 0, 0, "", tuple(left_out))
+        write_shard(self.out / name, chain([first], kept))
+        return Packed(shard, name, self.plan.count(shard) - len(left_out), *seal(self.out / name), tuple(left_out))
 
 
 def _pack_chunk(config: PackConfig, chunk: tuple[int, list[Outcome]]) -> tuple[int, list[Made]]:
@@ -96,23 +88,9 @@ def _watched(chunks: Iterable[list[Made]], watch: Watch) -> Iterator[Made]:
         watch(len(chunk))
 
 
-def _write(out: Path, shard: int, rows: Iterable[Made]) -> Packed:
-    left_out: list[LeftOut] = []
-    written = 0
-
-    def samples() -> Iterator[Members]:
-        nonlocal written
-        for row in rows:
-            if isinstance(row, LeftOut):
-                left_out.append(row)
-            else:
-                written += 1
-                yield row
-
-    name = f"{shard:06d}.tar"
-    kept = samples()
-    first = next(kept, None)
-    if first is None:
-        return Packed(shard, name, 0, 0, "", tuple(left_out))
-    write_shard(out / name, chain([first], kept))
-    return Packed(shard, name, written, *seal(out / name), tuple(left_out))
+def _kept(rows: Iterable[Made], left_out: list[LeftOut]) -> Iterator[Members]:
+    for row in rows:
+        if isinstance(row, LeftOut):
+            left_out.append(row)
+        else:
+            yield row

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ class Plan:
     def rows(self) -> int:
         return int(self.source["rows"])
 
-    @property
-    def counts(self) -> list[int]:
-        """How many rows each shard is made of."""
-        return [stop - start for start, stop in pairwise((*self.starts, self.rows))]
+    def count(self, shard: int) -> int:
+        """How many rows the shard is made of."""
+        stop = self.starts[shard + 1] if shard + 1 < len(self.starts) else self.rows
+        return stop - self.starts[shard]
 
     def shard(self, position: int) -> int:
         return bisect_right(self.starts, position) - 1
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
-    _check_paths(manifest)
+    _check_files(manifest)
     digest = blake2b(digest_size=16)
     most = config.shard_samples or config.shard_mb * MEGABYTE
     starts, filled, row = [0], 0, 0
@@ -72,7 +72,7 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
     return Plan(source, config.model_dump(mode="json", exclude={"max_bad"}), tuple(starts))
 
 
-def _check_paths(manifest: Manifest) -> None:
+def _check_files(manifest: Manifest) -> None:
     """One look before a long run that could only leave everything out."""
     paths = [path for entry in islice(manifest.entries(), ENOUGH) for path in _paths(entry)]
     if paths and not any(map(os.path.isfile, paths)):

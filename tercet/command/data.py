@@ -67,19 +67,21 @@ def pack(arguments: Namespace) -> int:
     from tercet.data_pipelines.manifests.manifest import open_manifest
     from tercet.data_pipelines.manifests.roles import Roles
     from tercet.data_pipelines.pack.config import PackConfig
-    from tercet.data_pipelines.pack.pack import pack
+    from tercet.data_pipelines.pack.pack import Packing
+    from tercet.data_pipelines.pack.place import check_place
     from tercet.data_pipelines.pack.plan import plan_shards
     from tercet.data_pipelines.pack.show import print_result, print_roles, print_verdict, watched
 
     given = {name: value for name in PackConfig.model_fields if (value := getattr(arguments, name)) is not None}
     config = build(PackConfig, given, lambda key: "command line")
     asked = Roles(arguments.image, arguments.audio, tuple(arguments.text), arguments.key, arguments.group)
+    check_place(arguments.source, arguments.out)
     manifest = open_manifest(arguments.source, asked)
     print_roles(manifest.roles)
     plan = plan_shards(arguments.source, manifest, config)
     workers = arguments.workers or len(os.sched_getaffinity(0))
     with watched(plan.rows) as watch:
-        result = pack(plan, manifest, config, arguments.out, workers, watch)
+        result = Packing(plan, manifest, config, arguments.out).run(workers, watch)
     if arguments.json:
         print_json(result)
     else:

@@ -139,6 +139,6 @@ def test_two_at_once_are_told_apart(table: Path, tmp_path: Path, capsys: pytest.
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     assert main(words(table, tmp_path)) == 2
-    assert "another `tercet data pack` writes into" in capsys.readouterr().err
+    assert "another process packs into" in capsys.readouterr().err
     os.close(folder)
     assert main(words(table, tmp_path)) == 0

@@ -115,21 +115,23 @@ def test_the_manifest_is_true(run: Run, table: Path, tmp_path: Path) -> None:
 def test_shards_are_cut_by_the_sizes_of_their_files(run: Run, tmp_path: Path) -> None:
     """By a naive loop over sizes known beforehand."""
     sizes = np.random.default_rng(1).integers(50_000, 700_000, 20).tolist()
+    source = tmp_path / "in"
+    source.mkdir()
     for i, size in enumerate(sizes):
         wave = np.random.default_rng(i).integers(-9999, 9999, size // 2, dtype=np.int16)
         header = b"RIFF" + (36 + 2 * len(wave)).to_bytes(4, "little") + b"WAVEfmt \x10\0\0\0\1\0\1\0"
         header += (16_000).to_bytes(4, "little") + (32_000).to_bytes(4, "little") + b"\2\0\x10\0"
         header += b"data" + (2 * len(wave)).to_bytes(4, "little")
-        (tmp_path / f"{i:02d}.wav").write_bytes(header + wave.tobytes())
+        (source / f"{i:02d}.wav").write_bytes(header + wave.tobytes())
     expected, filled = [0], 0
     for i in range(20):
-        size = (tmp_path / f"{i:02d}.wav").stat().st_size
+        size = (source / f"{i:02d}.wav").stat().st_size
         if filled + size > 2_000_000:
             expected.append(0)
             filled = 0
         filled += size
         expected[-1] += 1
-    _, manifest = run(tmp_path, tmp_path / "out", "--shard-mb", "2")
+    _, manifest = run(source, tmp_path / "out", "--shard-mb", "2")
     assert [shard["samples"] for shard in manifest["shards"]] == expected
 
 
@@ -266,3 +268,12 @@ def test_a_table_moved_away_from_its_files_is_a_mistake(tmp_path: Path, capsys: 
     (tmp_path / "m.csv").write_text("image\na.jpg\nb.jpg\n")
     assert main(["data", "pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out")]) == 2
     assert "none of the first 2 files is there" in capsys.readouterr().err
+
+
+def test_shards_have_a_place_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: Picture) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1))
+    assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "shards")]) == 2
+    assert "which is to be packed; choose a folder beside it" in capsys.readouterr().err
+    (tmp_path / "m.csv").write_text("image\na.png\n")
+    assert main(["data", "pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "a.png")]) == 2
+    assert "cannot be the folder of the shards: File exists" in capsys.readouterr().err
