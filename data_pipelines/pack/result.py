@@ -63,8 +63,9 @@ def clear(out: Path) -> dict[str, Any]:
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """The path is none: the digest knows the same rows and files wherever they lie, however that is spelt."""
     for part in ("settings", "source"):
-        for key in sorted({*there.get(part, {}), *now[part]}):
+        for key in sorted({*there.get(part, {}), *now[part]} - {"path"}):
             before, after = there.get(part, {}).get(key), now[part].get(key)
             if before != after:
                 yield WORDS.get(key) or f"{key} {_shown(before)} there, {_shown(after)} now"
