@@ -56,6 +56,15 @@ class DataConfig(Config):
     mix: Literal["within_batches", "between_batches"] = Field(
         "within_batches", description="each batch holds every source in its share, or each batch is of a single source"
     )
+    mode: Literal["index", "stream"] = Field(
+        "index",
+        description="read by index, exact and resumed to the sample, or stream what is not to be indexed: "
+        "one source, hashed ids, resumed by shard",
+    )
+    missing: Literal["fail", "skip"] = Field(
+        "fail", description="what a shard means that is damaged or cannot be fetched: the end, or bad samples"
+    )
+    cache_gb: float = Field(100, gt=0, description="copies of remote shards that each machine keeps at most")
     streams: int = Field(256, gt=0, description="canonical streams that the samples are dealt into; decides the order")
     window: int = Field(4096, gt=0, description="samples of a stream that are shuffled among each other")
     workers: int = Field(2, ge=0, description="processes or threads that decode ahead on each rank; 0: in the loop")

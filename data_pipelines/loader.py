@@ -135,6 +135,8 @@ class Loader:
             position = np.concatenate([one.position_n for one in block])
             ids = self._by_source(source, position, lambda order, at: order.at(at))
             epochs = self._by_source(source, position, lambda order, at: at // order.samples)
+            for number, feed in enumerate(self._fill.feeds):
+                feed.decode.source.prefetch(ids[source == number].tolist())
             for i, one in enumerate(block):
                 rows = slice(i * self._share, (i + 1) * self._share)
                 yield one, ids[rows], epochs[rows]

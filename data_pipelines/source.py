@@ -30,6 +30,10 @@ class Source(Protocol):
 
     def key(self, id: int) -> str: ...
 
+    def prefetch(self, ids: Sequence[int]) -> None:
+        """These will be read soon, by whichever process."""
+        ...
+
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         """The wanted files of each sample, in the order of `ids`; what is wrong with a sample stands in its place."""
         ...

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from tercet.configs.recipe import dump
-from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.batches import Batches
+from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.plans.plan import read_plan
-from tercet.data_pipelines.shards.sources import open_source
-from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.eval.examine import Examiner
 from tercet.eval.report.write import write_report
@@ -88,19 +88,10 @@ class Course:
         name = self.config.stages[index].name if self.config.stages else ""
         return Stage(name, index, config, engine, step, average, loader, self._steps(index))
 
-    def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Loader:
+    def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
         """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
-        sources = {name: self._open(source.shards) for name, source in config.data.train.items()}
-        loader = Loader(
-            config.data,
-            sources,
-            model.intakes,
-            config.batch_size,
-            seed=config.seed,
-            rank=self.world.rank,
-            world=self.world.size,
-            start=progress.cursors,
-            folder=self.folder,
+        loader = open_loader(
+            config.data, model.intakes, config.batch_size, config.seed, self.world, progress.cursors, self.folder
         )
         if progress.plan:
             loader.plan.follows(read_plan(self.folder / PLANS, progress.plan))
@@ -111,13 +102,6 @@ class Course:
                 print(json.dumps(line), file=lines)
         return loader
 
-    def _open(self, shards: str | tuple[str, ...]) -> Source:
-        """The first rank goes ahead: it indexes what is not indexed yet."""
-        if self.world.first:
-            open_source(shards)
-        self.world.barrier()
-        return open_source(shards)
-
     def _steps(self, index: int) -> range:
         lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]
         return range(sum(lengths[:index]), sum(lengths[: index + 1]))
@@ -126,6 +110,10 @@ class Course:
         return build_model(config.model, config.terms, config.seed).to(self.world.device)
 
     def _save(self, stage: Stage, progress: Progress) -> None:
+        """The ranks of an indexed run stand at one place; of a stream, each at its own, and the least is the run's."""
+        ranks = self.world.gather_objects(progress.cursors)
+        least = {name: min(cursors[name] for cursors in ranks) for name in progress.cursors}
+        progress = replace(progress, cursors=least)
         save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.config.checkpoint.keep, self.world)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.batches import Batches
 from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.transfer import on_device
 from tercet.distributed import World
@@ -33,7 +33,7 @@ class Stage:
     engine: Engine
     take: Step
     average: Average | None
-    loader: Loader
+    loader: Batches
     steps: range
 
 

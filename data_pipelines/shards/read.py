@@ -62,6 +62,9 @@ class Shards:
         except BadSample:  # the shard is gone since; what is wrong with its samples is attributed all the same
             return f"#{row}"
 
+    def prefetch(self, ids: Sequence[int]) -> None:
+        """What lies on a disk is there."""
+
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
         files: list[Files | BadSample] = []

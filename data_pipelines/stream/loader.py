@@ -13,10 +13,12 @@ steps as are asked for. What only an index can give is missing:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from itertools import chain, islice, repeat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from random import Random
 
 from webdataset.filters import shuffle
@@ -27,6 +29,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import checked
 from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.plans.plan import Plan, Share
 from tercet.data_pipelines.sample import Batch, Intake
 from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.find import find_shards
@@ -68,7 +71,9 @@ class StreamLoader:
             raise UserError(f"a stream has one source, and data.train names {len(data.train)}: {', '.join(data.train)}")
         ((name, source),) = data.train.items()
         shards = find_shards(source.shards)
-        self.batch_size, self.cursor = batch_size, 0
+        self.batch_size, self.cursor, self._name = batch_size, 0, name
+        share = Share(name, source.weight, True, len(shards), _named(shards))
+        self.plan = Plan(seed, world, shuffled, "stream", (share,))
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
         self._eyes = Eyes(data, name, source, checked(intakes), seed)
@@ -87,10 +92,9 @@ class StreamLoader:
         """The first shard of the sequence that this rank has not handed out all of."""
         return self._passage.place
 
-    @property
-    def epoch(self) -> int:
+    def epoch(self, cursors: Mapping[str, int]) -> int:
         """How many times the data have been gone through."""
-        return self.place // len(self._reader.shards)
+        return cursors[self._name] // len(self._reader.shards)
 
     def __iter__(self) -> Iterator[Batch]:
         ahead = max(BATCHES_AHEAD * -(-self._share // CHUNK), 2 * self._workers)
@@ -102,7 +106,7 @@ class StreamLoader:
             seen = chain.from_iterable(in_order(look, chunks, pool, ahead))
             for taken, batch in in_order(self._collated, _taken(seen, self._share), pool, 1):
                 self._note(taken)
-                yield batch
+                yield replace(batch, cursors={self._name: self.place})
 
     def _mixed(self) -> Iterator[Item]:
         """The samples to come, mixed before they are decoded."""
@@ -120,6 +124,12 @@ class StreamLoader:
         faults = [one.item.fault(one.sample.reason) for one in taken if isinstance(one.sample, BadSample)]
         self.ledger.note(len(taken), faults)
         self._passage.hand_out(one.item.turn.place for one in taken)
+
+
+def _named(shards: Sequence[str]) -> str:
+    """What is known of shards that nobody has read: their names."""
+    names = "\n".join(PurePosixPath(redacted(shard)).name for shard in shards)
+    return blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _chunk(items: Iterator[Item]) -> list[Item]:

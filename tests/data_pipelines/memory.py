@@ -24,6 +24,7 @@ class Captions:
         self.name, self.counts, self.every_bad = name, np.array(counts, dtype=np.int64), every_bad
         self.fingerprint = f"{name} {counts}"
         self.reads = 0
+        self.announced: set[int] = set()
 
     def __len__(self) -> int:
         return int(self.counts.sum())
@@ -33,6 +34,9 @@ class Captions:
 
     def key(self, id: int) -> str:
         return str(id)
+
+    def prefetch(self, ids: Sequence[int]) -> None:
+        self.announced.update(ids)
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         self.reads += len(ids)

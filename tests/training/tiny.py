@@ -28,7 +28,8 @@ MODEL = {
 def recipe(shards: Path, out: Path, **changes: Any) -> dict[str, Any]:
     """A plain mapping, so that it travels to other processes."""
     return {
-        "name": "tiny", "out": str(out), "data": {"train": str(shards / "train"), "crop": None}, "model": MODEL,
+        "name": "tiny", "out": str(out), "model": MODEL,
+        "data": {"train": str(shards / "train"), "crop": None, "worker": "thread"},
         "pairs": {"image-text": 1.0, "audio-text": 1.0, "image-audio": 0.5}, "batch_size": 16, "steps": 20,
         "precision": "fp32", "optimizer": {"lr": 1e-3}, "schedule": {"warmup": 3}, "log": {"to": []}, "ema": 0.9,
     } | changes  # fmt: skip

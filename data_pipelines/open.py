@@ -1,0 +1,67 @@
+"""A config's data, opened for training: every source indexed or fetched, or one streamed."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tercet.data_pipelines.batches import Batches
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.sample import Intake
+from tercet.data_pipelines.shards.cache import Cache
+from tercet.data_pipelines.shards.sources import open_source
+from tercet.data_pipelines.source import Source
+from tercet.distributed import World
+
+GIGABYTE = 10**9
+
+
+def open_loader(
+    data: DataConfig,
+    intakes: Mapping[str, Intake],
+    batch_size: int,
+    seed: int,
+    world: World,
+    cursors: Mapping[str, int],
+    folder: Path,
+) -> Batches:
+    """The batches of this rank from wherever the sources stand. A collective."""
+    if data.mode == "stream":
+        return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
+    sources = {name: _opened(data, source.shards, world) for name, source in data.train.items()}
+    return Loader(
+        data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
+    )
+
+
+def _opened(data: DataConfig, shards: str | tuple[str, ...], world: World) -> Source:
+    """The first rank goes ahead: it indexes what is not indexed yet."""
+
+    def opened() -> Source:
+        cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
+        return open_source(shards, missing=data.missing, max_bad=data.max_bad, cache=cache)
+
+    if world.first:
+        opened()
+    world.barrier()
+    return opened()
+
+
+def _stream(
+    data: DataConfig,
+    intakes: Mapping[str, Intake],
+    batch_size: int,
+    seed: int,
+    world: World,
+    start: int,
+    folder: Path,
+) -> Batches:
+    from tercet.data_pipelines.stream.loader import StreamLoader  # webdataset, which only a stream needs
+
+    if start and world.first:
+        said = f"tercet: a stream goes on by shard, from place {start} of its sequence; what was begun is seen again"
+        print(said, file=sys.stderr)
+    return StreamLoader(
+        data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
+        start=start, shuffled=data.window, missing=data.missing, folder=folder,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""What a run remembers of its data: where each source stands, the plan it was made under, and when that changed."""
+
+import json
+import shutil
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.distributed import World
+from tercet.testing import RankFailed, on_ranks
+from tercet.training.commit import newest
+from tercet.training.folder import CHECKPOINTS
+from tests.training.tiny import losses, recipe, run, saved
+
+
+def run_some(world: World, values: dict[str, Any], stop: int | None) -> str:
+    """What was said on the way."""
+    with redirect_stderr(StringIO()) as said:
+        run(world, values, stop)
+    return said.getvalue()
+
+
+def mixed(folder: Path, out: Path, weight: float = 1.0, **data: Any) -> dict[str, Any]:
+    """Scenes and combinations in one run; the combinations without their sounds."""
+    train = {
+        "scenes": {"shards": str(folder / "train")},
+        "combinations": {"shards": str(folder / "combinations"), "weight": weight, "fields": ["image", "text"]},
+    }
+    shared = {"train": train, "crop": None, "worker": "thread"}
+    return recipe(folder, out, data=shared | data, checkpoint={"every": 5}, steps=12)
+
+
+def state(out: Path) -> dict[str, Any]:
+    path = newest(out / CHECKPOINTS).path
+    assert path is not None
+    values: dict[str, Any] = json.loads((path / "state.json").read_text())
+    return values
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def history(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "plans" / "history.jsonl").read_text().splitlines()]
+
+
+def test_sources_are_counted_and_resumed_each_from_its_place(world_folder: Path, tmp_path: Path) -> None:
+    """At another number of ranks, too; weights of 3 : 1 are 12 and 4 of a batch of 16."""
+    whole, parts = (mixed(world_folder, tmp_path / name, weight=1 / 3) for name in ("whole", "parts"))
+    on_ranks(run_some, 1, whole, None)
+    on_ranks(run_some, 2, parts, 7)
+    on_ranks(run_some, 1, parts, None)
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert state(tmp_path / "parts")["cursors"] == {"scenes": 144, "combinations": 48}
+    assert metrics(tmp_path / "whole")[4]["samples/scenes"] == 60
+    assert metrics(tmp_path / "whole")[4]["samples/combinations"] == 20
+    assert [line["step"] for line in history(tmp_path / "parts")] == [0]
+
+
+def test_new_weights_take_effect_at_a_recorded_step(world_folder: Path, tmp_path: Path) -> None:
+    on_ranks(run_some, 1, mixed(world_folder, tmp_path / "run", weight=1.0), 5)
+    before = state(tmp_path / "run")
+    on_ranks(run_some, 1, mixed(world_folder, tmp_path / "run", weight=7.0), None)
+    after = state(tmp_path / "run")
+    assert before["cursors"] == {"scenes": 40, "combinations": 40}
+    assert after["cursors"] == {"scenes": 40 + 7 * 2, "combinations": 40 + 7 * 14}
+    noted = history(tmp_path / "run")
+    assert [line["step"] for line in noted] == [0, 5]
+    assert [line["plan"] for line in noted] == [before["plan"], after["plan"]]
+    for digest in (before["plan"], after["plan"]):
+        assert (tmp_path / "run" / "plans" / f"{digest}.json").is_file()
+
+
+def test_shards_that_moved_are_the_same_data_and_others_are_not(world_folder: Path, tmp_path: Path) -> None:
+    shards = shutil.copytree(world_folder / "train", tmp_path / "a" / "train")
+    values = recipe(shards.parent, tmp_path / "run", checkpoint={"every": 5}, steps=8)
+    on_ranks(run_some, 1, values, 5)
+    moved = shutil.move(shards, tmp_path / "b")
+    values["data"] = values["data"] | {"train": str(moved)}
+    (tmp_path / "b" / "000003.tar").rename(tmp_path / "last.tar")
+    with pytest.raises(RankFailed, match=r"data of `train` changed .*96 samples then, 72 now"):
+        on_ranks(run_some, 1, values, None)
+    (tmp_path / "last.tar").rename(tmp_path / "b" / "000003.tar")
+    on_ranks(run_some, 1, values, None)
+    assert state(tmp_path / "run")["cursors"] == {"train": 128}
+
+
+def test_a_stream_trains_on_two_ranks_and_goes_on_by_shard(world_folder: Path, tmp_path: Path) -> None:
+    data = {"train": str(world_folder / "train"), "crop": None, "mode": "stream", "worker": "thread", "window": 8}
+    values = recipe(world_folder, tmp_path / "run", data=data, checkpoint={"every": 5}, steps=14)
+    on_ranks(run_some, 2, values, 10)
+    place = state(tmp_path / "run")["cursors"]["train"]
+    assert 0 < place <= 160 // 24
+    (said,) = on_ranks(run_some, 1, values, None)
+    assert f"goes on by shard, from place {place} of its sequence" in said
+    assert len(losses(tmp_path / "run")) == 14
+    assert saved(tmp_path / "run")
+
+
+def test_processes_and_threads_train_alike(world_folder: Path, tmp_path: Path) -> None:
+    for worker in ("process", "thread"):
+        data = {"train": str(world_folder / "train"), "worker": worker, "augment": {"audio": {"time_masks": 2}}}
+        on_ranks(run_some, 1, recipe(world_folder, tmp_path / worker, data=data, steps=4), None)
+    assert losses(tmp_path / "process") == losses(tmp_path / "thread")
