@@ -114,7 +114,8 @@ DECIBELS = Axis(lambda value: 20 * math.log10(max(value, SILENCE)), float, _roun
 
 
 def _fitting(values: Distribution) -> Axis:
-    return LOGARITHMIC if values.least * WIDE < values.most and values.least > 0 else LINEAR
+    low, high = values.quantile(TAIL), values.quantile(1 - TAIL)
+    return LOGARITHMIC if 0 < low * WIDE < high and values.least > 0 else LINEAR
 
 
 def _marks(measure: Measure, axis: Axis, low: float, high: float) -> Marks:

@@ -15,6 +15,7 @@ from tercet.data_pipelines.survey.tally import Tally
 from tercet.data_pipelines.survey.traits import Surveyor
 from tercet.data_pipelines.survey.walk import parts_of, walk
 from tercet.data_pipelines.survey.wording import templates
+from tercet.errors import UserError
 
 HEARD = 10_000  # sounds that are decoded for their loudness
 LISTED = 20  # most frequent words, templates, …
@@ -100,6 +101,8 @@ def survey(source: Source, workers: int, sample: int | None = None) -> Stats:
 def _drawn(count: int, sample: int | None) -> Sequence[int]:
     if sample is None or sample >= count:
         return range(count)
+    if sample < 1:
+        raise UserError(f"{sample} samples tell nothing; take --sample from 1 up, or leave it out for all")
     drawn: list[int] = np.sort(keyed("survey", 0).choice(count, sample, replace=False, shuffle=False)).tolist()
     return drawn
 

@@ -1,0 +1,177 @@
+"""The pages: bars where the values are, captions and keys as text only, and a browser that shows them."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.survey.check import check
+from tercet.data_pipelines.survey.page import share, size, write_check, write_stats
+from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Measure, Plot, plot
+from tercet.data_pipelines.survey.sketch import Distribution
+from tercet.data_pipelines.survey.stats import survey
+
+HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'&"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--hide-scrollbars"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+)
+PROBE = """<script>
+  const drawn = [...document.querySelectorAll(".chart svg")].every(svg => svg.querySelectorAll("rect").length > 2);
+  const inside = [...document.querySelectorAll(".chart svg text, .chart rect")].map(part => part.getBBox())
+    .every(box => box.x >= 0 && box.y >= 0 && box.x + box.width <= 640 && box.y + box.height <= 220);
+  const fits = document.documentElement.scrollWidth <= innerWidth;
+  document.body.dataset.probe = [drawn, inside, fits];
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def pages(picture: Callable[..., bytes], sound: Callable[..., bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "shards").mkdir()
+    rng = np.random.default_rng(0)
+    items = [
+        {
+            "__key__": f"{number:03d}'\"<b>&",
+            "png": picture(number, (20 + number, 30)),
+            "flac": sound(rng.uniform(-0.5, 0.5, 400 + 50 * number), 16000),
+            "txt": f"number {number}\n{HOSTILE}",
+        }
+        for number in range(60)
+    ]
+    for number in (3, 14):
+        items[number]["txt"] = b"\xff"
+    write_shard(folder / "shards" / "<i>.tar", items)
+    (folder / "shards" / "<s>&.tar").write_bytes(b"")
+    findings = check(str(folder / "shards"), 1)
+    write_check(folder / "check.html", HOSTILE, findings, 0.0, "bad_samples.jsonl")
+    write_stats(folder / "stats.html", HOSTILE, survey(open_shards(str(folder / "shards" / "<i>.tar")), 1))
+    return folder
+
+
+class Page(HTMLParser):
+    """Every tag closed in its turn; the attributes and the text between."""
+
+    VOID = frozenset({"meta", "br", "line"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+@pytest.mark.parametrize("name", ["check", "stats"])
+def test_a_page_is_well_formed_and_needs_nothing_else(pages: Path, name: str) -> None:
+    text = (pages / f"{name}.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "img", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not any(key.startswith("on") or key in ("src", "href") for _, attributes in page.tags for key in attributes)
+    assert not re.search(r"@import|url\(|https?://", text)
+    assert HOSTILE in page.text
+
+
+def test_a_check_tells_what_where_and_how_often(pages: Path) -> None:
+    text = re.sub(r"\s+", " ", Page((pages / "check.html").read_text()).text)
+    assert "2 of 60 samples are bad. 1 of 2 shards is damaged." in text
+    assert "text: not UTF-8 2 3.33 %" in text
+    assert "it is empty or not a tar" in text
+    assert "003'\"<b>&" in text
+    assert "014'\"<b>&" in text
+
+
+def bars(values: np.ndarray, measure: Measure) -> Plot:
+    distribution = Distribution()
+    for value in values.tolist():
+        distribution.add(value)
+    return plot(distribution, measure)
+
+
+def heights(drawn: Plot) -> np.ndarray:
+    """In values, by the marks of the axis."""
+    (zero, _), *_, (top, said) = drawn.y_ticks
+    unit = float(said.replace(",", "").replace("k", "e3")) / (zero - top)
+    return np.array([bar.height * unit for bar in drawn.bars])
+
+
+def test_whole_numbers_have_a_bar_each() -> None:
+    values = np.random.default_rng(0).binomial(30, 0.4, 4000)
+    drawn = bars(values, Measure("", whole=True))
+    counts = np.bincount(values)[values.min() :]
+    assert heights(drawn)[: len(counts)] == pytest.approx(counts[: len(drawn.bars)], abs=4)
+    assert drawn.bars[0].said.startswith(f"{values.min()}: about ")
+
+
+@pytest.mark.parametrize("axis", [None, LOGARITHMIC])
+def test_bars_stand_where_the_values_are(axis: object) -> None:
+    values = np.random.default_rng(0).lognormal(4, 0.5, 20_000)
+    drawn = bars(values, Measure("", "px", axis=axis))  # type: ignore[arg-type]
+    low, high = np.quantile(values, [0.001, 0.999])
+    inside = np.log(values.clip(low, high)) if axis else values.clip(low, high)
+    exact, _ = np.histogram(inside, len(drawn.bars))
+    assert heights(drawn).sum() == pytest.approx(len(values), rel=0.01)
+    assert np.abs(heights(drawn) - exact).sum() < 0.06 * len(values)
+
+
+def test_loudness_is_told_in_decibels() -> None:
+    drawn = bars(np.array([0.1] * 60 + [0.0, 1.0]), Measure("", "dBFS", axis=DECIBELS))
+    assert drawn.median[1] in ("median -20 dBFS", "median -20.1 dBFS")  # right within 1 %
+    assert drawn.note == "62 · -100 to 0 dBFS"
+
+
+@pytest.mark.parametrize("value", [0, 1, 640])
+def test_a_value_that_all_have_stands_in_the_middle(value: int) -> None:
+    drawn = bars(np.full(10, value), Measure("", "px"))
+    assert np.count_nonzero(heights(drawn)) == 1
+    assert heights(drawn).argmax() == len(drawn.bars) // 2
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [(0, 5, "0 %"), (5, 5, "100 %"), (1, 10**6, "< 0.01 %"), (10**6 - 1, 10**6, "> 99.99 %"), (1, 3, "33.33 %")],
+)
+def test_little_is_not_rounded_to_nothing(part: int, whole: int, said: str) -> None:
+    assert share(part, whole) == said
+
+
+def test_sizes_are_in_units_that_people_read() -> None:
+    assert [size(value) for value in (12, 12_345, 1.5e9, 4e15)] == ["12 B", "12.3 kB", "1.5 GB", "4e+03 TB"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 520])
+@pytest.mark.parametrize("name", ["check", "stats"])
+def test_a_browser_shows_it_without_scripts_or_sideways_scrolling(
+    pages: Path, tmp_path: Path, name: str, width: int
+) -> None:
+    copy, profile = tmp_path / "page.html", f"--user-data-dir={tmp_path / 'profile'}"
+    copy.write_text((pages / f"{name}.html").read_text().replace("</body>", PROBE))
+    command = [CHROMIUM, *QUIET, profile, f"--window-size={width},900", "--dump-dom", copy.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert 'data-probe="true,true,true"' in shown
+    assert "<title>&lt;/script" in shown
