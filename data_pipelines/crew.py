@@ -55,11 +55,9 @@ def _hire(work: Callable[[Any], Any]) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    import cv2
     import torch
 
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
 
 
 def _call(item: Any) -> Any:
