@@ -21,6 +21,7 @@ def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
     _check(add(within, "check", "read and decode every member of every shard, and say what is wrong"))
     _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
+    _leaks(add(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:
@@ -147,6 +148,26 @@ def stats(arguments: Namespace) -> int:
         write_stats(arguments.out, _titled(arguments.shards), found)
     print_json(found.to_json()) if arguments.json else print_stats(found)
     return 0
+
+
+def _leaks(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("train", metavar="TRAIN", help="shards to learn from: a folder, a pattern or a URL")
+    verb.add_argument("evaluation", metavar="EVAL", help="shards to be examined on, which are held in memory as hashes")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="each leak, as a line of JSON with both shards and keys")
+    verb.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+    verb.set_defaults(verb=leaks)
+
+
+def leaks(arguments: Namespace) -> int:
+    from tercet.data_pipelines.leaks.leaks import Inquiry, write_leaks
+    from tercet.data_pipelines.leaks.show import print_count
+    from tercet.data_pipelines.shards.sources import open_source
+
+    inquiry = Inquiry(open_source(arguments.train), open_source(arguments.evaluation), _workers(arguments))
+    write_leaks(inquiry.leaks(), arguments.out)
+    print_json(inquiry.count.to_json()) if arguments.json else print_count(inquiry.count)
+    return 0 if inquiry.count.clean else 1
 
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:

@@ -1,0 +1,59 @@
+"""64-bit hashes that differ in a few bits, found without comparing all pairs.
+
+Cut into one band more than bits may differ, two near hashes agree in at least one whole band (Manku et al., 2007).
+
+Shape letters: N hashes that are known, Q that are asked for, P pairs.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FURTHEST = 6  # bits
+Hashes = NDArray[np.uint64]
+Rows = NDArray[np.int64]
+
+EDGES = np.linspace(0, 64, FURTHEST + 2).astype(np.uint64)
+ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
+
+
+class Near:
+    """Finds those of its hashes that are at most `FURTHEST` bits from others."""
+
+    def __init__(self, hash_N: Hashes) -> None:
+        self._hash_N = hash_N
+        bands = [_band(hash_N, band) for band in range(FURTHEST + 1)]
+        self._order = [np.argsort(band_N, kind="stable") for band_N in bands]
+        self._sorted = [band_N[order_N] for band_N, order_N in zip(bands, self._order, strict=True)]
+
+    def pairs(self, hash_Q: Hashes) -> tuple[Rows, Rows]:
+        """Rows of what is asked for and of what is near it, each pair once."""
+        found = np.concatenate([self._in_band(hash_Q, band) for band in range(FURTHEST + 1)], axis=1)
+        query_P, known_P = np.unique(found, axis=1)
+        near_P = distance(hash_Q[query_P], self._hash_N[known_P]) <= FURTHEST
+        return query_P[near_P], known_P[near_P]
+
+    def _in_band(self, hash_Q: Hashes, band: int) -> Rows:
+        band_Q = _band(hash_Q, band)
+        return spread(self._sorted[band], self._order[band], band_Q)
+
+
+def spread(sorted_N: NDArray[np.generic], order_N: Rows, asked_Q: NDArray[np.generic]) -> Rows:
+    """`[2, P]`: every row of what is asked with every row of what is known that is equal to it."""
+    first_Q, last_Q = (np.searchsorted(sorted_N, asked_Q, side=side) for side in ("left", "right"))
+    count_Q = last_Q - first_Q
+    query_P = np.repeat(np.arange(len(asked_Q)), count_Q)
+    nth_P = np.arange(len(query_P)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)
+    return np.stack([query_P, order_N[first_Q[query_P] + nth_P]])
+
+
+def distance(one_P: Hashes, other_P: Hashes) -> NDArray[np.int64]:
+    """How many bits differ."""
+    bytes_P8 = (one_P ^ other_P)[:, None].view(np.uint8)
+    differ_P: NDArray[np.int64] = ONES[bytes_P8].sum(1, dtype=np.int64)
+    return differ_P
+
+
+def _band(hash_N: Hashes, band: int) -> Hashes:
+    low, high = EDGES[band], EDGES[band + 1]
+    banded: Hashes = (hash_N >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+    return banded

@@ -1,0 +1,73 @@
+"""What is kept of each sample, to tell whether another one is the same: hashes in the place of pixels and waves."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from unicodedata import category, normalize
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.leaks import picture, sound
+from tercet.data_pipelines.source import Files, Source
+from tercet.data_pipelines.survey.content import content_hash
+from tercet.modality import FILES
+
+WANTED = frozenset({"txt", "json", *FILES["image"], *FILES["audio"]})
+
+
+@dataclass(frozen=True)
+class Print:
+    """Of one sample: hashes of its files, of its captions, and of what they look and sound like."""
+
+    id: int
+    exact: Mapping[str, int]  # by modality
+    captions: frozenset[int]
+    looks: tuple[picture.Hashes, picture.Hashes] | None
+    words: sound.Words | None
+
+
+class Printer:
+    """Takes the prints of samples by id. What cannot be decoded has no look or no sound, but a hash of its bytes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._captions = CaptionReader({})
+
+    def __call__(self, ids: Sequence[int]) -> tuple[list[Print], Counter[str]]:
+        """The prints, and how many samples could not be used, by reason."""
+        bad: Counter[str] = Counter()
+        found = zip(ids, self.source.read(ids, WANTED), strict=True)
+        return [self._print(id, files, bad) for id, files in found], bad
+
+    def _print(self, id: int, files: Files | BadSample, bad: Counter[str]) -> Print:
+        if isinstance(files, BadSample):
+            bad[files.reason] += 1
+            files = {}
+        image, audio = (media(files, modality) for modality in ("image", "audio"))
+        exact = {name: content_hash(data) for name, data in (("image", image), ("audio", audio)) if data is not None}
+        looks = words = None
+        captions: frozenset[int] = frozenset()
+        try:
+            captions = self._worded(files)
+            looks = None if image is None else picture.hashes(picture.look(image))
+            words = None if audio is None else sound.words(audio)
+        except BadSample as spoilt:
+            bad[spoilt.reason] += 1
+        return Print(id, exact, captions, looks, words)
+
+    def _worded(self, files: Files) -> frozenset[int]:
+        captions = self._captions(files, decode_meta(files["json"]) if "json" in files else {})
+        said = map(normalised, captions.all if captions else ())
+        return frozenset(content_hash(caption.encode()) for caption in said if caption)
+
+
+def media(files: Files, modality: str) -> bytes | None:
+    return next((files[extension] for extension in FILES[modality] if extension in files), None)
+
+
+def normalised(caption: str) -> str:
+    """Without capitals, marks, and what is written in more than one way."""
+    folded = normalize("NFKC", caption).casefold()
+    plain = "".join(" " if category(character)[0] in "PSZC" else character for character in folded)
+    return " ".join(plain.split())
