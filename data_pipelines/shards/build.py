@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
@@ -22,6 +23,7 @@ from tercet.data_pipelines.shards.index import Index, arrange
 from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.errors import UserError
+from tercet.processes import follow_parent
 
 LOOKERS = 16  # threads: a network's file system answers many at once
 LOOKED_AT_ONCE = 64
@@ -98,8 +100,11 @@ def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tup
     if crew < 2:
         yield from zip(shards, _shown(map(index, shards), len(shards)), strict=True)
         return
-    with ProcessPoolExecutor(crew, mp_context=get_context("spawn")) as pool:
-        yield from zip(shards, _shown(pool.map(index, shards), len(shards)), strict=True)
+    with ProcessPoolExecutor(crew, get_context("spawn"), follow_parent) as pool:
+        try:
+            yield from zip(shards, _shown(pool.map(index, shards), len(shards)), strict=True)
+        except BrokenProcessPool:
+            raise UserError("a process that indexes shards died; the same command goes on where it stopped") from None
 
 
 def _shown(indexed: Iterable[Indexed], total: int) -> Iterable[Indexed]:

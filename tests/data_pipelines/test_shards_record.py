@@ -1,0 +1,175 @@
+"""Indexes on disk: found again, made again when the shard changed, written whole by any number of processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from tercet.data_pipelines.shards.build import index_shard, index_shards
+from tercet.data_pipelines.shards.index import Index, arrange
+from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.shards.record import Record, find_record, load_census, load_index, places, save_record
+from tercet.data_pipelines.shards.tar import members
+from tercet.data_pipelines.shards.write import write_shard
+from tests.data_pipelines.tars import good, write_tar
+
+Pack = Callable[..., Path]
+
+
+def record_of(shard: Path) -> Record:
+    record = index_shard(str(shard))
+    assert isinstance(record, Record)
+    return record
+
+
+def same(one: Index, other: Index) -> bool:
+    arrays = zip(vars(one).values(), vars(other).values(), strict=True)
+    return all(a is b or (a is not None and a.dtype == b.dtype and np.array_equal(a, b)) for a, b in arrays)
+
+
+def small(folder: Path, count: int = 3) -> list[str]:
+    shards = [folder / f"{n:03d}.tar" for n in range(count)]
+    for n, shard in enumerate(shards):
+        write_tar(shard, {f"{n}-{i}.txt": b"t" * (i * 300) for i in range(9)})
+    return [str(shard) for shard in shards]
+
+
+def test_what_is_kept_is_what_was_scanned(pack: Pack) -> None:
+    shard = pack("s.tar", [{"__key__": f"k{i}", "txt": "t" * i, "png": b"p" * 700, "pyd": b"0"} for i in range(70)])
+    index, census = arrange(members(str(shard)))
+    record = record_of(shard)
+    assert same(load_index(record), index)
+    assert load_census(record) == census
+    assert (record.size, record.samples, record.checksums) == (shard.stat().st_size, 70, False)
+    with safe_open(record.place, "np") as file:  # as anybody else reads it
+        assert sorted(file.keys()) == ["code_M", "first", "key_K", "key_first", "offset_M", "size_M"]
+        assert file.get_tensor("size_M").tolist() == index.size_M.tolist()
+
+
+def test_an_index_written_with_its_shard_is_that_of_a_scan(tmp_path: Path) -> None:
+    samples = [{"__key__": f"ü/{'long' * i}/{i}", "txt": "t" * (512 * i), "png": b"p" * 700} for i in range(40)]
+    written = write_shard(tmp_path / "s.tar", samples)
+    index = load_index(written)
+    os.unlink(written.place)
+    scanned = index_shard(str(tmp_path / "s.tar"), checksums=True)
+    assert isinstance(scanned, Record)
+    assert same(load_index(scanned), index)
+    assert scanned.fingerprint == written.fingerprint
+    assert [files["txt"] for files in good(open_shards(str(tmp_path)))] == [bytes(s["txt"], "ascii") for s in samples]
+
+
+def test_a_shard_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = small(tmp_path)
+    first = open_shards(shards)
+    monkeypatch.setattr("tercet.data_pipelines.shards.build.members", None)
+    second = open_shards(shards)
+    assert good(first) == good(second)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_shard_written_over_is_indexed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = small(tmp_path)
+    before = open_shards(shards)
+    for size, said in ((5000, shards[1]), (5001, shards[1])):  # another size, then the same size in blocks
+        write_tar(Path(shards[1]), {"new.txt": b"n" * size})
+        after = open_shards(shards)
+        assert (len(before), len(after)) == (27, 19)
+        assert after.read([9], {"txt"}) == [{"txt": b"n" * size}]
+        assert f"{said}: changed since the last index" in capsys.readouterr().err
+        assert after.fingerprint != before.fingerprint
+    touched = find_record(shards[1])
+    os.utime(shards[1])
+    assert touched and index_shard(shards[1]).place == touched.place  # type: ignore[union-attr]
+    assert "changed" not in capsys.readouterr().err
+
+
+def test_checksums_are_added_where_they_are_asked_for(tmp_path: Path) -> None:
+    shards = small(tmp_path)
+    assert not any(record.checksums for record in open_shards(shards).records)
+    assert all(record.checksums for record in open_shards(shards, checksums=True).records)
+    assert all(record.checksums for record in open_shards(shards).records)
+
+
+def test_read_only_data_are_indexed_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, data = tmp_path / "cache", tmp_path / "data"
+    data.mkdir()
+    shards = small(data)
+    monkeypatch.setenv("TERCET_CACHE", str(cache))
+    (data / ".index").write_text("in the way, whoever the user is")
+    opened = open_shards(shards)
+    assert len(opened) == 27
+    assert {Path(record.place).parent for record in opened.records} == {cache / "index"}
+    monkeypatch.setattr("tercet.data_pipelines.shards.build.members", None)
+    assert good(open_shards(shards)) == good(opened)
+
+
+@pytest.mark.parametrize("harm", [b"", b"\xff" * 64, None], ids=["empty", "no safetensors", "cut short"])
+def test_an_index_that_is_broken_is_made_again(tmp_path: Path, harm: bytes | None) -> None:
+    (shard,) = small(tmp_path, 1)
+    place = Path(record_of(Path(shard)).place)
+    whole = place.read_bytes()
+    place.write_bytes(whole[:-9] if harm is None else harm)
+    assert find_record(shard) is None
+    assert good(open_shards(shard))
+    assert place.read_bytes() == whole
+
+
+def test_a_name_that_is_very_long_and_a_header_that_is(tmp_path: Path) -> None:
+    names = {f"{i}.{'x' * 200}{i}": b"" for i in range(100)}  # a hundred kinds of files to be passed over
+    shard = write_tar(tmp_path / "s.tar", {**names, f"{'d' * 9000}/k.txt": b"t"}, 2)
+    assert len(load_census(record_of(shard)).passed_over) == 100
+    assert find_record(str(shard)) is not None
+    assert open_shards(str(shard)).key(0) == f"{'d' * 9000}/k"
+
+
+PROGRAM = """
+import sys
+from tercet.data_pipelines.shards.read import open_shards
+if __name__ == "__main__":
+    print(open_shards(sys.argv[1]).fingerprint)
+"""
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+
+def test_ranks_that_open_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    shards = small(tmp_path, 40)
+    ranks = [start(tmp_path, RANK=str(rank), WORLD_SIZE="3", LOCAL_WORLD_SIZE="3") for rank in range(3)]
+    said = {rank.communicate()[0].strip() for rank in ranks}
+    assert [rank.returncode for rank in ranks] == [0, 0, 0]
+    assert said == {open_shards(shards).fingerprint}
+    assert sorted(path.name for path in (tmp_path / ".index").iterdir()) == [
+        f"{n:03d}.tar.safetensors" for n in range(40)
+    ]
+
+
+def test_indexing_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    shards = small(tmp_path, 60)
+    for seconds in (0.0, 0.01, 0.02):
+        indexing = start(tmp_path)
+        while not (tmp_path / ".index").exists() and indexing.poll() is None:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        indexing.send_signal(signal.SIGKILL)
+        indexing.communicate()
+    standing = {shard: os.stat(record.place).st_ino for shard in shards if (record := find_record(shard))}
+    opened = open_shards(shards)
+    assert len(good(opened)) == 60 * 9
+    assert standing.items() <= {record.shard: os.stat(record.place).st_ino for record in opened.records}.items()
+
+
+def test_many_shards_are_indexed_by_several_processes(tmp_path: Path) -> None:
+    shards = small(tmp_path, 20)
+    found = index_shards(shards, workers=2)
+    alone = [arrange(members(shard))[0] for shard in shards]
+    assert all(same(load_index(record), index) for record, index in zip(found, alone, strict=True))  # type: ignore[arg-type]
