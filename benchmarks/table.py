@@ -1,5 +1,6 @@
 """The shape that every benchmark's output has, and the targets that it is judged by. Imports no torch."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
@@ -85,12 +86,13 @@ def judge(name: str, rows: Sequence[Row]) -> Outcome:
 
 
 def _judge(row: Row, targets: dict[str, dict[str, Any]]) -> Row:
-    """What the target speaks `of`, ours or the ratio, must not exceed its limit; a NaN does."""
+    """What the target speaks `of`, ours or the ratio, must not exceed its `limit`, or reach `at_least`; no NaN does."""
     for pattern, target in targets.items():
         if fnmatch(row.name, pattern):
-            measured = getattr(row, target["of"])
-            holds = measured is not None and measured <= target["limit"]
-            return replace(row, limit=target["limit"], target=target["target"], holds=holds)
+            bound, within = ("limit", operator.le) if "limit" in target else ("at_least", operator.ge)
+            measured, limit = getattr(row, target["of"]), target[bound]
+            holds = measured is not None and bool(within(measured, limit))
+            return replace(row, limit=limit, target=target["target"], holds=holds)
     return row
 
 

@@ -1,0 +1,42 @@
+"""From shards to batches, beside webdataset with open_clip_train's transforms: samples a second on the same cores.
+
+Each side gets two workers and starts them anew in every round; its first batches are not counted. The sides alternate,
+a ratio is the median over rounds of the ratio within a round, and all shards lie in the system's cache. The pictures
+are photographs that come with scikit-image, stored as JPEG at qualities of 90 to 95. Options: `--rounds 5`,
+`--sides 256,512,1024`.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from tercet.benchmarks.loader import pictures, reading, sounds
+from tercet.benchmarks.table import Row
+from tercet.errors import UserError
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    parser = ArgumentParser("tercet bench loader")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each side runs (default: 5)")
+    parser.add_argument("--sides", default="256,512,1024", metavar="N,…", help="short sides of the pictures, in pixels")
+    options = parser.parse_args(arguments)
+    sides = [int(side) for side in options.sides.split(",") if side.isdecimal()]
+    if not sides or options.rounds < 1:
+        raise UserError("give --sides as 256,512,1024 and at least one of --rounds")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the workers have the cores
+    try:
+        with TemporaryDirectory() as folder:
+            return _rows(Path(folder), sides, options.rounds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rows(folder: Path, sides: Sequence[int], rounds: int) -> list[Row]:
+    rows = reading.rows(folder / "small", rounds)
+    for side in sides:
+        rows += pictures.rows(folder / f"pictures {side}", side, rounds)
+    return [*rows, *sounds.rows(folder / "sounds", rounds)]

@@ -1,0 +1,99 @@
+"""Tar to batches of 224 px, beside what open_clip_train builds, and beside the bare decoder.
+
+The peer is `get_wds_dataset` of open_clip_train with its image transforms and tokenizer, stage for stage, but for a
+smaller shuffle, which is kinder to its start. Its batches are normalised floats; ours are bytes, normalised where the
+model is. What is bare is the JPEG decoder and the resampling alone, on files in memory, in as many processes.
+"""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import open_clip
+import webdataset
+
+from tercet.benchmarks.loader.bare import Bare, bare_pace
+from tercet.benchmarks.loader.pace import Side, pace, paces, ratio
+from tercet.benchmarks.loader.shards import PER_SHARD, SHARDS, picture_files, picture_shards
+from tercet.benchmarks.table import Row
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.crew import crew
+from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.sample import ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.shards.read import open_shards
+
+PIXELS, BATCH, WORKERS = 224, 64, 2
+MODEL = "ViT-B-32"
+COUNTED = {256: 24, 512: 16}  # batches of a round; fewer of larger pictures
+FEWEST = 8
+SHUFFLED = 64
+
+Kind = Literal["process", "thread"]
+
+
+def rows(folder: Path, side: int, rounds: int) -> list[Row]:
+    """Ours beside the peer, what is left of the bare speed, and threads in place of processes."""
+    paths, batches = picture_shards(folder, side), COUNTED.get(side, FEWEST)
+    with ExitStack() as stack:
+        pool, work = stack.enter_context(crew("process", WORKERS, Bare(picture_files(side), PIXELS)))
+        assert pool is not None
+        measured = paces(
+            {
+                "processes": partial(pace, ours(paths, "process"), batches),
+                "peer": partial(pace, theirs(paths), batches),
+                "threads": partial(pace, ours(paths, "thread"), batches),
+                "bare": partial(bare_pace, pool, work, WORKERS, batches * BATCH),
+            },
+            rounds,
+        )
+    sizes = {"side": side, "pixels": PIXELS, "batch": BATCH, "workers": WORKERS, "samples": SHARDS * PER_SHARD}
+
+    def row(name: str, one: str, other: str, peer_name: str) -> Row:
+        mine, peer = measured[one], measured[other]
+        times = {"ratios": [round(a / b, 3) for a, b in zip(mine, peer, strict=True)]}
+        shape = {**sizes, "rounds": rounds}
+        return Row(
+            name, median(mine), median(peer), peer_name, ratio(mine, peer), unit="samples/s", sizes=shape, beyond=times
+        )
+
+    return [
+        row(f"pictures of {side} px", "processes", "peer", "open_clip_train"),
+        row(f"share of bare decoding, {side} px", "processes", "bare", "decoder alone"),
+        row(f"threads, {side} px", "threads", "processes", "our processes"),
+    ]
+
+
+def ours(paths: list[str], kind: Kind) -> Side:
+    shards, tokenize = open_shards(paths), open_clip.get_tokenizer(MODEL)
+    data = DataConfig.model_validate({"train": paths, "worker": kind, "workers": WORKERS})
+    intakes: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS)), "text": TextIntake(tokenize)}
+
+    def sizes() -> Generator[int, None, None]:
+        for batch in Loader(data, {"train": shards}, intakes, BATCH, seed=0):
+            yield len(batch.fields["image"])
+
+    return sizes
+
+
+def theirs(paths: list[str]) -> Side:
+    tokenizer, transform = open_clip.get_tokenizer(MODEL), open_clip.image_transform((PIXELS, PIXELS), is_train=True)
+    pipeline = webdataset.DataPipeline(
+        webdataset.ResampledShards(paths),
+        webdataset.tarfile_to_samples(),
+        webdataset.shuffle(SHUFFLED, initial=SHUFFLED),
+        webdataset.select(lambda sample: "txt" in sample and "jpg" in sample),
+        webdataset.decode("pilrgb"),
+        webdataset.rename(image="jpg;png;jpeg;webp", text="txt"),
+        webdataset.map_dict(image=transform, text=lambda text: tokenizer(text)[0]),
+        webdataset.to_tuple("image", "text"),
+        webdataset.batched(BATCH, partial=False),
+    )
+
+    def sizes() -> Generator[int, None, None]:
+        for images, _ in webdataset.WebLoader(pipeline, batch_size=None, shuffle=False, num_workers=WORKERS):
+            yield len(images)
+
+    return sizes
