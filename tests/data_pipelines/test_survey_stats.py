@@ -143,7 +143,7 @@ def test_templates_are_what_captions_have_in_common() -> None:
 
 
 def test_words_are_taken_as_people_write_them() -> None:
-    assert words("A dog's well-known Bone, 3 m ago_now!") == ["a", "dog's", "well-known", "bone", "3", "m", "ago", "now"]
+    assert words("A dog's well-known Bone, 3 m_ago!") == ["a", "dog's", "well-known", "bone", "3", "m", "ago"]
 
 
 @pytest.mark.parametrize(
