@@ -42,10 +42,10 @@ def rows(folder: Path, side: int, rounds: int) -> list[Row]:
         assert pool is not None
         measured = paces(
             {
+                "bare": partial(bare_pace, pool, work, WORKERS, batches * BATCH),
                 "processes": partial(pace, ours(paths, "process"), batches),
                 "peer": partial(pace, theirs(paths), batches),
                 "threads": partial(pace, ours(paths, "thread"), batches),
-                "bare": partial(bare_pace, pool, work, WORKERS, batches * BATCH),
             },
             rounds,
         )

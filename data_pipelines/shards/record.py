@@ -38,12 +38,13 @@ class Record:
     written: int  # when, in nanoseconds
 
 
-def places(shard: str) -> tuple[str, str]:
+def places(shard: str) -> Iterator[str]:
     """Where the shard's index may stand: beside it, or in the cache."""
     path = os.path.abspath(shard)
     folder, name = os.path.split(path)
+    yield os.path.join(folder, FOLDER, f"{name}.safetensors")
     digest = blake2b(os.fsencode(path), digest_size=16).hexdigest()
-    return os.path.join(folder, FOLDER, f"{name}.safetensors"), str(_cache() / "index" / f"{digest}.safetensors")
+    yield str(_cache() / "index" / f"{digest}.safetensors")
 
 
 def find_record(shard: str) -> Record | None:
