@@ -13,7 +13,10 @@ from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.order import Order
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.data_pipelines.transforms.audio import AudioAugmenter
+from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.data_pipelines.transforms.crop import random_views
+from tercet.data_pipelines.transforms.image import ImageAugmenter
 from tercet.errors import UserError
 
 CAPTIONS = 3
@@ -183,3 +186,47 @@ def test_kept_samples_are_those_decoded_afresh(shards: Shards) -> None:
     """Twelve batches of eight are more than two epochs of thirty-seven items."""
     fresh, kept = (taken(loader(shards, crop=None, keep=keep), 12) for keep in (False, True))
     assert rows(kept) == rows(fresh)
+
+
+AUGMENT = {
+    "image": {"flip": 0.5, "jitter": 0.5},
+    "audio": {"gain": [-6, 6], "mix": 0.5, "time_masks": 2, "frequency_masks": 1},
+}
+
+
+def test_augmentation_is_the_same_at_any_world_and_after_a_stop(shards: Shards) -> None:
+    whole = taken(loader(shards, 8, augment=AUGMENT), 12)
+    ranks = [
+        taken(loader(shards, 8, augment=AUGMENT, start=whole[3].cursors, rank=rank, world=2, workers=rank), 8)
+        for rank in (0, 1)
+    ]
+    assert rows([part for pair in zip(*ranks, strict=True) for part in pair]) == rows(whole[4:])
+    masks = [torch.cat([part.fields["audio"].masks for part in pair]) for pair in zip(*ranks, strict=True)]
+    assert all(torch.equal(one, batch.fields["audio"].masks) for one, batch in zip(masks, whole[4:], strict=True))
+
+
+def test_augmented_samples_are_the_plain_ones_changed(shards: Shards) -> None:
+    """Each picture and sound against the augmenters on what a loader without them hands out."""
+    config = AugmentConfig.model_validate(AUGMENT)
+    plain, changed = taken(loader(shards), 10), taken(loader(shards, augment=AUGMENT), 10)
+    decode = Decoder(shards, {"audio": INTAKES["audio"]}, SplitConfig(shards="here"))
+    order = Order(shards.counts, 5, 4, 6)
+    paint, sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
+    mixed = 0
+    for number, (before, after) in enumerate(zip(plain, changed, strict=True)):
+        epoch_of = {order.at(np.array([p])).item(): p // 37 for p in range(8 * number, 8 * number + 8)}
+        for item, id in enumerate(before.ids.tolist()):
+            (view,) = random_views("train", 5, [epoch_of[id]], [id], (0.3, 1.0))
+            one, other = (batch.fields["image"] for batch in (before, after))
+            for was, now in zip(one.values[one.item == item], other.values[other.item == item], strict=True):
+                assert (paint(was.permute(1, 2, 0).numpy(), view.key) == now.permute(1, 2, 0).numpy()).all()
+            one, other = (batch.fields["audio"] for batch in (before, after))
+            for row in torch.nonzero(one.item == item).flatten().tolist():
+                wave = one.values[row, : int(one.lengths[row])].numpy()
+                partner = sound.partner(view.key, id, 37)
+                heard = decode([partner], [view])[0] if partner is not None else None
+                foreign = heard.audio.numpy() if isinstance(heard, Sample) and heard.audio is not None else None
+                mixed += foreign is not None
+                assert np.array_equal(sound(wave, view.key, foreign), other.values[row, : len(wave)].numpy())
+                assert np.array_equal(sound.masks(view.key), other.masks[row].numpy())
+    assert mixed > 5
