@@ -25,8 +25,8 @@ from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.errors import UserError
 from tercet.processes import follow_parent
 
-LOOKERS = 16  # threads: a network's file system answers many at once
-LOOKED_AT_ONCE = 64
+LOOKERS = 8  # threads: a network's file system answers many at once
+LOOKED_AT_ONCE = 256
 SHARDS_PER_WORKER = 8  # fewer are indexed before a process would have started
 
 Indexed = Record | DamagedShard
