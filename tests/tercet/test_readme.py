@@ -5,10 +5,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tercet.command import main
 from tercet.configs.catalogue import recipe_names
 from tercet.configs.recipe import load_recipe
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.groups import GroupReader
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -41,3 +45,20 @@ def test_the_training_commands_it_shows_are_understood(capsys: pytest.CaptureFix
         words = list(shlex.split(command))
         assert main(["train", *words, "--dry-run"]) == 0, command
     assert "runs/mine" in capsys.readouterr().out
+
+
+def test_the_sources_that_the_page_about_data_shows_are_understood() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    data = DataConfig.model_validate(yaml.safe_load(text)["data"])
+    assert list(data.train) == ["photos", "sounds"]
+    for source in data.train.values():
+        CaptionReader(source.captions)
+        GroupReader(source.group, CaptionReader(source.captions))
+
+
+def test_the_settings_that_the_page_about_data_names_exist() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`data\.(\w+)", page))
+    assert named
+    assert named <= set(DataConfig.model_fields)
