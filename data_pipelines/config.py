@@ -37,6 +37,17 @@ class SplitConfig(Config):
         return fields
 
 
+    @model_validator(mode="after")
+    def _readable(self) -> "SplitConfig":
+        """Places are understood by whoever reads them, and only asked where a recipe names some."""
+        if self.captions or self.group != type(self).model_fields["group"].default:
+            from tercet.data_pipelines.decode.captions import CaptionReader
+            from tercet.data_pipelines.decode.groups import GroupReader
+
+            GroupReader(self.group, CaptionReader(self.captions))
+        return self
+
+
 class SourceConfig(SplitConfig):
     """Shards to learn from, and their place among the others."""
 
