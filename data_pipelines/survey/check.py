@@ -46,15 +46,14 @@ def listing_beside(page: Path) -> Path:
 
 def check(spec: str | Sequence[str], workers: int, listing: Path | None = None) -> Findings:
     """Looks through all shards. What is bad becomes a line of `listing`."""
-    stocks = list(walk(take_stock, find_shards(spec), workers, "reading headers"))
-    stocks = _held_to_manifests(stocks, workers)
-    readable = [stock for stock in stocks if stock.record]
+    keys = Equals()
+    stocks = _held_to_manifests(list(_stocks(find_shards(spec), workers, keys)), workers)
     findings = _findings(stocks)
     source = _source({stock.shard: stock.record for stock in stocks if stock.record})
     damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
-        for fault in _faults(source, findings.usual, _repeated(readable), workers):
+        for fault in _faults(source, findings.usual, _repeated(keys, source.counts), workers):
             findings.note(fault)
             lines.write(json.dumps(asdict(fault)) + "\n")
     return findings
@@ -101,15 +100,22 @@ def _findings(stocks: Sequence[Stock]) -> Findings:
     )
 
 
-def _repeated(stocks: Sequence[Stock]) -> NDArray[np.uint8]:
-    """For each sample, whether its key was used before, and how near. An array of bytes: there may be many."""
-    shard_N = np.repeat(np.arange(len(stocks)), [len(stock.key_N) for stock in stocks])
-    equals = Equals()
-    equals.add(np.concatenate([np.empty(0, np.uint64), *(stock.key_N for stock in stocks)]), np.arange(len(shard_N)))
-    repeated_N = np.zeros(len(shard_N), dtype=np.uint8)
-    for ids in equals.groups():
-        before = shard_N[ids[:-1]] == shard_N[ids[1:]]  # ids ascend, and so do their shards
-        repeated_N[ids[1:]] = np.where(before, HERE, ELSEWHERE)
+def _stocks(shards: Sequence[str], workers: int, keys: Equals) -> Iterator[Stock]:
+    """What each shard holds. Its keys go to `keys` under the ids of their samples, for there may be many."""
+    first = 0
+    for stock in walk(take_stock, shards, workers, "reading headers"):
+        keys.add(stock.key_N, np.arange(first, first + len(stock.key_N)))
+        first += len(stock.key_N)
+        yield replace(stock, key_N=stock.key_N[:0].copy())
+
+
+def _repeated(keys: Equals, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """For each sample, whether its key was used before, and how near."""
+    ends = np.cumsum(counts)
+    repeated_N = np.zeros(counts.sum(), dtype=np.uint8)
+    for ids in keys.groups():
+        shard_of = np.searchsorted(ends, ids, side="right")  # ids ascend, and so do their shards
+        repeated_N[ids[1:]] = np.where(shard_of[1:] == shard_of[:-1], HERE, ELSEWHERE)
     return repeated_N
 
 

@@ -16,6 +16,7 @@ SURE = 0.7  # probability
 UNSURE, TOO_SHORT = "not sure", "too short to tell"
 
 
+@lru_cache(maxsize=1)
 def knows_languages() -> bool:
     return find_spec("py3langid") is not None
 

@@ -73,7 +73,8 @@ def _counts(stats: Stats) -> Table:
             table.add_row(name, Text(", ".join(f"{thing} × {count:,}" for thing, count in counts)))
     for name, words in SHARED.items():
         if (sharing := stats.shared.get(name)) and sharing.groups:
-            table.add_row(f"share {words}", f"{sharing.samples:,} samples, of {sharing.groups:,} such")
+            groups = f"{sharing.groups:,} group{'s' * (sharing.groups > 1)}"
+            table.add_row(f"share {words}", f"{sharing.samples:,} samples in {groups}")
     return table
 
 

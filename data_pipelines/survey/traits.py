@@ -108,11 +108,11 @@ def _captions(part: Part, files: Files, id: int, mark: int) -> None:
         part.hash("group", str(group).encode(), id)
     found = CAPTIONS(files, meta)
     captions = found.all if found else ()
-    part.tally.measure("text.captions", len(captions))
     for caption in captions:
         _caption(part.tally, caption)
         part.hash("text", caption.encode("utf-8", "surrogatepass"), id)
     if captions:
+        part.tally.measure("text.captions", len(captions))
         part.tally.captions.offer(mark, id, captions[mark % len(captions)])
 
 

@@ -106,5 +106,5 @@ def doctor(arguments: Namespace) -> int:
 
 
 def print_json(value: object) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    print()
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(text.encode("utf-8", "backslashreplace").decode())  # names of files need not be UTF-8; JSON escapes alike

@@ -27,6 +27,6 @@ def environment(package: str, filters: Mapping[str, Any]) -> Environment:
 def write_page(path: Path, page: str) -> Path:
     """A page stands under its name when it is whole, and never before."""
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(page, encoding="utf-8")
+    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
     os.replace(unfinished, path)
     return path

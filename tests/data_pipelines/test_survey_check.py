@@ -198,6 +198,15 @@ def test_the_verb_says_so_by_its_exit_code(shards: Path, tmp_path: Path, capsys:
     assert "14 of 180 samples are bad" in capsys.readouterr().out
 
 
+def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shard(tmp_path / "s.tar", [{"__key__": "a\udcff<b>", "txt": b"\xff"}])
+    page = tmp_path / "report" / "check.html"
+    assert main(["data", "check", str(tmp_path), "--workers", "1", "--json", "--out", str(page)]) == 1
+    (example,) = json.loads(capsys.readouterr().out)["examples"]["text: not UTF-8"]
+    assert example["key"] == "a\udcff<b>" == listed(page.with_name("bad_samples.jsonl"))[0]["key"]
+    assert "a\\udcff&lt;b&gt;" in page.read_text()
+
+
 def test_what_packing_left_out_is_not_written_over(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shards / "manifest.json").write_text('{"shards": []}')
     assert main(["data", "check", str(shards), "--out", str(shards / "check.html")]) == 2
