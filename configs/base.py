@@ -85,11 +85,13 @@ def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[s
     annotation: Any = kind
     fields: dict[str, str] = {}
     for part in location:
-        model = _config_within(annotation)
+        model = None if _is_mapping(annotation) else _config_within(annotation)
         if model and isinstance(part, str):
             fields = {name: info.description or "" for name, info in model.model_fields.items()}
             annotation = model.model_fields[part].annotation if part in fields else None
-        elif isinstance(part, str) and not _is_mapping(annotation):
+        elif _is_mapping(annotation):
+            annotation = (*get_args(annotation), None, None)[1]
+        elif isinstance(part, str):
             break
         path.append(str(part))
     return path, fields
