@@ -72,8 +72,8 @@ def print_inventories(inventories: Sequence[Inventory]) -> None:
 def _remarks(found: Inventory) -> list[str]:
     remarks = {
         f"files that are never read: {_listed(found.passed_over)}": found.passed_over,
-        f"{found.repeated:,} samples share their key with another of their shard": found.repeated,
-        f"{found.incomplete:,} samples lack a kind of file that most others of their shard have": found.incomplete,
+        f"samples whose key stands more than once in their shard: {found.repeated:,}": found.repeated,
+        f"samples that lack a kind of file which most of their shard have: {found.incomplete:,}": found.incomplete,
     }
     return [f"{found.data}: {remark}" for remark, worth_saying in remarks.items() if worth_saying]
 

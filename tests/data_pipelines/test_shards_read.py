@@ -150,5 +150,3 @@ def test_reading_touches_only_what_is_wanted(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "pread", watched)
     shards.read(range(50), {"txt"})
     assert asked == [9] * 50
-
-
