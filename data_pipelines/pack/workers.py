@@ -1,15 +1,12 @@
 """Processes that decode and encode for the one that writes. They load no torch, and so start in a moment."""
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from threading import Thread
+from multiprocessing import get_context
 
+from tercet.data_pipelines.attend import attend
 from tercet.errors import UserError
 
 
@@ -19,7 +16,7 @@ def packers(count: int) -> Iterator[Executor | None]:
     if count <= 1:
         yield None
         return
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _start)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), attend)
     try:
         yield pool
     except BrokenProcessPool:
@@ -29,16 +26,3 @@ def packers(count: int) -> Iterator[Executor | None]:
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start() -> None:
-    """Interrupts are for the process that writes, and whoever packs for it ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_follow, daemon=True).start()
-
-
-def _follow() -> None:
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

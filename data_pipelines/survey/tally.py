@@ -3,7 +3,6 @@
 Values and counts go by the name of what they tell: `image.width`, `audio.seconds`, `text.words`, `bad`.
 """
 
-
 from tercet.data_pipelines.survey.sketch import Bottom, Distribution, Frequent
 
 COUNTERS = 20_000  # of each kind of things that are counted

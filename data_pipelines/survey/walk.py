@@ -4,7 +4,6 @@ Parts are the same for any number of processes, and so is whatever is folded fro
 that the processes start in a moment.
 """
 
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.attend import attend
 from tercet.errors import UserError
 
 Part = TypeVar("Part")
@@ -51,10 +51,9 @@ def _shown(results: Iterable[Result], total: int, purpose: str) -> Iterable[Resu
 
 
 def _start(work: Callable[[Any], Any]) -> None:
-    """Interrupts are for the process that folds."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    attend()
 
 
 def _call(part: Any) -> Any:

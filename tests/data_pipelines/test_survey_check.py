@@ -1,6 +1,7 @@
 """A check finds what was broken on purpose, all of it and nothing else, and its counts add up."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +17,8 @@ from tercet.command import main
 from tercet.data_pipelines.shards.build import index_shards
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.data_pipelines.survey.check import check
+from tercet.data_pipelines.survey.walk import walk
+from tercet.errors import UserError
 
 Spoil = Callable[[dict[str, bytes | str]], object]
 Members = dict[str, "bytes | str"]
@@ -97,6 +100,11 @@ def test_any_number_of_processes_finds_the_same(shards: Path, tmp_path: Path) ->
     alone, together = (check(str(shards), workers, tmp_path / f"{workers}.jsonl") for workers in (1, 2))
     assert alone.to_json() == together.to_json()
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_a_process_that_dies_is_one_line() -> None:
+    with pytest.raises(UserError, match="take fewer --workers"):
+        list(walk(os._exit, [1, 1, 1], 2, "dying"))
 
 
 def test_damaged_shards_are_named_and_the_others_still_read(shards: Path, tmp_path: Path) -> None:
