@@ -4,8 +4,6 @@ Processes scale with the cores, for the interpreter runs in each of them; they c
 heavy packages once. Threads start at once and share one memory.
 """
 
-import ctypes
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,12 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 from tercet.errors import RankError
-from tercet.processes import server
+from tercet.processes import follow_parent, server
 
 Kind = Literal["process", "thread"]
 
 LOADED = "tercet.data_pipelines.fill"
-PR_SET_PDEATHSIG = 1
 
 Pool: TypeAlias = "tuple[Executor | None, Callable[..., Any]]"
 
@@ -48,13 +45,10 @@ def crew(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
 
 
 def _hire(work: Callable[[Any], Any]) -> None:
-    """A worker ends with the process that hired it, and leaves interrupts to that one."""
+    """What a worker process keeps for as long as it lives."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    follow_parent()
     import torch
 
     torch.set_num_threads(1)
