@@ -24,8 +24,8 @@ VIEWS = (  # left, upper, right, lower: whole, less on all sides, less on one
     (0.0, 0.0, 1 - CUT, 1.0),
     (0.0, 0.0, 1.0, 1 - CUT),
 )
-ALIKE = 0.9  # correlation of thumbnails
-FLAT = 16.0  # deviation of a thumbnail's values, in sum, under which there is nothing to compare
+ALIKE = 0.94  # correlation of thumbnails
+PLAIN = 1.0  # deviation of a thumbnail's values under which there is nothing to compare
 
 Hashes = NDArray[np.uint64]
 _step = np.arange(SIDE)
@@ -70,10 +70,12 @@ def _packed(bits: NDArray[np.bool_]) -> Hashes:
 
 
 def _thumbs(look: Image.Image) -> NDArray[np.float32]:
+    """`[V, …]`, of which a product is a correlation. Brightness is taken out, and the colour of the whole is not."""
     colours = _views(look, THUMB, THUMB).reshape(len(VIEWS), -1, 3)
-    centred = (colours - colours.mean(1, keepdims=True)).reshape(len(VIEWS), -1)
+    centred = (colours - colours.mean((1, 2), keepdims=True)).reshape(len(VIEWS), -1)
     size = np.linalg.norm(centred, axis=1, keepdims=True)
-    thumbs: NDArray[np.float32] = np.where(size > FLAT, centred / np.maximum(size, FLAT), 0)
+    plain = colours.std(1).max(1, keepdims=True) < PLAIN
+    thumbs: NDArray[np.float32] = np.where(plain, 0, centred / np.maximum(size, PLAIN))
     return thumbs
 
 

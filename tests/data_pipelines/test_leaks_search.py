@@ -1,0 +1,109 @@
+"""Leaks that were planted are found where they were planted, and `tercet data leaks` says so."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import soundfile
+from PIL import Image
+
+from tercet.command import main
+from tercet.data_pipelines.builtin.config import WorldConfig
+from tercet.data_pipelines.builtin.render import render_shard
+from tercet.data_pipelines.shards.write import write_shard
+
+Files = dict[str, str | bytes]
+
+
+def scenes(split: str, count: int, seed: int) -> list[Files]:
+    config = WorldConfig(seed=seed, train=count, val=count, combinations=0, seconds=2.0, samples_per_shard=count)
+    return [
+        {**dict(files), "__key__": f"{split}-{n}", "txt": f"{split} caption {n}", "json": "{}"}
+        for n, files in enumerate(render_shard(config, split, 0))  # type: ignore[arg-type]
+    ]
+
+
+def smaller(data: bytes) -> bytes:
+    file = BytesIO()
+    Image.open(BytesIO(data)).resize((48, 48)).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def vorbis(data: bytes) -> bytes:
+    wave, rate = soundfile.read(BytesIO(data), dtype="float32")
+    file = BytesIO()
+    soundfile.write(file, 0.5 * wave, rate, format="OGG", subtype="VORBIS")
+    return file.getvalue()
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> tuple[Path, Path, set[tuple[str, str, str, str, str]]]:
+    """Forty samples to learn from in two shards, thirty to be examined on in another, and what was carried over."""
+    train, evaluation = scenes("train", 40, 1), scenes("val", 30, 2)
+    evaluation[3]["jpg"] = train[7]["jpg"]
+    evaluation[4]["jpg"] = smaller(bytes(train[31]["jpg"]))
+    evaluation[4]["flac"] = train[2]["flac"]
+    del evaluation[9]["flac"]
+    evaluation[9]["ogg"] = vorbis(bytes(train[25]["flac"]))
+    evaluation[12]["txt"] = "another one\nTRAIN caption: 30!"
+    evaluation[20]["jpg"] = b"no picture"
+    for n in range(2):
+        write_shard(tmp_path / "train" / f"{n}.tar", train[20 * n : 20 * n + 20])
+    write_shard(tmp_path / "val" / "0.tar", evaluation)
+    leaks = {
+        ("image: same file", "0.tar", "train-7", "0.tar", "val-3"),
+        ("image: looks the same", "1.tar", "train-31", "0.tar", "val-4"),
+        ("audio: same file", "0.tar", "train-2", "0.tar", "val-4"),
+        ("audio: sounds the same", "1.tar", "train-25", "0.tar", "val-9"),
+        ("text: same caption", "1.tar", "train-30", "0.tar", "val-12"),
+    }
+    return tmp_path / "train", tmp_path / "val", leaks
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_planted_leaks_are_found_and_no_others(
+    planted: tuple[Path, Path, set[tuple[str, ...]]],
+    workers: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train, evaluation, leaks = planted
+    out = tmp_path / "leaks.jsonl"
+    command = ["data", "leaks", str(train), str(evaluation), "--out", str(out), "--workers", workers, "--json"]
+    assert main(command) == 1
+    found = [
+        (
+            each["kind"],
+            Path(each["train_shard"]).name,
+            each["train_key"],
+            Path(each["eval_shard"]).name,
+            each["eval_key"],
+        )
+        for each in map(json.loads, out.read_text().splitlines())
+    ]
+    assert len(found) == len(leaks)
+    assert set(found) == leaks
+    assert json.loads(capsys.readouterr().out) == {
+        "samples": {"train": 40, "eval": 30},
+        "bad": {"image: not a JPEG, PNG or WEBP": 1},
+        "leaks": {kind: {"pairs": 1, "eval_samples": 1} for kind, *_ in leaks},
+        "clean": False,
+    }
+
+
+def test_captions_alone_are_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Several training samples with one caption name the first evaluation sample that has it."""
+    captions = [{"__key__": f"{n}", "txt": "a dog"} for n in range(3)]
+    write_shard(tmp_path / "train" / "0.tar", captions)
+    write_shard(tmp_path / "val" / "0.tar", captions)
+    assert main(["data", "leaks", str(tmp_path / "train"), str(tmp_path / "val"), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "text: same caption" in said
+    assert "no picture and no sound of 3 evaluation samples among 3 training samples" in said
