@@ -49,7 +49,7 @@ class Shards:
     def fingerprint(self) -> str:
         state = xxh3_128()
         for record in self.records:
-            state.update(f"{os.path.basename(record.shard)}\0{record.size}\0{record.fingerprint}\0".encode())
+            state.update(os.fsencode(f"{os.path.basename(record.shard)}\0{record.size}\0{record.fingerprint}\0"))
         return state.hexdigest()
 
     def shard(self, id: int) -> str:
@@ -88,11 +88,12 @@ def open_shards(
     max_bad: float = 0.01,
 ) -> Shards:
     """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""
-    indexed = index_shards(find_shards(spec), checksums=checksums)
+    found = find_shards(spec)
+    indexed = index_shards(found, checksums=checksums)
     shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))
     if not len(shards):
         known = ", ".join(EXTENSIONS)
-        raise UserError(f"{shards.records[0].shard} and the shards beside it hold no samples; known files: {known}")
+        raise UserError(f"{found[0]} and the shards beside it hold no samples; known files: {known}")
     return shards
 
 

@@ -7,6 +7,7 @@ says what a data set needs to know before it reads: whether the index fits the s
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -48,10 +49,14 @@ def places(shard: str) -> Iterator[str]:
 
 
 def find_record(shard: str) -> Record | None:
-    """The record that fits the shard as it is. A shard written after its index is compared by its fingerprint."""
-    changed = os.stat(shard).st_mtime_ns
+    """The record that fits the shard as it is. A shard touched after its index is compared by its fingerprint."""
+    touched = os.stat(shard).st_ctime_ns  # which a copy and a move set too, whatever time of writing they keep
     for record in standing_records(shard):
-        if record.written > changed or record.fingerprint == fingerprint(shard):
+        if record.written > touched:
+            return record
+        if record.fingerprint == fingerprint(shard):
+            with suppress(OSError):
+                os.utime(record.place)  # it need not be compared again
             return record
     return None
 
@@ -111,7 +116,7 @@ def _read_facts(place: str) -> dict[str, Any] | None:
         tensors = json.loads(head)
         facts: dict[str, Any] = json.loads(tensors.pop("__metadata__")[FACTS])
         end = 8 + len(head) + max(tensor["data_offsets"][1] for tensor in tensors.values())
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):  # it may be any JSON
         return None
     whole = facts.get("edition") == EDITION and end == status.st_size
     return {**facts, "written": status.st_mtime_ns} if whole else None

@@ -90,6 +90,25 @@ def test_a_shard_written_over_is_indexed_again(tmp_path: Path, capsys: pytest.Ca
     assert "changed" not in capsys.readouterr().err
 
 
+def test_an_older_shard_moved_into_the_place_of_another_is_indexed(tmp_path: Path) -> None:
+    older = write_tar(tmp_path / "older", {"a.txt": b"1", "b.txt": b"2"})
+    os.utime(older, (1e9, 1e9))
+    shard = write_tar(tmp_path / "s.tar", {"c.txt": b"3", "d.txt": b"4"})
+    assert open_shards(str(shard)).key(0) == "c"
+    assert older.stat().st_size == shard.stat().st_size
+    os.replace(older, shard)
+    assert open_shards(str(shard)).key(0) == "a"
+
+
+def test_a_shard_that_was_only_touched_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shard,) = small(tmp_path, 1)
+    record = record_of(Path(shard))
+    os.utime(record.place, (1e9, 1e9))
+    assert find_record(shard)
+    monkeypatch.setattr("tercet.data_pipelines.shards.record.fingerprint", None)
+    assert find_record(shard)
+
+
 def test_checksums_are_added_where_they_are_asked_for(tmp_path: Path) -> None:
     shards = small(tmp_path)
     assert not any(record.checksums for record in open_shards(shards).records)
