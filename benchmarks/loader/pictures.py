@@ -5,7 +5,7 @@ smaller shuffle, which is kinder to its start. Its batches are normalised floats
 model is. What is bare is the JPEG decoder and the resampling alone, on files in memory, in as many processes.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ COUNTED = {256: 24, 512: 16}  # batches of a round; fewer of larger pictures
 FEWEST = 8
 SHUFFLED = 64
 
+PICTURES: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS))}
+
 Kind = Literal["process", "thread"]
 
 
@@ -43,9 +45,10 @@ def rows(folder: Path, side: int, rounds: int) -> list[Row]:
         measured = paces(
             {
                 "bare": partial(bare_pace, pool, work, WORKERS, batches * BATCH),
-                "processes": partial(pace, ours(paths, "process"), batches),
+                "pictures alone": partial(pace, ours(paths, "process", PICTURES), batches),
+                "processes": partial(pace, ours(paths, "process", {**PICTURES, **captions()}), batches),
                 "peer": partial(pace, theirs(paths), batches),
-                "threads": partial(pace, ours(paths, "thread"), batches),
+                "threads": partial(pace, ours(paths, "thread", {**PICTURES, **captions()}), batches),
             },
             rounds,
         )
@@ -61,15 +64,18 @@ def rows(folder: Path, side: int, rounds: int) -> list[Row]:
 
     return [
         row(f"pictures of {side} px", "processes", "peer", "open_clip_train"),
-        row(f"share of bare decoding, {side} px", "processes", "bare", "decoder alone"),
+        row(f"share of bare decoding, {side} px", "pictures alone", "bare", "decoder alone"),
         row(f"threads, {side} px", "threads", "processes", "our processes"),
     ]
 
 
-def ours(paths: list[str], kind: Kind) -> Side:
-    shards, tokenize = open_shards(paths), open_clip.get_tokenizer(MODEL)
+def captions() -> dict[str, Intake]:
+    return {"text": TextIntake(open_clip.get_tokenizer(MODEL))}
+
+
+def ours(paths: list[str], kind: Kind, intakes: Mapping[str, Intake]) -> Side:
+    shards = open_shards(paths)
     data = DataConfig.model_validate({"train": paths, "worker": kind, "workers": WORKERS})
-    intakes: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS)), "text": TextIntake(tokenize)}
 
     def sizes() -> Generator[int, None, None]:
         for batch in Loader(data, {"train": shards}, intakes, BATCH, seed=0):
