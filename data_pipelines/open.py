@@ -63,5 +63,5 @@ def _stream(
         print(said, file=sys.stderr)
     return StreamLoader(
         data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
-        start=start, shuffled=data.window, missing=data.missing, folder=folder,
+        start=start, shuffled=data.window, folder=folder,
     )  # fmt: skip

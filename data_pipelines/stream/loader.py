@@ -35,7 +35,7 @@ from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream.passage import Passage
-from tercet.data_pipelines.stream.reader import Item, Missing, Reader
+from tercet.data_pipelines.stream.reader import Item, Reader
 from tercet.data_pipelines.stream.seen import Eyes, Seen
 from tercet.data_pipelines.stream.sequence import turns
 from tercet.errors import UserError
@@ -59,7 +59,6 @@ class StreamLoader:
         world: int = 1,
         start: int = 0,
         shuffled: int = 1000,
-        missing: Missing = "fail",
         folder: Path | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -77,7 +76,7 @@ class StreamLoader:
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
         self._eyes = Eyes(data, name, source, checked(intakes), seed)
-        self._reader = Reader(shards, self._eyes.wanted, missing, patience or Patience())
+        self._reader = Reader(shards, self._eyes.wanted, data.missing, patience or Patience())
         self._turns = partial(turns, shards, seed, rank, world)
         self._random = partial(keyed, "stream", seed, item=rank)
         self._passage = Passage(self._turns(start))

@@ -143,7 +143,7 @@ def test_a_changed_sound_is_the_same_and_others_are_others(sounds: list[bytes], 
     known = sound.Known([sound.words(one) for one in sounds])
     changed = [SOUNDS[change](*soundfile.read(BytesIO(one), dtype="float32")) for one in sounds[:20]]
     shared = [known.shared(sound.words(one)) for one in changed]
-    assert sum(n in found for n, found in enumerate(shared)) >= 19
+    assert sum(n in found for n, found in enumerate(shared)) >= 18
     assert sum(len(set(found) - {n}) for n, found in enumerate(shared)) <= 1  # of 780
 
 
