@@ -29,7 +29,7 @@ class OpenShard:
             raise BadSample("shard: changed since it was indexed")
         self._first, self._code = self.index.first.data, self.index.code_M.data  # quicker to ask for one number
         self._offset, self._size = self.index.offset_M.data, self.index.size_M.data
-        self._checksum = self.index.checksum_M
+        self._checksum = None if self.index.checksum_M is None else self.index.checksum_M.data
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
