@@ -13,7 +13,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tercet.benchmarks.loader import pictures, reading, sounds
+from tercet.benchmarks.loader.pictures import picture_rows
+from tercet.benchmarks.loader.reading import reading_rows
+from tercet.benchmarks.loader.sounds import sound_rows
 from tercet.benchmarks.table import Row
 from tercet.errors import UserError
 
@@ -36,7 +38,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
 
 
 def _rows(folder: Path, sides: Sequence[int], rounds: int) -> list[Row]:
-    rows = reading.rows(folder / "small", rounds)
+    rows = reading_rows(folder / "small", rounds)
     for side in sides:
-        rows += pictures.rows(folder / f"pictures {side}", side, rounds)
-    return [*rows, *sounds.rows(folder / "sounds", rounds)]
+        rows += picture_rows(folder / f"pictures {side}", side, rounds)
+    return [*rows, *sound_rows(folder / "sounds", rounds)]

@@ -36,7 +36,7 @@ PICTURES: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS))}
 Kind = Literal["process", "thread"]
 
 
-def rows(folder: Path, side: int, rounds: int) -> list[Row]:
+def picture_rows(folder: Path, side: int, rounds: int) -> list[Row]:
     """Ours beside the peer, what is left of the bare speed, and threads in place of processes."""
     paths, batches = picture_shards(folder, side), COUNTED.get(side, FEWEST)
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ AT_ONCE = 32
 PASSES = 5  # over all samples, for ours: one is over in an instant
 
 
-def rows(folder: Path, rounds: int) -> list[Row]:
+def reading_rows(folder: Path, rounds: int) -> list[Row]:
     paths = small_shards(folder)
     shards = open_shards(paths)
     in_order, at_random = np.arange(len(shards)), np.random.default_rng(0).permutation(len(shards))

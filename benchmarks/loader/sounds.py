@@ -28,7 +28,7 @@ from tercet.models.audio_features import build_front_end
 TARGET, BATCH, WORKERS, COUNTED = 48_000, 32, 2, 12
 
 
-def rows(folder: Path, rounds: int) -> list[Row]:
+def sound_rows(folder: Path, rounds: int) -> list[Row]:
     paths = sound_shards(folder)
     measured = paces(
         {"ours": partial(pace, ours(paths), COUNTED), "peer": partial(pace, theirs(paths), COUNTED)}, rounds
