@@ -14,6 +14,7 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 
 GIGABYTE = 10**9
+HELD = 1000  # samples of a stream that are held, undecoded, to be mixed
 
 
 def open_loader(
@@ -63,5 +64,5 @@ def _stream(
         print(said, file=sys.stderr)
     return StreamLoader(
         data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
-        start=start, shuffled=data.window, folder=folder,
+        start=start, shuffled=min(data.window, HELD), folder=folder,
     )  # fmt: skip

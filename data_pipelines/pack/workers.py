@@ -6,8 +6,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-from tercet.data_pipelines.attend import attend
 from tercet.errors import UserError
+from tercet.processes import follow_parent
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def packers(count: int) -> Iterator[Executor | None]:
     if count <= 1:
         yield None
         return
-    pool = ProcessPoolExecutor(count, get_context("spawn"), attend)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), follow_parent)
     try:
         yield pool
     except BrokenProcessPool:

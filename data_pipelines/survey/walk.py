@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 from tercet.data_pipelines.ahead import in_order
-from tercet.data_pipelines.attend import attend
 from tercet.errors import UserError
+from tercet.processes import follow_parent
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ def _shown(results: Iterable[Result], total: int, purpose: str) -> Iterable[Resu
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    attend()
+    follow_parent()
 
 
 def _call(part: Any) -> Any:
