@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
+from tercet.command.machine import settle
 from tercet.errors import RankError
 from tercet.processes import follow_parent, server
 
@@ -49,6 +50,7 @@ def _hire(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     follow_parent()
+    settle()
     import torch
 
     torch.set_num_threads(1)
