@@ -52,8 +52,10 @@ def _hire(work: Callable[[Any], Any]) -> None:
     follow_parent()
     settle()
     import torch
+    from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the cores are shared out by the number of workers
+    threadpool_limits(1)
 
 
 def _call(item: Any) -> Any:
