@@ -38,7 +38,7 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
 
 
 def _left(share: Share, cursor: int) -> float:
-    return math.inf if share.repeat else share.samples - cursor
+    return math.inf if share.repeat else max(share.samples - cursor, 0)  # it may have repeated under an earlier plan
 
 
 def _filled(weights: Sequence[float], left: Sequence[float], batch_size: int) -> list[int]:

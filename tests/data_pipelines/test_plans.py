@@ -49,6 +49,12 @@ def test_a_batch_that_cannot_be_filled_is_none() -> None:
     assert quotas(plan((1, False, 10), mix="between_batches"), [8], 4) == []
 
 
+def test_a_source_that_repeats_no_longer_gives_nothing_more() -> None:
+    for mix in ("within_batches", "between_batches"):
+        mixed = plan((1, False, 10), (1, True, 10), mix=mix)
+        assert quotas(mixed, [32, 4], 4) == [0, 4]
+
+
 def test_batches_of_a_single_source_take_turns_in_proportion() -> None:
     mixed = plan((3, True, 1000), (1, True, 10), mix="between_batches")
     at, turns = [0, 0], []
