@@ -42,12 +42,14 @@ class Ledger:
         self.path = path
         self.seen = 0
         self.reasons: Counter[str] = Counter()
-        self._written: set[int] = set()
+        self._written: set[tuple[str, int]] = set()  # sources number their samples each from 0, but share no shard
 
     def note(self, seen: int, faults: Sequence[Fault]) -> None:
         self.seen += seen
         self.reasons.update(fault.reason for fault in faults)
-        self._write([fault for id, fault in {fault.id: fault for fault in faults}.items() if id not in self._written])
+        new = {(fault.shard, fault.id): fault for fault in faults if (fault.shard, fault.id) not in self._written}
+        self._written.update(new)
+        self._write(list(new.values()))
         expected = self.max_bad * self.seen
         if self.seen >= ENOUGH and self.reasons.total() > expected + 3 * math.sqrt(expected):
             raise UserError(self._verdict())
@@ -58,7 +60,6 @@ class Ledger:
         self.reasons.clear()
 
     def _write(self, faults: Sequence[Fault]) -> None:
-        self._written.update(fault.id for fault in faults)
         if self.path and faults:
             lines = "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
             with self.path.open("ab", buffering=0) as file:  # a single write, for all ranks append to this file

@@ -111,6 +111,15 @@ def fault(id: int) -> Fault:
     return Fault("s.tar", str(id), id, "text: empty")
 
 
+def test_samples_of_one_number_in_two_sources_are_both_written_down(tmp_path: Path) -> None:
+    ledger = Ledger(1.0, tmp_path / "bad.jsonl")
+    faults = [Fault(shard, "k3", 3, "text: empty") for shard in ("a/0.tar", "b/0.tar")]
+    for found in ([faults[0], faults[0]], faults):
+        ledger.note(4, found)
+    lines = (tmp_path / "bad.jsonl").read_text().splitlines()
+    assert [json.loads(line)["shard"] for line in lines] == ["a/0.tar", "b/0.tar"]
+
+
 def test_a_share_just_below_the_limit_never_stops_a_long_run() -> None:
     dice, ledger = np.random.default_rng(0), Ledger(0.01)
     for step in range(5000):
