@@ -88,11 +88,6 @@ class Loader:
         self._fill = Filler(_feeds(data, sources, intakes), intakes, layout, seed, data.crop, data.augment)
 
     @property
-    def cursor(self) -> int:
-        """Samples handed out so far, of all sources."""
-        return sum(self.cursors.values())
-
-    @property
     def bad(self) -> Counter[str]:
         """Bad samples met on this rank, by reason."""
         return self.ledger.reasons
@@ -102,6 +97,7 @@ class Loader:
         return max(order.epoch(cursors[name]) for name, order in zip(self.cursors, self._orders, strict=True))
 
     def __iter__(self) -> Iterator[Batch]:
+        """Ends only where no source repeats: with the last batch that the data fill."""
         begun: list[Begun] = []
         per_batch = -(-self._share // CHUNK)
         ahead = max(BATCHES_AHEAD * per_batch, 2 * self._workers)
@@ -112,7 +108,6 @@ class Loader:
                 self._note(chain([first], islice(filled, batch.tasks - 1)))
                 self.cursors = dict(zip(self.cursors, batch.cursors, strict=True))
                 yield replace(self._batch(self._slots.hand_out(batch.slot)), cursors=self.cursors)
-        raise UserError("the data are used up and no source repeats; take fewer steps, or set repeat: true on a source")
 
     def _tasks(self, begun: list[Begun]) -> Iterator[Task]:
         """The work for batch after batch; each batch is noted in `begun` before its first task."""

@@ -71,6 +71,8 @@ class Trainer:
     def _next(self, batches: Iterator[Batch]) -> Batch:
         try:
             return next(batches)
+        except StopIteration:
+            raise UserError("the data are used up and no source repeats: take fewer steps, or let one repeat") from None
         except UserError as error:
             raise RankError(f"rank {self.world.rank}: {error}") from None
 

@@ -75,6 +75,16 @@ def test_new_weights_take_effect_at_a_recorded_step(world_folder: Path, tmp_path
         assert (tmp_path / "run" / "plans" / f"{digest}.json").is_file()
 
 
+def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_path: Path) -> None:
+    """96 scenes are six batches of 16; to take as many steps is no mistake."""
+    train = {"scenes": {"shards": str(world_folder / "train"), "repeat": False}}
+    values = recipe(world_folder, tmp_path / "run", data={"train": train, "crop": None, "worker": "thread"})
+    on_ranks(run_some, 1, values | {"steps": 6, "out": str(tmp_path / "six")}, None)
+    assert len(losses(tmp_path / "six")) == 6
+    with pytest.raises(RankFailed, match="the data are used up and no source repeats"):
+        on_ranks(run_some, 1, values | {"steps": 7}, None)
+
+
 def test_shards_that_moved_are_the_same_data_and_others_are_not(world_folder: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(world_folder / "train", tmp_path / "a" / "train")
     values = recipe(shards.parent, tmp_path / "run", checkpoint={"every": 5}, steps=8)
