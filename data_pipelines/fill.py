@@ -91,17 +91,16 @@ class Filler:
 
     def _substitute(self, feed: Feed, id: int, epoch: int, bad: BadSample, faults: list[Fault]) -> Seen:
         """The first good sample of those drawn in place of a bad one."""
-        faults.append(feed.decode.fault(id, bad.reason))
+        row = [feed.decode.fault(id, bad.reason)]
         for other in _candidates(feed, self._seed, epoch, id):
             (view,) = random_views(feed.name, self._seed, [epoch], [other], self._crop)
             (one,) = feed.decode([other], [view])
             if isinstance(one, Sample):
+                faults += row
                 return Seen(one, view)
-            faults.append(feed.decode.fault(other, one.reason))
-        counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in faults).items())
-        raise UserError(
-            f"{len(faults)} samples in a row are bad ({counts}), the last in {faults[-1].shard}; mend the shards"
-        )
+            row.append(feed.decode.fault(other, one.reason))
+        counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in row).items())
+        raise UserError(f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}; mend the shards")
 
     def _write(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[Seen], feed: Feed) -> None:
         for row, one in zip(rows, seen, strict=True):

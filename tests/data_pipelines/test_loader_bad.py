@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tercet.data_pipelines.bad_samples import Fault, Ledger
+from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
@@ -16,6 +16,7 @@ from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.errors import UserError
+from tests.data_pipelines.memory import Captions
 
 INTAKES: dict[str, Intake] = {
     "image": ImageIntake((8, 8)),
@@ -109,6 +110,15 @@ def test_shards_of_bad_samples_only_stop_at_once(pack: Callable[..., Path]) -> N
 
 def fault(id: int) -> Fault:
     return Fault("s.tar", str(id), id, "text: empty")
+
+
+def test_bad_samples_that_were_replaced_are_not_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample of fifty is good: sooner or later one and all eighty draws for it are bad, after others found it."""
+    monkeypatch.setattr(Captions, "_files", lambda self, id: {"txt": b"fine"} if id == 7 else BadSample("made bad"))
+    data = DataConfig.model_validate({"train": "here", "streams": 4, "max_bad": 1.0, "workers": 0})
+    scarce = Loader(data, {"train": Captions("a", [50])}, {"text": INTAKES["text"]}, 32, seed=1)
+    with pytest.raises(UserError, match=r"^81 samples in a row are bad \(81 × made bad\)"):
+        list(islice(scarce, 50))
 
 
 def test_samples_of_one_number_in_two_sources_are_both_written_down(tmp_path: Path) -> None:
