@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake
+from tercet.errors import UserError
 
 ALIGNMENT = 64
 Arrays = dict[str, NDArray[np.generic]]
@@ -69,7 +70,7 @@ class Slot:
     def __init__(self, layout: Layout, shared: bool) -> None:
         self.layout = layout
         if shared:
-            descriptor = os.memfd_create("batch")
+            descriptor = _memory_file()
             os.ftruncate(descriptor, layout.size)
             self.path = f"/proc/{os.getpid()}/fd/{descriptor}"
             self._memory = mmap.mmap(descriptor, layout.size)
@@ -78,6 +79,12 @@ class Slot:
             self.path = ""
             self._memory = mmap.mmap(-1, layout.size)
         self.arrays = layout.arrays(np.frombuffer(self._memory, dtype=np.uint8))
+
+
+def _memory_file() -> int:
+    if not hasattr(os, "memfd_create"):
+        raise UserError("only Linux has memory that worker processes find by a path: set data.worker to thread")
+    return os.memfd_create("batch")
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 The training box is the random resized crop of Inception (Szegedy et al., 2015), with two departures. Its area is a
 share of the largest box of the intake's shape that fits the picture, so that it always exists, whatever the picture's
 shape. And the shape varies (3/4 to 4/3) only where crops may be smaller than half: near-whole crops stay undistorted.
-There is no mirroring, because captions speak of left and right.
+Mirroring is no part of it, because captions speak of left and right: it is for augmentation to ask for.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Several sources in one run: quotas, epochs, cursors and substitutes of each, counted one by one."""
 
 import gc
+import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import Batch
+from tercet.errors import UserError
 from tests.data_pipelines.memory import INTAKES, Captions
 
 Sources = Mapping[str, Captions]
@@ -133,3 +135,11 @@ def test_memory_is_flat_over_ten_epochs(kind: str) -> None:
         sizes.append(sum(process.memory_info().rss for process in (own, *own.children(recursive=True))))
     stream.close()  # type: ignore[attr-defined]
     assert sizes[-1] - sizes[1] < 8 * 2**20
+
+
+def test_where_processes_share_no_memory_files_threads_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    sources = {"a": Captions("a", [20])}
+    with pytest.raises(UserError, match=r"set data\.worker to thread"):
+        next(iter(loader(sources, 4, workers=1, worker="process")))
+    assert len(next(iter(loader(sources, 4, workers=1, worker="thread")))) == 4
