@@ -17,6 +17,7 @@ from tercet import provenance
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
 
+TABLE_WIDTH = 150  # where the output is no terminal, or a narrow one
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -106,6 +107,7 @@ def print_outcome(outcome: Outcome) -> None:
     for row in outcome.rows:
         table.add_row(*_cells(row))
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(table)
     console.print("[green]every target holds[/green]" if outcome.holds else "[red]a target is missed[/red]")
 
