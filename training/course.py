@@ -90,17 +90,24 @@ class Course:
 
     def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
         """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
+        cursors = self._standing(config, progress)
         loader = open_loader(
-            config.data, model.intakes, config.batch_size, config.seed, self.world, progress.cursors, self.folder
+            config.data, model.intakes, config.batch_size, config.seed, self.world, cursors, self.folder
         )
         if progress.plan:
-            loader.plan.follows(read_plan(self.folder / PLANS, progress.plan))
+            loader.plan.follows(read_plan(self.folder / PLANS, progress.plan), cursors)
         if self.world.first and loader.plan.digest != progress.plan:
             loader.plan.write(self.folder / PLANS)
             line = {"step": progress.step, "samples": progress.samples, "plan": loader.plan.digest}
             with (self.folder / PLANS / "history.jsonl").open("a", encoding="utf-8") as lines:
                 print(json.dumps(line), file=lines)
         return loader
+
+    def _standing(self, config: RunConfig, progress: Progress) -> dict[str, int]:
+        """Where sources stand. One that the stage before had under the same name, but with other shards, begins."""
+        before, now = self.config.stage(progress.stage).data.train, config.data.train
+        begins = {name for name in before.keys() & now.keys() if before[name].shards != now[name].shards}
+        return {name: at for name, at in progress.cursors.items() if name not in begins}
 
     def _steps(self, index: int) -> range:
         lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]

@@ -6,7 +6,7 @@ plan goes on from where every source stands.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -55,11 +55,12 @@ class Plan:
             os.replace(draft, path)
         return path
 
-    def follows(self, earlier: "Plan") -> None:
-        """Refuses to go on from a plan whose data were others."""
+    def follows(self, earlier: "Plan", going_on: Collection[str]) -> None:
+        """Refuses to go on in sources of a plan whose data were others."""
         for now in self.shares:
             for before in earlier.shares:
-                if now.name == before.name and now.fingerprint != before.fingerprint:
+                same = now.fingerprint == before.fingerprint
+                if now.name == before.name and now.name in going_on and not same:
                     raise UserError(
                         f"the data of `{now.name}` changed since the last checkpoint ({before.samples:,} samples then, "
                         f"{now.samples:,} now): bring back the shards, or start afresh with out=…"

@@ -89,7 +89,8 @@ def test_a_plan_is_a_file_named_by_what_it_says(tmp_path: Path) -> None:
 def test_other_weights_follow_and_other_data_do_not() -> None:
     first = plan((1, True, 10), (1, True, 20))
     heavier = replace(first, shares=(replace(first.shares[0], weight=5), first.shares[1]))
-    heavier.follows(first)
+    heavier.follows(first, {"s0", "s1"})
     changed = replace(first, shares=(first.shares[0], replace(first.shares[1], fingerprint="other", samples=21)))
     with pytest.raises(UserError, match=r"data of `s1` changed .*20 samples then, 21 now"):
-        changed.follows(first)
+        changed.follows(first, {"s0", "s1"})
+    changed.follows(first, {"s0"})  # the other begins

@@ -85,6 +85,21 @@ def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_pat
         on_ranks(run_some, 1, values | {"steps": 7}, None)
 
 
+def test_a_stage_may_turn_to_other_data(world_folder: Path, tmp_path: Path) -> None:
+    """They begin at their first sample, and a run that was stopped among them goes on there."""
+    others = {"name": "others", "steps": 4, "set": {"data.train": str(world_folder / "combinations")}}
+    whole, parts = (
+        recipe(world_folder, tmp_path / name, stages=[{"name": "scenes", "steps": 3}, others], checkpoint={"every": 2})
+        for name in ("whole", "parts")
+    )
+    del whole["steps"], parts["steps"]
+    for values, stop in ((whole, None), (parts, 5), (parts, None)):
+        on_ranks(run_some, 1, values, stop)
+    assert state(tmp_path / "whole")["cursors"] == {"train": 4 * 16}
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert [line["step"] for line in history(tmp_path / "parts")] == [0, 3]
+
+
 def test_shards_that_moved_are_the_same_data_and_others_are_not(world_folder: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(world_folder / "train", tmp_path / "a" / "train")
     values = recipe(shards.parent, tmp_path / "run", checkpoint={"every": 5}, steps=8)
