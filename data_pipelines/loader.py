@@ -25,7 +25,7 @@ from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
 from tercet.data_pipelines.order import Ints, Order
-from tercet.data_pipelines.plans.mixture import quotas
+from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.plan import Plan, make_plan
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake
 from tercet.data_pipelines.slots import Arrays, Slot, Slots, layout_of
@@ -75,7 +75,7 @@ class Loader:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
-        self.plan: Plan = make_plan(data, sources, seed)
+        self.plan: Plan = heard(make_plan(data, sources, seed), batch_size)
         self.intakes = checked(intakes)
         self.batch_size = batch_size
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}

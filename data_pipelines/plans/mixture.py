@@ -12,6 +12,7 @@ import numpy as np
 
 from tercet.data_pipelines.keyed import keyed
 from tercet.data_pipelines.plans.plan import Plan, Share
+from tercet.errors import UserError
 
 ROUND = 100  # batches among which sources take turns
 
@@ -24,6 +25,16 @@ def quotas(plan: Plan, cursors: Sequence[int], batch_size: int) -> list[int]:
         open_weights = [weight * (rest >= batch_size) for weight, rest in zip(weights, left, strict=True)]
         return _turn(plan.seed, open_weights, sum(cursors) // batch_size, batch_size) if any(open_weights) else []
     return _filled(weights, left, batch_size) if sum(left) >= batch_size else []
+
+
+def heard(plan: Plan, batch_size: int) -> Plan:
+    """The plan, if every source gives something now and then."""
+    within = plan.mix == "within_batches"
+    places, whole = (batch_size, f"batch of {batch_size}") if within else (ROUND, f"round of {ROUND} batches")
+    for share, part in zip(plan.shares, apportion([share.weight for share in plan.shares], places), strict=True):
+        if part == 0:
+            raise UserError(f"data.train.{share.name}.weight is so small that no {whole} has a place for it; raise it")
+    return plan
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:

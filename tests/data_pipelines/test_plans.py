@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.plans.mixture import apportion, quotas
+from tercet.data_pipelines.plans.mixture import apportion, heard, quotas
 from tercet.data_pipelines.plans.plan import Plan, Share, read_plan
 from tercet.errors import UserError
 
@@ -29,6 +29,18 @@ def test_quotas_within_batches() -> None:
     mixed = plan((3, True, 1000), (1, True, 10), (1, True, 10))
     assert quotas(mixed, [0, 0, 0], 10) == [6, 2, 2]
     assert quotas(mixed, [10**9, 5, 77], 256) == [154, 51, 51]
+
+
+@given(st.floats(0.001, 1), st.integers(2, 300), st.sampled_from(["within_batches", "between_batches"]))
+def test_a_source_is_refused_just_where_it_would_never_be_heard(weight: float, batch_size: int, mix: str) -> None:
+    mixed, at = plan((1, True, 10), (weight, True, 10), mix=mix), [0, 0]
+    for _ in range(100):
+        at = [had + more for had, more in zip(at, quotas(mixed, at, batch_size), strict=True)]
+    if at[1]:
+        assert heard(mixed, batch_size) is mixed
+    else:
+        with pytest.raises(UserError, match=r"data\.train\.s1\.weight is so small"):
+            heard(mixed, batch_size)
 
 
 def test_what_is_used_up_is_filled_by_the_others() -> None:
