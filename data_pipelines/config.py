@@ -36,7 +36,6 @@ class SplitConfig(Config):
                 raise ValueError(f"`{field}` is no modality; {did_you_mean(field, MODALITIES)}")
         return fields
 
-
     @model_validator(mode="after")
     def _readable(self) -> "SplitConfig":
         """Places are understood by whoever reads them, and only asked where a recipe names some."""
@@ -115,12 +114,16 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _augments_by_process(self) -> "DataConfig":
-        if self.augment.image.draws_globally and self.worker == "thread" and self.workers:
-            raise Misfit("augment.image.randaugment", "draws where threads disturb it; set `worker: process`")
+        threads = self.workers > 0 and (self.worker == "thread" or self.mode == "stream")
+        if self.augment.image.draws_globally and threads:
+            mend = "`workers: 0`, for threads decode a stream" if self.mode == "stream" else "`worker: process`"
+            raise Misfit("augment.image.randaugment", f"draws where threads disturb it; set {mend}")
         return self
 
     @model_validator(mode="after")
     def _keeps_what_stays_the_same(self) -> "DataConfig":
+        if self.keep and self.mode == "stream":
+            raise Misfit("keep", "needs samples that come by again; set `mode: index`, or leave it out")
         if self.keep and self.crop is not None:
             raise Misfit("keep", "needs pictures that are not cropped at random; set `crop: null`, or leave it out")
         if self.keep and self.worker == "process" and self.workers:

@@ -110,6 +110,15 @@ def test_a_stage_is_a_complete_run_with_its_own_keys() -> None:
     assert "`steps` is 9, but the stages add up to 7; leave `steps` out" in message("demo", STAGES, "steps=9")
 
 
+def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
+    with pytest.raises(UserError, match=r"`data\.keep` needs samples that come by again; set `mode: index`"):
+        load_recipe("image_text", ["data.keep=true", "data.crop=null", "data.mode=stream"])
+    policy = "data.augment.image.randaugment=rand-m9-n2"
+    with pytest.raises(UserError, match=r"`data\.augment\.image\.randaugment` .* set `workers: 0`"):
+        load_recipe("image_text", [policy, "data.mode=stream"])
+    load_recipe("image_text", [policy, "data.mode=stream", "data.workers=0"])
+
+
 def test_what_is_kept_cannot_be_cropped_at_random() -> None:
     with pytest.raises(UserError, match=r"`data\.keep` needs pictures that are not cropped at random; set `crop"):
         load_recipe("image_text", ["data.keep=true", "data.crop=[0.5, 1.0]"])
