@@ -84,6 +84,11 @@ def _stated(url: str, patience: Patience) -> int | None:
         stats = json.loads(read(_beside(url), patience))
     except (Refused, ValueError):  # some servers send a page instead of saying that there is nothing
         return None
+    return successes(stats)
+
+
+def successes(stats: object) -> int | None:
+    """The samples that img2dataset says it wrote, if that is what the file says."""
     count = stats.get("successes") if isinstance(stats, dict) else None
     return count if isinstance(count, int) and count >= 0 else None
 

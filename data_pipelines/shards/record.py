@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from safetensors.numpy import load_file, save
 
+from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Census, Index
 from tercet.errors import UserError
@@ -45,7 +46,7 @@ def places(shard: str) -> Iterator[str]:
     folder, name = os.path.split(path)
     yield os.path.join(folder, FOLDER, f"{name}.safetensors")
     digest = blake2b(os.fsencode(path), digest_size=16).hexdigest()
-    yield str(_cache() / "index" / f"{digest}.safetensors")
+    yield str(cache_folder() / "index" / f"{digest}.safetensors")
 
 
 def find_record(shard: str) -> Record | None:
@@ -86,7 +87,7 @@ def save_record(shard: str, index: Index, census: Census) -> Record:
         if _written(Path(place), data):
             return _record(shard, place, {**facts, "written": os.stat(place).st_mtime_ns})
     raise UserError(
-        f"the index of {shard} can be written neither beside it nor to {_cache()}; "
+        f"the index of {shard} can be written neither beside it nor to {cache_folder()}; "
         "set TERCET_CACHE to a folder that can be written to"
     )
 
@@ -146,7 +147,3 @@ def _written(path: Path, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("TERCET_CACHE") or Path.home() / ".cache" / "tercet")

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from tercet.data_pipelines.shards import transport
 from tercet.data_pipelines.shards.address import is_url
-from tercet.data_pipelines.shards.counts import remote_counts
+from tercet.data_pipelines.shards.counts import remote_counts, successes
 from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.stream.tar import Damage
 
@@ -29,11 +29,9 @@ def stated_samples(shard: str, patience: Patience) -> int | None:
     if is_url(shard):
         return remote_counts([shard], patience)[0]
     try:
-        stated = json.loads(Path(shard.removesuffix(".tar") + "_stats.json").read_bytes())
+        return successes(json.loads(Path(shard.removesuffix(".tar") + "_stats.json").read_bytes()))
     except (OSError, ValueError):
         return None
-    count = stated.get("successes") if isinstance(stated, dict) else None
-    return count if isinstance(count, int) else None
 
 
 class PatientStream(io.RawIOBase):
