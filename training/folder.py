@@ -16,7 +16,7 @@ from tercet.training.config import RunConfig
 CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
 FREE = (
     "out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile",
-    "data.workers", "data.worker", "data.val", "data.max_bad", "data.mix",
+    "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
     "data.train.*.weight", "data.train.*.repeat", "data.train.*.shards",  # the plan knows whether the data are the same
 )  # fmt: skip
 

@@ -64,7 +64,8 @@ def test_sources_are_counted_and_resumed_each_from_its_place(world_folder: Path,
 def test_new_weights_take_effect_at_a_recorded_step(world_folder: Path, tmp_path: Path) -> None:
     on_ranks(run_some, 1, mixed(world_folder, tmp_path / "run", weight=1.0), 5)
     before = state(tmp_path / "run")
-    on_ranks(run_some, 1, mixed(world_folder, tmp_path / "run", weight=7.0), None)
+    anew = mixed(world_folder, tmp_path / "run", weight=7.0, cache_gb=5, missing="skip")  # which change no sample
+    on_ranks(run_some, 1, anew, None)
     after = state(tmp_path / "run")
     assert before["cursors"] == {"scenes": 40, "combinations": 40}
     assert after["cursors"] == {"scenes": 40 + 7 * 2, "combinations": 40 + 7 * 14}
@@ -131,3 +132,12 @@ def test_processes_and_threads_train_alike(world_folder: Path, tmp_path: Path) -
         data = {"train": str(world_folder / "train"), "worker": worker, "augment": {"audio": {"time_masks": 2}}}
         on_ranks(run_some, 1, recipe(world_folder, tmp_path / worker, data=data, steps=4), None)
     assert losses(tmp_path / "process") == losses(tmp_path / "thread")
+
+
+def test_masks_are_cut_with_the_rows_that_they_belong_to(world_folder: Path, tmp_path: Path) -> None:
+    """Plain steps against gradient-cached ones, whose chunks divide neither the sounds nor the captions."""
+    data = {"train": str(world_folder / "train"), "worker": "thread", "augment": {"audio": {"time_masks": 4}}}
+    for rows in (None, 5):
+        values = recipe(world_folder, tmp_path / str(rows), data=data, steps=4, micro_batch=rows)
+        on_ranks(run_some, 1, values, None)
+    assert losses(tmp_path / "5") == pytest.approx(losses(tmp_path / "None"), rel=1e-4)
