@@ -42,10 +42,9 @@ def _opened(data: DataConfig, shards: str | tuple[str, ...], world: World) -> So
         cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
         return open_source(shards, missing=data.missing, max_bad=data.max_bad, cache=cache)
 
-    if world.first:
-        opened()
+    source = opened() if world.first else None
     world.barrier()
-    return opened()
+    return opened() if source is None else source
 
 
 def _stream(

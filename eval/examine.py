@@ -1,6 +1,7 @@
 """A model and held-out shards in, results out: each split is embedded once, on all ranks, for all tasks."""
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -38,12 +39,11 @@ class Examiner:
         """A collective. `untrained`, the same towers as they began, puts the cheats beside R@1 on the first rank."""
         results: list[Result] = []
         tables = {}
-        first = next(iter(self.data.train.values()))
-        fitted = self._witless(untrained, first, self.config.cheats) if untrained and self.world.first else {}
+        known = self._fitted(untrained) if untrained and self.world.first else []
         for split, source in self.data.val.items():
             tables[split] = embed(model.eval(), self._batches(model, source, self.world), self.world)
-            asked = self._witless(untrained, source) if untrained and fitted else {}
-            cheats = {name: ridge_recall(fitted[name], table, self.config.candidates) for name, table in asked.items()}
+            asked = self._witless(untrained, source) if untrained and known else {}
+            cheats = {name: self._cheat([of[name] for of in known], table) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
 
@@ -55,7 +55,16 @@ class Examiner:
         return (batch.to(world.device) for batch in loader)
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
-        return Decoder(open_source(split.shards), model.intakes, split, self.data.exact_images)
+        source = open_source(split.shards, missing=self.data.missing, max_bad=self.data.max_bad)
+        return Decoder(source, model.intakes, split, self.data.exact_images)
+
+    def _fitted(self, towers: Multimodal) -> list[dict[str, EmbeddingTable]]:
+        return [self._witless(towers, source, self.config.cheats) for source in self.data.train.values()]
+
+    def _cheat(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
+        """Each direction as the first source that carries both of its modalities teaches it."""
+        return dict(ChainMap(*(ridge_recall(train, table, self.config.candidates) for train in known)))
+
     def _witless(self, towers: Multimodal, split: SplitConfig, most: int | None = None) -> dict[str, EmbeddingTable]:
         """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)

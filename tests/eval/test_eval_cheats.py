@@ -48,6 +48,18 @@ def test_training_items_that_lack_a_modality_are_left_out() -> None:
     assert ridge_recall(gappy, table({name: rows[40:] for name, rows in full.items()}))["image→text"] == 1.0
 
 
+def test_directions_that_no_training_item_shows_are_left_out() -> None:
+    image = noise(60, 4, seed=6)
+    examined = table({"image": image[40:], "audio": 3 * image[40:], "text": 2 * image[40:]})
+    apart = EmbeddingTable(
+        {"image": image[:20], "audio": image[:20], "text": 2 * image[:20]},
+        {"image": torch.arange(20), "audio": torch.arange(20, 40), "text": torch.arange(20)},
+        tuple(Sample(str(n), n, n) for n in range(40)),
+    )
+    assert ridge_recall(table({"text": image[:40]}), examined) == {}
+    assert ridge_recall(apart, examined).keys() == {"image→text", "text→image"}
+
+
 def test_simple_features_are_histograms_spectra_and_words() -> None:
     rate, seconds = 16000, 1
     red, half = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)
