@@ -75,7 +75,7 @@ class RunConfig(Config):
 
     name: str = Field(description="the run's name; its folder is runs/NAME unless `out` says otherwise")
     out: str | None = Field(None, description="the run's folder")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig
     model: ModelConfig
     pairs: dict[str, Annotated[float, Field(ge=0)]] = Field(
