@@ -57,7 +57,7 @@ def print_verdict(result: Mapping[str, Any], max_bad: float) -> bool:
     left_out, rows = sum(result["left_out"].values()), int(result["rows"])
     if left_out <= max_bad * rows:
         return True
-    verdict = f"{left_out:,} of {rows:,} rows were left out, more than --max-bad {max_bad:g} allows"
+    verdict = f"left out {left_out:,} of {rows:,} rows, more than --max-bad {max_bad:g} allows"
     Console(stderr=True, highlight=False).print(f"{verdict}; the others are packed", style="bold red", soft_wrap=True)
     return False
 

@@ -102,7 +102,8 @@ def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
     damaged = [each for each in indexed if isinstance(each, DamagedShard)]
     others = f" (and {len(damaged) - 1} more of {len(indexed)} shards)" if len(damaged) > 1 else ""
     if len(damaged) > most * len(indexed):
-        raise UserError(f"{damaged[0]}{others}")
+        bound = f"; data.max_bad = {most:g} allows no more to be skipped" if most else ""
+        raise UserError(f"{damaged[0]}{others}{bound}")
     if damaged and speaks():
         print(f"tercet: skipped: {damaged[0]}{others}", file=sys.stderr)
     return [each for each in indexed if isinstance(each, Record)]

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tercet.command.verbs import print_json
+from tercet.errors import UserError
 
 if TYPE_CHECKING:
     from tercet.command.arguments import Parser, Verbs
@@ -58,7 +60,7 @@ def _pack(verb: argparse.ArgumentParser) -> None:
     limit.add_argument("--shard-mb", metavar="MB", help="megabytes of source files in a shard (default: 256)")
     limit.add_argument("--shard-samples", metavar="N", help="samples in a shard, whatever their size")
     verb.add_argument("--max-bad", metavar="SHARE", help="exit with 1 when more rows are left out (default: 0.01)")
-    verb.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one for each core)")
+    verb.add_argument("--workers", type=_number, metavar="N", help="processes that decode (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print the manifest of what was packed as JSON")
     verb.set_defaults(verb=pack)
 
@@ -93,7 +95,7 @@ def pack(arguments: Namespace) -> int:
 def _index(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", nargs="+", metavar="SHARDS", help="data sets: folders or patterns as `d/{000..099}.tar`")
     verb.add_argument("--checksums", action="store_true", help="read every file once and keep its checksum")
-    verb.add_argument("--workers", type=int, metavar="N", help="processes that index (default: one for each core)")
+    verb.add_argument("--workers", type=_number, metavar="N", help="processes that index (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     verb.set_defaults(verb=index)
 
@@ -111,8 +113,8 @@ def index(arguments: Namespace) -> int:
 
 def _check(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
-    verb.add_argument("--out", type=Path, metavar="FILE", help="a page for people, with bad_samples.jsonl beside it")
-    verb.add_argument("--max-bad", type=float, default=0.0, metavar="SHARE", help="exit with 1 above it (default: 0)")
+    verb.add_argument("--out", type=_file, metavar="FILE", help="a page for people, with bad_samples.jsonl beside it")
+    verb.add_argument("--max-bad", type=_share, default=0.0, metavar="SHARE", help="exit with 1 above it (default: 0)")
     verb.set_defaults(verb=check)
 
 
@@ -131,7 +133,7 @@ def check(arguments: Namespace) -> int:
 
 def _stats(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
-    verb.add_argument("--out", type=Path, metavar="FILE", help="a page for people, with plots")
+    verb.add_argument("--out", type=_file, metavar="FILE", help="a page for people, with plots")
     verb.add_argument("--sample", type=int, metavar="N", help="look at so many samples (default: all)")
     verb.set_defaults(verb=stats)
 
@@ -144,7 +146,6 @@ def stats(arguments: Namespace) -> int:
 
     found = survey(open_source(arguments.shards), _workers(arguments), arguments.sample)
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_stats(arguments.out, _titled(arguments.shards), found)
     print_json(found.to_json()) if arguments.json else print_stats(found)
     return 0
@@ -153,8 +154,8 @@ def stats(arguments: Namespace) -> int:
 def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("train", metavar="TRAIN", help="shards to learn from: a folder, a pattern or a URL")
     verb.add_argument("evaluation", metavar="EVAL", help="shards to be examined on, which are held in memory as hashes")
-    verb.add_argument("--out", type=Path, metavar="FILE", help="each leak, as a line of JSON with both shards and keys")
-    verb.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
+    verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     verb.set_defaults(verb=leaks)
 
@@ -172,8 +173,37 @@ def leaks(arguments: Namespace) -> int:
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("shards", nargs="+", metavar="SHARDS", help="folders, patterns as `shards/{000..099}.tar`, URLs")
-    verb.add_argument("--workers", type=int, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+
+
+def _file(text: str) -> Path:
+    """A file to be written at the end of a long look is known to be writable before it begins."""
+    path = Path(text)
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be written: {error.strerror}; name a file elsewhere") from error
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"--workers {text} are no processes; take a whole number from 1 up, or leave it out")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise UserError(f"--max-bad {text} is no share; take a number from 0 to 1, as 0.01")
+    return share
 
 
 def _workers(arguments: Namespace) -> int:

@@ -32,6 +32,10 @@ MISTAKES = {
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
     "data pack nowhere --out x": "nowhere: no such file or folder",
+    "data check shards --workers 0": "--workers 0 are no processes; take a whole number from 1 up",
+    "data check shards --max-bad 7": "--max-bad 7 is no share; take a number from 0 to 1",
+    "data leaks shards others --out .": "--out . is a folder; name a file in it",
+    "data stats shards --out /dev/null/page.html": "--out /dev/null/page.html cannot be written: ",
     "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",
 }
 
