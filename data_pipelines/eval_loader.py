@@ -1,13 +1,11 @@
 """Every held-out sample once, in index order and seen whole: first caption, centre of the picture, all of the clip."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice, repeat
-from pathlib import Path
 
 from tercet.data_pipelines.ahead import in_order
-from tercet.data_pipelines.bad_samples import BadSample, Ledger
+from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
 from tercet.data_pipelines.collate import collate, undecoded
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, checked
@@ -22,8 +20,8 @@ Found = list[tuple[int, Sample | BadSample]]  # by id
 class EvalLoader:
     """Batches of `batch_size` for this rank, whose part of the index is contiguous; ranks may differ in number.
 
-    Bad samples are left out and counted. A batch keeps its `samples`, with keys, captions, negatives and meta. Threads
-    decode, for clips are of any length, and evaluation is short.
+    Bad samples are left out; `faults` are those of the last walk. A batch keeps its `samples`, with keys, captions,
+    negatives and meta. Threads decode, for clips are of any length, and evaluation is short.
     """
 
     def __init__(
@@ -36,28 +34,25 @@ class EvalLoader:
         world: int = 1,
         workers: int = 2,
         max_bad: float = 0.01,
-        folder: Path | None = None,
     ) -> None:
         self.intakes = checked(intakes)
         self.batch_size = batch_size
         self.workers = workers
-        self.ledger = Ledger(max_bad, folder and folder / "bad_samples.eval.jsonl")
+        self.ledger = Ledger(max_bad)
+        self.faults: list[Fault] = []
         count = len(decode.source)
         self._ids = range(rank * count // world, (rank + 1) * count // world)
         self._decode = decode
 
-    @property
-    def bad(self) -> Counter[str]:
-        """Bad samples met on this rank in the last walk, by reason."""
-        return self.ledger.reasons
-
     def __iter__(self) -> Iterator[Batch]:
         self.ledger.restart()
+        self.faults.clear()
         per_batch = -(-self.batch_size // CHUNK)
         with crew("thread", self.workers, self._take) as (pool, take):
             chunks = in_order(take, self._chunks(), pool, max(BATCHES_AHEAD * per_batch, 2 * self.workers))
             while found := list(chain.from_iterable(islice(chunks, per_batch))):
                 faults = [self._decode.fault(id, one.reason) for id, one in found if isinstance(one, BadSample)]
+                self.faults += faults
                 self.ledger.note(len(found), faults)
                 samples = [one for _, one in found if isinstance(one, Sample)]
                 if samples:

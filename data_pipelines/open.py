@@ -35,16 +35,17 @@ def open_loader(
     )
 
 
+def open_shards_of(data: DataConfig, shards: str | tuple[str, ...]) -> Source:
+    """Shards as the config wants shards opened."""
+    cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
+    return open_source(shards, missing=data.missing, max_bad=data.max_bad, cache=cache)
+
+
 def _opened(data: DataConfig, shards: str | tuple[str, ...], world: World) -> Source:
     """The first rank goes ahead: it indexes what is not indexed yet."""
-
-    def opened() -> Source:
-        cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
-        return open_source(shards, missing=data.missing, max_bad=data.max_bad, cache=cache)
-
-    source = opened() if world.first else None
+    source = open_shards_of(data, shards) if world.first else None
     world.barrier()
-    return opened() if source is None else source
+    return open_shards_of(data, shards) if source is None else source
 
 
 def _stream(

@@ -1,6 +1,7 @@
 """A model and held-out shards in, results out: each split is embedded once, on all ranks, for all tasks."""
 
-from collections import ChainMap
+import sys
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -8,8 +9,8 @@ from itertools import islice
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
+from tercet.data_pipelines.open import open_shards_of
 from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
-from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.cheats import ridge_recall, simple_features
@@ -41,24 +42,41 @@ class Examiner:
         tables = {}
         known = self._fitted(untrained) if untrained and self.world.first else []
         for split, source in self.data.val.items():
-            tables[split] = embed(model.eval(), self._batches(model, source, self.world), self.world)
+            loader = self._loader(model, source, self.world)
+            tables[split] = embed(model.eval(), self._batches(loader), self.world)
+            self._tell(split, loader)
             asked = self._witless(untrained, source) if untrained and known else {}
             cheats = {name: self._cheat([of[name] for of in known], table) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
 
-    def _batches(self, model: Multimodal, split: SplitConfig, world: World) -> Iterator[Batch]:
-        loader = EvalLoader(
+    def _loader(self, model: Multimodal, split: SplitConfig, world: World) -> EvalLoader:
+        return EvalLoader(
             self._decoder(model, split), model.intakes, self.config.batch_size,
             rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
         )  # fmt: skip
-        return (batch.to(world.device) for batch in loader)
+
+    def _batches(self, loader: EvalLoader) -> Iterator[Batch]:
+        return (batch.to(self.world.device) for batch in loader)
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
-        source = open_source(split.shards, missing=self.data.missing, max_bad=self.data.max_bad)
+        source = open_shards_of(self.data, split.shards)
         return Decoder(source, model.intakes, split, self.data.exact_images)
 
+    def _tell(self, split: str, loader: EvalLoader) -> None:
+        """Numbers about some of the samples say so. A collective."""
+        faults = [fault for faults in self.world.gather_objects(loader.faults) for fault in faults]
+        if faults and self.world.first:
+            counted = Counter(fault.reason for fault in faults).most_common()
+            reasons = ", ".join(f"{count} × {reason}" for reason, count in counted)
+            first = f"the first is {faults[0].key} in {faults[0].shard}"
+            said = f"tercet: {len(faults)} samples of {split} are not in its numbers ({reasons}); {first}"
+            print(said, file=sys.stderr)
+
     def _fitted(self, towers: Multimodal) -> list[dict[str, EmbeddingTable]]:
+        """What is streamed is not read for the sake of a cheat."""
+        if self.data.mode == "stream":
+            return []
         return [self._witless(towers, source, self.config.cheats) for source in self.data.train.values()]
 
     def _cheat(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
@@ -69,7 +87,7 @@ class Examiner:
         """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)
         count = None if most is None else -(-most // self.config.batch_size)
-        batches = list(islice(self._batches(towers, split, alone), count))
+        batches = list(islice(self._batches(self._loader(towers, split, alone)), count))
         samples = (sample for batch in batches for sample in decoded(batch))
         return {
             "colours and spectra": simple_features(samples, sound_rate(towers)),

@@ -56,19 +56,16 @@ def loader(shards: Shards, batch_size: int, max_bad: float = 1.0, workers: int =
     return Loader(data, {"train": shards}, INTAKES, batch_size, seed=1, **options)  # type: ignore[arg-type]
 
 
-def test_each_bad_sample_is_counted_by_reason_and_written_down(shards: Shards, tmp_path: Path) -> None:
+def test_each_bad_sample_is_told_with_its_reason(shards: Shards) -> None:
     decode = Decoder(shards, INTAKES, SplitConfig(shards="here"))
-    evaluation = EvalLoader(decode, INTAKES, 16, max_bad=1.0, folder=tmp_path)
+    evaluation = EvalLoader(decode, INTAKES, 16, max_bad=1.0)
     assert sum(map(len, evaluation)) == 54
     ids = [id for batch in evaluation for id in batch.ids.tolist()]  # a second walk counts afresh
     assert ids == [id for id in range(60) if id % 10 != 9]
-    assert evaluation.bad == Counter(REASONS)
     assert evaluation.ledger.seen == 60
-    lines = [json.loads(line) for line in (tmp_path / "bad_samples.eval.jsonl").read_text().splitlines()]
     shard = shards.shard(0)
-    assert lines == [
-        {"shard": shard, "key": f"k{10 * n + 9}", "id": 10 * n + 9, "reason": reason}
-        for n, reason in enumerate(REASONS)
+    assert evaluation.faults == [
+        Fault(shard, f"k{10 * n + 9}", 10 * n + 9, reason) for n, reason in enumerate(REASONS)
     ]
 
 
