@@ -6,7 +6,9 @@ Shape letters: n rows, H height, W width, T audio samples, L tokens.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
@@ -34,19 +36,20 @@ def _field(samples: Sequence[Sample], intake: Intake) -> Field:
     return _texts({i: sample.text[0] for i, sample in enumerate(samples) if sample.text}, intake)
 
 
-def _images(rows: Mapping[int, Tensor], intake: ImageIntake) -> Field:
-    values_n3HW = torch.empty(len(rows), 3, *intake.size, dtype=torch.uint8, memory_format=torch.channels_last)
+def _images(rows: Mapping[int, NDArray[np.uint8]], intake: ImageIntake) -> Field:
+    """Pictures stay as they were decoded, channels last."""
+    values_nHW3 = torch.empty(len(rows), *intake.size, 3, dtype=torch.uint8)
     for row, image in enumerate(rows.values()):
-        values_n3HW[row] = image
-    return Field("image", values_n3HW, _items(rows))
+        values_nHW3[row] = torch.from_numpy(image)
+    return Field("image", values_nHW3.permute(0, 3, 1, 2), _items(rows))
 
 
-def _sounds(rows: Mapping[int, Tensor], intake: AudioIntake) -> Field:
+def _sounds(rows: Mapping[int, NDArray[np.float32]], intake: AudioIntake) -> Field:
     """Waves padded with silence to the intake's window, or to the longest where clips are whole."""
     lengths = [len(wave) for wave in rows.values()]
     values_nT = torch.zeros(len(rows), max([intake.window, *lengths]))
     for row, wave in enumerate(rows.values()):
-        values_nT[row, : len(wave)] = wave
+        values_nT[row, : len(wave)] = torch.from_numpy(wave)
     return Field("audio", values_nT, _items(rows), torch.tensor(lengths, dtype=torch.int64))
 
 

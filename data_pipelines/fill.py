@@ -5,7 +5,7 @@ Bad samples are replaced by others of the same source, first of the same shard, 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,15 +79,22 @@ class Filler:
 
     def __call__(self, task: Task) -> Filled:
         feed = self.feeds[task.feed]
-        views = random_views(feed.name, self._seed, task.epochs, task.ids, self._crop)
+        arrays = attached(task.slot, self.layout) if isinstance(task.slot, str) else task.slot.arrays
+        views = self._views(feed, task, arrays)
         faults: list[Fault] = []
         seen = [
             self._substitute(feed, id, epoch, one, faults) if isinstance(one, BadSample) else Seen(one, view)
             for id, epoch, view, one in zip(task.ids, task.epochs, views, feed.decode(task.ids, views), strict=True)
         ]
-        arrays = attached(task.slot, self.layout) if isinstance(task.slot, str) else task.slot.arrays
         self._write(arrays, task.rows, seen, feed)
         return Filled(len(seen) + len(faults), tuple(faults))
+
+    def _views(self, feed: Feed, task: Task, arrays: Arrays) -> list[RandomView]:
+        """How each sample is seen; pictures are drawn where they belong."""
+        views = random_views(feed.name, self._seed, task.epochs, task.ids, self._crop)
+        if "image" not in arrays:
+            return views
+        return [replace(view, canvas=arrays["image"][row]) for view, row in zip(views, task.rows, strict=True)]
 
     def _substitute(self, feed: Feed, id: int, epoch: int, bad: BadSample, faults: list[Fault]) -> Seen:
         """The first good sample of those drawn in place of a bad one."""
@@ -111,13 +118,15 @@ class Filler:
                 there = bool(sample.text) if name == "text" else getattr(sample, name) is not None
                 arrays[f"{name} present"][row] = there
                 if there and isinstance(intake, ImageIntake):
-                    arrays[name][row] = self._paint(getattr(sample, name).permute(1, 2, 0).numpy(), one.view.key)
+                    picture = self._paint(getattr(sample, name), one.view.key)
+                    if not np.may_share_memory(picture, arrays[name][row]):
+                        arrays[name][row] = picture
                 elif there and isinstance(intake, AudioIntake):
                     self._write_sound(arrays, name, row, one, feed)
         self._write_texts(arrays, rows, seen)
 
     def _write_sound(self, arrays: Arrays, name: str, row: int, one: Seen, feed: Feed) -> None:
-        wave = self._sound(getattr(one.sample, name).numpy(), one.view.key, self._partner(one, feed))
+        wave = self._sound(getattr(one.sample, name), one.view.key, self._partner(one, feed))
         arrays[f"{name} length"][row] = len(wave)
         arrays[name][row, : len(wave)] = wave
         arrays[name][row, len(wave) :] = 0
@@ -130,7 +139,7 @@ class Filler:
         if other is None or feed.hear is None:
             return None
         (heard,) = feed.hear([other], [one.view])
-        return heard.audio.numpy() if isinstance(heard, Sample) and heard.audio is not None else None
+        return heard.audio if isinstance(heard, Sample) else None
 
     def _write_texts(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[Seen]) -> None:
         """The captions of all rows at once, which tokenizers do sooner."""

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tercet.modality import MODALITIES as MODALITIES
@@ -49,13 +51,13 @@ Intake = ImageIntake | AudioIntake | TextIntake
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded item. `image` is uint8 `[C, H, W]`, `audio` float `[T]`, `text` a tuple of captions."""
+    """One decoded item. `image` is uint8 `[H, W, C]`, `audio` float `[T]`, `text` a tuple of captions."""
 
     key: str
     id: int
     group: int
-    image: Tensor | None = None
-    audio: Tensor | None = None
+    image: NDArray[np.uint8] | None = None
+    audio: NDArray[np.float32] | None = None
     text: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)

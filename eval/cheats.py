@@ -12,8 +12,10 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torchaudio.functional as audio_functional
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,16 +65,16 @@ def _features(sample: Sample, mel: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _colour_histogram(image: Tensor) -> Tensor:
+def _colour_histogram(image_HWC: NDArray[np.uint8]) -> Tensor:
     """Square roots of the shares of joint RGB bins."""
-    level = (image.long() * BINS // 256).flatten(1)
+    level = (torch.from_numpy(image_HWC).long() * BINS // 256).flatten(0, 1).T
     bins = (level[0] * BINS + level[1]) * BINS + level[2]
     return torch.bincount(bins, minlength=BINS**3).div(len(bins)).sqrt()
 
 
-def _mean_spectrum(audio: Tensor, mel: Tensor) -> Tensor:
+def _mean_spectrum(audio_T: NDArray[np.float32], mel: Tensor) -> Tensor:
     window = torch.hann_window(1024)
-    power = torch.stft(audio.float(), 1024, 256, window=window, return_complex=True).abs().square()
+    power = torch.stft(torch.from_numpy(audio_T), 1024, 256, window=window, return_complex=True).abs().square()
     return (mel.T @ power).clamp(min=1e-10).log().mean(dim=1)
 
 

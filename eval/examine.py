@@ -118,9 +118,9 @@ def decoded(batch: Batch) -> Iterator[Sample]:
     for item, sample in enumerate(batch.samples):
         image, audio = rows.get("image", {}).get(item), rows.get("audio", {}).get(item)
         if image is not None:
-            sample = replace(sample, image=batch.fields["image"].values[image].cpu())
+            sample = replace(sample, image=batch.fields["image"].values[image].permute(1, 2, 0).cpu().numpy())
         if audio is not None:
             field = batch.fields["audio"]
             length = None if field.lengths is None else int(field.lengths[audio])
-            sample = replace(sample, audio=field.values[audio, :length].cpu())
+            sample = replace(sample, audio=field.values[audio, :length].cpu().numpy())
         yield sample

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
+import numpy as np
 import simplejpeg
 
 from tercet.data_pipelines.decode.image import SPARE
@@ -32,7 +33,7 @@ class Bare:
                 data, "RGB", min_height=-(-height // reduction), min_width=-(-width // reduction), min_factor=reduction
             )
             edge = int(CROP * min(decoded_HWC.shape[:2]))
-            resized(decoded_HWC, (0, 0, edge, edge), (self.pixels, self.pixels), "bicubic")
+            resized(decoded_HWC, (0, 0, edge, edge), np.empty((self.pixels, self.pixels, 3), np.uint8), "bicubic")
         return count
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.decode.jpeg import opened_jpeg
-from tercet.data_pipelines.decode.orientation import Turn
+from tercet.data_pipelines.decode.orientation import UPRIGHT, Turn
 from tercet.data_pipelines.decode.resize import Bounds, resized, resized_by_pillow
 from tercet.data_pipelines.decode.still import opened_still
 from tercet.data_pipelines.sample import ImageIntake
@@ -56,7 +56,8 @@ def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = Fal
         whole = bounds[0] * reduction, bounds[1] * reduction, bounds[2] * reduction, bounds[3] * reduction
         small_HWC = resized_by_pillow(opened_still(data).picture, whole, size, intake.interpolation)
     else:
-        small_HWC = resized(opened.pixels(reduction), bounds, size, intake.interpolation)
+        paper = view.paper(size) if turn == UPRIGHT else np.empty((*size, 3), np.uint8)
+        small_HWC = resized(opened.pixels(reduction), bounds, paper, intake.interpolation)
     return turn.upright(small_HWC)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.config import SplitConfig
@@ -18,6 +18,8 @@ from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES
+
+Media = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
@@ -65,11 +67,11 @@ class FileDecoder:
             fields["text"] = view.captions(captions)
         return fields
 
-    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Tensor:
+    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Media:
         if isinstance(intake, ImageIntake):
-            return torch.from_numpy(decode_image(data, intake, view, self._exact_images)).permute(2, 0, 1)
+            return decode_image(data, intake, view, self._exact_images)
         assert isinstance(intake, AudioIntake)
-        return torch.from_numpy(decode_audio(data, intake, view))
+        return decode_audio(data, intake, view)
 
 
 class Decoder(FileDecoder):
@@ -97,9 +99,9 @@ class Keeper(Decoder):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._kept: dict[tuple[int, str], Tensor] = {}
+        self._kept: dict[tuple[int, str], Media] = {}
 
-    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Tensor:
+    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Media:
         if (id, name) not in self._kept:
             self._kept[id, name] = super()._media(id, name, data, intake, CentreView())
         kept = self._kept[id, name]

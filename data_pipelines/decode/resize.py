@@ -17,17 +17,17 @@ Bounds = tuple[int, int, int, int]  # left, upper, right, lower, on whole pixels
 
 
 def resized(
-    pixels_HWC: NDArray[np.uint8], bounds: Bounds, size: tuple[int, int], interpolation: str
+    pixels_HWC: NDArray[np.uint8], bounds: Bounds, paper_HWC: NDArray[np.uint8], interpolation: str
 ) -> NDArray[np.uint8]:
-    """The part within the bounds as (height, width)."""
+    """The part within the bounds, drawn on paper of the size that it is to have, or on some of its own."""
+    height, width, _ = paper_HWC.shape
     if interpolation not in RESAMPLE:
-        return resized_by_pillow(Image.fromarray(pixels_HWC), bounds, size, interpolation)
+        return resized_by_pillow(Image.fromarray(pixels_HWC), bounds, (height, width), interpolation)
     left, upper, right, lower = bounds
     part_1HWC = torch.from_numpy(pixels_HWC[None, upper:lower, left:right])
-    small_1HWC = torch.empty((1, *size, 3), dtype=torch.uint8)
-    RESAMPLE[interpolation](part_1HWC.permute(0, 3, 1, 2), size, False, out=small_1HWC.permute(0, 3, 1, 2))
-    small_HWC: NDArray[np.uint8] = small_1HWC[0].numpy()
-    return small_HWC
+    small_1HWC = torch.from_numpy(paper_HWC[None])
+    RESAMPLE[interpolation](part_1HWC.permute(0, 3, 1, 2), (height, width), False, out=small_1HWC.permute(0, 3, 1, 2))
+    return paper_HWC
 
 
 def resized_by_pillow(

@@ -30,10 +30,15 @@ class OpenShard:
         self._first, self._code = self.index.first.data, self.index.code_M.data  # quicker to ask for one number
         self._offset, self._size = self.index.offset_M.data, self.index.size_M.data
         self._checksum = None if self.index.checksum_M is None else self.index.checksum_M.data
+        self._keys, self._key_first = self.index.key_K.tobytes(), self.index.key_first.data
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    def key(self, row: int) -> str:
+        key = self._keys[self._key_first[row] : self._key_first[row + 1]]
+        return key.decode("utf-8", "surrogateescape")
 
     def read(self, row: int, wanted: Mapping[int, str]) -> Files:
         """The sample's files whose codes are wanted, by extension."""

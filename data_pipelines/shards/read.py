@@ -58,7 +58,7 @@ class Shards:
     def key(self, id: int) -> str:
         record, row = self._place(id)
         try:
-            return self._open(record).index.key(row)
+            return self._open(record).key(row)
         except BadSample:  # the shard is gone since; what is wrong with its samples is attributed all the same
             return f"#{row}"
 

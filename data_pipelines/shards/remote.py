@@ -72,7 +72,7 @@ class RemoteShards:
         opened = self._open(shard)
         if isinstance(opened, BadSample) or row >= len(opened.index):
             return f"#{row}"
-        return opened.index.key(row)
+        return opened.key(row)
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}

@@ -68,8 +68,7 @@ class Eyes:
 
     def _changed(self, sample: Sample, key: int) -> Sample:
         if sample.image is not None:
-            picture = self._paint(sample.image.permute(1, 2, 0).numpy(), key)
-            sample = replace(sample, image=torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1))
+            sample = replace(sample, image=self._paint(sample.image, key))
         if sample.audio is not None:
-            sample = replace(sample, audio=torch.from_numpy(self._sound(sample.audio.numpy(), key)))
+            sample = replace(sample, audio=self._sound(sample.audio, key))
         return sample

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tercet.data_pipelines.decode.captions import Captions
 from tercet.data_pipelines.keyed import keys, uniforms
 
@@ -23,6 +26,10 @@ class View(Protocol):
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         """The part of a picture (width, height) that becomes the intake's size (width, height)."""
+        ...
+
+    def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Where a picture of (height, width) is drawn: `[H, W, 3]`."""
         ...
 
     def span(self, frames: int, window: int) -> tuple[int, int]:
@@ -50,6 +57,9 @@ class CentreView:
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         return placed(picture, largest_box(picture, size[0] / size[1]), 0.5, 0.5)
 
+    def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.empty((*size, 3), np.uint8)
+
     def span(self, frames: int, window: int) -> tuple[int, int]:
         return 0, frames
 
@@ -62,12 +72,13 @@ class RandomView:
     """Training: a crop of the picture and of the clip, and one caption.
 
     `area` is the range of shares that a crop of the picture keeps; None: the centre, as at evaluation. `key` seeds what
-    else is drawn for the sample in this epoch.
+    else is drawn for the sample in this epoch. `canvas`: the picture's place in a batch.
     """
 
     draws: Sequence[float]  # from [0, 1): four of the box, one of the span, two of the caption
     key: int
     area: tuple[float, float] | None
+    canvas: NDArray[np.uint8] | None = None
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         if self.area is None:
@@ -79,6 +90,9 @@ class RandomView:
         side = math.sqrt(self.area[0] + share * (self.area[1] - self.area[0]))
         width, height = largest_box(picture, aspect)
         return placed(picture, (side * width, side * height), x, y)
+
+    def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.empty((*size, 3), np.uint8) if self.canvas is None else self.canvas
 
     def span(self, frames: int, window: int) -> tuple[int, int]:
         if frames <= window:

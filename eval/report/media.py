@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 SIDE = 128  # pixels of a gallery picture's longer side
 SECONDS = 10.0  # of a sound
@@ -18,26 +18,25 @@ FLOOR = 1e-5  # power below which a spectrogram is dark
 SHADES = np.array([(18, 16, 44), (75, 32, 110), (160, 50, 110), (230, 95, 75), (253, 180, 95), (252, 245, 190)])
 
 
-def webp(image: Tensor) -> bytes:
-    """A uint8 `[C, H, W]` picture, no larger than a gallery shows it."""
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+def webp(image_HWC: NDArray[np.uint8]) -> bytes:
+    """A picture, no larger than a gallery shows it."""
+    picture = Image.fromarray(image_HWC)
     picture.thumbnail((SIDE, SIDE))
     return _webp(picture)
 
 
-def mp3(audio: Tensor, rate: int) -> bytes:
+def mp3(audio_T: NDArray[np.float32], rate: int) -> bytes:
     """The first seconds of a waveform."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio[: int(rate * SECONDS)].numpy(), rate, format="MP3")
+    soundfile.write(buffer, audio_T[: int(rate * SECONDS)], rate, format="MP3")
     return buffer.getvalue()
 
 
-def spectrogram(audio: Tensor, rate: int) -> bytes:
+def spectrogram(audio_T: NDArray[np.float32], rate: int) -> bytes:
     """Loudness over time and logarithmic frequency, as a picture twice as wide as high."""
     size = 1024
-    power = torch.stft(
-        audio[: int(rate * SECONDS)].float(), size, size // 4, window=torch.hann_window(size), return_complex=True
-    )
+    heard_T = torch.from_numpy(audio_T[: int(rate * SECONDS)])
+    power = torch.stft(heard_T, size, size // 4, window=torch.hann_window(size), return_complex=True)
     edges = torch.logspace(np.log10(2), np.log10(size // 2), BANDS + 1).long()
     spectrum = power.abs().square()
     bands = torch.stack([spectrum[a : max(b, a + 1)].mean(dim=0) for a, b in pairwise(edges.tolist())])

@@ -5,14 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.transforms.crop import CentreView, RandomView
+from tercet.data_pipelines.decode.captions import Captions
+from tercet.data_pipelines.transforms.crop import CentreView, RandomView, random_views
+
+Area = tuple[float, float] | None
+
+
+def view(id: int, area: Area = None, epoch: int = 0) -> RandomView:
+    return random_views("train", 0, [epoch], [id], area)[0]
+
 
 sides = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
 
 
 @given(picture=sides, size=sides, low=st.floats(0.05, 1), id=st.integers(0, 2**40))
 def test_every_box_lies_in_the_picture(picture: tuple[int, int], size: tuple[int, int], low: float, id: int) -> None:
-    left, upper, right, lower = RandomView(0, 3, id, (low, 1.0)).box(picture, size)
+    left, upper, right, lower = view(id, (low, 1.0), 3).box(picture, size)
     assert -1e-6 <= left < right <= picture[0] + 1e-6
     assert -1e-6 <= upper < lower <= picture[1] + 1e-6
 
@@ -28,7 +36,7 @@ def test_the_centre_box_touches_two_sides_and_has_the_intakes_shape(
 
 
 def boxes(area: tuple[float, float], picture: tuple[int, int] = (100, 100)) -> np.ndarray:
-    return np.array([RandomView(0, 0, id, area).box(picture, (32, 32)) for id in range(3000)])
+    return np.array([one.box(picture, (32, 32)) for one in random_views("train", 0, [0] * 3000, range(3000), area)])
 
 
 def test_shares_and_places_are_uniform() -> None:
@@ -50,15 +58,22 @@ def test_only_wide_crops_vary_in_shape() -> None:
 
 
 def test_clips_start_anywhere_and_short_ones_are_whole() -> None:
-    starts = {RandomView(0, 0, id, None).span(13, 10) for id in range(200)}
+    starts = {view(id).span(13, 10) for id in range(200)}
     assert starts == {(0, 10), (1, 11), (2, 12), (3, 13)}
-    assert RandomView(0, 0, 0, None).span(7, 10) == (0, 7)
+    assert view(0).span(7, 10) == (0, 7)
     assert CentreView().span(13, 10) == (0, 13)
 
 
 def test_each_caption_is_drawn_equally_often() -> None:
-    drawn = [RandomView(0, epoch, 9, None).captions(("a", "b", "c")) for epoch in range(3000)]
+    captions = Captions((("a", "b", "c"),), (1.0,))
+    drawn = [one.captions(captions) for one in random_views("train", 0, range(3000), [9] * 3000, None)]
     counts = np.array([drawn.count((caption,)) for caption in "abc"])
     assert counts.sum() == 3000
     assert abs(counts - 1000).max() < 5 * math.sqrt(3000 * 2 / 9)
-    assert CentreView().captions(("a", "b")) == ("a", "b")
+    assert CentreView().captions(captions) == ("a", "b", "c")
+
+
+def test_views_of_other_sources_epochs_and_samples_differ() -> None:
+    views = [view(1), view(2), view(1, epoch=1), random_views("other", 0, [0], [1], None)[0]]
+    assert len({(tuple(one.draws), one.key) for one in views}) == 4
+    assert random_views("train", 0, [0, 1], [1, 1], None) == [views[0], views[2]]

@@ -49,7 +49,7 @@ def picture(seed: int, format: str) -> bytes:
 
 
 def pixels_of(data: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
+    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
 
 
 def sound(seed: int) -> bytes:

@@ -101,6 +101,7 @@ def test_validation_of_theirs_takes_the_pairs_of_the_generated_world(world: Path
     source = open_shards(str(world))
     decode = Decoder(source, INTAKES, SplitConfig(shards=str(world)), exact_images=True)
     samples = [one for one in decode(range(len(source)), [CentreView()] * len(source)) if isinstance(one, Sample)]
-    whole = [(one.image, one.text) for one in samples if one.image is not None and one.text]
+    seen = [(one.image, "\n".join(one.text)) for one in samples if one.image is not None and one.text]
+    whole = [(torch.from_numpy(image.transpose(2, 0, 1)[None]), text) for image, text in seen]
     assert 0 < len(whole) < len(samples) == 60
-    assert theirs == [pair for image, text in whole for pair in pairs(image[None], tokenize("\n".join(text)))]
+    assert theirs == [pair for image, text in whole for pair in pairs(image, tokenize(text))]

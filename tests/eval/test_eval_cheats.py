@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -62,12 +63,12 @@ def test_directions_that_no_training_item_shows_are_left_out() -> None:
 
 def test_simple_features_are_histograms_spectra_and_words() -> None:
     rate, seconds = 16000, 1
-    red, half = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)
-    red[0], half[0, :4] = 255, 255
+    red, half = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
+    red[..., 0], half[:4, :, 0] = 255, 255
     time = torch.arange(rate * seconds) / rate
     samples = [
-        Sample("b", 1, 1, image=half, audio=torch.sin(2 * math.pi * 3000 * time), text=("a cat a dog",)),
-        Sample("a", 0, 0, image=red, audio=torch.sin(2 * math.pi * 300 * time), text=("A dog",)),
+        Sample("b", 1, 1, image=half, audio=torch.sin(2 * math.pi * 3000 * time).numpy(), text=("a cat a dog",)),
+        Sample("a", 0, 0, image=red, audio=torch.sin(2 * math.pi * 300 * time).numpy(), text=("A dog",)),
     ]
     found = simple_features(samples, rate)
     assert [sample.key for sample in found.samples] == ["a", "b"]

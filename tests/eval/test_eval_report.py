@@ -44,8 +44,8 @@ PROBE = """<script>
 
 
 def sample(number: int) -> Sample:
-    tone = torch.sin(2 * math.pi * (300 + 40 * number) * torch.arange(RATE) / RATE)
-    image = torch.full((3, 64, 64), 5 * number, dtype=torch.uint8)
+    tone = np.sin(2 * math.pi * (300 + 40 * number) * np.arange(RATE, dtype=np.float32) / RATE)
+    image = np.full((64, 64, 3), 5 * number, np.uint8)
     return Sample(f"s{number}", number, number, image=image, audio=tone, text=(f"number {number} {HOSTILE}",))
 
 
@@ -177,20 +177,20 @@ def sample_of(items: int):
         f"s{number}",
         number,
         number,
-        image=torch.zeros(3, 8, 8, dtype=torch.uint8),
-        audio=torch.rand(RATE // 4),
+        image=np.zeros((8, 8, 3), np.uint8),
+        audio=np.random.default_rng(0).random(RATE // 4, np.float32),
         text=(f"number {number}",),
     )
 
 
 def test_media_hold_the_picture_and_the_sound() -> None:
-    image = torch.zeros(3, 300, 200, dtype=torch.uint8)
-    image[0] = 200
+    image = np.zeros((300, 200, 3), np.uint8)
+    image[..., 0] = 200
     picture = Image.open(io.BytesIO(webp(image)))
     assert picture.format == "WEBP"
     assert picture.size == (85, 128)
     assert np.allclose(np.asarray(picture.convert("RGB")).mean(axis=(0, 1)), [200, 0, 0], atol=4)
-    tone = torch.sin(2 * math.pi * 1000 * torch.arange(RATE * 12) / RATE)
+    tone = np.sin(2 * math.pi * 1000 * np.arange(RATE * 12, dtype=np.float32) / RATE)
     heard, rate = soundfile.read(io.BytesIO(mp3(tone, RATE)))
     spectrum = np.abs(np.fft.rfft(heard[:RATE]))
     assert rate == RATE
@@ -200,7 +200,7 @@ def test_media_hold_the_picture_and_the_sound() -> None:
 
 def test_a_spectrogram_shows_high_sounds_above_low_ones() -> None:
     def brightest(frequency: float) -> int:
-        tone = torch.sin(2 * math.pi * frequency * torch.arange(RATE) / RATE)
+        tone = np.sin(2 * math.pi * frequency * np.arange(RATE, dtype=np.float32) / RATE)
         return int(np.asarray(Image.open(io.BytesIO(spectrogram(tone, RATE))).convert("L")).mean(axis=1).argmax())
 
     low, middle, high = map(brightest, (200, 1000, 4000))
