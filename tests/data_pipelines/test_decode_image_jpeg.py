@@ -37,7 +37,7 @@ class Window(NamedTuple):
         left, upper = self.left * (picture[0] - width), self.upper * (picture[1] - height)
         return left, upper, left + width, upper + height
 
-    span, captions = CentreView.span, CentreView.captions
+    paper, span, captions = CentreView.paper, CentreView.span, CentreView.captions
 
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:

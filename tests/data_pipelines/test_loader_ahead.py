@@ -48,15 +48,17 @@ def test_no_more_is_begun_than_asked_for() -> None:
 
 
 def test_closing_drops_what_has_not_begun() -> None:
-    release, begun = threading.Event(), []
+    busy, release, begun = threading.Event(), threading.Event(), []
 
     def work(item: int) -> int:
         begun.append(item)
+        if item == 1:
+            busy.set()
         assert item == 0 or release.wait(10)
         return item
 
     made = results(work, count(), workers=1, ahead=8)
-    assert next(made) == 0
+    assert next(made) == 0 and busy.wait(10)
     threading.Timer(0.2, release.set).start()
     made.close()  # type: ignore[attr-defined]
     assert begun == [0, 1]
