@@ -58,7 +58,8 @@ def test_closing_drops_what_has_not_begun() -> None:
         return item
 
     made = results(work, count(), workers=1, ahead=8)
-    assert next(made) == 0 and busy.wait(10)
+    assert next(made) == 0
+    assert busy.wait(10)
     threading.Timer(0.2, release.set).start()
     made.close()  # type: ignore[attr-defined]
     assert begun == [0, 1]
