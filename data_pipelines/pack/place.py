@@ -1,5 +1,6 @@
 """Where packing may write: beside its source, into a folder of its own, and one process at a time."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tercet.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_place(source: Path, out: Path) -> None:
@@ -21,6 +24,10 @@ def alone(out: Path) -> Iterator[None]:
     folder = _locked(out)
     try:
         yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{out}: {error.strerror}; make room and run the same command, which then goes on") from error
     finally:
         os.close(folder)
 

@@ -75,7 +75,7 @@ WORDS = {"digest": "its rows or files have changed since"}
 
 
 def _shown(value: Any) -> str:
-    return "unset" if value is None else json.dumps(value, ensure_ascii=False)
+    return "nothing" if value in (None, {}, []) else json.dumps(value, ensure_ascii=False)
 
 
 def _written(value: Any) -> str:

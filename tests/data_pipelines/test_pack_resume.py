@@ -1,5 +1,6 @@
 """Packing that is killed goes on where it stopped, to the same bytes."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -117,6 +118,26 @@ def test_finished_shards_are_not_written_again_and_missing_ones_are(
     assert written == ["000003.tar", "000005.tar"]
     assert (out / "000004.tar").stat().st_mtime_ns == untouched
     assert everything(out) == straight
+
+
+def test_a_full_disk_is_told_and_packing_goes_on_once_there_is_room(
+    table: Path,
+    straight: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def written(path: Path, samples: Iterable[Members]) -> None:
+        if path.name == "000003.tar":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_shard(path, samples)
+
+    with monkeypatch.context() as full:
+        full.setattr("tercet.data_pipelines.pack.pack.write_shard", written)
+        assert main(words(table, tmp_path / "out")) == 2
+    assert "No space left on device; make room and run the same command" in capsys.readouterr().err
+    assert main(words(table, tmp_path / "out")) == 0
+    assert everything(tmp_path / "out") == straight
 
 
 def test_half_a_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
