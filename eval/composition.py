@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tercet.eval.bootstrap import bootstrap, mean
+from tercet.eval.bootstrap import mean
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.measure import Measure
 from tercet.eval.ranking import TIE
-from tercet.eval.result import Result
 from tercet.eval.task import CompositionTask
 
 
@@ -24,7 +24,7 @@ class _Case:
     text: str
 
 
-def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: CompositionTask) -> list[Result]:
+def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: CompositionTask) -> list[Measure]:
     """The accuracy of every modality on every kind of wrong caption, and on all of them."""
     cases = _cases(table)
     if not cases:
@@ -33,12 +33,12 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     place = {text: row for row, text in enumerate(texts)}
     wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
     modalities = [modality for modality in task.modalities if modality in table.vectors]
-    results = []
+    measures = []
     for modality in modalities:
         mute = task.undecidable.get(modality, ())
         told = [number for number, case in enumerate(cases) if case.kind not in mute]
-        results += _accuracies(table, modality, [cases[number] for number in told], wrong[told])
-    return results
+        measures += _accuracies(table, modality, [cases[number] for number in told], wrong[told])
+    return measures
 
 
 def _cases(table: EmbeddingTable) -> list[_Case]:
@@ -52,7 +52,7 @@ def _cases(table: EmbeddingTable) -> list[_Case]:
     return found
 
 
-def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor) -> list[Result]:
+def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor) -> list[Measure]:
     """Per kind in order of the alphabet, then all cases together where there are several kinds."""
     anchor, caption = table.first_rows(modality), table.first_rows("text")
     kept = [number for number, case in enumerate(cases) if case.item in anchor]
@@ -63,10 +63,9 @@ def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong:
     beaten = ((anchors * right).sum(1) - (anchors * wrong[kept]).sum(1)) > TIE
     items = torch.tensor([cases[number].item for number in kept])
     kinds = [cases[number].kind for number in kept]
-    results = []
+    measures = []
     for kind in [*sorted(set(kinds)), *(["all"] if len(set(kinds)) > 1 else [])]:
         chosen = torch.tensor([kind in (own, "all") for own in kinds])
-        found = bootstrap({"accuracy": mean(beaten[chosen])}, items[chosen])["accuracy"]
-        count = int(chosen.sum())
-        results.append(Result(f"{modality}, {kind}", "accuracy", *found, 0.5, count))
-    return results
+        statistics = {"accuracy": mean(beaten[chosen])}
+        measures.append(Measure(f"{modality}, {kind}", statistics, items[chosen], {"accuracy": 0.5}))
+    return measures

@@ -1,4 +1,4 @@
-"""Tasks by name, asked of one embedding table: every number with its interval, its chance and the cheats beside it."""
+"""Tasks asked of one embedding table: every number with its interval, its chance and the cheats beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 from tercet.eval.composition import composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result
 from tercet.eval.retrieval import retrieval
 from tercet.eval.task import RetrievalTask, Task, ZeroShotTask, load_tasks
@@ -17,20 +18,28 @@ Cheats = Mapping[str, Mapping[str, float]]  # the cheat's name -> R@1 of each di
 def evaluate(
     table: EmbeddingTable,
     embed_text: TextEmbedder,
-    tasks: Sequence[str],
+    tasks: Sequence[str | Task],
     config: EvalConfig,
     dataset: str = "val",
     cheats: Cheats | None = None,
 ) -> list[Result]:
     """All results of these tasks on one data set, in the order of the tasks."""
-    results = []
-    for task in load_tasks(tasks):
-        found = _run(table, embed_text, task, config)
-        results += [replace(result, task=task.name, title=task.title, dataset=dataset) for result in found]
-    return [_beside(result, cheats or {}) for result in results]
+    found = results(measure(table, embed_text, tasks, config), dataset)
+    return [_beside(result, cheats or {}) for result in found]
 
 
-def _run(table: EmbeddingTable, embed_text: TextEmbedder, task: Task, config: EvalConfig) -> list[Result]:
+def measure(
+    table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[str | Task], config: EvalConfig
+) -> list[Measure]:
+    """What these tasks, by name or as they are, measure on one data set, in their order."""
+    return [
+        replace(found, task=task.name, title=task.title)
+        for task in load_tasks(tasks)
+        for found in _run(table, embed_text, task, config)
+    ]
+
+
+def _run(table: EmbeddingTable, embed_text: TextEmbedder, task: Task, config: EvalConfig) -> list[Measure]:
     if isinstance(task, RetrievalTask):
         return retrieval(table, task, config.candidates)
     if isinstance(task, ZeroShotTask):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tercet.eval import chance
-from tercet.eval.bootstrap import Statistic, bootstrap, mean, median
+from tercet.eval.bootstrap import Statistic, mean, median
 from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.measure import Measure
 from tercet.eval.ranking import Ranking, rank
-from tercet.eval.result import Result
 from tercet.eval.task import RetrievalTask
 
 DEPTH = 10  # of the mean average precision
@@ -33,12 +33,11 @@ def directions(modalities: tuple[str, ...]) -> list[tuple[str, str]]:
     return list(permutations(modalities, 2))
 
 
-def retrieval(table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None) -> list[Result]:
-    """All numbers of all directions. `candidates` takes the first so many items of unique identity."""
+def retrieval(table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None) -> list[Measure]:
+    """All directions. `candidates` takes the first so many items of unique identity."""
     if len(table.modalities) < 2:
         raise EvalError(f"retrieval needs two modalities; only {', '.join(table.modalities) or 'none'} was embedded")
-    results = [_direction(table, query, key, task, candidates) for query, key in directions(table.modalities)]
-    return [result for of_direction in results for result in of_direction]
+    return [_direction(table, query, key, task, candidates) for query, key in directions(table.modalities)]
 
 
 def pair(table: EmbeddingTable, first: str, second: str, candidates: int | None) -> Pairing:
@@ -74,9 +73,7 @@ def _unique(table: EmbeddingTable, items: list[int]) -> list[int]:
     return list(first.values())
 
 
-def _direction(
-    table: EmbeddingTable, query: str, key: str, task: RetrievalTask, candidates: int | None
-) -> list[Result]:
+def _direction(table: EmbeddingTable, query: str, key: str, task: RetrievalTask, candidates: int | None) -> Measure:
     pairing = pair(table, query, key, candidates)
     groups = table.groups if candidates is None else torch.arange(len(table.samples))
     ranking = rank(
@@ -86,11 +83,13 @@ def _direction(
         groups[pairing.items[key]],
         depth=DEPTH,
     )
-    guess, notes = _chances(ranking, task.recall_at), {"candidates": ranking.candidates}
-    return [
-        Result(f"{query}→{key}", metric, *found, guess[metric], len(ranking.rank), metadata=notes)
-        for metric, found in bootstrap(_statistics(ranking, task.recall_at), pairing.items[query]).items()
-    ]
+    return Measure(
+        f"{query}→{key}",
+        _statistics(ranking, task.recall_at),
+        pairing.items[query],
+        _chances(ranking, task.recall_at),
+        {"candidates": ranking.candidates},
+    )
 
 
 def _statistics(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:

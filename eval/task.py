@@ -75,10 +75,10 @@ def task_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_tasks(names: Iterable[str]) -> list[Task]:
-    """Tasks by name, groups written out."""
+def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
+    """Tasks by name, groups written out; those that are no names are tasks already."""
     loaded: list[Task] = []
-    for found in map(load_task, names):
+    for found in (load_task(one) if isinstance(one, str) else one for one in asked):
         loaded += load_tasks(found.tasks) if isinstance(found, TaskGroup) else [found]
     return loaded
 

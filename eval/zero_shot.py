@@ -16,19 +16,21 @@ from torch.nn import functional as F
 from tercet.data_pipelines.captions.templates import agree
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import did_you_mean
-from tercet.eval.bootstrap import Statistic, bootstrap, class_mean, mean
+from tercet.eval.bootstrap import Statistic, class_mean, mean
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
-from tercet.eval.result import Result
 from tercet.eval.task import ZeroShotTask, entries, lookup
 
 
-def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Result]:
+def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
     """Top-1, top-5 and balanced accuracy from every modality that the task and the table share."""
     labels = _labels(table, task)
     classes_CD = class_vectors(embed_text, task)
-    modalities = [modality for modality in task.modalities if modality in table.vectors]
-    return [result for modality in modalities for result in _classify(table, modality, labels, classes_CD, task)]
+    labelled = torch.tensor(list(labels))
+    seen = {modality: torch.isin(items, labelled).nonzero().flatten() for modality, items in table.items.items()}
+    modalities = [modality for modality in task.modalities if len(seen.get(modality, ()))]
+    return [_classify(table, modality, seen[modality], labels, classes_CD, task) for modality in modalities]
 
 
 def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
@@ -84,21 +86,15 @@ def _label(sample: Sample, task: ZeroShotTask) -> str | None:
 
 
 def _classify(
-    table: EmbeddingTable, modality: str, labels: dict[int, int], classes_CD: Tensor, task: ZeroShotTask
-) -> list[Result]:
-    rows = torch.isin(table.items[modality], torch.tensor(list(labels))).nonzero().flatten()
-    if not len(rows):
-        return []
+    table: EmbeddingTable, modality: str, rows: Tensor, labels: dict[int, int], classes_CD: Tensor, task: ZeroShotTask
+) -> Measure:
     items = table.items[modality][rows]
     label = torch.tensor([labels[item] for item in items.tolist()])
     place = rank(table.vectors[modality][rows], classes_CD, label, torch.arange(len(classes_CD))).rank
     statistics, guess = _statistics(place, label, len(classes_CD))
     majority = float(label.bincount().max() / len(label))
     notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
-    return [
-        Result(f"{task.what} from {modality}", metric, *found, guess[metric], len(rows), metadata=notes)
-        for metric, found in bootstrap(statistics, items).items()
-    ]
+    return Measure(f"{task.what} from {modality}", statistics, items, guess, notes)
 
 
 def _statistics(place: Tensor, label: Tensor, classes: int) -> tuple[dict[str, Statistic], dict[str, float]]:

@@ -14,6 +14,7 @@ from tercet.eval.composition import composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
+from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result, to_json
 from tercet.eval.retrieval import retrieval
 from tercet.eval.table import table_text
@@ -59,8 +60,8 @@ def aligned(items: int, spread: float, captions: int = 1) -> EmbeddingTable:
     return EmbeddingTable(vectors, item, tuple(Sample(f"s{number}", number, number) for number in range(items)))
 
 
-def by_name(results: list[Result]) -> dict[str, Result]:
-    return {result.name: result for result in results}
+def by_name(measures: list[Measure]) -> dict[str, Result]:
+    return {result.name: result for result in results(measures)}
 
 
 def test_retrieval_with_five_captions_counts_any_caption_and_every_query() -> None:
@@ -116,12 +117,12 @@ def test_constant_embeddings_score_nothing_anywhere() -> None:
     def constant(texts: list[str]) -> Tensor:
         return same[:1].expand(len(texts), -1)
 
-    results = [
+    measures = [
         *retrieval(table, RETRIEVAL),
         *zero_shot(table, constant, ZERO_SHOT),
         *composition(table, constant, COMPOSITION),
     ]
-    shares = [result.value for result in results if not result.metric.endswith("rank")]
+    shares = [result.value for result in results(measures) if not result.metric.endswith("rank")]
     assert shares
     assert set(shares) == {0.0}
 

@@ -1,0 +1,35 @@
+"""What a task asks of one subject, before any interval: a model's numbers and the difference of two models come from
+the same statistics."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from tercet.eval.bootstrap import Statistic, bootstrap
+from tercet.eval.result import Result
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Statistics over the queries of one subject by metric, the item of each query, and what chance scores."""
+
+    subject: str
+    statistics: Mapping[str, Statistic]
+    items: Tensor
+    chance: Mapping[str, float]
+    notes: Mapping[str, object] = field(default_factory=dict)
+    task: str = ""
+    title: str = ""
+
+    def results(self, dataset: str = "") -> list[Result]:
+        """Every metric with its interval."""
+        about = {"n": len(self.items), "task": self.task, "title": self.title, "dataset": dataset}
+        return [
+            Result(self.subject, metric, *found, chance=self.chance[metric], metadata=self.notes, **about)
+            for metric, found in bootstrap(self.statistics, self.items).items()
+        ]
+
+
+def results(measures: Iterable[Measure], dataset: str = "") -> list[Result]:
+    return [result for measure in measures for result in measure.results(dataset)]
