@@ -13,7 +13,7 @@ from tercet.modality import MODALITIES
 class SplitConfig(Config):
     """One set of shards, and how its samples are to be read."""
 
-    shards: str | tuple[str, ...] = Field(
+    source: str | tuple[str, ...] = Field(
         description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, a URL, or a list of them"
     )
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
@@ -133,8 +133,8 @@ class DataConfig(Config):
 
 def _named(raw: Any, name: str) -> Any:
     """Shards alone, or a single source written out, get a name; shards under a name become a source."""
-    if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "shards" in raw):
+    if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "source" in raw):
         raw = {name: raw}
     if not isinstance(raw, dict):
         raise ValueError(f"{raw!r} names no shards; give a folder, a pattern, a list of them, or sources by name")
-    return {key: {"shards": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}
+    return {key: {"source": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}

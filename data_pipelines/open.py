@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tercet.data_pipelines.batches import Batches
-from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.shards.cache import Cache
@@ -29,23 +29,23 @@ def open_loader(
     """The batches of this rank from wherever the sources stand. A collective."""
     if data.mode == "stream":
         return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
-    sources = {name: _opened(data, source.shards, world) for name, source in data.train.items()}
+    sources = {name: _opened(data, source, world) for name, source in data.train.items()}
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
     )
 
 
-def open_shards_of(data: DataConfig, shards: str | tuple[str, ...]) -> Source:
-    """Shards as the config wants shards opened."""
+def open_split(data: DataConfig, split: SplitConfig) -> Source:
+    """One source as the config wants it opened."""
     cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
-    return open_source(shards, missing=data.missing, max_bad=data.max_bad, cache=cache)
+    return open_source(split.source, missing=data.missing, max_bad=data.max_bad, cache=cache)
 
 
-def _opened(data: DataConfig, shards: str | tuple[str, ...], world: World) -> Source:
+def _opened(data: DataConfig, split: SplitConfig, world: World) -> Source:
     """The first rank goes ahead: it indexes what is not indexed yet."""
-    source = open_shards_of(data, shards) if world.first else None
+    source = open_split(data, split) if world.first else None
     world.barrier()
-    return open_shards_of(data, shards) if source is None else source
+    return open_split(data, split) if source is None else source
 
 
 def _stream(

@@ -9,7 +9,7 @@ from itertools import islice
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
-from tercet.data_pipelines.open import open_shards_of
+from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
@@ -60,7 +60,7 @@ class Examiner:
         return (batch.to(self.world.device) for batch in loader)
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
-        source = open_shards_of(self.data, split.shards)
+        source = open_split(self.data, split)
         return Decoder(source, model.intakes, split, self.data.exact_images)
 
     def _tell(self, split: str, loader: EvalLoader) -> None:

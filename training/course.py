@@ -106,7 +106,7 @@ class Course:
     def _standing(self, config: RunConfig, progress: Progress) -> dict[str, int]:
         """Where sources stand. One that the stage before had under the same name, but with other shards, begins."""
         before, now = self.config.stage(progress.stage).data.train, config.data.train
-        begins = {name for name in before.keys() & now.keys() if before[name].shards != now[name].shards}
+        begins = {name for name in before.keys() & now.keys() if before[name].source != now[name].source}
         return {name: at for name, at in progress.cursors.items() if name not in begins}
 
     def _steps(self, index: int) -> range:

@@ -17,7 +17,7 @@ CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
 FREE = (
     "out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile",
     "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
-    "data.train.*.weight", "data.train.*.repeat", "data.train.*.shards",  # the plan knows whether the data are the same
+    "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",  # the plan knows whether the data are the same
 )  # fmt: skip
 
 

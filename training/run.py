@@ -30,7 +30,7 @@ def train(config: RunConfig) -> Path:
 def demo(out: Path | None = None) -> Path:
     """From nothing to a report: generates the built-in world, trains the recipe `demo` on it and examines it."""
     config = load_recipe("demo", [f"out={out}"] if out else [])
-    generate(WorldConfig(), Path(str(config.data.train["train"].shards)).parent)
+    generate(WorldConfig(), Path(str(config.data.train["train"].source)).parent)
     return train(config) / REPORT
 
 
@@ -61,4 +61,4 @@ def joined() -> Iterator[World]:
 def check_data(config: RunConfig) -> None:
     """What is missing is said before anything is built."""
     for source in (*config.data.train.values(), *config.data.val.values()):
-        find_shards(source.shards)
+        find_shards(source.source)

@@ -69,7 +69,7 @@ class StreamLoader:
         if len(data.train) > 1:
             raise UserError(f"a stream has one source, and data.train names {len(data.train)}: {', '.join(data.train)}")
         ((name, source),) = data.train.items()
-        shards = find_shards(source.shards)
+        shards = find_shards(source.source)
         self.batch_size, self.cursor, self._name = batch_size, 0, name
         share = Share(name, source.weight, True, len(shards), _named(shards))
         self.plan = Plan(seed, world, shuffled, "stream", (share,))

@@ -25,7 +25,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
-        ("held out", ", ".join(_listed(source.shards) for source in config.data.val.values()) or "nothing"),
+        ("held out", ", ".join(_listed(source.source) for source in config.data.val.values()) or "nothing"),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
     for index in range(max(1, len(config.stages))):
@@ -57,7 +57,7 @@ def _terms(config: RunConfig) -> str:
 
 def _source(name: str, source: SourceConfig) -> str:
     share = f" × {source.weight:g}" if source.weight != 1 else ""
-    return f"{name}: {_listed(source.shards)}{share}"
+    return f"{name}: {_listed(source.source)}{share}"
 
 
 def _listed(shards: str | tuple[str, ...]) -> str:

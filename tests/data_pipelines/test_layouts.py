@@ -30,7 +30,7 @@ EVERY: Mapping[str, Intake] = {"image": ImageIntake((SIZE, SIZE)), "audio": Audi
 
 def read(folder: Path, *names: str, **config: object) -> list[Sample | BadSample]:
     source = open_shards(str(folder))
-    split = SplitConfig.model_validate({"shards": str(folder), **config})
+    split = SplitConfig.model_validate({"source": str(folder), **config})
     decode = Decoder(source, {name: EVERY[name] for name in names}, split, exact_images=True)
     ids = range(len(source))
     return decode(ids, [CentreView() for _ in ids])

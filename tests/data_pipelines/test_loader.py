@@ -82,7 +82,7 @@ def taken(loader: Loader, count: int) -> list[Batch]:
 
 def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
     """Against a naive loop over positions, past the end of the first and of the second epoch."""
-    decode, order = Decoder(shards, INTAKES, SplitConfig(shards="here")), Order(shards.counts, 5, 4, 6)
+    decode, order = Decoder(shards, INTAKES, SplitConfig(source="here")), Order(shards.counts, 5, 4, 6)
     batches = taken(loader(shards), 11)
     positions = [sorted(range(8 * b, 8 * b + 8), key=lambda p: order.piece(np.array([p])).item()) for b in range(11)]
     for place, position in enumerate(chain(*positions)):
@@ -209,7 +209,7 @@ def test_augmented_samples_are_the_plain_ones_changed(shards: Shards) -> None:
     """Each picture and sound against the augmenters on what a loader without them hands out."""
     config = AugmentConfig.model_validate(AUGMENT)
     plain, changed = taken(loader(shards), 10), taken(loader(shards, augment=AUGMENT), 10)
-    decode = Decoder(shards, {"audio": INTAKES["audio"]}, SplitConfig(shards="here"))
+    decode = Decoder(shards, {"audio": INTAKES["audio"]}, SplitConfig(source="here"))
     order = Order(shards.counts, 5, 4, 6)
     paint, sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
     mixed = 0

@@ -57,7 +57,7 @@ def loader(shards: Shards, batch_size: int, max_bad: float = 1.0, workers: int =
 
 
 def test_each_bad_sample_is_told_with_its_reason(shards: Shards) -> None:
-    decode = Decoder(shards, INTAKES, SplitConfig(shards="here"))
+    decode = Decoder(shards, INTAKES, SplitConfig(source="here"))
     evaluation = EvalLoader(decode, INTAKES, 16, max_bad=1.0)
     assert sum(map(len, evaluation)) == 54
     ids = [id for batch in evaluation for id in batch.ids.tolist()]  # a second walk counts afresh

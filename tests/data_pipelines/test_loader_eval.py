@@ -34,7 +34,7 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
 
 
 def decoder(shards: Shards) -> Decoder:
-    return Decoder(shards, INTAKES, SplitConfig(shards="here"))
+    return Decoder(shards, INTAKES, SplitConfig(source="here"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

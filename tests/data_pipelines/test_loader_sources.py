@@ -22,7 +22,7 @@ Sources = Mapping[str, Captions]
 
 
 def loader(sources: Sources, batch_size: int, start: Mapping[str, int] | None = None, **options: object) -> Loader:
-    train = {name: {"shards": name, **dict(options.pop(name, {}))} for name in sources}  # type: ignore[call-overload]
+    train = {name: {"source": name, **dict(options.pop(name, {}))} for name in sources}  # type: ignore[call-overload]
     ranks = {name: options.pop(name) for name in ("rank", "world", "folder") if name in options}
     data = DataConfig.model_validate({"train": train, "streams": 8, "window": 16, "workers": 0, **options})
     return Loader(data, sources, INTAKES, batch_size, seed=3, start=start, **ranks)  # type: ignore[arg-type]

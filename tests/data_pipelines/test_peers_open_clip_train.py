@@ -99,7 +99,7 @@ def test_validation_of_theirs_takes_the_pairs_of_the_generated_world(world: Path
     info = peer.get_wds_dataset(arguments(spec, 16, 0), pixels, False, tokenizer=tokenize)
     theirs = [pair for images, texts in info.dataloader for pair in pairs(images, texts)]
     source = open_shards(str(world))
-    decode = Decoder(source, INTAKES, SplitConfig(shards=str(world)), exact_images=True)
+    decode = Decoder(source, INTAKES, SplitConfig(source=str(world)), exact_images=True)
     samples = [one for one in decode(range(len(source)), [CentreView()] * len(source)) if isinstance(one, Sample)]
     seen = [(one.image, "\n".join(one.text)) for one in samples if one.image is not None and one.text]
     whole = [(torch.from_numpy(image.transpose(2, 0, 1)[None]), text) for image, text in seen]

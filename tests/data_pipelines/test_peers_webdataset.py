@@ -71,7 +71,7 @@ def test_webdataset_decodes_what_we_decode(world: list[Path]) -> None:
     """Pictures, captions and what is said of them; the same pixels as from Pillow."""
     source = open_shards([str(path) for path in world])
     intakes = {"image": ImageIntake((64, 64)), "text": TextIntake(lambda captions: torch.zeros(len(captions), 1))}
-    decode = Decoder(source, intakes, SplitConfig(shards=str(world[0])), exact_images=True)
+    decode = Decoder(source, intakes, SplitConfig(source=str(world[0])), exact_images=True)
     ours = decode(range(len(source)), [CentreView()] * len(source))
     decoded = webdataset.WebDataset([str(p) for p in world], shardshuffle=False, empty_check=False).decode("pil")
     for sample, other in zip(ours, decoded, strict=True):
@@ -124,7 +124,7 @@ def test_a_picture_of_theirs_is_a_picture_here(tmp_path: Path, picture: Callable
             shards.write({"__key__": f"{i}", "png": pixels, "txt": f"caption {i}", "json": {"group": i}})
     source = open_shards(str(tmp_path))
     assert source.counts.tolist() == [4, 4, 2]
-    decode = Decoder(source, {"image": ImageIntake(pixels.shape[:2])}, SplitConfig(shards=""), exact_images=True)
+    decode = Decoder(source, {"image": ImageIntake(pixels.shape[:2])}, SplitConfig(source=""), exact_images=True)
     for i, sample in enumerate(decode(range(10), [CentreView()] * 10)):
         assert isinstance(sample, Sample)
         assert (sample.key, sample.group) == (str(i), i)

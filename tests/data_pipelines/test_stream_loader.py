@@ -53,7 +53,7 @@ def folder(pack: Callable[..., Path], picture: Callable[..., bytes], sound: Call
 
 
 def loader(shards: object, batch_size: int, **options: object) -> StreamLoader:
-    data = {"crop": (0.3, 1.0), "workers": 0, "worker": "thread", "train": {"a": {"shards": str(shards)}}}
+    data = {"crop": (0.3, 1.0), "workers": 0, "worker": "thread", "train": {"a": {"source": str(shards)}}}
     data |= {name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}
     options = {"seed": 5, "shuffled": 0, **options}
     return StreamLoader(DataConfig.model_validate(data), INTAKES, batch_size, **options)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_samples_are_decoded_as_from_an_index(folder: Path) -> None:
     position = 0
     for turn in islice(turns(names(folder), 5, 0, 1, 0), 6):
         source = open_shards(turn.shard)
-        decode = Decoder(source, INTAKES, SplitConfig(shards=turn.shard))
+        decode = Decoder(source, INTAKES, SplitConfig(source=turn.shard))
         for row in range(len(source)):
             id = id_of(turn.shard, source.key(row))
             (sample,) = decode([row], random_views("a", 5, [turn.epoch], [id], (0.3, 1.0)))
@@ -182,7 +182,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
     with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes"):
         loader(folder, 30, world=4)
     with pytest.raises(UserError, match=r"a stream has one source, and data.train names 2: a, b"):
-        loader(folder, 4, train={"a": {"shards": str(folder)}, "b": {"shards": str(folder)}})
+        loader(folder, 4, train={"a": {"source": str(folder)}, "b": {"source": str(folder)}})
     with pytest.raises(UserError, match="mix draws partners from an index"):
         loader(folder, 4, augment={"audio": {"mix": 0.5}})
     with pytest.raises(UserError, match="shards are not read through `pipe:`"):

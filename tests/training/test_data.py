@@ -26,8 +26,8 @@ def run_some(world: World, values: dict[str, Any], stop: int | None) -> str:
 def mixed(folder: Path, out: Path, weight: float = 1.0, **data: Any) -> dict[str, Any]:
     """Scenes and combinations in one run; the combinations without their sounds."""
     train = {
-        "scenes": {"shards": str(folder / "train")},
-        "combinations": {"shards": str(folder / "combinations"), "weight": weight, "fields": ["image", "text"]},
+        "scenes": {"source": str(folder / "train")},
+        "combinations": {"source": str(folder / "combinations"), "weight": weight, "fields": ["image", "text"]},
     }
     shared = {"train": train, "crop": None, "worker": "thread"}
     return recipe(folder, out, data=shared | data, checkpoint={"every": 5}, steps=12)
@@ -78,7 +78,7 @@ def test_new_weights_take_effect_at_a_recorded_step(world_folder: Path, tmp_path
 
 def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_path: Path) -> None:
     """96 scenes are six batches of 16; to take as many steps is no mistake."""
-    train = {"scenes": {"shards": str(world_folder / "train"), "repeat": False}}
+    train = {"scenes": {"source": str(world_folder / "train"), "repeat": False}}
     values = recipe(world_folder, tmp_path / "run", data={"train": train, "crop": None, "worker": "thread"})
     on_ranks(run_some, 1, values | {"steps": 6, "out": str(tmp_path / "six")}, None)
     assert len(losses(tmp_path / "six")) == 6
