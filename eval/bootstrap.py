@@ -1,7 +1,9 @@
 """95 % percentile bootstrap intervals over items.
 
 Items are resampled, not queries: five captions of one picture are one observation. A statistic is a function of the
-queries' weights, so that a value and its resamples are the same formula: weights of one give the value itself.
+queries' weights, so that a value and its resamples are the same formula: weights of one give the value itself. The
+difference of two models on the same items is a statistic too, and each resample draws the same items for both: what
+makes an item easy or hard for either of them cancels.
 
 Shape letters: R resamples, Q queries, I items.
 """
@@ -54,6 +56,15 @@ def class_mean(hits_Q: Tensor, classes_Q: Tensor) -> Statistic:
     """The mean of the classes' own means, over the classes that a resample holds."""
     member_QK = one_hot(torch.unique(classes_Q, return_inverse=True)[1]).double()
     return partial(_class_mean, hits_Q.double(), member_QK)
+
+
+def difference(first: Statistic, second: Statistic) -> Statistic:
+    """How much more the second gives than the first."""
+    return partial(_difference, first, second)
+
+
+def _difference(first: Statistic, second: Statistic, weights_RQ: Tensor) -> Tensor:
+    return second(weights_RQ) - first(weights_RQ)
 
 
 def _mean(values_Q: Tensor, weights_RQ: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ the same statistics."""
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from tercet.eval.bootstrap import Statistic, bootstrap
@@ -22,13 +23,19 @@ class Measure:
     task: str = ""
     title: str = ""
 
+    def value(self, metric: str) -> float:
+        return float(self.statistics[metric](torch.ones(1, len(self.items), dtype=torch.float64)))
+
     def results(self, dataset: str = "") -> list[Result]:
         """Every metric with its interval."""
-        about = {"n": len(self.items), "task": self.task, "title": self.title, "dataset": dataset}
+        found = bootstrap(self.statistics, self.items)
         return [
-            Result(self.subject, metric, *found, chance=self.chance[metric], metadata=self.notes, **about)
-            for metric, found in bootstrap(self.statistics, self.items).items()
-        ]
+            Result(
+                self.subject, metric, *estimate, self.chance[metric], len(self.items),
+                self.task, self.title, dataset, self.notes,
+            )
+            for metric, estimate in found.items()
+        ]  # fmt: skip
 
 
 def results(measures: Iterable[Measure], dataset: str = "") -> list[Result]:

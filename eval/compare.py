@@ -1,0 +1,120 @@
+"""Two models on the same items: how far apart they are, and whether that is more than the choice of the items.
+
+The interval is that of the difference on the same resamples, which is much narrower than two intervals side by side
+suggest. Each is a 95 % interval of its own: of twenty metrics of equal models, one may well exclude zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tercet.eval.bootstrap import Estimate, bootstrap, difference
+from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.measure import Measure
+from tercet.eval.result import Json
+from tercet.eval.table import heading, shown
+
+VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("not told apart", "dim")}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One metric of one subject: what the baseline and the other score, and their difference with its interval."""
+
+    subject: str
+    metric: str
+    task: str
+    dataset: str
+    baseline: float
+    other: float
+    apart: Estimate
+    n: int
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the other model is better; nothing where the interval holds zero."""
+        if self.apart.low <= 0 <= self.apart.high:
+            return None
+        return (self.apart.low > 0) != self.metric.endswith("rank")
+
+    def to_json(self) -> Json:
+        return {
+            "dataset": self.dataset, "task": self.task, "subject": self.subject, "metric": self.metric,
+            "baseline": self.baseline, "other": self.other, "difference": self.apart.value,
+            "interval": [self.apart.low, self.apart.high], "verdict": VERDICTS[self.better][0], "n": self.n,
+        }  # fmt: skip
+
+
+def same_items(first: EmbeddingTable, second: EmbeddingTable) -> None:
+    """Two models are compared on what both of them saw."""
+    ids = [[sample.id for sample in table.samples] for table in (first, second)]
+    if ids[0] != ids[1]:
+        only = set(ids[0]) ^ set(ids[1])
+        raise EvalError(f"{len(only)} samples are usable to one of the models only; leave them out of the data")
+
+
+def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str = "val") -> list[Contrast]:
+    """Every metric that both models have, in the baseline's order."""
+    known = {(measure.task, measure.subject): measure for measure in other}
+    shared = [one for one in baseline if (one.task, one.subject) in known]
+    if not shared:
+        raise EvalError("the two models have no number in common: no two modalities that both of them encode")
+    return [contrast for one in shared for contrast in _contrasts(one, known[one.task, one.subject], dataset)]
+
+
+def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Contrast]:
+    if not baseline.items.equal(other.items):
+        raise EvalError(f"`{baseline.subject}` is not about the same items for both models; examine them on equal data")
+    shared = [metric for metric in baseline.statistics if metric in other.statistics]
+    apart = {metric: difference(baseline.statistics[metric], other.statistics[metric]) for metric in shared}
+    found = bootstrap(apart, baseline.items)
+    return [
+        Contrast(
+            baseline.subject, metric, baseline.task, dataset,
+            baseline.value(metric), other.value(metric), found[metric], len(other.items),
+        )
+        for metric in shared
+    ]  # fmt: skip
+
+
+def render_contrasts(name: str, baseline: str, contrasts: Sequence[Contrast]) -> Table:
+    """The table for a rich console: `name` against `baseline`."""
+    drawn = Table(title=Text(f"{name} against {baseline}", style="bold"), title_justify="left", box=SIMPLE_HEAD)
+    drawn.add_column("")
+    drawn.add_column("metric", no_wrap=True)
+    for words in ("baseline", "this", "difference", "95 %", "n"):
+        drawn.add_column(words, justify="right", no_wrap=True)
+    drawn.add_column("verdict", no_wrap=True)
+    for contrast in contrasts:
+        drawn.add_row(*_cells(contrast))
+    drawn.caption, drawn.caption_justify = (
+        Text("each interval is of the difference, on the same items", style="dim"),
+        "left",
+    )
+    return drawn
+
+
+def _cells(contrast: Contrast) -> list[Text]:
+    metric, apart = contrast.metric, contrast.apart
+    word, style = VERDICTS[contrast.better]
+    return [
+        Text(contrast.subject),
+        Text(heading(metric)),
+        Text(shown(contrast.baseline, metric)),
+        Text(shown(contrast.other, metric)),
+        Text(_signed(apart.value, metric), style="bold"),
+        Text(f"{_signed(apart.low, metric)} to {_signed(apart.high, metric)}", style="dim"),
+        Text(str(contrast.n), style="dim"),
+        Text(word, style=style),
+    ]
+
+
+def _signed(value: float, metric: str) -> str:
+    return f"{'+' if value > 0 else ''}{shown(value, metric)}"
+
+
+def to_json(name: str, contrasts: Sequence[Contrast]) -> Mapping[str, object]:
+    return {"model": name, "contrasts": [contrast.to_json() for contrast in contrasts]}
