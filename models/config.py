@@ -4,8 +4,26 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Config, Misfit
 from tercet.modality import MODALITIES
+
+
+class LoraConfig(Config):
+    """Low-rank updates beside frozen weights (Hu et al. 2022): the weight is W + alpha / rank · B A."""
+
+    rank: int = Field(8, gt=0, description="the rank of each update")
+    alpha: float = Field(16.0, gt=0, description="how much an update counts: it is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of what enters an update")
+    targets: tuple[str, ...] = Field(
+        (), description="ends of layers' names, as [q_proj, v_proj]; nothing: all linear ones of the blocks"
+    )
+
+
+class AdapterConfig(Config):
+    """A residual bottleneck on the tower's output (Gao et al. 2021)."""
+
+    reduction: int = Field(4, gt=0, description="how many times narrower the bottleneck is than the tower's output")
+    ratio: float = Field(0.2, gt=0, lt=1, description="the share of what is learned; the rest is the tower's own")
 
 
 class TowerConfig(Config):
@@ -23,7 +41,18 @@ class TowerConfig(Config):
     grad_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     frozen_batchnorm: bool = Field(False, description="accept a tower with BatchNorm and never update its statistics")
     lr_scale: float = Field(1.0, gt=0, description="this tower's learning rate relative to `optimizer.lr`")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each block's learning rate relative to that of the block above it"
+    )
+    lora: LoraConfig | None = Field(None, description="train low-rank updates of the tower and nothing else of it")
+    adapter: AdapterConfig | None = Field(None, description="a small trained correction of the tower's output")
     options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
+
+    @model_validator(mode="after")
+    def _one_way_to_lock(self) -> "TowerConfig":
+        if self.lora and self.unlocked is not None:
+            raise Misfit("unlocked", "does not go with `lora`, which locks all of the tower; leave one of them out")
+        return self
 
 
 class ModelConfig(Config):
