@@ -1,45 +1,24 @@
-"""What a checkpoint holds: weights, moments and averages as one safetensors set by parameter name, and a few numbers.
+"""A checkpoint is written and taken up: weights, moments and averages as one safetensors set by name, and a few numbers.
 
 Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and
 written by one of them in turn.
 """
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tercet.distributed import World
-from tercet.errors import UserError
 from tercet.training.average import Average
-from tercet.training.commit import Found, commit, newest, prune, sync, write_synced
+from tercet.training.commit import commit, prune, sync, write_synced
 from tercet.training.engine import Engine
 from tercet.training.partition import Fragment, assemble, placed
-
-WEIGHT, AVERAGE = "weight", "ema"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
-
-    step: int = 0
-    samples: int = 0
-    stage: int = 0
-    cursors: Mapping[str, int] = field(default_factory=dict)
-    plan: str = ""
-    counters: Mapping[str, float] = field(default_factory=dict)
-
-    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
-        """One step further. Sources that this stage leaves alone stay where they are."""
-        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
+from tercet.training.saved import AVERAGE, WEIGHT, Progress, Saved
 
 
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, keep: int, world: World) -> Path:
@@ -116,51 +95,6 @@ def counters(engine: Engine) -> dict[str, float]:
     for flat, state in engine.optimizer.state.items():
         return {key: float(value) for key, value in state.items() if not is_like(value, flat)}
     return {}
-
-
-class Saved:
-    """A checkpoint that verified, open for reading by name."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.progress = Progress(**json.loads((path / "state.json").read_text()))
-        self._files: list[Any] = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
-        self._where = {name: part for part in self._files for name in part.keys()}  # noqa: SIM118  # not a mapping
-
-    def kinds(self) -> list[str]:
-        return sorted({name.partition("/")[0] for name in self._where})
-
-    def of(self, kind: str) -> dict[str, Tensor]:
-        return {name.partition("/")[2]: self.read(name) for name in self._where if name.startswith(f"{kind}/")}
-
-    def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._where[name].get_tensor(name)
-        return tensor
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._where
-
-    def weights(self, averaged: bool) -> dict[str, Tensor]:
-        """The model's weights by name; where asked for and kept, their moving average."""
-        return self.of(WEIGHT) | (self.of(AVERAGE) if averaged else {})
-
-
-def resume_point(parent: Path, world: World) -> Saved | None:
-    """The newest checkpoint that verifies; the first rank says which ones it passed over, and why."""
-    found = world.broadcast(newest(parent) if world.first else Found(None, ()))
-    if world.first:
-        for name in found.passed_over:
-            print(f"tercet: passed over the checkpoint {name}", file=sys.stderr)
-    return None if found.path is None else Saved(found.path)
-
-
-def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Weights by name. Temperatures come and go with the terms of a stage; nothing else may differ."""
-    wrong = model.load_state_dict(weights, strict=False)
-    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith("head.temperatures.")]
-    if odd:
-        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-        raise UserError(f"the checkpoint does not fit the model at {odd[0]}{more}: it was made by other code or towers")
 
 
 @torch.no_grad()

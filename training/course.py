@@ -21,13 +21,13 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.average import Average
-from tercet.training.checkpoint import Progress, Saved, current_weights, fill, restore, resume_point, save
+from tercet.training.checkpoint import current_weights, restore, save
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
-from tercet.training.folder import CHECKPOINTS
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.optimizers import build_optimizer
+from tercet.training.saved import CHECKPOINTS, Progress, Saved, fill, resume_point
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 

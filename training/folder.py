@@ -12,8 +12,9 @@ from tercet.configs.recipe import dump, load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
+from tercet.training.saved import CHECKPOINTS, CONFIG
 
-CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
+LOCK = ".lock"
 FREE = (
     "out", "log", "checkpoint", "eval", "zero", "micro_batch", "tile",
     "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",

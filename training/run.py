@@ -13,10 +13,10 @@ from tercet.errors import UserError
 from tercet.eval.examine import Examiner
 from tercet.eval.result import Result
 from tercet.models.multimodal import build_model
-from tercet.training.checkpoint import fill, resume_point
 from tercet.training.config import RunConfig
 from tercet.training.course import REPORT, Course
-from tercet.training.folder import CHECKPOINTS, CONFIG, open_folder
+from tercet.training.folder import open_folder
+from tercet.training.saved import CHECKPOINTS, CONFIG, fill, resume_point
 
 
 def train(config: RunConfig) -> Path:

@@ -13,7 +13,8 @@ from tercet.distributed import World
 from tercet.training.commit import newest
 from tercet.training.config import RunConfig
 from tercet.training.course import Course
-from tercet.training.folder import CHECKPOINTS, open_folder
+from tercet.training.folder import open_folder
+from tercet.training.saved import CHECKPOINTS
 from tercet.training.trainer import Trainer
 
 TOWER = {"width": 32, "heads": 2}

@@ -1,0 +1,79 @@
+"""What a run has left on disk, read by name: how far it came, and its tensors. Needs no engine."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.training.commit import Found, newest
+
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the run's folder
+WEIGHT, AVERAGE = "weight", "ema"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
+
+    step: int = 0
+    samples: int = 0
+    stage: int = 0
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    plan: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
+        """One step further. Sources that this stage leaves alone stay where they are."""
+        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
+
+
+class Saved:
+    """A checkpoint that verified, open for reading by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.progress = Progress(**json.loads((path / "state.json").read_text()))
+        self._files: list[Any] = [safe_open(part, framework="pt") for part in sorted(path.glob("*.safetensors"))]
+        self._where = {name: part for part in self._files for name in part.keys()}  # noqa: SIM118  # not a mapping
+
+    def kinds(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self._where})
+
+    def of(self, kind: str) -> dict[str, Tensor]:
+        return {name.partition("/")[2]: self.read(name) for name in self._where if name.startswith(f"{kind}/")}
+
+    def read(self, name: str) -> Tensor:
+        tensor: Tensor = self._where[name].get_tensor(name)
+        return tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def weights(self, averaged: bool) -> dict[str, Tensor]:
+        """The model's weights by name; where asked for and kept, their moving average."""
+        return self.of(WEIGHT) | (self.of(AVERAGE) if averaged else {})
+
+
+def resume_point(parent: Path, world: World) -> Saved | None:
+    """The newest checkpoint that verifies; the first rank says which ones it passed over, and why."""
+    found = world.broadcast(newest(parent) if world.first else Found(None, ()))
+    if world.first:
+        for name in found.passed_over:
+            print(f"tercet: passed over the checkpoint {name}", file=sys.stderr)
+    return None if found.path is None else Saved(found.path)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Weights by name. Temperatures come and go with the terms of a stage; nothing else may differ."""
+    wrong = model.load_state_dict(weights, strict=False)
+    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith("head.temperatures.")]
+    if odd:
+        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        raise UserError(f"the checkpoint does not fit the model at {odd[0]}{more}: it was made by other code or towers")
