@@ -1,0 +1,93 @@
+"""What of a data set decides how to train on it: how many pairs, of what, and how much of it is said twice."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.survey.stats import Stats, survey
+from tercet.errors import UserError
+from tercet.modality import MODALITIES
+
+ALL = 20_000  # a data set of no more samples is looked at as a whole
+DRAWN = 4_096  # of a larger one
+STRAY = 0.01  # a modality that fewer samples have is none of the data set's
+LEAST = 32  # pairs that give a batch and something to be examined on
+REPEATED = 5  # captions that come again so often, on average, are names of classes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Numbers are of the samples looked at; `samples` and `pairs` are of all, as far as these tell."""
+
+    samples: int
+    looked_at: int
+    pairs: int
+    holding: Mapping[str, int]  # samples by modality
+    captions: int
+    different: int  # captions
+    words: Mapping[str, float]  # of a caption, by quantile
+    twice: Mapping[str, int]  # pictures and sounds that another sample has too
+    bad: int
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        return frozenset(self.holding)
+
+    @property
+    def whole(self) -> bool:
+        return self.looked_at == self.samples
+
+    @property
+    def classes(self) -> int | None:
+        """Captions that are few and come again are names: how many different ones."""
+        return self.different if self.captions >= REPEATED * self.different else None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"classes": self.classes}
+
+
+def look(source: Source, name: str, workers: int) -> Seen:
+    if not len(source):
+        raise UserError(f"{name} holds no samples")
+    stats = survey(source, workers, None if len(source) <= ALL else DRAWN)
+    seen = _seen(stats)
+    if len(seen.modalities) < 2:
+        held = next(iter(seen.modalities), "nothing that can be used")
+        lacking = "captions" if "text" not in seen.modalities else "pictures or sounds"
+        raise UserError(f"{name} holds {held} alone: a contrast needs two modalities; add {lacking}")
+    if seen.pairs < LEAST:
+        raise UserError(f"{name} holds {seen.pairs} usable pairs, too few to learn from; bring at least {LEAST}")
+    return seen
+
+
+def _seen(stats: Stats) -> Seen:
+    tally = stats.tally
+    holding = {modality: _holding(stats, modality) for modality in MODALITIES}
+    holding = {modality: count for modality, count in holding.items() if count > STRAY * tally.samples}
+    words = tally.values.get("text.words")
+    captions = words.count if words else 0
+    return Seen(
+        samples=stats.samples,
+        looked_at=tally.samples,
+        pairs=round(min(holding.values(), default=0) * stats.samples / tally.samples),
+        holding=holding,
+        captions=captions,
+        different=captions - _again(stats, "text"),
+        words={f"p{percent}": words.quantile(percent / 100) for percent in (50, 95)} if words else {},
+        twice={kind: again for kind in holding if kind != "text" and (again := _again(stats, kind))},
+        bad=tally.counts["bad"].total() if "bad" in tally.counts else 0,
+    )
+
+
+def _holding(stats: Stats, modality: str) -> int:
+    """Captions may stand in a `.json`; of what lies in a file of its own, the file tells."""
+    if modality == "text":
+        return stats.tally.values["text.captions"].count if "text.captions" in stats.tally.values else 0
+    return dict(stats.listed("holds")).get(modality, 0)
+
+
+def _again(stats: Stats, kind: str) -> int:
+    """How many samples say or show what an earlier one does."""
+    sharing = stats.shared.get(kind)
+    return sharing.samples - sharing.groups if sharing else 0
