@@ -90,7 +90,8 @@ def _classify(
 ) -> Measure:
     items = table.items[modality][rows]
     label = torch.tensor([labels[item] for item in items.tolist()])
-    place = rank(table.vectors[modality][rows], classes_CD, label, torch.arange(len(classes_CD))).rank
+    rows_nD = table.vectors[modality][rows]
+    place = rank(rows_nD, classes_CD.to(rows_nD.dtype), label, torch.arange(len(classes_CD))).rank
     statistics, guess = _statistics(place, label, len(classes_CD))
     majority = float(label.bincount().max() / len(label))
     notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}

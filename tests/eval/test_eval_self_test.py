@@ -1,0 +1,101 @@
+"""The stand-ins score what they must, and each kind of broken evaluation is caught by one of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data_pipelines.sample import Sample
+from tercet.eval import ranking, retrieval
+from tercet.eval.embed import EmbeddingTable
+from tercet.eval.ranking import Ranking
+from tercet.eval.self_test import Check, self_test
+from tercet.eval.stand_ins import opposed
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
+TASKS = ("retrieval", "zero_shot_shape", "composition")
+
+
+def table(items: int = 90, captions: int = 2) -> EmbeddingTable:
+    """Three modalities of a trained model; some items lack a sound, some describe the same thing."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(items, 24, generator=generator)
+    item = {
+        "image": torch.arange(items),
+        "audio": torch.arange(0, items, 3),
+        "text": torch.arange(items).repeat_interleave(captions),
+    }
+    vectors = {
+        name: F.normalize(base[rows] + torch.randn(len(rows), 24, generator=generator), dim=1)
+        for name, rows in item.items()
+    }
+    wrong = [{"kind": kind, "text": f"{kind} caption"} for kind in ("swapped", "relation")]
+    samples = tuple(
+        Sample(str(n), n, n // 2 if n < 20 else n, meta={"objects": [{"shape": SHAPES[n % 8]}], "negatives": wrong})
+        for n in range(items)
+    )
+    return EmbeddingTable(vectors, item, samples)
+
+
+def failing(checks: list[Check]) -> set[str]:
+    return {check.model for check in checks if not check.holds}
+
+
+def test_all_stand_ins_score_what_they_must() -> None:
+    checks = self_test(table(), TASKS)
+    assert failing(checks) == set()
+    assert {check.model for check in checks} == {"constant", "random", "dealt out", "reordered"}
+    assert {check.task for check in checks if check.model == "random"} == set(TASKS)
+    assert all(check.scored == 0 for check in checks if check.model == "constant" and "rank" not in check.metric)
+
+
+@pytest.mark.parametrize("items", [2, 7])
+def test_few_items_are_no_failure(items: int) -> None:
+    assert failing(self_test(table(items), ["retrieval"])) == set()
+
+
+def test_the_opposed_model_puts_every_right_answer_last() -> None:
+    against = opposed(table(12, captions=1))
+    groups = against.groups
+    for query, key in (("image", "text"), ("text", "audio"), ("audio", "image")):
+        scores = against.vectors[query] @ against.vectors[key].T
+        right = groups[against.items[query]][:, None] == groups[against.items[key]][None]
+        assert scores[right].max() < scores[~right].min() - 0.1
+
+
+Rank = Callable[..., Ranking]
+GENUINE: Rank = ranking.rank
+
+
+def ties_are_right(*arguments: Tensor, **options: int) -> Ranking:
+    with patch.object(ranking, "TIE", -1e-6):
+        return GENUINE(*arguments, **options)
+
+
+def first_of_equals_wins(queries: Tensor, candidates: Tensor, *groups: Tensor, **options: int) -> Ranking:
+    """Candidates that stand later are a little worse."""
+    place = torch.linspace(1, 0.9, len(candidates), dtype=candidates.dtype)
+    return GENUINE(queries, candidates * place[:, None], *groups, **options)
+
+
+def sees_the_answer(queries: Tensor, candidates: Tensor, own: Tensor, theirs: Tensor, **options: int) -> Ranking:
+    """A leak: one query in ten is found whatever its vector."""
+    found = GENUINE(queries, candidates, own, theirs, **options)
+    return replace(found, rank=torch.where(torch.arange(len(own)) % 10 == 0, 1, found.rank))
+
+
+@pytest.mark.parametrize(
+    ("broken", "caught"),
+    [
+        (ties_are_right, {"constant"}),
+        (first_of_equals_wins, {"reordered"}),
+        (sees_the_answer, {"random", "dealt out", "reordered"}),
+    ],
+)
+def test_a_broken_ranking_is_caught(broken: Rank, caught: set[str]) -> None:
+    with patch.object(retrieval, "rank", broken):
+        assert failing(self_test(table(), ["retrieval"])) >= caught
