@@ -13,6 +13,8 @@ from tercet.models.head import Head
 from tercet.models.losses import build_objective
 from tercet.models.tuning.locking import lock
 
+DIM = 512  # of a joint space that neither the recipe nor a tower decides
+
 
 class Multimodal(nn.Module):
     """One encoder per modality, joined by the head.
@@ -74,16 +76,25 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
             lock(towers[modality], tower.unlocked)
             if tower.grad_checkpointing:
                 towers[modality].checkpoint_gradients()
-            if towers[modality].projects and towers[modality].width != config.dim:
-                raise UserError(
-                    f"model.dim is {config.dim}, but the {modality} tower `{tower.encoder}` projects into "
-                    f"{towers[modality].width} dimensions; set model.dim={towers[modality].width}"
-                )
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
-        head = Head(widths, config.dim, {term.name: build_objective(term.objective) for term in terms})
+        head = Head(widths, joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms})
     fields = sorted({field for term in terms for field in term.between})
     for field in fields:
         modality = modality_of(field)
         if modality not in towers:
             raise UserError(f"a term draws on `{field}`, but the model has no {modality} tower; add model.{modality}")
     return Multimodal(towers, head, [term.name for term in terms], fields)
+
+
+def joint_width(config: ModelConfig, towers: Mapping[str, Encoder]) -> int:
+    """What `dim` says, and every tower that projects already agrees with."""
+    projected = {modality: tower.width for modality, tower in towers.items() if tower.projects}
+    width = config.dim or next(iter(projected.values()), DIM)
+    for modality, theirs in projected.items():
+        if theirs != width:
+            encoder = config.towers[modality].encoder
+            raise UserError(
+                f"model.dim is {width}, but the {modality} tower `{encoder}` projects into {theirs} dimensions; "
+                f"set model.dim={theirs}"
+            )
+    return width

@@ -1,4 +1,4 @@
-"""A checkpoint is written and taken up: weights, moments and averages as one safetensors set by name, and a few numbers.
+"""A checkpoint, written and taken up: weights, moments and averages as safetensors by name, and a few numbers.
 
 Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and
 written by one of them in turn.

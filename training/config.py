@@ -1,6 +1,6 @@
 """The whole run's config tree: one recipe is one `RunConfig`. Imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -9,8 +9,9 @@ from tercet.configs.layers import lay, nested
 from tercet.data_pipelines.config import DataConfig
 from tercet.errors import did_you_mean
 from tercet.eval.config import EvalConfig
-from tercet.modality import MODALITIES, modality_of
-from tercet.models.config import ModelConfig, ObjectiveConfig, Precision, TermConfig
+from tercet.modality import MODALITIES
+from tercet.models.config import Precision
+from tercet.models.space import SpaceConfig
 
 Logger = Literal["console", "tensorboard", "wandb"]
 
@@ -70,24 +71,20 @@ class StageConfig(Config):
         return self
 
 
-class RunConfig(Config):
+class RunConfig(SpaceConfig):
     """One complete run."""
 
     name: str = Field(description="the run's name; its folder is runs/NAME unless `out` says otherwise")
     out: str | None = Field(None, description="the run's folder")
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig
-    model: ModelConfig
-    pairs: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {}, description="shorthand for terms: {image-text: 1.0, audio-text: 1.0}; 0 leaves a pair out"
-    )
-    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="what the pairs are trained by")
-    terms: tuple[TermConfig, ...] = Field((), description="what is trained, written out; `pairs` fills it")
     batch_size: int = Field(256, gt=1, description="items per step over all ranks")
     micro_batch: int | None = Field(
         None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching"
     )
-    steps: int = Field(1000, gt=0, description="optimizer steps; the sum of the stages' where there are any")
+    steps: int = Field(
+        1000, ge=0, description="optimizer steps; the sum of the stages' where there are any; 0: what `init` is like"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Precision = "bf16"
@@ -114,31 +111,10 @@ class RunConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand(cls, raw: Any) -> Any:
-        """Shorthand is written out: pairs become terms, and stages add up to the steps."""
-        if not isinstance(raw, dict):
-            return raw
-        pairs, steps = raw.get("pairs"), _sum_of_steps(raw.get("stages"))
-        if isinstance(pairs, dict) and pairs:
-            if raw.get("terms"):
-                raise Misfit("terms", "and `pairs` are both given; `pairs` is the shorthand, keep one of them")
-            raw = raw | {"terms": _terms(pairs, raw.get("objective", {}))}
-        elif raw.get("terms") and raw.get("objective"):
-            raise Misfit("objective", "belongs to `pairs`; where `terms` are written out each has its own")
+    def _steps_of_stages(cls, raw: Any) -> Any:
+        """Stages add up to the steps."""
+        steps = _sum_of_steps(raw.get("stages")) if isinstance(raw, dict) else 0
         return {"steps": steps} | raw if steps else raw
-
-    @model_validator(mode="after")
-    def _terms_have_towers(self) -> "RunConfig":
-        if not self.terms:
-            raise Misfit("pairs", "is missing or all zero; say what is trained, as `pairs: {image-text: 1.0}`")
-        for term in self.terms:
-            key = f"pairs.{term.name}" if self.pairs else "terms"
-            for modality in map(modality_of, term.between):
-                if modality not in MODALITIES:
-                    raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
-                if modality not in self.model.towers:
-                    raise Misfit(key, f"needs a tower that the model lacks; give `model.{modality}` an encoder")
-        return self
 
     @model_validator(mode="after")
     def _stages_hold(self) -> "RunConfig":
@@ -154,19 +130,8 @@ class RunConfig(Config):
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Pairs or terms, whichever the recipe gave, and nothing that is nothing by default."""
-        written = self._without_idle_fields(handler)
-        unspoken = ("terms",) if self.pairs else ("pairs", "objective")
-        return {key: value for key, value in written.items() if key not in unspoken}
-
-
-def _terms(pairs: dict[str, Any], objective: Any) -> list[dict[str, Any]]:
-    """Two fields a pair, joined by a hyphen; a pair of weight zero is not trained."""
-    for pair in pairs:
-        if pair.count("-") != 1 or not all(pair.split("-")):
-            raise Misfit(f"pairs.{pair}", "is not a pair; write two fields and a hyphen, as image-text")
-    weights = {pair: weight for pair, weight in pairs.items() if isinstance(weight, int | float) and weight > 0}
-    return [{"between": pair.split("-"), "objective": objective, "weight": weights[pair]} for pair in weights]
+        """A run is headed by its name."""
+        return {"name": self.name} | super()._as_written(handler)
 
 
 def _sum_of_steps(stages: Any) -> int:
