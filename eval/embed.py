@@ -4,7 +4,7 @@ Shape letters: n rows of a modality, d dimensions of the joint space.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.sample import MODALITIES, Batch, Sample
+from tercet.data_pipelines.collate import undecoded
+from tercet.data_pipelines.sample import Batch, Sample
 from tercet.errors import UserError
+from tercet.modality import MODALITIES
 
 T = TypeVar("T")
 
@@ -69,7 +71,7 @@ class EmbeddingTable:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One batch's rows with the ids of their samples."""
 
     samples: tuple[Sample, ...]
@@ -80,11 +82,11 @@ class _Part:
 @torch.no_grad()
 def embed(model: Embedder, batches: Iterable[Batch], world: Gathers) -> EmbeddingTable:
     """Every rank embeds its own batches, be they more or fewer than others'; all ranks get the whole table."""
-    mine = [_embed_batch(model, batch) for batch in batches]
+    mine = [embed_batch(model, batch) for batch in batches]
     parts = [part for share in world.gather_objects(mine) for part in share]
     if not parts:
         raise EvalError("there is nothing to evaluate on: the evaluation data hold no sample")
-    return _join(parts)
+    return join(parts)
 
 
 def embed_prompts(model_embed_text: "TextEmbedder", texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -104,14 +106,13 @@ class TextEmbedder(Protocol):
     def __call__(self, texts: list[str], /) -> Tensor: ...
 
 
-def _embed_batch(model: Embedder, batch: Batch) -> _Part:
+def embed_batch(model: Embedder, batch: Batch) -> Part:
     vectors = {name: rows.float().cpu() for name, rows in model.embed(batch).items() if name in MODALITIES}
     ids = {name: batch.ids[batch.fields[name].item].cpu() for name in vectors}
-    light = tuple(replace(sample, image=None, audio=None) for sample in batch.samples)
-    return _Part(light, {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids)
+    return Part(undecoded(batch.samples), {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids)
 
 
-def _join(parts: list[_Part]) -> EmbeddingTable:
+def join(parts: list[Part]) -> EmbeddingTable:
     samples = sorted((sample for part in parts for sample in part.samples), key=lambda sample: sample.id)
     for before, after in pairwise(samples):
         if before.id == after.id:
