@@ -55,6 +55,7 @@ class Head(nn.Module):
         self.projections = nn.ModuleDict(
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )
+        self.adapters = nn.ModuleDict()  # of the towers whose output is corrected, see `tuning`
         self.temperatures = nn.ModuleDict({plain(term): Temperature(kind) for term, kind in objectives.items()})
         for projection in self.projections.values():
             if isinstance(projection, nn.Linear):
@@ -63,7 +64,8 @@ class Head(nn.Module):
     def forward(self, modality: str, features: Tensor) -> Tensor:
         """Features of one modality to unit vectors."""
         with torch.autocast(features.device.type, enabled=False):
-            return normalize(self.projections[modality](features.float()), dim=-1)
+            adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
+            return normalize(self.projections[modality](adapted), dim=-1)
 
     def temperature(self, term: str) -> tuple[Tensor, Tensor | None]:
         scale, bias = self.temperatures[plain(term)]()

@@ -11,7 +11,7 @@ from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder
 from tercet.models.head import Head
 from tercet.models.losses import build_objective
-from tercet.models.tuning.locking import lock
+from tercet.models.tuning.tune import tune
 
 DIM = 512  # of a joint space that neither the recipe nor a tower decides
 
@@ -73,11 +73,11 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
         torch.manual_seed(seed)
         towers = {modality: build_encoder(modality, tower) for modality, tower in config.towers.items()}
         for modality, tower in config.towers.items():
-            lock(towers[modality], tower.unlocked)
             if tower.grad_checkpointing:
                 towers[modality].checkpoint_gradients()
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
         head = Head(widths, joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms})
+        tune(towers, head, config)
     fields = sorted({field for term in terms for field in term.between})
     for field in fields:
         modality = modality_of(field)

@@ -1,0 +1,27 @@
+"""A low-rank update of torch's fused attention: of the stacked projections of query, key and value, and of the output.
+
+peft's own layer for it is taken for its parameters; its way of calling is not, see `lora.py`.
+"""
+
+from typing import Any
+
+from peft.tuners.lora.layer import MultiheadAttention
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class FusedAttention(MultiheadAttention):
+    """An `nn.MultiheadAttention` whose weights are W + BA for the length of a call; W itself is never written."""
+
+    state_dict = nn.Module.state_dict
+    named_modules = nn.Module.named_modules
+
+    def forward(self, query: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        attention = self.get_base_layer()
+        out = attention.out_proj
+        weights = {
+            "in_proj_weight": attention.in_proj_weight + self.get_delta_weight("default"),
+            "out_proj.base_layer.weight": out.get_base_layer().weight + out.get_delta_weight("default"),
+        }
+        attended: tuple[Tensor, Tensor | None] = functional_call(attention, weights, (query, *rest), options)
+        return attended
