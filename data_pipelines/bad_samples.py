@@ -30,6 +30,13 @@ class Fault:
     reason: str
 
 
+def summary(faults: Sequence[Fault]) -> str:
+    """How many for which reason, and the first of them."""
+    counted = Counter(fault.reason for fault in faults).most_common()
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in counted)
+    return f"{reasons}; the first is {faults[0].key} in {faults[0].shard}"
+
+
 class Ledger:
     """Counts samples seen and bad ones by reason, writes each bad one down once, and stops the run above a share.
 

@@ -32,16 +32,18 @@ class EvalLoader:
         *,
         rank: int = 0,
         world: int = 1,
+        ids: range | None = None,
         workers: int = 2,
         max_bad: float = 0.01,
     ) -> None:
+        """`ids`: these alone, whatever the rank."""
         self.intakes = checked(intakes)
         self.batch_size = batch_size
         self.workers = workers
         self.ledger = Ledger(max_bad)
         self.faults: list[Fault] = []
         count = len(decode.source)
-        self._ids = range(rank * count // world, (rank + 1) * count // world)
+        self._ids = range(rank * count // world, (rank + 1) * count // world) if ids is None else ids
         self._decode = decode
 
     def __iter__(self) -> Iterator[Batch]:

@@ -29,7 +29,7 @@ def open_loader(
     """The batches of this rank from wherever the sources stand. A collective."""
     if data.mode == "stream":
         return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
-    sources = {name: _opened(data, source, world) for name, source in data.train.items()}
+    sources = {name: open_first(data, source, world) for name, source in data.train.items()}
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
     )
@@ -41,7 +41,7 @@ def open_split(data: DataConfig, split: SplitConfig) -> Source:
     return open_source(split.source, missing=data.missing, max_bad=data.max_bad, cache=cache)
 
 
-def _opened(data: DataConfig, split: SplitConfig, world: World) -> Source:
+def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:
     """The first rank goes ahead: it indexes what is not indexed yet."""
     source = open_split(data, split) if world.first else None
     world.barrier()
