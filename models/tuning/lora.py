@@ -83,7 +83,8 @@ def _inject(encoder: Encoder, layers: list[str], config: LoraConfig) -> None:
 def _check_reached(encoder: Encoder, where: str) -> None:
     """A library that reads a layer's weight, rather than calling the layer, passes its update by."""
     encoder.eval()
-    encoder(*encoder.dummy(torch.device("cpu"))).sum().backward()
+    with torch.enable_grad():
+        encoder(*encoder.dummy(torch.device("cpu"))).sum().backward()
     missed = [name for name, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
     encoder.zero_grad()
     encoder.train()

@@ -51,3 +51,23 @@ def test_an_unknown_optimizer_is_one_line(tmp_path: Path) -> None:
     run = config(tmp_path, optimizer={"name": "adam"})
     with pytest.raises(UserError, match=r"unknown optimizer `adam`; did you mean `adamw`\?"):
         build_optimizer(build_model(run.model, run.terms, 0), run)
+
+
+@pytest.mark.parametrize("unlocked", [None, 0, 2])
+def test_a_block_learns_more_slowly_the_deeper_it_stands(tmp_path: Path, unlocked: int | None) -> None:
+    """Three blocks: the last at the tower's rate 0.5, then 0.5 · 0.8, 0.5 · 0.8², and the stem at 0.5 · 0.8³."""
+    tower = {"encoder": "small:text", "options": {"width": 32, "heads": 2, "depth": 3}}
+    tower |= {"layer_decay": 0.8, "lr_scale": 0.5} | ({} if unlocked is None else {"unlocked": unlocked})
+    run = config(tmp_path, model=MODEL | {"text": tower}, optimizer={"weight_decay": 0.3})
+    model = build_model(run.model, run.terms, 0)
+    told = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}  # type: ignore[attr-defined]
+    shares = {"trunk.layers.2.": 1.0, "trunk.norm.": 1.0, "trunk.layers.1.": 0.8, "trunk.layers.0.": 0.64}
+    for name, parameter in model.towers["text"].named_parameters():
+        assert (id(parameter) in told) == parameter.requires_grad, name
+        if parameter.requires_grad:
+            share = next((value for start, value in shares.items() if name.startswith(start)), 0.512)
+            assert told[id(parameter)]["lr_scale"] == pytest.approx(0.5 * share), name
+            assert told[id(parameter)]["weight_decay"] == (0.3 if parameter.ndim >= 2 else 0.0), name
+    for name, parameter in model.named_parameters():
+        if not name.startswith(("towers.text", "head.temperatures")):
+            assert told[id(parameter)]["lr_scale"] == 1.0, name

@@ -1,0 +1,121 @@
+"""Low-rank updates on every family of towers: nothing changes at first, only they train, and merged they are the same."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tercet.errors import UserError
+from tercet.models.config import LoraConfig, TowerConfig
+from tercet.models.encoders import Encoder
+from tercet.models.tuning.lora import add_lora
+from tercet.models.tuning.plain import plain_weights
+from tests.models.test_encoders_locking import TOWERS, fresh, gradients, rows
+
+__all__ = ["fresh"]
+
+CONFIG = LoraConfig(rank=2, alpha=6)
+
+
+def adapted(encoder: Encoder, config: LoraConfig = CONFIG, drawn: bool = True) -> Encoder:
+    """A copy with updates; `drawn` gives them random values instead of their beginnings."""
+    encoder = copy.deepcopy(encoder).eval()
+    add_lora(encoder, config)
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in encoder.named_parameters():
+        if drawn and "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    return encoder.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TOWERS)
+def test_nothing_changes_at_first(fresh: dict[str, Encoder], name: str) -> None:
+    plain = copy.deepcopy(fresh[name]).eval()
+    assert adapted(plain, drawn=False)(*rows(plain)).equal(plain(*rows(plain)))
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_only_the_updates_train(fresh: dict[str, Encoder], name: str) -> None:
+    encoder = adapted(fresh[name])
+    trained = {key for key, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert trained == {key for key, _ in encoder.named_parameters() if "lora_" in key}
+    assert set(gradients(encoder)) == trained
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_merged_weights_give_the_same_vectors(fresh: dict[str, Encoder], name: str) -> None:
+    encoder, plain = adapted(fresh[name]), copy.deepcopy(fresh[name]).eval()
+    before = plain(*rows(plain))
+    plain.load_state_dict(plain_weights(encoder))
+    assert (plain(*rows(plain)) - before).abs().max() > 1e-3, "the updates change nothing, so nothing was compared"
+    torch.testing.assert_close(encoder(*rows(encoder)), plain(*rows(plain)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit", "open-clip-image", "open-clip-text"])
+def test_a_weight_is_the_old_one_and_a_scaled_product(fresh: dict[str, Encoder], name: str) -> None:
+    encoder, state = adapted(fresh[name]), {}
+    for key, value in fresh[name].state_dict().items():
+        state[key] = value.clone()
+    own = encoder.state_dict()
+    for key in [key for key in own if key.endswith("lora_A.default.weight")]:
+        layer = key.removesuffix("lora_A.default.weight").replace("base_layer.", "")
+        update = 3.0 * own[key.replace("lora_A", "lora_B")] @ own[key]
+        state[layer + ("in_proj_weight" if layer + "in_proj_weight" in state else "weight")] += update
+    merged = plain_weights(encoder)
+    assert merged.keys() == state.keys()
+    assert all(torch.allclose(merged[key], state[key], atol=1e-6) for key in state)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_plain_weights_fit_an_adapted_tower(fresh: dict[str, Encoder], name: str) -> None:
+    other = {key: value + 0.01 for key, value in fresh[name].state_dict().items()}
+    encoder, plain = adapted(fresh[name], drawn=False), copy.deepcopy(fresh[name]).eval()
+    encoder.load_state_dict(other)
+    plain.load_state_dict(other)
+    assert encoder(*rows(encoder)).equal(plain(*rows(plain)))
+
+
+def test_frozen_weights_of_a_fused_attention_never_move(fresh: dict[str, Encoder]) -> None:
+    encoder = adapted(fresh["open-clip-image"])
+    before = {id(parameter): parameter.detach().clone() for parameter in encoder.parameters()}
+    for _ in range(3):
+        gradients(encoder)
+    after = {id(parameter): parameter for parameter in encoder.parameters()}
+    assert before.keys() == after.keys()
+    assert all(after[key].equal(value) for key, value in before.items())
+
+
+def test_targets_are_ends_of_names(fresh: dict[str, Encoder]) -> None:
+    encoder = adapted(fresh["vit"], LoraConfig(targets=("attn.qkv",)))
+    updated = [name for name, module in encoder.named_modules() if hasattr(module, "get_delta_weight")]
+    assert updated == [f"model.blocks.{block}.attn.qkv" for block in range(3)]
+    with pytest.raises(UserError, match=r"model.image.lora.targets: no layer of the blocks ends in `qvk`; .*`qkv`"):
+        adapted(fresh["vit"], LoraConfig(targets=("qvk",)))
+
+
+def test_what_cannot_be_dropped_or_reached_is_told(fresh: dict[str, Encoder]) -> None:
+    with pytest.raises(UserError, match=r"model.text.lora.dropout: the fused attention `\S+attn` takes none"):
+        adapted(fresh["open-clip-text"], LoraConfig(dropout=0.1))
+
+    class Idle(nn.Module):
+        """Reads a layer's weight and does not call the layer."""
+
+        def __init__(self, layer: nn.Linear) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.layer.weight, self.layer.bias)
+
+    encoder = copy.deepcopy(fresh["small-image"])
+    block = encoder.trunk.layers[0]  # type: ignore[union-attr, index]
+    block.out = Idle(block.out)  # type: ignore[union-attr, arg-type]
+    with pytest.raises(UserError, match=r"never calls its layer `trunk.layers.0.out.layer`"):
+        add_lora(encoder, CONFIG)
+
+
+def test_locking_and_updates_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="`unlocked` does not go with `lora`"):
+        TowerConfig(encoder="small:image", unlocked=1, lora=CONFIG)
