@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from tercet.errors import UserError, did_you_mean
 
@@ -37,6 +44,18 @@ class Config(BaseModel):
         written: dict[str, Any] = handler(self)
         idle = {name for name, info in fields.items() if info.default in (None, (), {})}
         return {name: value for name, value in written.items() if name not in idle or value not in (None, (), [], {})}
+
+
+class Component(Config):
+    """A registered component and its fields; written as a bare name when it has none to set."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_name(cls, raw: Any) -> Any:
+        return {"name": raw} if isinstance(raw, str) else raw
 
 
 class Misfit(ValueError):
@@ -88,7 +107,7 @@ def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[s
         model = None if _is_mapping(annotation) else _config_within(annotation)
         if model and isinstance(part, str):
             fields = {name: info.description or "" for name, info in model.model_fields.items()}
-            annotation = model.model_fields[part].annotation if part in fields else None
+            annotation = model.model_fields[part].annotation if part in fields else _unnamed(model)
         elif _is_mapping(annotation):
             annotation = (*get_args(annotation), None, None)[1]
         elif isinstance(part, str):
@@ -101,6 +120,11 @@ def _config_within(annotation: Any) -> type[Config] | None:
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return annotation
     return next(filter(None, map(_config_within, get_args(annotation))), None)
+
+
+def _unnamed(model: type[Config]) -> Any:
+    """What the fields are that have no name beforehand, where there may be some."""
+    return (*get_args(model.__annotations__.get("__pydantic_extra__")), None, None)[1]
 
 
 def _is_mapping(annotation: Any) -> bool:

@@ -1,7 +1,10 @@
 """One typed registry for everything that a config chooses by name."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from tercet.errors import UserError, did_you_mean
 
@@ -32,3 +35,18 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         return sorted(self._entries)
+
+
+def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:
+    """The dataclass of this name; its fields are the options that it takes."""
+    cls: Any = known.get(name)
+    taken = [field.name for field in fields(cls)]
+    for option in options:
+        if option not in taken:
+            raise UserError(f"{known.kind} `{name}` has no option `{option}`; {did_you_mean(option, taken)}")
+    try:
+        built: T = TypeAdapter(cls).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{known.kind}.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+    return built

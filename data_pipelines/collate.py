@@ -1,17 +1,12 @@
-"""Samples to a batch: the rows that exist, packed, with the item that each belongs to.
-
-Shape letters: n rows, H height, W width, T audio samples, L tokens.
-"""
+"""Samples to a batch: the rows that exist, packed, with the item that each belongs to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
+from tercet.data_pipelines.sample import Batch, Field, ImageIntake, Intake, Media, Sample, TextIntake
 
 
 def collate(samples: Sequence[Sample], intakes: Mapping[str, Intake]) -> Batch:
@@ -19,38 +14,42 @@ def collate(samples: Sequence[Sample], intakes: Mapping[str, Intake]) -> Batch:
     return Batch(
         ids=torch.tensor([sample.id for sample in samples], dtype=torch.int64),
         groups=torch.tensor([sample.group for sample in samples], dtype=torch.int64),
-        fields={name: _field(samples, intake) for name, intake in intakes.items()},
+        fields={name: _field(samples, name, intake) for name, intake in intakes.items()},
     )
 
 
 def undecoded(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The samples without the tensors that their batch holds already."""
-    return tuple(replace(sample, image=None, audio=None) for sample in samples)
+    """The samples without the media that their batch holds already."""
+    return tuple(replace(sample, media={}) for sample in samples)
 
 
-def _field(samples: Sequence[Sample], intake: Intake) -> Field:
-    if isinstance(intake, ImageIntake):
-        return _images({i: sample.image for i, sample in enumerate(samples) if sample.image is not None}, intake)
-    if isinstance(intake, AudioIntake):
-        return _sounds({i: sample.audio for i, sample in enumerate(samples) if sample.audio is not None}, intake)
-    return _texts({i: sample.text[0] for i, sample in enumerate(samples) if sample.text}, intake)
+def _field(samples: Sequence[Sample], name: str, intake: Intake) -> Field:
+    if isinstance(intake, TextIntake):
+        return _texts({i: sample.text[0] for i, sample in enumerate(samples) if sample.text}, intake)
+    rows = {i: sample.media[name] for i, sample in enumerate(samples) if name in sample.media}
+    return _ragged(name, rows, intake) if intake.ragged else _stacked(name, rows, intake)
 
 
-def _images(rows: Mapping[int, NDArray[np.uint8]], intake: ImageIntake) -> Field:
-    """Pictures stay as they were decoded, channels last."""
-    values_nHW3 = torch.empty(len(rows), *intake.size, 3, dtype=torch.uint8)
-    for row, image in enumerate(rows.values()):
-        values_nHW3[row] = torch.from_numpy(image)
-    return Field("image", values_nHW3.permute(0, 3, 1, 2), _items(rows))
+def _stacked(name: str, rows: Mapping[int, Media], intake: Intake) -> Field:
+    values = torch.empty(len(rows), *intake.shape, dtype=getattr(torch, intake.dtype))
+    for row, media in enumerate(rows.values()):
+        values[row] = torch.from_numpy(media)
+    return Field(name, channels_first(values, intake), _items(rows))
 
 
-def _sounds(rows: Mapping[int, NDArray[np.float32]], intake: AudioIntake) -> Field:
-    """Waves padded with silence to the intake's window, or to the longest where clips are whole."""
-    lengths = [len(wave) for wave in rows.values()]
-    values_nT = torch.zeros(len(rows), max([intake.window, *lengths]))
-    for row, wave in enumerate(rows.values()):
-        values_nT[row, : len(wave)] = torch.from_numpy(wave)
-    return Field("audio", values_nT, _items(rows), torch.tensor(lengths, dtype=torch.int64))
+def _ragged(name: str, rows: Mapping[int, Media], intake: Intake) -> Field:
+    """Padded with silence to the intake's window, or to the longest where clips are whole."""
+    window, *rest = intake.shape
+    lengths = [len(media) for media in rows.values()]
+    values = torch.zeros(len(rows), max([window, *lengths]), *rest, dtype=getattr(torch, intake.dtype))
+    for row, media in enumerate(rows.values()):
+        values[row, : len(media)] = torch.from_numpy(media)
+    return Field(name, values, _items(rows), torch.tensor(lengths, dtype=torch.int64))
+
+
+def channels_first(values: Tensor, intake: Intake) -> Tensor:
+    """Pictures as towers want them; in memory they stay as they were decoded, channels last."""
+    return values.permute(0, 3, 1, 2) if isinstance(intake, ImageIntake) else values
 
 
 def _texts(rows: Mapping[int, str], intake: TextIntake) -> Field:

@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Sample, TextIntake
+from tercet.data_pipelines.sample import Intake, Media, Sample, TextIntake
 from tercet.data_pipelines.slots import Arrays, Layout, Slot, attached
-from tercet.data_pipelines.transforms.audio import AudioAugmenter
+from tercet.data_pipelines.transforms.augment import Augmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.data_pipelines.transforms.crop import RandomView, random_views
-from tercet.data_pipelines.transforms.image import ImageAugmenter
 from tercet.errors import UserError
 
 NEARBY = 16  # substitutes tried from the same shard
@@ -75,7 +73,9 @@ class Filler:
         augment: AugmentConfig,
     ) -> None:
         self.feeds, self.intakes, self.layout, self._seed, self._crop = feeds, intakes, layout, seed, crop
-        self._paint, self._sound = ImageAugmenter(augment.image), AudioAugmenter(augment.audio)
+        media = {name: intake for name, intake in intakes.items() if not isinstance(intake, TextIntake)}
+        self._put = {name: _put_ragged if intake.ragged else _put_whole for name, intake in media.items()}
+        self._augment = Augmenter(augment)
 
     def __call__(self, task: Task) -> Filled:
         feed = self.feeds[task.feed]
@@ -114,28 +114,21 @@ class Filler:
             sample = one.sample
             arrays["id"][row] = feed.first + sample.id
             arrays["group"][row] = sample.group - feed.first if sample.group < 0 else sample.group
-            for name, intake in self.intakes.items():
-                there = bool(sample.text) if name == "text" else getattr(sample, name) is not None
-                arrays[f"{name} present"][row] = there
-                if there and isinstance(intake, ImageIntake):
-                    picture = self._paint(getattr(sample, name), one.view.key)
-                    if not np.may_share_memory(picture, arrays[name][row]):
-                        arrays[name][row] = picture
-                elif there and isinstance(intake, AudioIntake):
-                    self._write_sound(arrays, name, row, one, feed)
+            for name, put in self._put.items():
+                arrays[f"{name} present"][row] = name in sample.media
+                if name in sample.media:
+                    put(arrays, name, row, self._changed(name, one, feed))
+            if "audio masks" in arrays and "audio" in sample.media:
+                arrays["audio masks"][row] = self._augment.sound.masks(one.view.key)
         self._write_texts(arrays, rows, seen)
 
-    def _write_sound(self, arrays: Arrays, name: str, row: int, one: Seen, feed: Feed) -> None:
-        wave = self._sound(getattr(one.sample, name), one.view.key, self._partner(one, feed))
-        arrays[f"{name} length"][row] = len(wave)
-        arrays[name][row, : len(wave)] = wave
-        arrays[name][row, len(wave) :] = 0
-        if f"{name} masks" in arrays:
-            arrays[f"{name} masks"][row] = self._sound.masks(one.view.key)
+    def _changed(self, name: str, one: Seen, feed: Feed) -> Media:
+        partner = self._partner(one, feed) if name == "audio" else None
+        return self._augment(name, one.sample.media[name], one.view.key, partner)
 
-    def _partner(self, one: Seen, feed: Feed) -> NDArray[np.float32] | None:
+    def _partner(self, one: Seen, feed: Feed) -> Media | None:
         """The sound that is mixed into this one, if one is drawn and it can be heard."""
-        other = self._sound.partner(one.view.key, one.sample.id, len(feed.decode.source))
+        other = self._augment.sound.partner(one.view.key, one.sample.id, len(feed.decode.source))
         if other is None or feed.hear is None:
             return None
         (heard,) = feed.hear([other], [one.view])
@@ -144,9 +137,23 @@ class Filler:
     def _write_texts(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[Seen]) -> None:
         """The captions of all rows at once, which tokenizers do sooner."""
         intake = self.intakes.get("text")
+        if not isinstance(intake, TextIntake):
+            return
         worded = {row: one.sample.text[0] for row, one in zip(rows, seen, strict=True) if one.sample.text}
-        if worded and isinstance(intake, TextIntake):
+        arrays["text present"][list(rows)] = [row in worded for row in rows]
+        if worded:
             arrays["text"][list(worded)] = intake.tokenize(list(worded.values())).numpy()
+
+
+def _put_whole(arrays: Arrays, name: str, row: int, media: Media) -> None:
+    if not np.may_share_memory(media, arrays[name][row]):  # a picture may have been drawn here
+        arrays[name][row] = media
+
+
+def _put_ragged(arrays: Arrays, name: str, row: int, media: Media) -> None:
+    arrays[f"{name} length"][row] = len(media)
+    arrays[name][row, : len(media)] = media
+    arrays[name][row, len(media) :] = 0
 
 
 def _candidates(feed: Feed, seed: int, epoch: int, id: int) -> Iterator[int]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import Ledger
+from tercet.data_pipelines.collate import channels_first
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
@@ -27,7 +28,7 @@ from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
 from tercet.data_pipelines.order import Ints, Order
 from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.plan import Plan, make_plan
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake
 from tercet.data_pipelines.slots import Arrays, Slot, Slots, layout_of
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
@@ -175,17 +176,15 @@ def _feeds(data: DataConfig, sources: Mapping[str, Source], intakes: Mapping[str
 
 
 def _field(name: str, intake: Intake, columns: Mapping[str, Tensor]) -> Field:
-    """The rows that exist. Pictures stay as they lie in memory, channels last."""
-    modality = "image" if isinstance(intake, ImageIntake) else "audio" if isinstance(intake, AudioIntake) else "text"
+    """The rows that exist."""
     (item_n,) = torch.nonzero(columns[f"{name} present"], as_tuple=True)
 
     def rows(column: str) -> Tensor:
         return columns[column] if len(item_n) == len(columns[column]) else columns[column][item_n]
 
-    values = rows(name).permute(0, 3, 1, 2) if modality == "image" else rows(name)
-    lengths = rows(f"{name} length") if modality == "audio" else None
+    lengths = rows(f"{name} length") if intake.ragged else None
     masks = rows(f"{name} masks") if f"{name} masks" in columns else None
-    return Field(modality, values, item_n, lengths, masks)
+    return Field(name, channels_first(rows(name), intake), item_n, lengths, masks)
 
 
 def _chunks(rows: Ints) -> list[Ints]:

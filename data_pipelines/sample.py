@@ -5,17 +5,31 @@ Shape letters: B items of a batch, n rows of a field, C channels, H height, W wi
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tercet.modality import MODALITIES as MODALITIES
 from tercet.modality import modality_of as modality_of
 
+Media = NDArray[Any]  # what a file was decoded to: a picture, a sound or a plugin's array
 Resize = Literal["shortest", "squash"]  # cut to the intake's shape and resize, or press the whole picture into it
+
+
+class Intake(Protocol):
+    """What a tower takes in: rows of one type and shape. `ragged` ones may be shorter along their first axis, and at
+    evaluation longer; their lengths travel with them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def ragged(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,12 @@ class ImageIntake:
     size: tuple[int, int]
     interpolation: str = "bicubic"
     resize: Resize = "shortest"
+    dtype: ClassVar[str] = "uint8"
+    ragged: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.size, 3)
 
 
 @dataclass(frozen=True)
@@ -33,10 +53,16 @@ class AudioIntake:
 
     rate: int
     seconds: float
+    dtype: ClassVar[str] = "float32"
+    ragged: ClassVar[bool] = True
 
     @property
     def window(self) -> int:
         return round(self.rate * self.seconds)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.window,)
 
 
 @dataclass(frozen=True)
@@ -44,31 +70,51 @@ class TextIntake:
     """What a text tower takes in: token ids `[n, L]` from its own tokenizer."""
 
     tokenize: Callable[[list[str]], Tensor]
+    dtype: ClassVar[str] = "int64"
+    ragged: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tokenize([""]).shape[1:])
 
 
-Intake = ImageIntake | AudioIntake | TextIntake
+@dataclass(frozen=True)
+class ArrayIntake:
+    """What the tower of a plugin's modality takes in."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    ragged: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded item. `image` is uint8 `[H, W, C]`, `audio` float `[T]`, `text` a tuple of captions."""
+    """One decoded item: its media by modality, an image uint8 `[H, W, C]`, audio float `[T]`, and its captions."""
 
     key: str
     id: int
     group: int
-    image: NDArray[np.uint8] | None = None
-    audio: NDArray[np.float32] | None = None
+    media: Mapping[str, Media] = field(default_factory=dict)
     text: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        return self.media.get("image")
+
+    @property
+    def audio(self) -> NDArray[np.float32] | None:
+        return self.media.get("audio")
 
 
 @dataclass(frozen=True)
 class Field:
     """The rows of one field that exist, and the item of the batch that each belongs to (ascending).
 
-    `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`.
-    Sounds of a training batch may carry `masks` `[n, K, 4]`, shares of their spectrograms that are hidden.
+    `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
+    of other modalities whatever their intake says. Sounds of a training batch may carry `masks` `[n, K, 4]`, shares of
+    their spectrograms that are hidden.
     """
 
     modality: str

@@ -3,8 +3,6 @@
 A slot holds one rank's share of a batch. Where processes write into it, it is a file that exists in memory alone
 (memfd), so that nothing is left behind and no limit of /dev/shm is met. A slot is used again once nothing refers to the
 batch that was handed out in it.
-
-Shape letters: n rows, H height, W width, T audio samples, L tokens, K masks.
 """
 
 import mmap
@@ -17,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake
+from tercet.data_pipelines.sample import Intake
 from tercet.errors import UserError
 
 ALIGNMENT = 64
@@ -53,14 +51,9 @@ def layout_of(rows: int, intakes: Mapping[str, Intake], masks: int) -> Layout:
     """Ids, groups, and for every field its values and whether a row has them."""
     columns: list[tuple[str, str, tuple[int, ...]]] = [("id", "int64", ()), ("group", "int64", ())]
     for name, intake in intakes.items():
-        columns.append((f"{name} present", "bool", ()))
-        if isinstance(intake, ImageIntake):
-            columns.append((name, "uint8", (*intake.size, 3)))
-        elif isinstance(intake, AudioIntake):
-            columns += [(name, "float32", (intake.window,)), (f"{name} length", "int64", ())]
-            columns += [(f"{name} masks", "float32", (masks, 4))] if masks else []
-        else:
-            columns.append((name, "int64", (intake.tokenize([""]).shape[1],)))
+        columns += [(f"{name} present", "bool", ()), (name, intake.dtype, intake.shape)]
+        columns += [(f"{name} length", "int64", ())] if intake.ragged else []
+        columns += [(f"{name} masks", "float32", (masks, 4))] if masks and name == "audio" else []
     return Layout(rows, tuple(columns))
 
 

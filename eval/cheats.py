@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.sample import MODALITIES, Sample
+from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.ranking import rank
 from tercet.eval.retrieval import directions, one_row_each, pair, shared_items
+from tercet.modality import MODALITIES
 
 BINS = 6  # per colour channel
 MELS = 64
@@ -33,7 +34,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # relative to the variance of a featu
 def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
     """Colour histograms, mean log-mel spectra and bags of words of decoded samples; sounds are at `rate`."""
     mel = audio_functional.melscale_fbanks(513, 0.0, rate / 2, MELS, rate, norm="slaney")
-    found = [(replace(sample, image=None, audio=None), _features(sample, mel)) for sample in samples]
+    found = [(replace(sample, media={}), _features(sample, mel)) for sample in samples]
     found.sort(key=lambda pair: pair[0].id)
     vectors, items = {}, {}
     for modality in MODALITIES:

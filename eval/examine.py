@@ -10,7 +10,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.open import open_split
-from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.cheats import ridge_recall, simple_features
@@ -113,14 +113,14 @@ def sound_rate(model: Multimodal) -> int:
 
 
 def decoded(batch: Batch) -> Iterator[Sample]:
-    """The batch's samples with their pictures and sounds."""
+    """The batch's samples with their media."""
     rows = {name: dict(zip(field.item.tolist(), range(len(field)), strict=True)) for name, field in batch}
     for item, sample in enumerate(batch.samples):
-        image, audio = rows.get("image", {}).get(item), rows.get("audio", {}).get(item)
-        if image is not None:
-            sample = replace(sample, image=batch.fields["image"].values[image].permute(1, 2, 0).cpu().numpy())
-        if audio is not None:
-            field = batch.fields["audio"]
-            length = None if field.lengths is None else int(field.lengths[audio])
-            sample = replace(sample, audio=field.values[audio, :length].cpu().numpy())
-        yield sample
+        there = {name: rows[name][item] for name in rows if name != "text" and item in rows[name]}
+        yield replace(sample, media={name: media_of(batch.fields[name], row) for name, row in there.items()})
+
+
+def media_of(field: Field, row: int) -> Media:
+    """One row as it was decoded: a picture's channels last, and of a sound what was heard."""
+    values = field.values[row] if field.lengths is None else field.values[row, : int(field.lengths[row])]
+    return (values.permute(1, 2, 0) if field.modality == "image" else values).cpu().numpy()

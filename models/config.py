@@ -1,10 +1,12 @@
 """What a recipe says of the model: one tower per modality and the space they share. Imports no torch."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from tercet.configs.base import Config, Misfit
+from tercet.configs.base import Component, Config, Misfit
+from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
 
 
@@ -30,7 +32,9 @@ class TowerConfig(Config):
     """One modality's encoder."""
 
     encoder: str = Field(
-        description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`"
+        "",
+        description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`; "
+        "nothing: as `init` has it",
     )
     size: int | None = Field(None, gt=0, description="image side in pixels; the encoder's own if not given")
     features: str = Field("ast16k128", description="audio only: the log-mel front end")
@@ -56,29 +60,35 @@ class TowerConfig(Config):
 
 
 class ModelConfig(Config):
-    """The towers and the joint space."""
+    """The joint space, and a tower under the name of each modality."""
 
-    dim: int = Field(512, gt=0, description="dimensions of the joint space")
-    image: TowerConfig | None = None
-    audio: TowerConfig | None = None
-    text: TowerConfig | None = None
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, TowerConfig]
+    dim: int | None = Field(
+        None, gt=0, description="dimensions of the joint space; nothing: what the towers project into, or else 512"
+    )
 
     @property
     def towers(self) -> dict[str, TowerConfig]:
-        named = {modality: getattr(self, modality) for modality in MODALITIES}
-        return {modality: tower for modality, tower in named.items() if tower is not None}
-
-
-class ObjectiveConfig(Config):
-    """A registered objective and its fields; written as a bare name when it has none to set."""
-
-    model_config = ConfigDict(extra="allow")
-    name: str = "infonce"
+        named = self.__pydantic_extra__
+        return {modality: named[modality] for modality in MODALITIES if modality in named}
 
     @model_validator(mode="before")
     @classmethod
-    def _from_bare_name(cls, raw: Any) -> Any:
-        return {"name": raw} if isinstance(raw, str) else raw
+    def _of_modalities(cls, raw: Any) -> Any:
+        """A tower of nothing is taken away, as one that a recipe extends."""
+        if not isinstance(raw, Mapping):
+            return raw
+        for key in raw:
+            if key not in ("dim", *MODALITIES):
+                raise Misfit(key, f"is of no known modality; {did_you_mean(key, ('dim', *MODALITIES))}")
+        return {key: value for key, value in raw.items() if value is not None or key == "dim"}
+
+
+class ObjectiveConfig(Component):
+    """An objective by name."""
+
+    name: str = "infonce"
 
 
 class TermConfig(Config):

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.config import SplitConfig
@@ -13,13 +12,11 @@ from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.decode.text import decode_meta, negatives_of
-from tercet.data_pipelines.sample import MODALITIES, AudioIntake, ImageIntake, Intake, Sample, TextIntake
+from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import FILES
-
-Media = NDArray[np.uint8] | NDArray[np.float32]
+from tercet.modality import DECODERS, FILES, MODALITIES
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
@@ -49,29 +46,45 @@ class FileDecoder:
             return files
         try:
             meta = decode_meta(files["json"]) if "json" in files else {}
-            fields = self._fields(id, files, meta, view)
-            if not fields:
+            media = self._all_media(id, files, view)
+            captions = self._captions(files, meta) if self._reads_text else None
+            text = view.captions(captions) if captions else ()
+            if not media and not text:
                 return BadSample("none of the run's modalities")
-            group = self._group(files, meta, id)
-            return Sample(key, id, group, negatives=negatives_of(meta), meta=meta, **fields)
+            return Sample(key, id, self._group(files, meta, id), media, text, negatives_of(meta), meta)
         except BadSample as bad:
             return bad
 
-    def _fields(self, id: int, files: Files, meta: Mapping[str, object], view: View) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
+    def _all_media(self, id: int, files: Files, view: View) -> dict[str, Media]:
+        media: dict[str, Media] = {}
         for name, intake in self.intakes.items():
-            data = next((files[extension] for extension in FILES[name] if extension in files), None)
-            if data is not None:
-                fields[name] = self._media(id, name, data, intake, view)
-        if self._reads_text and (captions := self._captions(files, meta)):
-            fields["text"] = view.captions(captions)
-        return fields
+            extension = next((extension for extension in FILES[name] if extension in files), None)
+            if extension is not None:
+                media[name] = self._media(id, name, extension, files[extension], intake, view)
+        return media
 
-    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Media:
+    def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
+        if extension in DECODERS:
+            return fitted(name, DECODERS[extension](data, intake, view), intake, view)
         if isinstance(intake, ImageIntake):
             return decode_image(data, intake, view, self._exact_images)
         assert isinstance(intake, AudioIntake)
         return decode_audio(data, intake, view)
+
+
+def fitted(name: str, media: Media, intake: Intake, view: View) -> Media:
+    """What a plugin's decoder gave, of the intake's type and no longer than is viewed; another shape spoils the
+    sample."""
+    free = 1 if intake.ragged else 0
+    if media.ndim != len(intake.shape) or media.shape[free:] != intake.shape[free:]:
+        raise BadSample(f"{name}: not of the tower's shape")
+    if not (len(media) and np.isfinite(media).all()):
+        raise BadSample(f"{name}: empty or not finite")
+    return viewed(media.astype(intake.dtype, copy=False), intake, view)
+
+
+def viewed(media: Media, intake: Intake, view: View) -> Media:
+    return media[slice(*view.span(len(media), intake.shape[0]))] if intake.ragged else media
 
 
 class Decoder(FileDecoder):
@@ -101,8 +114,7 @@ class Keeper(Decoder):
         super().__init__(*arguments)
         self._kept: dict[tuple[int, str], Media] = {}
 
-    def _media(self, id: int, name: str, data: bytes, intake: Intake, view: View) -> Media:
+    def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
         if (id, name) not in self._kept:
-            self._kept[id, name] = super()._media(id, name, data, intake, CentreView())
-        kept = self._kept[id, name]
-        return kept[slice(*view.span(len(kept), intake.window))] if isinstance(intake, AudioIntake) else kept
+            self._kept[id, name] = super()._media(id, name, extension, data, intake, CentreView())
+        return viewed(self._kept[id, name], intake, view)

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.shards.tar import Member
+from tercet.modality import EXTENSIONS as EXTENSIONS
 from tercet.modality import FILES
-
-EXTENSIONS = ("png", "jpg", "jpeg", "webp", "flac", "wav", "ogg", "mp3", "opus", "txt", "json", "cls")
-CODES = {extension.encode(): code for code, extension in enumerate(EXTENSIONS)}
 
 Integers = NDArray[np.unsignedinteger]  # as narrow as their values allow
 
@@ -91,10 +89,11 @@ def arrange(members: Iterable[Member]) -> tuple[Index, Census]:
 
 
 def _known(members: Iterable[Member], passed_over: Counter[str]) -> Iterator[tuple[bytes, int, int, int]]:
+    codes = {extension.encode(): code for code, extension in enumerate(EXTENSIONS)}
     for name, offset, size in members:
         folder, slash, base = name.rpartition(b"/")
         stem, _, extension = base.partition(b".")
-        code = CODES.get(extension) if extension in CODES else CODES.get(extension.lower())
+        code = codes.get(extension) if extension in codes else codes.get(extension.lower())
         if stem and code is not None:
             yield folder + slash + stem, code, offset, size
         else:
@@ -121,15 +120,22 @@ def _census(index: Index, passed_over: Counter[str], repeated: int) -> Census:
 def _incomplete(index: Index) -> int:
     if not len(index):
         return 0
-    has_N = np.bitwise_or.reduceat(KIND[index.code_M], index.first[:-1].astype(np.intp))
-    usual = sum(kind for kind in set(KIND.tolist()) if 2 * np.count_nonzero(has_N & kind) > len(index))
+    bits = _bits()
+    has_N = np.bitwise_or.reduceat(bits[index.code_M], index.first[:-1].astype(np.intp))
+    usual = sum(bit for bit in set(bits.tolist()) if 2 * np.count_nonzero(has_N & bit) > len(index))
     return int(np.count_nonzero(has_N & usual != usual))
 
 
-def _kind(extension: str) -> str:
+def kind_of(extension: str) -> str:
     """Files of one modality stand for each other."""
     return next((modality for modality, extensions in FILES.items() if extension in extensions), extension)
 
 
-KINDS = sorted({_kind(extension) for extension in EXTENSIONS})
-KIND = np.array([1 << KINDS.index(_kind(extension)) for extension in EXTENSIONS])  # a bit for each kind, by code
+def kinds() -> list[str]:
+    return sorted(set(map(kind_of, EXTENSIONS)))
+
+
+def _bits() -> NDArray[np.int64]:
+    """A bit for each kind of file, by code."""
+    known = kinds()
+    return np.array([1 << known.index(kind_of(extension)) for extension in EXTENSIONS], dtype=np.int64)

@@ -20,6 +20,7 @@ from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Census, Index
 from tercet.errors import UserError
+from tercet.modality import DECODERS
 
 EDITION = 1  # raise it whenever EXTENSIONS or the arrays come to mean something else
 FOLDER = ".index"
@@ -41,12 +42,14 @@ class Record:
 
 
 def places(shard: str) -> Iterator[str]:
-    """Where the shard's index may stand: beside it, or in the cache."""
+    """Where the shard's index may stand: beside it, or in the cache; with plugins whose files it lists, under another
+    name."""
     path = os.path.abspath(shard)
     folder, name = os.path.split(path)
-    yield os.path.join(folder, FOLDER, f"{name}.safetensors")
+    ending = ".".join(["", *DECODERS, "safetensors"])
+    yield os.path.join(folder, FOLDER, f"{name}{ending}")
     digest = blake2b(os.fsencode(path), digest_size=16).hexdigest()
-    yield str(cache_folder() / "index" / f"{digest}.safetensors")
+    yield str(cache_folder() / "index" / f"{digest}{ending}")
 
 
 def find_record(shard: str) -> Record | None:

@@ -12,9 +12,8 @@ from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.sample import Batch, Intake, Sample
 from tercet.data_pipelines.stream.reader import Item
-from tercet.data_pipelines.transforms.audio import AudioAugmenter
+from tercet.data_pipelines.transforms.augment import Augmenter
 from tercet.data_pipelines.transforms.crop import RandomView, random_views
-from tercet.data_pipelines.transforms.image import ImageAugmenter
 from tercet.errors import UserError
 
 
@@ -38,7 +37,7 @@ class Eyes:
         self.intakes = intakes
         self._decoder = FileDecoder(intakes, source, data.exact_images)
         self._name, self._seed, self._crop = name, seed, data.crop
-        self._paint, self._sound = ImageAugmenter(data.augment.image), AudioAugmenter(data.augment.audio)
+        self._augment = Augmenter(data.augment)
         self._masks = data.augment.audio.masks
 
     @property
@@ -57,7 +56,7 @@ class Eyes:
         if not self._masks or "audio" not in batch.fields:
             return batch
         sounds = batch.fields["audio"]
-        masks = np.array([self._sound.masks(good[item][1]) for item in sounds.item.tolist()], dtype=np.float32)
+        masks = np.array([self._augment.sound.masks(good[item][1]) for item in sounds.item.tolist()], dtype=np.float32)
         masked = replace(sounds, masks=torch.from_numpy(masks.reshape(-1, self._masks, 4)))
         return replace(batch, fields={**batch.fields, "audio": masked})
 
@@ -67,8 +66,4 @@ class Eyes:
         return Seen(item, sample if isinstance(sample, BadSample) else self._changed(sample, view.key), view.key)
 
     def _changed(self, sample: Sample, key: int) -> Sample:
-        if sample.image is not None:
-            sample = replace(sample, image=self._paint(sample.image, key))
-        if sample.audio is not None:
-            sample = replace(sample, audio=self._sound(sample.audio, key))
-        return sample
+        return replace(sample, media={name: self._augment(name, media, key) for name, media in sample.media.items()})

@@ -7,9 +7,8 @@ from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.media import verify_picture, verify_sound
 from tercet.data_pipelines.decode.text import decode_meta, negatives_of
-from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.shards.index import EXTENSIONS, kind_of
 from tercet.data_pipelines.source import Files, Source
-from tercet.data_pipelines.survey.stock import KINDS
 from tercet.modality import FILES
 
 CAPTIONS = CaptionReader({})
@@ -37,7 +36,7 @@ class Examiner:
 
 
 def examine(files: Files, usual: Sequence[str]) -> None:
-    held = {KINDS[extension] for extension in files}
+    held = set(map(kind_of, files))
     for kind in usual:
         if kind not in held:
             raise BadSample(f"orphan: no {kind}, which the samples beside it have")

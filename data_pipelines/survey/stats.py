@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.shards.index import kinds
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.content import Equals
-from tercet.data_pipelines.survey.stock import KINDS
 from tercet.data_pipelines.survey.tally import Tally
 from tercet.data_pipelines.survey.traits import Surveyor
 from tercet.data_pipelines.survey.walk import parts_of, walk
@@ -68,7 +68,7 @@ class Stats:
 
     def lacking(self) -> list[tuple[str, int]]:
         """Samples without a picture, a sound, …, of what some samples have."""
-        return [(kind, self.tally.samples - count) for kind, count in self.listed("holds", len(KINDS))]
+        return [(kind, self.tally.samples - count) for kind, count in self.listed("holds", len(kinds()))]
 
     def to_json(self) -> dict[str, Any]:
         counted = {name: dict(self.listed(name)) for name in sorted(self.tally.counts) if name != "text.caption"}

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
-from tercet.data_pipelines.shards.index import EXTENSIONS, Index, arrange
+from tercet.data_pipelines.shards.index import EXTENSIONS, Index, arrange, kind_of, kinds
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.survey.content import content_hash
-from tercet.modality import FILES
-
-KINDS = {extension: next((m for m in FILES if extension in FILES[m]), extension) for extension in EXTENSIONS}
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ def _kinds(index: Index) -> Counter[str]:
     first = index.first.astype(np.int64)
     row_M = np.repeat(np.arange(len(index)), first[1:] - first[:-1])
     held: Counter[str] = Counter()
-    for kind in sorted(set(KINDS.values())):
-        codes = [code for code, extension in enumerate(EXTENSIONS) if KINDS[extension] == kind]
+    for kind in kinds():
+        codes = [code for code, extension in enumerate(EXTENSIONS) if kind_of(extension) == kind]
         if samples := len(np.unique(row_M[np.isin(index.code_M, codes)])):
             held[kind] = samples
     return held

@@ -11,12 +11,11 @@ from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.media import open_picture, open_sound, waves
 from tercet.data_pipelines.decode.text import decode_meta
-from tercet.data_pipelines.shards.index import EXTENSIONS
+from tercet.data_pipelines.shards.index import EXTENSIONS, kind_of
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash
 from tercet.data_pipelines.survey.language import knows_languages, language, script
 from tercet.data_pipelines.survey.sketch import marks
-from tercet.data_pipelines.survey.stock import KINDS
 from tercet.data_pipelines.survey.tally import Tally
 from tercet.data_pipelines.survey.wording import words
 from tercet.modality import FILES
@@ -56,7 +55,7 @@ class Surveyor:
     def _survey(self, part: Part, files: Files | BadSample, id: int, mark: int) -> None:
         if isinstance(files, BadSample):
             raise files
-        part.tally.count("holds", *sorted({KINDS[extension] for extension in files}))
+        part.tally.count("holds", *sorted(set(map(kind_of, files))))
         for extension, data in files.items():
             part.tally.count("files", extension)
             with _counting_bad(part.tally):

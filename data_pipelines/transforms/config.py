@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field, field_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Component, Config
 
 NUMBER = r"\d+(\.\d+)?"
 RANDAUGMENT = re.compile(rf"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1)|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
@@ -84,8 +84,15 @@ class AudioAugment(Config):
         return ends
 
 
+class TransformConfig(Component):
+    """A transform by name."""
+
+
 class AugmentConfig(Config):
     """What is done to samples while training, besides the crop."""
 
     image: ImageAugment = ImageAugment()
     audio: AudioAugment = AudioAugment()
+    further: dict[str, tuple[TransformConfig, ...]] = Field(
+        {}, description="registered transforms by modality, one after another behind the above: {image: [sepia]}"
+    )

@@ -13,7 +13,8 @@ from typing_extensions import Self
 
 from tercet.configs.registry import Registry
 from tercet.data_pipelines.sample import Intake
-from tercet.errors import UserError
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import MODALITIES
 from tercet.models.config import TowerConfig
 
 
@@ -61,9 +62,17 @@ class Encoder(nn.Module, ABC):
 
 Build = Callable[[str, TowerConfig], Encoder]
 
-FAMILIES: dict[str, Registry[Build]] = {
-    modality: Registry[Build](f"{modality} encoder family") for modality in ("image", "audio", "text")
-}
+
+class Families(dict[str, Registry[Build]]):
+    """A registry for each modality, also for one that a plugin adds."""
+
+    def __missing__(self, modality: str) -> Registry[Build]:
+        if modality not in MODALITIES:
+            raise UserError(f"unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
+        return self.setdefault(modality, Registry(f"{modality} encoder family"))
+
+
+FAMILIES = Families()
 
 
 def build_encoder(modality: str, config: TowerConfig) -> Encoder:

@@ -10,16 +10,15 @@ otherwise, the reduction is the log-sum-exp of a softmax, and every row counts t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
-from tercet.configs.registry import Registry
-from tercet.errors import UserError, did_you_mean
+from tercet.configs.registry import Registry, build_named
+from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 
 
@@ -78,16 +77,7 @@ def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:
-    cls = _objectives.get(config.name)
-    options, known = config.model_extra or {}, [field.name for field in fields(cls)]
-    for name in options:
-        if name not in known:
-            raise UserError(f"objective `{config.name}` has no option `{name}`; {did_you_mean(name, known)}")
-    try:
-        built: Objective = TypeAdapter(cls).validate_python(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"objective.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+    built = build_named(_objectives, config.name, config.model_extra or {})
     low, high = built.bounds
     if not 0 < low <= built.scale <= high:
         raise UserError(f"objective.scale {built.scale:g} is not within objective.bounds [{low:g}, {high:g}]")

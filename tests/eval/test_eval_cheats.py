@@ -66,9 +66,10 @@ def test_simple_features_are_histograms_spectra_and_words() -> None:
     red, half = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
     red[..., 0], half[:4, :, 0] = 255, 255
     time = torch.arange(rate * seconds) / rate
+    high, low = (torch.sin(2 * math.pi * hertz * time).numpy() for hertz in (3000, 300))
     samples = [
-        Sample("b", 1, 1, image=half, audio=torch.sin(2 * math.pi * 3000 * time).numpy(), text=("a cat a dog",)),
-        Sample("a", 0, 0, image=red, audio=torch.sin(2 * math.pi * 300 * time).numpy(), text=("A dog",)),
+        Sample("b", 1, 1, {"image": half, "audio": high}, ("a cat a dog",)),
+        Sample("a", 0, 0, {"image": red, "audio": low}, ("A dog",)),
     ]
     found = simple_features(samples, rate)
     assert [sample.key for sample in found.samples] == ["a", "b"]

@@ -38,7 +38,7 @@ def batch(ids: list[int], captions: int) -> Batch:
     image = Field("image", torch.tensor([float(ids[place]) for place in even]), torch.tensor(even, dtype=torch.long))
     item = torch.arange(len(ids)).repeat_interleave(captions)
     text = Field("text", torch.tensor(ids, dtype=torch.float)[item], item)
-    samples = tuple(Sample(f"k{number}", number, number, audio=np.zeros(9, np.float32)) for number in ids)
+    samples = tuple(Sample(f"k{number}", number, number, media={"audio": np.zeros(9, np.float32)}) for number in ids)
     return Batch(torch.tensor(ids), torch.tensor(ids), {"image": image, "text": text}, samples)
 
 

@@ -46,7 +46,7 @@ PROBE = """<script>
 def sample(number: int) -> Sample:
     tone = np.sin(2 * math.pi * (300 + 40 * number) * np.arange(RATE, dtype=np.float32) / RATE)
     image = np.full((64, 64, 3), 5 * number, np.uint8)
-    return Sample(f"s{number}", number, number, image=image, audio=tone, text=(f"number {number} {HOSTILE}",))
+    return Sample(f"s{number}", number, number, {"image": image, "audio": tone}, (f"number {number} {HOSTILE}",))
 
 
 def table(items: int = 12) -> EmbeddingTable:
@@ -177,9 +177,8 @@ def sample_of(items: int):
         f"s{number}",
         number,
         number,
-        image=np.zeros((8, 8, 3), np.uint8),
-        audio=np.random.default_rng(0).random(RATE // 4, np.float32),
-        text=(f"number {number}",),
+        {"image": np.zeros((8, 8, 3), np.uint8), "audio": np.random.default_rng(0).random(RATE // 4, np.float32)},
+        (f"number {number}",),
     )
 
 

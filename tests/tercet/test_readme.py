@@ -26,7 +26,7 @@ def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     config = load_recipe(str(tmp_path / "mine.yaml"))
     assert [stage.name for stage in config.stages] == ["align", "tune"]
-    towers = [config.stage(index).model.image for index in (0, 1)]
+    towers = [config.stage(index).model.towers["image"] for index in (0, 1)]
     assert [tower and tower.unlocked for tower in towers] == [0, 4]
     assert [term.name for term in config.terms] == ["image-text", "audio-text"]
 
