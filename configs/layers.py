@@ -8,7 +8,13 @@ from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError
 
 # Two ways to say one thing: the key of an upper layer takes the place of these below it.
-REPLACES = {"pairs": ("terms",), "terms": ("pairs", "objective"), "stages": ("steps",)}
+REPLACES = {
+    "pairs": ("terms",),
+    "terms": ("pairs", "objective"),
+    "stages": ("steps", "epochs"),
+    "epochs": ("steps",),
+    "steps": ("epochs",),
+}
 # A component with nothing set may be written as its bare name.
 BARE = ("objective",)
 

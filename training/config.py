@@ -1,5 +1,6 @@
 """The whole run's config tree: one recipe is one `RunConfig`. Imports no torch."""
 
+from math import ceil
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -34,7 +35,7 @@ class ScheduleConfig(Config):
     """The learning rate over the steps of a stage."""
 
     name: Literal["cosine", "constant"] = "cosine"
-    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    warmup: int | float = Field(0, ge=0, description="steps of linear warm-up; below 1, a share of all steps")
     cooldown: int = Field(0, ge=0, description="constant only: last steps that fall linearly to `floor`")
     floor: float = Field(0.0, ge=0, lt=1, description="the lowest share of the peak")
 
@@ -44,6 +45,20 @@ class CheckpointConfig(Config):
 
     every: int | None = Field(None, gt=0, description="steps between checkpoints; nothing: at the end of the run only")
     keep: int = Field(2, gt=0, description="how many of the newest stay")
+
+
+class EarlyStoppingConfig(Config):
+    """When evaluations say that a run no longer gets better: it ends, with the weights of its best evaluation."""
+
+    task: str = Field("retrieval", description="one of `eval.tasks`")
+    metric: str = Field("R@1", description="of which higher is better; its mean over subjects and splits counts")
+    patience: int = Field(3, gt=0, description="evaluations in a row that may bring nothing better")
+
+    @model_validator(mode="after")
+    def _higher_is_better(self) -> "EarlyStoppingConfig":
+        if self.metric.endswith("rank"):
+            raise Misfit("metric", f"`{self.metric}` is better where it is lower; take one that grows, as R@1")
+        return self
 
 
 class LogConfig(Config):
@@ -82,6 +97,7 @@ class RunConfig(SpaceConfig):
     micro_batch: int | None = Field(
         None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching"
     )
+    epochs: float | None = Field(None, gt=0, description="passes over all training samples, in place of `steps`")
     steps: int = Field(
         1000, ge=0, description="optimizer steps; the sum of the stages' where there are any; 0: what `init` is like"
     )
@@ -96,8 +112,15 @@ class RunConfig(SpaceConfig):
     tile: int = Field(512, gt=0, description="columns of the logit matrix that exist at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="end when evaluations no longer get better")
     log: LogConfig = LogConfig()
     stages: tuple[StageConfig, ...] = ()
+
+    def counted(self, samples: int) -> "RunConfig":
+        """The run with its steps, where it gave epochs."""
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"epochs": None, "steps": ceil(self.epochs * samples / self.batch_size)})
 
     def stage(self, index: int) -> "RunConfig":
         """The run as it is during one stage: a complete config without stages; a run without stages is its only one."""
@@ -117,6 +140,31 @@ class RunConfig(SpaceConfig):
         return {"steps": steps} | raw if steps else raw
 
     @model_validator(mode="after")
+    def _length_is_said_once(self) -> "RunConfig":
+        if self.epochs is not None and self.stages:
+            raise Misfit("epochs", "does not go with `stages`, each of which gives its steps")
+        return self
+
+    @model_validator(mode="after")
+    def _stops_by_what_is_seen(self) -> "RunConfig":
+        if self.early_stopping is None:
+            return self
+        if not (self.eval.every and self.data.val):
+            raise Misfit("early_stopping", "is decided by evaluations: give `eval.every` and `data.val`")
+        if self.early_stopping.task not in self.eval.tasks:
+            known = ", ".join(self.eval.tasks)
+            raise Misfit(
+                "early_stopping.task", f"`{self.early_stopping.task}` is not evaluated; of `eval.tasks`: {known}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _updates_stay_whole(self) -> "RunConfig":
+        if self.zero == 3 and any(tower.lora for tower in self.model.towers.values()):
+            raise Misfit("zero", "3 does not go with `lora`, whose updates are small: take 2 or less")
+        return self
+
+    @model_validator(mode="after")
     def _stages_hold(self) -> "RunConfig":
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
@@ -130,8 +178,9 @@ class RunConfig(SpaceConfig):
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run is headed by its name."""
-        return {"name": self.name} | super()._as_written(handler)
+        """A run is headed by its name, and its length is said once."""
+        written = {"name": self.name} | super()._as_written(handler)
+        return written if self.epochs is None else {key: value for key, value in written.items() if key != "steps"}
 
 
 def _sum_of_steps(stages: Any) -> int:
