@@ -25,11 +25,14 @@ Tokenizer = Callable[[list[str]], Any]
 def create(modality: str, name: str, config: TowerConfig, **ours: object) -> CustomTextCLIP | CoCa:
     """The whole model with its text tower apart, whatever way open_clip would have built it by itself."""
     where = f"model.{modality}"
-    check_name(where, name)
+    check_name(f"{where}.encoder", name)
     options = {**ours, **config.options, "force_custom_text": True}
-    _check_weights(where, name, options.get("pretrained"), bool(options.get("force_quick_gelu")))
+    pretrained = options.get("pretrained")
+    if pretrained is not None and not Path(str(pretrained)).is_file():
+        check_weights(f"{where}.options.pretrained", name, str(pretrained))
+        _check_activation(where, name, str(pretrained), bool(options.get("force_quick_gelu")))
     foreign = str(text_config(name).get("hf_model_name", ""))
-    with _without_warnings(), cache_if_hub_is_silent(options.get("pretrained")):
+    with _without_warnings(), cache_if_hub_is_silent(pretrained):
         try:
             if modality == "image" and foreign:
                 return _without_foreign_text(name, options)
@@ -44,7 +47,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
 
 def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
     """The tokenizer that the model was made for."""
-    check_name("model.text", name)
+    check_name("model.text.encoder", name)
     with text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
         made: Tokenizer = open_clip.get_tokenizer(name, context_length=config.options.get("force_context_length"))
     return made
@@ -53,22 +56,23 @@ def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
 def check_name(where: str, name: str) -> None:
     known = open_clip.list_models()
     if name not in known:
-        raise UserError(f"{where}.encoder: open_clip has no model `{name}`; {did_you_mean(name, known)}")
+        raise UserError(f"{where}: open_clip has no model `{name}`; {did_you_mean(name, known)}")
 
 
 def text_config(name: str) -> dict[str, Any]:
     return dict(open_clip.get_model_config(name)["text_cfg"])
 
 
-def _check_weights(where: str, name: str, pretrained: object, forced: bool) -> None:
-    """Known weights only, and those trained with QuickGELU never silently under another GELU."""
-    if pretrained is None or Path(str(pretrained)).is_file():
-        return
+def check_weights(where: str, name: str, tag: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained not in tags:
-        known = did_you_mean(str(pretrained), tags) if tags else "give the path of a file"
-        raise UserError(f"{where}.options.pretrained: `{pretrained}` is no file and no tag of `{name}`; {known}")
-    quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
+    if tag not in tags:
+        known = did_you_mean(tag, tags) if tags else "give the path of a file"
+        raise UserError(f"{where}: `{tag}` is no file and no tag of `{name}`; {known}")
+
+
+def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> None:
+    """Weights trained with QuickGELU never run silently under another GELU."""
+    quick = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
     built = forced or bool(open_clip.get_model_config(name).get("quick_gelu", False))
     other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
     if quick != built and (forced or other != name):  # a model without such a twin was trained as it is built

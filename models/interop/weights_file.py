@@ -1,0 +1,48 @@
+"""A file of weights, read so that nothing in it can run."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tercet.errors import UserError
+
+WRAPPERS = ("module.", "_orig_mod.")  # of DDP, of torch.compile
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """All that a file holds: weights by name, or a checkpoint with weights somewhere in it."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: holds more than tensors and plain values, which might run code, and is not loaded; "
+            "save its state_dict alone, or as safetensors"
+        ) from None
+    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
+        raise UserError(f"{path}: no weights can be read from it ({str(error).strip().splitlines()[0]})") from None
+    if not isinstance(held, Mapping):
+        raise UserError(f"{path}: holds a {type(held).__name__} where weights by name are expected")
+    return dict(held)
+
+
+def state_in(held: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights among what a file holds, without the names of what was wrapped around the model."""
+    state = held.get("state_dict", held)
+    weights = {bare(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{path}: holds no weights by name, and none under `state_dict`")
+    return weights
+
+
+def bare(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
