@@ -4,16 +4,31 @@ Shape letters: n rows, T audio samples, F frames, M mel bands, D the tower's wid
 """
 
 from abc import abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import AudioIntake
-from tercet.models.audio_features import LogMel, build_front_end, covered, whole
+from tercet.models.audio_features import build_front_end, covered, whole
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoder
 
 WINDOWS_AT_ONCE = 64
+
+
+class FrontEnd(Protocol):
+    """What a tower hears of waveforms `[n, T]` with their lengths: `[n, M, F]`."""
+
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def mels(self) -> int: ...
+
+    def frames(self, lengths: Tensor) -> Tensor: ...
+
+    def __call__(self, wave: Tensor, lengths: Tensor, /) -> Tensor: ...
 
 
 class AudioEncoder(Encoder):
@@ -22,9 +37,10 @@ class AudioEncoder(Encoder):
     modality = "audio"
     intake: AudioIntake
 
-    def __init__(self, config: TowerConfig) -> None:
+    def __init__(self, config: TowerConfig, front_end: FrontEnd | None = None) -> None:
+        """The front end is the recipe's, unless the weights were trained with one of their own."""
         super().__init__()
-        self.front_end: LogMel = build_front_end(config.features)
+        self.front_end: FrontEnd = front_end or build_front_end(config.features)
         self.intake = AudioIntake(self.front_end.rate, config.seconds)
 
     @abstractmethod

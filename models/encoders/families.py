@@ -2,6 +2,7 @@
 
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import FAMILIES, Encoder
+from tercet.models.encoders.hugging_face import fetched
 
 
 @FAMILIES["image"].register("open_clip")
@@ -30,6 +31,30 @@ def _timm_audio(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.timm_towers import NaFlexAudio, TimmAudio
 
     return NaFlexAudio(name, config) if name.startswith("naflexvit") else TimmAudio(name, config)
+
+
+@FAMILIES["image"].register("hf")
+def _hf_image(name: str, config: TowerConfig) -> Encoder:
+    with fetched("model.image", name, f"`hf:{name}`"):
+        from tercet.models.encoders.hf_image import HfImage
+
+        return HfImage(name, config)
+
+
+@FAMILIES["audio"].register("hf")
+def _hf_audio(name: str, config: TowerConfig) -> Encoder:
+    with fetched("model.audio", name, f"`hf:{name}`"):
+        from tercet.models.encoders.hf_audio import audio_tower
+
+        return audio_tower(name, config)
+
+
+@FAMILIES["text"].register("hf")
+def _hf_text(name: str, config: TowerConfig) -> Encoder:
+    with fetched("model.text", name, f"`hf:{name}`"):
+        from tercet.models.encoders.hf_text import HfText
+
+        return HfText(name, config)
 
 
 @FAMILIES["image"].register("small")

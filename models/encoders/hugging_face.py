@@ -21,18 +21,25 @@ def text_side(where: str, repository: str) -> Iterator[None]:
     if not repository:
         yield
         return
+    with fetched(where, repository, f"the text side, Hugging Face's `{repository}`,"):
+        yield
+
+
+@contextmanager
+def fetched(where: str, repository: str, said: str) -> Iterator[None]:
+    """Around whatever reads a folder or a repository, which is `said` so in what goes wrong."""
     if find_spec("transformers") is None:
-        raise _text_side_error(where, repository, "needs transformers; pip install 'tercet[huggingface]'")
+        raise UserError(f"{where}.encoder: {said} needs transformers; pip install 'tercet[huggingface]'")
     try:
         with cache_if_hub_is_silent(repository):
             yield
     except OSError as error:
         cause = f"is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had from {hub.ENDPOINT}"
         mend = "run once with a network, or copy the cache from where it is"
-        raise _text_side_error(where, repository, f"{cause}; {mend}") from error
+        raise UserError(f"{where}.encoder: {said} {cause}; {mend}") from error
     except (ImportError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
-        raise _text_side_error(where, repository, f"fails: {cause}; pip install 'tercet[huggingface]'") from error
+        raise UserError(f"{where}.encoder: {said} fails: {cause}; pip install 'tercet[huggingface]'") from error
 
 
 @contextmanager
@@ -55,6 +62,3 @@ def _hub_answers() -> bool:
         return isinstance(error, HTTPError) or isinstance(getattr(error, "reason", None), ssl.SSLError)
     return True
 
-
-def _text_side_error(where: str, repository: str, what: str) -> UserError:
-    return UserError(f"{where}.encoder: the text side, Hugging Face's `{repository}`, {what}")

@@ -1,0 +1,99 @@
+"""What a folder or a repository of Hugging Face holds: the configuration, the weights, and how inputs are prepared.
+
+Weights are read from safetensors, or from pickles as tensors alone, always in fp32; code that a repository brings along
+is never run. Weights that the files lack are an error here, where transformers would draw them at random.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
+from transformers.utils import logging as reports
+from transformers.utils.hub import cached_file
+
+from tercet.errors import UserError
+
+NO_CODE = {"trust_remote_code": False}
+
+
+def read_config(modality: str, name: str) -> Any:
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"model.{modality}.encoder: the folder {name} has no config.json; give one that `save_pretrained` wrote"
+        )
+    with _quiet():
+        return AutoConfig.from_pretrained(name, **NO_CODE)
+
+
+def load(modality: str, name: str, kind: str, config: Any, unused: Collection[str] = ()) -> Any:
+    """The class of transformers named `kind`, with its weights, but for the parts under the names that are `unused`."""
+    where = f"model.{modality}.encoder"
+    with _quiet():
+        try:
+            model, report = getattr(transformers, kind).from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True, **NO_CODE
+            )
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            raise UserError(f"{where}: the weights of `{name}` do not fit its config.json: {cause}") from error
+    absent = sorted(key for key in report["missing_keys"] if not set(key.split(".")) & set(unused))
+    if absent:
+        raise UserError(
+            f"{where}: `{name}` lacks {len(absent)} weights of its {kind}, as {absent[0]}; "
+            "give a folder or a repository that holds them all"
+        )
+    for part in list(model.modules()):
+        for left in unused:
+            if hasattr(part, left):
+                setattr(part, left, None)
+    return model
+
+
+def read_tokenizer(name: str) -> Any:
+    return _prepared("text", name, AutoTokenizer, "tokenizer")
+
+
+def read_feature_extractor(name: str) -> Any:
+    return _prepared("audio", name, AutoFeatureExtractor, "feature extractor (preprocessor_config.json)")
+
+
+def read_image_processor(name: str) -> Any:
+    return _prepared("image", name, AutoImageProcessor, "image processor (preprocessor_config.json)")
+
+
+def read_json(name: str, file: str) -> Any:
+    """A file beside the model; None where there is none."""
+    with _quiet():
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else json.loads(Path(found).read_text("utf-8"))
+
+
+def _prepared(modality: str, name: str, kind: Any, what: str) -> Any:
+    try:
+        with _quiet():
+            return kind.from_pretrained(name, **NO_CODE)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise UserError(
+            f"model.{modality}.encoder: `{name}` has no {what} that transformers can read; save it beside the model"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars, and no word on the weights of the parts that were left out on purpose."""
+    before, bars = logging.root.manager.disable, reports.is_progress_bar_enabled()
+    logging.disable(logging.WARNING)
+    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if bars:
+            reports.enable_progress_bar()  # type: ignore[no-untyped-call]

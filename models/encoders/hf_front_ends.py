@@ -1,0 +1,125 @@
+"""What the audio models of Hugging Face hear, as their own feature extractors make it, but batched and on the device.
+
+AST's filter banks are Kaldi's (Gong et al. 2021). Whisper's (Radford et al. 2022) and CLAP's (Wu et al. 2023) log-mels
+are of a window of fixed length, mirrored at both its ends: a shorter clip is filled up with silence or repeated first,
+so that padding counts for nothing. HuBERT and wav2vec 2.0 read the waveform (Hsu et al. 2021, Baevski et al. 2020).
+
+Shape letters: n rows, T audio samples, S samples of the whole window, F frames, M mel bands, W samples of a frame.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tercet.models.audio_features import KaldiLogMel, LogMel, Spectrum, whole
+
+RANGE = 2.0  # Whisper's quietest cell lies eight powers of ten below the loudest, in its units of four
+
+
+def ast_log_mel(extractor: Any) -> KaldiLogMel:
+    """Kaldi's filter banks of 25 ms, a hundred a second."""
+    rate: int = extractor.sampling_rate
+    window = rate // 40
+    mean, std = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
+    return KaldiLogMel(Spectrum(
+        rate=rate, hop=rate // 100, window=window, fft=1 << (window - 1).bit_length(), mels=extractor.num_mel_bins,
+        low=20.0, high=0.0, mean=mean, std=std, floor=torch.finfo(torch.float32).eps,
+    ))  # fmt: skip
+
+
+class WindowLogMel(LogMel):
+    """Log-mels in decibels of a whole window, whatever part of it the clip is."""
+
+    def __init__(self, spectrum: Spectrum, samples: int) -> None:
+        super().__init__(spectrum)
+        self.samples = samples
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = whole(wave) if lengths is None else lengths
+        with torch.autocast(wave.device.type, enabled=False):
+            log_mel_nFM = self._log_mel(self._frame(self._filled(wave.float(), lengths)))
+        return ((log_mel_nFM - self.spectrum.mean) / self.spectrum.std).transpose(1, 2)
+
+    @abstractmethod
+    def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
+        """`[n, S]`: what stands after the clip's end."""
+
+    def _frame(self, wave: Tensor) -> Tensor:
+        half = self.spectrum.fft // 2
+        return functional.pad(wave, (half, half), mode="reflect").unfold(1, self.spectrum.fft, self.spectrum.hop)
+
+
+class WhisperLogMel(WindowLogMel):
+    """Silence after the clip; nothing is quieter than a hundred-millionth of the loudest cell."""
+
+    def __init__(self, extractor: Any) -> None:
+        spectrum = Spectrum(
+            rate=extractor.sampling_rate, hop=extractor.hop_length, window=extractor.n_fft, fft=extractor.n_fft,
+            mels=extractor.feature_size, low=0.0, high=8_000.0, mean=-40.0, std=40.0, floor=1e-10,
+            slaney=True, decibels=True,
+        )  # fmt: skip
+        super().__init__(spectrum, extractor.chunk_length * extractor.sampling_rate)
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        log_mel = super().forward(wave, lengths)[..., :-1]
+        return log_mel.maximum(log_mel.amax((1, 2), keepdim=True) - RANGE)
+
+    def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
+        silent = torch.arange(wave_nT.shape[1], device=wave_nT.device) >= lengths[:, None]
+        return functional.pad(wave_nT.masked_fill(silent, 0.0), (0, self.samples - wave_nT.shape[1]))
+
+
+class ClapLogMel(WindowLogMel):
+    """The clip as often as it fits into the window as a whole, then silence."""
+
+    def __init__(self, extractor: Any) -> None:
+        slaney = extractor.truncation != "fusion"  # models with fusion were trained on torchaudio's bands
+        spectrum = Spectrum(
+            rate=extractor.sampling_rate, hop=extractor.hop_length, window=extractor.fft_window_size,
+            fft=extractor.fft_window_size, mels=extractor.feature_size, low=extractor.frequency_min,
+            high=extractor.frequency_max, mean=-40.0, std=20.0, floor=1e-10, slaney=slaney, decibels=True,
+        )  # fmt: skip
+        super().__init__(spectrum, extractor.max_length_s * extractor.sampling_rate)
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        return torch.full_like(lengths, self.samples // self.spectrum.hop + 1)
+
+    def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
+        lengths_n1 = lengths.clamp(min=1)[:, None]
+        place_S = torch.arange(self.samples, device=wave_nT.device)
+        repeats_n1 = torch.div(self.samples, lengths_n1, rounding_mode="floor")
+        repeated_nS = wave_nT.gather(1, place_S % lengths_n1)
+        return repeated_nS.masked_fill(place_S >= repeats_n1 * lengths_n1, 0.0)
+
+
+class Waveform(nn.Module):
+    """`[n, T]` to `[n, 1, T]`, each clip with mean 0 and deviation 1 where the weights were trained on such."""
+
+    mels = 1
+
+    def __init__(self, extractor: Any, shortest: int) -> None:
+        super().__init__()
+        self.rate: int = extractor.sampling_rate
+        self.normalises: bool = extractor.do_normalize
+        self.shortest = shortest
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Samples, at least as many as one frame of the model takes."""
+        return lengths.clamp(min=self.shortest)
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = whole(wave) if lengths is None else lengths
+        silent_nT = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
+        wave = wave.float().masked_fill(silent_nT, 0.0)
+        if self.normalises:
+            wave = normalised(wave, silent_nT, lengths)
+        return functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))[:, None]
+
+
+def normalised(wave_nT: Tensor, silent_nT: Tensor, lengths: Tensor) -> Tensor:
+    count_n1 = lengths.clamp(min=1)[:, None]
+    centred_nT = (wave_nT - wave_nT.sum(1, keepdim=True) / count_n1).masked_fill(silent_nT, 0.0)
+    return centred_nT / (centred_nT.square().sum(1, keepdim=True) / count_n1 + 1e-7).sqrt()

@@ -1,0 +1,81 @@
+"""Image towers from Hugging Face: the image halves of CLIP and SigLIP, and single ones as ViT and DINOv2.
+
+The same pictures are seen as by the folder's own image processor. Where that one cuts off a margin after resizing, as
+DINOv2's does, the tower does it.
+
+Shape letters: n rows, H height, W width, D the tower's width.
+"""
+
+from collections.abc import Callable
+from inspect import signature
+from operator import attrgetter
+from typing import Any
+
+from torch import Tensor, nn
+
+from tercet.errors import UserError, did_you_mean
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.hf_folder import load, read_config, read_image_processor
+from tercet.models.encoders.hf_layers import blocks_of, recompute, stack_of
+from tercet.models.encoders.hf_parts import check_reads, load_part, part_of, width_of
+from tercet.models.encoders.hf_pixels import pixels_of
+from tercet.models.encoders.image import ImageEncoder
+
+CLASSED = ("vit", "deit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first token is the picture's
+POOLS: dict[str, Callable[[Any], Tensor]] = {
+    "cls": lambda output: output.last_hidden_state[:, 0],
+    "mean": lambda output: output.last_hidden_state.mean(1),
+}
+
+
+class HfImage(ImageEncoder):
+    """A half's own vector, or of a single transformer the first token; with `pool: mean`, the mean over all tokens."""
+
+    model: Any
+
+    def __init__(self, name: str, config: TowerConfig) -> None:
+        found = read_config("image", name)
+        check_reads("image", name, found)
+        part = part_of("image", found)
+        pool = _pool(name, found.model_type, config.options) if part is None else attrgetter(part.vector)
+        pixels = pixels_of(name, read_image_processor(name), config.size)
+        super().__init__(pixels.intake, pixels.mean, pixels.std)
+        if part is None:
+            self.model = load("image", name, "AutoModel", found, unused=("pooler", "mask_token"))
+        else:
+            self.model = load_part("image", name, part, found)
+        self.projects = part is not None and part.projects
+        self.width, self.seen, self.pool = width_of(self.model.config, part), pixels.seen, pool
+        self.positions = _positions(self.model, pixels.seen)
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        pixels = self.normalise(_centre(values, self.seen))
+        return self.pool(self.model(pixel_values=pixels, **self.positions))
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return blocks_of(self.model, stack_of(self.model))
+
+    def checkpoint_gradients(self) -> None:
+        recompute("image", self.model)
+
+
+def _centre(values_nCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    top, left = ((side - seen) // 2 for side, seen in zip(values_nCHW.shape[2:], size, strict=True))
+    return values_nCHW[:, :, top : top + size[0], left : left + size[1]]
+
+
+def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], Tensor]:
+    for option in options:
+        if option != "pool":
+            raise UserError(f"model.image.options: unknown option `{option}`; {did_you_mean(option, ['pool'])}")
+    choice = str(options.get("pool", "cls" if kind in CLASSED else "mean"))
+    if choice not in POOLS:
+        raise UserError(f"model.image.options.pool: `hf:{name}` cannot be pooled by `{choice}`; use cls or mean")
+    return POOLS[choice]
+
+
+def _positions(model: Any, seen: tuple[int, int]) -> dict[str, bool]:
+    """Learnt positions are stretched where pictures have another size than the weights', by the model itself."""
+    native = getattr(model.config, "image_size", None)
+    stretches = "interpolate_pos_encoding" in signature(model.forward).parameters
+    return {"interpolate_pos_encoding": True} if stretches and native not in (seen[0], list(seen), seen) else {}

@@ -1,0 +1,93 @@
+"""Which part of which model of transformers is a tower of ours: halves of CLIP, SigLIP and CLAP, and single encoders.
+
+A half ends in the joint space of the whole, so the head adds no projection to it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import MODEL_MAPPING
+
+from tercet.errors import UserError
+from tercet.models.encoders.hf_folder import load
+
+
+@dataclass(frozen=True)
+class Part:
+    """The class that loads it, the entry of the whole's configuration that describes it, and its vector's name."""
+
+    kind: str
+    within: str | None
+    vector: str
+    projects: bool = True
+
+
+PARTS = {
+    ("image", "CLIPModel"): Part("CLIPVisionModelWithProjection", "vision_config", "image_embeds"),
+    ("image", "CLIPVisionModelWithProjection"): Part("CLIPVisionModelWithProjection", None, "image_embeds"),
+    ("image", "CLIPVisionModel"): Part("CLIPVisionModel", None, "pooler_output", projects=False),
+    ("image", "SiglipModel"): Part("SiglipVisionModel", "vision_config", "pooler_output"),
+    ("image", "SiglipVisionModel"): Part("SiglipVisionModel", None, "pooler_output", projects=False),
+    ("text", "CLIPModel"): Part("CLIPTextModelWithProjection", "text_config", "text_embeds"),
+    ("text", "CLIPTextModelWithProjection"): Part("CLIPTextModelWithProjection", None, "text_embeds"),
+    ("text", "CLIPTextModel"): Part("CLIPTextModel", None, "pooler_output", projects=False),
+    ("text", "SiglipModel"): Part("SiglipTextModel", "text_config", "pooler_output"),
+    ("text", "SiglipTextModel"): Part("SiglipTextModel", None, "pooler_output", projects=False),
+    ("text", "ClapModel"): Part("ClapTextModelWithProjection", "text_config", "text_embeds"),
+    ("text", "ClapTextModelWithProjection"): Part("ClapTextModelWithProjection", None, "text_embeds"),
+    ("audio", "ClapModel"): Part("ClapAudioModelWithProjection", "audio_config", "audio_embeds"),
+    ("audio", "ClapAudioModelWithProjection"): Part("ClapAudioModelWithProjection", None, "audio_embeds"),
+    ("audio", "ClapAudioModel"): Part("ClapAudioModel", None, "pooler_output", projects=False),
+}
+WHOLES = sorted({architecture for (_, architecture), part in PARTS.items() if part.within})
+
+
+def part_of(modality: str, config: Any) -> Part | None:
+    """The part that serves a modality; None for an encoder of that modality alone."""
+    return PARTS.get((modality, architecture(config)))
+
+
+def load_part(modality: str, name: str, part: Part, config: Any) -> Any:
+    """The half with its weights; the whole decides how wide the joint space is."""
+    own = config if part.within is None else getattr(config, part.within)
+    if part.within is not None and part.kind.endswith("WithProjection"):
+        own.projection_dim = config.projection_dim
+    return load(modality, name, part.kind, own)
+
+
+def width_of(config: Any, part: Part | None) -> int:
+    """Of the tower's vectors."""
+    if part is not None and part.kind.endswith("WithProjection"):
+        return int(config.projection_dim)
+    return int(getattr(config, "projection_size", None) or config.hidden_size)
+
+
+def architecture(config: Any) -> str:
+    """What the folder says that it holds, and else what its type would be built as."""
+    named: str = (config.architectures or [_class_of(config)])[0]
+    return named
+
+
+def check_reads(modality: str, name: str, config: Any) -> None:
+    """Refuses a model of another modality, and one of several that has no halves here."""
+    read = _modalities(config)
+    if modality in read and (len(read) == 1 or config.model_type == "whisper"):
+        return
+    kind, wanted = architecture(config), " and ".join(read) or "something else"
+    halves = ", ".join(WHOLES)
+    mend = f"write it under model.{read[0]}" if len(read) == 1 else f"of several modalities, these are known: {halves}"
+    raise UserError(f"model.{modality}.encoder: `hf:{name}` is a {kind}, which reads {wanted}; {mend}")
+
+
+def _modalities(config: Any) -> list[str]:
+    whole = [modality for modality, held in PARTS if held == architecture(config)]
+    if whole:
+        return whole
+    kind = MODEL_MAPPING.get(type(config), None)
+    read = getattr(kind, "input_modalities", ())
+    return [read] if isinstance(read, str) else list(read)
+
+
+def _class_of(config: Any) -> str:
+    kind = MODEL_MAPPING.get(type(config), None)
+    return str(getattr(kind, "__name__", "model"))

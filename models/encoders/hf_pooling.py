@@ -1,0 +1,77 @@
+"""From what a transformer returns for all tokens to one vector.
+
+The default is what a folder of sentence-transformers says (Reimers & Gurevych 2019), and else the mean over the tokens,
+or for a decoder its last one, which alone has read the whole caption.
+
+Shape letters: n rows, L tokens, D the tower's width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from tercet.errors import UserError, did_you_mean
+from tercet.models.encoders.hf_folder import read_json
+
+Pool = Callable[[Any, Tensor], Tensor]  # a transformer's output and its valid tokens `[n, L]` to `[n, D]`
+
+ORDINARY = ("Transformer", "Pooling", "Normalize")  # steps done here, or by the head
+NAMED = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
+
+
+def mean(output: Any, valid_nL: Tensor) -> Tensor:
+    weight_nL1 = valid_nL[..., None].to(output.last_hidden_state.dtype)
+    vectors: Tensor = (output.last_hidden_state * weight_nL1).sum(1) / weight_nL1.sum(1)
+    return vectors
+
+
+def first(output: Any, valid_nL: Tensor) -> Tensor:
+    vectors: Tensor = output.last_hidden_state[:, 0]
+    return vectors
+
+
+def last(output: Any, valid_nL: Tensor) -> Tensor:
+    rows = torch.arange(len(valid_nL), device=valid_nL.device)
+    vectors: Tensor = output.last_hidden_state[rows, valid_nL.sum(1) - 1]
+    return vectors
+
+
+def named(vector: str) -> Pool:
+    """What the model has pooled by itself."""
+    return lambda output, valid_nL: getattr(output, vector)
+
+
+POOLS: dict[str, Pool] = {"mean": mean, "cls": first, "last": last}
+
+
+def pool_of(name: str, config: Any, wanted: object) -> Pool:
+    """The recipe's pooling, or the one that the folder was trained with."""
+    choice = str(wanted) if wanted is not None else _sentence_pooling(name) or _usual(config)
+    if choice not in POOLS:
+        known = did_you_mean(choice, POOLS)
+        raise UserError(f"model.text.options.pool: `hf:{name}` cannot be pooled by `{choice}` here; {known}")
+    return POOLS[choice]
+
+
+def _usual(config: Any) -> str:
+    reads_both_ways = config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "mean" if reads_both_ways else "last"
+
+
+def _sentence_pooling(name: str) -> str | None:
+    steps = read_json(name, "modules.json") or []
+    further = [step["type"] for step in steps if step["type"].rpartition(".")[2] not in ORDINARY]
+    if further:
+        raise UserError(
+            f"model.text.encoder: `hf:{name}` goes on with {further[0]}, which is not read here; "
+            "set model.text.options.pool, as mean, to take its transformer alone"
+        )
+    said = read_json(name, "1_Pooling/config.json") or {}
+    chosen = [pool for key, pool in NAMED.items() if said.get(key)]
+    odd = [key for key, value in said.items() if key.startswith("pooling_mode_") and value is True and key not in NAMED]
+    if odd or len(chosen) > 1:
+        return " and ".join([*chosen, *odd])
+    return chosen[0] if chosen else said.get("pooling_mode")

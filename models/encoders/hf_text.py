@@ -1,0 +1,80 @@
+"""Text towers from Hugging Face: the text halves of CLIP, SigLIP and CLAP, and any transformer that reads tokens.
+
+No vector depends on padding: it is hidden from attention and from pooling. SigLIP alone reads it, as its weights were
+trained to do, and so always the same number of it.
+
+Shape letters: n rows, L tokens, D the tower's width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tercet.data_pipelines.sample import TextIntake
+from tercet.errors import UserError, did_you_mean
+from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoder
+from tercet.models.encoders.hf_folder import load, read_config, read_tokenizer
+from tercet.models.encoders.hf_layers import blocks_of, recompute, stack_of
+from tercet.models.encoders.hf_parts import check_reads, load_part, part_of, width_of
+from tercet.models.encoders.hf_pooling import Pool, named, pool_of
+from tercet.models.encoders.hf_tokens import ABSENT, Tokens, context_of, padding_id
+
+
+class HfText(Encoder):
+    """Tokens of the folder's own tokenizer to one vector. Options: `context` in tokens, `pool` of a single encoder."""
+
+    modality = "text"
+    intake: TextIntake
+    model: Any
+    pool: Pool
+
+    def __init__(self, name: str, config: TowerConfig) -> None:
+        super().__init__()
+        found = read_config("text", name)
+        check_reads("text", name, found)
+        part = part_of("text", found)
+        _check_options(config.options, ("context",) if part else ("context", "pool"))
+        if part is None:
+            self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
+        else:
+            self.model, self.pool = load_part("text", name, part, found), named(part.vector)
+        self.projects = part is not None and part.projects
+        self.width = width_of(self.model.config, part)
+        tokens = _tokens(name, self.model, config.options.get("context"))
+        self.intake, self.padding = TextIntake(tokens), tokens.padding
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        valid_nL = values != ABSENT
+        longest = int(valid_nL.sum(1).max()) if len(values) else 1
+        valid_nL, values = valid_nL[:, :longest], values[:, :longest]
+        tokens_nL = values.masked_fill(~valid_nL, self.padding)
+        return self.pool(self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL)
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return blocks_of(self.model, stack_of(self.model))
+
+    def checkpoint_gradients(self) -> None:
+        recompute("text", self.model)
+
+    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        return self.intake.tokenize([""]).to(device), None
+
+
+def _single(name: str, found: Any) -> Any:
+    """A transformer by itself; of an encoder and a decoder, the encoder."""
+    model = load("text", name, "AutoModel", found, unused=("pooler",))
+    return model.get_encoder() if found.is_encoder_decoder else model
+
+
+def _tokens(name: str, model: Any, wanted: object) -> Tokens:
+    tokenizer = read_tokenizer(name)
+    seen = model.config.model_type == "siglip_text_model"
+    return Tokens(tokenizer, context_of(name, tokenizer, model, wanted), padding_id(tokenizer) if seen else ABSENT)
+
+
+def _check_options(options: dict[str, object], known: tuple[str, ...]) -> None:
+    for option in options:
+        if option not in known:
+            raise UserError(f"model.text.options: unknown option `{option}`; {did_you_mean(option, known)}")

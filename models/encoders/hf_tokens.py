@@ -1,0 +1,62 @@
+"""Captions to token ids by a folder's own tokenizer, all rows of one length."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tercet.errors import UserError
+from tercet.models.encoders.hf_folder import read_json
+
+ABSENT = -1  # where a caption has ended; the ids of some tokenizers' padding stand within captions too
+MOST = 512  # tokens of a caption, where nothing shorter is asked for: long rows of padding would be stored and sent
+
+
+class Tokens:
+    """A tokenizer of transformers as `TextIntake` asks for it: longer captions are cut, shorter ones filled up."""
+
+    def __init__(self, tokenizer: Any, context: int, filling: int = ABSENT) -> None:
+        self.tokenizer, self.context, self.filling = tokenizer, context, filling
+        self.padding = padding_id(tokenizer)
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        ids_nL = torch.full((len(texts), self.context), self.filling, dtype=torch.int64)
+        for row, ids in enumerate(self.tokenizer(texts, truncation=True, max_length=self.context)["input_ids"]):
+            ids_nL[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        ids_nL[:, 0].masked_fill_(ids_nL[:, 0] == ABSENT, self.padding)  # an empty caption is a token too
+        return ids_nL
+
+
+def padding_id(tokenizer: Any) -> int:
+    """What stands for nothing; models never attend to it."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return int(next(token for token in known if token is not None))
+
+
+def context_of(name: str, tokenizer: Any, model: nn.Module, wanted: object) -> int:
+    """How many tokens a caption may have: as many as the weights have learnt, or fewer where the recipe says so."""
+    limits = (tokenizer.model_max_length, _positions(model), _sentence_length(name))
+    longest = min((limit for limit in limits if limit is not None), default=math.inf)
+    if wanted is None:
+        return int(min(longest, MOST))
+    if not isinstance(wanted, int) or not 1 <= wanted <= longest:
+        raise UserError(
+            f"model.text.options.context: {wanted!r} is no number of tokens that `hf:{name}` reads; "
+            f"take a whole number from 1 to {longest:g}, or leave it out"
+        )
+    return wanted
+
+
+def _positions(model: Any) -> int | None:
+    """RoBERTa and its kin count positions from the one after the padding's."""
+    for place, part in model.named_modules():
+        if place.endswith("position_embeddings") and isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            return part.num_embeddings - part.padding_idx - 1
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def _sentence_length(name: str) -> int | None:
+    said = read_json(name, "sentence_bert_config.json") or {}
+    length: int | None = said.get("max_seq_length")
+    return length
