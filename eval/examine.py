@@ -1,11 +1,12 @@
 """A model and held-out shards in, results out: each split is embedded once, on all ranks, for all tasks."""
 
 import sys
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.eval_loader import EvalLoader
@@ -67,10 +68,7 @@ class Examiner:
         """Numbers about some of the samples say so. A collective."""
         faults = [fault for faults in self.world.gather_objects(loader.faults) for fault in faults]
         if faults and self.world.first:
-            counted = Counter(fault.reason for fault in faults).most_common()
-            reasons = ", ".join(f"{count} × {reason}" for reason, count in counted)
-            first = f"the first is {faults[0].key} in {faults[0].shard}"
-            said = f"tercet: {len(faults)} samples of {split} are not in its numbers ({reasons}); {first}"
+            said = f"tercet: {len(faults)} samples of {split} are not in its numbers ({summary(faults)})"
             print(said, file=sys.stderr)
 
     def _fitted(self, towers: Multimodal) -> list[dict[str, EmbeddingTable]]:

@@ -1,0 +1,53 @@
+"""Embeds a data set into a store: each rank takes pieces of its own, and what stands already is not made again."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tercet.data_pipelines.bad_samples import Fault, summary
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.eval_loader import EvalLoader
+from tercet.data_pipelines.open import open_first
+from tercet.data_pipelines.shards.cache import cache_folder
+from tercet.distributed import World
+from tercet.eval.embed import embed_batch, join
+from tercet.eval.fingerprint import transform_digest, weights_digest
+from tercet.eval.store import Piece, Request, Store
+from tercet.models.multimodal import Multimodal
+
+PIECE, BATCH = 4096, 256  # samples; batches fill a piece
+
+
+def embed_data(
+    model: Multimodal, data: DataConfig, split: SplitConfig, world: World, folder: Path | None = None
+) -> Store:
+    """One split's embeddings: made, gone on with, or found in the folder; without one, in the cache. A collective."""
+    source = open_first(data, split, world)
+    decoder = Decoder(source, model.intakes, split, data.exact_images)
+    transform = transform_digest(model.intakes, split, data.exact_images)
+    request = Request(weights_digest(model), source.fingerprint, transform, len(source), PIECE)
+    store = Store.begin(folder or cache_folder() / "embeddings" / request.digest, request)
+    missing = world.broadcast(store.missing())
+    for ids in missing[world.rank :: world.size]:
+        loader = EvalLoader(decoder, model.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad)
+        store.add(ids, embed_piece(model.eval(), loader, world.device))
+    world.barrier()
+    if world.first and not store.complete:
+        store.finish()
+        _tell(store.faults)
+    world.barrier()
+    return Store(store.folder)
+
+
+@torch.no_grad()
+def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> Piece:
+    parts = [embed_batch(model, batch.to(device)) for batch in loader]
+    return Piece(join(parts), tuple(loader.faults))
+
+
+def _tell(faults: Sequence[Fault]) -> None:
+    if faults:
+        print(f"tercet: {len(faults)} samples are not embedded ({summary(faults)})", file=sys.stderr)

@@ -1,0 +1,180 @@
+"""A data set's embeddings on disk: pieces of so many samples by id, each there whole or not at all.
+
+    FOLDER/manifest.json               what decides every vector: weights, data, transform; when done, what there is
+    FOLDER/piece_00000000.safetensors  samples 0 to 4095: for each modality unit vectors `image` [n, d] in fp32 and
+                                       which of the samples each belongs to, `image.item` [n]; as JSON in bytes the
+                                       `samples`, by id, and the `faults` of those that are not among them
+
+Whoever embeds goes on after the pieces that stand. They are the same however many ranks made them, and a batch never
+crosses the end of one.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tercet.data_pipelines.bad_samples import Fault
+from tercet.data_pipelines.sample import Sample
+from tercet.errors import UserError
+from tercet.eval.embed import EmbeddingTable
+from tercet.modality import MODALITIES
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What decides every vector, as fingerprints, and how many samples the data and a piece have."""
+
+    weights: str
+    data: str
+    transform: str
+    samples: int
+    piece: int
+
+    @property
+    def digest(self) -> str:
+        return blake2b(json.dumps(asdict(self)).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The embeddings of a stretch of ids, and the samples that could not be used."""
+
+    table: EmbeddingTable
+    faults: tuple[Fault, ...]
+
+
+class Store:
+    """One request's embeddings in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts = _read_manifest(folder)
+
+    @classmethod
+    def begin(cls, folder: Path, request: Request) -> "Store":
+        """The folder for this request, begun or gone on with; another request's is refused."""
+        if not (folder / MANIFEST).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / MANIFEST, _json(asdict(request)))
+        store = cls(folder)
+        changed = [name for name, value in asdict(request).items() if store.facts.get(name) != value]
+        if changed:
+            raise UserError(
+                f"{folder} holds the embeddings of another request ({', '.join(changed)} changed); "
+                "name another folder, or remove this one"
+            )
+        return store
+
+    @property
+    def complete(self) -> bool:
+        return "modalities" in self.facts
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(self.facts["modalities"])
+
+    def missing(self) -> list[range]:
+        """The ids of the pieces that do not stand yet."""
+        count, size = self.facts["samples"], self.facts["piece"]
+        stretches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        return [ids for ids in stretches if not self._place(ids.start).is_file()]
+
+    def add(self, ids: range, piece: Piece) -> None:
+        table = piece.table
+        tensors = {name: rows.contiguous() for name, rows in table.vectors.items()}
+        tensors |= {f"{name}.item": items.contiguous() for name, items in table.items.items()}
+        tensors["samples"] = _bytes(list(map(_light, table.samples)))
+        tensors["faults"] = _bytes([asdict(fault) for fault in piece.faults])
+        _write(self._place(ids.start), save(tensors))
+
+    def finish(self) -> None:
+        """States what there is, once all pieces stand."""
+        counts, dims = Counter[str](), dict[str, int]()
+        for piece in self.pieces():
+            counts.update(embedded=len(piece.table.samples), left_out=len(piece.faults))
+            for name, rows in piece.table.vectors.items():
+                counts[name] += len(rows)
+                dims[name] = rows.shape[1]
+        found = {name: {"rows": counts[name], "dim": dims[name]} for name in MODALITIES if name in dims}
+        self.facts |= {"embedded": counts["embedded"], "left_out": counts["left_out"], "modalities": found}
+        _write(self.folder / MANIFEST, _json(self.facts))
+
+    def pieces(self) -> Iterator[Piece]:
+        """In the order of ids, one in memory at a time."""
+        for path in sorted(self.folder.glob("piece_*.safetensors")):
+            yield _read_piece(path)
+
+    @property
+    def faults(self) -> list[Fault]:
+        return [fault for piece in self.pieces() for fault in piece.faults]
+
+    def table(self) -> EmbeddingTable:
+        """All of it in memory, as evaluation takes it."""
+        tables = [piece.table for piece in self.pieces()]
+        starts = [0, *accumulate(len(table.samples) for table in tables)]
+        vectors, items = {}, {}
+        for name in self.modalities:
+            held = [(table, start) for table, start in zip(tables, starts, strict=False) if name in table.vectors]
+            vectors[name] = torch.cat([table.vectors[name] for table, _ in held])
+            items[name] = torch.cat([table.items[name] + start for table, start in held])
+        return EmbeddingTable(vectors, items, tuple(sample for table in tables for sample in table.samples))
+
+    def _place(self, first: int) -> Path:
+        return self.folder / f"piece_{first:08d}.safetensors"
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        raise UserError(f"{folder} holds no embeddings; make them with `tercet embed`") from None
+    return facts
+
+
+def _read_piece(path: Path) -> Piece:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    samples = tuple(Sample(**{**one, "text": tuple(one["text"])}) for one in _parsed(tensors.pop("samples")))
+    faults = tuple(Fault(**one) for one in _parsed(tensors.pop("faults")))
+    items = {name.removesuffix(".item"): tensors[name] for name in tensors if name.endswith(".item")}
+    return Piece(EmbeddingTable({name: tensors[name] for name in items}, items, samples), faults)
+
+
+def _light(sample: Sample) -> Mapping[str, object]:
+    """What is kept of a sample beside its vectors; wrong captions stand in its meta."""
+    return {"key": sample.key, "id": sample.id, "group": sample.group, "text": sample.text, "meta": sample.meta}
+
+
+def _bytes(value: object) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _parsed(data: Tensor) -> Any:
+    return json.loads(data.numpy().tobytes())
+
+
+def _json(facts: Mapping[str, object]) -> bytes:
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all, also where the machine stops."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)

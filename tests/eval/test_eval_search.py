@@ -1,0 +1,57 @@
+"""Search against a sort of the whole matrix: the same samples in the same order, ties by id, over any pieces."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data_pipelines.sample import Sample
+from tercet.errors import UserError
+from tercet.eval.embed import EmbeddingTable
+from tercet.eval.search import search
+from tercet.eval.store import Piece, Request, Store
+
+SAMPLES, PIECE = 50, 8
+
+
+def coarse(rows: int, seed: int) -> Tensor:
+    """Directions to the corners of a square, so that many of them are equal."""
+    return F.normalize(torch.randint(0, 2, (rows, 2), generator=torch.Generator().manual_seed(seed)) - 0.5, dim=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Pictures for all samples, sounds for the first twenty; sample 13 could not be used."""
+    made = Store.begin(tmp_path_factory.mktemp("store") / "s", Request("w", "d", "t", SAMPLES, PIECE))
+    image, audio = coarse(SAMPLES, seed=0), F.normalize(torch.randn(SAMPLES, 2), dim=1)
+    for ids in made.missing():
+        used = [id for id in ids if id != 13]
+        heard = [id for id in used if id < 20]
+        vectors = {"image": image[used], **({"audio": audio[heard]} if heard else {})}
+        items = {name: torch.arange(len(rows)) for name, rows in vectors.items()}
+        samples = tuple(Sample(f"k{id}", id, id, text=(f"caption {id}",)) for id in used)
+        made.add(ids, Piece(EmbeddingTable(vectors, items, samples), ()))
+    made.finish()
+    return made
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 5), st.sampled_from(["image", "audio"]))
+def test_the_nearest_are_those_of_the_sorted_list(store: Store, k: int, seed: int, among: str) -> None:
+    query = coarse(1, seed)[0]
+    table = store.table()
+    scores = [float(score) for score in table.vectors[among] @ query]
+    ids = [table.samples[item].id for item in table.items[among].tolist()]
+    expected = sorted(zip(scores, ids, strict=True), key=lambda pair: (-pair[0], pair[1]))[:k]
+    found = search(store, query, k, among)
+    assert [match.sample.id for match in found] == [id for _, id in expected]
+    assert [match.score for match in found] == pytest.approx([score for score, _ in expected])
+
+
+def test_what_the_data_do_not_hold_is_not_searched(store: Store) -> None:
+    with pytest.raises(UserError, match="the data hold no text to search among; known: audio, image"):
+        search(store, torch.ones(2), 3, "text")
