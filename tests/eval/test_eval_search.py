@@ -1,7 +1,5 @@
 """Search against a sort of the whole matrix: the same samples in the same order, ties by id, over any pieces."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,15 +17,19 @@ SAMPLES, PIECE = 50, 8
 
 
 def coarse(rows: int, seed: int) -> Tensor:
-    """Directions to the corners of a square, so that many of them are equal."""
-    return F.normalize(torch.randint(0, 2, (rows, 2), generator=torch.Generator().manual_seed(seed)) - 0.5, dim=1)
+    """Both ways along two axes, so that many are equal, and products exact."""
+    axes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    return axes[torch.randint(0, 4, (rows,), generator=torch.Generator().manual_seed(seed))]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Pictures for all samples, sounds for the first twenty; sample 13 could not be used."""
     made = Store.begin(tmp_path_factory.mktemp("store") / "s", Request("w", "d", "t", SAMPLES, PIECE))
-    image, audio = coarse(SAMPLES, seed=0), F.normalize(torch.randn(SAMPLES, 2), dim=1)
+    image, audio = (
+        coarse(SAMPLES, seed=0),
+        F.normalize(torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(1)), dim=1),
+    )
     for ids in made.missing():
         used = [id for id in ids if id != 13]
         heard = [id for id in used if id < 20]
