@@ -15,9 +15,11 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.head import Temperature, plain
 from tercet.models.multimodal import Multimodal
+from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import INNER, gained
 
 TEMPERATURES = "head.temperatures."
+OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "grad_checkpointing")
 ROUNDING = 1e-6  # of a logarithm: weights at a bound, read back as fp32
 
 Weights = Mapping[str, Tensor]
@@ -35,6 +37,17 @@ class Pretrained:
     model: dict[str, Any]
     terms: dict[str, Any]
     weights: Callable[[], dict[str, Tensor]]
+
+
+def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, Tensor]]) -> Pretrained:
+    """A model of our own by its config, without what was said of it for the sake of training."""
+    written = config.model_dump(mode="json")
+    towers = {
+        modality: {key: value for key, value in written["model"][modality].items() if key not in OF_TRAINING}
+        for modality in config.model.towers
+    }
+    terms = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
+    return Pretrained(source, written["model"] | towers, terms, weights)
 
 
 def adopt(model: Multimodal, weights: Weights, source: str) -> None:

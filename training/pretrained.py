@@ -1,0 +1,73 @@
+"""MODEL, as commands and recipes name one, with its weights: a run, an exported folder, or a model of another library.
+
+Needs no engine.
+"""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from tercet.configs.base import build
+from tercet.configs.recipe import load_recipe
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.interop.folder import WEIGHTS, pretrained_folder
+from tercet.models.interop.pretrained import Pretrained, adopt, described
+from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.space import SpaceConfig
+from tercet.training.saved import CHECKPOINTS, CONFIG, resume_point
+
+KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
+
+
+def pretrained(spec: str) -> Pretrained:
+    """What MODEL is, and its weights on demand."""
+    family = spec.partition(":")[0]
+    if family == "open_clip":
+        from tercet.models.interop.open_clip import pretrained_open_clip
+
+        return pretrained_open_clip(spec)
+    if family == "hf":
+        from tercet.models.interop.transformers import pretrained_transformers
+
+        return pretrained_transformers(spec.partition(":")[2])
+    path = Path(spec)
+    if (path / CHECKPOINTS).is_dir():
+        return _run(path)
+    if (path / WEIGHTS).is_file() and not (path / "config.json").is_file():
+        return pretrained_folder(path)
+    if path.is_file():
+        from tercet.models.interop.open_clip_train import pretrained_bare
+
+        return pretrained_bare(path)
+    raise UserError(_unknown(spec, path))
+
+
+def load_model(spec: str) -> Multimodal:
+    """MODEL itself, in evaluation mode."""
+    found = pretrained(spec)
+    config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
+    model = build_model(config.model, config.terms, seed=0)
+    adopt(model, found.weights(), spec)
+    return model.eval()
+
+
+def _run(folder: Path) -> Pretrained:
+    """As its newest checkpoint that verifies is evaluated: on averaged weights where they are kept."""
+    saved = resume_point(folder / CHECKPOINTS, World())
+    if saved is None:
+        raise UserError(f"{folder} holds no checkpoint that verifies; let it train to one first")
+    stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)
+
+    def weights() -> dict[str, Tensor]:
+        return saved.weights(averaged=True)
+
+    return described(str(folder), stage, weights)
+
+
+def _unknown(spec: str, path: Path) -> str:
+    if (path / "config.json").is_file():
+        return f"{spec} is a folder of transformers; write hf:{spec}"
+    if path.is_dir():
+        return f"{spec} holds neither the checkpoints of a run nor an exported {WEIGHTS}; a model is {KNOWN}"
+    return f"there is no model `{spec}`: a model is {KNOWN}"
