@@ -1,0 +1,238 @@
+"""Command lines of open_clip_train become recipes: its own parser, schedulers and locks say what is right."""
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import open_clip_train.params as theirs
+import open_clip_train.scheduler as their_schedules
+import pytest
+import torch
+from open_clip.transformer import VisionTransformer
+
+from tercet.command import main
+from tercet.configs.from_open_clip import translate
+from tercet.configs.from_open_clip.recipe import FLAGS, flag_table
+from tercet.configs.recipe import load_recipe
+from tercet.errors import UserError
+from tercet.models.config import ObjectiveConfig
+from tercet.models.losses import build_objective
+from tercet.training.config import RunConfig, ScheduleConfig
+from tercet.training.schedule import learning_rate
+
+DATA = "--train-data shards/{00000..00009}.tar --train-num-samples 100000"
+DOCS = Path(__file__).resolve().parents[2] / "docs/from_open_clip.md"
+
+
+def their_actions(monkeypatch: pytest.MonkeyPatch) -> dict[str, argparse.Action]:
+    """The options of their parser, which makes and uses it within one function."""
+    parsers: list[argparse.ArgumentParser] = []
+
+    def parse(parser: argparse.ArgumentParser, args: object) -> argparse.Namespace:
+        parsers.append(parser)
+        raise StopIteration
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    with pytest.raises(StopIteration):
+        theirs.parse_args([])
+    return {action.option_strings[0]: action for action in parsers[0]._actions if action.dest != "help"}
+
+
+def recipe(flags: str, folder: Path, processes: int | None = None) -> RunConfig:
+    """The recipe as it is read back from its file."""
+    file = folder / "translated.yaml"
+    file.write_text(translate(flags, processes).recipe(), encoding="utf-8")
+    return load_recipe(str(file))
+
+
+def told(flags: str) -> str:
+    return "\n".join(translate(flags).told())
+
+
+def test_every_flag_of_their_parser_is_in_the_table_as_they_declare_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    ours = {flag.name: parser.add_argument(flag.name, **flag.option) for flag in FLAGS}
+    expected = their_actions(monkeypatch)
+    assert sorted(ours) == sorted(expected)
+    for name, action in expected.items():
+        for attribute in ("dest", "default", "nargs", "const", "choices", "option_strings"):
+            assert getattr(ours[name], attribute) == getattr(action, attribute), (name, attribute)
+        assert (ours[name].type or str) == (action.type or str), name  # argparse takes words where it is told nothing
+
+
+@pytest.mark.parametrize("model", ["RN50", "ViT-B-32", "convnext_base"])
+def test_their_defaults_are_written_out(model: str, tmp_path: Path) -> None:
+    args, config = theirs.parse_args(["--model", model]), recipe(f"{DATA} --model {model}", tmp_path)
+    optimizer = config.optimizer
+    assert (optimizer.lr, *optimizer.betas, optimizer.eps) == (args.lr, args.beta1, args.beta2, args.eps)
+    assert (optimizer.weight_decay, optimizer.scale_lr) == (args.wd, 1.0)
+    assert (config.schedule.name, config.schedule.warmup) == ("cosine", args.warmup)
+    assert (config.seed, config.data.workers, config.log.every) == (args.seed, args.workers, args.log_every_n_steps)
+    assert (config.clip, config.precision, config.batch_size) == (0.0, "bf16", args.batch_size)
+    assert config.checkpoint.keep == args.epochs
+
+
+@pytest.mark.parametrize(
+    ("flags", "start", "bias"), [("", 1 / 0.07, None), ("--siglip", 10.0, -10.0)], ids=["clip", "siglip"]
+)
+def test_temperatures_begin_and_end_where_theirs_do(flags: str, start: float, bias: float | None) -> None:
+    objective = build_objective(ObjectiveConfig.model_validate(translate(f"{DATA} {flags}").values["objective"]))
+    assert (objective.scale, objective.bias) == (pytest.approx(start), bias)
+    assert objective.bounds == (pytest.approx(math.exp(0)), pytest.approx(math.exp(math.log(100))))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--warmup 7",
+        "--warmup 5 --lr-scheduler const",
+        "--warmup 3 --lr-scheduler const-cooldown --epochs-cooldown 2",
+        "--warmup 3 --lr-scheduler const-cooldown --epochs-cooldown 1 --lr-cooldown-end 1e-5 --lr 1e-3",
+    ],
+)
+def test_every_step_has_their_learning_rate(flags: str, tmp_path: Path) -> None:
+    flags += " --epochs 4 --train-data x.tar --train-num-samples 640 --workers 1"
+    args, config = theirs.parse_args(flags.split()), recipe(flags, tmp_path)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = {
+        "cosine": lambda: their_schedules.cosine_lr(optimizer, args.lr, args.warmup, 40),
+        "const": lambda: their_schedules.const_lr(optimizer, args.lr, args.warmup, 40),
+        "const-cooldown": lambda: their_schedules.const_lr_cooldown(
+            optimizer, args.lr, args.warmup, 40, 10 * (args.epochs_cooldown or 0), 1.0, args.lr_cooldown_end
+        ),
+    }[args.lr_scheduler]()
+    assert config.steps == 40
+    ours = [learning_rate(config.schedule, config.optimizer.lr, step, 40) for step in range(40)]
+    assert ours == pytest.approx([schedule(step) for step in range(40)], rel=1e-12)
+
+
+def test_no_scheduler_is_one_rate_from_the_first_step(tmp_path: Path) -> None:
+    assert recipe(f"{DATA} --skip-scheduler", tmp_path).schedule == ScheduleConfig(name="constant")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "processes"),
+    [
+        ("", 1),
+        ("python -m open_clip_train.main", 1),
+        ("CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc_per_node 2 -m open_clip_train.main", 2),
+        ("torchrun --nproc-per-node=8 --nnodes=4 --rdzv_backend c10d -m open_clip_train.main", 32),
+        ("cd open_clip && torchrun --nproc_per_node 4 src/training/main.py", 4),
+        ("horovodrun -np 3 python -m training.main", 3),
+    ],
+)
+def test_the_launcher_says_how_many_processes_share_the_batch(launcher: str, processes: int, tmp_path: Path) -> None:
+    config = recipe(f"{launcher} {DATA} --batch-size 16 --accum-freq 2 \\\n --epochs 2", tmp_path)
+    assert (config.batch_size, config.micro_batch) == (32 * processes, 16)
+    worker_batches = math.ceil(math.ceil(100_000 / (16 * processes)) / 4)
+    assert config.steps == 2 * (4 * worker_batches // 2)
+
+
+@pytest.mark.parametrize(("rows", "processes", "expected"), [(1000, 1, 31), (1000, 3, 10), (97, 3, 1)])
+def test_a_table_has_the_steps_of_their_sampler(rows: int, processes: int, expected: int, tmp_path: Path) -> None:
+    """Their loader itself counts: a sampler that pads to equal shares, and no batch that is not full."""
+    table = tmp_path / "photos.csv"
+    table.write_text("filepath\ttitle\n" + "".join(f"{i}.jpg\ta b\n" for i in range(rows)), encoding="utf-8")
+    sampler = torch.utils.data.DistributedSampler(range(rows), processes, 0)  # type: ignore[arg-type]
+    assert len(torch.utils.data.DataLoader(range(rows), 32, sampler=sampler, drop_last=True)) == expected  # type: ignore[arg-type]
+    values = translate(f"--train-data {table} --batch-size 32 --epochs 1", processes).values
+    assert values["steps"] == expected
+
+
+def test_sources_with_factors_count_by_their_shards(tmp_path: Path) -> None:
+    flags = "--train-data 'a/{0..9}.tar::pipe:aws s3 cp s3://b/{0..3}.tar -' --train-num-samples 1000"
+    config = recipe(f"{flags} --train-data-upsampling-factors 1::2.5 --dataset-resampled", tmp_path)
+    assert [(one.source, one.weight) for one in config.data.train.values()] == [
+        ("a/{0..9}.tar", 10.0),
+        ("s3://b/{0..3}.tar", 10.0),
+    ]
+    assert recipe(flags, tmp_path).data.train["train"].source == ("a/{0..9}.tar", "s3://b/{0..3}.tar")
+
+
+@pytest.mark.parametrize("groups", range(6))
+def test_as_many_blocks_are_unlocked_as_in_their_towers(groups: int) -> None:
+    """But for one group, which is the projection alone and told as different."""
+    visual = VisionTransformer(image_size=8, patch_size=4, width=8, layers=3, heads=1, mlp_ratio=1, output_dim=4)
+    visual.lock(unlocked_groups=groups)
+    trained = sum(any(p.requires_grad for p in block.parameters()) for block in visual.transformer.resblocks)
+    flags = f"{DATA} --model ViT-B-32 --lock-image --lock-image-unlocked-groups {groups}"
+    ours = translate(flags).values["model"]["image"]["unlocked"]
+    assert (min(ours, 3) == trained) is (groups != 1)
+    assert ("the projection alone" in told(flags)) is (groups == 1)
+
+
+def test_nothing_that_was_asked_for_is_dropped(tmp_path: Path) -> None:
+    """Every flag, given a value of its own, changes the recipe or is told."""
+    plain, silent = translate(f"{DATA} --name x").values, []
+    together = {
+        "--train-data-upsampling-factors": "2", "--csv-separator": ";", "--epochs-cooldown": "3",
+        "--lock-image-unlocked-groups": "3", "--lock-text-unlocked-layers": "3", "--momentum": "0.5",
+    }  # fmt: skip
+    needed = {
+        "--csv-separator": "--dataset-type csv", "--csv-img-key": "--dataset-type csv",
+        "--csv-caption-key": "--dataset-type csv", "--epochs-cooldown": "--lr-scheduler const-cooldown",
+        "--lr-cooldown-end": "--lr-scheduler const-cooldown --epochs-cooldown 1",
+        "--lr-cooldown-power": "--lr-scheduler const-cooldown --epochs-cooldown 1",
+        "--lock-image-unlocked-groups": "--lock-image", "--lock-text-unlocked-layers": "--lock-text",
+        "--val-frequency": "--val-data v.tar",
+    }  # fmt: skip
+    for flag in FLAGS:
+        words = " ".join([flag.name, *value_for(flag.option, together.get(flag.name))])
+        context = needed.get(flag.name, "")
+        base = translate(f"{DATA} --name x {context}") if context else None
+        found = translate(f"{DATA} --name x {context} {words}")
+        same = found.values == (base.values if base else plain)
+        if same and not any(note.flag.startswith(flag.name) for note in found.notes):
+            silent.append(flag.name)
+    assert silent == ["--dataset-type"]  # what the source's ending says already
+
+
+def value_for(option: Any, chosen: str | None) -> list[str]:
+    """Any value that is not the default."""
+    if option.get("action") == "store_true":
+        return []
+    if chosen is not None:
+        return [chosen]
+    if option.get("choices"):
+        return [next(choice for choice in option["choices"] if choice != option.get("default"))]
+    if option.get("nargs") == "*":
+        return ["re_prob=0.5"]
+    return ["ViT-B-16"] if option.get("default") == "RN50" else ["3"]
+
+
+def test_the_document_shows_the_table() -> None:
+    assert flag_table() in DOCS.read_text(encoding="utf-8")
+
+
+def test_the_command_writes_a_recipe_that_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "clip.yaml"
+    command = f"torchrun --nproc_per_node 8 -m open_clip_train.main {DATA} --model ViT-B-32 --dist-backend nccl"
+    assert main(["recipes", "from-open-clip", command, "--out", str(out)]) == 0
+    assert "not needed: --dist-backend nccl: " in capsys.readouterr().err
+    assert out.read_text(encoding="utf-8").startswith("# open_clip_train's open_clip:ViT-B-32\n")
+    assert main(["recipes", "check", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(": 6272 steps of 512\n")
+    assert main(["recipes", "from-open-clip", command]) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("--train-data x.tar", "--epochs 32 are depends on the data; add --train-num-samples N"),
+        (f"{DATA} --model RN51", "--model RN51: open_clip has no such architecture; did you mean `RN50`?"),
+        (f"{DATA} --lrr 3", "open_clip_train 3.3.0 would refuse this command: unrecognized arguments: --lrr 3"),
+        (f"{DATA} --lr-scheduler linear", "--lr-scheduler linear: open_clip_train knows cosine, const and"),
+        (f"{DATA} --batch-size 4000000", "make no optimizer step of 8000000"),
+        ("--val-data v.tar", "it trains nothing; evaluate a model by `tercet eval MODEL`"),
+        ("train.sh 3", "the command names no `open_clip_train.main`"),
+        ("--name 'x", "check its quotes"),
+        (f"torchrun --nproc_per_node $GPUS -m open_clip_train.main {DATA}", "say it by --processes N"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(command: str, error: str) -> None:
+    accumulated = command + (" --accum-freq 2 --workers 1" if "4000000" in command else "")
+    with pytest.raises(UserError, match=re.escape(error)):
+        translate(accumulated)
