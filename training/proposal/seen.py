@@ -11,6 +11,7 @@ from tercet.modality import MODALITIES
 
 ALL = 20_000  # a data set of no more samples is looked at as a whole
 DRAWN = 4_096  # of a larger one
+A_WORKERS = 2_000  # samples that are worth starting another process for
 STRAY = 0.01  # a modality that fewer samples have is none of the data set's
 LEAST = 32  # pairs that give a batch and something to be examined on
 REPEATED = 5  # captions that come again so often, on average, are names of classes
@@ -27,6 +28,7 @@ class Seen:
     captions: int
     different: int  # captions
     words: Mapping[str, float]  # of a caption, by quantile
+    seconds: Mapping[str, float]  # of a sound
     twice: Mapping[str, int]  # pictures and sounds that another sample has too
     bad: int
 
@@ -43,6 +45,18 @@ class Seen:
         """Captions that are few and come again are names: how many different ones."""
         return self.different if self.captions >= REPEATED * self.different else None
 
+    def __str__(self) -> str:
+        looked = "" if self.whole else f", {self.looked_at:,} of them looked at"
+        held = ", ".join(f"{count:,} with {modality}" for modality, count in self.holding.items())
+        parts = [f"{self.samples:,} samples{looked}", held]
+        if self.captions:
+            words = f"half of them of {self.words['p50']:.0f} words or fewer"
+            parts.append(f"{self.captions:,} captions, {self.different:,} different, {words}")
+        if self.classes:
+            parts.append(f"which are so few that they are the names of {self.classes:,} classes")
+        parts += [f"{count:,} with the same {kind} as another" for kind, count in self.twice.items()]
+        return "; ".join([*parts, f"{self.bad:,} cannot be used"] if self.bad else parts)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"classes": self.classes}
 
@@ -50,7 +64,8 @@ class Seen:
 def look(source: Source, name: str, workers: int) -> Seen:
     if not len(source):
         raise UserError(f"{name} holds no samples")
-    stats = survey(source, workers, None if len(source) <= ALL else DRAWN)
+    sample = len(source) if len(source) <= ALL else DRAWN
+    stats = survey(source, min(workers, sample // A_WORKERS + 1), sample)
     seen = _seen(stats)
     if len(seen.modalities) < 2:
         held = next(iter(seen.modalities), "nothing that can be used")
@@ -65,8 +80,7 @@ def _seen(stats: Stats) -> Seen:
     tally = stats.tally
     holding = {modality: _holding(stats, modality) for modality in MODALITIES}
     holding = {modality: count for modality, count in holding.items() if count > STRAY * tally.samples}
-    words = tally.values.get("text.words")
-    captions = words.count if words else 0
+    captions = tally.values["text.words"].count if "text.words" in tally.values else 0
     return Seen(
         samples=stats.samples,
         looked_at=tally.samples,
@@ -74,7 +88,8 @@ def _seen(stats: Stats) -> Seen:
         holding=holding,
         captions=captions,
         different=captions - _again(stats, "text"),
-        words={f"p{percent}": words.quantile(percent / 100) for percent in (50, 95)} if words else {},
+        words=_quantiles(stats, "text.words"),
+        seconds=_quantiles(stats, "audio.seconds"),
         twice={kind: again for kind in holding if kind != "text" and (again := _again(stats, kind))},
         bad=tally.counts["bad"].total() if "bad" in tally.counts else 0,
     )
@@ -91,3 +106,8 @@ def _again(stats: Stats, kind: str) -> int:
     """How many samples say or show what an earlier one does."""
     sharing = stats.shared.get(kind)
     return sharing.samples - sharing.groups if sharing else 0
+
+
+def _quantiles(stats: Stats, name: str) -> dict[str, float]:
+    values = stats.tally.values.get(name)
+    return {f"p{percent}": values.quantile(percent / 100) for percent in (50, 95)} if values else {}

@@ -4,9 +4,10 @@ What the command proposes and what `docs/choose.md` tables is this list. Imports
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ZANELLA = "Zanella & Ben Ayed 2024"
+GAO = "Gao et al. 2021"
 GOYAL = "Goyal et al. 2023"
 ZHAI = "Zhai et al. 2022"
 RADFORD = "Radford et al. 2021"
@@ -24,7 +25,7 @@ class Way:
     recipes: Mapping[frozenset[str], str]
     batch_size: int
     lr: float
-    warmup: int
+    warmup: int | float  # steps, or a share of them
     weight_decay: float
     betas: tuple[float, float]
     eps: float
@@ -60,6 +61,13 @@ ADAPTERS = Way(
         "epochs": f"{GOYAL}, on their smaller sets",
     },
 )
+BOTTLENECK = replace(
+    ADAPTERS,
+    name="bottleneck",
+    title="adapters: a bottleneck on the outputs of locked towers",
+    why=f"so few pairs would bend whole towers; what stands on their outputs ({GAO}) needs no backward pass through them",
+    recipes={PICTURES: "finetune_clip", SOUNDS: "finetune_clap"},
+)
 FINETUNING = Way(
     name="fine-tuning",
     title="fine-tuning of pretrained towers",
@@ -81,7 +89,7 @@ LOCKED = Way(
     recipes={PICTURES: "finetune_lit"},
     batch_size=4096,
     lr=1e-3,
-    warmup=1_000,
+    warmup=0.03,
     weight_decay=0.01,
     betas=(0.9, 0.999),
     eps=1e-8,
@@ -119,14 +127,14 @@ SMALL = Way(
     | dict.fromkeys(("weight_decay", "betas", "epochs"), RADFORD),
 )
 
-# The way for data of fewer pairs than this, ascending.
-SCALES: tuple[tuple[float, Way], ...] = (
-    (10_000, ADAPTERS),
-    (1_000_000, FINETUNING),
-    (20_000_000, LOCKED),
-    (float("inf"), SCRATCH),
+# Up to so many pairs, these ways, the first that nothing stands against; nothing ever stands against small towers.
+SCALES: tuple[tuple[float, tuple[Way, ...]], ...] = (
+    (10_000, (ADAPTERS, BOTTLENECK, SMALL)),
+    (1_000_000, (FINETUNING, SMALL)),
+    (20_000_000, (LOCKED, SCRATCH, SMALL)),
+    (float("inf"), (SCRATCH, SMALL)),
 )
 
 
-def way_for(pairs: int) -> Way:
-    return next(way for below, way in SCALES if pairs < below)
+def ways_for(pairs: int) -> tuple[Way, ...]:
+    return next(ways for most, ways in SCALES if pairs <= most)

@@ -1,0 +1,98 @@
+"""From what was seen of the data and the machine to a way to train, and to the numbers of the recipe."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tercet.training.proposal.choice import Choice
+from tercet.training.proposal.machine import Machine
+from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.ways import BOTTLENECK, SMALL, Way, ways_for
+
+EPOCH = 16  # steps that one is to have at least
+FEWEST = 8  # pairs in a batch
+WARM = 10  # the warm-up is no more than this part of all steps
+SHORTEST = 100  # steps of a warm-up that is a share
+REPEATED = 0.05  # share of captions or pictures that come again, from which on they are taken for the same thing
+
+Reachable = Callable[[str], bool]  # whether a recipe's weights are here or can be fetched
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A way, what it extends, and what led to it."""
+
+    way: Way
+    recipe: str | None
+    reasons: tuple[str, ...]
+
+
+def choose_way(seen: Seen, machine: Machine, reachable: Reachable) -> Chosen:
+    """The first way of the scale that nothing stands against."""
+    reasons = []
+    for way in ways_for(seen.pairs):
+        objection = _objection(way, seen, machine, reachable)
+        if objection is None:
+            break
+        reasons.append(f"not {way.title}, for {objection}")
+    return Chosen(way, way.recipes.get(seen.modalities), (f"{way.title}: {way.why}", *reasons))
+
+
+def _objection(way: Way, seen: Seen, machine: Machine, reachable: Reachable) -> str | None:
+    if way is SMALL:
+        return None
+    recipe = way.recipes.get(seen.modalities)
+    if recipe is None:
+        return f"no recipe of that kind takes in {', '.join(sorted(seen.modalities))}"
+    if not machine.gpus and way is not BOTTLENECK:
+        return "without a GPU the way back through large towers takes too long"
+    if way.pretrained and not reachable(recipe):
+        return f"the weights that `{recipe}` begins from are neither here nor to be had from the network"
+    return None
+
+
+def training(way: Way, pairs: int, machine: Machine) -> Iterator[Choice]:
+    """Batch, steps and the optimizer, each with where its number comes from."""
+    batch = batch_size(way, pairs)
+    steps = math.ceil(way.epochs * pairs / batch)
+    sources = way.sources
+    fewer = "" if batch == way.batch_size else f"{way.batch_size:,}, and less here so that an epoch has {EPOCH} steps; "
+    yield Choice("batch_size", batch, fewer + sources["batch_size"])
+    yield Choice("steps", steps, f"{way.epochs} epochs of {pairs:,} pairs; {sources['epochs']}")
+    yield Choice("optimizer.lr", way.lr, sources["lr"])
+    yield Choice("optimizer.betas", list(way.betas), sources["betas"])
+    yield Choice("optimizer.eps", way.eps, f"goes with β₂ = {way.betas[1]:g}")
+    yield Choice("optimizer.weight_decay", way.weight_decay, sources["weight_decay"])
+    yield Choice("schedule.warmup", *warmup(way, steps))
+    yield precision(machine)
+
+
+def batch_size(way: Way, pairs: int) -> int:
+    """A power of two, and no larger than leaves an epoch some steps."""
+    return max(FEWEST, min(way.batch_size, 2 ** int(math.log2(pairs / EPOCH))))
+
+
+def warmup(way: Way, steps: int) -> tuple[int, str]:
+    asked = way.warmup if isinstance(way.warmup, int) else max(SHORTEST, round(way.warmup * steps))
+    most = steps // WARM
+    shorter = f"a tenth of the steps, where {asked} would be more; " if asked > most else ""
+    return min(asked, most), shorter + way.sources["warmup"]
+
+
+def precision(machine: Machine) -> Choice:
+    if machine.gpus:
+        return Choice("precision", "bf16", "what GPUs are made for; the weights stay in fp32")
+    return Choice("precision", "fp32", "bf16 pays only on a CPU that has units for it")
+
+
+def grouping(seen: Seen) -> Choice | None:
+    """What is said or shown again must not be pushed apart from itself."""
+    pictures = seen.twice.get("image", 0)
+    captions = seen.captions - seen.different
+    if pictures > REPEATED * seen.holding.get("image", 0):
+        why = f"{pictures:,} pictures are there again: rows of one picture are never each other's negatives"
+        return Choice("group", "image", why)
+    if captions > REPEATED * seen.captions:
+        why = f"{seen.captions:,} captions, {seen.different:,} different: equal ones are never each other's negatives"
+        return Choice("group", "text", why)
+    return None

@@ -1,0 +1,125 @@
+"""One real optimisation step of the proposed recipe on this machine's device, and how long its samples take to load.
+
+The step is as large as the memory and a few seconds allow, and the rest is counted up from it: time goes with the rows.
+Samples are those of the data, said again where a step takes more than were loaded. No weights are needed: they weigh
+the same at random.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from tercet.data_pipelines.open import open_loader
+from tercet.data_pipelines.sample import Batch, Field, Intake
+from tercet.distributed import World
+from tercet.models.losses.terms import Terms
+from tercet.models.multimodal import build_model
+from tercet.training.config import RunConfig
+from tercet.training.engine import Engine
+from tercet.training.optimizers import build_optimizer
+from tercet.training.run import joined
+from tercet.training.step import Step
+
+FIRST = 8  # rows of the steps that say what a larger one will take
+LOADED = 32  # samples
+PATIENCE = 15.0  # seconds that the measured step may take
+ROOM = 0.8  # of a GPU's memory; the rest is for what fragments and for other programs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`rows` of a rank's share of the batch were measured to take `seconds`; with `micro_batch` in chunks."""
+
+    rows: int
+    seconds: float
+    loading: float  # seconds of one core for a sample
+    micro_batch: int | None
+    device: str
+
+    def __str__(self) -> str:
+        step = f"a step of {self.rows:,} pairs took {self.seconds:.3g} s on the {self.device}, with random weights"
+        return f"{step}, and a core loaded a sample in {self.loading * 1000:.2g} ms"
+
+    def step(self, share: int) -> float:
+        """Seconds that a step of so many rows takes."""
+        return self.seconds * share / self.rows
+
+
+def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
+    """`share` is a rank's part of the batch; `in_memory`, how many rows a CPU may hold at once if not all."""
+    with joined() as world, TemporaryDirectory() as folder:
+        model = build_model(config.model, config.terms, config.seed).to(world.device)
+        batch, loading = _load(config, model.intakes, world, Path(folder))
+        batch = batch.to(world.device)
+        bench = _Bench(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
+        bench.time(tiled(batch, FIRST), None)  # the first step also allocates and compiles
+        pace = bench.time(tiled(batch, FIRST), None) / FIRST
+        fits = bench.room() or in_memory or share
+        micro = None if fits >= share else fits
+        rows = min(share, 2 * micro if micro else share, max(FIRST, _power_of_two(PATIENCE / pace)))
+        seconds = bench.time(tiled(batch, rows), min(micro, rows) if micro else None)
+        return Measured(rows, seconds, loading, micro, world.device.type)
+
+
+class _Bench:
+    """Takes steps and the time of them."""
+
+    def __init__(self, config: RunConfig, engine: Engine, world: World) -> None:
+        self.config, self.engine, self.world = config, engine, world
+        self.cuda = world.device.type == "cuda"
+
+    def time(self, batch: Batch, micro_batch: int | None) -> float:
+        config = self.config
+        step = Step(self.engine, Terms(config.terms, config.tile), self.world, config.seed, micro_batch)
+        self._settle()
+        start = time.perf_counter()
+        step(batch, 0)
+        self._settle()
+        return time.perf_counter() - start
+
+    def room(self) -> int | None:
+        """How many rows a GPU holds at once, told by what the steps before took of its memory; of a CPU, nothing."""
+        if not self.cuda:
+            return None
+        held = torch.cuda.memory_allocated()
+        each = max((torch.cuda.max_memory_allocated() - held) / FIRST, 1.0)
+        total = torch.cuda.get_device_properties(self.world.device).total_memory
+        return max(1, _power_of_two((ROOM * total - held) / each))
+
+    def _settle(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def _load(config: RunConfig, intakes: dict[str, Intake], world: World, folder: Path) -> tuple[Batch, float]:
+    """Some samples, and how long this process took for each, once everything was open."""
+    data = config.data.model_copy(update={"workers": 0})
+    batches = iter(open_loader(data, intakes, LOADED, config.seed, world, {}, folder))
+    next(batches)
+    start = time.perf_counter()
+    batch = next(batches)
+    return batch, (time.perf_counter() - start) / LOADED
+
+
+def tiled(batch: Batch, rows: int) -> Batch:
+    """The first `rows` items of the batch, said again and again."""
+    index = torch.arange(rows, device=batch.ids.device)
+    fields = {name: _tiled(field, rows, len(batch)) for name, field in batch}
+    return replace(batch, ids=index, groups=torch.full_like(index, -1), fields=fields)
+
+
+def _tiled(field: Field, rows: int, items: int) -> Field:
+    """Item for item: what some items of the batch lack, their repetitions lack too."""
+    rounds = -(-rows // items)
+    item = torch.cat([field.item + items * number for number in range(rounds)])
+    said = {name: getattr(field, name) for name in ("values", "lengths", "masks")}
+    again = {name: None if tensor is None else torch.cat([tensor] * rounds) for name, tensor in said.items()}
+    return replace(field, item=item, **again).rows(0, int((item < rows).sum()))
+
+
+def _power_of_two(most: float) -> int:
+    """The largest that is no more."""
+    return 2 ** max(0, int(most).bit_length() - 1)

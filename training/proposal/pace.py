@@ -1,0 +1,76 @@
+"""How fast the proposed run will go, counted up from one measured step, and what of the recipe follows from that."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tercet.training.config import RunConfig
+from tercet.training.proposal.choice import Choice
+from tercet.training.proposal.machine import Machine
+from tercet.training.proposal.measure import Measured, measure
+
+HALF_HOUR = 1800  # seconds of work that a crash may cost
+LINES = 200  # that the log of a run has
+HELD = 32  # rows of large towers that a CPU holds at once
+
+
+@dataclass(frozen=True)
+class Pace:
+    """`step` and `total` are seconds, evaluation not counted; `waits` says that samples load slower than they train."""
+
+    measured: Measured
+    share: int
+    steps: int
+    workers: int
+    step: float
+    waits: bool
+
+    @property
+    def total(self) -> float:
+        return self.steps * self.step
+
+    def __str__(self) -> str:
+        counted = "" if self.measured.rows == self.share else f"; a step has {self.share:,}, counted up from it"
+        return f"{duration(self.total)} for {self.steps:,} steps, evaluation apart. Measured: {self.measured}{counted}"
+
+    def to_json(self) -> dict[str, Any]:
+        named = {"seconds_per_step": self.step, "steps": self.steps, "seconds": self.total, "waits": self.waits}
+        return {**named, "step": asdict(self.measured)}
+
+
+def pace_of(config: RunConfig, machine: Machine) -> Pace:
+    ranks = max(len(machine.gpus), 1)
+    share = config.batch_size // ranks
+    small = all(tower.encoder.startswith("small:") for tower in config.model.towers.values())
+    measured = measure(config, share, in_memory=None if small else HELD)
+    own = max(machine.cores // ranks - 1, 1)  # cores of a rank beside the one of its loop
+    computing, loading = measured.step(share), measured.loading * share
+    workers = min(own, math.ceil(loading / computing)) if machine.gpus else own
+    # A GPU computes while the cores load; without one the cores do both.
+    step = max(computing, loading / workers) if machine.gpus else computing + loading / machine.cores
+    return Pace(measured, share, config.steps, workers, step, waits=loading / workers > computing)
+
+
+def running(pace: Pace) -> Iterator[Choice]:
+    """What the pace decides."""
+    told = pace.measured
+    waiting = "; even so, the step waits for them" if pace.waits else ""
+    why = f"a core loads a sample in {told.loading * 1000:.2g} ms{waiting}"
+    yield Choice("data.workers", pace.workers, why)
+    if told.micro_batch:
+        held = "fit into the GPU's memory" if told.device == "cuda" else "of large towers are held in memory"
+        yield Choice("micro_batch", told.micro_batch, f"pairs that {held} at once; the gradient is the whole batch's")
+    if pace.total > HALF_HOUR:
+        every = max(1, round(HALF_HOUR / pace.step))
+        yield Choice("checkpoint.every", every, "about half an hour: what a crash may cost")
+    every = max(1, pace.steps // LINES)
+    yield Choice("log.every", every, f"about {min(LINES, pace.steps)} lines in all")
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.2g} {unit}" if seconds < 100 * length else f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"

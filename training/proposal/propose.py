@@ -1,0 +1,78 @@
+"""Look at the data, look at the machine, choose, measure one step, and put it all down as a recipe."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tercet.configs.recipe import load_recipe
+from tercet.data_pipelines.open import open_split
+from tercet.training.config import RunConfig
+from tercet.training.proposal.choice import Choice
+from tercet.training.proposal.choose import Chosen, choose_way, training
+from tercet.training.proposal.machine import Machine, this_machine
+from tercet.training.proposal.pace import Pace, pace_of, running
+from tercet.training.proposal.seen import Seen, look
+from tercet.training.proposal.splits import opened, splits
+from tercet.training.proposal.towers import towers
+from tercet.training.proposal.weights import reachable
+from tercet.training.proposal.write import to_yaml
+
+NAME = "proposed"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe, and all that it stands on."""
+
+    data: str
+    seen: Seen
+    machine: Machine
+    chosen: Chosen
+    choices: tuple[Choice, ...]
+    pace: Pace
+
+    @property
+    def yaml(self) -> str:
+        title = self.chosen.way.title
+        heading = f"{title[0].upper()}{title[1:]}, for {self.data}"
+        why = "; ".join(self.chosen.reasons)
+        told = [f"Data: {self.seen}.", f"Machine: {self.machine}.", f"Way: {why}.", f"Time: {self.pace}."]
+        return to_yaml([heading, *told], self.choices)
+
+    def to_json(self) -> dict[str, Any]:
+        chosen = self.chosen
+        return {
+            "data": {"source": self.data, **self.seen.to_json()},
+            "machine": self.machine.to_json(),
+            "way": {"name": chosen.way.name, "extends": chosen.recipe, "why": list(chosen.reasons)},
+            "recipe": [choice.to_json() for choice in self.choices],
+            "pace": self.pace.to_json(),
+        }
+
+
+def propose(data: str) -> Proposal:
+    machine = this_machine()
+    source = list(splits(data))
+    config = opened(source)
+    seen = look(open_split(config, config.train["train"]), data, machine.cores)
+    chosen = choose_way(seen, machine, reachable)
+    drafted = [*_begin(chosen), *source, *towers(chosen, seen, machine), *training(chosen.way, seen.pairs, machine)]
+    pace = pace_of(_loaded(drafted), machine)
+    return Proposal(data, seen, machine, chosen, (*drafted, *running(pace)), pace)
+
+
+def _begin(chosen: Chosen) -> Iterator[Choice]:
+    if chosen.recipe:
+        yield Choice("extends", chosen.recipe, f"what is not said here stands there: tercet recipes show {chosen.recipe}")
+        if chosen.way.pretrained:
+            yield Choice("init", load_recipe(chosen.recipe).init, f"the weights that `{chosen.recipe}` begins from")
+
+
+def _loaded(choices: Sequence[Choice]) -> RunConfig:
+    """The choices as the run that they would be: written down and read as any recipe."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{NAME}.yaml"
+        path.write_text(to_yaml([NAME], choices), encoding="utf-8")
+        return load_recipe(str(path))

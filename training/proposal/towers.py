@@ -1,0 +1,68 @@
+"""Which towers: those of the recipe that is extended, or small ones that suit what was seen."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from tercet.training.proposal.choice import Choice
+from tercet.training.proposal.choose import Chosen
+from tercet.training.proposal.machine import Machine
+from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.ways import BOTTLENECK, DEMO, GAO, SMALL
+
+CONTEXT = 32  # words that the small text tower reads unless told otherwise
+LONGEST = 128
+SECONDS = (1.5, 10.0)  # of a small audio tower's crop
+SIDE = {"cpu": 64, "gpu": 128}  # pixels of a small image tower's pictures
+
+
+def towers(chosen: Chosen, seen: Seen, machine: Machine) -> Iterator[Choice]:
+    """What the recipe that is extended does not say of the model."""
+    if chosen.way is BOTTLENECK:
+        yield from _bottlenecks(seen)
+    elif chosen.way is SMALL:
+        yield from _small_towers(seen, machine)
+        yield from _pairs(seen.modalities)
+
+
+def _bottlenecks(seen: Seen) -> Iterator[Choice]:
+    locked = {"unlocked": 0, "adapter": {"reduction": 4, "ratio": 0.2}}
+    for modality in sorted(seen.modalities):
+        yield Choice(f"model.{modality}", locked, f"nothing of the tower moves; reduction and ratio as in {GAO}")
+
+
+def _small_towers(seen: Seen, machine: Machine) -> Iterator[Choice]:
+    yield Choice("model.dim", 128, f"as {DEMO}: the width of the small towers")
+    if "image" in seen.modalities:
+        side = SIDE["gpu" if machine.gpus else "cpu"]
+        where = "a GPU has time for more than 64" if machine.gpus else "on a CPU, time goes with the square of it"
+        yield Choice("model.image", {"encoder": "small:image", "size": side}, f"{side} pixels a side: {where}")
+    if "audio" in seen.modalities:
+        yield _small_audio(seen)
+    if "text" in seen.modalities:
+        yield _small_text(seen)
+
+
+def _pairs(modalities: frozenset[str]) -> Iterator[Choice]:
+    """Text meets each of the others; what comes with a caption of its own teaches each other at half the weight."""
+    ordered = [modality for modality in ("image", "audio", "text") if modality in modalities]
+    weights = {f"{a}-{b}": 0.5 if b != "text" and "text" in modalities else 1.0 for a, b in combinations(ordered, 2)}
+    why = "what the samples hold" + ("; as in the recipe `trimodal`" if len(weights) > 1 else "")
+    yield Choice("pairs", weights, why)
+
+
+def _small_audio(seen: Seen) -> Choice:
+    least, most = SECONDS
+    seconds = round(min(max(seen.seconds["p50"], least), most), 1)
+    tower = {"encoder": "small:audio", "features": "small16k64", "seconds": seconds}
+    why = f"crops of {seconds:g} s: half of the sounds last {seen.seconds['p50']:.3g} s at most"
+    return Choice("model.audio", tower, why)
+
+
+def _small_text(seen: Seen) -> Choice:
+    tower: dict[str, Any] = {"encoder": "small:text", "options": {"depth": 1}}
+    words = seen.words["p95"]
+    if words >= CONTEXT:
+        tower["options"]["context"] = min(LONGEST, 2 ** int(words).bit_length())
+    read = tower["options"].get("context", CONTEXT)
+    return Choice("model.text", tower, f"one block, as {DEMO}; reads {read} words, and 95 % of captions have {words:.0f} or fewer")

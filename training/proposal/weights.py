@@ -1,0 +1,48 @@
+"""Whether the weights that a recipe begins from are to be had: here as files, in a cache, or from the network."""
+
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from tercet.configs.recipe import load_recipe
+
+PATIENCE = 3.0  # seconds for one answer of the hub
+
+
+def reachable(recipe: str) -> bool:
+    return obtainable(load_recipe(recipe).init or "")
+
+
+def obtainable(init: str) -> bool:
+    """Weights as a recipe names them by `init`."""
+    family, _, name = init.partition(":")
+    if family == "open_clip":
+        return _open_clip(name)
+    if family == "hf":
+        return Path(name).is_dir() or _on_hub(name, ("config.json",))
+    return bool(init) and Path(init).exists()
+
+
+def _open_clip(name: str) -> bool:
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+    from open_clip.pretrained import get_pretrained_cfg
+
+    model, _, tag = name.partition("/")
+    repository = str(get_pretrained_cfg(model, tag).get("hf_hub", "")).strip("/")
+    files = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    return Path(tag).is_file() or (bool(repository) and _on_hub(repository, files))
+
+
+def _on_hub(repository: str, files: tuple[str, ...]) -> bool:
+    """One of the files is in the cache, or the hub says that it has it."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    return cached or any(_answers(hf_hub_url(repository, file)) for file in files)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
