@@ -15,6 +15,7 @@ from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
+from tercet.models.tuning.plain import merged
 from tercet.training.saved import CHECKPOINTS, CONFIG, resume_point
 
 KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
@@ -60,7 +61,7 @@ def _run(folder: Path) -> Pretrained:
     stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)
 
     def weights() -> dict[str, Tensor]:
-        return saved.weights(averaged=True)
+        return merged(saved.weights(averaged=True), stage.model)
 
     return described(str(folder), stage, weights)
 

@@ -19,7 +19,7 @@ from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import INNER, gained
 
 TEMPERATURES = "head.temperatures."
-OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "grad_checkpointing")
+OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing")
 ROUNDING = 1e-6  # of a logarithm: weights at a bound, read back as fp32
 
 Weights = Mapping[str, Tensor]
@@ -66,7 +66,7 @@ def adopt(model: Multimodal, weights: Weights, source: str) -> None:
 
 def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[str, Tensor]:
     """By the names that a tuned tower gives its parameters; what came with the tuning may be new."""
-    parts = (f"towers.{modality}.", f"head.projections.{modality}.")
+    parts = (f"towers.{modality}.", f"head.projections.{modality}.", f"head.adapters.{modality}.")
     tuned = {name.replace(INNER, ""): name for name in own}
     given = {tuned.get(name, name): value for name, value in weights.items() if name.startswith(parts)}
     if not any(name.startswith(parts[0]) for name in given):

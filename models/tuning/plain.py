@@ -3,12 +3,16 @@
 A layer with a low-rank update stands around the layer that it was, whose weights bear `base_layer` in their names.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from tercet.models.config import LoraConfig, ModelConfig
+
 INNER = ".base_layer"
 UPDATED = ("in_proj_weight", "weight")  # of a fused attention, of any other layer
+DOWN, UP = "lora_A.default.weight", "lora_B.default.weight"
 
 
 def accept_plain(tuned: nn.Module) -> None:
@@ -30,11 +34,29 @@ def gained(name: str) -> bool:
     return any(part.startswith("lora_") or part == "adapters" for part in name.split("."))
 
 
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """All weights by the names of a model without low-rank updates: each is merged into the layer that it updates."""
-    weights = {name: value.detach() for name, value in model.state_dict().items()}
-    for name, module in model.named_modules():
-        if hasattr(module, "get_delta_weight"):
-            key = next(key for end in UPDATED if (key := f"{name}{INNER}.{end}") in weights)
-            weights[key] = weights[key] + module.get_delta_weight("default").detach()
-    return {name.replace(INNER, ""): value for name, value in weights.items() if ".lora_" not in name}
+def untuned(config: ModelConfig) -> ModelConfig:
+    """The model that merged weights fit."""
+    towers = {modality: tower.model_copy(update={"lora": None}) for modality, tower in config.towers.items()}
+    return config.model_copy(update=towers)
+
+
+def merged(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a model with every low-rank update in the layer that it updates."""
+    plain = dict(weights)
+    for modality, tower in config.towers.items():
+        if tower.lora:
+            start = f"towers.{modality}."
+            own = {name: plain.pop(name) for name in weights if name.startswith(start)}
+            plain |= merge(own, tower.lora)
+    return plain
+
+
+def merge(weights: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
+    """One tower's."""
+    sums = dict(weights)
+    for name in weights:
+        if name.endswith(DOWN):
+            layer = name.removesuffix(f".{DOWN}")
+            key = next(key for end in UPDATED if (key := f"{layer}{INNER}.{end}") in weights)
+            sums[key] = weights[key] + config.alpha / config.rank * weights[f"{layer}.{UP}"] @ weights[name]
+    return {name.replace(INNER, ""): value for name, value in sums.items() if ".lora_" not in name}

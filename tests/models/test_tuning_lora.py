@@ -1,4 +1,4 @@
-"""Low-rank updates on every family of towers: nothing changes at first, only they train, and merged they are the same."""
+"""Low-rank updates on every family of towers: at first nothing changes, only they train, merged they are the same."""
 
 import copy
 
@@ -10,7 +10,7 @@ from tercet.errors import UserError
 from tercet.models.config import LoraConfig, TowerConfig
 from tercet.models.encoders import Encoder
 from tercet.models.tuning.lora import add_lora
-from tercet.models.tuning.plain import plain_weights
+from tercet.models.tuning.plain import merge
 from tests.models.test_encoders_locking import TOWERS, fresh, gradients, rows
 
 __all__ = ["fresh"]
@@ -48,24 +48,22 @@ def test_only_the_updates_train(fresh: dict[str, Encoder], name: str) -> None:
 def test_merged_weights_give_the_same_vectors(fresh: dict[str, Encoder], name: str) -> None:
     encoder, plain = adapted(fresh[name]), copy.deepcopy(fresh[name]).eval()
     before = plain(*rows(plain))
-    plain.load_state_dict(plain_weights(encoder))
+    plain.load_state_dict(merge(encoder.state_dict(), CONFIG))
     assert (plain(*rows(plain)) - before).abs().max() > 1e-3, "the updates change nothing, so nothing was compared"
     torch.testing.assert_close(encoder(*rows(encoder)), plain(*rows(plain)), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit", "open-clip-image", "open-clip-text"])
-def test_a_weight_is_the_old_one_and_a_scaled_product(fresh: dict[str, Encoder], name: str) -> None:
-    encoder, state = adapted(fresh[name]), {}
-    for key, value in fresh[name].state_dict().items():
-        state[key] = value.clone()
-    own = encoder.state_dict()
-    for key in [key for key in own if key.endswith("lora_A.default.weight")]:
-        layer = key.removesuffix("lora_A.default.weight").replace("base_layer.", "")
-        update = 3.0 * own[key.replace("lora_A", "lora_B")] @ own[key]
-        state[layer + ("in_proj_weight" if layer + "in_proj_weight" in state else "weight")] += update
-    merged = plain_weights(encoder)
-    assert merged.keys() == state.keys()
-    assert all(torch.allclose(merged[key], state[key], atol=1e-6) for key in state)
+def test_an_update_is_what_peft_says_it_is(fresh: dict[str, Encoder], name: str) -> None:
+    encoder = adapted(fresh[name])
+    weights = merge(encoder.state_dict(), CONFIG)
+    updates = {key: weights[key] - value for key, value in fresh[name].state_dict().items()}
+    layers = {key: module for key, module in encoder.named_modules() if hasattr(module, "get_delta_weight")}
+    assert sum(bool(update.any()) for update in updates.values()) == len(layers)
+    for key, module in layers.items():
+        plain = key.replace(".base_layer", "")
+        update = updates.get(f"{plain}.in_proj_weight", updates.get(f"{plain}.weight"))
+        torch.testing.assert_close(update, module.get_delta_weight("default"), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", TOWERS)
