@@ -8,14 +8,16 @@ from tercet.configs.catalogue import recipe_path
 from tercet.configs.layers import Layer, parse_override, stack, written_in
 from tercet.configs.yaml_text import read_yaml, write_yaml
 from tercet.errors import UserError
+from tercet.plugins import require_plugins
 from tercet.training.config import RunConfig
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe with what it extends below it and the overrides on top."""
-    layers = [*file_layers(recipe_path(name_or_path)), *map(parse_override, overrides)]
-    own = recipe_path(name_or_path).name
-    return build(RunConfig, stack(layers), lambda key: written_in(layers, key) or own)
+    path = recipe_path(name_or_path)
+    require_plugins(path.parent)
+    layers = [*file_layers(path), *map(parse_override, overrides)]
+    return build(RunConfig, stack(layers), lambda key: written_in(layers, key) or path.name)
 
 
 def file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:

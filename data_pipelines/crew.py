@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from tercet.command.machine import settle
 from tercet.errors import RankError
+from tercet.plugins import with_plugins
 from tercet.processes import follow_parent, server
 
 Kind = Literal["process", "thread"]
@@ -33,7 +34,7 @@ def crew(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
         pool: Executor = ThreadPoolExecutor(count, thread_name_prefix="decode")
         call: Callable[..., Any] = work
     else:
-        pool, call = ProcessPoolExecutor(count, server(LOADED), _hire, (work,)), _call
+        pool, call = ProcessPoolExecutor(count, server(LOADED), *with_plugins(_hire, work)), _call
     try:
         yield pool, call
     except BrokenProcessPool:

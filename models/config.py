@@ -81,7 +81,8 @@ class ModelConfig(Config):
             return raw
         for key in raw:
             if key not in ("dim", *MODALITIES):
-                raise Misfit(key, f"is of no known modality; {did_you_mean(key, ('dim', *MODALITIES))}")
+                mend = f"{did_you_mean(key, ('dim', *MODALITIES))}, or --plugin FILE.py adds it"
+                raise Misfit(key, f"is of no known modality; {mend}")
         return {key: value for key, value in raw.items() if value is not None or key == "dim"}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tercet.configs.recipe import dump, load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.plugins import note_plugins
 from tercet.training.config import RunConfig
 from tercet.training.saved import CHECKPOINTS, CONFIG
 
@@ -59,6 +60,7 @@ def _take(folder: Path, config: RunConfig) -> int:
         raise UserError(f"another run writes in {folder}; wait for it, or choose another folder with out=…") from None
     _same_run(folder, config)
     (folder / CONFIG).write_text(dump(config), encoding="utf-8")
+    note_plugins(folder)
     return lock
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 
 from tercet.errors import UserError
+from tercet.plugins import with_plugins
 from tercet.processes import follow_parent
 
 
@@ -16,7 +17,7 @@ def packers(count: int) -> Iterator[Executor | None]:
     if count <= 1:
         yield None
         return
-    pool = ProcessPoolExecutor(count, get_context("spawn"), follow_parent)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), *with_plugins(follow_parent))
     try:
         yield pool
     except BrokenProcessPool:

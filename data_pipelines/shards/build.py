@@ -23,6 +23,7 @@ from tercet.data_pipelines.shards.index import Index, arrange
 from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.errors import UserError
+from tercet.plugins import with_plugins
 from tercet.processes import follow_parent
 
 LOOKERS = 8  # threads: a network's file system answers many at once
@@ -100,7 +101,7 @@ def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tup
     if crew < 2:
         yield from zip(shards, _shown(map(index, shards), len(shards)), strict=True)
         return
-    with ProcessPoolExecutor(crew, get_context("spawn"), follow_parent) as pool:
+    with ProcessPoolExecutor(crew, get_context("spawn"), *with_plugins(follow_parent)) as pool:
         try:
             yield from zip(shards, _shown(pool.map(index, shards), len(shards)), strict=True)
         except BrokenProcessPool:

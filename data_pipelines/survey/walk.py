@@ -16,6 +16,7 @@ from rich.progress import track
 
 from tercet.data_pipelines.ahead import in_order
 from tercet.errors import UserError
+from tercet.plugins import with_plugins
 from tercet.processes import follow_parent
 
 Part = TypeVar("Part")
@@ -32,7 +33,7 @@ def walk(work: Callable[[Part], Result], parts: Sequence[Part], workers: int, pu
     if workers < 2:
         yield from _shown(map(work, parts), len(parts), purpose)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (work,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), *with_plugins(_start, work)) as pool:
         try:
             yield from _shown(in_order(_call, parts, pool, AHEAD * workers), len(parts), purpose)
         except BrokenProcessPool:

@@ -69,10 +69,6 @@ class AudioEncoder(Encoder):
             pooled = pooled.index_add(0, row[some], vectors.float() * weight[some, None])
         return pooled
 
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        silence = torch.zeros(1, self.intake.window, device=device)
-        return silence, whole(silence)
-
 
 def tile(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """For every window of every clip: the clip's row, the window's first sample, and its share of the clip."""

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from tercet.configs.registry import Registry
+from tercet.data_pipelines.collate import channels_first
 from tercet.data_pipelines.sample import Intake
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES
@@ -35,18 +36,20 @@ class Encoder(nn.Module, ABC):
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`[n, D]`, not normalised."""
 
-    @abstractmethod
     def blocks(self) -> list[list[nn.Parameter]]:
         """The parameters by block, from the input to the output; the last block takes the final norm and projection
         along, and the stem stands in none. `unlocked: k` counts these."""
+        return [list(self.parameters())]
 
-    @abstractmethod
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass from now on."""
+        raise UserError(f"model.{self.modality}.grad_checkpointing: this tower cannot; leave it out")
 
-    @abstractmethod
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """One row, values and lengths, for a rank that has none of its own but must run the tower all the same."""
+        values = torch.zeros(1, *self.intake.shape, dtype=getattr(torch, self.intake.dtype), device=device)
+        lengths = torch.tensor([values.shape[1]], device=device) if self.intake.ragged else None
+        return channels_first(values, self.intake), lengths
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Vectors for evaluation; sounds may be of any length here."""

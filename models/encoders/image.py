@@ -25,6 +25,3 @@ class ImageEncoder(Encoder):
 
     def normalise(self, values: Tensor) -> Tensor:
         return (values.float() / 255.0 - self.mean) / self.std
-
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        return torch.zeros(1, 3, *self.intake.size, dtype=torch.uint8, device=device), None

@@ -7,12 +7,15 @@ from tercet.command.arguments import parse
 from tercet.command.machine import settle
 from tercet.command.speaker import speaks
 from tercet.errors import RankError, UserError
+from tercet.plugins import load_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     settle()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
+        if "plugin" in arguments:
+            load_plugins(arguments.plugin)
         code: int = arguments.verb(arguments)
     except UserError as error:
         if speaks() or isinstance(error, RankError):  # else every rank made the same mistake

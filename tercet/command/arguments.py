@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from tercet.command import data, verbs
+from tercet.command import data, proposal, translation, verbs
+from tercet.command.options import takes_plugins
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
@@ -94,13 +95,17 @@ def _recipes(known: Verbs) -> None:
     show.set_defaults(verb=verbs.recipes_show)
     check = _verb(within, "check", "check recipes without running them")
     _takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)")
+    takes_plugins(check)
     check.set_defaults(verb=verbs.recipes_check)
+    proposal.declare(_verb(within, "new", "propose a recipe for given data on this machine, and say why each value"))
+    translation.declare(_verb(within, "from-open-clip", "translate a command line of open_clip_train into a recipe"))
 
 
 def _eval(known: Verbs) -> None:
     evaluate = _verb(known, "eval", "evaluate a run on its held-out data")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     _takes_many(evaluate, "tasks", "TASK", "tasks by name (default: those of the recipe)")
+    takes_plugins(evaluate)
     _takes_json(evaluate)
     evaluate.set_defaults(verb=verbs.evaluate)
 
@@ -134,6 +139,7 @@ def _verb(known: Verbs, name: str, purpose: str) -> Parser:
 def _takes_recipe(verb: Parser) -> None:
     verb.add_argument("recipe", metavar="RECIPE", help="a name from `tercet recipes ls`, or a YAML file")
     _takes_many(verb, "overrides", "key=value", OVERRIDES)
+    takes_plugins(verb)
 
 
 def _takes_many(verb: Parser, name: str, metavar: str, text: str) -> None:

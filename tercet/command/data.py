@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from tercet.command.options import takes_plugins
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
 
@@ -62,6 +63,7 @@ def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--max-bad", metavar="SHARE", help="exit with 1 when more rows are left out (default: 0.01)")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that decode (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print the manifest of what was packed as JSON")
+    takes_plugins(verb)
     verb.set_defaults(verb=pack)
 
 
@@ -97,6 +99,7 @@ def _index(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--checksums", action="store_true", help="read every file once and keep its checksum")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that index (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+    takes_plugins(verb)
     verb.set_defaults(verb=index)
 
 
@@ -172,6 +175,7 @@ def leaks(arguments: Namespace) -> int:
 
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
+    takes_plugins(verb)
     verb.add_argument("shards", nargs="+", metavar="SHARDS", help="folders, patterns as `shards/{000..099}.tar`, URLs")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
