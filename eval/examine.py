@@ -43,13 +43,18 @@ class Examiner:
         tables = {}
         known = self._fitted(untrained) if untrained and self.world.first else []
         for split, source in self.data.val.items():
-            loader = self._loader(model, source, self.world)
-            tables[split] = embed(model.eval(), self._batches(loader), self.world)
-            self._tell(split, loader)
+            tables[split] = self.table(model, split)
             asked = self._witless(untrained, source) if untrained and known else {}
             cheats = {name: self._cheat([of[name] for of in known], table) for name, table in asked.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
         return Examined(results, tables)
+
+    def table(self, model: Multimodal, split: str) -> EmbeddingTable:
+        """The split's embeddings. A collective."""
+        loader = self._loader(model, self.data.val[split], self.world)
+        table = embed(model.eval(), self._batches(loader), self.world)
+        self._tell(split, loader)
+        return table
 
     def _loader(self, model: Multimodal, split: SplitConfig, world: World) -> EvalLoader:
         return EvalLoader(

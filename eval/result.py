@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Json = dict[str, object]
 
@@ -51,5 +52,23 @@ def to_json(results: Iterable[Result], model: str, pretrained: str = "", languag
 
 
 def _details(result: Result) -> Json:
+    told: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
     beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
-    return {**beside, "cheats": dict(result.cheats), **result.metadata}
+    return {**told, **beside, "cheats": dict(result.cheats), **result.metadata}
+
+
+def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:
+    """The results that were written so."""
+    return [
+        _result({**details}, task["metrics"][name], task["task"], task["dataset"])
+        for task in tasks
+        for name, details in task["details"].items()
+    ]
+
+
+def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> Result:
+    """What is left of the details when all else is taken out of them is metadata."""
+    subject, metric, title = (details.pop(name) for name in ("subject", "metric", "title"))
+    low, high = details.pop("interval")
+    chance, n, cheats = (details.pop(name) for name in ("chance", "n", "cheats"))
+    return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, cheats)

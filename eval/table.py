@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tercet.eval.result import Result
 
+NOTED = ("candidates", "classes", "items without one")
 WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
 
@@ -42,7 +43,7 @@ class ResultTable:
     @property
     def note(self) -> str:
         """What all of its numbers have in common: the candidates or the classes among which was chosen."""
-        known = {key: value for key, value in self.results[0].metadata.items() if key in ("candidates", "classes")}
+        known = {key: value for key, value in self.results[0].metadata.items() if key in NOTED}
         shared = all(result.metadata.items() >= known.items() for result in self.results)
         return ", ".join(f"{value} {key}" for key, value in known.items()) if shared else ""
 

@@ -32,7 +32,11 @@ class ZeroShotTask(_Task):
 
     kind: Literal["zero_shot"]
     what: str = Field(description="what the classes are, as `shape`")
-    label: str = Field(description="where an item's `meta` names its class, as `objects[0].shape`")
+    label: str | None = Field(
+        None,
+        description="where an item's `meta` names its class, as `objects[0].shape`; nothing: its `label` or `class`, "
+        "or else the one class that its caption names",
+    )
     count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
     where: dict[str, str] = Field({}, description="only items of which `meta` says so, as `{objects[0].size: large}`")
     modalities: tuple[Literal["image", "audio"], ...] = Field(("image", "audio"), description="what is classified")

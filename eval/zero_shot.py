@@ -6,6 +6,7 @@ A class is the normalised mean of its prompts' unit vectors; an item belongs to 
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from string import Formatter
 
@@ -18,6 +19,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import did_you_mean
 from tercet.eval.bootstrap import Statistic, class_mean, mean
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.labels import label_of
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
 from tercet.eval.task import ZeroShotTask, entries, lookup
@@ -62,27 +64,29 @@ def fingerprint(task: ZeroShotTask) -> str:
 def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
     """The class of each item that the task is about."""
     order = {name: place for place, name in enumerate(task.classes)}
-    named = {item: _label(sample, task) for item, sample in enumerate(table.samples)}
+    bears = partial(label_of, labels=list(order)) if task.label is None else partial(_label, task=task, path=task.label)
+    named = {item: bears(sample) for item, sample in enumerate(table.samples)}
     labels = {item: order[label] for item, label in named.items() if label in order}
     for label in set(named.values()) - order.keys() - {None}:
         raise EvalError(
             f"task `{task.name}` has no class `{label}`, which the data name; {did_you_mean(str(label), order)}"
         )
     if not labels:
-        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {task.count | task.where}")
+        asked = task.count | task.where or f"a `label`, a `class` or a caption that names one of {', '.join(order)}"
+        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {asked}")
     return labels
 
 
-def _label(sample: Sample, task: ZeroShotTask) -> str | None:
+def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
     """What the sample's meta says; nothing where the task is not about such a sample."""
     try:
         if any(entries(sample.meta, path) != count for path, count in task.count.items()):
             return None
         if any(lookup(sample.meta, path) != value for path, value in task.where.items()):
             return None
-        return str(lookup(sample.meta, task.label))
+        return str(lookup(sample.meta, path))
     except (KeyError, IndexError, TypeError):
-        raise EvalError(f"task `{task.name}` needs `{task.label}` in the meta of sample `{sample.key}`") from None
+        raise EvalError(f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`") from None
 
 
 def _classify(
@@ -95,6 +99,8 @@ def _classify(
     statistics, guess = _statistics(place, label, len(classes_CD))
     majority = float(label.bincount().max() / len(label))
     notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
+    if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items.tolist()))):
+        notes["items without one"] = unlabelled
     return Measure(f"{task.what} from {modality}", statistics, items, guess, notes)
 
 

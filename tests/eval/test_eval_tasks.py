@@ -1,5 +1,6 @@
 """Retrieval, zero-shot and composition on tables small enough to work out by hand or by a naive loop."""
 
+import json
 import math
 
 import pytest
@@ -15,7 +16,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
 from tercet.eval.measure import Measure, results
-from tercet.eval.result import Result, to_json
+from tercet.eval.result import Result, from_json, to_json
 from tercet.eval.retrieval import retrieval
 from tercet.eval.table import table_text
 from tercet.eval.task import CompositionTask, RetrievalTask, ZeroShotTask, load_task, load_tasks, lookup, task_names
@@ -225,7 +226,7 @@ def test_groups_of_tasks_are_written_out() -> None:
         ),
         (
             "kind: zero_shot\ntitle: T\nwhat: a\nlabl: a\nclasses: {a: a}\ntemplates: ['{class}']",
-            "`label`: field required",
+            "`labl`: extra inputs are not permitted",
         ),
         ("kind: retreival\ntitle: T", "retreival"),
         ("- a", "must hold a mapping"),
@@ -262,6 +263,7 @@ def test_results_carry_task_data_set_chance_and_cheats_into_json_and_table() -> 
     assert {key: exported[key] for key in ("dataset", "task", "model", "pretrained", "language")} == {
         "dataset": "held-out", "task": "retrieval", "model": "demo", "pretrained": "", "language": "en",
     }  # fmt: skip
+    assert from_json(json.loads(json.dumps([exported]))) == results
     details = exported["details"]["image→text R@1"]  # type: ignore[index]
     assert details["cheats"] == {"ridge": 0.125}
     assert details["chance"] == pytest.approx(1 / 16)

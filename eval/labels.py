@@ -1,0 +1,55 @@
+"""Zero-shot classification with labels of one's own: which of them a sample bears, and the tasks that ask for it.
+
+A sample's class is its `label`, or else its `class`: a column of the table, or the folder that it lies in. Capitals,
+hyphens and underscores make no difference, and a number counts the labels from zero. A sample that has neither is of
+the one label that its first caption names in whole words; where none or several are named, it is left out.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tercet.data_pipelines.sample import Sample
+from tercet.eval.task import ZeroShotTask
+
+PROMPTS = {
+    "image": ("a photo of a {class}.",),  # Radford et al. 2021
+    "audio": ("This is a sound of {class}.",),  # Wu et al. 2023
+}
+KEYS = ("label", "class")
+
+
+def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: Sequence[str] = ()) -> list[ZeroShotTask]:
+    """One task for each modality that has prompts of its own. A mapping says how prompts word each label."""
+    classes = dict(labels) if isinstance(labels, Mapping) else {label: label.replace("_", " ") for label in labels}
+    return [
+        ZeroShotTask(
+            kind="zero_shot", name="zero_shot", title="Zero-shot", what="class", modalities=(modality,),
+            classes=classes, templates=tuple(templates) or usual,
+        )
+        for modality, usual in PROMPTS.items()
+    ]  # fmt: skip
+
+
+def label_of(sample: Sample, labels: Sequence[str]) -> str | None:
+    """The label that a sample bears, if any."""
+    known = {_plain(label): label for label in labels}
+    named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
+    if named is not None:
+        return known.get(_plain(str(named))) or _counted(named, labels)
+    said = {label for plain, label in known.items() if sample.text and _says(sample.text[0], plain)}
+    return said.pop() if len(said) == 1 else None
+
+
+def _plain(name: str) -> str:
+    """Of a folder in a folder, the last name."""
+    return re.sub(r"[\s_-]+", " ", name.rpartition("/")[2]).strip().casefold()
+
+
+def _counted(named: object, labels: Sequence[str]) -> str | None:
+    number = str(named)
+    return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None
+
+
+def _says(caption: str, plain: str) -> bool:
+    """In whole words, also as a plural."""
+    return re.search(rf"(?<!\w){re.escape(plain)}(?:e?s)?(?!\w)", _plain(caption)) is not None

@@ -1,0 +1,65 @@
+"""Zero-shot with labels of one's own: whose class is known, from where, and what is left out and counted."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.data_pipelines.sample import Sample
+from tercet.eval.config import EvalConfig
+from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.evaluate import evaluate
+from tercet.eval.labels import label_of, label_tasks
+
+LABELS = ("boat", "fire_truck", "bus")
+
+
+@pytest.mark.parametrize(
+    ("caption", "meta", "label"),
+    [
+        ("a red boat at night", {}, "boat"),
+        ("Two Boats in the bay", {}, "boat"),
+        ("buses", {}, "bus"),
+        ("a fire truck, parked", {}, "fire_truck"),
+        ("a busy street", {}, None),  # no whole word
+        ("a boat on a bus", {}, None),  # which of them?
+        ("a boat", {"label": "bus"}, "bus"),  # a column is believed
+        ("a boat", {"class": "val/Fire-Truck"}, "fire_truck"),
+        ("a boat", {"label": 2}, "bus"),
+        ("a boat", {"label": "train"}, None),
+        ("a boat", {"label": None}, "boat"),
+    ],
+)
+def test_a_sample_bears_the_label_of_its_column_or_folder_or_the_one_it_names(
+    caption: str, meta: dict[str, object], label: str | None
+) -> None:
+    assert label_of(Sample("k", 0, 0, text=(caption,), meta=meta), LABELS) == label
+
+
+def embed_text(texts: list[str]) -> Tensor:
+    """The prompt's own class, whatever else it says."""
+    assert all("photo of a" in text for text in texts)
+    return torch.eye(3)[[next(n for n, word in enumerate(("boat", "fire truck", "bus")) if word in t) for t in texts]]
+
+
+def table(captions: list[str]) -> EmbeddingTable:
+    """The picture of item i points to class i modulo three."""
+    items = torch.arange(len(captions))
+    samples = tuple(Sample(str(n), n, n, text=(caption,)) for n, caption in enumerate(captions))
+    return EmbeddingTable({"image": F.one_hot(items % 3, 3).float()}, {"image": items}, samples)
+
+
+def test_what_bears_no_label_is_left_out_and_counted() -> None:
+    captions = ["a boat", "a fire truck", "a boat", "a field", "a fire truck", "a bus", "nothing"]
+    tasks = label_tasks(LABELS)[:1]
+    found = {one.metric: one for one in evaluate(table(captions), embed_text, tasks, EvalConfig())}
+    assert found["acc1"].value == pytest.approx(4 / 5)  # all but the third, which points to a bus
+    assert found["mean_per_class_recall"].value == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert found["acc1"].n == 5
+    assert found["acc1"].chance == pytest.approx(1 / 3)
+    assert found["acc1"].metadata["items without one"] == 2
+
+
+def test_labels_that_fit_nothing_are_an_error() -> None:
+    with pytest.raises(EvalError, match="fits no item of the data; it asks for a `label`, a `class` or a caption"):
+        evaluate(table(["a field"]), embed_text, label_tasks(LABELS)[:1], EvalConfig())
