@@ -21,13 +21,14 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.average import Average
+from tercet.training.beginning import begin
 from tercet.training.checkpoint import current_weights, restore, save
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.optimizers import build_optimizer
-from tercet.training.saved import CHECKPOINTS, Progress, Saved, fill, resume_point
+from tercet.training.saved import CHECKPOINTS, Origin, Progress, Saved, fill, resume_point
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
@@ -45,15 +46,18 @@ class Course:
     def finish(self) -> None:
         """Trains what is left of every stage, then examines what came of it."""
         saved = self._resume_point()
-        progress = saved.progress if saved else Progress()
+        origin: Origin | None = saved or begin(self.config, self.world)
+        progress = origin.progress if origin else Progress()
         with self._hooks(progress) as hooks:
             trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
             for index in range(progress.stage, self._stages):
-                stage = self._build(index, saved)
-                if progress.step < stage.steps.stop:
+                stage = self._build(index, origin)
+                origin = None  # whose tensors would stay in memory
+                if progress.step < stage.steps.stop or saved is None:
                     progress = trainer.run(stage, progress)
                     self._save(stage, progress)
-                saved = self._resume_point() if index + 1 < self._stages else None
+                if index + 1 < self._stages:
+                    origin = self._resume_point()
         self._conclude(stage)
 
     @property
@@ -74,17 +78,17 @@ class Course:
         finally:
             hooks.stop()
 
-    def _build(self, index: int, saved: Saved | None) -> Stage:
+    def _build(self, index: int, origin: Origin | None) -> Stage:
         config, world = self.config.stage(index), self.world
         model = self._fresh(config)
-        if saved:
-            fill(model, saved.weights(averaged=False))
+        if origin:
+            origin.fill(model)
         engine = Engine(model.train(), build_optimizer(model, config), config, world)
         average = Average(engine, config.ema) if config.ema else None
-        if saved:
-            restore(saved, engine, average)
+        if origin:
+            restore(origin, engine, average)
         step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch)
-        loader = self._loader(config, model, saved.progress if saved else Progress())
+        loader = self._loader(config, model, origin.progress if origin else Progress())
         name = self.config.stages[index].name if self.config.stages else ""
         return Stage(name, index, config, engine, step, average, loader, self._steps(index))
 

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.models.multimodal import Multimodal
 from tercet.training.commit import Found, newest
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the run's folder
@@ -32,6 +33,21 @@ class Progress:
     def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
         """One step further. Sources that this stage leaves alone stay where they are."""
         return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
+
+
+class Origin(Protocol):
+    """What a stage is built from: a checkpoint of the run itself, or what the run begins from."""
+
+    @property
+    def progress(self) -> Progress: ...
+
+    def fill(self, model: Multimodal) -> None: ...
+
+    def kinds(self) -> list[str]: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+    def __contains__(self, name: str) -> bool: ...
 
 
 class Saved:
@@ -55,6 +71,9 @@ class Saved:
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
+
+    def fill(self, model: Multimodal) -> None:
+        fill(model, self.weights(averaged=False))
 
     def weights(self, averaged: bool) -> dict[str, Tensor]:
         """The model's weights by name; where asked for and kept, their moving average."""

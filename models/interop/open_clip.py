@@ -56,11 +56,11 @@ def pretrained_open_clip(source: str) -> Pretrained:
 
 def pretrained_file(path: Path, source: str, name: str | None) -> Pretrained:
     """A file in open_clip's layout; without the architecture's name the recipe must give the towers."""
-    weights = by_our_names(_state(path))
+    weights = by_our_names(_state(path))  # not kept: a run would hold them to its end
     if not any(key.startswith("towers.") for key in weights):
         raise UserError(f"init {source}: {path} holds no tower in open_clip's layout, as `visual.conv1.weight`")
     sigmoid = OURS["logit_bias"] in weights
-    return Pretrained(source, towers(name) if name else {}, terms(sigmoid), lambda: weights)
+    return Pretrained(source, towers(name) if name else {}, terms(sigmoid), lambda: by_our_names(_state(path)))
 
 
 def towers(name: str, taken: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -5,16 +5,33 @@ argument a line, how they came about.
 """
 
 import ast
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
+from torch import Tensor
 
-from tercet.models.interop.open_clip import TAKEN_IN, built_as, pretrained_file, towers
+from tercet.models.interop.open_clip import TAKEN_IN, built_as, our_name, pretrained_file, towers
 from tercet.models.interop.pretrained import Pretrained
+from tercet.models.interop.weights_file import bare, read_file
 
 ARGUMENTS = "params.txt"
+BUFFERS = re.compile(r"(running_mean|running_var|num_batches_tracked|attn_mask|position_ids)$")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is, and what its AdamW remembers: `exp_avg/NAME` by our names, or what forbids to take it over."""
+
+    epoch: int
+    step: int
+    batch_size: int | None
+    moments: dict[str, Tensor]
+    fault: str = ""
 
 
 def pretrained_bare(path: Path) -> Pretrained:
@@ -30,6 +47,53 @@ def arguments_of(path: Path) -> dict[str, Any]:
         return {}
     lines = (line.partition(": ") for line in told.read_text(encoding="utf-8").splitlines())
     return {name: _value(text) for name, colon, text in lines if colon}
+
+
+def standing_of(path: Path) -> Standing | None:
+    """Of a checkpoint; a file of weights alone stands nowhere."""
+    held = read_file(path)
+    if not {"epoch", "optimizer", "state_dict"} <= held.keys():
+        return None
+    state = held["optimizer"]["state"]
+    step = max((int(one["step"]) for one in state.values() if "step" in one), default=0)
+    told = arguments_of(path)
+    sizes = [told.get(name) for name in ("batch_size", "world_size", "accum_freq")]
+    batch_size = math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
+    names = _in_order(held["state_dict"])
+    fault = _fault(names, held)
+    moments = {} if fault else dict(_moments(names, state))
+    return Standing(int(held["epoch"]), step, batch_size, moments, fault)
+
+
+def _in_order(weights: Mapping[str, Tensor]) -> list[str]:
+    """Parameters as their optimizer counts them: those that never decay, then the rest."""
+    names = [name for name in weights if not BUFFERS.search(name)]
+    return sorted(names, key=lambda name: not _never_decays(name, weights[name]))
+
+
+def _never_decays(name: str, value: Tensor) -> bool:
+    return value.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
+
+
+def _fault(names: list[str], held: Mapping[str, Any]) -> str:
+    """Whether the counted states are those of the named parameters: as many, and each of its parameter's shape."""
+    state, weights = held["optimizer"]["state"], held["state_dict"]
+    counted = [index for group in held["optimizer"]["param_groups"] for index in group["params"]]
+    if len(counted) != len(names):
+        return f"it is of {len(counted)} parameters, and the model has {len(names)}"
+    for index, name in enumerate(names):
+        for kind, value in state.get(index, {}).items():
+            if kind != "step" and value.shape != weights[name].shape:
+                return f"{kind} number {index} has not the shape of {name}"
+    return ""
+
+
+def _moments(names: list[str], state: Mapping[int, Mapping[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    for index, name in enumerate(names):
+        ours = our_name(bare(name))
+        for kind, value in state.get(index, {}).items():
+            if ours is not None and kind != "step":
+                yield f"{kind}/{ours}", value.reshape(-1) if value.ndim == 0 else value
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,82 @@
+"""What a new run begins from: the weights of `init`, offered as a checkpoint offers its own.
+
+A checkpoint of open_clip_train that is named by its file alone is a run to go on with: its steps count, its samples
+are behind it, and what its AdamW remembers comes along.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.interop.pretrained import Pretrained, adopt
+from tercet.models.multimodal import Multimodal
+from tercet.training.config import RunConfig
+from tercet.training.pretrained import pretrained
+from tercet.training.saved import Progress
+
+
+class Beginning:
+    """Weights from elsewhere, the progress that they stand for, and moments as `exp_avg/NAME` where there are any."""
+
+    def __init__(self, found: Pretrained, progress: Progress, moments: Mapping[str, Tensor]) -> None:
+        self.found, self.progress, self._moments = found, progress, moments
+
+    def fill(self, model: Multimodal) -> None:
+        adopt(model, self.found.weights(), self.found.source)
+
+    def kinds(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self._moments})
+
+    def read(self, name: str) -> Tensor:
+        return self._moments[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._moments
+
+
+def begin(config: RunConfig, world: World) -> Beginning | None:
+    """The start of a run that has no checkpoint yet. A collective: where weights are downloaded, the first rank does."""
+    if config.init is None:
+        return None
+    found = pretrained(config.init)
+    if world.size > 1:
+        if world.first:
+            found.weights()
+        world.barrier()
+    path = Path(config.init)
+    return _go_on(config, found, path, world) if path.is_file() else Beginning(found, Progress(), {})
+
+
+def _go_on(config: RunConfig, found: Pretrained, path: Path, world: World) -> Beginning:
+    from tercet.models.interop.open_clip_train import standing_of
+
+    standing = standing_of(path)
+    if standing is None:
+        return Beginning(found, Progress(), {})
+    if 0 < config.steps <= standing.step:
+        raise UserError(
+            f"init {path}: it has taken {standing.step} steps, and `steps` is {config.steps}: give more to go on, or "
+            f"begin anew from its weights with init=open_clip:NAME/{path}"
+        )
+    fault = standing.fault if config.optimizer.name == "adamw" else "it is of another optimizer"
+    if world.first:
+        left = f"; what its optimizer remembers is left behind: {fault}" if fault else ""
+        print(f"tercet: {path} goes on at step {standing.step}, after epoch {standing.epoch}{left}", file=sys.stderr)
+    progress = _progress(config, standing.step, standing.batch_size or config.batch_size)
+    if fault:
+        return Beginning(found, progress, {})
+    return Beginning(found, replace(progress, counters={"step": float(standing.step)}), standing.moments)
+
+
+def _progress(config: RunConfig, step: int, batch_size: int) -> Progress:
+    """A single source stands behind the samples that were taken; of several, nobody knows where each stands."""
+    samples, alone = step * batch_size, len(config.data.train) == 1 and config.data.mode == "index"
+    cursors = {name: samples for name in config.data.train} if alone else {}
+    lengths = [stage.steps for stage in config.stages]
+    ended = sum(sum(lengths[: index + 1]) <= step for index in range(len(lengths)))
+    return Progress(step, samples, ended, cursors)
