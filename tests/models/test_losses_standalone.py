@@ -1,0 +1,145 @@
+"""The loss for anybody's loop: against open_clip's losses on the whole batch, in one process and under DDP."""
+
+import copy
+import math
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss, SigLipLoss
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.nn.parallel import DistributedDataParallel
+
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.losses.standalone import loss
+from tercet.testing import on_ranks
+
+ROWS, DIM = 12, 6
+PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
+
+
+class Towers(nn.Module):
+    """Two projections and the parameters that a CLIP has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.text = nn.Linear(8, DIM, dtype=torch.float64), nn.Linear(5, DIM, dtype=torch.float64)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(7.0), dtype=torch.float64))
+        self.bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
+
+    def forward(self, pictures: Tensor, texts: Tensor) -> tuple[Tensor, ...]:
+        image, text = (normalize(rows, dim=1) for rows in (self.image(pictures), self.text(texts)))
+        return image, text, self.log_scale.exp(), self.bias
+
+
+def inputs() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(ROWS, width, generator=random, dtype=torch.float64) for width in (8, 5))  # type: ignore[return-value]
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def under_ddp(world: World, name: str) -> tuple[float, list[Tensor]]:
+    model = DistributedDataParallel(Towers())
+    own = [rows[world.rank :: world.size] for rows in inputs()]  # dealt out: rows of no rank follow one another
+    total = loss(name, tile=5)(*model(*own))
+    assert isinstance(total, Tensor)
+    total.backward()  # type: ignore[no-untyped-call]
+    return float(total), gradients(model.module)
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ddp_gets_the_gradient_of_the_whole_batch(name: str, ranks: int) -> None:
+    model = Towers()
+    whole = PEERS[name]()(*model(*inputs()))
+    whole.backward()
+    for value, found in on_ranks(under_ddp, ranks, name):
+        assert value == pytest.approx(float(whole.detach()), rel=1e-12)
+        for one, other in zip(found, gradients(model), strict=False):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
+
+
+def test_it_takes_the_place_of_clip_loss_by_its_own_names() -> None:
+    """As their training loop calls it, what comes back is what their loss returns."""
+    image, text, scale, _ = Towers()(*inputs())
+    given = {"image_features": image, "text_features": text, "logit_scale": scale, "output_dict": True}
+    ours, peer = loss("infonce")(**given), ClipLoss()(**given)
+    assert ours.keys() == peer.keys()
+    torch.testing.assert_close(ours["contrastive_loss"], peer["contrastive_loss"])
+    torch.testing.assert_close(loss("infonce")(image=image, text=text, scale=scale), peer["contrastive_loss"])
+
+
+def test_three_fields_are_all_three_pairs() -> None:
+    fields = {name: normalize(torch.randn(ROWS, DIM), dim=1).requires_grad_() for name in ("image", "audio", "text")}
+    scale = torch.tensor([5.0], requires_grad=True)
+    other = {name: copy.deepcopy(value) for name, value in {**fields, "scale": scale}.items()}
+    loss("infonce", tile=4)(**fields, scale=scale).backward()
+    for one, two in (("image", "audio"), ("image", "text"), ("audio", "text")):
+        ClipLoss()(other[one], other[two], other["scale"]).backward()
+    for name, value in {**fields, "scale": scale}.items():
+        torch.testing.assert_close(value.grad, other[name].grad)
+
+
+def test_items_of_one_group_do_not_repel() -> None:
+    image, text, scale, _ = (value.detach().requires_grad_() for value in Towers()(*inputs()))
+    groups = torch.tensor([0, 0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8])
+    found = torch.autograd.grad(
+        loss("infonce", tile=5)(image=image, text=text, scale=scale, groups=groups), (image, text)
+    )
+    mask = (groups[:, None] == groups) & ~torch.eye(ROWS, dtype=torch.bool)
+    logits = (scale * image @ text.T).masked_fill(mask, -torch.inf)
+    target = torch.arange(ROWS)
+    naive = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+    torch.testing.assert_close(found, torch.autograd.grad(naive, (image, text)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_under_autocast_it_computes_at_full_precision(dtype: torch.dtype) -> None:
+    """Gradients come back in the type of the rows, and nothing in between is rounded to it."""
+    image, text = (normalize(torch.randn(300, 32), dim=1).to(dtype).requires_grad_() for _ in range(2))
+    scale = torch.tensor(50.0, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss("infonce", tile=64)(image=image, text=text, scale=scale)
+    found = torch.autograd.grad(total, (image, text, scale))
+    exact = [value.detach().double().requires_grad_() for value in (image, text, scale)]
+    expected = torch.autograd.grad(ClipLoss()(*exact), exact)
+    assert total.dtype == torch.float32
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(
+            one, other.to(one.dtype), rtol=2e-2 if one.dtype == torch.bfloat16 else 1e-4, atol=1e-6
+        )
+
+
+def test_a_weighted_loss_weighs_its_gradients() -> None:
+    image, text, scale, _ = (value.detach().requires_grad_() for value in Towers()(*inputs()))
+    once = torch.autograd.grad(loss("infonce")(image, text, scale), (image, scale))
+    thrice = torch.autograd.grad(3 * loss("infonce")(image, text, scale), (image, scale))
+    for one, three in zip(once, thrice, strict=True):
+        torch.testing.assert_close(3 * one, three)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"image": torch.zeros(3, 2)}, "a loss takes two fields or more and their `scale`"),
+        ({"image": torch.zeros(3, 2), "text": torch.zeros(3, 2)}, "two fields or more and their `scale`"),
+        (
+            {"image": torch.zeros(3, 2), "text": torch.zeros(4, 2), "scale": 1.0},
+            r"here are image \[3, 2\], text \[4, 2\]",
+        ),
+        (
+            {"image": torch.zeros(3, 2), "text": torch.zeros(3, 2), "scale": 1.0, "groups": torch.zeros(2)},
+            r"each of the 3 items, but has shape \[2\]",
+        ),
+    ],
+)
+def test_what_fits_no_loss_is_told(given: dict[str, Tensor], error: str) -> None:
+    with pytest.raises(UserError, match=error):
+        loss("infonce")(**given)
+    with pytest.raises(UserError, match="did you mean `infonce`"):
+        loss("infonec")
