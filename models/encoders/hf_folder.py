@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -43,6 +44,9 @@ def load(modality: str, name: str, kind: str, config: Any, unused: Collection[st
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UserError(f"{where}: the weights of `{name}` do not fit its config.json: {cause}") from error
+        except UnpicklingError as error:
+            mend = "have its author save them as safetensors"
+            raise UserError(f"{where}: the weights of `{name}` come with more than tensors; {mend}") from error
     absent = sorted(key for key in report["missing_keys"] if not set(key.split(".")) & set(unused))
     if absent:
         raise UserError(

@@ -64,6 +64,7 @@ class HfText(Encoder):
 
 def _single(name: str, found: Any) -> Any:
     """A transformer by itself; of an encoder and a decoder, the encoder."""
+    found.use_cache = False  # of keys and values, which a decoder would keep for words to come
     model = load("text", name, "AutoModel", found, unused=("pooler",))
     return model.get_encoder() if found.is_encoder_decoder else model
 

