@@ -14,9 +14,11 @@ REPLACES = {
     "stages": ("steps", "epochs"),
     "epochs": ("steps",),
     "steps": ("epochs",),
+    "source": ("train", "val"),
+    "train": ("source", "held_out"),
 }
-# A component with nothing set may be written as its bare name.
-BARE = ("objective",)
+# A component with nothing set may be written as its bare name, and data as where they come from.
+BARE = {"objective": "name", "data": "source"}
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,14 @@ def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _over(key: str, below: Any, above: Any) -> Any:
+    if key == "data" and isinstance(above, str):
+        above = {BARE[key]: above}  # what is known of the data besides still holds
     if not isinstance(above, Mapping):
         return above
     if isinstance(below, list) and all(str(index).isdecimal() and int(index) < len(below) for index in above):
         return [_over(key, value, above.get(str(index), value)) for index, value in enumerate(below)]
     if key in BARE and isinstance(below, str):
-        below = {"name": below}
+        below = {BARE[key]: below}
     if not isinstance(below, Mapping) or above.get("name", below.get("name")) != below.get("name"):
         below = {}  # another component: the old one's settings are not its own
-    return dict(below) | {name: _over(name, below.get(name), value) for name, value in above.items()}
+    return lay(below, above)

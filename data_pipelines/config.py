@@ -5,16 +5,33 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
+from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, SLOT, Reading
+from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
 
+HELD_OUT = 0.1  # of a source that is all there is
+
 
 class SplitConfig(Config):
-    """One set of shards, and how its samples are to be read."""
+    """One source of samples, and how they are to be read."""
 
     source: str | tuple[str, ...] = Field(
-        description="WebDataset shards: a folder, a pattern as `shards/{000..099}.tar`, a URL, or a list of them"
+        description="tar shards (a folder, a pattern as `shards/{000..099}.tar`), a table (CSV, TSV, JSONL, Parquet, "
+        "Arrow), a folder or pattern of files, hf:FOLDER as `datasets` saves it, a URL of these, or a list of one kind"
+    )
+    image: str | None = Field(None, description="of a table: the column that names or holds pictures; nothing: guessed")
+    audio: str | None = Field(None, description="the column that names or holds sounds; nothing: guessed")
+    text: tuple[str, ...] = Field((), description="the column of captions, or several; nothing: guessed")
+    key: str | None = Field(None, description="the column of unique names; nothing: guessed, or else rows are numbered")
+    templates: tuple[str, ...] = Field(
+        (),
+        description="captions as `a photo of a {}.`, filled with what `text` names or the class that a folder is; "
+        "nothing: that one for folders, and captions as they are for tables",
+    )
+    part: tuple[float, float] | None = Field(
+        None, description="of a table or a folder, the samples whose group's hash lies in this range of [0, 1]"
     )
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
     captions: dict[str, float] = Field(
@@ -27,6 +44,26 @@ class SplitConfig(Config):
         description="what samples of the same thing share: a key of `.json` as json.group, or equal content of "
         "`image`, `audio` or `text`",
     )
+
+    @field_validator("text", "templates", mode="before")
+    @classmethod
+    def _one_or_more(cls, raw: Any) -> Any:
+        return (raw,) if isinstance(raw, str) else raw
+
+    @field_validator("templates")
+    @classmethod
+    def _slotted(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if SLOT not in template:
+                raise ValueError(f"`{template}` has no place for a name; write one as {CLASS_TEMPLATES[0]}")
+        return templates
+
+    @field_validator("part")
+    @classmethod
+    def _range(cls, part: tuple[float, float] | None) -> tuple[float, float] | None:
+        if part and not 0 <= part[0] < part[1] <= 1:
+            raise ValueError(f"[{part[0]:g}, {part[1]:g}] is no part of the whole; take two numbers as [0.1, 1]")
+        return part
 
     @field_validator("fields")
     @classmethod
@@ -46,22 +83,31 @@ class SplitConfig(Config):
             GroupReader(self.group, CaptionReader(self.captions))
         return self
 
+    @property
+    def reading(self) -> Reading:
+        """How the rows of a table or the files of a folder become samples."""
+        roles = Roles(self.image, self.audio, self.text, self.key)
+        return Reading(roles, self.templates, self.part, self.group, self.captions)
+
 
 class SourceConfig(SplitConfig):
-    """Shards to learn from, and their place among the others."""
+    """Samples to learn from, and their place among those of other sources."""
 
     weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
     repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
 
 
 class DataConfig(Config):
-    """Shards to learn from and shards to be examined on."""
+    """Samples to learn from and samples to be examined on.
+
+    A source alone, with what else is known of it and `held_out`, stands for both: it is split by the hash of the group.
+    """
 
     train: dict[str, SourceConfig] = Field(
-        description="sources by name; for a single one its shards alone: a folder, a pattern, a URL or a list"
+        description="sources by name; a single one may be written as its source alone: a folder, a pattern, a table, …"
     )
     val: dict[str, SplitConfig] = Field(
-        {}, description="held-out sources by the name of the split; shards without a name are called val"
+        {}, description="held-out sources by the name of the split; a source without a name is called val"
     )
     mix: Literal["within_batches", "between_batches"] = Field(
         "within_batches", description="each batch holds every source in its share, or each batch is of a single source"
@@ -94,6 +140,13 @@ class DataConfig(Config):
     keep: bool = Field(
         False, description="decode each sample once and keep it: for data that fit into memory, and `crop` of nothing"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_in_two(cls, raw: Any) -> Any:
+        if isinstance(raw, str | list | tuple):
+            raw = {"source": raw}
+        return _parts(raw) if isinstance(raw, dict) and "source" in raw else raw
 
     @field_validator("train", mode="before")
     @classmethod
@@ -131,10 +184,25 @@ class DataConfig(Config):
         return self
 
 
+def _parts(raw: dict[str, Any]) -> dict[str, Any]:
+    """A single source as the two parts of it, or as what is learned from where `val` names another."""
+    if "train" in raw:
+        raise Misfit("source", "and `data.train` say the same thing twice; leave one of them out")
+    own = {name: value for name, value in raw.items() if name in SourceConfig.model_fields}
+    rest = {name: value for name, value in raw.items() if name not in own and name != "held_out"}
+    held_out = raw.get("held_out", HELD_OUT)
+    if not isinstance(held_out, int | float) or not 0 <= held_out < 1:
+        raise Misfit("held_out", f"is `{held_out}`, but should be a share from 0 to below 1")
+    if not held_out or "val" in raw:
+        return {**rest, "train": own}
+    looked_at = {name: value for name, value in own.items() if name in SplitConfig.model_fields}
+    return {**rest, "train": {**own, "part": [held_out, 1]}, "val": {**looked_at, "part": [0, held_out]}}
+
+
 def _named(raw: Any, name: str) -> Any:
-    """Shards alone, or a single source written out, get a name; shards under a name become a source."""
+    """What has no name, a source alone or written out, gets one."""
     if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "source" in raw):
         raw = {name: raw}
     if not isinstance(raw, dict):
-        raise ValueError(f"{raw!r} names no shards; give a folder, a pattern, a list of them, or sources by name")
+        raise ValueError(f"{raw!r} is no source; give shards, a table, a folder, a list of them, or sources by name")
     return {key: {"source": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}

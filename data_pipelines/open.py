@@ -7,13 +7,21 @@ from pathlib import Path
 from tercet.data_pipelines.batches import Batches
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.loader import Loader
+from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.shards.cache import Cache
+from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.source import Source
 from tercet.distributed import World
+from tercet.errors import UserError
 
 GIGABYTE = 10**9
+NAMED = "their samples name their files by extension; leave it out, or name a table"
+OF_TABLES = {
+    **dict.fromkeys(("image", "audio", "text", "key", "templates"), NAMED),
+    "part": "they are split when they are packed; name those that are held out in data.val, or a table",
+}
 HELD = 1000  # samples of a stream that are held, undecoded, to be mixed
 
 
@@ -28,6 +36,7 @@ def open_loader(
 ) -> Batches:
     """The batches of this rank from wherever the sources stand. A collective."""
     if data.mode == "stream":
+        _check_streams(data)
         return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
     sources = {name: open_first(data, source, world) for name, source in data.train.items()}
     return Loader(
@@ -38,7 +47,24 @@ def open_loader(
 def open_split(data: DataConfig, split: SplitConfig) -> Source:
     """One source as the config wants it opened."""
     cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
-    return open_source(split.source, missing=data.missing, max_bad=data.max_bad, cache=cache)
+    _check_said(split)
+    return open_source(split.source, missing=data.missing, max_bad=data.max_bad, cache=cache, reading=split.reading)
+
+
+def check_source(split: SplitConfig) -> None:
+    """What is not there, or has no such columns, is said before anything is built."""
+    _check_said(split)
+    if is_manifest(split.source):
+        find_pieces(split.source)[0].open(split.reading.roles)
+    else:
+        find_shards(split.source)
+
+
+def _check_said(split: SplitConfig) -> None:
+    """What is said of a source can be said of its kind."""
+    said = [name for name in OF_TABLES if getattr(split, name)]
+    if said and not is_manifest(split.source):
+        raise UserError(f"`{said[0]}` is said of {split.source}, which are shards: {OF_TABLES[said[0]]}")
 
 
 def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:
@@ -46,6 +72,12 @@ def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:
     source = open_split(data, split) if world.first else None
     world.barrier()
     return open_split(data, split) if source is None else source
+
+
+def _check_streams(data: DataConfig) -> None:
+    for name, source in data.train.items():
+        if is_manifest(source.source):
+            raise UserError(f"data.train.{name} is no set of shards, and only these are streamed; set data.mode=index")
 
 
 def _stream(

@@ -2,22 +2,24 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+from tercet.data_pipelines.manifests.medium import Medium, named
 
 UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample to be. Its files lie under `root`, named by kind: image, audio, and of a folder also text and json."""
+    """One sample to be. Its media by kind, with paths from `root`: image, audio, and of a folder also text and json."""
 
     row: int
     key: str
     root: Path
-    names: Mapping[str, str]
+    names: Mapping[str, Medium]
     captions: tuple[str, ...]
     meta: Mapping[str, object]
 
@@ -48,15 +50,24 @@ def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
             yield entry
 
 
+def words(captions: Sequence[str], meta: Mapping[str, object]) -> dict[str, str]:
+    """As files: captions, one a line, and all else that is known; there stand captions with their line breaks."""
+    lines = [" ".join(caption.splitlines()) for caption in captions]
+    told = {**meta, "captions": list(captions)} if lines != list(captions) else meta
+    text = {"txt": "\n".join(lines)} if lines else {}
+    return {**text, "json": json.dumps(told, ensure_ascii=False)}
+
+
 def _left_out(entry: Entry, reason: str) -> LeftOut:
-    path = next(iter(entry.names.values()))
+    path = named(next(iter(entry.names.values())))
     return LeftOut(entry.row, path.encode(errors="backslashreplace").decode(), reason)
 
 
 def _is_text(entry: Entry) -> bool:
     """Bytes that are no UTF-8 come as lone surrogates, from tables and file names alike."""
     try:
-        json.dumps([entry.key, entry.names, entry.captions, entry.meta], ensure_ascii=False).encode()
+        names = [named(medium) for medium in entry.names.values()]
+        json.dumps([entry.key, names, entry.captions, entry.meta], ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -2,15 +2,15 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
-from tercet.data_pipelines.manifests.entry import Entry, Outcome, safe_key, usable
-from tercet.data_pipelines.manifests.roles import PICTURES, SOUNDS, Roles, check_roles
+from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
+from tercet.data_pipelines.manifests.roles import Roles, check_roles
 from tercet.errors import UserError
+from tercet.modality import FILES
 
-KINDS = {**dict.fromkeys(PICTURES, "image"), **dict.fromkeys(SOUNDS, "audio"), "txt": "text", "json": "json"}
+BESIDE = frozenset(("text", "json"))  # what is said of a sample, and is none alone
 
 
 class FolderManifest:
@@ -19,24 +19,36 @@ class FolderManifest:
     Files that are no part of a sample are counted in `passed_over`, by extension.
     """
 
-    def __init__(self, path: Path, asked: Roles) -> None:
+    def __init__(self, path: Path, asked: Roles, chosen: Callable[[Path], bool] = lambda path: True) -> None:
+        """`chosen` picks some of the pictures and sounds."""
         if asked.taken:
-            raise UserError(f"{path} is a folder, whose files tell what they are: only --group can be chosen")
+            raise UserError(f"{path} is a folder, whose files tell what they are: only `group` can be chosen")
         check_roles(asked, ("class",), str(path))
         self.roles = asked
         self.passed_over: Counter[str] = Counter()
-        self._path = path
+        self.watched: list[Path] = []
+        self._path, self._chosen = path, chosen
 
     def entries(self) -> Iterator[Outcome]:
         self.passed_over.clear()
-        samples = chain.from_iterable(map(self._samples, _folders(self._path, ())))
-        return usable(self._entry(row, files) for row, files in enumerate(samples, start=1))
+        self.watched.clear()
+        return usable(self._entry(row, files) for row, files in enumerate(self._all_samples(), start=1))
+
+    def name(self, outcome: Outcome) -> str:
+        return outcome.path if isinstance(outcome, LeftOut) else outcome.key
+
+    def _all_samples(self) -> Iterator[dict[str, Path]]:
+        for folder, paths in _folders(self._path, ()):
+            self.watched.append(folder)
+            for files in self._samples(paths):
+                if any(self._chosen(path) for kind, path in files.items() if kind not in BESIDE):
+                    yield files
 
     def _samples(self, paths: list[Path]) -> Iterator[dict[str, Path]]:
         """The files of a folder that belong together, by kind; a second one of a kind is another sample's."""
         named: defaultdict[str, list[dict[str, Path]]] = defaultdict(list)
         for path in paths:
-            kind = KINDS.get(path.suffix[1:].lower())
+            kind = kind_of(path.suffix[1:].lower())
             if kind is None:
                 self.passed_over[path.suffix or path.name] += 1
                 continue
@@ -45,25 +57,32 @@ class FolderManifest:
             next(files for files in named[path.stem] if kind not in files)[kind] = path
         for _, alike in sorted(named.items()):
             for files in alike:
-                if "image" in files or "audio" in files:
+                if files.keys() - BESIDE:
                     yield files
                 else:
                     self.passed_over.update(f"{path.suffix} without a picture or sound" for path in files.values())
 
     def _entry(self, row: int, files: Mapping[str, Path]) -> Entry:
         names = {kind: path.relative_to(self._path).as_posix() for kind, path in sorted(files.items())}
-        folder, _, name = (names.get("image") or names["audio"]).rpartition("/")
+        folder, _, name = next(names[kind] for kind in names if kind not in BESIDE).rpartition("/")
         meta: dict[str, object] = {"class": folder} if folder else {}
         if self.roles.group:
             meta["group"] = folder
         return Entry(row, safe_key(f"{folder}/{PurePath(name).stem}"), self._path, names, (), meta)
 
 
-def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[list[Path]]:
+def kind_of(extension: str) -> str | None:
+    """What a file of this extension holds: a modality, or `.json` what is known besides."""
+    if extension == "json":
+        return "json"
+    return next((modality for modality, extensions in FILES.items() if extension in extensions), None)
+
+
+def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[Path]]]:
     """The files of each folder, in order of names. A link to a folder is followed unless it leads back up."""
     above = (*above, os.path.realpath(folder))
     seen = sorted((item for item in os.scandir(folder) if not item.name.startswith(".")), key=lambda item: item.name)
-    yield [folder / item.name for item in seen if item.is_file() or (item.is_symlink() and not item.is_dir())]
+    yield folder, [folder / item.name for item in seen if item.is_file() or (item.is_symlink() and not item.is_dir())]
     for item in seen:
         if item.is_dir() and os.path.realpath(item.path) not in above:
             yield from _folders(folder / item.name, above)

@@ -1,17 +1,21 @@
 """What lists samples that are not in shards: a table or a folder, opened by what its path is."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from tercet.data_pipelines.manifests.arrow import read_arrow
 from tercet.data_pipelines.manifests.delimited import read_csv, read_tsv
-from tercet.data_pipelines.manifests.entry import Outcome
+from tercet.data_pipelines.manifests.entry import Entry, Outcome
 from tercet.data_pipelines.manifests.folder import FolderManifest
 from tercet.data_pipelines.manifests.jsonl import read_jsonl
+from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.parquet import read_parquet
 from tercet.data_pipelines.manifests.roles import Roles
-from tercet.data_pipelines.manifests.table import Table, TableManifest
+from tercet.data_pipelines.manifests.table import ENOUGH, Table, TableManifest
 from tercet.errors import UserError, did_you_mean
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -20,6 +24,7 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
 
 
@@ -28,8 +33,13 @@ class Manifest(Protocol):
 
     roles: Roles
     passed_over: Counter[str]
+    watched: list[Path]  # what changes when the entries do: the table, or the folders that were gone through
 
     def entries(self) -> Iterator[Outcome]: ...
+
+    def name(self, outcome: Outcome) -> str:
+        """By what a person finds it: its key, its row, or its path."""
+        ...
 
 
 def open_manifest(path: Path, asked: Roles) -> Manifest:
@@ -42,3 +52,18 @@ def open_manifest(path: Path, asked: Roles) -> Manifest:
     if suffix not in READERS:
         raise UserError(f"{path}: not a folder, and no known kind of table; {did_you_mean(suffix, READERS)}")
     return TableManifest(READERS[suffix](path), asked)
+
+
+def check_files(manifest: Manifest) -> None:
+    """One look before a long run that could only leave everything out."""
+    paths = [path for entry in islice(manifest.entries(), ENOUGH) if isinstance(entry, Entry) for path in _paths(entry)]
+    if paths and not any(map(os.path.isfile, paths)):
+        raise UserError(
+            f"none of the first {len(paths)} files is there, beginning with {paths[0]}; "
+            "paths in a table are taken relative to its folder"
+        )
+
+
+def _paths(entry: Entry) -> list[Path]:
+    names = (medium for medium in entry.names.values() if isinstance(medium, str))
+    return [entry.root / name for name in names if not is_remote(name)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from tercet.errors import UserError, did_you_mean
+from tercet.modality import MODALITIES
 
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp"))
 SOUNDS = frozenset(("wav", "flac", "ogg", "mp3", "opus"))
@@ -27,15 +28,22 @@ class Roles:
     text: tuple[str, ...] = ()
     key: str | None = None
     group: str | None = None
+    others: tuple[str, ...] = ()  # columns that are named as a plugin's modality is
+
+    @property
+    def media(self) -> dict[str, str]:
+        """The column that names the files of each modality."""
+        named = {"image": self.image, "audio": self.audio, **{name: name for name in self.others}}
+        return {modality: column for modality, column in named.items() if column}
 
     @property
     def taken(self) -> frozenset[str]:
         """Columns that become files or names, and are no further knowledge about the sample."""
-        return frozenset(filter(None, (self.image, self.audio, self.key, *self.text)))
+        return frozenset(filter(None, (self.key, *self.media.values(), *self.text)))
 
     def __str__(self) -> str:
-        named = [("image", self.image), ("audio", self.audio), *(("text", column) for column in self.text)]
-        named += [("key", self.key), ("group", self.group)]
+        named = [*self.media.items(), *(("text", column) for column in self.text)]
+        named += [("key", self.key or ""), ("group", self.group or "")]
         return ", ".join(f"{role} from `{column}`" for role, column in named if column)
 
 
@@ -57,10 +65,11 @@ def choose_roles(asked: Roles, columns: Sequence[str], first: Sequence[Mapping[s
         text=asked.text or _captions(columns, free),
         key=asked.key or _named(KEY, free),
         group=asked.group or _named(GROUP, free),
+        others=tuple(name for name in MODALITIES if name in columns and name not in ("image", "audio", "text")),
     )
-    if not roles.image and not roles.audio:
+    if not roles.media:
         raise UserError(
-            f"{where}: no column is known to name pictures or sounds; say which does by --image or --audio "
+            f"{where}: no column is known to name pictures or sounds; say which does with `image` or `audio` "
             f"(columns: {', '.join(columns)})"
         )
     return roles

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
+from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
 
 Row: TypeAlias = Mapping[str, object]
@@ -35,10 +36,14 @@ class TableManifest:
         first = [row for _, row in islice(table.rows(), ENOUGH) if not isinstance(row, BadSample)]
         self.roles = choose_roles(asked, table.columns, first, str(table.path))
         self.passed_over: Counter[str] = Counter()
+        self.watched = [table.path]
         self._table = table
 
     def entries(self) -> Iterator[Outcome]:
         return usable(self._entry(number, row) for number, row in self._table.rows())
+
+    def name(self, outcome: Outcome) -> str:
+        return outcome.key if isinstance(outcome, Entry) and self.roles.key else f"row {outcome.row}"
 
     def _entry(self, number: int, row: Row | BadSample) -> Outcome:
         if isinstance(row, BadSample):
@@ -47,9 +52,9 @@ class TableManifest:
         try:
             return self._read(number, row, names)
         except BadSample as error:
-            return LeftOut(number, next(iter(names.values()), ""), error.reason)
+            return LeftOut(number, named(next(iter(names.values()), "")), error.reason)
 
-    def _read(self, number: int, row: Row, names: Mapping[str, str]) -> Entry:
+    def _read(self, number: int, row: Row, names: Mapping[str, Medium]) -> Entry:
         _check(names)
         captions = _captions(row, self.roles.text)
         meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
@@ -61,22 +66,20 @@ class TableManifest:
         return Entry(number, key, self._table.path.parent, names, captions, meta)
 
 
-def _names(row: Row, roles: Roles) -> dict[str, str]:
-    """The row's picture and sound, as it names them; what is no text names nothing."""
-    columns = {"image": roles.image, "audio": roles.audio}
-    cells = {kind: row.get(column) for kind, column in columns.items() if column is not None}
-    given = {kind: cell for kind, cell in cells.items() if cell is not None and cell != ""}
-    return {kind: cell if isinstance(cell, str) else "" for kind, cell in given.items()}
+def _names(row: Row, roles: Roles) -> dict[str, Medium]:
+    """The row's picture and sound, as it names or holds them."""
+    cells = {kind: row.get(column) for kind, column in roles.media.items()}
+    return {kind: medium_of(cell) for kind, cell in cells.items() if cell is not None and cell != ""}
 
 
-def _check(names: Mapping[str, str]) -> None:
+def _check(names: Mapping[str, Medium]) -> None:
     if not names:
         raise BadSample("no picture or sound")
-    for kind, name in names.items():
-        if not name:
+    for kind, medium in names.items():
+        if medium == b"" or (isinstance(medium, Span) and not medium.size):
+            raise BadSample(f"{kind}: empty file")
+        if not medium:
             raise BadSample(f"{kind}: not a path")
-        if "://" in name:
-            raise BadSample(f"{kind}: a URL and not a path")
 
 
 def _captions(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:

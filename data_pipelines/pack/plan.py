@@ -6,16 +6,14 @@ A shard is then a function of its rows alone, so that an interrupted packing goe
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome
-from tercet.data_pipelines.manifests.manifest import Manifest
-from tercet.data_pipelines.manifests.table import ENOUGH
+from tercet.data_pipelines.manifests.manifest import Manifest, check_files
+from tercet.data_pipelines.manifests.medium import Medium, Span, named
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.errors import UserError
 
@@ -48,7 +46,7 @@ class Plan:
 
 
 def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
-    _check_files(manifest)
+    check_files(manifest)
     digest = blake2b(digest_size=16)
     most = config.shard_samples or config.shard_mb * MEGABYTE
     starts, filled, row = [0], 0, 0
@@ -72,26 +70,21 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
     return Plan(source, config.model_dump(mode="json", exclude={"max_bad"}), tuple(starts))
 
 
-def _check_files(manifest: Manifest) -> None:
-    """One look before a long run that could only leave everything out."""
-    paths = [path for entry in islice(manifest.entries(), ENOUGH) for path in _paths(entry)]
-    if paths and not any(map(os.path.isfile, paths)):
-        raise UserError(
-            f"none of the first {len(paths)} files is there, beginning with {paths[0]}; "
-            "paths in a table are taken relative to its folder"
-        )
-
-
-def _paths(entry: Outcome) -> Iterator[Path]:
-    if isinstance(entry, Entry):
-        yield from (entry.root / name for name in entry.names.values())
-
-
 def _sizes(entry: Outcome) -> list[int]:
-    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in _paths(entry)]
+    return [_size(entry.root, medium) for medium in entry.names.values()] if isinstance(entry, Entry) else []
+
+
+def _size(root: Path, medium: Medium) -> int:
+    if isinstance(medium, str):
+        return os.path.getsize(root / medium) if os.path.isfile(root / medium) else 0
+    return medium.size if isinstance(medium, Span) else len(medium)
 
 
 def _fingerprint(entry: Outcome, sizes: list[int]) -> bytes:
     """What the sample will be made of, wherever it lies."""
-    told = entry if isinstance(entry, LeftOut) else (entry.row, entry.key, entry.names, entry.captions, entry.meta)
-    return json.dumps([told, sizes]).encode()
+    return json.dumps([entry if isinstance(entry, LeftOut) else _told(entry), sizes]).encode()
+
+
+def _told(entry: Entry) -> tuple[object, ...]:
+    names = {kind: named(medium) for kind, medium in entry.names.items()}
+    return entry.row, entry.key, names, entry.captions, entry.meta

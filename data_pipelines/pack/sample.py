@@ -1,18 +1,26 @@
 """One entry of a manifest to the members of one sample: what the worker processes do. Imports no torch."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome
+from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, words
+from tercet.data_pipelines.manifests.medium import (
+    Medium,
+    Span,
+    extension_of,
+    is_remote,
+    named,
+    read_file,
+    read_span,
+)
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.data_pipelines.pack.picture import pack_picture
 from tercet.data_pipelines.pack.sound import pack_sound
 
-LARGEST_FILE = 256 * 2**20  # what a loader reads of a shard, and no more
 ORIGIN = "packed_from"  # the key of a sample's `.json` that says which row and which files it was
 
 Members: TypeAlias = dict[str, str | bytes]  # `__key__`, and files by extension
@@ -23,36 +31,32 @@ def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
     if isinstance(entry, LeftOut):
         return entry
     members: Members = {"__key__": entry.key}
-    for kind, name in entry.names.items():
+    for kind, medium in entry.names.items():
         try:
-            extension, members[extension] = MAKERS[kind](_read(kind, entry.root / name), config)
+            data = _read(kind, entry.root, medium)
+            if kind in MAKERS:
+                extension, members[extension] = MAKERS[kind](data, config)
+            else:  # a plugin's files are its own affair
+                members[extension_of(kind, named(medium))] = data
         except BadSample as error:
-            return LeftOut(entry.row, name, error.reason)
+            return LeftOut(entry.row, named(medium), error.reason)
     return members | _words(entry, json.loads(members.pop("json", "{}")))
 
 
 def _words(entry: Entry, told: Mapping[str, object]) -> Members:
-    """Captions, one a line, and all else that is known. Captions that had line breaks stand there as they were."""
-    meta = {**entry.meta, **told, ORIGIN: {"row": entry.row, **entry.names}}
-    lines = [" ".join(caption.splitlines()) for caption in entry.captions]
-    if lines != list(entry.captions):
-        meta["captions"] = entry.captions
-    text: Members = {"txt": "\n".join(lines)} if lines else {}
-    return {**text, "json": json.dumps(meta, ensure_ascii=False)}
+    """Captions and all else that is known, with where the sample came from."""
+    origin = {"row": entry.row, **{kind: name for kind, medium in entry.names.items() if (name := named(medium))}}
+    return dict(words(entry.captions, {**entry.meta, **told, ORIGIN: origin}))
 
 
-def _read(kind: str, path: Path) -> bytes:
-    if not os.path.isfile(path):  # which knows no path that it could not answer for
-        raise BadSample(f"{kind}: missing file")
-    if path.stat().st_size > LARGEST_FILE:
-        raise BadSample(f"{kind}: over the size cap")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadSample(f"{kind}: unreadable file") from error
-    if not data:
-        raise BadSample(f"{kind}: empty file")
-    return data
+def _read(kind: str, root: Path, medium: Medium) -> bytes:
+    if isinstance(medium, bytes):
+        return medium
+    if isinstance(medium, Span):
+        return read_span(kind, replace(medium, file=str(root / medium.file)))
+    if is_remote(medium):
+        raise BadSample(f"{kind}: a URL and not a path")
+    return read_file(kind, root / medium)
 
 
 def _text(data: bytes, config: PackConfig) -> tuple[str, bytes]:

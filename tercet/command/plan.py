@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.command.speaker import speaks
-from tercet.data_pipelines.config import SourceConfig
+from tercet.data_pipelines.config import SourceConfig, SplitConfig
 from tercet.models.config import TowerConfig
 from tercet.training.config import RunConfig
 
@@ -25,7 +25,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
-        ("held out", ", ".join(_listed(source.source) for source in config.data.val.values()) or "nothing"),
+        ("held out", ", ".join(map(_split, config.data.val.values())) or "nothing"),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
     for index in range(max(1, len(config.stages))):
@@ -57,8 +57,9 @@ def _terms(config: RunConfig) -> str:
 
 def _source(name: str, source: SourceConfig) -> str:
     share = f" × {source.weight:g}" if source.weight != 1 else ""
-    return f"{name}: {_listed(source.source)}{share}"
+    return f"{name}: {_split(source)}{share}"
 
 
-def _listed(shards: str | tuple[str, ...]) -> str:
-    return shards if isinstance(shards, str) else ", ".join(shards)
+def _split(split: SplitConfig) -> str:
+    listed = split.source if isinstance(split.source, str) else ", ".join(split.source)
+    return f"{split.part[1] - split.part[0]:.0%} of {listed}" if split.part else listed

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key
 from tercet.data_pipelines.manifests.manifest import open_manifest
 from tercet.data_pipelines.manifests.roles import Roles
+from tercet.data_pipelines.pack.config import PackConfig
+from tercet.data_pipelines.pack.sample import pack_outcome
 from tercet.errors import UserError
 
 HARD = [
@@ -110,7 +112,12 @@ def test_columns_asked_for_go_before_guesses(tmp_path: Path) -> None:
 
 MISTAKES = {
     "a misspelt column": ("m.csv", b"image,caption\n", Roles(text=("captoin",)), "did you mean `caption`?"),
-    "no files": ("m.csv", b"url,caption\nhttp://x/y.jpg,c\n", Roles(), "by --image or --audio (columns: url, caption)"),
+    "no files": (
+        "m.csv",
+        b"url,caption\nhttp://x/y.jpg,c\n",
+        Roles(),
+        "with `image` or `audio` (columns: url, caption)",
+    ),
     "an open quote": ("m.csv", b'image,caption\na.jpg,"open\nb.jpg,c\n', Roles(), "line 3 cannot be read"),
     "UTF-16": ("m.csv", "image,caption\n".encode("utf-16"), Roles(), "not UTF-8"),
     "a column twice": ("m.csv", b"image,image\n", Roles(), "each once"),
@@ -147,14 +154,15 @@ def test_what_is_wrong_with_a_row_costs_that_row(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes(b"\n".join(lines))
     found = entries(tmp_path / "m.csv")
     assert [entry.row for entry in found] == list(range(1, 9))
-    assert [entry.key for entry in found if isinstance(entry, Entry)] == ["a", "h"]
-    assert [entry for entry in found if isinstance(entry, LeftOut)] == [
+    assert [entry.key for entry in found if isinstance(entry, Entry)] == ["a", "f", "h"]
+    packed = [pack_outcome(PackConfig(), entry) for entry in found[5:6]]  # what is far is no file to pack
+    assert [entry for entry in [*found, *packed] if isinstance(entry, LeftOut)] == [
         LeftOut(2, "b.jpg", "not UTF-8"),
         LeftOut(3, "", "manifest: cells unlike the header"),
         LeftOut(4, "", "no picture or sound"),
         LeftOut(5, "e.jpg", "text: empty"),
-        LeftOut(6, "https://x.org/f.jpg", "image: a URL and not a path"),
         LeftOut(7, "g.jpg", "duplicate key"),
+        LeftOut(6, "https://x.org/f.jpg", "image: a URL and not a path"),
     ]
 
 

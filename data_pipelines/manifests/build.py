@@ -1,0 +1,118 @@
+"""The index of a manifest: found where it stands, or built by going through the tables and folders once."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.groups import GroupReader
+from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.keyed import keys
+from tercet.data_pipelines.manifests.copies import usual_copies
+from tercet.data_pipelines.manifests.find import Piece
+from tercet.data_pipelines.manifests.gather import Gatherer
+from tercet.data_pipelines.manifests.index import Index
+from tercet.data_pipelines.manifests.kept import (
+    Kept,
+    find_kept,
+    keep,
+    new_place,
+    payload_beside,
+    states,
+    unfinished_beside,
+)
+from tercet.data_pipelines.manifests.manifest import check_files
+from tercet.data_pipelines.manifests.medium import is_remote
+from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.rows import Rows
+from tercet.errors import UserError
+from tercet.modality import FILES
+
+
+def kept_index(pieces: Sequence[Piece], reading: Reading) -> Kept:
+    """The index that fits the tables and how they are read."""
+    name = f"{pieces[0].index}.{_digest(pieces, reading)}"
+    return find_kept(name) or _build(new_place(name), pieces, reading)
+
+
+def _digest(pieces: Sequence[Piece], reading: Reading) -> str:
+    """What an index depends on besides what stands in the tables."""
+    where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
+    split = [reading.group, dict(reading.captions)] if reading.part else []
+    told = [where, [piece.pattern for piece in pieces], asdict(reading.roles), reading.templates, split, list(FILES)]
+    return blake2b(json.dumps(told).encode(), digest_size=6).hexdigest()
+
+
+def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
+    loose = unfinished_beside(payload_beside(place))
+    try:
+        with loose.open("wb") as payload:
+            gatherer = Gatherer(reading, payload)
+            facts = _gathered(gatherer, pieces, reading)
+        arrays = gatherer.arrays()
+        if reading.part:
+            roots = [piece.root for piece in pieces]
+            rows = Rows(Index(arrays), roots, facts["counts"], str(loose), usual_copies())
+            arrays["mark"] = _marks(rows, np.array(gatherer.identities, dtype=np.uint64), reading)
+        return keep(place, arrays, facts, loose if loose.stat().st_size else None)
+    finally:
+        loose.unlink(missing_ok=True)
+
+
+def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> dict[str, Any]:
+    """Gives all rows to the gatherer; what is known of them all."""
+    roles, counts = reading.roles, []
+    watched: dict[str, list[int]] = {}
+    passed_over: Counter[str] = Counter()
+    for piece in pieces:
+        manifest = piece.open(roles)
+        roles = manifest.roles  # as the first table is read, so are the others
+        if not is_remote(piece.root):
+            check_files(manifest)
+        before = len(gatherer)
+        root = piece.root if is_remote(piece.root) else os.path.relpath(piece.root or ".", pieces[0].root or ".")
+        for outcome in manifest.entries():
+            gatherer.add(manifest.name(outcome), outcome, root)
+        counts.append(len(gatherer) - before)
+        watched |= states(manifest.watched)
+        passed_over.update({} if piece.pattern else manifest.passed_over)
+    if not sum(counts):
+        raise UserError(
+            f"{pieces[0].label} holds no samples: no *.tar shards, and no pictures, sounds or rows that name some"
+        )
+    return {
+        "counts": counts,
+        "watched": watched,
+        "roles": str(roles),
+        "left_out": dict(gatherer.left_out.most_common()),
+        "passed_over": dict(passed_over.most_common()),
+        "classes": len(gatherer.classes),
+        "fingerprint": gatherer.fingerprint,
+    }
+
+
+def _marks(rows: Rows, identity_N: NDArray[np.uint64], reading: Reading) -> NDArray[np.uint64]:
+    """By what the samples are split: their group, or else the picture or sound that they are of."""
+    group_of = GroupReader(reading.group, CaptionReader(reading.captions))
+    group_N = np.array([_group(rows, row, group_of) for row in range(len(identity_N))], dtype=np.int64)
+    alone_N = group_N < 0
+    return np.where(alone_N, keys("alone", 0, 0, identity_N), keys("group", 0, 0, group_N))
+
+
+def _group(rows: Rows, row: int, group_of: GroupReader) -> int:
+    files = rows.read(row, group_of.wanted)
+    if isinstance(files, BadSample):
+        return -1
+    try:
+        return group_of(files, decode_meta(files["json"]) if "json" in files else {}, 0)
+    except BadSample:
+        return -1

@@ -1,0 +1,94 @@
+"""Files behind URLs that a manifest names: fetched when they are read, and kept in the cache below a limit.
+
+Each is small and there may be many, so that they are spread over folders by a hash of their URLs, and each folder is
+held to its share of the limit. A file is taken never to change under its URL.
+"""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from uuid import uuid4
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.medium import LARGEST_FILE, read_file
+from tercet.data_pipelines.shards.address import SCHEMES
+from tercet.data_pipelines.shards.cache import LIMIT, cache_folder
+from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
+from tercet.data_pipelines.shards.transport import opened
+
+FOLDERS = 256
+AT_ONCE = 16  # requests: one after another would wait most of the time
+PATIENCE = Patience(tries=3)
+
+
+@dataclass(frozen=True)
+class Copies:
+    folder: Path
+    limit_bytes: int = LIMIT
+    patience: Patience = PATIENCE
+
+    def read(self, kind: str, url: str) -> bytes:
+        place = self._place(url)
+        if not place.exists():
+            self._fetch(kind, url, place)
+        with suppress(OSError):
+            os.utime(place)  # its last use
+        return read_file(kind, place)
+
+    def fetch(self, kind_of_url: Iterable[tuple[str, str]]) -> None:
+        """All of them at once. What cannot be had is told when it is read."""
+        missing = [(kind, url) for kind, url in kind_of_url if not self._place(url).exists()]
+        if len(missing) > 1:
+            with ThreadPoolExecutor(min(AT_ONCE, len(missing))) as threads:
+                list(threads.map(lambda one: self._tried(*one), missing))
+
+    def _tried(self, kind: str, url: str) -> None:
+        with suppress(BadSample):
+            self._fetch(kind, url, self._place(url))
+
+    def _fetch(self, kind: str, url: str, place: Path) -> None:
+        if url.partition("://")[0] not in SCHEMES:
+            raise BadSample(f"{kind}: a URL of no known kind")
+        try:
+            data = tried(url, lambda: _whole(url, self.patience), self.patience)
+        except Unreachable as error:
+            raise BadSample(f"{kind}: cannot be fetched") from error
+        if len(data) > LARGEST_FILE:
+            raise BadSample(f"{kind}: over the size cap")
+        self._keep(place, data)
+
+    def _keep(self, place: Path, data: bytes) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = place.with_name(f"{place.name}.{uuid4().hex}.tmp")
+        unfinished.write_bytes(data)
+        os.replace(unfinished, place)
+        self._make_room(place.parent)
+
+    def _make_room(self, folder: Path) -> None:
+        """Lets go what was used longest ago of one folder, as far as its share of the limit asks for it."""
+        held = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir())
+        excess = sum(size for _, size, _ in held) - self.limit_bytes // FOLDERS
+        for _, size, path in held[:-1]:  # never the newest
+            if excess <= 0:
+                return
+            with suppress(FileNotFoundError):
+                path.unlink()
+            excess -= size
+
+    def _place(self, url: str) -> Path:
+        digest = blake2b(url.encode(), digest_size=16).hexdigest()
+        return self.folder / digest[:2] / digest
+
+
+def usual_copies(limit_bytes: int = LIMIT) -> Copies:
+    return Copies(cache_folder() / "files", limit_bytes)
+
+
+def _whole(url: str, patience: Patience) -> bytes:
+    with opened(url, patience) as file:
+        data: bytes = file.read(LARGEST_FILE + 1)
+    return data

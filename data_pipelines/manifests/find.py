@@ -1,0 +1,141 @@
+"""Which manifest a config means: a table, several of a kind, a folder, a pattern of files, a data set saved on disk."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from glob import glob
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tercet.data_pipelines.manifests.folder import FolderManifest, kind_of
+from tercet.data_pipelines.manifests.manifest import READERS, Manifest, open_manifest
+from tercet.data_pipelines.manifests.roles import Roles
+from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.cache import cache_folder
+from tercet.data_pipelines.shards.find import unbraced
+from tercet.data_pipelines.shards.patience import Patience
+from tercet.data_pipelines.shards.transport import download
+from tercet.errors import UserError, did_you_mean
+
+SAVED = "hf:"
+WILD = "*?["
+LARGEST_TABLE = 10**10
+DICT, STATE = "dataset_dict.json", "state.json"  # what `datasets` writes beside the tables that it saves
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A table or a folder: as a person calls it, where it lies, and where the paths in it begin."""
+
+    label: str
+    path: str
+    root: str
+    pattern: str = ""
+
+    @property
+    def index(self) -> str:
+        """The name that its index goes by, beside it; a folder's stands within."""
+        return os.path.join(self.path, "folder") if os.path.isdir(self.path) else self.path
+
+    def open(self, asked: Roles) -> Manifest:
+        if not self.pattern:
+            return open_manifest(Path(self.path), asked)
+        matching = set(map(Path, glob(self.pattern, recursive=True)))
+        return FolderManifest(Path(self.path), asked, matching.__contains__)
+
+
+def is_manifest(spec: str | Sequence[str]) -> bool:
+    """Whether it lists samples that lie outside of shards. A folder with tars in it is one of shards."""
+    specs = [spec] if isinstance(spec, str) else spec
+    lists = [one for one in specs if _is_manifest(one)]
+    if lists and len(lists) < len(specs):
+        raise UserError(f"{redacted(lists[0])} is no shard, and others beside it are; name them as two sources")
+    return bool(lists)
+
+
+def find_pieces(spec: str | Sequence[str]) -> list[Piece]:
+    """The tables or folders that a config names, in the order of their rows."""
+    specs = [spec] if isinstance(spec, str) else spec
+    pieces = list(chain.from_iterable(_pieces(word) for one in specs for word in unbraced(one)))
+    twice = [piece.label for piece in pieces if pieces.count(piece) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is named twice; name each table once")
+    return pieces
+
+
+def _is_manifest(one: str) -> bool:
+    if one.startswith(SAVED):
+        return True
+    suffix = Path(urlsplit(one).path if is_url(one) else one).suffix.lower()
+    if suffix in READERS:
+        return True
+    if is_url(one):
+        return False
+    if os.path.isdir(one):
+        return not any(Path(one).glob("*.tar"))
+    return kind_of(suffix[1:]) is not None
+
+
+def _pieces(one: str) -> list[Piece]:
+    if one.startswith(SAVED):
+        return _saved(one.removeprefix(SAVED))
+    if is_url(one):
+        return [_fetched(one)]
+    if os.path.isdir(one):
+        return _saved(one) if any(os.path.exists(os.path.join(one, name)) for name in (DICT, STATE)) else [_folder(one)]
+    if Path(one).suffix.lower() in READERS:
+        return _tables(one)
+    if not glob(one, recursive=True):
+        raise UserError(f"no file matches {one}; name a folder, a pattern as `photos/**/*.jpg`, or a table")
+    return [Piece(one, _root(one), _root(one), one)]
+
+
+def _folder(path: str) -> Piece:
+    return Piece(path, path, path)
+
+
+def _tables(pattern: str) -> list[Piece]:
+    paths = sorted(glob(pattern, recursive=True)) or [pattern]
+    if not os.path.isfile(paths[0]):
+        near = [str(path) for path in Path(_root(pattern)).glob("*") if path.suffix.lower() in READERS]
+        hint = did_you_mean(pattern, near) if near else "paths are relative to where the command runs"
+        raise UserError(f"there is no table {pattern}; {hint}")
+    return [Piece(path, path, os.path.dirname(path)) for path in paths]
+
+
+def _root(pattern: str) -> str:
+    """The folder above the first part that is a pattern."""
+    parts = Path(pattern).parts
+    wild = next((i for i, part in enumerate(parts) if any(sign in part for sign in WILD)), len(parts) - 1)
+    return str(Path(*parts[:wild]))
+
+
+def _saved(folder: str) -> list[Piece]:
+    """The tables of a data set that `datasets` saved, in its order."""
+    if os.path.isfile(os.path.join(folder, DICT)):
+        splits = json.loads(Path(folder, DICT).read_text(encoding="utf-8"))["splits"]
+        raise UserError(f"{folder} holds the splits {', '.join(splits)}; name one of them, as hf:{folder}/{splits[0]}")
+    if not os.path.isfile(os.path.join(folder, STATE)):
+        raise UserError(f"{folder} is no data set that `save_to_disk` of `datasets` wrote: it has no {STATE}")
+    files = [one["filename"] for one in json.loads(Path(folder, STATE).read_text(encoding="utf-8"))["_data_files"]]
+    return [Piece(path, path, folder) for path in (os.path.join(folder, name) for name in files)]
+
+
+@cache
+def _fetched(url: str) -> Piece:
+    """A table behind a URL, fetched anew by each run; paths in it are relative to the URL."""
+    digest = blake2b(url.encode(), digest_size=12).hexdigest()
+    path = cache_folder() / "tables" / f"{digest}{Path(urlsplit(url).path).suffix.lower()}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        download(url, part, Patience(), LARGEST_TABLE)
+        if not path.exists() or path.read_bytes() != part.read_bytes():
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return Piece(redacted(url), str(path), url.partition("?")[0].rpartition("/")[0])

@@ -1,0 +1,119 @@
+"""The entries of manifests, gathered into the arrays of an index. A row that gives no sample keeps its place."""
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest, xxh3_128
+
+from tercet.data_pipelines.manifests.entry import Entry, Outcome, words
+from tercet.data_pipelines.manifests.index import Strings, narrow
+from tercet.data_pipelines.manifests.medium import Medium, Span, is_remote, read_span
+from tercet.data_pipelines.manifests.reading import Reading
+from tercet.modality import FILES
+
+
+class Column:
+    """The media of one kind: their names, and where bytes lie in a file; all empty where a row has none."""
+
+    def __init__(self) -> None:
+        self.names, self.offsets, self.sizes = Strings(), array("Q"), array("Q")
+
+    def append(self, name: str, offset: int, size: int) -> None:
+        self.names.append(name)
+        self.offsets.append(offset)
+        self.sizes.append(size)
+
+    def arrays(self, kind: str) -> dict[str, NDArray[Any]]:
+        """Nothing where no row has one."""
+        if not self.names.data and not any(self.sizes):
+            return {}
+        return {**self.names.arrays(kind), f"{kind}.offset": narrow(self.offsets), f"{kind}.size": narrow(self.sizes)}
+
+
+class Gatherer:
+    """Rows, as they come. Bytes that have no place of their own go to `payload`."""
+
+    def __init__(self, reading: Reading, payload: IO[bytes]) -> None:
+        self._reading, self._payload = reading, payload
+        self._rows = array("Q")
+        self._texts = {name: Strings() for name in ("key", "captions", "told", "reason")}
+        self._media = {kind: Column() for kind in (*FILES, "json")}
+        self._wholes = array("Q")  # a hash of each row's media and captions
+        self.identities = array("Q")  # of its first medium
+        self._state = xxh3_128()
+        self.left_out: Counter[str] = Counter()
+        self.classes: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, name: str, outcome: Outcome, root: str) -> None:
+        """`name`: what the row is called; `root`: where its paths begin, seen from the first table."""
+        self._rows.append(outcome.row)
+        self._texts["key"].append(name)
+        if isinstance(outcome, Entry):
+            self._add_entry(outcome, root)
+        else:
+            self.left_out[outcome.reason] += 1
+            self._add({}, {"reason": outcome.reason}, [("row", f"{root}/{outcome.row}".encode())])
+        self._state.update(f"{name}\0{self._wholes[-1]}\0".encode())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {"row": narrow(self._rows), "repeated": self._repeated()}
+        for name, strings in self._texts.items():
+            arrays |= strings.arrays(name)
+        for kind, column in self._media.items():
+            arrays |= column.arrays(kind)
+        return arrays
+
+    @property
+    def fingerprint(self) -> str:
+        return self._state.hexdigest()
+
+    def _add_entry(self, entry: Entry, root: str) -> None:
+        folder = entry.meta.get("class") if "text" not in entry.names and "json" not in entry.names else None
+        captions = self._reading.worded(entry.captions, folder)
+        said = words(captions, entry.meta)
+        self._state.update(said["json"].encode())
+        self.classes.update([folder] if isinstance(folder, str) else [])
+        contents = [(kind, self._content(medium, entry.root, root)) for kind, medium in entry.names.items()]
+        self._add(entry.names, {"captions": said.get("txt", ""), "told": said["json"]}, contents)
+
+    def _add(self, names: Mapping[str, Medium], texts: Mapping[str, str], contents: list[tuple[str, bytes]]) -> None:
+        for name in ("captions", "told", "reason"):
+            self._texts[name].append(texts.get(name, ""))
+        for kind, column in self._media.items():
+            column.append(*self._placed(names.get(kind, "")))
+        hashes = [xxh3_64_intdigest(content) for _, content in contents]
+        self.identities.append(hashes[0])
+        self._wholes.append(xxh3_64_intdigest(f"{hashes}{texts.get('captions', '')}".encode()))
+
+    def _placed(self, medium: Medium) -> tuple[str, int, int]:
+        if isinstance(medium, str):
+            return medium, 0, 0
+        if isinstance(medium, Span):
+            return medium.file, medium.offset, medium.size
+        offset = self._payload.tell()
+        self._payload.write(medium)
+        return "", offset, len(medium)
+
+    def _content(self, medium: Medium, folder: Path, root: str) -> bytes:
+        """What a medium is known by: its place, or its bytes."""
+        if isinstance(medium, bytes):
+            return medium
+        if isinstance(medium, Span):
+            return read_span("", Span(str(folder / medium.file), medium.offset, medium.size))
+        return (medium if is_remote(medium) else os.path.normpath(os.path.join(root, medium))).encode()
+
+    def _repeated(self) -> NDArray[np.unsignedinteger]:
+        """Places whose media and captions are all those of a row before."""
+        whole_N = np.array(self._wholes, dtype=np.uint64)
+        order_N = np.argsort(whole_N, kind="stable")
+        same_N = whole_N[order_N[1:]] == whole_N[order_N[:-1]]
+        return narrow(np.sort(order_N[1:][same_N]))

@@ -1,0 +1,86 @@
+"""A picture or a sound as a manifest has it: a path, a URL, the bytes themselves, or bytes within a larger file.
+
+Paths are relative to the folder of the manifest, or absolute: who writes a table may name any file of theirs. Only
+plain files are opened, and nothing runs through a shell.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TypeAlias
+from urllib.parse import urljoin
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.modality import FILES
+
+LARGEST_FILE = 256 * 2**20  # what a loader reads of a shard, and no more
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes that lie within a file as they are."""
+
+    file: str
+    offset: int
+    size: int
+
+
+Medium: TypeAlias = str | bytes | Span
+
+
+def medium_of(cell: object) -> Medium:
+    """What a cell holds. Those of Hugging Face have `bytes`, a `path`, or both; what holds neither is empty."""
+    if isinstance(cell, Mapping):
+        cell = cell.get("bytes") or cell.get("path")
+    return cell if isinstance(cell, str | bytes | Span) else ""
+
+
+def named(medium: Medium) -> str:
+    """The name that it goes by; bytes have none."""
+    return medium if isinstance(medium, str) else ""
+
+
+def is_remote(name: str) -> bool:
+    return "://" in name
+
+
+def located(root: str, name: str) -> str:
+    """Where a name leads that stands in a manifest in the folder `root`, which may be behind a URL itself."""
+    if is_remote(name):
+        return name
+    return urljoin(f"{root}/", name) if is_remote(root) else os.path.join(root, name)
+
+
+def extension_of(kind: str, name: str) -> str:
+    """Under which extension its modality looks for it. Codecs go by content, so that any will do for a nameless one."""
+    suffix = PurePath(name).suffix[1:].lower()
+    return suffix if suffix in FILES[kind] else FILES[kind][0]
+
+
+def read_file(kind: str, path: str | os.PathLike[str]) -> bytes:
+    if not os.path.isfile(path):  # which knows no path that it could not answer for
+        raise BadSample(f"{kind}: missing file")
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise BadSample(f"{kind}: unreadable file") from error
+    if len(data) > LARGEST_FILE:
+        raise BadSample(f"{kind}: over the size cap")
+    if not data:
+        raise BadSample(f"{kind}: empty file")
+    return data
+
+
+def read_span(kind: str, span: Span) -> bytes:
+    if span.size > LARGEST_FILE:
+        raise BadSample(f"{kind}: over the size cap")
+    try:
+        with open(span.file, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), span.size, span.offset)
+    except OSError as error:
+        raise BadSample(f"{kind}: unreadable file") from error
+    if len(data) < span.size:
+        raise BadSample(f"{kind}: its file is shorter than it was")
+    return data

@@ -1,0 +1,122 @@
+"""A manifest as a source: samples by id, read from where they lie, under the rules that hold for shards.
+
+Nothing is packed. Rows are cut into pieces as shards would be, so that each rank reads its own files in every epoch.
+"""
+
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.command.speaker import speaks
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.build import kept_index
+from tercet.data_pipelines.manifests.copies import Copies, usual_copies
+from tercet.data_pipelines.manifests.find import Piece, find_pieces
+from tercet.data_pipelines.manifests.index import Index, mapped
+from tercet.data_pipelines.manifests.kept import Kept
+from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.rows import Rows
+from tercet.data_pipelines.shards.cache import LIMIT
+from tercet.data_pipelines.source import Files
+from tercet.errors import UserError
+
+ROWS_PER_PIECE = 1024
+
+Part = tuple[float, float] | None
+
+
+class ManifestSource:
+    """The samples of a manifest, or those of a part of it; as small to send to processes as the names of its tables."""
+
+    def __init__(self, kept: Kept, pieces: Sequence[Piece], part: Part, copies: Copies) -> None:
+        self._made_of = kept, tuple(pieces), part, copies
+        self.index = Index(mapped(kept.place))
+        self._labels = [piece.label for piece in pieces]
+        self._rows = Rows(self.index, [piece.root for piece in pieces], kept.facts["counts"], str(kept.payload), copies)
+        self._row_N = _rows_of(self.index, part)
+
+    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[Piece], Part, Copies]]:
+        return type(self), self._made_of
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        starts = np.arange(0, len(self), ROWS_PER_PIECE)
+        return np.minimum(len(self) - starts, ROWS_PER_PIECE).astype(np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        kept, _, part, _ = self._made_of
+        return f"{kept.facts['fingerprint']} {part[0]:g} {part[1]:g}" if part else str(kept.facts["fingerprint"])
+
+    def shard(self, id: int) -> str:
+        return self._labels[self._rows.table(self._row_N[id])]
+
+    def key(self, id: int) -> str:
+        return self._rows.key(self._row_N[id])
+
+    def place(self, row: int) -> str:
+        """Where a person finds a row."""
+        return f"{self._rows.key(row)} in {self._labels[self._rows.table(row)]}"
+
+    def prefetch(self, ids: Sequence[int]) -> None:
+        """What is far is fetched by the worker that reads it, many at once."""
+
+    def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
+        rows = [self._row_N[id] for id in ids]
+        self._rows.fetch(rows, wanted)
+        return [self._rows.read(row, wanted) for row in rows]
+
+
+def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
+    """Indexes what is not indexed yet, and says once how it is read."""
+    pieces = find_pieces(spec)
+    kept = kept_index(pieces, reading)
+    source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
+    if not len(source):
+        raise UserError(
+            f"the part {reading.part} of {pieces[0].label} holds none of its {len(source.index)} rows; widen it"
+        )
+    for line in _told(pieces, kept, source):
+        _say(line)
+    return source
+
+
+def _rows_of(index: Index, part: Part) -> Sequence[int]:
+    """The rows of a part: those whose mark, taken as a number from 0 to 1, lies in it."""
+    if part is None:
+        return range(len(index))
+    share_N = index.arrays["mark"] * 2.0**-64
+    rows: Sequence[int] = np.flatnonzero((part[0] <= share_N) & (share_N < part[1])).data
+    return rows
+
+
+def _told(pieces: Sequence[Piece], kept: Kept, source: ManifestSource) -> Iterator[str]:
+    facts, rows = kept.facts, len(source.index)
+    what = pieces[0].label + (f" and {len(pieces) - 1} more" if len(pieces) > 1 else "")
+    read = facts["roles"] or (f"{facts['classes']:,} classes" if facts["classes"] else "files that share a name")
+    some = f"{len(source):,} of " if len(source) < rows else ""
+    yield f"{what}: {read}; {some}{rows:,} {'rows' if facts['roles'] else 'samples'}"
+    if facts["left_out"]:
+        yield f"{what}: {sum(facts['left_out'].values()):,} rows give no sample: {_listed(facts['left_out'])}"
+    if facts["passed_over"]:
+        yield f"{what}: files passed over: {_listed(facts['passed_over'])}"
+    if repeated := source.index.arrays["repeated"].tolist():
+        first = source.place(repeated[0])
+        yield f"{what}: {len(repeated):,} rows repeat another one, file and caption alike; the first is {first}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} × {what}" for what, count in counts.items())
+
+
+@cache
+def _say(line: str) -> None:
+    """Once, however often a source is opened."""
+    if speaks():
+        print(f"tercet: {line}", file=sys.stderr)
