@@ -1,7 +1,8 @@
 """Every collective of the project. What needs other ranks takes a `World`; a world of one needs no process group."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -98,3 +99,13 @@ def join() -> World:
 def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world, for as long as it is needed."""
+    world = join()
+    try:
+        yield world
+    finally:
+        leave()

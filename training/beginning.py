@@ -40,7 +40,7 @@ class Beginning:
 
 
 def begin(config: RunConfig, world: World) -> Beginning | None:
-    """The start of a run that has no checkpoint yet. A collective: where weights are downloaded, the first rank does."""
+    """The start of a run that has no checkpoint yet. A collective: the first rank downloads."""
     if config.init is None:
         return None
     found = pretrained(config.init)
@@ -76,7 +76,7 @@ def _go_on(config: RunConfig, found: Pretrained, path: Path, world: World) -> Be
 def _progress(config: RunConfig, step: int, batch_size: int) -> Progress:
     """A single source stands behind the samples that were taken; of several, nobody knows where each stands."""
     samples, alone = step * batch_size, len(config.data.train) == 1 and config.data.mode == "index"
-    cursors = {name: samples for name in config.data.train} if alone else {}
+    cursors = dict.fromkeys(config.data.train, samples) if alone else {}
     lengths = [stage.steps for stage in config.stages]
     ended = sum(sum(lengths[: index + 1]) <= step for index in range(len(lengths)))
     return Progress(step, samples, ended, cursors)

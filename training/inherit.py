@@ -1,4 +1,4 @@
-"""A recipe takes from `init` what it does not say itself: the towers, the joint space, the terms and their objective."""
+"""A recipe takes from `init` what it does not say itself: towers, joint space, terms and their objective."""
 
 from pathlib import Path
 from typing import Any

@@ -11,6 +11,7 @@ from tercet.command.options import takes_plugins
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
+MODEL = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
 OVERRIDES = "dotted keys and their values, as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
 
 
@@ -102,9 +103,10 @@ def _recipes(known: Verbs) -> None:
 
 
 def _eval(known: Verbs) -> None:
-    evaluate = _verb(known, "eval", "evaluate a run on its held-out data")
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    _takes_many(evaluate, "tasks", "TASK", "tasks by name (default: those of the recipe)")
+    evaluate = _verb(known, "eval", "evaluate a model on any data, or a run on what it held out")
+    evaluate.add_argument("model", metavar="MODEL", help=MODEL)
+    _takes_many(evaluate, "tasks", "TASK", "tasks by name (default: those of the recipe, or retrieval)")
+    evaluate.add_argument("--data", metavar="D", help="shards, a table, a folder (default: what the run held out)")
     takes_plugins(evaluate)
     _takes_json(evaluate)
     evaluate.set_defaults(verb=verbs.evaluate)

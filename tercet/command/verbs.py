@@ -75,11 +75,11 @@ def evaluate(arguments: Namespace) -> int:
 
     from tercet.eval.result import to_json
     from tercet.eval.table import render
-    from tercet.training.run import evaluate_run
+    from tercet.training.evaluate import evaluate_model
 
-    results = evaluate_run(arguments.run, tuple(arguments.tasks))
+    results = evaluate_model(arguments.model, tuple(arguments.tasks), arguments.data)
     if arguments.json:
-        print_json(to_json(results, model=str(arguments.run)))
+        print_json(to_json(results, model=arguments.model))
     else:
         Console().print(render(results))
     return 0
