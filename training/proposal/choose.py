@@ -9,11 +9,10 @@ from tercet.training.proposal.machine import Machine
 from tercet.training.proposal.seen import Seen
 from tercet.training.proposal.ways import BOTTLENECK, SMALL, Way, ways_for
 
-EPOCH = 16  # steps that one is to have at least
+EPOCH = 8  # steps that one is to have at least
 FEWEST = 8  # pairs in a batch
 WARM = 10  # the warm-up is no more than this part of all steps
 SHORTEST = 100  # steps of a warm-up that is a share
-REPEATED = 0.05  # share of captions or pictures that come again, from which on they are taken for the same thing
 
 Reachable = Callable[[str], bool]  # whether a recipe's weights are here or can be fetched
 
@@ -27,15 +26,16 @@ class Chosen:
     reasons: tuple[str, ...]
 
 
-def choose_way(seen: Seen, machine: Machine, reachable: Reachable) -> Chosen:
+def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable) -> Chosen:
     """The first way of the scale that nothing stands against."""
-    reasons = []
-    for way in ways_for(seen.pairs):
+    against: dict[str, str] = {}  # what is said of several ways is said of the first
+    for way in ways_for(pairs):
         objection = _objection(way, seen, machine, reachable)
         if objection is None:
             break
-        reasons.append(f"not {way.title}, for {objection}")
-    return Chosen(way, way.recipes.get(seen.modalities), (f"{way.title}: {way.why}", *reasons))
+        against.setdefault(objection, way.title)
+    objections = (f"not {title}, for {objection}" for objection, title in against.items())
+    return Chosen(way, way.recipes.get(seen.modalities), (f"{way.title}: {way.why}", *objections))
 
 
 def _objection(way: Way, seen: Seen, machine: Machine, reachable: Reachable) -> str | None:
@@ -69,7 +69,7 @@ def training(way: Way, pairs: int, machine: Machine) -> Iterator[Choice]:
 
 def batch_size(way: Way, pairs: int) -> int:
     """A power of two, and no larger than leaves an epoch some steps."""
-    return max(FEWEST, min(way.batch_size, 2 ** int(math.log2(pairs / EPOCH))))
+    return max(FEWEST, min(way.batch_size, 1 << int(math.log2(max(pairs / EPOCH, 1)))))
 
 
 def warmup(way: Way, steps: int) -> tuple[int, str]:
@@ -83,16 +83,3 @@ def precision(machine: Machine) -> Choice:
     if machine.gpus:
         return Choice("precision", "bf16", "what GPUs are made for; the weights stay in fp32")
     return Choice("precision", "fp32", "bf16 pays only on a CPU that has units for it")
-
-
-def grouping(seen: Seen) -> Choice | None:
-    """What is said or shown again must not be pushed apart from itself."""
-    pictures = seen.twice.get("image", 0)
-    captions = seen.captions - seen.different
-    if pictures > REPEATED * seen.holding.get("image", 0):
-        why = f"{pictures:,} pictures are there again: rows of one picture are never each other's negatives"
-        return Choice("group", "image", why)
-    if captions > REPEATED * seen.captions:
-        why = f"{seen.captions:,} captions, {seen.different:,} different: equal ones are never each other's negatives"
-        return Choice("group", "text", why)
-    return None

@@ -115,11 +115,11 @@ def _tiled(field: Field, rows: int, items: int) -> Field:
     """Item for item: what some items of the batch lack, their repetitions lack too."""
     rounds = -(-rows // items)
     item = torch.cat([field.item + items * number for number in range(rounds)])
-    said = {name: getattr(field, name) for name in ("values", "lengths", "masks")}
-    again = {name: None if tensor is None else torch.cat([tensor] * rounds) for name, tensor in said.items()}
-    return replace(field, item=item, **again).rows(0, int((item < rows).sum()))
+    lengths, masks = (None if some is None else torch.cat([some] * rounds) for some in (field.lengths, field.masks))
+    whole = replace(field, values=torch.cat([field.values] * rounds), item=item, lengths=lengths, masks=masks)
+    return whole.rows(0, int((item < rows).sum()))
 
 
 def _power_of_two(most: float) -> int:
     """The largest that is no more."""
-    return 2 ** max(0, int(most).bit_length() - 1)
+    return 1 << max(0, int(most).bit_length() - 1)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tercet.configs.recipe import load_recipe
+from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.open import open_split
 from tercet.training.config import RunConfig
 from tercet.training.proposal.choice import Choice
@@ -14,7 +15,7 @@ from tercet.training.proposal.choose import Chosen, choose_way, training
 from tercet.training.proposal.machine import Machine, this_machine
 from tercet.training.proposal.pace import Pace, pace_of, running
 from tercet.training.proposal.seen import Seen, look
-from tercet.training.proposal.splits import opened, splits
+from tercet.training.proposal.splits import held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
 from tercet.training.proposal.weights import reachable
 from tercet.training.proposal.write import to_yaml
@@ -54,18 +55,20 @@ class Proposal:
 
 def propose(data: str) -> Proposal:
     machine = this_machine()
-    source = list(splits(data))
-    config = opened(source)
+    layout = layout_of(data)
+    config = DataConfig.model_validate({"train": layout.train})
     seen = look(open_split(config, config.train["train"]), data, machine.cores)
-    chosen = choose_way(seen, machine, reachable)
-    drafted = [*_begin(chosen), *source, *towers(chosen, seen, machine), *training(chosen.way, seen.pairs, machine)]
+    pairs = round(seen.pairs * (1 - held_out(layout, seen)))
+    chosen = choose_way(seen, pairs, machine, reachable)
+    model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
+    drafted = [*_begin(chosen), *splits(layout, seen), *model, *numbers]
     pace = pace_of(_loaded(drafted), machine)
     return Proposal(data, seen, machine, chosen, (*drafted, *running(pace)), pace)
 
 
 def _begin(chosen: Chosen) -> Iterator[Choice]:
     if chosen.recipe:
-        yield Choice("extends", chosen.recipe, f"what is not said here stands there: tercet recipes show {chosen.recipe}")
+        yield Choice("extends", chosen.recipe, f"the rest stands there: tercet recipes show {chosen.recipe}")
         if chosen.way.pretrained:
             yield Choice("init", load_recipe(chosen.recipe).init, f"the weights that `{chosen.recipe}` begins from")
 

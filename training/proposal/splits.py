@@ -1,34 +1,87 @@
-"""How given data stand in a recipe: what is learnt from, and what is held out to be examined on."""
+"""How given data stand in a recipe: what is learnt from, what is held out, and which samples count as the same."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.manifests.find import is_manifest
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.training.proposal.choice import Choice, values_of
+from tercet.training.proposal.choice import Choice
+from tercet.training.proposal.seen import Seen
 
-HELD_OUT = 0.1
-EXAMINED = 5_000  # samples are enough to be examined on: an interval of 95 % is then 2.8 points wide at most
+SHARE = 0.1
+EXAMINED = 5_000  # samples to be examined on: the interval around a share of them is then 2.8 points wide at most
 LISTED = 64  # shards that a recipe names one by one
+CLASSES = 20  # of so few, none can be spared
+REPEATED = 0.05  # share of captions or pictures that come again, from which on equal ones are kept apart from the rest
 TRAIN, VAL = "train", "val"
 
 
-def splits(data: str) -> Iterator[Choice]:
-    """Folders `train` and `val` are what they say; of other shards the last ones are held out."""
+@dataclass(frozen=True)
+class Layout:
+    """What is learnt from, and what is not: another source, or a share of the same one."""
+
+    train: str | list[str]
+    val: str | list[str] | None
+    why: str
+    divides: bool = False  # what is held out is a share of the samples of `train`
+
+
+def layout_of(data: str) -> Layout:
+    """Folders `train` and `val` are what they say; of shards the last ones are held out, of tables some of the rows."""
     folder = Path(data)
     if all((folder / split).is_dir() for split in (TRAIN, VAL)):
-        yield Choice("data.train", str(folder / TRAIN), "the folder of this name")
-        yield Choice("data.val", str(folder / VAL), "the folder of this name, which is never learnt from")
-        return
+        return Layout(str(folder / TRAIN), str(folder / VAL), f"the folders {TRAIN} and {VAL} in {data}")
+    if is_manifest(data):
+        return Layout(data, None, "what was given", divides=True)
     shards = find_shards(data)
-    held = round(len(shards) * HELD_OUT) or 1
+    held = round(len(shards) * SHARE) or 1
     if 1 < len(shards) <= LISTED:
-        yield Choice("data.train", shards[:-held], f"all shards but the last {held}")
-        yield Choice("data.val", shards[-held:], f"one in {len(shards) / held:.0f}: never learnt from")
-    else:
-        mend = "split it, or name" if len(shards) == 1 else "name"
-        yield Choice("data.train", data, f"{len(shards)} shards; to be examined, {mend} others by data.val")
+        return Layout(shards[:-held], shards[-held:], f"of {len(shards)} shards the last {held} is never learnt from")
+    return Layout(data, None, "what was given; to be examined, name shards that are not learnt from as data.val")
 
 
-def opened(choices: list[Choice]) -> DataConfig:
-    return DataConfig.model_validate(values_of(choices)["data"])
+def held_out(layout: Layout, seen: Seen) -> float:
+    """The share of the samples that is never learnt from."""
+    few_classes = grouping(seen) == "text" and 0 < (seen.classes or 0) < CLASSES
+    return 0.0 if few_classes or not layout.divides else float(f"{min(SHARE, EXAMINED / seen.samples):.2g}")
+
+
+def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
+    group = grouping(seen)
+    if layout.divides:
+        yield Choice("data.source", layout.train, layout.why)
+        if group:
+            yield Choice("data.group", group, GROUPS[group])
+        yield _share(held_out(layout, seen), group, seen)
+        return
+    yield Choice("data.train", _grouped(layout.train, group), layout.why + (f"; {GROUPS[group]}" if group else ""))
+    if layout.val:
+        yield Choice("data.val", _grouped(layout.val, group), "never learnt from")
+
+
+GROUPS = {
+    "image": "some pictures come again: rows of one picture are never each other's negatives",
+    "text": "some captions come again: rows that say the same are never each other's negatives",
+}
+
+
+def grouping(seen: Seen) -> str | None:
+    """What is shown or said again must not be pushed away from itself."""
+    if seen.twice.get("image", 0) > REPEATED * seen.samples:
+        return "image"
+    return "text" if seen.captions - seen.different > REPEATED * seen.captions else None
+
+
+def _share(share: float, group: str | None, seen: Seen) -> Choice:
+    if not share:
+        why = f"{seen.classes} classes are too few to hold some back; name other data of the same classes as data.val"
+        return Choice("data.held_out", share, why)
+    whole = " of the captions" if group == "text" else " of the pictures" if group else ""
+    enough = "" if share == SHARE else f", about {EXAMINED:,} samples, which is enough"
+    return Choice("data.held_out", share, f"a share{whole} that is never learnt from{enough}")
+
+
+def _grouped(source: str | list[str], group: str | None) -> Any:
+    return {"source": source, "group": group} if group else source

@@ -65,4 +65,5 @@ def _small_text(seen: Seen) -> Choice:
     if words >= CONTEXT:
         tower["options"]["context"] = min(LONGEST, 2 ** int(words).bit_length())
     read = tower["options"].get("context", CONTEXT)
-    return Choice("model.text", tower, f"one block, as {DEMO}; reads {read} words, and 95 % of captions have {words:.0f} or fewer")
+    told = f"reads {read} words, and 95 % of the captions have {words:.0f} or fewer"
+    return Choice("model.text", tower, f"one block, as {DEMO}; {told}")

@@ -38,7 +38,8 @@ class Way:
         return self.name not in ("small", "scratch")
 
 
-PICTURES, SOUNDS, ALL = frozenset(("image", "text")), frozenset(("audio", "text")), frozenset(("image", "audio", "text"))
+PICTURES, SOUNDS = frozenset(("image", "text")), frozenset(("audio", "text"))
+ALL = PICTURES | SOUNDS
 
 ADAPTERS = Way(
     name="adapters",
@@ -65,7 +66,7 @@ BOTTLENECK = replace(
     ADAPTERS,
     name="bottleneck",
     title="adapters: a bottleneck on the outputs of locked towers",
-    why=f"so few pairs would bend whole towers; what stands on their outputs ({GAO}) needs no backward pass through them",
+    why=f"so few pairs would bend whole towers; what corrects their outputs ({GAO}) needs no way back through them",
     recipes={PICTURES: "finetune_clip", SOUNDS: "finetune_clap"},
 )
 FINETUNING = Way(
