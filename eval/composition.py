@@ -32,9 +32,8 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     texts = sorted({case.text for case in cases})
     place = {text: row for row, text in enumerate(texts)}
     wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
-    modalities = [modality for modality in task.modalities if modality in table.vectors]
     measures = []
-    for modality in modalities:
+    for modality in task.asked(table):
         mute = task.undecidable.get(modality, ())
         told = [number for number, case in enumerate(cases) if case.kind not in mute]
         measures += _accuracies(table, modality, [cases[number] for number in told], wrong[told])

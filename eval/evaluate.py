@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tercet.eval.composition import composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result
-from tercet.eval.retrieval import retrieval
-from tercet.eval.task import RetrievalTask, Task, ZeroShotTask, load_tasks
-from tercet.eval.zero_shot import zero_shot
+from tercet.eval.task import Task, load_tasks
 
 Cheats = Mapping[str, Mapping[str, float]]  # the cheat's name -> R@1 of each direction
 
@@ -35,16 +32,8 @@ def measure(
     return [
         replace(found, task=task.name, title=task.title)
         for task in load_tasks(tasks)
-        for found in _run(table, embed_text, task, config)
+        for found in task.measure(table, embed_text, config)
     ]
-
-
-def _run(table: EmbeddingTable, embed_text: TextEmbedder, task: Task, config: EvalConfig) -> list[Measure]:
-    if isinstance(task, RetrievalTask):
-        return retrieval(table, task, config.candidates)
-    if isinstance(task, ZeroShotTask):
-        return zero_shot(table, embed_text, task)
-    return composition(table, embed_text, task)
 
 
 def _beside(result: Result, cheats: Cheats) -> Result:

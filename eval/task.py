@@ -1,36 +1,87 @@
 """Tasks are data: one YAML file says what is asked of a model, and may inherit from another. Imports no torch."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tercet.configs.base import Config
+from tercet.configs.registry import Registry
 from tercet.errors import UserError, did_you_mean
+from tercet.modality import MODALITIES
+
+if TYPE_CHECKING:
+    from tercet.eval.config import EvalConfig
+    from tercet.eval.embed import EmbeddingTable, TextEmbedder
+    from tercet.eval.measure import Measure
 
 FOLDER = Path(__file__).parent / "tasks"
 
 
-class _Task(Config):
+class Task(Config, ABC):
+    """What is asked of a model, and how it is measured on a data set's embeddings."""
+
+    kind: str
     name: str
     title: str = Field(description="what people read above its numbers")
 
+    @abstractmethod
+    def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]": ...
 
-class RetrievalTask(_Task):
+
+class TaskGroup(Config):
+    """Several tasks under one name."""
+
+    kind: Literal["group"]
+    name: str
+    tasks: tuple[str, ...]
+
+
+KINDS: Registry[type[Task] | type[TaskGroup]] = Registry("kind of task")
+KINDS.register("group")(TaskGroup)
+
+
+def _sensed(modality: str) -> str:
+    known = MODALITIES - {"text"}
+    if modality not in known:
+        raise ValueError(f"`{modality}` is nothing that captions are held against; {did_you_mean(modality, known)}")
+    return modality
+
+
+Sensed = Annotated[str, AfterValidator(_sensed)]  # whatever is no text
+
+
+class WordedTask(Task):
+    """A task that holds what was seen or heard against words."""
+
+    modalities: tuple[Sensed, ...] = Field((), description="what is held against words; nothing: all but text")
+
+    def asked(self, table: "EmbeddingTable") -> list[str]:
+        """The modalities of a table that the task is about."""
+        return [one for one in table.modalities if one != "text" and one in (self.modalities or table.modalities)]
+
+
+@KINDS.register("retrieval")
+class RetrievalTask(Task):
     """Every modality finds every other."""
 
-    kind: Literal["retrieval"]
     recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
 
+    def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
+        from tercet.eval.retrieval import retrieval
 
-class ZeroShotTask(_Task):
+        return retrieval(table, self, config.candidates)
+
+
+@KINDS.register("zero_shot")
+class ZeroShotTask(WordedTask):
     """Which class an item belongs to, told by the nearest of the classes' prompt ensembles."""
 
-    kind: Literal["zero_shot"]
     what: str = Field(description="what the classes are, as `shape`")
     label: str | None = Field(
         None,
@@ -39,7 +90,6 @@ class ZeroShotTask(_Task):
     )
     count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
     where: dict[str, str] = Field({}, description="only items of which `meta` says so, as `{objects[0].size: large}`")
-    modalities: tuple[Literal["image", "audio"], ...] = Field(("image", "audio"), description="what is classified")
     classes: dict[str, str] = Field(description="the label in `meta` and how prompts word it")
     templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
     fill: dict[str, tuple[str, ...]] = Field({}, description="words for other slots; every choice makes a prompt")
@@ -52,27 +102,24 @@ class ZeroShotTask(_Task):
             raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
         return self
 
+    def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
+        from tercet.eval.zero_shot import zero_shot
 
-class CompositionTask(_Task):
+        return zero_shot(table, embed_text, self)
+
+
+@KINDS.register("composition")
+class CompositionTask(WordedTask):
     """Whether the right caption beats one that is wrong on purpose."""
 
-    kind: Literal["composition"]
-    modalities: tuple[Literal["image", "audio"], ...] = ("image", "audio")
-    undecidable: dict[Literal["image", "audio"], tuple[str, ...]] = Field(
+    undecidable: dict[Sensed, tuple[str, ...]] = Field(
         {}, description="kinds of mistakes that nothing in a modality gives away, as `{audio: [relation]}`"
     )
 
+    def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
+        from tercet.eval.composition import composition
 
-class TaskGroup(Config):
-    """Several tasks under one name."""
-
-    kind: Literal["group"]
-    name: str
-    tasks: tuple[str, ...]
-
-
-Task = RetrievalTask | ZeroShotTask | CompositionTask
-_ADAPTER: TypeAdapter[Task | TaskGroup] = TypeAdapter(Annotated[Task | TaskGroup, Field(discriminator="kind")])
+        return composition(table, embed_text, self)
 
 
 def task_names() -> list[str]:
@@ -89,11 +136,14 @@ def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
 
 def load_task(name: str) -> Task | TaskGroup:
     """A task or a group by its name, or by the path of a YAML file of one's own."""
+    values = _read(name, ())
+    if "kind" not in values:
+        raise UserError(f"task `{name}`: `kind` is missing; {did_you_mean('', KINDS.names())}")
     try:
-        return _ADAPTER.validate_python(_read(name, ()))
+        return KINDS.get(str(values["kind"])).model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"][1:]) or "kind"
+        where = ".".join(map(str, first["loc"]))
         raise UserError(f"task `{name}`: `{where}`: {first['msg'].lower()}") from None
 
 

@@ -31,7 +31,7 @@ def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTas
     classes_CD = class_vectors(embed_text, task)
     labelled = torch.tensor(list(labels))
     seen = {modality: torch.isin(items, labelled).nonzero().flatten() for modality, items in table.items.items()}
-    modalities = [modality for modality in task.modalities if len(seen.get(modality, ()))]
+    modalities = [modality for modality in task.asked(table) if len(seen[modality])]
     return [_classify(table, modality, seen[modality], labels, classes_CD, task) for modality in modalities]
 
 
