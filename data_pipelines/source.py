@@ -30,6 +30,10 @@ class Source(Protocol):
 
     def key(self, id: int) -> str: ...
 
+    def path(self, id: int) -> str:
+        """Where a person finds it: its own file, or the shard that holds it."""
+        ...
+
     def prefetch(self, ids: Sequence[int]) -> None:
         """These will be read soon, by whichever process."""
         ...

@@ -1,11 +1,44 @@
-"""Contrastive pretraining of image, audio and text encoders into one space."""
+"""Contrastive pretraining of image, audio and text encoders into one space.
 
+What Python code calls stands here by name and is imported when it is first used.
+"""
+
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tercet.version import __version__
+
+if TYPE_CHECKING:
+    from tercet.api.embed import embed
+    from tercet.api.evaluate import compare, evaluate
+    from tercet.api.index import index
+    from tercet.api.model import load
+    from tercet.api.train import train
+    from tercet.models.losses.standalone import loss
 
 if find_spec("tercet.training") is None:  # an uninstalled checkout: the folders are siblings of this one
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "compare", "embed", "evaluate", "index", "load", "loss", "train"]
+
+PLACES = {
+    "compare": "tercet.api.evaluate",
+    "embed": "tercet.api.embed",
+    "evaluate": "tercet.api.evaluate",
+    "index": "tercet.api.index",
+    "load": "tercet.api.model",
+    "loss": "tercet.models.losses.standalone",
+    "train": "tercet.api.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module `tercet` has no attribute `{name}`")
+    return getattr(import_module(PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PLACES})

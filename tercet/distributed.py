@@ -103,9 +103,11 @@ def leave() -> None:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world, for as long as it is needed."""
+    """The world, for as long as it is needed. A process group that stood before stays."""
+    stood = dist.is_initialized()
     world = join()
     try:
         yield world
     finally:
-        leave()
+        if not stood:
+            leave()

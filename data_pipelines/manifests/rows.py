@@ -67,6 +67,11 @@ class Rows:
     def _names(self, kind: str, row: int) -> bool:
         return self.index.has(kind, row)
 
+    def path(self, row: int) -> str:
+        """Of its first medium; nothing where that has no name."""
+        kind = next((kind for kind in self._extensions if self._has(kind, row)), "")
+        return self._place(kind, row) if kind and self._names(kind, row) else ""
+
     def _place(self, kind: str, row: int) -> str:
         return located(self._roots[self.table(row)], self.index.text(kind, row))
 

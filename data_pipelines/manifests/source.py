@@ -60,6 +60,9 @@ class ManifestSource:
     def key(self, id: int) -> str:
         return self._rows.key(self._row_N[id])
 
+    def path(self, id: int) -> str:
+        return self._rows.path(self._row_N[id]) or self.shard(id)
+
     def place(self, row: int) -> str:
         """Where a person finds a row."""
         return f"{self._rows.key(row)} in {self._labels[self._rows.table(row)]}"

@@ -55,6 +55,9 @@ class Shards:
     def shard(self, id: int) -> str:
         return self._place(id)[0].shard
 
+    def path(self, id: int) -> str:
+        return self.shard(id)
+
     def key(self, id: int) -> str:
         record, row = self._place(id)
         try:

@@ -66,6 +66,9 @@ class RemoteShards:
     def shard(self, id: int) -> str:
         return redacted(self._urls[self._place(id)[0]])
 
+    def path(self, id: int) -> str:
+        return self.shard(id)
+
     def key(self, id: int) -> str:
         """The sample's key; its number in the shard where the shard does not tell."""
         shard, row = self._place(id)

@@ -32,6 +32,9 @@ class Captions:
     def shard(self, id: int) -> str:
         return f"{self.name}/{np.searchsorted(np.cumsum(self.counts), id, side='right')}"
 
+    def path(self, id: int) -> str:
+        return self.shard(id)
+
     def key(self, id: int) -> str:
         return str(id)
 

@@ -1,0 +1,70 @@
+"""What Python code hands over to be embedded, as files: so it is decoded, resized and resampled as data sets are."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image, ImageOps
+
+from tercet.data_pipelines.source import Files
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import FILES
+
+PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of pictures that a PNG holds
+
+
+def files_of(modality: str, given: Any) -> Files:
+    """A path, bytes, a picture, pixels uint8 `[H, W, 3]`, or a sound as (wave, rate)."""
+    if isinstance(given, str | os.PathLike):
+        return _read(modality, Path(given))
+    if isinstance(given, bytes | bytearray):
+        return {FILES[modality][0]: bytes(given)}
+    if modality == "image":
+        return {"png": _png(given if isinstance(given, Image.Image) else _picture(given))}
+    if modality == "audio" and isinstance(given, tuple) and len(given) == 2:
+        return {"wav": _wav(*given)}
+    raise UserError(f"{modality}: {type(given).__name__} is nothing to embed; give {_known(modality)}")
+
+
+def _read(modality: str, path: Path) -> Files:
+    extension = path.suffix[1:].lower()
+    if extension not in FILES[modality]:
+        raise UserError(f"{path}: no file of {modality}; {did_you_mean(extension, FILES[modality])}")
+    try:
+        return {extension: path.read_bytes()}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _png(picture: Image.Image) -> bytes:
+    """Upright, and without loss."""
+    upright = ImageOps.exif_transpose(picture)
+    written = BytesIO()
+    (upright if upright.mode in PLAIN else upright.convert("RGB")).save(written, "PNG", compress_level=1)
+    return written.getvalue()
+
+
+def _picture(pixels: Any) -> Image.Image:
+    array = np.asarray(pixels)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UserError(f"image: an array of {array.dtype} {list(array.shape)}; give uint8 [height, width, 3]")
+    return Image.fromarray(array)
+
+
+def _wav(wave: Any, rate: Any) -> bytes:
+    """A wave `[T]`, or of several channels with time along the longer axis."""
+    array = np.asarray(wave, np.float32)
+    if array.ndim not in (1, 2) or not isinstance(rate, int):
+        raise UserError(f"audio: a wave of shape {list(array.shape)} at {rate!r}; give ([T] or [channels, T], hertz)")
+    written = BytesIO()
+    along = array.T if array.ndim == 2 and array.shape[0] < array.shape[1] else array
+    soundfile.write(written, along, rate, format="WAV", subtype="FLOAT")
+    return written.getvalue()
+
+
+def _known(modality: str) -> str:
+    known = {"image": "a path, bytes, a PIL image or uint8 pixels", "audio": "a path, bytes or (wave, rate)"}
+    return known.get(modality, "a path or bytes")

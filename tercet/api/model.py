@@ -1,0 +1,120 @@
+"""`tercet.load`: a trained model, wherever it comes from, and `embed`, which takes things as they are."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from tercet.api.media import files_of
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.collate import collate
+from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.decode.item import FileDecoder
+from tercet.data_pipelines.decode.text import cleaned
+from tercet.data_pipelines.sample import Sample
+from tercet.data_pipelines.transforms.crop import CentreView
+from tercet.errors import UserError, did_you_mean
+from tercet.eval.embed import embed_batch
+from tercet.models.multimodal import Multimodal
+from tercet.training.pretrained import load_model
+
+Loadable: TypeAlias = "str | os.PathLike[str] | Model"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit vectors by modality, `[n, d]` each: as `z.image`, or `z["image"]`."""
+
+    vectors: Mapping[str, Tensor]
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return self.vectors[modality]
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_") or name not in self.vectors:
+            raise AttributeError(f"nothing of `{name}` was embedded; {did_you_mean(name, self.vectors)}")
+        return self.vectors[name]
+
+    def __repr__(self) -> str:
+        return "Embeddings(" + ", ".join(f"{name} {list(rows.shape)}" for name, rows in self.vectors.items()) + ")"
+
+
+class Model:
+    """A model in evaluation mode. `towers` is the module itself."""
+
+    def __init__(self, towers: Multimodal, name: str) -> None:
+        self.towers, self.name = towers.eval(), name
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.towers.intakes)
+
+    @property
+    def dim(self) -> int:
+        """Of the joint space."""
+        modality = self.modalities[0]
+        projection = self.towers.head.projections[modality]
+        return projection.out_features if isinstance(projection, nn.Linear) else self.towers.tower(modality).width
+
+    def embed(self, batch_size: int = 256, **given: Any) -> Embeddings:
+        """Unit vectors of what is given by modality: `text=["a boat"], image=[path | PIL | bytes | uint8 pixels],
+        audio=[path | bytes | (wave, rate)]`. One thing alone is a list of one."""
+        for modality in given:
+            if modality not in self.modalities:
+                raise UserError(f"{self.name} has no {modality} tower; {did_you_mean(modality, self.modalities)}")
+        return Embeddings(
+            {
+                modality: self._vectors(modality, _listed(modality, things), batch_size)
+                for modality, things in given.items()
+            }
+        )
+
+    @torch.no_grad()
+    def _vectors(self, modality: str, things: Sequence[Any], size: int) -> Tensor:
+        device = next(self.towers.parameters()).device
+        intakes = {modality: self.towers.intakes[modality]}
+        decode = FileDecoder(intakes, SplitConfig(source="given"))
+        rows = [torch.empty(0, self.dim)]
+        for start in range(0, len(things), size):
+            samples = list(_samples(modality, things[start : start + size], decode))
+            rows.append(embed_batch(self.towers, collate(samples, intakes).to(device)).vectors[modality])
+        return torch.cat(rows)
+
+    def __repr__(self) -> str:
+        return f"Model({self.name}: {', '.join(self.modalities)} → {self.dim} dimensions)"
+
+
+def load(model: Loadable, device: str | torch.device | None = None) -> Model:
+    """MODEL: a run's folder, an exported folder, `open_clip:NAME[/TAG or weights file]` or `hf:FOLDER`.
+
+    It stands on `device`: the first GPU where there is one, if nothing is said.
+    """
+    if isinstance(model, Model):
+        return model
+    name = os.fspath(model)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(load_model(name).to(place), name)
+
+
+def _listed(modality: str, things: Any) -> Sequence[Any]:
+    alone = isinstance(things, str | bytes | os.PathLike) or (modality == "audio" and _is_sound(things))
+    return [things] if alone or not hasattr(things, "__len__") else things
+
+
+def _is_sound(things: Any) -> bool:
+    return isinstance(things, tuple) and len(things) == 2 and isinstance(things[1], int)
+
+
+def _samples(modality: str, things: Sequence[Any], decode: FileDecoder) -> Iterator[Sample]:
+    for place, thing in enumerate(things):
+        if modality == "text":
+            yield Sample(str(place), place, place, text=(cleaned(thing),))
+            continue
+        found = decode.sample(str(place), place, files_of(modality, thing), CentreView())
+        if isinstance(found, BadSample):
+            named = thing if isinstance(thing, str | os.PathLike) else f"number {place}"
+            raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); mend it, or leave it out")
+        yield found

@@ -1,0 +1,91 @@
+"""`tercet.train`: a recipe run from Python, and the run that came of it."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tercet.api.table import Table
+from tercet.configs.recipe import load_recipe
+from tercet.errors import UserError
+from tercet.eval.result import from_json
+from tercet.page.write import environment
+from tercet.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from tercet.api.model import Model
+
+RESULTS, REPORT = "eval.json", "report.html"
+
+
+class Run:
+    """A run's folder: what it scored, its report, and the model that it trained. `tercet.load(run)` works, too."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def results(self) -> Table:
+        """The numbers at its end."""
+        written = self.folder / RESULTS
+        if not written.is_file():
+            raise UserError(f"{self.folder} has no results: it did not end, or held nothing out")
+        tasks = json.loads(written.read_text(encoding="utf-8"))
+        return Table(from_json(tasks), str(self.folder))
+
+    @property
+    def report(self) -> Path:
+        return self.folder / REPORT
+
+    def load(self) -> "Model":
+        from tercet.api.model import load
+
+        return load(self.folder)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"run in {self.folder}" + (f"\n{self.results}" if (self.folder / RESULTS).is_file() else "")
+
+    def _repr_html_(self) -> str:
+        shown = self.results._repr_html_() if (self.folder / RESULTS).is_file() else ""
+        report = str(self.report) if self.report.is_file() else ""
+        return environment("tercet.api", {}).get_template("run.html").render(folder=self.folder, report=report) + shown
+
+
+def train(
+    recipe: str | os.PathLike[str],
+    *,
+    data: Any = None,
+    init: str | os.PathLike[str] | None = None,
+    epochs: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    plugins: Iterable[str | Path] = (),
+    **settings: Any,
+) -> Run:
+    """Runs a recipe, or goes on with it; the same call resumes it.
+
+    Settings are the recipe's keys: `batch_size=64`, nested as `optimizer={"lr": 1e-4}`, or dotted as
+    `**{"optimizer.lr": 1e-4}`.
+    """
+    from tercet.training.run import train as run  # the one room that needs an engine
+
+    load_plugins(plugins)
+    named = {"data": data, "init": init, "epochs": epochs, "out": out}
+    given = {key: value for key, value in named.items() if value is not None} | settings
+    return Run(run(load_recipe(os.fspath(recipe), [_override(key, value) for key, value in given.items()])))
+
+
+def _override(key: str, value: Any) -> str:
+    """As the command line would say it: JSON is YAML."""
+    return f"{key}={json.dumps(value, default=_plain, ensure_ascii=False)}"
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise UserError(f"{value!r} is nothing that a recipe can say; give numbers, text, lists or mappings")
