@@ -26,6 +26,7 @@ class Result:
     dataset: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
     cheats: Mapping[str, float] = field(default_factory=dict)
+    before: float | None = None  # what it was before training
 
     @property
     def name(self) -> str:
@@ -54,6 +55,7 @@ def to_json(results: Iterable[Result], model: str, pretrained: str = "", languag
 def _details(result: Result) -> Json:
     told: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
     beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
+    beside |= {} if result.before is None else {"before": result.before}
     return {**told, **beside, "cheats": dict(result.cheats), **result.metadata}
 
 
@@ -71,4 +73,5 @@ def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> R
     subject, metric, title = (details.pop(name) for name in ("subject", "metric", "title"))
     low, high = details.pop("interval")
     chance, n, cheats = (details.pop(name) for name in ("chance", "n", "cheats"))
-    return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, cheats)
+    before = details.pop("before", None)
+    return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, cheats, before)

@@ -41,6 +41,11 @@ class ResultTable:
         return list(dict.fromkeys(name for result in self.results for name in result.cheats))
 
     @property
+    def looks_back(self) -> bool:
+        """Whether numbers from before training stand beside these."""
+        return any(result.before is not None for result in self.results)
+
+    @property
     def note(self) -> str:
         """What all of its numbers have in common: the candidates or the classes among which was chosen."""
         known = {key: value for key, value in self.results[0].metadata.items() if key in NOTED}
@@ -120,6 +125,7 @@ def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
     first, *others = metrics
     cheats = [Text(name.replace(" ", "\n"), justify="right") for name in table.cheats]
     return [
+        *([Text("before")] if table.looks_back else []),
         Text(heading(first)),
         Text("95 %"),
         Text("chance"),
@@ -140,10 +146,12 @@ def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
     """The subject's row: the first metric with all that stands beside it, then the others."""
     row = table.of(subject)
     first = row[metrics[0]]
+    before = "–" if first.before is None else shown(first.before, first.metric)
     beside = [interval(first), shown(first.chance, first.metric)]
     beside += [shown(first.cheats[name], first.metric) if name in first.cheats else "–" for name in table.cheats]
     return [
         Text(subject),
+        *([Text(before)] if table.looks_back else []),
         Text(shown(first.value, first.metric), style="bold"),
         *(Text(words, style="dim") for words in beside),
         *(_with_chance(table, row.get(metric)) for metric in metrics[1:]),

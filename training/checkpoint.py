@@ -5,8 +5,9 @@ written by one of them in turn.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.training.average import Average
-from tercet.training.commit import commit, prune, sync, write_synced
+from tercet.training.commit import commit, sync, write_synced
 from tercet.training.engine import Engine
 from tercet.training.partition import Fragment, assemble, placed
-from tercet.training.saved import AVERAGE, WEIGHT, Progress, Saved
+from tercet.training.saved import AVERAGE, WEIGHT, Origin, Progress, Saved
 
 
-def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, keep: int, world: World) -> Path:
-    """Commits a checkpoint and lets the oldest go. A collective."""
+def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, world: World) -> Path:
+    """Commits a checkpoint. A collective."""
     mine = dict(own_share(engine, average, world))
     about = {"world": world.size, "step": progress.step, "samples": progress.samples}
     state = json.dumps(asdict(progress) | {"counters": counters(engine)}, indent=2).encode()
@@ -34,10 +35,22 @@ def save(parent: Path, engine: Engine, average: Average | None, progress: Progre
         if world.first:
             write_synced(folder / "state.json", state)
 
-    path = commit(parent, progress.step, write, about, world)
-    if world.first:
-        prune(parent, keep)
-    return path
+    return commit(parent, progress.step, write, about, world)
+
+
+def save_again(parent: Path, saved: Saved, progress: Progress, world: World) -> Path:
+    """Commits what an older checkpoint holds as the newest, told how far the run has come since. A collective."""
+    about = {"world": world.size, "step": progress.step, "samples": progress.samples}
+    state = json.dumps(asdict(replace(progress, counters=saved.progress.counters)), indent=2).encode()
+
+    def write(folder: Path) -> None:
+        if world.first:
+            for part in saved.path.glob("*.safetensors"):
+                shutil.copyfile(part, folder / part.name)
+                sync(folder / part.name)
+            write_synced(folder / "state.json", state)
+
+    return commit(parent, progress.step, write, about, world)
 
 
 def own_share(engine: Engine, average: Average | None, world: World) -> Iterator[tuple[str, Tensor]]:
@@ -98,24 +111,25 @@ def counters(engine: Engine) -> dict[str, float]:
 
 
 @torch.no_grad()
-def restore(saved: Saved, engine: Engine, average: Average | None) -> None:
+def restore(origin: Origin, engine: Engine, average: Average | None) -> None:
     """Gives this rank's fragments their moments and averages back; the model itself was built from the weights.
 
-    What the checkpoint does not know, such as the moments of a block that was locked, starts as it would in a new run.
+    What the origin does not know, such as the moments of a block that was locked, starts as it would in a new run.
     """
-    kinds = [kind for kind in saved.kinds() if kind not in (WEIGHT, AVERAGE)]
+    kinds = [kind for kind in origin.kinds() if kind not in (WEIGHT, AVERAGE)]
     for one in placed(engine):
         if one.fragment is None:
             continue
         state = engine.optimizer.state[one.fragment.flat]
         for kind in kinds:
-            copy(saved, f"{kind}/{one.name}", one.fragment, state.setdefault(kind, torch.zeros_like(one.fragment.flat)))
-        for key, value in saved.progress.counters.items():
+            into = state.setdefault(kind, torch.zeros_like(one.fragment.flat))
+            copy(origin, f"{kind}/{one.name}", one.fragment, into)
+        for key, value in origin.progress.counters.items():
             state[key] = torch.tensor(value)
         if average is not None:
-            copy(saved, f"{AVERAGE}/{one.name}", one.fragment, average.of(one.fragment.flat))
+            copy(origin, f"{AVERAGE}/{one.name}", one.fragment, average.of(one.fragment.flat))
 
 
-def copy(saved: Saved, name: str, fragment: Fragment, into: Tensor) -> None:
-    if name in saved:
-        fragment.of(into).copy_(saved.read(name).view(-1)[fragment.begin : fragment.begin + fragment.count])
+def copy(origin: Origin, name: str, fragment: Fragment, into: Tensor) -> None:
+    if name in origin:
+        fragment.of(into).copy_(origin.read(name).view(-1)[fragment.begin : fragment.begin + fragment.count])

@@ -31,7 +31,8 @@ class Found:
 
 def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[str, Any], world: World) -> Path:
     """Every rank's `write(folder)` becomes one checkpoint. A collective; if any rank fails, nothing has changed."""
-    final, draft = parent / f"step_{step:08d}", parent / f"step_{step:08d}.tmp"
+    final = place(parent, step)
+    draft = final.with_name(f"{final.name}.tmp")
     if world.first:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -39,6 +40,11 @@ def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[s
     _together(world, lambda: write(draft), draft)
     _together(world, lambda: _seal(draft, final, about) if world.first else None, draft)
     return final
+
+
+def place(parent: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands, if there is one."""
+    return parent / f"step_{step:08d}"
 
 
 def _together(world: World, act: Callable[[], None], draft: Path) -> None:
@@ -133,7 +139,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def prune(parent: Path, keep: int) -> None:
-    """Removes all but the newest `keep`; called when the newest has just been committed."""
+def prune(parent: Path, keep: int, spared: int | None = None) -> None:
+    """Removes all but the newest `keep` and that of step `spared`; called when the newest has just been committed."""
     for path in committed(parent)[keep:]:
-        shutil.rmtree(path)
+        if spared is None or path != place(parent, spared):
+            shutil.rmtree(path)

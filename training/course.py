@@ -6,25 +6,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from tercet.configs.recipe import dump
 from tercet.data_pipelines.batches import Batches
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.plans.plan import read_plan
 from tercet.distributed import World
-from tercet.eval.examine import Examiner
-from tercet.eval.report.write import write_report
-from tercet.eval.result import to_json
-from tercet.eval.table import render
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.provenance import facts
 from tercet.training.average import Average
 from tercet.training.beginning import begin
-from tercet.training.checkpoint import current_weights, restore, save
+from tercet.training.checkpoint import current_weights, restore, save, save_again
+from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
+from tercet.training.examination import Examination
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.optimizers import build_optimizer
@@ -32,8 +26,7 @@ from tercet.training.saved import CHECKPOINTS, Origin, Progress, Saved, fill, re
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
-TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
-RESULTS, EVALUATIONS, REPORT, PLANS = "eval.json", "evaluations.jsonl", "report.html", "plans"
+PLANS = "plans"
 
 
 class Course:
@@ -41,24 +34,56 @@ class Course:
 
     def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.examiner = Examiner(config.data, config.eval, world)
+        self.examination = Examination(config, folder, world)
+        self._last_saved: int | None = None
 
     def finish(self) -> None:
         """Trains what is left of every stage, then examines what came of it."""
         saved = self._resume_point()
         origin: Origin | None = saved or begin(self.config, self.world)
         progress = origin.progress if origin else Progress()
+        if saved:
+            self.examination.resume(progress.step)
         with self._hooks(progress) as hooks:
             trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
             for index in range(progress.stage, self._stages):
                 stage = self._build(index, origin)
                 origin = None  # whose tensors would stay in memory
-                if progress.step < stage.steps.stop or saved is None:
+                if saved is None and index == progress.stage:
+                    self._begin(stage, progress)
+                if saved is None or (progress.step < stage.steps.stop and not self._enough(stage)):
                     progress = trainer.run(stage, progress)
-                    self._save(stage, progress)
+                    self._close(stage, progress)
+                if self._enough(stage):
+                    break
                 if index + 1 < self._stages:
                     origin = self._resume_point()
         self._conclude(stage)
+
+    def _begin(self, stage: Stage, progress: Progress) -> None:
+        """Before the first step. A run that may stop early may find nothing better than this."""
+        if self.examination.looks_back:
+            self.examination.begin(self._copy(stage), progress.step)
+            if self.config.early_stopping:
+                self._save(stage, progress)
+
+    def _close(self, stage: Stage, progress: Progress) -> None:
+        """A stage's last checkpoint. Where evaluations decide, that of the run's end is its best."""
+        if self.config.early_stopping and not self._enough(stage):
+            self._evaluate(stage, progress)
+        standing = self.examination.standing(stage.steps.start)
+        ends = stage.index + 1 == self._stages or self._enough(stage)
+        if standing and ends and standing.best != progress.step:
+            best = Saved(place(self.folder / CHECKPOINTS, standing.best))
+            save_again(self.folder / CHECKPOINTS, best, progress, self.world)
+        else:
+            self._save(stage, progress)
+
+    def _enough(self, stage: Stage) -> bool:
+        """Whether so many evaluations of a stage brought nothing better that the run ends."""
+        standing = self.examination.standing(stage.steps.start)
+        limit = self.config.early_stopping
+        return standing is not None and limit is not None and standing.stalled >= limit.patience
 
     @property
     def _stages(self) -> int:
@@ -125,15 +150,21 @@ class Course:
         ranks = self.world.gather_objects(progress.cursors)
         least = {name: min(cursors[name] for cursors in ranks) for name in progress.cursors}
         progress = replace(progress, cursors=least)
-        save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.config.checkpoint.keep, self.world)
-
-    def _evaluate(self, stage: Stage, progress: Progress) -> None:
-        """In the middle of a run: the numbers alone, beside those of other steps."""
-        examined = self.examiner(self._copy(stage))
+        if progress.step == self._last_saved:
+            return
+        save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.world)
+        self._last_saved = progress.step
+        best = self.examination.standing(stage.steps.start)
         if self.world.first:
-            line = {"step": progress.step, "results": to_json(examined.results, self.config.name)}
-            with (self.folder / EVALUATIONS).open("a", encoding="utf-8") as lines:
-                print(json.dumps(line), file=lines)
+            prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, best.best if best else None)
+
+    def _evaluate(self, stage: Stage, progress: Progress) -> bool:
+        """In the middle of a run; whether it has seen enough. What is better than all before is kept."""
+        self.examination.note(self._copy(stage), progress.step)
+        standing = self.examination.standing(stage.steps.start)
+        if standing and standing.best == progress.step:
+            self._save(stage, progress)
+        return self._enough(stage)
 
     def _copy(self, stage: Stage) -> Multimodal:
         """A plain copy of the model as it would be evaluated, filled by name. A collective."""
@@ -142,17 +173,9 @@ class Course:
         return model
 
     def _conclude(self, stage: Stage) -> None:
-        """The numbers, the cheats beside them, and the report about it all."""
-        if not self.config.data.val:
-            return
-        model = self._copy(stage)
-        examined = self.examiner(model, untrained=self._fresh(stage.config) if self.config.eval.cheats else None)
-        if self.world.first:
-            results = json.dumps(to_json(examined.results, self.config.name), indent=2, ensure_ascii=False)
-            (self.folder / RESULTS).write_text(results + "\n", encoding="utf-8")
-            console = Console()
-            console.width = max(console.width, TABLE_WIDTH)
-            console.print(render(examined.results))
-            if self.config.eval.report:
-                galleries = self.examiner.galleries(model, examined)
-                write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), facts())
+        """What the run's last checkpoint holds is what it came to."""
+        saved = self._resume_point()
+        assert saved is not None  # it has just been written
+        model = self._fresh(stage.config)
+        fill(model, saved.weights(averaged=True))
+        self.examination.conclude(model, stage.config, saved.progress.step)

@@ -39,10 +39,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Occasions:
-    """What is done beside stepping, each on all ranks: `save` and `evaluate` are told how far the stage is."""
+    """What is done beside stepping, each on all ranks: `save` and `evaluate` are told how far the stage is.
+
+    `evaluate` says whether the run has seen enough.
+    """
 
     save: Callable[[Stage, Progress], None]
-    evaluate: Callable[[Stage, Progress], None]
+    evaluate: Callable[[Stage, Progress], bool]
 
 
 class Trainer:
@@ -65,7 +68,8 @@ class Trainer:
             progress = progress.after(batch.cursors, stage.config.batch_size, stage.index, stage.loader.plan.digest)
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))
-            self._now_and_then(stage, progress)
+            if self._now_and_then(stage, progress):
+                break
         return progress
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
@@ -89,13 +93,15 @@ class Trainer:
                 "lower optimizer.lr, or look into the data; the last checkpoint is untouched"
             )
 
-    def _now_and_then(self, stage: Stage, progress: Progress) -> None:
-        """The end of a stage is the caller's occasion."""
-        every, last = stage.config, progress.step == stage.steps.stop
-        if every.checkpoint.every and progress.step % every.checkpoint.every == 0 and not last:
+    def _now_and_then(self, stage: Stage, progress: Progress) -> bool:
+        """Whether the run has seen enough. The end of a stage is the caller's occasion."""
+        saves, evaluates = stage.config.checkpoint.every, stage.config.eval.interval(self.steps)
+        if progress.step == stage.steps.stop:
+            return False
+        enough = bool(evaluates) and progress.step % evaluates == 0 and self.occasions.evaluate(stage, progress)
+        if saves and progress.step % saves == 0 and not enough:
             self.occasions.save(stage, progress)
-        if every.eval.every and progress.step % every.eval.every == 0 and not last:
-            self.occasions.evaluate(stage, progress)
+        return enough
 
     def _record(self, stage: Stage, progress: Progress, taken: Taken, rate: float) -> StepRecord:
         left = self.steps - progress.step

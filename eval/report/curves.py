@@ -5,10 +5,12 @@ A line with more points than a screen can show is averaged over equal stretches 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tercet.eval.result import Result
+from tercet.eval.table import heading, tabulate
 from tercet.page.axis import scale, ticks, words
 
 WIDTH, HEIGHT = 640, 240
@@ -34,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the steps on one pair of axes."""
+    """Lines over the steps, or over what `along` names, on one pair of axes."""
 
     title: str
     lines: tuple[Line, ...]
@@ -42,6 +44,7 @@ class Chart:
     y_ticks: tuple[tuple[float, str], ...]
     width: int = WIDTH
     height: int = HEIGHT
+    along: str = "step"
 
     @property
     def frame(self) -> tuple[int, int, int, int]:
@@ -78,7 +81,7 @@ def charts(records: list[Record]) -> list[Chart]:
     return found
 
 
-def chart(title: str, lines: Mapping[str, Points]) -> Chart:
+def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart:
     """Scales the series to common axes. The lower end of the values' axis is zero wherever that wastes little room."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
@@ -93,7 +96,21 @@ def chart(title: str, lines: Mapping[str, Points]) -> Chart:
         tuple(_line(name, colours[name], points, x_at, y_at) for name, points in lines.items() if points),
         tuple((x_at(x), words(x)) for x in x_ticks if min(xs) <= x <= max(xs)),
         tuple((y_at(y), words(y)) for y in y_ticks),
+        along=along,
     )
+
+
+def line_of_weights(curve: Mapping[float, Sequence[Result]]) -> list[Chart]:
+    """What each task's first metric is, in per cent, along the line from the weights before training to those after."""
+    first = {table.title: table.metrics[0] for table in tabulate(next(iter(curve.values()), ()))}
+    lines: dict[str, Points] = {}
+    for alpha, results in sorted(curve.items()):
+        for table in tabulate(results):
+            values = [one.value for one in table.results if one.metric == first[table.title]]
+            name = " · ".join(part for part in (table.title, table.dataset, heading(first[table.title])) if part)
+            lines.setdefault(name, []).append((alpha, 100 * sum(values) / len(values)))
+    title = "Between the weights before (α = 0) and after training (α = 1)"
+    return [chart(title, lines, along="α =")] if len(curve) > 1 else []
 
 
 def _keys(records: Iterable[Record]) -> list[str]:

@@ -6,7 +6,7 @@ Captions and names come from data and are hostile input: everything is escaped, 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tercet.eval.report.curves import Record, charts, read_metrics
+from tercet.eval.report.curves import Record, charts, line_of_weights, read_metrics
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
@@ -23,10 +23,12 @@ def write_report(
     galleries: Sequence[Gallery] = (),
     config: str = "",
     facts: Mapping[str, str] | None = None,
+    curve: Mapping[float, Sequence[Result]] | None = None,
 ) -> Path:
     """Writes `report.html` into a run's folder, with the curves of its `metrics.jsonl`.
 
     `config` is the resolved recipe, `facts` what else a reader needs to repeat the run: versions, machine, commit.
+    `curve` holds the results of weights on the line from those before training (0) to those after it (1).
     """
     records = read_metrics(folder / "metrics.jsonl")
     tables = tabulate(results)
@@ -35,7 +37,7 @@ def write_report(
         facts=facts or {},
         tables=tables,
         headline=_headline(results),
-        charts=charts(records),
+        charts=[*charts(records), *line_of_weights(curve or {})],
         journey=_journey(records) if records else [],
         galleries=galleries,
         config=config,
