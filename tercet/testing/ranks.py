@@ -1,6 +1,7 @@
-"""Checks that anyone can run: any function on several real gloo processes.
+"""Any function on several real gloo processes.
 
-The processes come from a server that has loaded the heavy packages once, so that many launches cost seconds each.
+The processes come from a server that has loaded the heavy packages once, so that many launches cost seconds each. They
+load the plugins that are loaded here.
 """
 
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from tercet.plugins import Plugins
 from tercet.processes import server
 
 HEAVY = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm"]
@@ -36,7 +38,7 @@ def on_ranks(
     pipes, ranks = [], []
     for rank in range(size):
         here, there = context.Pipe(duplex=False)
-        passed = (there, function, rank, size, port, nccl, arguments)
+        passed = (there, Plugins(), function, rank, size, port, nccl, arguments)
         process = context.Process(target=_one_rank, args=passed)
         process.start()
         there.close()
@@ -70,6 +72,7 @@ def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
 
 def _one_rank(
     pipe: Connection,
+    plugins: Plugins,
     function: Callable[..., Any],
     rank: int,
     size: int,

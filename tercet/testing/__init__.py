@@ -1,0 +1,7 @@
+"""Checks that anyone can run on an objective or an encoder of their own, and any function on several real processes."""
+
+from tercet.testing.encoders import check_encoder
+from tercet.testing.objectives import check_objective
+from tercet.testing.ranks import PRELOADED, RankFailed, free_port, on_ranks
+
+__all__ = ["PRELOADED", "RankFailed", "check_encoder", "check_objective", "free_port", "on_ranks"]
