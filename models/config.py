@@ -81,8 +81,8 @@ class ModelConfig(Config):
             return raw
         for key in raw:
             if key not in ("dim", *MODALITIES):
-                mend = f"{did_you_mean(key, ('dim', *MODALITIES))}, or --plugin FILE.py adds it"
-                raise Misfit(key, f"is of no known modality; {mend}")
+                near = did_you_mean(key, ("dim", *MODALITIES))
+                raise Misfit(key, f"is of no known modality; {near} (--plugin FILE.py may bring more)")
         return {key: value for key, value in raw.items() if value is not None or key == "dim"}
 
 

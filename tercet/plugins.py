@@ -39,8 +39,9 @@ def _load(name: str, place: str, load: Callable[[], object]) -> None:
         try:
             load()
         except Exception as error:
-            cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            raise UserError(f"plugin {_line(error) or place}: {' '.join(cause.split())}") from error
+            cause = error.msg if isinstance(error, SyntaxError) else str(error)
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            raise UserError(f"plugin {_line(error) or place}: {kind}{' '.join(cause.split())}") from error
         _loaded[name] = place
 
 

@@ -80,7 +80,7 @@ def fitted(name: str, media: Media, intake: Intake, view: View) -> Media:
         raise BadSample(f"{name}: not of the tower's shape")
     if not (len(media) and np.isfinite(media).all()):
         raise BadSample(f"{name}: empty or not finite")
-    return viewed(media.astype(intake.dtype, copy=False), intake, view)
+    return viewed(np.require(media, intake.dtype, ["C", "W"]), intake, view)
 
 
 def viewed(media: Media, intake: Intake, view: View) -> Media:

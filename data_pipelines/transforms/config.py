@@ -5,6 +5,8 @@ import re
 from pydantic import Field, field_validator
 
 from tercet.configs.base import Component, Config
+from tercet.errors import did_you_mean
+from tercet.modality import MODALITIES
 
 NUMBER = r"\d+(\.\d+)?"
 RANDAUGMENT = re.compile(rf"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1)|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
@@ -96,3 +98,12 @@ class AugmentConfig(Config):
     further: dict[str, tuple[TransformConfig, ...]] = Field(
         {}, description="registered transforms by modality, one after another behind the above: {image: [sepia]}"
     )
+
+    @field_validator("further")
+    @classmethod
+    def _of_media(cls, further: dict[str, tuple[TransformConfig, ...]]) -> dict[str, tuple[TransformConfig, ...]]:
+        known = MODALITIES - {"text"}
+        for modality in further:
+            if modality not in known:
+                raise ValueError(f"nothing decodes `{modality}` for a transform; {did_you_mean(modality, known)}")
+        return further
