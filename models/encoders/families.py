@@ -35,7 +35,7 @@ def _timm_audio(name: str, config: TowerConfig) -> Encoder:
 
 @FAMILIES["image"].register("hf")
 def _hf_image(name: str, config: TowerConfig) -> Encoder:
-    with fetched("model.image", name, f"`hf:{name}`"):
+    with fetched("model.image.encoder", name, f"`hf:{name}`"):
         from tercet.models.encoders.hf_image import HfImage
 
         return HfImage(name, config)
@@ -43,7 +43,7 @@ def _hf_image(name: str, config: TowerConfig) -> Encoder:
 
 @FAMILIES["audio"].register("hf")
 def _hf_audio(name: str, config: TowerConfig) -> Encoder:
-    with fetched("model.audio", name, f"`hf:{name}`"):
+    with fetched("model.audio.encoder", name, f"`hf:{name}`"):
         from tercet.models.encoders.hf_audio import audio_tower
 
         return audio_tower(name, config)
@@ -51,7 +51,7 @@ def _hf_audio(name: str, config: TowerConfig) -> Encoder:
 
 @FAMILIES["text"].register("hf")
 def _hf_text(name: str, config: TowerConfig) -> Encoder:
-    with fetched("model.text", name, f"`hf:{name}`"):
+    with fetched("model.text.encoder", name, f"`hf:{name}`"):
         from tercet.models.encoders.hf_text import HfText
 
         return HfText(name, config)

@@ -22,7 +22,7 @@ TOWERS: dict[str, Callable[[str, TowerConfig, Any], HfAudio]] = {
 
 
 def audio_tower(name: str, config: TowerConfig) -> HfAudio:
-    found = read_config("audio", name)
+    found = read_config("model.audio.encoder", name)
     check_reads("audio", name, found)
     if found.model_type not in TOWERS:
         raise UserError(

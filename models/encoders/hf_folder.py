@@ -23,19 +23,16 @@ from tercet.errors import UserError
 NO_CODE = {"trust_remote_code": False}
 
 
-def read_config(modality: str, name: str) -> Any:
+def read_config(where: str, name: str) -> Any:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(
-            f"model.{modality}.encoder: the folder {name} has no config.json; give one that `save_pretrained` wrote"
-        )
+        raise UserError(f"{where}: the folder {name} has no config.json; give one that `save_pretrained` wrote")
     with _quiet():
         return AutoConfig.from_pretrained(name, **NO_CODE)
 
 
-def load(modality: str, name: str, kind: str, config: Any, unused: Collection[str] = ()) -> Any:
+def load(where: str, name: str, kind: str, config: Any, unused: Collection[str] = ()) -> Any:
     """The class of transformers named `kind`, with its weights, but for the parts under the names that are `unused`."""
-    where = f"model.{modality}.encoder"
     with _quiet():
         try:
             model, report = getattr(transformers, kind).from_pretrained(
@@ -61,15 +58,15 @@ def load(modality: str, name: str, kind: str, config: Any, unused: Collection[st
 
 
 def read_tokenizer(name: str) -> Any:
-    return _prepared("text", name, AutoTokenizer, "tokenizer")
+    return _prepared("model.text.encoder", name, AutoTokenizer, "tokenizer")
 
 
 def read_feature_extractor(name: str) -> Any:
-    return _prepared("audio", name, AutoFeatureExtractor, "feature extractor (preprocessor_config.json)")
+    return _prepared("model.audio.encoder", name, AutoFeatureExtractor, "feature extractor (preprocessor_config.json)")
 
 
 def read_image_processor(name: str) -> Any:
-    return _prepared("image", name, AutoImageProcessor, "image processor (preprocessor_config.json)")
+    return _prepared("model.image.encoder", name, AutoImageProcessor, "image processor (preprocessor_config.json)")
 
 
 def read_json(name: str, file: str) -> Any:
@@ -79,13 +76,13 @@ def read_json(name: str, file: str) -> Any:
     return None if found is None else json.loads(Path(found).read_text("utf-8"))
 
 
-def _prepared(modality: str, name: str, kind: Any, what: str) -> Any:
+def _prepared(where: str, name: str, kind: Any, what: str) -> Any:
     try:
         with _quiet():
             return kind.from_pretrained(name, **NO_CODE)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise UserError(
-            f"model.{modality}.encoder: `{name}` has no {what} that transformers can read; save it beside the model"
+            f"{where}: `{name}` has no {what} that transformers can read; save it beside the model"
         ) from error
 
 

@@ -34,16 +34,16 @@ class HfImage(ImageEncoder):
     model: Any
 
     def __init__(self, name: str, config: TowerConfig) -> None:
-        found = read_config("image", name)
+        found = read_config("model.image.encoder", name)
         check_reads("image", name, found)
         part = part_of("image", found)
         pool = _pool(name, found.model_type, config.options) if part is None else attrgetter(part.vector)
         pixels = pixels_of(name, read_image_processor(name), config.size)
         super().__init__(pixels.intake, pixels.mean, pixels.std)
         if part is None:
-            self.model = load("image", name, "AutoModel", found, unused=("pooler", "mask_token"))
+            self.model = load("model.image.encoder", name, "AutoModel", found, unused=("pooler", "mask_token"))
         else:
-            self.model = load_part("image", name, part, found)
+            self.model = load_part("model.image.encoder", name, part, found)
         self.projects = part is not None and part.projects
         self.width, self.seen, self.pool = width_of(self.model.config, part), pixels.seen, pool
         self.positions = _positions(self.model, pixels.seen)

@@ -28,6 +28,9 @@ PARTS = {
     ("image", "CLIPVisionModel"): Part("CLIPVisionModel", None, "pooler_output", projects=False),
     ("image", "SiglipModel"): Part("SiglipVisionModel", "vision_config", "pooler_output"),
     ("image", "SiglipVisionModel"): Part("SiglipVisionModel", None, "pooler_output", projects=False),
+    ("audio", "ClapModel"): Part("ClapAudioModelWithProjection", "audio_config", "audio_embeds"),
+    ("audio", "ClapAudioModelWithProjection"): Part("ClapAudioModelWithProjection", None, "audio_embeds"),
+    ("audio", "ClapAudioModel"): Part("ClapAudioModel", None, "pooler_output", projects=False),
     ("text", "CLIPModel"): Part("CLIPTextModelWithProjection", "text_config", "text_embeds"),
     ("text", "CLIPTextModelWithProjection"): Part("CLIPTextModelWithProjection", None, "text_embeds"),
     ("text", "CLIPTextModel"): Part("CLIPTextModel", None, "pooler_output", projects=False),
@@ -35,11 +38,8 @@ PARTS = {
     ("text", "SiglipTextModel"): Part("SiglipTextModel", None, "pooler_output", projects=False),
     ("text", "ClapModel"): Part("ClapTextModelWithProjection", "text_config", "text_embeds"),
     ("text", "ClapTextModelWithProjection"): Part("ClapTextModelWithProjection", None, "text_embeds"),
-    ("audio", "ClapModel"): Part("ClapAudioModelWithProjection", "audio_config", "audio_embeds"),
-    ("audio", "ClapAudioModelWithProjection"): Part("ClapAudioModelWithProjection", None, "audio_embeds"),
-    ("audio", "ClapAudioModel"): Part("ClapAudioModel", None, "pooler_output", projects=False),
 }
-WHOLES = sorted({architecture for (_, architecture), part in PARTS.items() if part.within})
+WHOLES = sorted({kind for (_, kind), part in PARTS.items() if part.within})
 
 
 def part_of(modality: str, config: Any) -> Part | None:
@@ -47,12 +47,17 @@ def part_of(modality: str, config: Any) -> Part | None:
     return PARTS.get((modality, architecture(config)))
 
 
-def load_part(modality: str, name: str, part: Part, config: Any) -> Any:
+def halves(kind: str) -> dict[str, Part]:
+    """Of a whole model, by modality."""
+    return {modality: part for (modality, whole), part in PARTS.items() if whole == kind and part.within}
+
+
+def load_part(where: str, name: str, part: Part, config: Any) -> Any:
     """The half with its weights; the whole decides how wide the joint space is."""
     own = config if part.within is None else getattr(config, part.within)
     if part.within is not None and part.kind.endswith("WithProjection"):
         own.projection_dim = config.projection_dim
-    return load(modality, name, part.kind, own)
+    return load(where, name, part.kind, own)
 
 
 def width_of(config: Any, part: Part | None) -> int:
@@ -71,7 +76,7 @@ def architecture(config: Any) -> str:
 def check_reads(modality: str, name: str, config: Any) -> None:
     """Refuses a model of another modality, and one of several that has no halves here."""
     read = _modalities(config)
-    if modality in read and (len(read) == 1 or config.model_type == "whisper"):
+    if part_of(modality, config) or read == [modality] or (modality == "audio" and config.model_type == "whisper"):
         return
     kind, wanted = architecture(config), " and ".join(read) or "something else"
     halves = ", ".join(WHOLES)

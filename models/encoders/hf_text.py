@@ -32,14 +32,14 @@ class HfText(Encoder):
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         super().__init__()
-        found = read_config("text", name)
+        found = read_config("model.text.encoder", name)
         check_reads("text", name, found)
         part = part_of("text", found)
         _check_options(config.options, ("context",) if part else ("context", "pool"))
         if part is None:
             self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
         else:
-            self.model, self.pool = load_part("text", name, part, found), named(part.vector)
+            self.model, self.pool = load_part("model.text.encoder", name, part, found), named(part.vector)
         self.projects = part is not None and part.projects
         self.width = width_of(self.model.config, part)
         tokens = _tokens(name, self.model, config.options.get("context"))
@@ -65,7 +65,7 @@ class HfText(Encoder):
 def _single(name: str, found: Any) -> Any:
     """A transformer by itself; of an encoder and a decoder, the encoder."""
     found.use_cache = False  # of keys and values, which a decoder would keep for words to come
-    model = load("text", name, "AutoModel", found, unused=("pooler",))
+    model = load("model.text.encoder", name, "AutoModel", found, unused=("pooler",))
     return model.get_encoder() if found.is_encoder_decoder else model
 
 

@@ -51,7 +51,7 @@ class AstAudio(HfAudio):
         hop, window = front_end.spectrum.hop, front_end.spectrum.window
         super().__init__(name, config, front_end, ((extractor.max_length - 1) * hop + window) / front_end.rate)
         self.window, self.silence = extractor.max_length, -front_end.spectrum.mean / front_end.spectrum.std
-        self.model = load("audio", name, "ASTModel", found)
+        self.model = load("model.audio.encoder", name, "ASTModel", found)
         self.width = self.model.config.hidden_size
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class WhisperAudio(HfAudio):
         extractor = read_feature_extractor(name)
         super().__init__(name, config, WhisperLogMel(extractor), extractor.chunk_length)
         found.encoder_layerdrop = 0.0  # it would leave layers without a gradient on one rank and not on another
-        self.model = load("audio", name, "WhisperModel", found).get_encoder()
+        self.model = load("model.audio.encoder", name, "WhisperModel", found).get_encoder()
         self.width = found.d_model
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
@@ -91,7 +91,8 @@ class ClapAudio(HfAudio):
         super().__init__(name, config, front_end, extractor.max_length_s)
         part = part_of("audio", found)
         assert part is not None
-        self.model, self.projects, self.vector = load_part("audio", name, part, found), part.projects, part.vector
+        self.model = load_part("model.audio.encoder", name, part, found)
+        self.projects, self.vector = part.projects, part.vector
         self.width = width_of(self.model.config, part)
         self.spectrum = front_end.spectrum
         self.channels = 4 if self.model.config.enable_fusion else 1

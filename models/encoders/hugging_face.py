@@ -21,7 +21,7 @@ def text_side(where: str, repository: str) -> Iterator[None]:
     if not repository:
         yield
         return
-    with fetched(where, repository, f"the text side, Hugging Face's `{repository}`,"):
+    with fetched(f"{where}.encoder", repository, f"the text side, Hugging Face's `{repository}`,"):
         yield
 
 
@@ -29,17 +29,17 @@ def text_side(where: str, repository: str) -> Iterator[None]:
 def fetched(where: str, repository: str, said: str) -> Iterator[None]:
     """Around whatever reads a folder or a repository, which is `said` so in what goes wrong."""
     if find_spec("transformers") is None:
-        raise UserError(f"{where}.encoder: {said} needs transformers; pip install 'tercet[huggingface]'")
+        raise UserError(f"{where}: {said} needs transformers; pip install 'tercet[huggingface]'")
     try:
         with cache_if_hub_is_silent(repository):
             yield
     except OSError as error:
         cause = f"is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had from {hub.ENDPOINT}"
         mend = "run once with a network, or copy the cache from where it is"
-        raise UserError(f"{where}.encoder: {said} {cause}; {mend}") from error
+        raise UserError(f"{where}: {said} {cause}; {mend}") from error
     except (ImportError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
-        raise UserError(f"{where}.encoder: {said} fails: {cause}; pip install 'tercet[huggingface]'") from error
+        raise UserError(f"{where}: {said} fails: {cause}; pip install 'tercet[huggingface]'") from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Audio towers from folders that transformers has written, against its own feature extractors and models."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
-    ASTConfig, ASTFeatureExtractor, ASTModel, ClapAudioConfig, ClapAudioModelWithProjection, ClapFeatureExtractor,
-    HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model, WavLMConfig, WavLMModel,
-    WhisperConfig, WhisperFeatureExtractor, WhisperModel,
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTModel,
+    ClapAudioConfig,
+    ClapAudioModelWithProjection,
+    ClapFeatureExtractor,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
 )  # fmt: skip
 
 from tercet.errors import UserError
@@ -28,7 +42,8 @@ WHISPER = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "en
            "decoder_attention_heads": 2, "decoder_ffn_dim": 48, "vocab_size": 60, "pad_token_id": 50, "dropout": 0.0,
            "bos_token_id": 50, "eos_token_id": 50, "decoder_start_token_id": 50, "encoder_layerdrop": 0.5}  # fmt: skip
 HTSAT = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [2, 2, 2, 2],
-         "hidden_size": 128, "projection_dim": 24, "num_hidden_layers": 4}  # fmt: skip
+         "hidden_size": 128, "projection_dim": 24, "num_hidden_layers": 4, "drop_path_rate": 0.0,
+         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
 
 
 def whisper(mels: int) -> tuple[Any, Any]:
@@ -56,9 +71,7 @@ MADE: dict[str, Callable[[], tuple[Any, Any]]] = {
     "clap": lambda: clap(False),
     "clap-fused": lambda: clap(True),
     "hubert": lambda: (HubertModel(HubertConfig(**WAVES)), Wav2Vec2FeatureExtractor(do_normalize=False)),
-    "hubert-large": lambda: (HubertModel(HubertConfig(**WAVES, **STABLE)), Wav2Vec2FeatureExtractor()),
-    "wav2vec2": lambda: (Wav2Vec2Model(Wav2Vec2Config(**WAVES)), Wav2Vec2FeatureExtractor()),
-    "wav2vec2-large": lambda: (Wav2Vec2Model(Wav2Vec2Config(**WAVES, **STABLE)), Wav2Vec2FeatureExtractor()),
+    "wav2vec2": lambda: (Wav2Vec2Model(Wav2Vec2Config(**WAVES, **STABLE)), Wav2Vec2FeatureExtractor()),
     "wavlm": lambda: (WavLMModel(WavLMConfig(**WAVES)), Wav2Vec2FeatureExtractor()),
 }
 Saved = tuple[str, Path, Any, Any]
@@ -106,7 +119,7 @@ def peers_vector(saved: Saved, wave: Tensor) -> Tensor:
     inputs = extracted(extractor, wave)
     if name.startswith("whisper"):
         states = model.get_encoder()(inputs["input_features"]).last_hidden_state[0]
-        covered = -(-(-(-len(wave) // 160)) // 2)
+        covered = math.ceil(math.ceil(len(wave) / 160) / 2)
         return states[:covered].mean(0)
     if name.startswith("clap"):
         features = inputs["input_features"].float()
@@ -177,17 +190,17 @@ def test_blocks_and_recomputing(saved: Saved) -> None:
     weights = [weight for weight in held.values() if weight.requires_grad]
     plain = torch.autograd.grad((tower(*waves) * target).sum(), weights, allow_unused=True)
     seen: list[int] = []
-    part = next(module for module in blocks_stack(tower)[0].modules() if isinstance(module, torch.nn.Linear))
+    part = next(module for module in tower.stack()[0].modules() if isinstance(module, torch.nn.LayerNorm))
     part.register_forward_hook(lambda *_: seen.append(1))
+    if saved[0].startswith("clap"):
+        with pytest.raises(UserError, match="ClapAudioModelWithProjection cannot; leave it out"):
+            tower.checkpoint_gradients()
+        return
     tower.checkpoint_gradients()
     again = torch.autograd.grad((tower(*waves) * target).sum(), weights, allow_unused=True)
     assert len(seen) == 2
     for one, other in zip(plain, again, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
-
-
-def blocks_stack(tower: AudioEncoder) -> Any:
-    return tower.stack()  # type: ignore[operator]
 
 
 @torch.no_grad()
