@@ -12,7 +12,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.examine import Examiner
 from tercet.eval.result import Result
 from tercet.training.config import RunConfig
-from tercet.training.pretrained import load_model
+from tercet.training.pretrained import load_model, pretrained
 from tercet.training.saved import CHECKPOINTS, CONFIG
 
 
@@ -34,6 +34,7 @@ def _data(spec: str, run: RunConfig | None, data: str | None) -> DataConfig:
         settings = run.data.model_dump(mode="json") if run else {}
         return build(DataConfig, {**settings, "train": data, "val": data}, lambda key: "--data")
     if run is None:
+        pretrained(spec)  # which says so where there is no such model
         raise UserError(f"{spec} holds out no data of its own; say on what to evaluate it: --data D")
     if not run.data.val:
         raise UserError(f"the run {spec} held out no data; say on what to evaluate it: --data D")

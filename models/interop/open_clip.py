@@ -37,14 +37,14 @@ TAKEN_IN = ("mean", "std", "interpolation", "resize_mode")  # what a tag says of
 def pretrained_open_clip(source: str) -> Pretrained:
     """`open_clip:NAME/TAG` or `open_clip:NAME/FILE`."""
     name, _, given = source.partition(":")[2].partition("/")
-    check_name(f"init {source}", name)
+    check_name(source, name)
     if not given:
         tags = open_clip.list_pretrained_tags_by_model(name)
         example = tags[0] if tags else "weights.safetensors"
-        raise UserError(f"init {source}: names no weights; add a tag or a file, as open_clip:{name}/{example}")
+        raise UserError(f"{source}: names no weights; add a tag or a file, as open_clip:{name}/{example}")
     if Path(given).is_file():
         return pretrained_file(Path(given), source, name)
-    check_weights(f"init {source}", name, given)
+    check_weights(source, name, given)
     config = open_clip.get_pretrained_cfg(name, given)
     taken = {key: _plain(config[key]) for key in TAKEN_IN if key in config}
     built = built_as(name, bool(config.get("quick_gelu", False)))
@@ -58,7 +58,7 @@ def pretrained_file(path: Path, source: str, name: str | None) -> Pretrained:
     """A file in open_clip's layout; without the architecture's name the recipe must give the towers."""
     weights = by_our_names(_state(path))  # not kept: a run would hold them to its end
     if not any(key.startswith("towers.") for key in weights):
-        raise UserError(f"init {source}: {path} holds no tower in open_clip's layout, as `visual.conv1.weight`")
+        raise UserError(f"{source}: {path} holds no tower in open_clip's layout, as `visual.conv1.weight`")
     sigmoid = OURS["logit_bias"] in weights
     return Pretrained(source, towers(name) if name else {}, terms(sigmoid), lambda: by_our_names(_state(path)))
 
@@ -110,7 +110,7 @@ def _downloaded(source: str, config: dict[str, Any]) -> Path:
     except (OSError, RuntimeError, URLError) as error:
         where = config.get("hf_hub") or config.get("url")
         raise UserError(
-            f"init {source}: {where} is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had; run once with a "
+            f"{source}: {where} is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had; run once with a "
             "network, or name a file: open_clip:NAME/FILE"
         ) from error
 

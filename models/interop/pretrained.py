@@ -58,7 +58,7 @@ def adopt(model: Multimodal, weights: Weights, source: str) -> None:
         taken |= _tower(modality, own, weights, source)
     for name, value in taken.items():
         if own[name].shape != value.shape:
-            raise UserError(f"init {source}: {_misfit(name, value, own[name])}")
+            raise UserError(f"{source}: {_misfit(name, value, own[name])}")
     for term in model.terms:
         taken |= _temperature(model, term, weights, source)
     model.load_state_dict(taken, strict=False)
@@ -74,7 +74,7 @@ def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[s
     wanted = {name for name in own if name.startswith(parts) and (name in given or not gained(name))}
     for name in sorted(given.keys() ^ wanted):
         told = "it lacks" if name in wanted else "beside others it has"
-        raise UserError(f"init {source}: {told} `{name}`: it is of another architecture than model.{modality}")
+        raise UserError(f"{source}: {told} `{name}`: it is of another architecture than model.{modality}")
     return {name: value.reshape(1) if own[name].shape == (1,) else value for name, value in given.items()}
 
 
@@ -110,7 +110,7 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
     low, high = module.bounds
     if not low - ROUNDING <= float(taken["log_scale"]) <= high + ROUNDING:
         raise UserError(
-            f"init {source}: its inverse temperature is {taken['log_scale'].exp().item():.6g}, outside of "
+            f"{source}: its inverse temperature is {taken['log_scale'].exp().item():.6g}, outside of "
             f"objective.bounds [{math.exp(low):g}, {math.exp(high):g}]; set objective.bounds so that they hold it"
         )
     bias = weights.get(f"{TEMPERATURES}{origin}.bias")
