@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.machine import Machine
 from tercet.training.proposal.seen import Seen
-from tercet.training.proposal.ways import BOTTLENECK, SMALL, Way, ways_for
+from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, Way, ways_for
 
 EPOCH = 8  # steps that one is to have at least
 FEWEST = 8  # pairs in a batch
@@ -19,35 +19,31 @@ Reachable = Callable[[str], bool]  # whether a recipe's weights are here or can 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A way, what it extends, and what led to it."""
+    """A way, and what led to it."""
 
     way: Way
-    recipe: str | None
     reasons: tuple[str, ...]
 
 
 def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable) -> Chosen:
     """The first way of the scale that nothing stands against."""
     against: dict[str, str] = {}  # what is said of several ways is said of the first
-    for way in ways_for(pairs):
-        objection = _objection(way, seen, machine, reachable)
+    for way in ways_for(pairs, seen.modalities):
+        objection = _objection(way, machine, reachable)
         if objection is None:
             break
         against.setdefault(objection, way.title)
     objections = (f"not {title}, for {objection}" for objection, title in against.items())
-    return Chosen(way, way.recipes.get(seen.modalities), (f"{way.title}: {way.why}", *objections))
+    return Chosen(way, (f"{way.title}: {way.why}", *objections))
 
 
-def _objection(way: Way, seen: Seen, machine: Machine, reachable: Reachable) -> str | None:
-    if way is SMALL:
+def _objection(way: Way, machine: Machine, reachable: Reachable) -> str | None:
+    if way.recipe is None:
         return None
-    recipe = way.recipes.get(seen.modalities)
-    if recipe is None:
-        return f"no recipe of that kind takes in {', '.join(sorted(seen.modalities))}"
-    if not machine.gpus and way is not BOTTLENECK:
+    if not machine.gpus and way not in (BOTTLENECK, BOTTLENECK_OF_SOUNDS):
         return "without a GPU the way back through large towers takes too long"
-    if way.pretrained and not reachable(recipe):
-        return f"the weights that `{recipe}` begins from are neither here nor to be had from the network"
+    if way.pretrained and not reachable(way.recipe):
+        return f"the weights that `{way.recipe}` begins from are neither here nor to be had from the network"
     return None
 
 

@@ -14,13 +14,12 @@ import torch
 
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sample import Batch, Field, Intake
-from tercet.distributed import World
+from tercet.distributed import World, joined
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import build_model
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.optimizers import build_optimizer
-from tercet.training.run import joined
 from tercet.training.step import Step
 
 FIRST = 8  # rows of the steps that say what a larger one will take

@@ -10,12 +10,13 @@ from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.open import open_split
 from tercet.training.config import RunConfig
+from tercet.training.inherit import inherited
 from tercet.training.proposal.choice import Choice
-from tercet.training.proposal.choose import Chosen, choose_way, training
+from tercet.training.proposal.choose import Chosen, Reachable, choose_way, training
 from tercet.training.proposal.machine import Machine, this_machine
 from tercet.training.proposal.pace import Pace, pace_of, running
 from tercet.training.proposal.seen import Seen, look
-from tercet.training.proposal.splits import held_out, layout_of, splits
+from tercet.training.proposal.splits import Layout, held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
 from tercet.training.proposal.weights import reachable
 from tercet.training.proposal.write import to_yaml
@@ -47,33 +48,38 @@ class Proposal:
         return {
             "data": {"source": self.data, **self.seen.to_json()},
             "machine": self.machine.to_json(),
-            "way": {"name": chosen.way.name, "extends": chosen.recipe, "why": list(chosen.reasons)},
+            "way": {"name": chosen.way.title, "extends": chosen.way.recipe, "why": list(chosen.reasons)},
             "recipe": [choice.to_json() for choice in self.choices],
             "pace": self.pace.to_json(),
         }
 
 
 def propose(data: str) -> Proposal:
-    machine = this_machine()
-    layout = layout_of(data)
+    machine, layout = this_machine(), layout_of(data)
     config = DataConfig.model_validate({"train": layout.train})
     seen = look(open_split(config, config.train["train"]), data, machine.cores)
-    pairs = round(seen.pairs * (1 - held_out(layout, seen)))
-    chosen = choose_way(seen, pairs, machine, reachable)
-    model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
-    drafted = [*_begin(chosen), *splits(layout, seen), *model, *numbers]
-    pace = pace_of(_loaded(drafted), machine)
+    chosen, drafted = draft(layout, seen, machine, reachable)
+    pace = pace_of(inherited(as_config(drafted)), machine)
     return Proposal(data, seen, machine, chosen, (*drafted, *running(pace)), pace)
 
 
+def draft(layout: Layout, seen: Seen, machine: Machine, reachable: Reachable) -> tuple[Chosen, list[Choice]]:
+    """All but what a measured step decides."""
+    pairs = round(seen.pairs * (1 - held_out(layout, seen)))
+    chosen = choose_way(seen, pairs, machine, reachable)
+    model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
+    return chosen, [*_begin(chosen), *splits(layout, seen), *model, *numbers]
+
+
 def _begin(chosen: Chosen) -> Iterator[Choice]:
-    if chosen.recipe:
-        yield Choice("extends", chosen.recipe, f"the rest stands there: tercet recipes show {chosen.recipe}")
+    recipe = chosen.way.recipe
+    if recipe:
+        yield Choice("extends", recipe, f"the rest stands there: tercet recipes show {recipe}")
         if chosen.way.pretrained:
-            yield Choice("init", load_recipe(chosen.recipe).init, f"the weights that `{chosen.recipe}` begins from")
+            yield Choice("init", load_recipe(recipe).init, f"the weights that `{recipe}` begins from")
 
 
-def _loaded(choices: Sequence[Choice]) -> RunConfig:
+def as_config(choices: Sequence[Choice]) -> RunConfig:
     """The choices as the run that they would be: written down and read as any recipe."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{NAME}.yaml"

@@ -32,7 +32,7 @@ def _rows(proposal: Proposal) -> Iterator[tuple[str, str]]:
     yield "way", chosen.reasons[0]
     for objection in chosen.reasons[1:]:
         yield "", objection
-    yield "extends", chosen.recipe or "nothing: the recipe is whole"
+    yield "extends", chosen.way.recipe or "nothing: the recipe is whole"
     values = {choice.key: choice for choice in proposal.choices}
     for key in NUMBERS:
         if key in values:

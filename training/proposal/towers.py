@@ -8,7 +8,7 @@ from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import Chosen
 from tercet.training.proposal.machine import Machine
 from tercet.training.proposal.seen import Seen
-from tercet.training.proposal.ways import BOTTLENECK, DEMO, GAO, SMALL
+from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, DEMO, GAO
 
 CONTEXT = 32  # words that the small text tower reads unless told otherwise
 LONGEST = 128
@@ -18,9 +18,9 @@ SIDE = {"cpu": 64, "gpu": 128}  # pixels of a small image tower's pictures
 
 def towers(chosen: Chosen, seen: Seen, machine: Machine) -> Iterator[Choice]:
     """What the recipe that is extended does not say of the model."""
-    if chosen.way is BOTTLENECK:
+    if chosen.way in (BOTTLENECK, BOTTLENECK_OF_SOUNDS):
         yield from _bottlenecks(seen)
-    elif chosen.way is SMALL:
+    elif chosen.way.recipe is None:
         yield from _small_towers(seen, machine)
         yield from _pairs(seen.modalities)
 

@@ -1,28 +1,32 @@
 """How to train, by how many pairs there are: the one place of the numbers, each with where it stands written.
 
-What the command proposes and what `docs/choose.md` tables is this list. Imports no torch.
+What `tercet recipes new` proposes is taken from here, and `docs/choose.md` says the same. Imports no torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-ZANELLA = "Zanella & Ben Ayed 2024"
 GAO = "Gao et al. 2021"
 GOYAL = "Goyal et al. 2023"
-ZHAI = "Zhai et al. 2022"
-RADFORD = "Radford et al. 2021"
 LI = "Li et al. 2024"
+RADFORD = "Radford et al. 2021"
+WU = "Wu et al. 2023"
+ZANELLA = "Zanella & Ben Ayed 2024"
+ZHAI = "Zhai et al. 2022"
 DEMO = "the recipe `demo`"
+
+PICTURES, SOUNDS = frozenset(("image", "text")), frozenset(("audio", "text"))
+NUMBERS = ("batch_size", "lr", "warmup", "weight_decay", "betas", "epochs")
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train. `recipes` names what it extends for each set of modalities that it is for."""
+    """One way to train data of these modalities: a recipe to extend, and the numbers that are its own."""
 
-    name: str
     title: str
     why: str
-    recipes: Mapping[frozenset[str], str]
+    modalities: frozenset[str]
+    recipe: str | None
     batch_size: int
     lr: float
     warmup: int | float  # steps, or a share of them
@@ -30,22 +34,15 @@ class Way:
     betas: tuple[float, float]
     eps: float
     epochs: int
-    sources: Mapping[str, str]  # by field
+    sources: Mapping[str, str]  # of NUMBERS
+    pretrained: bool = True  # it begins from weights
 
-    @property
-    def pretrained(self) -> bool:
-        """It begins from weights."""
-        return self.name not in ("small", "scratch")
-
-
-PICTURES, SOUNDS = frozenset(("image", "text")), frozenset(("audio", "text"))
-ALL = PICTURES | SOUNDS
 
 ADAPTERS = Way(
-    name="adapters",
     title="adapters: LoRA in pretrained towers",
     why="so few pairs would bend whole towers; a few matrices of low rank learn what is new and forget little",
-    recipes={PICTURES: "finetune_lora"},
+    modalities=PICTURES,
+    recipe="finetune_lora",
     batch_size=128,
     lr=2e-4,
     warmup=0,
@@ -53,27 +50,25 @@ ADAPTERS = Way(
     betas=(0.9, 0.999),
     eps=1e-8,
     epochs=20,
-    sources={
-        "batch_size": f"four times that of {ZANELLA}, who contrast with all classes: here the batch is all there is",
-        "lr": ZANELLA,
-        "warmup": f"none in {ZANELLA}: adapters begin as nothing",
-        "weight_decay": ZANELLA,
-        "betas": ZANELLA,
+    sources=dict.fromkeys(("lr", "weight_decay", "betas"), ZANELLA)
+    | {
+        "batch_size": f"four times that of {ZANELLA}, who contrast with all classes: here, with the batch",
+        "warmup": f"none, as in {ZANELLA}: adapters begin as nothing",
         "epochs": f"{GOYAL}, on their smaller sets",
     },
 )
 BOTTLENECK = replace(
     ADAPTERS,
-    name="bottleneck",
     title="adapters: a bottleneck on the outputs of locked towers",
     why=f"so few pairs would bend whole towers; what corrects their outputs ({GAO}) needs no way back through them",
-    recipes={PICTURES: "finetune_clip", SOUNDS: "finetune_clap"},
+    recipe="finetune_clip",
 )
+BOTTLENECK_OF_SOUNDS = replace(BOTTLENECK, modalities=SOUNDS, recipe="finetune_clap")
 FINETUNING = Way(
-    name="fine-tuning",
     title="fine-tuning of pretrained towers",
     why="enough pairs to move whole towers a little, too few to make them",
-    recipes={PICTURES: "finetune_clip", SOUNDS: "finetune_clap"},
+    modalities=PICTURES,
+    recipe="finetune_clip",
     batch_size=512,
     lr=1e-5,
     warmup=500,
@@ -81,13 +76,24 @@ FINETUNING = Way(
     betas=(0.9, 0.999),
     eps=1e-8,
     epochs=10,
-    sources=dict.fromkeys(("batch_size", "lr", "warmup", "weight_decay", "betas", "epochs"), GOYAL),
+    sources=dict.fromkeys(NUMBERS, GOYAL),
+)
+FINETUNING_OF_SOUNDS = replace(
+    FINETUNING,
+    modalities=SOUNDS,
+    recipe="finetune_clap",
+    batch_size=768,
+    lr=1e-4,
+    warmup=3_200,
+    weight_decay=0.0,
+    epochs=45,
+    sources=dict.fromkeys(NUMBERS, WU),
 )
 LOCKED = Way(
-    name="locked",
     title="LiT: a locked image tower, and text that learns to read it out",
-    why="enough pairs for a text tower, fewer than a picture tower has already seen",
-    recipes={PICTURES: "finetune_lit"},
+    why="enough pairs for a text tower, fewer than a good image tower has already seen",
+    modalities=PICTURES,
+    recipe="finetune_lit",
     batch_size=4096,
     lr=1e-3,
     warmup=0.03,
@@ -95,13 +101,13 @@ LOCKED = Way(
     betas=(0.9, 0.999),
     eps=1e-8,
     epochs=10,
-    sources=dict.fromkeys(("batch_size", "lr", "warmup", "weight_decay", "betas", "epochs"), ZHAI),
+    sources=dict.fromkeys(NUMBERS, ZHAI) | {"epochs": f"as {GOYAL}; {ZHAI} count steps instead"},
 )
 SCRATCH = Way(
-    name="scratch",
     title="from scratch",
     why="enough pairs that towers which know nothing catch up",
-    recipes={PICTURES: "image_text", SOUNDS: "audio_text", ALL: "trimodal"},
+    modalities=PICTURES,
+    recipe="image_text",
     batch_size=8192,
     lr=5e-4,
     warmup=2_000,
@@ -109,14 +115,28 @@ SCRATCH = Way(
     betas=(0.9, 0.98),
     eps=1e-6,
     epochs=32,
-    sources=dict.fromkeys(("lr", "warmup", "weight_decay", "betas", "epochs"), RADFORD)
-    | {"batch_size": f"a quarter of {RADFORD}: what one machine of eight GPUs holds"},
+    sources=dict.fromkeys(NUMBERS, RADFORD) | {"batch_size": f"the recipe `image_text`: a quarter of {RADFORD}"},
+    pretrained=False,
+)
+SCRATCH_OF_SOUNDS = replace(
+    SCRATCH,
+    modalities=SOUNDS,
+    recipe="audio_text",
+    batch_size=2048,
+    sources={**SCRATCH.sources, "batch_size": "the recipe `audio_text`"},
+)
+SCRATCH_OF_ALL = replace(
+    SCRATCH,
+    modalities=PICTURES | SOUNDS,
+    recipe="trimodal",
+    batch_size=4096,
+    sources={**SCRATCH.sources, "batch_size": "the recipe `trimodal`"},
 )
 SMALL = Way(
-    name="small",
     title="small towers from scratch",
     why=f"smaller towers are the better ones for little data and little compute ({LI})",
-    recipes={},
+    modalities=frozenset(),  # any
+    recipe=None,
     batch_size=256,
     lr=2e-3,
     warmup=30,
@@ -126,16 +146,20 @@ SMALL = Way(
     epochs=32,
     sources=dict.fromkeys(("batch_size", "lr", "warmup"), DEMO)
     | dict.fromkeys(("weight_decay", "betas", "epochs"), RADFORD),
+    pretrained=False,
 )
 
-# Up to so many pairs, these ways, the first that nothing stands against; nothing ever stands against small towers.
+# Up to so many pairs, the first of these ways that nothing stands against.
+FROM_SCRATCH = (SCRATCH, SCRATCH_OF_SOUNDS, SCRATCH_OF_ALL)
 SCALES: tuple[tuple[float, tuple[Way, ...]], ...] = (
-    (10_000, (ADAPTERS, BOTTLENECK, SMALL)),
-    (1_000_000, (FINETUNING, SMALL)),
-    (20_000_000, (LOCKED, SCRATCH, SMALL)),
-    (float("inf"), (SCRATCH, SMALL)),
+    (10_000, (ADAPTERS, BOTTLENECK, BOTTLENECK_OF_SOUNDS)),
+    (1_000_000, (FINETUNING, FINETUNING_OF_SOUNDS)),
+    (20_000_000, (LOCKED, *FROM_SCRATCH)),
+    (float("inf"), FROM_SCRATCH),
 )
 
 
-def ways_for(pairs: int) -> tuple[Way, ...]:
-    return next(ways for most, ways in SCALES if pairs <= most)
+def ways_for(pairs: int, modalities: frozenset[str]) -> list[Way]:
+    """In the order of preference; nothing ever stands against small towers."""
+    ways = next(ways for most, ways in SCALES if pairs <= most)
+    return [*(way for way in ways if way.modalities == modalities), SMALL]
