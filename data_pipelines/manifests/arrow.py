@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tercet.data_pipelines.manifests.medium import Span
-from tercet.data_pipelines.manifests.table import Rows, Table
+from tercet.data_pipelines.manifests.table import Row, Rows, Table
 from tercet.errors import UserError
 
 OFFSETS: dict[str, "np.dtype[Any]"] = {"binary": np.dtype(np.int32), "large_binary": np.dtype(np.int64)}
@@ -26,14 +26,14 @@ def read_arrow(path: Path) -> Table:
 
 def _rows(path: Path) -> Rows:
     whole, reader = _opened(path)
-    classes = _classes(reader.schema)
+    classes = class_names(reader.schema)
     number = 0
     for batch in reader:
         columns = [_cells(column, path, whole.address, whole.size) for column in batch.columns]
         for cells in zip(*columns, strict=True):
             number += 1
             row = dict(zip(reader.schema.names, cells, strict=True))
-            yield number, row | {name: _class(row[name], names) for name, names in classes.items()}
+            yield number, with_classes(row, classes)
 
 
 def _cells(column: Any, path: Path, start: int, size: int) -> Iterator[object]:
@@ -55,11 +55,15 @@ def _spans(column: Any, path: Path, start: int, width: "np.dtype[Any]") -> Itera
         yield Span(path.name, base + begin, end - begin) if there else None
 
 
+def with_classes(row: Row, classes: Mapping[str, list[str]]) -> Row:
+    return {**row, **{column: _class(row[column], names) for column, names in classes.items()}}
+
+
 def _class(value: object, names: list[str]) -> object:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
 
-def _classes(schema: Any) -> Mapping[str, list[str]]:
+def class_names(schema: Any) -> Mapping[str, list[str]]:
     """Columns of class numbers, with the names that `datasets` writes into the schema."""
     told = (schema.metadata or {}).get(b"huggingface")
     features = json.loads(told).get("info", {}).get("features", {}) if told else {}

@@ -15,24 +15,27 @@ from tercet.data_pipelines.manifests.entry import Entry, Outcome, words
 from tercet.data_pipelines.manifests.index import Strings, narrow
 from tercet.data_pipelines.manifests.medium import Medium, Span, is_remote, read_span
 from tercet.data_pipelines.manifests.reading import Reading
-from tercet.modality import FILES
 
 
 class Column:
-    """The media of one kind: their names, and where bytes lie in a file; all empty where a row has none."""
+    """The media of one kind: their names, and where bytes lie in a file. Rows without one are filled in later."""
 
     def __init__(self) -> None:
         self.names, self.offsets, self.sizes = Strings(), array("Q"), array("Q")
 
-    def append(self, name: str, offset: int, size: int) -> None:
+    def put(self, row: int, name: str, offset: int, size: int) -> None:
+        self.fill(row)
         self.names.append(name)
         self.offsets.append(offset)
         self.sizes.append(size)
 
+    def fill(self, count: int) -> None:
+        missing = count - len(self.sizes)
+        self.names.fill(count)
+        self.offsets.extend([0] * missing)
+        self.sizes.extend([0] * missing)
+
     def arrays(self, kind: str) -> dict[str, NDArray[Any]]:
-        """Nothing where no row has one."""
-        if not self.names.data and not any(self.sizes):
-            return {}
         return {**self.names.arrays(kind), f"{kind}.offset": narrow(self.offsets), f"{kind}.size": narrow(self.sizes)}
 
 
@@ -43,7 +46,7 @@ class Gatherer:
         self._reading, self._payload = reading, payload
         self._rows = array("Q")
         self._texts = {name: Strings() for name in ("key", "captions", "told", "reason")}
-        self._media = {kind: Column() for kind in (*FILES, "json")}
+        self._media: dict[str, Column] = {}  # by kind
         self._wholes = array("Q")  # a hash of each row's media and captions
         self.identities = array("Q")  # of its first medium
         self._state = xxh3_128()
@@ -69,6 +72,7 @@ class Gatherer:
         for name, strings in self._texts.items():
             arrays |= strings.arrays(name)
         for kind, column in self._media.items():
+            column.fill(len(self))
             arrays |= column.arrays(kind)
         return arrays
 
@@ -88,8 +92,8 @@ class Gatherer:
     def _add(self, names: Mapping[str, Medium], texts: Mapping[str, str], contents: list[tuple[str, bytes]]) -> None:
         for name in ("captions", "told", "reason"):
             self._texts[name].append(texts.get(name, ""))
-        for kind, column in self._media.items():
-            column.append(*self._placed(names.get(kind, "")))
+        for kind, medium in names.items():
+            self._media.setdefault(kind, Column()).put(len(self) - 1, *self._placed(medium))
         hashes = [xxh3_64_intdigest(content) for _, content in contents]
         self.identities.append(hashes[0])
         self._wholes.append(xxh3_64_intdigest(f"{hashes}{texts.get('captions', '')}".encode()))

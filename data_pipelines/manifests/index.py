@@ -30,6 +30,10 @@ class Strings:
         self.data += string.encode()
         self.ends.append(len(self.data))
 
+    def fill(self, count: int) -> None:
+        """Empty ones, until there are so many."""
+        self.ends.extend([len(self.data)] * (count + 1 - len(self.ends)))
+
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         return {name: np.frombuffer(bytes(self.data), np.uint8), f"{name}.ends": narrow(self.ends)}
 

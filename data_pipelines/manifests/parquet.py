@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tercet.data_pipelines.manifests.arrow import class_names, with_classes
 from tercet.data_pipelines.manifests.table import Rows, Table
 from tercet.errors import UserError
 
@@ -17,10 +18,11 @@ def read_parquet(path: Path) -> Table:
 def _rows(path: Path) -> Rows:
     number = 0
     with _opened(path) as file:
+        classes = class_names(file.schema_arrow)
         for batch in file.iter_batches(ROWS_AT_ONCE):
             for row in batch.to_pylist():
                 number += 1
-                yield number, row
+                yield number, with_classes(row, classes)
 
 
 def _opened(path: Path) -> Any:

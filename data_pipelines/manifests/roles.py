@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePath
 
 from tercet.errors import UserError, did_you_mean
@@ -30,13 +31,13 @@ class Roles:
     group: str | None = None
     others: tuple[str, ...] = ()  # columns that are named as a plugin's modality is
 
-    @property
+    @cached_property
     def media(self) -> dict[str, str]:
         """The column that names the files of each modality."""
         named = {"image": self.image, "audio": self.audio, **{name: name for name in self.others}}
         return {modality: column for modality, column in named.items() if column}
 
-    @property
+    @cached_property
     def taken(self) -> frozenset[str]:
         """Columns that become files or names, and are no further knowledge about the sample."""
         return frozenset(filter(None, (self.key, *self.media.values(), *self.text)))

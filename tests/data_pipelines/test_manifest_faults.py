@@ -1,0 +1,135 @@
+"""A table with everything wrong in it: each row is told of, and the run goes on or stops by the rules of the loader."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.source import _say
+from tercet.data_pipelines.open import check_source
+from tercet.errors import UserError
+from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv
+
+GOOD = 40
+EXPECTED = {
+    41: "image: missing file",
+    42: "image: not a JPEG, PNG or WEBP",
+    43: "image: truncated or damaged",
+    44: "text: empty",
+    46: "no picture or sound",
+    47: "image: empty file",
+    48: "image: missing file",
+    49: "image: a URL of no known kind",
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path, picture: Callable[..., bytes]) -> Path:
+    """Forty good rows, and ten others, of which one repeats a good one."""
+    rows = photos(tmp_path, picture, GOOD)
+    (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
+    (tmp_path / "cut.jpg").write_bytes(picture(1, (400, 300), "jpeg")[:900])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    faulty = [
+        ("gone.jpg", "a caption"),
+        ("page.jpg", "a caption"),
+        ("cut.jpg", "a caption"),
+        (rows[0]["path"], "  "),
+        (rows[6]["path"], rows[6]["caption"]),
+        ("", "a caption"),
+        ("empty.jpg", "a caption"),
+        (".", "a caption"),
+        ("pipe://rm -rf", "a caption"),
+        ("./" + rows[7]["path"], rows[7]["caption"]),
+    ]
+    rows += [{"path": path, "caption": caption, "group": "", "score": ""} for path, caption in faulty]
+    return write_csv(tmp_path / "photos.csv", rows)
+
+
+def test_each_bad_row_is_told_and_the_run_goes_on(table: Path, tmp_path: Path) -> None:
+    training = loader(config(source=str(table)), 10, folder=tmp_path)
+    seen = {id for batch in taken(training, 20) for id in batch.ids.tolist()}
+    good = {*range(GOOD), 44, 49}
+    assert seen == good
+    lines = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
+    told = {(line["shard"], line["key"], line["id"], line["reason"]) for line in lines}
+    assert told == {(str(table), f"row {row}", row - 1, reason) for row, reason in EXPECTED.items()}
+    assert training.ledger.seen == 200 + training.bad.total()
+
+
+def test_too_many_bad_rows_stop_the_run(table: Path, tmp_path: Path) -> None:
+    data = config({"workers": 0, "streams": 4, "max_bad": 0.01}, source=str(table))
+    with pytest.raises(UserError, match=r"samples are bad, more than data.max_bad = 0.01 .*listed in .*bad_samples"):
+        taken(loader(data, 10, folder=tmp_path), 20)
+
+
+def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _say.cache_clear()
+    for _ in range(2):
+        opened(source=str(table))
+    assert capsys.readouterr().err.splitlines() == [
+        f"tercet: {table}: image from `path`, text from `caption`, group from `group`; 50 rows",
+        f"tercet: {table}: 2 rows give no sample: 1 × text: empty, 1 × no picture or sound",
+        f"tercet: {table}: 2 rows repeat another one, file and caption alike; the first is row 45 in {table}",
+    ]
+
+
+def test_a_key_used_twice_and_a_row_of_other_length_keep_their_places(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    lines = ["uid,image,caption", "u,a.jpg,one", "u,b.jpg,two", "w,a.jpg,three,four", ",b.jpg,five", "v,b.jpg,six"]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    source = opened(source=str(tmp_path / "m.csv"))
+    assert [source.key(id) for id in range(5)] == ["u", "row 2", "row 3", "row 4", "v"]
+    told = [found.reason for found in source.read(range(5), ["txt"]) if isinstance(found, BadSample)]
+    assert told == ["duplicate key", "manifest: cells unlike the header", "no key"]
+
+
+MISTAKES = {
+    "a misspelt column": ({"text": "captoin"}, "photos.csv has no column `captoin`; did you mean `caption`?"),
+    "a misspelt table": ({"source": "photo.csv"}, "there is no table .*photo.csv; did you mean `.*photos.csv`"),
+    "nothing to match": ({"source": "none/**/*.jpg"}, "no file matches .*; name a folder, a pattern"),
+    "tables and shards": ({"source": ["photos.csv", "a.tar"]}, "is no shard, and others beside it are"),
+    "a table twice": ({"source": ["photos.csv", "photos.csv"]}, "is named twice"),
+    "no saved data set": ({"source": "hf:fotos ü"}, "no data set that `save_to_disk` of `datasets` wrote"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_before_anything_is_built(
+    table: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, words = MISTAKES[case]
+    monkeypatch.chdir(table.parent)
+    with pytest.raises(UserError, match=words) as error:
+        check_source(config(**{"source": "photos.csv", **said}).train["train"])  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_none_of_the_files_there_is_a_mistake_and_no_hundred_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,caption\n" + "gone.jpg,c\n" * 100)
+    with pytest.raises(UserError, match=r"none of the first 100 files is there, beginning with .*gone\.jpg"):
+        opened(source=str(tmp_path / "m.csv"))
+
+
+def test_a_folder_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no samples"):
+        opened(source=str(tmp_path))
+
+
+@pytest.mark.parametrize("option", [{"image": "path"}, {"templates": "a {}"}, {"part": [0, 0.5]}])
+def test_what_is_said_of_tables_is_not_said_of_shards(tmp_path: Path, option: dict[str, object]) -> None:
+    (name,) = option
+    with pytest.raises(UserError, match=f"`{name}` is said of .*, which are shards: "):
+        check_source(config(source=str(tmp_path / "0.tar"), **option).train["train"])
+
+
+def test_a_table_is_not_streamed(table: Path) -> None:
+    from tercet.data_pipelines.open import open_loader
+    from tercet.distributed import World
+
+    data = config({"mode": "stream"}, source=str(table))
+    with pytest.raises(UserError, match=r"data\.train\.train is no set of shards.*set data\.mode=index"):
+        open_loader(data, {}, 8, 0, World(), {}, table.parent)
