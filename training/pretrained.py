@@ -11,6 +11,7 @@ from tercet.configs.base import build
 from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.models.encoders.hugging_face import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model
@@ -29,9 +30,10 @@ def pretrained(spec: str) -> Pretrained:
 
         return pretrained_open_clip(spec)
     if family == "hf":
-        from tercet.models.interop.transformers import pretrained_transformers
+        with fetched(f"init {spec}", spec.partition(":")[2], "it"):
+            from tercet.models.interop.transformers import pretrained_transformers
 
-        return pretrained_transformers(spec.partition(":")[2])
+            return pretrained_transformers(spec.partition(":")[2])
     path = Path(spec)
     if (path / CHECKPOINTS).is_dir():
         return _run(path)

@@ -25,15 +25,14 @@ OF_PAIRS = {"logit_scale": "log_scale", "logit_scale_a": "log_scale", "logit_bia
 def pretrained_transformers(name: str) -> Pretrained:
     """What `hf:FOLDER` or `hf:OWNER/REPOSITORY` names."""
     source = f"hf:{name}"
-    with fetched(f"init {source}", name, "it"):
-        config = read_config(f"init {source}", name)
-        kind = architecture(config)
-        if not halves(kind):
-            raise UserError(
-                f"init {source}: a {kind} is a tower by itself and shares its space with no other; name it as an "
-                f"encoder, as model.text.encoder={source}"
-            )
-        towers = {modality: {"encoder": source, **_heard(name, modality)} for modality in halves(kind)}
+    config = read_config(f"init {source}", name)
+    kind = architecture(config)
+    if not halves(kind):
+        raise UserError(
+            f"init {source}: a {kind} is a tower by itself and shares its space with no other; name it as an "
+            f"encoder, as model.text.encoder={source}"
+        )
+    towers = {modality: {"encoder": source, **_heard(name, modality)} for modality in halves(kind)}
     objective = "sigmoid" if kind == "SiglipModel" else "infonce"
     terms = {"pairs": {_pair(kind): 1.0}, "objective": {"name": objective}}
     return Pretrained(source, towers, terms, lambda: _weights(source, name, kind, config))

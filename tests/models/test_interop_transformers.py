@@ -1,9 +1,11 @@
 """CLIP, SigLIP and CLAP whole: the logits of transformers' own model, temperature and bias along with them."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants as hub
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,8 @@ from transformers import (
 
 from tercet.data_pipelines.sample import Field
 from tercet.errors import UserError
+from tercet.models.config import TowerConfig
+from tercet.models.encoders import build_encoder
 from tercet.models.interop.transformers import pretrained_transformers
 from tercet.models.multimodal import Multimodal
 from tercet.training.pretrained import load_model
@@ -51,7 +55,7 @@ HTSAT = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_
 
 
 def clip(eos: int) -> tuple[Any, Any]:
-    """A joint space whose width the halves alone would not know. An `eos` of 2 is that of old configs, which err in it."""
+    """A joint space whose width the halves alone would not know. An `eos` of 2 is that of old configs, in error."""
     text = CLIPTextConfig(**TINY, **IDS, eos_token_id=eos, max_position_embeddings=16)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=CLIPVisionConfig(**PIXELS), projection_dim=24))
     model.logit_scale.data.fill_(3.5)
@@ -190,6 +194,24 @@ def test_a_tower_by_itself_is_no_model(tmp_path: Path) -> None:
     BertModel(BertConfig(**TINY, vocab_size=9)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"init hf:.*: a BertModel is a tower by itself"):
         pretrained_transformers(str(tmp_path))
+
+
+def test_transformers_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"init hf:.*: it needs transformers; pip install 'tercet\[huggingface\]'"):
+        load_model(f"hf:{tmp_path}")
+    for modality in ("image", "audio", "text"):
+        with pytest.raises(UserError, match=rf"model\.{modality}\.encoder: `hf:.*` needs transformers"):
+            build_encoder(modality, TowerConfig(encoder=f"hf:{tmp_path}"))
+
+
+def test_a_repository_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"init hf:tercet/absent: it is neither in the cache.*nor to be had") as caught:
+        load_model("hf:tercet/absent")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"model\.text\.encoder: `hf:tercet/absent` is neither in the cache"):
+        build_encoder("text", TowerConfig(encoder="hf:tercet/absent"))
 
 
 def test_folders_that_hold_no_model(tmp_path: Path) -> None:
