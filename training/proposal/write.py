@@ -41,7 +41,8 @@ def _entry(key: str, choice: Choice, indent: str) -> list[str]:
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ", break_on_hyphens=False)
+    plain = "".join(letter if letter.isprintable() else "�" for letter in text)  # names of files may hold anything
+    return wrap(plain, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ", break_on_hyphens=False)
 
 
 def inline(value: Any) -> str:

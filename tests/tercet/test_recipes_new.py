@@ -1,0 +1,246 @@
+"""A recipe proposed for given data: what it says of them is so, every value has its why, and it runs as it is."""
+
+import csv
+import json
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tercet.command import main
+from tercet.configs.recipe import load_recipe
+from tercet.configs.yaml_text import read_yaml
+from tercet.data_pipelines.sample import Batch, Field
+from tercet.training.proposal.choice import Choice, values_of
+from tercet.training.proposal.choose import batch_size, choose_way, warmup
+from tercet.training.proposal.machine import GIB, Gpu, Machine
+from tercet.training.proposal.measure import Measured, tiled
+from tercet.training.proposal.pace import duration
+from tercet.training.proposal.propose import as_config, draft
+from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.splits import Layout, held_out
+from tercet.training.proposal.ways import FINETUNING, LOCKED, SCALES, SMALL, Way
+from tercet.training.proposal.write import to_yaml
+
+ROWS = 48
+CPU = Machine((), 2, 8 * GIB, 50 * GIB)
+GPU = Machine((Gpu("H100", 80 * GIB),), 16, 128 * GIB, 50 * GIB)
+PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of pictures, each of a colour that its caption names; four rows show the same picture as another."""
+    folder = tmp_path_factory.mktemp("photos")
+    for row in range(ROWS - 4):
+        Image.new("RGB", (40, 30), (row * 5, 90, 255 - row * 5)).save(folder / f"{row}.jpg")
+    with (folder / "photos.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "caption"])
+        table.writerows([f"{row % (ROWS - 4)}.jpg", caption(row)] for row in range(ROWS))
+    return folder / "photos.csv"
+
+
+def caption(row: int) -> str:
+    return " ".join(["a", *["very"] * (row % 4), f"blue picture of number {row}"])
+
+
+def seen(pairs: int, *modalities: str, **changes: Any) -> Seen:
+    facts = {
+        "samples": pairs, "looked_at": min(pairs, 4096), "pairs": pairs, "holding": dict.fromkeys(modalities, pairs),
+        "captions": pairs, "different": pairs, "words": {"p50": 9, "p95": 14}, "seconds": {"p50": 4.0, "p95": 9.0},
+        "twice": {}, "bad": 0,
+    }  # fmt: skip
+    return Seen(**(facts | changes))
+
+
+@pytest.fixture(scope="module")
+def proposed(photos: Path) -> dict[str, Any]:
+    """What the command says, and the recipe that it wrote."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tercet.training.proposal.propose.reachable", lambda recipe: False)
+        told: list[Any] = []
+        patch.setattr("tercet.command.proposal.print_json", told.append)
+        assert main(["recipes", "new", "--data", str(photos), "--out", str(photos.parent / "new.yaml"), "--json"]) == 0
+    return dict(told[0])
+
+
+def test_what_it_says_of_the_data_is_so(proposed: dict[str, Any]) -> None:
+    captions = [caption(row) for row in range(ROWS)]
+    told = proposed["data"]
+    assert (told["samples"], told["pairs"], told["holding"]) == (ROWS, ROWS, {"image": ROWS, "text": ROWS})
+    assert (told["captions"], told["different"], told["twice"]) == (ROWS, len(set(captions)), {"image": 4})
+    assert told["words"]["p50"] == median_low(len(text.split()) for text in captions)
+
+
+def test_the_recipe_trains_as_it_is(
+    proposed: dict[str, Any], photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = photos.parent / "new.yaml"
+    assert main(["recipes", "check", str(recipe)]) == 0
+    config = load_recipe(str(recipe))
+    learnt, held = config.data.train["train"], config.data.val["val"]
+    assert (learnt.source, learnt.group, learnt.part, held.part) == (str(photos), "image", (0.1, 1.0), (0.0, 0.1))
+    assert main(["train", str(recipe), "steps=3", f"out={tmp_path / 'run'}", "data.workers=0"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines][-1] == 3
+
+
+def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: Path) -> None:
+    text = (photos.parent / "new.yaml").read_text()
+    said = " ".join(line.strip(" #") for line in text.splitlines() if line.strip().startswith("#"))
+    assert all(choice["why"] in said for choice in proposed["recipe"])
+    assert read_yaml(text, "") == values_of(Choice(**choice) for choice in proposed["recipe"])
+
+
+def test_the_time_is_counted_up_from_the_measured_step(proposed: dict[str, Any]) -> None:
+    pace, step = proposed["pace"], proposed["pace"]["step"]
+    values = {choice["key"]: choice["value"] for choice in proposed["recipe"]}
+    loop = step["seconds"] * values["batch_size"] / step["rows"]
+    loading = step["loading"] * values["batch_size"] / proposed["machine"]["cores"]
+    assert pace["seconds_per_step"] == pytest.approx(loop + loading)
+    assert pace["seconds"] == pytest.approx(values["steps"] * pace["seconds_per_step"])
+    assert step["seconds"] > 0
+
+
+def by_hand(pairs: int, modalities: str, gpu: bool, weights: bool) -> str | None:
+    """The rules as the page says them."""
+    large = gpu and modalities != "audio image"
+    if modalities == "image text" and pairs <= 10_000 and weights:
+        return "finetune_lora" if gpu else "finetune_clip"
+    if modalities == "audio text" and pairs <= 10_000 and weights:
+        return "finetune_clap"
+    if not large or (pairs <= 1_000_000 and (not weights or modalities == "audio image text" or pairs <= 10_000)):
+        return None
+    if pairs <= 1_000_000:
+        return {"image text": "finetune_clip", "audio text": "finetune_clap"}[modalities]
+    if pairs <= 20_000_000 and weights and modalities == "image text":
+        return "finetune_lit"
+    return {"image text": "image_text", "audio text": "audio_text", "audio image text": "trimodal"}[modalities]
+
+
+@pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
+@pytest.mark.parametrize("pairs", [500, 10_000, 10_001, 1_000_000, 5_000_000, 20_000_001])
+def test_the_way_is_that_of_the_scale_unless_something_stands_against_it(pairs: int, modalities: str) -> None:
+    for machine in (CPU, GPU):
+        for weights in (True, False):
+            chosen = choose_way(
+                seen(pairs, *modalities.split()), pairs, machine, lambda recipe, weights=weights: weights
+            )
+            assert chosen.way.recipe == by_hand(pairs, modalities, bool(machine.gpus), weights), (machine, weights)
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("weights", [True, False], ids=["weights", "none"])
+@pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
+@pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
+def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: bool, machine: Machine) -> None:
+    layout = Layout("photos.csv", None, "given", divides=True)
+    chosen, choices = draft(layout, seen(pairs, *modalities.split()), machine, lambda recipe: weights)
+    config = as_config(choices)
+    learnt = pairs * (1 - held_out(layout, seen(pairs)))
+    assert config.batch_size <= learnt / 8
+    assert config.schedule.warmup <= config.steps / 10
+    assert config.steps * config.batch_size == pytest.approx(chosen.way.epochs * learnt, rel=0.1)
+
+
+def test_the_page_says_what_the_rules_say() -> None:
+    largest = {(way.title, way.recipe): (way, most) for most, ways in SCALES for way in ways}  # the last stays
+    expected = [row(way, "more" if most == float("inf") else f"{most:,.0f}") for way, most in largest.values()]
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.count("|") == 10][2:] == [*expected, row(SMALL, "any")]
+
+
+def row(way: Way, most: str) -> str:
+    recipe = f"`{way.recipe}`" if way.recipe else "nothing"
+    warm = f"{way.warmup:,}" if isinstance(way.warmup, int) else f"{way.warmup:.0%}".replace("%", " %")
+    rate = f"{way.lr:g}".replace("e-0", "e-")
+    cells = (most, way.title, recipe, f"{way.batch_size:,}", rate, warm, f"{way.weight_decay:g}", f"{way.betas[1]:g}")
+    return f"| {' | '.join(cells)} | {way.epochs} |"
+
+
+@pytest.mark.parametrize("way", [way for _, ways in SCALES for way in ways if way.recipe], ids=lambda way: way.recipe)
+def test_the_recipes_that_are_extended_say_the_same(way: Way) -> None:
+    """A number that the proposal changes would be a number with two sources."""
+    config = load_recipe(way.recipe or "")
+    if "adapters" not in way.title or way.recipe == "finetune_lora":
+        assert config.optimizer.lr == way.lr
+        assert config.optimizer.betas == way.betas
+        assert config.optimizer.weight_decay == way.weight_decay
+        assert config.schedule.warmup == way.warmup
+    assert (config.init is not None) == way.pretrained
+
+
+def test_numbers_shrink_with_the_data() -> None:
+    assert [batch_size(FINETUNING, pairs) for pairs in (32, 64, 511, 512, 4_096, 10**6)] == [8, 8, 32, 64, 512, 512]
+    assert [warmup(FINETUNING, steps)[0] for steps in (40, 400, 5_000, 10**6)] == [4, 40, 500, 500]
+    assert [warmup(LOCKED, steps)[0] for steps in (500, 2_000, 10_000)] == [50, 100, 300]
+
+
+def test_what_comes_again_is_kept_together_and_few_classes_are_not_held_out() -> None:
+    layout = Layout("photos", None, "given", divides=True)
+    names = seen(3_000, "image", "text", different=10)
+    assert (names.classes, held_out(layout, names)) == (10, 0.0)
+    assert held_out(layout, seen(3_000, "image", "text", different=300)) == 0.1
+    assert held_out(layout, seen(2_000_000, "image", "text")) == 0.0025
+
+
+Scalar = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=20),
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(),
+)  # fmt: skip
+Value = st.one_of(Scalar, st.lists(Scalar, max_size=3), st.dictionaries(st.text("abc", min_size=1), Scalar, max_size=3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), Value, min_size=1, max_size=6), st.text(max_size=200))
+def test_what_is_written_reads_back_equal(values: dict[str, Any], why: str) -> None:
+    whys = " ".join(why.split()) or "so"
+    text = to_yaml(["a heading", "more of it"], [Choice(key, value, whys) for key, value in values.items()])
+    assert read_yaml(text, "") == values
+
+
+def test_samples_that_are_said_again_keep_their_rows() -> None:
+    field = Field("text", torch.tensor([[10], [12]]), torch.tensor([0, 2]))
+    once = Batch(torch.arange(3), torch.full((3,), -1), {"text": field})
+    again = tiled(once, 7)
+    naive = [(item, 10 + item % 3) for item in range(7) if item % 3 != 1]
+    assert len(again) == 7
+    assert (
+        list(zip(again.fields["text"].item.tolist(), again.fields["text"].values[:, 0].tolist(), strict=True)) == naive
+    )
+
+
+def test_a_step_of_more_rows_takes_as_much_longer() -> None:
+    assert Measured(64, 0.5, 0.001, 32, "cuda").step(512) == 4.0
+    assert [duration(seconds) for seconds in (5, 119, 130, 9_000, 400_000)] == [
+        "5 seconds", "119 seconds", "2.2 minutes", "2.5 hours", "4.6 days",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.zeros((20, 20, 3), dtype=np.uint8)
+    (tmp_path / "few").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "few" / "a.png")
+    (tmp_path / "few.csv").write_text("path,caption\nfew/a.png,black\n")
+    (tmp_path / "mute.csv").write_text("path\n" + "few/a.png\n" * 40)
+    (tmp_path / "there.yaml").write_text("")
+    mistakes = {
+        (str(tmp_path / "nowhere.csv"),): "there is no table",
+        (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",
+        (str(tmp_path / "mute.csv"),): "a contrast needs two modalities; add captions",
+        ("x", "--out", str(tmp_path / "there.yaml")): "is there already",
+        ("x", "--out", str(tmp_path / "recipe.txt")): "a recipe is a YAML file",
+        ("x", "--out", str(tmp_path / "no" / "r.yaml")): "there is no folder",
+    }
+    for words, message in mistakes.items():
+        assert main(["recipes", "new", "--data", *words]) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("tercet: ")
+        assert message in last
