@@ -1,18 +1,45 @@
-"""Processes from a server that has loaded heavy packages once: each starts in milliseconds, and inherits no thread."""
+"""Processes from a server that has loaded heavy packages once: each starts in milliseconds, and inherits no thread.
+
+None of them runs the caller's script again, as multiprocessing would have it: what they work with is imported by name,
+so that a script may train at its top level.
+"""
 
 import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
-from threading import Thread
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.process import BaseProcess
+from threading import Lock, Thread
+from typing import Any
 
 _loaded: set[str] = set()
+_starting = Lock()
+
+
+class _Process(ForkServerProcess):
+    """Starts while the caller's script has no name by which it could be run."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        with _starting:
+            script = vars(sys.modules["__main__"])
+            names = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+            script.update(dict.fromkeys(names))
+            try:
+                return ForkServerProcess._Popen(process_obj)
+            finally:
+                script.update(names)
+
+
+class _Context(ForkServerContext):
+    Process = _Process
 
 
 def server(*modules: str) -> ForkServerContext:
     """The context to start processes in. What is asked for before the first of them is loaded ahead."""
-    context = multiprocessing.get_context("forkserver")
+    context = _Context()
     _loaded.update(modules)
     context.set_forkserver_preload(sorted(_loaded))
     return context

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 
-Data: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | DataConfig"
+Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | DataConfig
 
 
 def whole(data: Data) -> DataConfig:

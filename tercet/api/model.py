@@ -21,8 +21,6 @@ from tercet.eval.embed import embed_batch
 from tercet.models.multimodal import Multimodal
 from tercet.training.pretrained import load_model
 
-Loadable: TypeAlias = "str | os.PathLike[str] | Model"
-
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -85,6 +83,9 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name}: {', '.join(self.modalities)} → {self.dim} dimensions)"
+
+
+Loadable: TypeAlias = str | os.PathLike[str] | Model
 
 
 def load(model: Loadable, device: str | torch.device | None = None) -> Model:
