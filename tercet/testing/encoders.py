@@ -122,7 +122,8 @@ def gradients(encoder: Encoder, rows: Rows) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         vectors = rows(encoder)
-        vectors.backward(torch.linspace(-1, 1, vectors.numel()).reshape(vectors.shape).to(vectors.dtype))
+        slope = torch.linspace(-1, 1, vectors.numel()).reshape(vectors.shape)
+        torch.autograd.backward(vectors, slope.to(vectors.dtype))
     return {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
 
 

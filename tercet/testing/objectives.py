@@ -21,6 +21,7 @@ from tercet.testing.verdict import demand, demand_equal
 
 GROUPS = ([0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 0, 2, 3, 3, 4, 0, 5], [7])
 TILES = (1, 4, 9, 100)
+PARTS = ("loss", "gradient", "gradient", "temperature's gradient", "bias's gradient")
 ROWS_A = [0, 1, 2]  # anchors that are looked at alone
 
 
@@ -98,7 +99,7 @@ def examples(objective: Objective) -> Tensor:
 
 def merges_tiles(objective: Objective) -> None:
     logits_AK = examples(objective)
-    parts = [objective.reduce(part) for part in logits_AK.split([2, 3, 4], dim=1)]
+    parts = [objective.reduce(part) for part in torch.split(logits_AK, [2, 3, 4], dim=1)]
     merged_A = objective.merge(objective.merge(parts[0], parts[1]), parts[2])
     sentence = "`merge` of two tiles' reductions is not the reduction of both tiles together"
     demand_equal(merged_A, objective.reduce(logits_AK), sentence)
@@ -163,11 +164,15 @@ def equals_autograd_in_every_tiling(objective: Objective) -> None:
         expected = dense(objective, problem)
         for tile in TILES:
             found = answer(problem, problem.solve(objective, tile, World()))
-            for name, one, other in zip(
-                ("loss", "gradient", "gradient", "temperature", "bias"), found, expected, strict=False
-            ):
-                sentence = f"the {name} in tiles of {tile} is not that of the whole matrix, with groups {groups}"
-                demand_equal(one, other, sentence)
+            demand(finite(found), f"the loss or its gradients are not finite, with groups {groups}")
+            for name, one, other in zip(PARTS, found, expected, strict=False):
+                demand_equal(
+                    one, other, f"the {name} in tiles of {tile} is not that of the whole matrix, with groups {groups}"
+                )
+
+
+def finite(parts: list[Tensor]) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
 def answer(problem: Problem, found: Contrast) -> list[Tensor]:
@@ -180,7 +185,7 @@ def stays_finite(objective: Objective) -> None:
     bias = None if exact.bias is None else exact.bias.float()
     rounded = Problem(exact.x_Nd.float(), exact.y_Nd.float(), exact.group_N, torch.tensor([1e4]), bias)
     found = answer(rounded, rounded.solve(objective, 4, World()))
-    demand(all(bool(torch.isfinite(part).all()) for part in found), "logits of ±10,000 in fp32 overflow to inf or NaN")
+    demand(finite(found), "logits of ±10,000 in fp32 overflow to inf or NaN")
 
 
 def is_the_same_on_two_ranks(objective: Objective) -> None:

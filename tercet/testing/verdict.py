@@ -14,7 +14,7 @@ def demand(holds: bool, sentence: str) -> None:
 def demand_equal(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor], sentence: str) -> None:
     """Up to rounding in the precision that the values have, relative to the largest of them."""
     ones, others = ([side] if isinstance(side, Tensor) else side for side in (found, expected))
-    demand(all(near(one, other) for one, other in zip(ones, others, strict=True)), sentence)
+    demand(all(near(one.detach(), other.detach()) for one, other in zip(ones, others, strict=True)), sentence)
 
 
 def near(one: Tensor, other: Tensor) -> bool:
