@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from glob import glob
+from glob import glob, iglob
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -77,7 +77,8 @@ def _is_manifest(one: str) -> bool:
         return False
     if os.path.isdir(one):
         return not any(Path(one).glob("*.tar"))
-    return kind_of(suffix[1:]) is not None
+    matching = iglob(one, recursive=True) if any(sign in suffix for sign in WILD) else [one]
+    return any(kind_of(Path(path).suffix[1:].lower()) for path in matching)
 
 
 def _pieces(one: str) -> list[Piece]:

@@ -106,12 +106,12 @@ def _told(pieces: Sequence[Piece], kept: Kept, source: ManifestSource) -> Iterat
     some = f"{len(source):,} of " if len(source) < rows else ""
     yield f"{what}: {read}; {some}{rows:,} {'rows' if facts['roles'] else 'samples'}"
     if facts["left_out"]:
-        yield f"{what}: {sum(facts['left_out'].values()):,} rows give no sample: {_listed(facts['left_out'])}"
+        yield f"{what}: rows that give no sample: {_listed(facts['left_out'])}"
     if facts["passed_over"]:
         yield f"{what}: files passed over: {_listed(facts['passed_over'])}"
     if repeated := source.index.arrays["repeated"].tolist():
         first = source.place(repeated[0])
-        yield f"{what}: {len(repeated):,} rows repeat another one, file and caption alike; the first is {first}"
+        yield f"{what}: rows that repeat another one, file and caption alike: {len(repeated):,}, the first is {first}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

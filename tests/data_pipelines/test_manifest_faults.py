@@ -71,8 +71,8 @@ def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pyte
         opened(source=str(table))
     assert capsys.readouterr().err.splitlines() == [
         f"tercet: {table}: image from `path`, text from `caption`, group from `group`; 50 rows",
-        f"tercet: {table}: 2 rows give no sample: 1 × text: empty, 1 × no picture or sound",
-        f"tercet: {table}: 2 rows repeat another one, file and caption alike; the first is row 45 in {table}",
+        f"tercet: {table}: rows that give no sample: 1 × text: empty, 1 × no picture or sound",
+        f"tercet: {table}: rows that repeat another one, file and caption alike: 2, the first is row 45 in {table}",
     ]
 
 

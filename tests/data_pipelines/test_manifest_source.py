@@ -60,7 +60,9 @@ def test_any_world_sees_the_same_global_batches(table: Path, world: int) -> None
 def test_threads_and_a_resumed_run_see_what_one_sees(table: Path) -> None:
     data = config(source=str(table))
     begun = taken(loader(data), 3)
-    rest = taken(loader(config({**DATA, "workers": 2, "worker": "thread"}, source=str(table)), start=begun[-1].cursors), 5)
+    rest = taken(
+        loader(config({**DATA, "workers": 2, "worker": "thread"}, source=str(table)), start=begun[-1].cursors), 5
+    )
     assert rows_of([*begun, *rest]) == rows_of(taken(loader(data), 8))
 
 

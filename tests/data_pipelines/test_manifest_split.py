@@ -1,0 +1,149 @@
+"""One source split into what is learned from and what is held out, and how a recipe says so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.configs.recipe import dump, load_recipe
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.open import open_split
+from tercet.errors import UserError
+from tests.data_pipelines.listed import write_csv
+
+Picture = Callable[..., bytes]
+ROWS = 600
+
+
+def halves(data: DataConfig) -> list[list[tuple[str, dict[str, Any]]]]:
+    """Of the part that is learned from and of the one held out: each sample's key and what its row says."""
+    return [
+        [
+            (source.key(id), json.loads(files["json"]))
+            for id, files in enumerate(source.read(range(len(source)), ["json"]))
+            if isinstance(files, dict)
+        ]
+        for source in (open_split(data, data.train["train"]), open_split(data, data.val["val"]))
+    ]
+
+
+def table(folder: Path, **columns: Callable[[int], str]) -> Path:
+    (folder / "0.jpg").write_bytes(b"x")
+    rows = [
+        {"path": "0.jpg", "caption": f"c {i}", "number": str(i), **{name: of(i) for name, of in columns.items()}}
+        for i in range(ROWS)
+    ]
+    return write_csv(folder / "m.csv", rows)
+
+
+SPLITS: dict[str, tuple[dict[str, Any], dict[str, Callable[[int], str]], Callable[[int], object]]] = {
+    "group": ({}, {"group": lambda i: f"g{i // 3}"}, lambda i: i // 3),
+    "another column": ({"group": "json.album"}, {"album": lambda i: f"a{i % 150}"}, lambda i: i % 150),
+    "captions": ({"group": "text"}, {"caption": lambda i: f"Word {i // 4}"}, lambda i: i // 4),
+    "the same picture": ({}, {"path": lambda i: "./" * (i % 2) + f"{i // 5}.jpg"}, lambda i: i // 5),
+}
+
+
+@pytest.mark.parametrize("case", SPLITS)
+def test_no_group_stands_on_both_sides(tmp_path: Path, case: str) -> None:
+    said, columns, group = SPLITS[case]
+    for i in range(ROWS):
+        (tmp_path / f"{i}.jpg").write_bytes(b"x")
+    data = DataConfig.model_validate({"source": str(table(tmp_path, **columns)), "held_out": 0.3, **said})
+    numbers = [[int(row["number"]) for _, row in half] for half in halves(data)]
+    assert sorted(numbers[0] + numbers[1]) == list(range(ROWS))
+    assert 0.2 < len(numbers[1]) / ROWS < 0.4
+    assert not {group(i) for i in numbers[0]} & {group(i) for i in numbers[1]}
+
+
+def test_pictures_of_equal_content_are_a_group(tmp_path: Path, picture: Picture) -> None:
+    """Under different names, and read for it once."""
+    for i in range(60):
+        (tmp_path / f"{i}.jpg").write_bytes(picture(i // 3, format="jpeg"))
+    rows = [{"path": f"{i}.jpg", "caption": "c", "number": str(i)} for i in range(60)]
+    source = str(write_csv(tmp_path / "m.csv", rows))
+    data = DataConfig.model_validate({"source": source, "held_out": 0.4, "group": "image"})
+    numbers = [{int(row["number"]) // 3 for _, row in half} for half in halves(data)]
+    assert numbers[0] | numbers[1] == set(range(20))
+    assert not numbers[0] & numbers[1]
+
+
+def test_a_row_keeps_its_side_when_others_come(tmp_path: Path) -> None:
+    path = table(tmp_path, group=lambda i: f"g{i}")
+    data = DataConfig.model_validate({"source": str(path)})
+    before = {row["number"] for _, row in halves(data)[1]}
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + f"0.jpg,new,-1,new\n{''.join(lines[1:])}")
+    assert {row["number"] for _, row in halves(data)[1]} - {"-1"} == before
+
+
+def test_bad_rows_stand_on_one_side_too(tmp_path: Path) -> None:
+    path = table(tmp_path, caption=lambda i: "" if i % 2 else "c", path=lambda i: f"{i}.jpg")
+    (tmp_path / "2.jpg").write_bytes(b"x")
+    data = DataConfig.model_validate({"source": str(path), "held_out": 0.5})
+    sources = [open_split(data, data.train["train"]), open_split(data, data.val["val"])]
+    keys = [source.key(id) for source in sources for id in range(len(source))]
+    assert sorted(keys) == sorted(f"row {i}" for i in range(1, ROWS + 1))
+
+
+def test_a_part_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    data = DataConfig.model_validate({"source": str(tmp_path), "held_out": 1e-6})
+    with pytest.raises(UserError, match="holds none of its 1 rows; widen it"):
+        open_split(data, data.val["val"])
+
+
+def parts(*overrides: str) -> dict[str, Any]:
+    """What a recipe makes of these: the source and the part of each split."""
+    data = load_recipe("image_text", overrides).data
+    assert data.workers == 4  # what the recipe says besides still holds
+    return {name: (split.source, split.part) for name, split in {**data.train, **data.val}.items()}
+
+
+WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "data alone": (["data=p.csv"], {"train": ("p.csv", (0.1, 1)), "val": ("p.csv", (0, 0.1))}),
+    "a key more": (
+        ["data.source=p.csv", "data.held_out=0.25"],
+        {"train": ("p.csv", (0.25, 1)), "val": ("p.csv", (0, 0.25))},
+    ),
+    "nothing held out": (["data=p.csv", "data.held_out=0"], {"train": ("p.csv", None)}),
+    "a table for each": (["data.train=p.csv", "data.val=q.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
+    "another held out": (["data=p.csv", "data.val=q.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
+    "the last word": (["data=p.csv", "data.train=q.csv", "data.val=v"], {"train": ("q.csv", None), "val": ("v", None)}),
+    "written out": (
+        ["data.train.source=p.csv", "data.train.image=path"],
+        {"train": ("p.csv", None), "val": ("shards/val", None)},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_data_are_named_in_several_ways(way: str) -> None:
+    said, expected = WAYS[way]
+    assert parts(*said) == expected
+
+
+def test_a_split_source_is_written_out_and_read_back(tmp_path: Path) -> None:
+    said = ["data={source: p.csv, image: file, text: [a, b], templates: 'a {}', held_out: 0.2, group: json.house}"]
+    config = load_recipe("image_text", said)
+    assert config.data.val["val"].image == config.data.train["train"].image == "file"
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_recipe(str(tmp_path / "again.yaml")).data == config.data
+
+
+MISTAKES = {
+    "data={source: a.csv, train: b.csv}": "`data.source` and `data.train` say the same thing twice",
+    "data={source: a.csv, held_out: 2}": "`data.held_out` is `2`, but should be a share from 0 to below 1",
+    "data={source: a.csv, imgae: x}": "unknown key `data.imgae`",
+    "data={source: a.csv, templates: [a photo]}": "`a photo` has no place for a name; write one as a photo of a {}.",
+    "data.train={source: a.csv, part: [1, 0]}": "[1, 0] is no part of the whole; take two numbers as [0.1, 1]",
+}
+
+
+@pytest.mark.parametrize("said", MISTAKES)
+def test_a_mistake_is_one_line(said: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe("image_text", [said])
+    assert MISTAKES[said] in str(error.value)
