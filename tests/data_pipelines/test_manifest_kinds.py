@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tercet.data_pipelines.bad_samples import BadSample
@@ -29,11 +30,9 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
 def told(**source: Any) -> list[tuple[bytes, bytes]]:
     """The picture and the captions of every sample."""
     opening = opened(**source)
-    found = opening.read(range(len(opening)), WANTED)
-    assert not [one for one in found if isinstance(one, BadSample)]
-    return [
-        (files.get("jpg") or files["png"], files.get("txt", b"")) for files in found if not isinstance(files, BadSample)
-    ]
+    found = [files for files in opening.read(range(len(opening)), WANTED) if not isinstance(files, BadSample)]
+    assert len(found) == len(opening)
+    return [(files.get("jpg") or files["png"], files.get("txt", b"")) for files in found]
 
 
 def hugging_face(pa: Any, rows: list[dict[str, Any]]) -> Any:
@@ -94,7 +93,7 @@ def test_a_data_set_of_hugging_face_on_disk(
     pictured[3]["image"] = {"bytes": None, "path": "beside.jpg"}
     folder = saved(pa, tmp_path / "set" / "train", [pictured[:13], pictured[13:]], **options)
     (folder / "beside.jpg").write_bytes(pictured[4]["image"]["bytes"])
-    expected = of(pictured[:3]) + [(pictured[4]["image"]["bytes"], b"c 3")] + of(pictured[4:])
+    expected = [*of(pictured[:3]), (pictured[4]["image"]["bytes"], b"c 3"), *of(pictured[4:])]
     assert told(source=f"hf:{folder}") == told(source=str(folder)) == expected
     held = sum(path.stat().st_size for path in (folder / ".index").glob("*.bytes"))
     assert held == (0 if compression is None else sum(len(data) for data, _ in of(pictured) if data))
@@ -195,14 +194,13 @@ def test_copies_are_held_to_their_limit(tmp_path: Path, web: Web) -> None:
 
 
 def test_sounds_and_pictures_of_one_table(tmp_path: Path, picture: Picture, sound: Callable[..., bytes]) -> None:
-    import numpy as np
-
     (tmp_path / "a.png").write_bytes(picture(0))
     (tmp_path / "a.wav").write_bytes(sound(np.linspace(-0.5, 0.5, 500), 8000, "WAV"))
     rows = [{"image": "a.png", "audio": "a.wav", "text": ["one", "two"]}, {"audio": "a.wav", "text": "three"}]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     both, alone = opened(source=str(tmp_path / "m.jsonl")).read([0, 1], WANTED)
-    assert isinstance(both, dict) and isinstance(alone, dict)
+    assert isinstance(both, dict)
+    assert isinstance(alone, dict)
     assert (set(both), both["txt"]) == ({"png", "wav", "txt", "json"}, b"one\ntwo")
     assert (set(alone), alone["txt"]) == ({"wav", "txt", "json"}, b"three")
 
