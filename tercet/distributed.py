@@ -1,5 +1,6 @@
 """Every collective of the project. What needs other ranks takes a `World`; a world of one needs no process group."""
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,11 +104,7 @@ def leave() -> None:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world, for as long as it is needed. A process group that stood before stays."""
-    stood = dist.is_initialized()
+    """The world, to whose end the process stays in it: what DeepSpeed set up in one world, it looks for in the next."""
     world = join()
-    try:
-        yield world
-    finally:
-        if not stood:
-            leave()
+    atexit.register(leave)
+    yield world
