@@ -122,6 +122,11 @@ class RunConfig(SpaceConfig):
             return self
         return self.model_copy(update={"epochs": None, "steps": ceil(self.epochs * samples / self.batch_size)})
 
+    @property
+    def length(self) -> str:
+        """How long the run is, in words."""
+        return f"{self.steps} steps" if self.epochs is None else f"{self.epochs:g} epochs in steps"
+
     def stage(self, index: int) -> "RunConfig":
         """The run as it is during one stage: a complete config without stages; a run without stages is its only one."""
         if not self.stages:

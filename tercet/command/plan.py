@@ -42,13 +42,17 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
 
 def _tower(tower: TowerConfig) -> str:
     trains = {None: "trains", 0: "locked"}.get(tower.unlocked, f"last {tower.unlocked} blocks train")
-    return f"{tower.encoder}, {trains}" + (f" at {tower.lr_scale:g} × lr" if tower.lr_scale != 1 else "")
+    trains = f"updates of rank {tower.lora.rank} train" if tower.lora else trains
+    parts = [tower.encoder or "as `init` has it", *(["an adapter trains"] if tower.adapter else []), trains]
+    slower = f", each block at {tower.layer_decay:g} × that above it" if tower.layer_decay != 1 else ""
+    return ", ".join(parts) + (f" at {tower.lr_scale:g} × lr" if tower.lr_scale != 1 else "") + slower
 
 
 def _training(config: RunConfig) -> str:
-    samples = config.steps * config.batch_size
     rate = f"{config.optimizer.name} at {config.optimizer.lr:g}, {config.schedule.name}"
-    return f"{config.steps:,} steps of {config.batch_size:,} = {samples:,} samples; {rate}"
+    if config.epochs:
+        return f"{config.length} of {config.batch_size:,}; {rate}"
+    return f"{config.steps:,} steps of {config.batch_size:,} = {config.steps * config.batch_size:,} samples; {rate}"
 
 
 def _terms(config: RunConfig) -> str:

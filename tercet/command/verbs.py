@@ -63,26 +63,11 @@ def recipes_check(arguments: Namespace) -> int:
     for name in arguments.recipes or recipe_names():
         try:
             config = load_recipe(name)
-            print(f"ok    {name}: {config.steps} steps of {config.batch_size}")
+            print(f"ok    {name}: {config.length} of {config.batch_size}")
         except UserError as error:
             wrong += 1
             print(f"wrong {name}: {error}")
     return 2 if wrong else 0
-
-
-def evaluate(arguments: Namespace) -> int:
-    from rich.console import Console
-
-    from tercet.eval.result import to_json
-    from tercet.eval.table import render
-    from tercet.training.evaluate import evaluate_model
-
-    results = evaluate_model(arguments.model, tuple(arguments.tasks), arguments.data)
-    if arguments.json:
-        print_json(to_json(results, model=arguments.model))
-    else:
-        Console().print(render(results))
-    return 0
 
 
 def bench(arguments: Namespace) -> int:
