@@ -27,8 +27,7 @@ def modality(name: str, *extensions: str) -> Callable[[Decode], Decode]:
         raise UserError(f"two modalities are named `{name}`; rename one of them")
     if not name.isidentifier() or name == "dim":
         raise UserError(f"`{name}` cannot name a modality; take letters, digits and underscores")
-    FILES[name] = ()
-    return decoder(name, *extensions)
+    return _decoder(name, extensions)
 
 
 def decoder(name: str, *extensions: str) -> Callable[[Decode], Decode]:
@@ -37,12 +36,16 @@ def decoder(name: str, *extensions: str) -> Callable[[Decode], Decode]:
         raise UserError(f"unknown modality `{name}`; {did_you_mean(name, MODALITIES)}")
     if name == "text":
         raise UserError("captions are read from `.txt` and `.json`, and no decoder adds to these")
+    return _decoder(name, extensions)
+
+
+def _decoder(name: str, extensions: tuple[str, ...]) -> Callable[[Decode], Decode]:
     for extension in extensions:
         if extension in EXTENSIONS:
             raise UserError(f"`.{extension}` is decoded already; give the files of {name} another extension")
 
     def add(decode: Decode) -> Decode:
-        FILES[name] += extensions
+        FILES[name] = FILES.get(name, ()) + extensions
         EXTENSIONS.extend(extensions)
         DECODERS.update(dict.fromkeys(extensions, decode))
         return decode
