@@ -13,16 +13,19 @@ def declare(verb: argparse.ArgumentParser) -> None:
     kinds = "a folder or table of files, or shards"
     verb.add_argument("--data", required=True, metavar="DATA", help=f"what to learn from: {kinds}")
     verb.add_argument("--out", type=_new_file, metavar="FILE", help="write the recipe here instead of printing it")
+    columns = "what is not to be guessed of a table, as image=file text=headline"
+    verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=columns)
     verb.add_argument("--json", action="store_true", help="print all that the proposal stands on as JSON")
     verb.set_defaults(verb=propose)
 
 
 def propose(arguments: Namespace) -> int:
     """The recipe goes to the file or the output, what there is to say about it elsewhere."""
+    from tercet.configs.layers import parse_override, stack
     from tercet.training.proposal.propose import propose
     from tercet.training.proposal.show import print_proposal
 
-    proposal = propose(arguments.data)
+    proposal = propose(arguments.data, stack([parse_override(text) for text in arguments.overrides]))
     if arguments.out:
         arguments.out.write_text(proposal.yaml, encoding="utf-8")
     if arguments.json:

@@ -1,6 +1,6 @@
 """Look at the data, look at the machine, choose, measure one step, and put it all down as a recipe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,10 +54,11 @@ class Proposal:
         }
 
 
-def propose(data: str) -> Proposal:
-    machine, layout = this_machine(), layout_of(data)
-    config = DataConfig.model_validate({"train": layout.train})
-    seen = look(open_split(config, config.train["train"]), data, machine.cores)
+def propose(data: str, said: Mapping[str, Any]) -> Proposal:
+    """`said` is what of columns and the like is not to be guessed: keys of a source."""
+    machine, layout = this_machine(), layout_of(data, said)
+    opened = open_split(DataConfig.model_validate({"train": layout.train}), layout.learnt)
+    seen = look(opened, data, machine.cores)
     chosen, drafted = draft(layout, seen, machine, reachable)
     pace = pace_of(inherited(as_config(drafted)), machine)
     return Proposal(data, seen, machine, chosen, (*drafted, *running(pace)), pace)

@@ -1,10 +1,12 @@
 """How given data stand in a recipe: what is learnt from, what is held out, and which samples count as the same."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tercet.configs.base import build
+from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.manifests.find import is_manifest
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.training.proposal.choice import Choice
@@ -26,20 +28,29 @@ class Layout:
     val: str | list[str] | None
     why: str
     divides: bool = False  # what is held out is a share of the samples of `train`
+    said: Mapping[str, Any] = field(default_factory=dict)  # of columns and the like, by whoever asked
+
+    @property
+    def learnt(self) -> SplitConfig:
+        """What is learnt from, as a recipe would say it; with all that a share would hold out."""
+        return build(SplitConfig, {"source": self.train, **self.said}, lambda key: "command line")
 
 
-def layout_of(data: str) -> Layout:
+def layout_of(data: str, said: Mapping[str, Any]) -> Layout:
     """Folders `train` and `val` are what they say; of shards the last ones are held out, of tables some of the rows."""
     folder = Path(data)
     if all((folder / split).is_dir() for split in (TRAIN, VAL)):
-        return Layout(str(folder / TRAIN), str(folder / VAL), f"the folders {TRAIN} and {VAL} in {data}")
+        why = f"the folders {TRAIN} and {VAL} in {data}"
+        return Layout(str(folder / TRAIN), str(folder / VAL), why, said=said)
     if is_manifest(data):
-        return Layout(data, None, "what was given", divides=True)
+        return Layout(data, None, "what was given", divides=True, said=said)
     shards = find_shards(data)
     held = round(len(shards) * SHARE) or 1
     if 1 < len(shards) <= LISTED:
-        return Layout(shards[:-held], shards[-held:], f"of {len(shards)} shards the last {held} is never learnt from")
-    return Layout(data, None, "what was given; to be examined, name shards that are not learnt from as data.val")
+        why = f"all of {len(shards)} shards but the last {held}"
+        return Layout(shards[:-held], shards[-held:], why, said=said)
+    why = "what was given; to be examined, name shards that are not learnt from as data.val"
+    return Layout(data, None, why, said=said)
 
 
 def held_out(layout: Layout, seen: Seen) -> float:
@@ -49,16 +60,18 @@ def held_out(layout: Layout, seen: Seen) -> float:
 
 
 def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
-    group = grouping(seen)
+    group = None if "group" in layout.said else grouping(seen)
     if layout.divides:
         yield Choice("data.source", layout.train, layout.why)
+        yield from (Choice(f"data.{key}", value, "as was asked") for key, value in layout.said.items())
         if group:
             yield Choice("data.group", group, GROUPS[group])
         yield _share(held_out(layout, seen), group, seen)
         return
-    yield Choice("data.train", _grouped(layout.train, group), layout.why + (f"; {GROUPS[group]}" if group else ""))
+    said = {**layout.said, "group": group} if group else layout.said
+    yield Choice("data.train", _read_so(layout.train, said), layout.why + (f"; {GROUPS[group]}" if group else ""))
     if layout.val:
-        yield Choice("data.val", _grouped(layout.val, group), "never learnt from")
+        yield Choice("data.val", _read_so(layout.val, said), "never learnt from")
 
 
 GROUPS = {
@@ -83,5 +96,5 @@ def _share(share: float, group: str | None, seen: Seen) -> Choice:
     return Choice("data.held_out", share, f"a share{whole} that is never learnt from{enough}")
 
 
-def _grouped(source: str | list[str], group: str | None) -> Any:
-    return {"source": source, "group": group} if group else source
+def _read_so(source: str | list[str], said: Mapping[str, Any]) -> Any:
+    return {"source": source, **said} if said else source
