@@ -82,14 +82,20 @@ def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Contrast
 
 def render_contrasts(name: str, baseline: str, contrasts: Sequence[Contrast]) -> Table:
     """The table for a rich console: `name` against `baseline`."""
-    drawn = Table(title=Text(f"{name} against {baseline}", style="bold"), title_justify="left", box=SIMPLE_HEAD)
-    drawn.add_column("")
+    title = Text(f"{name} against {baseline}", style="bold")
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("", no_wrap=True)
     drawn.add_column("metric", no_wrap=True)
-    for words in ("baseline", "this", "difference", "95 %", "n"):
+    for words in ("baseline", "this", "difference", "95 %"):
         drawn.add_column(words, justify="right", no_wrap=True)
-    drawn.add_column("verdict", no_wrap=True)
+    drawn.add_column("", no_wrap=True)
+    above = ""
     for contrast in contrasts:
-        drawn.add_row(*_cells(contrast))
+        subject = " · ".join(part for part in (contrast.dataset, contrast.subject, f"n = {contrast.n}") if part)
+        if subject != above:
+            drawn.add_section()
+        drawn.add_row(Text("" if subject == above else subject), *_cells(contrast))
+        above = subject
     drawn.caption, drawn.caption_justify = (
         Text("each interval is of the difference, on the same items", style="dim"),
         "left",
@@ -101,13 +107,11 @@ def _cells(contrast: Contrast) -> list[Text]:
     metric, apart = contrast.metric, contrast.apart
     word, style = VERDICTS[contrast.better]
     return [
-        Text(contrast.subject),
         Text(heading(metric)),
         Text(shown(contrast.baseline, metric)),
         Text(shown(contrast.other, metric)),
         Text(_signed(apart.value, metric), style="bold"),
         Text(f"{_signed(apart.low, metric)} to {_signed(apart.high, metric)}", style="dim"),
-        Text(str(contrast.n), style="dim"),
         Text(word, style=style),
     ]
 

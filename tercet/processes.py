@@ -25,7 +25,7 @@ class _Process(ForkServerProcess):
     def _Popen(process_obj: BaseProcess) -> Any:
         with _starting:
             script = vars(sys.modules["__main__"])
-            names = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+            names: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
             script.update(dict.fromkeys(names))
             try:
                 return ForkServerProcess._Popen(process_obj)

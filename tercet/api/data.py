@@ -2,18 +2,50 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from tercet.configs.base import build
+from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.open import check_source
+from tercet.errors import UserError
+from tercet.training.config import RunConfig
+from tercet.training.pretrained import pretrained
+from tercet.training.saved import CHECKPOINTS, CONFIG
 
 Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | DataConfig
 
 
-def whole(data: Data) -> DataConfig:
-    """All of a data set as one split, `val`, to be looked at and not to be trained on."""
+def run_of(model: str) -> RunConfig | None:
+    """The config of the run that a model is named by, if it is one."""
+    return load_recipe(str(Path(model) / CONFIG)) if (Path(model) / CHECKPOINTS).is_dir() else None
+
+
+def looked_at(model: str, data: Data | None) -> DataConfig:
+    """All of the data as one split, `val`, read as the model's run reads its own; without any, what that held out."""
+    found = _held_out(model) if data is None else _whole(model, data)
+    for split in found.val.values():
+        check_source(split)
+    return found
+
+
+def _whole(model: str, data: Data) -> DataConfig:
+    """Nothing is trained here, so that `train` names what is there anyway."""
     if isinstance(data, DataConfig):
         return data
     given = dict(data) if isinstance(data, Mapping) else {"source": os.fspath(data)}
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
-    return build(DataConfig, {"train": split, "val": split, **given}, lambda key: "data")
+    run = run_of(model)
+    settings = run.data.model_dump(mode="json") if run else {}
+    return build(DataConfig, {**settings, "train": split, "val": split, **given}, lambda key: "data")
+
+
+def _held_out(model: str) -> DataConfig:
+    run = run_of(model)
+    if run is None:
+        pretrained(model)  # which says so where there is no such model
+        raise UserError(f"{model} holds out no data of its own; say on what to evaluate it: --data D")
+    if not run.data.val:
+        raise UserError(f"the run {model} held out no data; say on what to evaluate it: --data D")
+    return run.data

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from tercet.api.data import Data, whole
-from tercet.api.model import Loadable, load
+from tercet.api.data import Data, looked_at
+from tercet.api.model import Loadable, load, name_of
 from tercet.distributed import joined
 from tercet.errors import UserError
 from tercet.eval.embed_data import embed_data
@@ -16,7 +16,7 @@ def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None
 
     What is cut short goes on where it stood, on any number of ranks.
     """
-    given = whole(data)
+    given = looked_at(name_of(model), data)
     if len(given.val) != 1:
         raise UserError(f"embeddings are of one data set, and these are {len(given.val)}: {', '.join(given.val)}")
     with joined() as world:

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as Drawing
 from rich.text import Text
 
-from tercet.api.data import Data, whole
+from tercet.api.data import Data, looked_at
 from tercet.api.embed import embed
 from tercet.api.model import Loadable, Model, load
 from tercet.data_pipelines.open import open_split
@@ -61,7 +61,8 @@ class Index:
 
 def index(model: Loadable, data: Data) -> Index:
     """Embeds the data, or finds their embeddings in the cache."""
-    given, found = whole(data), load(model)
+    found = load(model)
+    given = looked_at(found.name, data)
     store = embed(found, given)
     return Index(found, store, open_split(given, next(iter(given.val.values()))))
 

@@ -95,9 +95,12 @@ def load(model: Loadable, device: str | torch.device | None = None) -> Model:
     """
     if isinstance(model, Model):
         return model
-    name = os.fspath(model)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name, place = name_of(model), device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Model(load_model(name).to(place), name)
+
+
+def name_of(model: Loadable) -> str:
+    return model.name if isinstance(model, Model) else os.fspath(model)
 
 
 def _listed(modality: str, things: Any) -> Sequence[Any]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from tercet.command import data, proposal, translation, verbs
+from tercet.command import data, models, proposal, translation, verbs
 from tercet.command.options import takes_plugins
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
-MODEL = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
 OVERRIDES = "dotted keys and their values, as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
 
 
@@ -62,7 +61,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"tercet {__version__}")
     top.set_defaults(parser=top, verb=verbs.help)
     known = top.add_subparsers(title="verbs", metavar="verb")
-    for add in (_demo, _train, _recipes, _eval, _bench, _doctor, _data):
+    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _bench, _doctor, _data):
         add(known)
     return top
 
@@ -103,13 +102,21 @@ def _recipes(known: Verbs) -> None:
 
 
 def _eval(known: Verbs) -> None:
-    evaluate = _verb(known, "eval", "evaluate a model on any data, or a run on what it held out")
-    evaluate.add_argument("model", metavar="MODEL", help=MODEL)
-    _takes_many(evaluate, "tasks", "TASK", "tasks by name (default: those of the recipe, or retrieval)")
-    evaluate.add_argument("--data", metavar="D", help="shards, a table, a folder (default: what the run held out)")
-    takes_plugins(evaluate)
-    _takes_json(evaluate)
-    evaluate.set_defaults(verb=verbs.evaluate)
+    models.declare_eval(_verb(known, "eval", "evaluate a model on any data, or a run on what it held out"))
+
+
+def _compare(known: Verbs) -> None:
+    models.declare_compare(
+        _verb(known, "compare", "say how far models are apart on the same items, and whether at all")
+    )
+
+
+def _embed(known: Verbs) -> None:
+    models.declare_embed(_verb(known, "embed", "write the embeddings of a data set"))
+
+
+def _search(known: Verbs) -> None:
+    models.declare_search(_verb(known, "search", "find what is nearest to words, a picture or a sound"))
 
 
 def _bench(known: Verbs) -> None:

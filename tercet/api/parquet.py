@@ -1,0 +1,55 @@
+"""Embeddings as one Parquet file: a row for each sample, and its vectors as lists of numbers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tercet.api.data import Data
+from tercet.api.embed import embed
+from tercet.api.model import Loadable
+from tercet.command.speaker import speaks
+from tercet.errors import UserError
+from tercet.eval.embed import EmbeddingTable
+from tercet.eval.store import Store
+
+FILE = "embeddings.parquet"
+
+
+def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> Store:
+    """`OUT/embeddings.parquet`, a row group for each piece; the pieces themselves are made and kept in the cache."""
+    arrow = _pyarrow()
+    store = embed(model, data)
+    if not speaks():
+        return store
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    dims = {name: found["dim"] for name, found in store.facts["modalities"].items()}
+    unfinished = folder / f".{FILE}.{os.getpid()}"
+    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, dims)) as writer:
+        for piece in store.pieces():
+            writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, dims)), schema=writer.schema))
+    os.replace(unfinished, folder / FILE)
+    return store
+
+
+def _schema(arrow: Any, dims: dict[str, int]) -> Any:
+    vectors = [(name, arrow.list_(arrow.float32(), dim)) for name, dim in dims.items()]
+    return arrow.schema([("id", arrow.int64()), ("key", arrow.string()), ("caption", arrow.string()), *vectors])
+
+
+def _rows(table: EmbeddingTable, dims: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Of a modality with several rows for a sample, the first."""
+    at = {name: table.first_rows(name) if name in table.vectors else {} for name in dims}
+    for item, sample in enumerate(table.samples):
+        vectors = {name: table.vectors[name][rows[item]].numpy() for name, rows in at.items() if item in rows}
+        yield {"id": sample.id, "key": sample.key, "caption": next(iter(sample.text), None), **vectors}
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("Parquet needs pyarrow; pip install 'tercet[parquet]'") from error
+    return pyarrow

@@ -1,0 +1,140 @@
+"""What is done with a trained model: `tercet eval | compare | embed | search`, each declared beside its few lines."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tercet.command.options import takes_plugins
+from tercet.command.speaker import speaks
+from tercet.command.verbs import print_json
+
+if TYPE_CHECKING:
+    from tercet.command.arguments import Parser
+
+MODEL = "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER"
+WIDTH = 110  # where the output is no terminal
+DATA = "shards, a table, a folder, or a data set on disk"
+
+
+def declare_eval(verb: "Parser") -> None:
+    verb.add_argument("model", metavar="MODEL", help=MODEL)
+    verb.add_argument("tasks", nargs="*", metavar="TASK", help="by name (default: those of the recipe, or retrieval)")
+    verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
+    verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
+    verb.add_argument("--self-test", action="store_true", help="examine evaluation itself; exit with 1 where it fails")
+    _takes_usual(verb)
+    verb.set_defaults(verb=evaluate)
+
+
+def evaluate(arguments: Namespace) -> int:
+    if arguments.self_test:
+        return self_test(arguments)
+    from tercet.api.evaluate import evaluate
+    from tercet.eval.table import render
+
+    table = evaluate(arguments.model, arguments.tasks, arguments.data, _labels(arguments))
+    _show(arguments, table.to_json(), render(table))
+    return 0
+
+
+def self_test(arguments: Namespace) -> int:
+    from tercet.api.evaluate import self_test
+    from tercet.eval.self_test import render_checks
+
+    checks = self_test(arguments.model, arguments.tasks, arguments.data, _labels(arguments))
+    holds = all(check.holds for check in checks)
+    _show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
+    return 0 if holds else 1
+
+
+def declare_compare(verb: "Parser") -> None:
+    verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is what the others stand against: {MODEL}")
+    verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the first held out)")
+    verb.add_argument("--task", action="append", default=[], metavar="TASK", help="by name; may be repeated")
+    verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
+    _takes_usual(verb)
+    verb.set_defaults(verb=compare)
+
+
+def compare(arguments: Namespace) -> int:
+    from tercet.api.evaluate import compare
+    from tercet.errors import UserError
+    from tercet.eval.compare import render_contrasts
+
+    baseline, *others = arguments.models
+    if not others:
+        raise UserError(f"there is nothing to compare {baseline} with; name two models or more")
+    found = compare(baseline, *others, data=arguments.data, tasks=arguments.task, labels=_labels(arguments))
+    against = {name: [contrast.to_json() for contrast in contrasts] for name, contrasts in found.items()}
+    drawn = [render_contrasts(name, baseline, contrasts) for name, contrasts in found.items()]
+    _show(arguments, {"baseline": baseline, "against": against}, *drawn)
+    return 0
+
+
+def declare_embed(verb: "Parser") -> None:
+    verb.add_argument("model", metavar="MODEL", help=MODEL)
+    verb.add_argument("--data", metavar="D", required=True, help=DATA)
+    verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
+    verb.add_argument(
+        "--format", choices=("safetensors", "parquet"), default="safetensors", help="(default: safetensors)"
+    )
+    _takes_usual(verb)
+    verb.epilog = "the same command goes on where it was cut short; torchrun shares the work among processes"
+    verb.set_defaults(verb=embed)
+
+
+def embed(arguments: Namespace) -> int:
+    if arguments.format == "parquet":
+        from tercet.api.parquet import embed_parquet as embed
+    else:
+        from tercet.api.embed import embed
+    facts = embed(arguments.model, arguments.data, arguments.out).facts
+    held = ", ".join(f"{name} {found['rows']:,} × {found['dim']}" for name, found in facts["modalities"].items())
+    told = f"embeddings: {arguments.out}: {held}; {facts['left_out']:,} samples left out"
+    _show(arguments, {"out": str(arguments.out), **facts}, told)
+    return 0
+
+
+def declare_search(verb: "Parser") -> None:
+    verb.add_argument("model", metavar="MODEL", help=MODEL)
+    verb.add_argument("query", metavar="QUERY", help="words, or the path of a picture or a sound")
+    verb.add_argument("--data", metavar="D", required=True, help=f"what is searched: {DATA}")
+    verb.add_argument("-k", type=int, default=5, metavar="K", help="how many to show (default: 5)")
+    verb.add_argument(
+        "--among", metavar="MODALITY", help="what is found (default: pictures, else sounds, else captions)"
+    )
+    _takes_usual(verb)
+    verb.set_defaults(verb=search)
+
+
+def search(arguments: Namespace) -> int:
+    from tercet.api.index import index, render_hits
+
+    hits = index(arguments.model, arguments.data).search(arguments.query, arguments.k, arguments.among)
+    _show(arguments, [hit.to_json() for hit in hits], render_hits(arguments.query, hits))
+    return 0
+
+
+def _takes_usual(verb: "Parser") -> None:
+    takes_plugins(verb)
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
+
+
+def _show(arguments: Namespace, told: object, *drawn: object) -> None:
+    """Once, however many processes there are."""
+    if not speaks():
+        return
+    if arguments.json:
+        print_json(told)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    for one in drawn:
+        console.print(one)
+
+
+def _labels(arguments: Namespace) -> list[str]:
+    return [label.strip() for label in arguments.labels.split(",")] if arguments.labels else []
