@@ -6,6 +6,7 @@ is never run. Weights that the files lack are an error here, where transformers 
 
 import json
 import logging
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers.utils.hub import cached_file
 from tercet.errors import UserError
 
 NO_CODE = {"trust_remote_code": False}
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # or a pickle on the hub has a bot asked to convert it
 
 
 def read_config(where: str, name: str) -> Any:

@@ -12,19 +12,25 @@ from torch import Tensor
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
+    ASTForAudioClassification,
     ASTModel,
     ClapAudioConfig,
     ClapAudioModelWithProjection,
     ClapFeatureExtractor,
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
+    HubertForCTC,
     HubertModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForPreTraining,
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
     WhisperConfig,
     WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
     WhisperModel,
 )  # fmt: skip
 
@@ -231,6 +237,27 @@ def test_autocast_stays_close_to_fp32(saved: Saved) -> None:
     assert torch.nn.functional.cosine_similarity(cast.float(), exact).min() > 0.99
 
 
+WITH_HEADS: dict[str, Callable[[], tuple[Any, str]]] = {
+    "ast": lambda: (ASTForAudioClassification(ASTConfig(**TINY, max_length=204)), "audio_spectrogram_transformer"),
+    "whisper80": lambda: (WhisperForConditionalGeneration(WhisperConfig(**WHISPER, max_source_positions=150)), "model"),
+    "hubert": lambda: (HubertForCTC(HubertConfig(**WAVES)), "hubert"),
+    "wav2vec2": lambda: (Wav2Vec2ForPreTraining(Wav2Vec2Config(**WAVES)), "wav2vec2"),
+}
+
+
+@pytest.mark.parametrize("name", WITH_HEADS)
+def test_weights_are_found_under_the_heads_of_tasks(name: str, tmp_path: Path) -> None:
+    """As most repositories hold them."""
+    model, base = WITH_HEADS[name]()
+    model.save_pretrained(tmp_path)
+    MADE[name]()[1].save_pretrained(tmp_path)
+    held = getattr(model, base)
+    ours = build((name, tmp_path, None, None)).model.state_dict()
+    expected = (held.get_encoder() if name.startswith("whisper") else held).state_dict()
+    assert ours.keys() == expected.keys() - {"masked_spec_embed"}
+    assert all(torch.equal(value, expected[key]) for key, value in ours.items())
+
+
 def only(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("saved", names, indirect=True)
 
@@ -259,8 +286,6 @@ def test_batch_statistics_are_asked_for(saved: Saved) -> None:
 
 
 def test_a_model_of_another_hearing(tmp_path: Path) -> None:
-    from transformers import Data2VecAudioConfig, Data2VecAudioModel
-
     Data2VecAudioModel(Data2VecAudioConfig(**TINY)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="how a Data2VecAudioModel hears is not known here"):
         build_encoder("audio", TowerConfig(encoder=f"hf:{tmp_path}"))
