@@ -63,6 +63,18 @@ class ManifestSource:
     def path(self, id: int) -> str:
         return self._rows.path(self._row_N[id]) or self.shard(id)
 
+    @property
+    def tables(self) -> dict[str, int]:
+        """The rows of each table, by the name that faults are attributed to."""
+        counts: list[int] = self._made_of[0].facts["counts"]
+        return dict(zip(self._labels, counts, strict=True))
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Files of a folder that are no part of a sample."""
+        passed_over: dict[str, int] = self._made_of[0].facts["passed_over"]
+        return passed_over
+
     def place(self, row: int) -> str:
         """Where a person finds a row."""
         return f"{self._rows.key(row)} in {self._labels[self._rows.table(row)]}"
@@ -104,7 +116,8 @@ def _told(pieces: Sequence[Piece], kept: Kept, source: ManifestSource) -> Iterat
     what = pieces[0].label + (f" and {len(pieces) - 1} more" if len(pieces) > 1 else "")
     read = facts["roles"] or (f"{facts['classes']:,} classes" if facts["classes"] else "files that share a name")
     some = f"{len(source):,} of " if len(source) < rows else ""
-    yield f"{what}: {read}; {some}{rows:,} {'rows' if facts['roles'] else 'samples'}"
+    unit = "row" if facts["roles"] else "sample"
+    yield f"{what}: {read}; {some}{rows:,} {unit}{'s' * (rows != 1)}"
     if facts["left_out"]:
         yield f"{what}: rows that give no sample: {_listed(facts['left_out'])}"
     if facts["passed_over"]:

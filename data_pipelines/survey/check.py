@@ -1,4 +1,4 @@
-"""Every member of every shard, looked at once: what is wrong, how often, in which shard and in which sample.
+"""Every member of every shard, or row of a table, looked at once: what is wrong, how often, in which shard and sample.
 
 A sample counts under the first thing that is wrong with it, so that the reasons add up to the bad samples. A damaged
 shard is no tar that can be trusted, and none of its samples are counted.
@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import Fault
+from tercet.data_pipelines.manifests.find import is_manifest
+from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.source import open_manifest_source
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
@@ -32,8 +35,12 @@ from tercet.data_pipelines.survey.walk import parts_of, walk
 from tercet.errors import UserError
 
 USUAL = 0.9  # share of the samples that have something which the others then lack
-HERE, ELSEWHERE = 1, 2
-REPEATED = {HERE: "key: used before in its shard", ELSEWHERE: "key: used before in another shard"}
+HERE, ELSEWHERE, LISTED = 1, 2, 3
+REPEATED = {
+    HERE: "key: used before in its shard",
+    ELSEWHERE: "key: used before in another shard",
+    LISTED: "row: another one before it has the same file and caption",
+}
 
 
 def listing_beside(page: Path) -> Path:
@@ -45,18 +52,33 @@ def listing_beside(page: Path) -> Path:
 
 
 def check(spec: str | Sequence[str], workers: int, listing: Path | None = None) -> Findings:
-    """Looks through all shards. What is bad becomes a line of `listing`."""
-    keys = Equals()
-    stocks = _held_to_manifests(list(_stocks(find_shards(spec), workers, keys)), workers)
-    findings = _findings(stocks)
-    source = _source({stock.shard: stock.record for stock in stocks if stock.record})
+    """Looks through all shards, or all that a table or a folder lists. What is bad becomes a line of `listing`."""
+    findings, source, repeated_N = _listed(spec) if is_manifest(spec) else _in_shards(spec, workers)
     damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
-        for fault in _faults(source, findings.usual, _repeated(keys, source.counts), workers):
+        for fault in _faults(source, findings.usual, repeated_N, workers):
             findings.note(fault)
             lines.write(json.dumps(asdict(fault)) + "\n")
     return findings
+
+
+def _in_shards(spec: str | Sequence[str], workers: int) -> tuple[Findings, Source, NDArray[np.uint8]]:
+    keys = Equals()
+    stocks = _held_to_manifests(list(_stocks(find_shards(spec), workers, keys)), workers)
+    source = _source({stock.shard: stock.record for stock in stocks if stock.record})
+    return _findings(stocks), source, _repeated(keys, source.counts)
+
+
+def _listed(spec: str | Sequence[str]) -> tuple[Findings, Source, NDArray[np.uint8]]:
+    source = open_manifest_source(spec, Reading())
+    repeated_N = np.zeros(len(source), dtype=np.uint8)
+    repeated_N[source.index.arrays["repeated"]] = LISTED
+    findings = Findings(
+        shards=len(source.tables), damaged={}, samples_of=source.tables,
+        bytes=0, files={}, passed_over=source.passed_over, usual=[],
+    )  # fmt: skip
+    return findings, source, repeated_N
 
 
 def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:

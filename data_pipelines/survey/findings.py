@@ -40,7 +40,7 @@ class Findings:
     def verdict(self, max_bad: float = 0.0) -> list[str]:
         """In sentences."""
         if not self.bad and not self.damaged:
-            return ["Nothing is wrong.", f"All {self.samples:,} samples of {self.shards:,} shards can be used."]
+            return ["Nothing is wrong.", f"All {self.samples:,} samples can be used."]
         bad = f"{self.bad:,} of {self.samples:,} samples {_are(self.bad)} bad."
         damaged = f"{len(self.damaged):,} of {self.shards:,} shards {_are(len(self.damaged))} damaged."
         allowed = f"Up to {max_bad:.4g} of the samples may be bad."

@@ -22,7 +22,7 @@ def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
     _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
     _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
-    _check(add(within, "check", "read and decode every member of every shard, and say what is wrong"))
+    _check(add(within, "check", "read and decode every member of every shard, or row of a table, and say what is wrong"))
     _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
     _leaks(add(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
 
@@ -155,8 +155,8 @@ def stats(arguments: Namespace) -> int:
 
 
 def _leaks(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("train", metavar="TRAIN", help="shards to learn from: a folder, a pattern or a URL")
-    verb.add_argument("evaluation", metavar="EVAL", help="shards to be examined on, which are held in memory as hashes")
+    verb.add_argument("train", metavar="TRAIN", help="data to learn from: shards, a table or a folder")
+    verb.add_argument("evaluation", metavar="EVAL", help="data to be examined on, which are held in memory as hashes")
     verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
@@ -176,7 +176,7 @@ def leaks(arguments: Namespace) -> int:
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
     takes_plugins(verb)
-    verb.add_argument("shards", nargs="+", metavar="SHARDS", help="folders, patterns as `shards/{000..099}.tar`, URLs")
+    verb.add_argument("shards", nargs="+", metavar="DATA", help="shards (folders, patterns, URLs), tables, or a folder")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 

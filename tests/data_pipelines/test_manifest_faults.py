@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tercet.command import main
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.source import _say
 from tercet.data_pipelines.open import check_source
@@ -133,3 +134,23 @@ def test_a_table_is_not_streamed(table: Path) -> None:
     data = config({"mode": "stream"}, source=str(table))
     with pytest.raises(UserError, match=r"data\.train\.train is no set of shards.*set data\.mode=index"):
         open_loader(data, {}, 8, 0, World(), {}, table.parent)
+
+
+def test_check_lists_every_bad_row_and_every_repeated_one(table: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report" / "check.html"
+    assert main(["data", "check", str(table), "--workers", "1", "--out", str(page)]) == 1
+    lines = [json.loads(line) for line in page.with_name("bad_samples.jsonl").read_text().splitlines()]
+    again = "row: another one before it has the same file and caption"
+    assert {line["key"]: line["reason"] for line in lines} == {
+        **{f"row {row}": reason for row, reason in EXPECTED.items()}, "row 45": again, "row 50": again
+    }  # fmt: skip
+
+
+def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "copy.jpg").write_bytes((tmp_path / "fotos ü/1/7.jpg").read_bytes())
+    (tmp_path / "held" / "copy.txt").write_text("something else")
+    assert main(["data", "stats", str(table), "--workers", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 50
+    assert main(["data", "leaks", str(table), str(tmp_path / "held"), "--workers", "1", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["leaks"] == {"image: same file": {"pairs": 2, "eval_samples": 1}}
