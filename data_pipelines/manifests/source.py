@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.keyed import FRACTION
 from tercet.data_pipelines.manifests.build import kept_index
 from tercet.data_pipelines.manifests.copies import Copies, usual_copies
 from tercet.data_pipelines.manifests.find import Piece, find_pieces
@@ -95,7 +96,7 @@ def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_byte
     source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):
         raise UserError(
-            f"the part {reading.part} of {pieces[0].label} holds none of its {len(source.index)} rows; widen it"
+            f"the part {reading.part} of {pieces[0].label} holds none of its {len(source.index)} rows; widen it, or data.held_out"
         )
     for line in _told(pieces, kept, source):
         _say(line)
@@ -106,7 +107,7 @@ def _rows_of(index: Index, part: Part) -> Sequence[int]:
     """The rows of a part: those whose mark, taken as a number from 0 to 1, lies in it."""
     if part is None:
         return range(len(index))
-    share_N = index.arrays["mark"] * 2.0**-64
+    share_N = (index.arrays["mark"] >> np.uint64(11)) * FRACTION
     rows: Sequence[int] = np.flatnonzero((part[0] <= share_N) & (share_N < part[1])).data
     return rows
 

@@ -22,7 +22,7 @@ def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
     _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
     _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
-    _check(add(within, "check", "read and decode every member of every shard, or row of a table, and say what is wrong"))
+    _check(add(within, "check", "read and decode every sample of shards, of a table or a folder, and say what is wrong"))
     _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
     _leaks(add(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
 
