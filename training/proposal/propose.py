@@ -69,15 +69,25 @@ def draft(layout: Layout, seen: Seen, machine: Machine, reachable: Reachable) ->
     pairs = round(seen.pairs * (1 - held_out(layout, seen)))
     chosen = choose_way(seen, pairs, machine, reachable)
     model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
-    return chosen, [*_begin(chosen), *splits(layout, seen), *model, *numbers]
+    return chosen, [*_begin(chosen), *splits(layout, seen), *model, *numbers, *_unexamined(chosen, layout, seen)]
 
 
 def _begin(chosen: Chosen) -> Iterator[Choice]:
     recipe = chosen.way.recipe
-    if recipe:
-        yield Choice("extends", recipe, f"the rest stands there: tercet recipes show {recipe}")
-        if chosen.way.pretrained:
-            yield Choice("init", load_recipe(recipe).init, f"the weights that `{recipe}` begins from")
+    if recipe is None:
+        return
+    yield Choice("extends", recipe, f"the rest stands there: tercet recipes show {recipe}")
+    init = load_recipe(recipe).init
+    if init:
+        yield Choice("init", init, f"the weights that `{recipe}` begins from")
+
+
+def _unexamined(chosen: Chosen, layout: Layout, seen: Seen) -> Iterator[Choice]:
+    """What a recipe says of evaluation on the way is idle where nothing is held out."""
+    recipe = chosen.way.recipe
+    held = layout.val or held_out(layout, seen)
+    if not held and recipe and load_recipe(recipe).early_stopping:
+        yield Choice("early_stopping", None, "nothing is held out that could tell when to stop")
 
 
 def as_config(choices: Sequence[Choice]) -> RunConfig:

@@ -49,29 +49,27 @@ def layout_of(data: str, said: Mapping[str, Any]) -> Layout:
     if 1 < len(shards) <= LISTED:
         why = f"all of {len(shards)} shards but the last {held}"
         return Layout(shards[:-held], shards[-held:], why, said=said)
-    why = "what was given; to be examined, name shards that are not learnt from as data.val"
-    return Layout(data, None, why, said=said)
+    return Layout(data, None, "what was given", said=said)
 
 
 def held_out(layout: Layout, seen: Seen) -> float:
     """The share of the samples that is never learnt from."""
-    few_classes = grouping(seen) == "text" and 0 < (seen.classes or 0) < CLASSES
+    few_classes = _group(layout, seen) == "text" and 0 < (seen.classes or 0) < CLASSES
     return 0.0 if few_classes or not layout.divides else float(f"{min(SHARE, EXAMINED / seen.samples):.2g}")
 
 
 def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
-    group = None if "group" in layout.said else grouping(seen)
-    if layout.divides:
-        yield Choice("data.source", layout.train, layout.why)
-        yield from (Choice(f"data.{key}", value, "as was asked") for key, value in layout.said.items())
-        if group:
-            yield Choice("data.group", group, GROUPS[group])
-        yield _share(held_out(layout, seen), group, seen)
-        return
-    said = {**layout.said, "group": group} if group else layout.said
-    yield Choice("data.train", _read_so(layout.train, said), layout.why + (f"; {GROUPS[group]}" if group else ""))
+    yield Choice("data.source", layout.train, layout.why)
+    for key, value in layout.said.items():
+        yield Choice(f"data.{key}", value, "as was asked")
+    group = _group(layout, seen)
+    if group:
+        yield Choice("data.group", group, GROUPS[group])
     if layout.val:
-        yield Choice("data.val", _read_so(layout.val, said), "never learnt from")
+        said = {**layout.said, "group": group} if group else layout.said
+        yield Choice("data.val", {"source": layout.val, **said} if said else layout.val, "never learnt from")
+    else:
+        yield Choice("data.held_out", held_out(layout, seen), _why_held_out(layout, seen, group))
 
 
 GROUPS = {
@@ -80,21 +78,21 @@ GROUPS = {
 }
 
 
-def grouping(seen: Seen) -> str | None:
+def _group(layout: Layout, seen: Seen) -> str | None:
     """What is shown or said again must not be pushed away from itself."""
+    if "group" in layout.said:
+        return None
     if seen.twice.get("image", 0) > REPEATED * seen.samples:
         return "image"
     return "text" if seen.captions - seen.different > REPEATED * seen.captions else None
 
 
-def _share(share: float, group: str | None, seen: Seen) -> Choice:
+def _why_held_out(layout: Layout, seen: Seen, group: str | None) -> str:
+    if not layout.divides:
+        return "shards are not divided; to be examined, name others by data.val"
+    share = held_out(layout, seen)
     if not share:
-        why = f"{seen.classes} classes are too few to hold some back; name other data of the same classes as data.val"
-        return Choice("data.held_out", share, why)
-    whole = " of the captions" if group == "text" else " of the pictures" if group else ""
-    enough = "" if share == SHARE else f", about {EXAMINED:,} samples, which is enough"
-    return Choice("data.held_out", share, f"a share{whole} that is never learnt from{enough}")
-
-
-def _read_so(source: str | list[str], said: Mapping[str, Any]) -> Any:
-    return {"source": source, **said} if said else source
+        return f"{seen.classes} classes are too few to hold some back; name other data of the same classes by data.val"
+    whole = {"text": "of the captions, ", "image": "of the pictures, "}.get(group or "", "")
+    enough = "" if share == SHARE else f"; about {EXAMINED:,} samples are enough"
+    return f"the share, {whole}that is never learnt from{enough}"

@@ -9,17 +9,22 @@ PATIENCE = 3.0  # seconds for one answer of the hub
 
 
 def reachable(recipe: str) -> bool:
-    return obtainable(load_recipe(recipe).init or "")
+    """All that it begins from: `init`, or else those towers of its own that are not random."""
+    config = load_recipe(recipe)
+    towers = [tower.encoder for tower in config.model.towers.values() if tower.options.get("pretrained")]
+    return all(map(obtainable, [config.init] if config.init else towers))
 
 
 def obtainable(init: str) -> bool:
-    """Weights as a recipe names them by `init`."""
+    """Weights as a recipe names them."""
     family, _, name = init.partition(":")
     if family == "open_clip":
         return _open_clip(name)
+    if family == "timm":
+        return _on_hub(f"timm/{name}", ("model.safetensors", "pytorch_model.bin"))
     if family == "hf":
         return Path(name).is_dir() or _on_hub(name, ("config.json",))
-    return bool(init) and Path(init).exists()
+    return Path(init).exists()
 
 
 def _open_clip(name: str) -> bool:
