@@ -47,7 +47,7 @@ def test_blocks_of_a_vit() -> None:
         ("image", {"encoder": "timm:convnext_ato"}, "did you mean `convnext_atto`"),
         ("image", {"encoder": "timm:convnext_atto", "options": {"deth": 3}}, "unexpected keyword argument 'deth'"),
         ("image", {"encoder": "timm:mobilenetv4_conv_small"}, "frozen_batchnorm=true"),
-        ("text", {"encoder": "timm:convnext_atto"}, "unknown text encoder family `timm`; known: open_clip, small"),
+        ("text", {"encoder": "timm:convnext_atto"}, "unknown text encoder family `timm`; known: hf, open_clip, small"),
         ("image", {"encoder": "tim:convnext_atto"}, "did you mean `timm`"),
         ("image", {"encoder": "convnext_atto"}, "FAMILY:NAME"),
         ("image", {"encoder": "small:imag"}, "write `small:image`"),
