@@ -51,6 +51,10 @@ class Model:
         return tuple(self.towers.intakes)
 
     @property
+    def device(self) -> torch.device:
+        return next(self.towers.parameters()).device
+
+    @property
     def dim(self) -> int:
         """Of the joint space."""
         modality = self.modalities[0]
@@ -72,13 +76,12 @@ class Model:
 
     @torch.no_grad()
     def _vectors(self, modality: str, things: Sequence[Any], size: int) -> Tensor:
-        device = next(self.towers.parameters()).device
         intakes = {modality: self.towers.intakes[modality]}
         decode = FileDecoder(intakes, SplitConfig(source="given"))
         rows = [torch.empty(0, self.dim)]
         for start in range(0, len(things), size):
             samples = list(_samples(modality, things[start : start + size], decode))
-            rows.append(embed_batch(self.towers, collate(samples, intakes).to(device)).vectors[modality])
+            rows.append(embed_batch(self.towers, collate(samples, intakes).to(self.device)).vectors[modality])
         return torch.cat(rows)
 
     def __repr__(self) -> str:
@@ -94,6 +97,7 @@ def load(model: Loadable, device: str | torch.device | None = None) -> Model:
     It stands on `device`: the first GPU where there is one, if nothing is said.
     """
     if isinstance(model, Model):
+        model.towers.to(device or model.device)
         return model
     name, place = name_of(model), device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Model(load_model(name).to(place), name)

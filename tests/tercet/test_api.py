@@ -1,0 +1,235 @@
+"""The package from Python: its page runs as it stands, and what is embedded alone is what data sets are embedded to."""
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import tercet
+from tercet.api.model import Model
+from tercet.api.train import Run
+from tercet.command import main
+from tercet.configs.catalogue import RECIPES
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.interop.folder import export_folder, pretrained_folder
+from tercet.models.multimodal import build_model
+from tercet.models.space import SpaceConfig
+from tercet.testing import on_ranks
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+TOWER = {"width": 32, "heads": 2}
+SPACE = {
+    "model": {
+        "dim": 16,
+        "image": {"encoder": "small:image", "size": 32, "options": TOWER},
+        "audio": {"encoder": "small:audio", "features": "small16k64", "seconds": 0.5, "options": TOWER},
+        "text": {"encoder": "small:text", "options": TOWER},
+    },
+    "pairs": {"image-text": 1.0, "audio-text": 1.0},
+}
+
+
+def pixels(number: int) -> NDArray[np.uint8]:
+    """Boats are red, cars are blue."""
+    picture = np.random.default_rng(number).integers(0, 60, (40, 48, 3), dtype=np.uint8)
+    picture[..., 2 * (number % 2)] += 150
+    return picture
+
+
+def captioned(number: int) -> str:
+    return f"{('a red boat', 'a blue car')[number % 2]}, number {number}"
+
+
+def write_table(folder: Path, name: str, numbers: Sequence[int]) -> None:
+    rows = [f'photos/{number}.png,"{captioned(number)}"' for number in numbers]
+    (folder / name).write_text("\n".join(["path,caption", *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, tables about them, a sound, and an exported model."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "photos").mkdir()
+    for number in range(60):
+        Image.fromarray(pixels(number)).save(home / "photos" / f"{number}.png")
+    Image.fromarray(pixels(0)).save(home / "boat.jpg")
+    soundfile.write(home / "horn.wav", np.sin(np.arange(11025) / 9).astype(np.float32), 11025, subtype="FLOAT")
+    write_table(home, "photos.csv", range(48))
+    write_table(home, "val.csv", range(48, 60))
+    config = SpaceConfig.model_validate(SPACE)
+    export_folder(build_model(config.model, config.terms, seed=3), config, home / "exported")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("TERCET_CACHE", str(home / "cache"))
+
+
+@pytest.fixture
+def model() -> Model:
+    return tercet.load("exported")
+
+
+SMALL = """
+pairs: {image-text: 1.0, audio-text: 1.0}
+batch_size: 16
+precision: fp32
+data: {workers: 0}
+eval: {every: null, before: false, wise_ft: []}
+early_stopping: null
+"""
+
+
+def run_page(world: World, home: Path) -> tuple[str, str]:
+    """Its Python as it stands, with a tiny model of three modalities for open_clip's, in a recipe of small batches."""
+    recipes = home / "recipes"
+    recipes.mkdir()
+    (recipes / "finetune_clip.yaml").write_text(f"extends: {RECIPES / 'finetune_clip.yaml'}\n{SMALL}")
+    features = torch.eye(3, requires_grad=True)
+    names = {"image_features": features, "text_features": features, "logit_scale": torch.tensor(2.0)}
+    output = io.StringIO()
+    with (
+        patch("tercet.configs.catalogue.RECIPES", recipes),
+        patch(
+            "tercet.models.interop.open_clip.pretrained_open_clip", lambda spec: pretrained_folder(home / "exported")
+        ),
+        patch("sys.stdout", output),
+    ):
+        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+            exec(block, names)
+    assert features.grad is not None
+    return output.getvalue(), names["run"]._repr_html_()  # type: ignore[attr-defined]
+
+
+def test_the_page_runs_as_it_stands(home: Path) -> None:
+    ((printed, html),) = on_ranks(run_page, 1, home)
+    assert re.search(r"Retrieval · val · 12 candidates", printed)
+    assert re.search(r"class from image +\d+\.\d", printed)
+    hits = re.findall(r"^(-?[\d.e-]+) photos/(\d+)\.png$", printed, re.MULTILINE)
+    assert len(hits) == 5
+    assert [float(score) for score, _ in hits] == sorted((float(score) for score, _ in hits), reverse=True)
+    assert 'href="runs/photos/report.html"' in html
+    run = Run("runs/photos")
+    assert run.report.is_file()
+    assert run.results["image→text R@1"].low <= run.results["image→text R@1"].value
+    assert tercet.load(run).name == "runs/photos"
+
+
+def test_what_is_embedded_alone_is_what_the_data_set_is_embedded_to(model: Model) -> None:
+    table = tercet.embed(model, "photos.csv").table()
+    given = [Path(f"photos/{number}.png") for number in range(48)]
+    z = model.embed(image=given, text=[captioned(number) for number in range(48)], batch_size=20)
+    assert torch.allclose(z.image, table.vectors["image"], atol=1e-6)
+    assert torch.allclose(z.text, table.vectors["text"], atol=1e-6)
+
+
+def test_a_picture_is_the_same_however_it_is_handed_over(model: Model) -> None:
+    path = Path("photos/7.png")
+    things = [path, str(path), path.read_bytes(), Image.open(path), Image.open(path).convert("RGBA"), pixels(7)]
+    rows = model.embed(image=[*things, torch.from_numpy(pixels(7))]).image
+    assert torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-6)
+    assert model.embed(image=path).image.equal(model.embed(image=[path]).image)
+
+
+def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
+    wave, rate = soundfile.read("horn.wav", dtype="float32")
+    two = np.stack([wave, wave])
+    rows = model.embed(audio=["horn.wav", (wave, rate), (two, rate), (torch.from_numpy(two.T), rate)]).audio
+    assert torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-6)
+    assert model.embed(audio=(wave, rate)).audio.shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"image": ["photos/no.png"]}, "photos/no.png: cannot be read"),
+        ({"image": ["horn.wav"]}, "horn.wav: no file of image"),
+        ({"image": [np.zeros((4, 4, 3))]}, "an array of float64 [4, 4, 3]; give uint8"),
+        ({"image": [b"nothing"]}, "image number 0 cannot be embedded (image: not a JPEG, PNG or WEBP)"),
+        ({"audio": [np.zeros(9)]}, "audio: ndarray is nothing to embed; give a path, bytes or (wave, rate)"),
+        ({"picture": ["boat.jpg"]}, "exported has no picture tower"),
+    ],
+)
+def test_what_cannot_be_embedded_is_one_line(model: Model, given: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        model.embed(**given)
+    assert complaint in str(caught.value)
+
+
+def test_the_parquet_file_holds_the_vectors_of_the_store(model: Model) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert main(["embed", "exported", "--data", "photos.csv", "--out", "table", "--format", "parquet"]) == 0
+    rows = parquet.read_table("table/embeddings.parquet").to_pylist()
+    table = tercet.embed(model, "photos.csv").table()
+    assert torch.tensor([row["image"] for row in rows]).equal(table.vectors["image"])
+    assert [row["caption"] for row in rows] == [captioned(number) for number in range(48)]
+    assert "audio" not in rows[0]
+
+
+def test_labels_ask_for_the_task_that_they_belong_to(model: Model) -> None:
+    with pytest.raises(UserError, match="labels are the classes of the task `zero_shot`"):
+        tercet.evaluate(model, "retrieval", data="val.csv", labels=["boat"])
+
+
+def test_the_self_test_ends_with_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["eval", "exported", "--data", "val.csv", "--self-test"]
+    assert main(command) == 0
+    assert "holds" in capsys.readouterr().out
+    with patch("tercet.eval.ranking.TIE", -1e-6):
+        assert main(command) == 1
+    assert "wrong: image→text, text→image" in capsys.readouterr().out
+
+
+WITHOUT_ENGINE = """
+import sys
+sys.modules["deepspeed"] = None
+from tercet.command import main
+for command in (
+    "eval exported retrieval --data val.csv", "compare exported exported --data val.csv",
+    "embed exported --data val.csv --out embedded", "search exported boat --data photos.csv -k 2",
+):
+    assert main(command.split()) == 0, command
+import tercet
+tercet.evaluate(tercet.load("exported"), data="val.csv")
+"""
+
+
+def test_nothing_but_training_needs_the_engine() -> None:
+    found = subprocess.run([sys.executable, "-c", WITHOUT_ENGINE], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "not told apart" in found.stdout
+
+
+UNGUARDED = """
+from concurrent.futures import ProcessPoolExecutor
+from tercet.processes import server
+print("once", flush=True)
+with ProcessPoolExecutor(2, server("json")) as pool:
+    print([pool.submit(len, "ab").result() for _ in range(4)], __file__ is not None)
+"""
+
+
+def test_a_script_needs_no_guard_around_what_starts_processes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert found.stdout == "once\n[2, 2, 2, 2] True\n", found.stderr
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    check = "import sys, tercet; dir(tercet); sys.exit('torch' in sys.modules or 'embed' not in dir(tercet))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="`tercet` has no attribute `evaluat`"):
+        tercet.evaluat  # noqa: B018  # what a misspelt name raises
