@@ -13,7 +13,6 @@ from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES
 
 Mark = Callable[[Files, Mapping[str, object]], object]  # what the samples of one group share; None: there is nothing
-KNOWN = ("json.KEY", "image", "audio", "text")
 
 
 class GroupReader:
@@ -36,11 +35,11 @@ class GroupReader:
 def _by(spec: str, captions: CaptionReader) -> tuple[frozenset[str], Mark]:
     if spec == "text":
         return captions.wanted, partial(_words, captions)
-    if spec in ("image", "audio"):
+    if spec in FILES:
         return frozenset(FILES[spec]), partial(_content, FILES[spec])
     if spec.startswith("json.") and all(spec.split(".")):
         return frozenset({"json"}), partial(_named, spec)
-    raise UserError(f"group: `{spec}` is nothing to group by; {did_you_mean(spec, KNOWN)}")
+    raise UserError(f"group: `{spec}` is nothing to group by; {did_you_mean(spec, ('json.KEY', *FILES))}")
 
 
 def _words(captions: CaptionReader, files: Files, meta: Mapping[str, object]) -> object:
