@@ -138,19 +138,28 @@ def fresh_peak(who: str, rows: int, device: torch.device) -> int:
 
 
 def peak_bytes(world: World, who: str, rows: int) -> int:
-    """The most memory that a call held beyond its inputs."""
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)  # what is freed is returned: neither slack nor hidden room
-    solve, device = SOLVERS[who], world.device
-    solve(Problem.of("infonce", TILE, device))  # libraries load and threads start
-    problem = Problem.of("infonce", rows, device)
+    return_what_is_freed()
+    solve = SOLVERS[who]
+    solve(Problem.of("infonce", TILE, world.device))  # libraries load and threads start
+    problem = Problem.of("infonce", rows, world.device)
+    return extra_bytes(lambda: solve(problem), world.device)
+
+
+def return_what_is_freed() -> None:
+    """Neither slack of the heap nor hidden room in it: large blocks go back to the system."""
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
+
+
+def extra_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """The most memory that a call holds beyond what stood before it."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        solve(problem)
+        call()
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
     before = resident("VmRSS")
-    solve(problem)
+    call()
     return resident("VmHWM") - before
 
 

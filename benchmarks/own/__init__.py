@@ -1,0 +1,32 @@
+"""What people bring of their own: a training loop, in which `tercet.loss` stands beside open_clip's `ClipLoss`, and a
+table of pictures, beside the same pictures in shards.
+
+Options: `--device cuda`, `--ranks 2`, `--rows 8192` over all ranks, `--rounds 5`.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from tercet.benchmarks.own.loop import Size, loop_rows
+from tercet.benchmarks.own.table import table_row
+from tercet.benchmarks.table import Row
+from tercet.errors import UserError
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    parser = ArgumentParser("tercet bench own")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--ranks", type=int, help="processes of the loop (default: 2, on GPUs one for each)")
+    parser.add_argument("--rows", type=int, default=8192, help="rows over all ranks (default: 8192)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each side runs (default: 5)")
+    options = parser.parse_args(arguments)
+    cuda = options.device == "cuda"
+    ranks = options.ranks or (torch.cuda.device_count() if cuda else 2)
+    if options.rounds < 1 or ranks < 1 or options.rows % ranks or options.rows < ranks:
+        raise UserError("give at least one of --rounds, and --rows that --ranks divide")
+    with TemporaryDirectory() as folder:
+        return [*loop_rows(Size(ranks, options.rows, options.rounds, cuda)), table_row(Path(folder), options.rounds)]
