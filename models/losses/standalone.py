@@ -7,6 +7,7 @@ get the whole one on each. No matrix of logits exists, so that memory is linear 
 Shapes: n rows of this rank, N of all ranks, d dimensions.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
@@ -21,6 +22,8 @@ from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
 from tercet.models.losses.objective import Objective, build_objective
+
+warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)  # the name in torch 2.11
 
 TILE = 512
 CLIP_LOSS = {"image_features": "image", "text_features": "text", "logit_scale": "scale", "logit_bias": "bias"}
