@@ -61,7 +61,7 @@ def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
         arrays = gatherer.arrays()
         if reading.part:
             roots = [piece.root for piece in pieces]
-            rows = Rows(Index(arrays), roots, facts["counts"], str(loose), usual_copies())
+            rows = Rows(Index(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["far"] else None)
             arrays["mark"] = _marks(rows, np.array(gatherer.identities, dtype=np.uint64), reading)
         return keep(place, arrays, facts, loose if loose.stat().st_size else None)
     finally:
@@ -96,6 +96,7 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> 
         "left_out": dict(gatherer.left_out.most_common()),
         "passed_over": dict(passed_over.most_common()),
         "classes": len(gatherer.classes),
+        "far": gatherer.far,
         "fingerprint": gatherer.fingerprint,
     }
 
@@ -109,7 +110,7 @@ def _marks(rows: Rows, identity_N: NDArray[np.uint64], reading: Reading) -> NDAr
 
 
 def _group(rows: Rows, row: int, group_of: GroupReader) -> int:
-    files = rows.read(row, group_of.wanted)
+    (files,) = rows.read([row], group_of.wanted)
     if isinstance(files, BadSample):
         return -1
     try:

@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128
 
 from tercet.data_pipelines.manifests.entry import Entry, Outcome, words
 from tercet.data_pipelines.manifests.index import Strings, narrow
-from tercet.data_pipelines.manifests.medium import Medium, Span, is_remote, read_span
+from tercet.data_pipelines.manifests.medium import Medium, Span, is_remote, named, read_span
 from tercet.data_pipelines.manifests.reading import Reading
 
 
@@ -52,6 +52,7 @@ class Gatherer:
         self._state = xxh3_128()
         self.left_out: Counter[str] = Counter()
         self.classes: set[str] = set()
+        self.far = False  # whether anything is behind a URL
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -86,6 +87,7 @@ class Gatherer:
         said = words(captions, entry.meta)
         self._state.update(said["json"].encode())
         self.classes.update([folder] if isinstance(folder, str) else [])
+        self.far = self.far or is_remote(root) or any(map(is_remote, map(named, entry.names.values())))
         contents = [(kind, self._content(medium, entry.root, root)) for kind, medium in entry.names.items()]
         self._add(entry.names, {"captions": said.get("txt", ""), "told": said["json"]}, contents)
 

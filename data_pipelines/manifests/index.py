@@ -8,6 +8,7 @@ import mmap
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Index:
     def __len__(self) -> int:
         return len(self.arrays["row"])
 
-    @property
+    @cached_property
     def kinds(self) -> list[str]:
         """What media the rows have."""
         return [name.removesuffix(".size") for name in self.arrays if name.endswith(".size")]

@@ -7,7 +7,6 @@ plain files are opened, and nothing runs through a shell.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TypeAlias
 from urllib.parse import urljoin
 
@@ -54,7 +53,7 @@ def located(root: str, name: str) -> str:
 
 def extension_of(kind: str, name: str) -> str:
     """Under which extension its modality looks for it. Codecs go by content, so that any will do for a nameless one."""
-    suffix = PurePath(name).suffix[1:].lower()
+    suffix = name.rpartition(".")[2].lower()
     return suffix if suffix in FILES[kind] else FILES[kind][0]
 
 
@@ -62,11 +61,12 @@ def read_file(kind: str, path: str | os.PathLike[str]) -> bytes:
     if not os.path.isfile(path):  # which knows no path that it could not answer for
         raise BadSample(f"{kind}: missing file")
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        with open(path, "rb", buffering=0) as file:
+            small = os.fstat(file.fileno()).st_size <= LARGEST_FILE
+            data = file.readall() if small else b""
     except OSError as error:
         raise BadSample(f"{kind}: unreadable file") from error
-    if len(data) > LARGEST_FILE:
+    if not small:
         raise BadSample(f"{kind}: over the size cap")
     if not data:
         raise BadSample(f"{kind}: empty file")

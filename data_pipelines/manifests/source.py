@@ -36,7 +36,8 @@ class ManifestSource:
         self._made_of = kept, tuple(pieces), part, copies
         self.index = Index(mapped(kept.place))
         self._labels = [piece.label for piece in pieces]
-        self._rows = Rows(self.index, [piece.root for piece in pieces], kept.facts["counts"], str(kept.payload), copies)
+        roots, facts = [piece.root for piece in pieces], kept.facts
+        self._rows = Rows(self.index, roots, facts["counts"], str(kept.payload), copies if facts["far"] else None)
         self._row_N = _rows_of(self.index, part)
 
     def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[Piece], Part, Copies]]:
@@ -62,6 +63,7 @@ class ManifestSource:
         return self._rows.key(self._row_N[id])
 
     def path(self, id: int) -> str:
+        """Of its picture or sound; of its table where that holds them."""
         return self._rows.path(self._row_N[id]) or self.shard(id)
 
     @property
@@ -84,9 +86,7 @@ class ManifestSource:
         """What is far is fetched by the worker that reads it, many at once."""
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
-        rows = [self._row_N[id] for id in ids]
-        self._rows.fetch(rows, wanted)
-        return [self._rows.read(row, wanted) for row in rows]
+        return self._rows.read([self._row_N[id] for id in ids], wanted)
 
 
 def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
@@ -96,7 +96,8 @@ def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_byte
     source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):
         raise UserError(
-            f"the part {reading.part} of {pieces[0].label} holds none of its {len(source.index)} rows; widen it, or data.held_out"
+            f"{pieces[0].label} has none of its {len(source.index)} rows in the part {reading.part}; "
+            "widen it, or raise data.held_out"
         )
     for line in _told(pieces, kept, source):
         _say(line)

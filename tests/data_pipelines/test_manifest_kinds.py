@@ -188,7 +188,7 @@ def test_a_table_behind_a_url_names_files_beside_it(picture: Picture, web: Web) 
 
 def test_copies_are_held_to_their_limit(tmp_path: Path, web: Web) -> None:
     copies = Copies(tmp_path / "files", limit_bytes=256 * 2500, patience=Patience(1, 1.0, 0.0))
-    for i in range(1500):
+    for i in range(700):
         copies._keep(copies._place(f"http://x/{i}"), bytes(1000))
     held = [len(list(folder.iterdir())) for folder in (tmp_path / "files").iterdir()]
     assert max(held) == 2

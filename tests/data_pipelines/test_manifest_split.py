@@ -91,7 +91,7 @@ def test_bad_rows_stand_on_one_side_too(tmp_path: Path) -> None:
 def test_a_part_of_nothing_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     data = DataConfig.model_validate({"source": str(tmp_path), "held_out": 1e-6})
-    with pytest.raises(UserError, match="holds none of its 1 rows; widen it"):
+    with pytest.raises(UserError, match=r"has none of its 1 rows in the part .*; widen it"):
         open_split(data, data.val["val"])
 
 
