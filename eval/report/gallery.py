@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.report.media import mp3, spectrogram, webp
+from tercet.eval.report.media import lines, mp3, spectrogram, webp
 from tercet.eval.retrieval import directions, pair
 
 
@@ -18,7 +18,7 @@ from tercet.eval.retrieval import directions, pair
 class Exhibit:
     """An item seen through one modality; `caption` says in small print what it is."""
 
-    image: bytes | None = None  # WebP; the spectrogram of a sound
+    image: bytes | None = None  # WebP; the spectrogram of a sound, the course of numbers
     audio: bytes | None = None  # MP3
     text: str = ""
     caption: str = ""
@@ -71,6 +71,8 @@ def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
         return Exhibit(image=webp(sample.image), caption=caption)
     if modality == "audio" and sample.audio is not None:
         return Exhibit(image=spectrogram(sample.audio, rate), audio=mp3(sample.audio, rate), caption=caption)
+    if modality in sample.media:
+        return Exhibit(image=lines(sample.media[modality]), caption=caption)
     return Exhibit(text=caption)
 
 

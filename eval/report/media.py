@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 SIDE = 128  # pixels of a gallery picture's longer side
 SECONDS = 10.0  # of a sound
@@ -42,6 +42,19 @@ def spectrogram(audio_T: NDArray[np.float32], rate: int) -> bytes:
     bands = torch.stack([spectrum[a : max(b, a + 1)].mean(dim=0) for a, b in pairwise(edges.tolist())])
     loudness = (bands / bands.max().clamp(min=FLOOR)).clamp(min=FLOOR).log() / -np.log(FLOOR) + 1
     return _webp(Image.fromarray(_shade(loudness.flip(0).numpy())).resize((2 * SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def lines(media: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> bytes:
+    """Whatever is neither picture nor sound: numbers over their first axis, a line for each of the first columns."""
+    columns = media.reshape(len(media), -1).T[: len(SHADES) - 1].astype(np.float64)
+    low, high = columns.min(), columns.max()
+    picture = Image.new("RGB", (2 * SIDE, SIDE), tuple(SHADES[0].tolist()))
+    across = np.linspace(0, 2 * SIDE - 1, len(media))
+    for shade, column in zip(SHADES[:0:-1].tolist(), columns, strict=False):
+        height = (SIDE - 1) * (1 - (column - low) / max(high - low, FLOOR))
+        points = np.stack([across, height], axis=1).ravel().tolist()
+        ImageDraw.Draw(picture).line(points, fill=tuple(shade), width=2)
+    return _webp(picture)
 
 
 def data_uri(content: bytes, kind: str) -> str:
