@@ -5,7 +5,7 @@ better for long enough, on any number of ranks and however often it was cut shor
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ class Evaluations:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
-def score(results: Sequence[Json], task: str, metric: str) -> float:
+def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float:
     """The metric's mean over the subjects and splits of a task, or of the tasks of a group."""
     names = {one.name for one in load_tasks([task])}
     found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
-    numbers = [(name.rpartition(" "), value) for metrics in found for name, value in metrics.items()]  # type: ignore[attr-defined]
-    chosen = [value for (_, _, kind), value in numbers if kind == metric]
+    numbers = [(name.rpartition(" ")[2], float(value)) for metrics in found for name, value in metrics.items()]
+    chosen = [value for kind, value in numbers if kind == metric]
     if not chosen:
-        known = dict.fromkeys(kind for (_, _, kind), _ in numbers)
+        known = dict.fromkeys(kind for kind, _ in numbers)
         raise UserError(f"`{task}` has no metric `{metric}` to stop by; {did_you_mean(metric, known)}")
     return sum(chosen) / len(chosen)

@@ -94,7 +94,7 @@ class Examination:
         console.width = max(console.width, TABLE_WIDTH)
         console.print(render(examined.results))
         for name, words in notes.items():
-            console.print(f"{name}: {words}", highlight=False)
+            console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
         if self.config.eval.report:
             galleries = self.examiner.galleries(model, examined)
             curve = {place.alpha: place.results for place in places}

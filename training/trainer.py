@@ -98,7 +98,8 @@ class Trainer:
         saves, evaluates = stage.config.checkpoint.every, stage.config.eval.interval(self.steps)
         if progress.step == stage.steps.stop:
             return False
-        enough = bool(evaluates) and progress.step % evaluates == 0 and self.occasions.evaluate(stage, progress)
+        due = evaluates is not None and progress.step % evaluates == 0
+        enough = due and self.occasions.evaluate(stage, progress)
         if saves and progress.step % saves == 0 and not enough:
             self.occasions.save(stage, progress)
         return enough

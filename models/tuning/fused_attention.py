@@ -16,12 +16,11 @@ class FusedAttention(MultiheadAttention):
     state_dict = nn.Module.state_dict
     named_modules = nn.Module.named_modules
 
-    def forward(self, query: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        attention = self.get_base_layer()
+    def forward(self, query: Tensor, *rest: Any, **options: Any) -> Any:
+        attention: Any = self.get_base_layer()
         out = attention.out_proj
         weights = {
             "in_proj_weight": attention.in_proj_weight + self.get_delta_weight("default"),
             "out_proj.base_layer.weight": out.get_base_layer().weight + out.get_delta_weight("default"),
         }
-        attended: tuple[Tensor, Tensor | None] = functional_call(attention, weights, (query, *rest), options)
-        return attended
+        return functional_call(attention, weights, (query, *rest), options)

@@ -59,7 +59,7 @@ def _updatable(encoder: Encoder) -> list[str]:
 
 def _has_low_rank(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
-        return module._qkv_same_embed_dim
+        return bool(module._qkv_same_embed_dim)
     return isinstance(module, nn.Linear)
 
 
@@ -70,9 +70,9 @@ def _inject(encoder: Encoder, layers: list[str], config: LoraConfig) -> None:
 
     asked = peft.LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]
         lora_dropout=config.dropout,
-        target_modules=layers,  # type: ignore[arg-type]
+        target_modules=layers,
     )
     asked._register_custom_module({nn.MultiheadAttention: FusedAttention})
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ DOWN, UP = "lora_A.default.weight", "lora_B.default.weight"
 
 def accept_plain(tuned: nn.Module) -> None:
     """From now on the module loads weights that know nothing of its tuning; what it gained keeps its first values."""
-    tuned.register_load_state_dict_pre_hook(_translate)
+    tuned.register_load_state_dict_pre_hook(_translate)  # type: ignore[no-untyped-call]
 
 
 def _translate(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

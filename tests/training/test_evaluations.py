@@ -1,0 +1,70 @@
+"""What evaluations decide, by their lines alone; how long a run is; when it warms up and is examined."""
+
+from pathlib import Path
+
+import pytest
+
+from tercet.errors import UserError
+from tercet.eval.config import EvalConfig
+from tercet.training.config import EarlyStoppingConfig, RunConfig, ScheduleConfig
+from tercet.training.evaluations import Evaluations, Standing, score
+from tercet.training.schedule import learning_rate
+from tests.training.tiny import recipe
+
+STOPPING = EarlyStoppingConfig(patience=2)
+
+
+def results(*values: float) -> list[dict[str, object]]:
+    """One split after another, each with two subjects of one metric and a number that does not count."""
+    metrics = [{"a→b R@1": value, "b→a R@1": value / 2, "a→b R@10": 1} for value in values]
+    return [{"dataset": f"val{at}", "task": "retrieval", "metrics": one} for at, one in enumerate(metrics)]
+
+
+def test_the_score_is_the_mean_over_subjects_and_splits() -> None:
+    assert score(results(0.4, 0.8), "retrieval", "R@1") == pytest.approx((0.4 + 0.2 + 0.8 + 0.4) / 4)
+    with pytest.raises(UserError, match=r"`retrieval` has no metric `R@2` to stop by; .*`R@1`"):
+        score(results(0.4), "retrieval", "R@2")
+
+
+def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_path: Path) -> None:
+    lines = Evaluations(tmp_path / "evaluations.jsonl")
+    assert lines.standing(STOPPING, 0) is None
+    for step, value in ((10, 0.2), (20, 0.6), (30, 0.6), (40, 0.1)):
+        lines.add(step, results(value))
+    assert lines.standing(STOPPING, 0) == Standing(20, pytest.approx(0.45), 4, stalled=2)
+    assert lines.standing(STOPPING, 30) == Standing(20, pytest.approx(0.45), 4, stalled=1)
+    lines.forget_after(10)
+    assert lines.standing(STOPPING, 0) == Standing(10, pytest.approx(0.15), 1, stalled=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"early_stopping": {}}, "`early_stopping` is decided by evaluations"),
+        ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better where it is lower"),
+        ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not go with `stages`"),
+    ],
+)
+def test_what_cannot_decide_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        RunConfig.model_validate(recipe(tmp_path, tmp_path, **changes))
+
+
+def test_epochs_become_steps_over_all_samples_and_are_written_as_they_were(tmp_path: Path) -> None:
+    values = {key: value for key, value in recipe(tmp_path, tmp_path, epochs=1.5).items() if key != "steps"}
+    config = RunConfig.model_validate(values)
+    written = config.model_dump(mode="json")
+    assert "steps" not in written
+    assert RunConfig.model_validate(written) == config
+    counted = config.counted(101)
+    assert (counted.steps, counted.epochs) == (10, None)  # 151.5 samples in batches of 16
+    assert counted.counted(10**6) == counted
+
+
+def test_shares_of_a_run() -> None:
+    share, steps = ScheduleConfig(warmup=0.25), ScheduleConfig(warmup=5)
+    rates = [[learning_rate(config, 1.0, at, 20) for at in range(20)] for config in (share, steps)]
+    assert rates[0] == rates[1]
+    assert EvalConfig(every=0.1).interval(1000) == EvalConfig(every=100).interval(50) == 100
+    assert EvalConfig(every=0.1).interval(5) == 1
+    assert EvalConfig().interval(5) is None
