@@ -9,16 +9,22 @@ import os
 import signal
 import sys
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
 from typing import Any
+
+try:
+    from multiprocessing.context import ForkServerContext as ServerContext
+    from multiprocessing.context import ForkServerProcess as ServerProcess
+except ImportError:  # Windows: each process starts anew
+    from multiprocessing.context import SpawnContext as ServerContext  # type: ignore[assignment]
+    from multiprocessing.context import SpawnProcess as ServerProcess  # type: ignore[assignment]
 
 _loaded: set[str] = set()
 _starting = Lock()
 
 
-class _Process(ForkServerProcess):
+class _Process(ServerProcess):
     """Starts while the caller's script has no name by which it could be run."""
 
     @staticmethod
@@ -28,16 +34,16 @@ class _Process(ForkServerProcess):
             names: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
             script.update(dict.fromkeys(names))
             try:
-                return ForkServerProcess._Popen(process_obj)
+                return ServerProcess._Popen(process_obj)
             finally:
                 script.update(names)
 
 
-class _Context(ForkServerContext):
+class _Context(ServerContext):
     Process = _Process
 
 
-def server(*modules: str) -> ForkServerContext:
+def server(*modules: str) -> ServerContext:
     """The context to start processes in. What is asked for before the first of them is loaded ahead."""
     context = _Context()
     _loaded.update(modules)

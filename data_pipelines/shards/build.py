@@ -25,6 +25,7 @@ from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.errors import UserError
 from tercet.plugins import with_plugins
 from tercet.processes import follow_parent
+from tercet.system import cores
 
 LOOKERS = 8  # threads: a network's file system answers many at once
 LOOKED_AT_ONCE = 256
@@ -129,4 +130,4 @@ def _from_own_place(shards: Sequence[str]) -> list[str]:
 
 def _cores() -> int:
     """This process's share of the cores."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

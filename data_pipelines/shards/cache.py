@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.shards.transport import download
 from tercet.errors import UserError
+from tercet.system import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 LIMIT = 100 * 10**9
 FRESH = 60.0  # seconds from fetching to opening in which nothing is taken away; readers have long opened it then

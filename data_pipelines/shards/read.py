@@ -1,7 +1,6 @@
 """Samples read by id from indexed shards: a `pread` for each file that is wanted, never an extraction."""
 
 import os
-import resource
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -22,6 +21,7 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.system import has_shards
 
 OPEN_SHARDS = 512  # twice the usual number of streams: at the seam of two shards, a stream reads from both
 DESCRIPTORS = 8192
@@ -91,6 +91,8 @@ def open_shards(
     max_bad: float = 0.01,
 ) -> Shards:
     """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""
+    if not has_shards():
+        raise UserError(f"{spec}: this system does not read shards, which need `pread`; name a table or a folder")
     found = find_shards(spec)
     indexed = index_shards(found, checksums=checksums)
     shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))
@@ -114,6 +116,8 @@ def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
 
 def _room() -> int:
     """How many shards may stay open, the limit on descriptors being raised as far as is allowed."""
+    import resource  # which not every system has
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

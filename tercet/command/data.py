@@ -1,7 +1,6 @@
 """`tercet data …`: the verbs about data, each declared beside the few lines that open the room for it."""
 
 import argparse
-import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tercet.command.options import takes_plugins
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
+from tercet.system import cores
 
 if TYPE_CHECKING:
     from tercet.command.arguments import Parser, Verbs
@@ -84,7 +84,7 @@ def pack(arguments: Namespace) -> int:
     manifest = open_manifest(arguments.source, asked)
     print_roles(manifest.roles)
     plan = plan_shards(arguments.source, manifest, config)
-    workers = arguments.workers or len(os.sched_getaffinity(0))
+    workers = arguments.workers or cores()
     with watched(plan.rows) as watch:
         result = Packing(plan, manifest, config, arguments.out).run(workers, watch)
     if arguments.json:
@@ -211,7 +211,7 @@ def _share(text: str) -> float:
 
 
 def _workers(arguments: Namespace) -> int:
-    return arguments.workers or len(os.sched_getaffinity(0))
+    return arguments.workers or cores()
 
 
 def _titled(shards: list[str]) -> str:

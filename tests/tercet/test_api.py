@@ -213,6 +213,28 @@ def test_nothing_but_training_needs_the_engine() -> None:
     assert "not told apart" in found.stdout
 
 
+AS_ON_WINDOWS = """
+import multiprocessing.context, os, sys, torch, open_clip, torchaudio, torchvision
+from multiprocessing import context
+del os.pread, os.sched_getaffinity, context.ForkServerContext, context.ForkServerProcess
+sys.modules |= dict.fromkeys(("deepspeed", "fcntl", "resource"))
+import tercet
+from tercet.command import main
+model = tercet.load("exported")
+assert len(tercet.evaluate(model, data="val.csv"))
+assert len(tercet.index(model, "photos").search("boat.jpg")) == 5
+assert main(["eval", "exported", "--data", "shards"]) == 2
+"""
+
+
+def test_all_but_training_works_where_systems_have_less(home: Path) -> None:
+    (home / "shards").mkdir()
+    (home / "shards" / "0.tar").touch()
+    found = subprocess.run([sys.executable, "-c", AS_ON_WINDOWS], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "does not read shards" in found.stderr
+
+
 UNGUARDED = """
 from concurrent.futures import ProcessPoolExecutor
 from tercet.processes import server
