@@ -10,6 +10,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.cheats import ridge_recall, simple_features
 from tercet.eval.embed import EmbeddingTable
+from tercet.modality import FILES
 
 
 def noise(*shape: int, seed: int) -> Tensor:
@@ -79,3 +80,15 @@ def test_simple_features_are_histograms_spectra_and_words() -> None:
     assert low < high
     assert sorted(found.vectors["text"][1].tolist())[-3:] == [1, 1, 2]
     assert float(found.vectors["text"][0] @ found.vectors["text"][1]) == 1 * 2 + 1 * 1
+
+
+def test_other_numbers_are_told_by_their_course(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean, spread and mean step of each column; a single row stands still."""
+    monkeypatch.setitem(FILES, "drift", ("drift",))
+    course = np.array([[0, 5], [2, 5], [4, 5], [6, 5]], np.float32)
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    media = [{"drift": course}, {"image": pixels}, {"drift": course[:1]}]
+    found = simple_features([Sample(str(n), n, n, each) for n, each in enumerate(media)], 16000)
+    assert found.items["drift"].tolist() == [0, 2]
+    assert found.vectors["drift"][0].tolist() == pytest.approx([3, 5, 5**0.5, 0, 1.5, 0])
+    assert found.vectors["drift"][1].tolist() == [0, 5, 0, 0, 0, 0]
