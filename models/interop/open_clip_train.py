@@ -56,13 +56,17 @@ def standing_of(path: Path) -> Standing | None:
         return None
     state = held["optimizer"]["state"]
     step = max((int(one["step"]) for one in state.values() if "step" in one), default=0)
-    told = arguments_of(path)
-    sizes = [told.get(name) for name in ("batch_size", "world_size", "accum_freq")]
-    batch_size = math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
     names = _in_order(held["state_dict"])
     fault = _fault(names, held)
     moments = {} if fault else dict(_moments(names, state))
-    return Standing(int(held["epoch"]), step, batch_size, moments, fault)
+    return Standing(int(held["epoch"]), step, _batch_size(arguments_of(path)), moments, fault)
+
+
+def _batch_size(told: Mapping[str, Any]) -> int | None:
+    """Pairs a step, over all ranks."""
+    if "batch_size" not in told:
+        return None
+    return math.prod(int(told.get(name, 1)) for name in ("batch_size", "world_size", "accum_freq"))
 
 
 def _in_order(weights: Mapping[str, Tensor]) -> list[str]:

@@ -46,7 +46,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
         modality: {key: value for key, value in written["model"][modality].items() if key not in OF_TRAINING}
         for modality in config.model.towers
     }
-    terms = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
+    terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 

@@ -51,9 +51,10 @@ def begun(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("model", "pairs") or key in changes}
 
 
-def run_from(world: World, jobs: list[tuple[dict[str, Any], int | None]], weights: Path | None = None) -> None:
-    if weights:
-        open_clip.add_model_config(weights.parent)
+def run_from(world: World, jobs: list[tuple[dict[str, Any], int | None]], models: Path | None = None) -> None:
+    """`models`: a folder of architectures that open_clip is to know."""
+    if models:
+        open_clip.add_model_config(models)
     for values, stop in jobs:
         config = inherited(RunConfig.model_validate(values))
         run(world, config.model_dump(mode="json"), stop)
@@ -68,7 +69,7 @@ def test_no_steps_leave_the_weights_as_they_were_at_every_zero_stage(
 ) -> None:
     init = f"open_clip:{NAME}/{weights}"
     jobs = [(begun(world_folder, tmp_path / str(zero), init=init, steps=0, zero=zero), None) for zero in (0, 2, 3)]
-    on_ranks(run_from, 2, jobs, weights)
+    on_ranks(run_from, 2, jobs, weights.parent)
     expected = pretrained(init).weights()
     for zero in (0, 2, 3):
         kept = weights_of(tmp_path / str(zero))
@@ -83,9 +84,9 @@ def test_a_run_that_has_begun_goes_on_without_init(world_folder: Path, tmp_path:
         begun(world_folder, tmp_path / name, init=f"open_clip:{NAME}/{own}", steps=5, checkpoint={"every": 2}, seed=3)
         for name in ("whole", "parts")
     )
-    on_ranks(run_from, 1, [(whole, None), (parts, 3)], weights)
+    on_ranks(run_from, 1, [(whole, None), (parts, 3)], weights.parent)
     own.unlink()
-    on_ranks(run_from, 1, [(parts, None)], weights)
+    on_ranks(run_from, 1, [(parts, None)], weights.parent)
     one, other = saved(tmp_path / "whole"), saved(tmp_path / "parts")
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in one.items())
