@@ -17,6 +17,7 @@ from tercet.models.head import Temperature, plain
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import INNER, gained
+from tercet.models.tuning.positions import stretch
 
 TEMPERATURES = "head.temperatures."
 OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing")
@@ -56,9 +57,7 @@ def adopt(model: Multimodal, weights: Weights, source: str) -> None:
     taken: dict[str, Tensor] = {}
     for modality in model.towers:
         taken |= _tower(modality, own, weights, source)
-    for name, value in taken.items():
-        if own[name].shape != value.shape:
-            raise UserError(f"{source}: {_misfit(name, value, own[name])}")
+    taken = {name: _fitting(name, value, own[name], source) for name, value in taken.items()}
     for term in model.terms:
         taken |= _temperature(model, term, weights, source)
     model.load_state_dict(taken, strict=False)
@@ -78,6 +77,17 @@ def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[s
     return {name: value.reshape(1) if own[name].shape == (1,) else value for name, value in given.items()}
 
 
+def _fitting(name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:
+    """Only the positions of a picture's patches may be of another number: they are stretched."""
+    if theirs.shape == ours.shape:
+        return theirs
+    if re.search(r"^towers\.image\..*pos.*emb", name) and theirs.shape[-1] == ours.shape[-1]:
+        stretched = stretch(theirs, ours.shape[-2])
+        if stretched is not None:
+            return stretched
+    raise UserError(f"{source}: {_misfit(name, theirs, ours)}")
+
+
 def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
     """What two shapes of one tensor come from, and the mend."""
     modality = name.split(".")[1] if name.startswith("towers.") else "head"
@@ -94,8 +104,6 @@ def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
             "name the text encoder that the weights were trained with"
         )
     shapes = f"`{name}` is {list(theirs.shape)} and here {list(ours.shape)}"
-    if modality == "image" and re.search("pos.*emb", name):
-        return f"{shapes}: it saw pictures of another size; leave out model.image.size"
     return f"{shapes}: it is of another architecture than model.{modality}"
 
 

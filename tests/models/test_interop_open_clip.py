@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tercet.errors import UserError
 from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.encoders.image import ImageEncoder
 from tercet.models.interop.folder import export_folder
 from tercet.models.interop.pretrained import adopt
 from tercet.models.multimodal import Multimodal, build_model
@@ -34,7 +35,7 @@ del LAYOUTS["tiny-coca"]  # whose decoder does not fit its text tower: its forwa
 OTHERS = {  # of the tiny CLIP, each in one respect
     "tiny-longer": {**MODELS["tiny-clip"], "text_cfg": {**TEXT, "context_length": 20}},
     "tiny-wordy": {**MODELS["tiny-clip"], "text_cfg": {**TEXT, "vocab_size": 49410}},
-    "tiny-larger": {**MODELS["tiny-clip"], "vision_cfg": {**VISION, "image_size": 48}},
+    "tiny-patchy": {**MODELS["tiny-clip"], "vision_cfg": {**VISION, "patch_size": 4, "image_size": 16}},
     "tiny-wider": {**MODELS["tiny-clip"], "vision_cfg": {**VISION, "width": 96}},
     "tiny-deeper": {**MODELS["tiny-clip"], "text_cfg": {**TEXT, "layers": 3}},
 }
@@ -105,6 +106,24 @@ def test_logits_equal_open_clips_forward(name: str, folder: Path) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "size"), [("tiny-clip", 48), ("tiny-clip", 24), ("tiny-sigmoid", 192)])
+@torch.no_grad()
+def test_positions_are_stretched_to_another_size_as_theirs(name: str, size: int, folder: Path) -> None:
+    _, path = saved(name, folder)
+    found = pretrained(f"open_clip:{name}/{path}")
+    towers = {**found.model, "image": {**found.model["image"], "size": size}}
+    config = SpaceConfig.model_validate({"model": towers, **found.terms})
+    model = build_model(config.model, config.terms, seed=0).eval()
+    adopt(model, found.weights(), "weights")
+    expected: Any = open_clip.create_model(name, pretrained=str(path), force_image_size=size).eval()
+    pixels = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    tower = model.tower("image")
+    assert isinstance(tower, ImageEncoder)
+    torch.testing.assert_close(
+        model.head("image", tower(pixels)), expected.encode_image(tower.normalise(pixels), normalize=True)
+    )
+
+
 @pytest.mark.parametrize("name", ["tiny-custom", "tiny-sigmoid"])
 def test_a_bias_asks_for_the_sigmoid_loss(name: str, folder: Path) -> None:
     _, path = saved(name, folder)
@@ -130,7 +149,7 @@ def test_weights_are_read_from_any_wrapping(folder: Path) -> None:
     [
         ("tiny-longer", r"context length is 16, and that of the text tower 20; leave out"),
         ("tiny-wordy", r"tokenizer knows 49408 tokens, and that of the text tower 49410; name"),
-        ("tiny-larger", r"pictures of another size; leave out model.image.size"),
+        ("tiny-patchy", r"conv1.weight` is .* and here .* of another architecture than model.image"),
         ("tiny-wider", r"is of another architecture than model.image"),
         ("tiny-deeper", r"it lacks `towers.text.*resblocks.2.*of another architecture than model.text"),
     ],

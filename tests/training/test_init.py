@@ -191,6 +191,13 @@ def test_what_does_not_fit_init_is_named(said: dict[str, Any], message: str) -> 
         completed(**said)
 
 
+def test_weights_trained_with_another_activation_are_refused_by_name() -> None:
+    plain = {"image": {"encoder": "open_clip:ViT-B-32"}}
+    said = {"name": "own", "init": "open_clip:ViT-B-32/openai", "data": {"train": "shards"}, "model": plain}
+    with pytest.raises(UserError, match=r"is `open_clip:ViT-B-32`, but init .* has `open_clip:ViT-B-32-quickgelu`"):
+        inherited(RunConfig.model_validate(said))
+
+
 def test_without_init_nothing_may_be_left_out() -> None:
     for said, message in [
         ({"pairs": {"image-text": 1.0}}, "needs a tower that the model lacks"),
