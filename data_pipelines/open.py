@@ -1,7 +1,7 @@
 """A config's data, opened for training: every source indexed or fetched, or one streamed."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tercet.data_pipelines.batches import Batches
@@ -15,6 +15,7 @@ from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.modality import modality_of
 
 GIGABYTE = 10**9
 NAMED = "their samples name their files by extension; leave it out, or name a table"
@@ -58,6 +59,26 @@ def check_source(split: SplitConfig) -> None:
         find_pieces(split.source)[0].open(split.reading.roles)
     else:
         find_shards(split.source)
+
+
+def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
+    """What is to be learned from is in a column of some table; shards and folders show what they hold when read."""
+    splits = list(data.train.values())
+    if not all(is_manifest(split.source) for split in splits):
+        return
+    found = [find_pieces(split.source)[0] for split in splits]
+    tables = [piece.open(split.reading.roles) for piece, split in zip(found, splits, strict=True)]
+    if not all(table.columns for table in tables):
+        return
+    held = {modality for table in tables for modality in table.roles.media}
+    if any(table.roles.text or split.captions for table, split in zip(tables, splits, strict=True)):
+        held.add("text")
+    for modality in map(modality_of, fields):
+        if modality not in held:
+            raise UserError(
+                f"no column of {found[0].label} is known to hold {modality}, which is to be learned from; "
+                f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
+            )
 
 
 def _check_said(split: SplitConfig) -> None:

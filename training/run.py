@@ -5,7 +5,7 @@ from pathlib import Path
 from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
-from tercet.data_pipelines.open import check_source, open_first
+from tercet.data_pipelines.open import check_columns, check_source, open_first
 from tercet.distributed import World, joined
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
@@ -46,3 +46,4 @@ def check_data(config: RunConfig) -> None:
     """What is missing is said before anything is built."""
     for source in (*config.data.train.values(), *config.data.val.values()):
         check_source(source)
+    check_columns(config.data, (field for term in config.terms for field in term.between))

@@ -25,6 +25,7 @@ class FolderManifest:
             raise UserError(f"{path} is a folder, whose files tell what they are: only `group` can be chosen")
         check_roles(asked, ("class",), str(path))
         self.roles = asked
+        self.columns: tuple[str, ...] = ()
         self.passed_over: Counter[str] = Counter()
         self.watched: list[Path] = []
         self._path, self._chosen = path, chosen

@@ -32,6 +32,7 @@ class Manifest(Protocol):
     """Entries are read from the start each time, in the same order, and no two share a key."""
 
     roles: Roles
+    columns: tuple[str, ...]  # of a table
     passed_over: Counter[str]
     watched: list[Path]  # what changes when the entries do: the table, or the folders that were gone through
 

@@ -35,6 +35,7 @@ class TableManifest:
     def __init__(self, table: Table, asked: Roles) -> None:
         first = [row for _, row in islice(table.rows(), ENOUGH) if not isinstance(row, BadSample)]
         self.roles = choose_roles(asked, table.columns, first, str(table.path))
+        self.columns = table.columns
         self.passed_over: Counter[str] = Counter()
         self.watched = [table.path]
         self._table = table

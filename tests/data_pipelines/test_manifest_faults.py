@@ -9,7 +9,7 @@ import pytest
 from tercet.command import main
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.source import _say
-from tercet.data_pipelines.open import check_source
+from tercet.data_pipelines.open import check_columns, check_source
 from tercet.errors import UserError
 from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv
 
@@ -107,6 +107,18 @@ def test_a_mistake_is_one_line_before_anything_is_built(
     with pytest.raises(UserError, match=words) as error:
         check_source(config(**{"source": "photos.csv", **said}).train["train"])  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
+
+
+def test_what_is_to_be_learned_from_has_a_column(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("file,blurb\na.jpg,a caption\n")
+    (tmp_path / "n.csv").write_text("file,caption\na.jpg,a caption\n")
+    alone, both = config(source=str(tmp_path / "m.csv")), {name: str(tmp_path / f"{name}.csv") for name in "mn"}
+    with pytest.raises(UserError, match=r"m.csv is known to hold text, .* with `text` \(columns: file, blurb\)"):
+        check_columns(alone, ["image", "text.rewrite"])
+    check_columns(alone, ["image"])
+    check_columns(config(source=str(tmp_path / "m.csv"), text="blurb"), ["image", "text"])
+    check_columns(config(source=str(tmp_path / "m.csv"), captions={"json.blurb": 1}), ["image", "text"])
+    check_columns(config(**{name: {"source": path} for name, path in both.items()}), ["image", "text"])
 
 
 def test_none_of_the_files_there_is_a_mistake_and_no_hundred_bad_rows(tmp_path: Path) -> None:
