@@ -85,7 +85,7 @@ def _train(known: Verbs) -> None:
 
 
 def _recipes(known: Verbs) -> None:
-    recipes = _verb(known, "recipes", "list, print or check recipes")
+    recipes = _verb(known, "recipes", "list, print, check, propose or translate recipes")
     within = recipes.add_subparsers(title="verbs", metavar="verb")
     listing = _verb(within, "ls", "list the recipes that come along")
     _takes_json(listing)

@@ -12,6 +12,7 @@ from tercet.errors import UserError
 def declare(verb: argparse.ArgumentParser) -> None:
     kinds = "a folder or table of files, or shards"
     verb.add_argument("--data", required=True, metavar="DATA", help=f"what to learn from: {kinds}")
+    verb.add_argument("--init", metavar="MODEL", help="weights of your own to begin from (default: those of a recipe)")
     verb.add_argument("--out", type=_new_file, metavar="FILE", help="write the recipe here instead of printing it")
     columns = "what is not to be guessed of a table, as image=file text=headline"
     verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=columns)
@@ -25,7 +26,8 @@ def propose(arguments: Namespace) -> int:
     from tercet.training.proposal.propose import propose
     from tercet.training.proposal.show import print_proposal
 
-    proposal = propose(arguments.data, stack([parse_override(text) for text in arguments.overrides]))
+    said = stack([parse_override(text) for text in arguments.overrides])
+    proposal = propose(arguments.data, said, arguments.init)
     if arguments.out:
         arguments.out.write_text(proposal.yaml, encoding="utf-8")
     if arguments.json:

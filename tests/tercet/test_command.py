@@ -17,7 +17,7 @@ VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")
 ANSWERED_WITHOUT_TORCH = [
     "", "--help", "--version", "train demo --dry-run",
     "recipes ls", "recipes ls --json", "recipes show demo", "recipes check",
-    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check")),
+    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check", "recipes new")),
     *(f"data {verb} --help" for verb in ("generate", "pack")),
 ]  # fmt: skip
 MISTAKES = {

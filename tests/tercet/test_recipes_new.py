@@ -242,6 +242,7 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.
     (tmp_path / "mute.csv").write_text("path\n" + "few/a.png\n" * 40)
     (tmp_path / "there.yaml").write_text("")
     mistakes = {
+        ("x", "--init", str(tmp_path / "no_run")): "no_run is neither here nor to be had",
         (str(tmp_path / "few.csv"), "imge=path"): "command line: unknown key `imge`; did you mean `image`?",
         (str(tmp_path / "nowhere.csv"),): "there is no table",
         (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",

@@ -11,6 +11,7 @@ from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, Way,
 
 EPOCH = 8  # steps that one is to have at least
 FEWEST = 8  # pairs in a batch
+TUNED = 1_000_000  # pairs up to which given weights are tuned as they are
 WARM = 10  # the warm-up is no more than this part of all steps
 SHORTEST = 100  # steps of a warm-up that is a share
 
@@ -25,10 +26,10 @@ class Chosen:
     reasons: tuple[str, ...]
 
 
-def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable) -> Chosen:
-    """The first way of the scale that nothing stands against."""
+def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable, init: str | None = None) -> Chosen:
+    """The first way of the scale that nothing stands against; whoever names weights goes on from them."""
     against: dict[str, str] = {}  # what is said of several ways is said of the first
-    for way in ways_for(pairs, seen.modalities):
+    for way in ways_for(min(pairs, TUNED) if init else pairs, seen.modalities):
         objection = _objection(way, machine, reachable)
         if objection is None:
             break

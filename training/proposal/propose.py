@@ -18,7 +18,7 @@ from tercet.training.proposal.pace import Pace, pace_of, running
 from tercet.training.proposal.seen import Seen, look
 from tercet.training.proposal.splits import Layout, held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
-from tercet.training.proposal.weights import reachable
+from tercet.training.proposal.weights import given, reachable
 from tercet.training.proposal.write import to_yaml
 
 NAME = "proposed"
@@ -54,32 +54,35 @@ class Proposal:
         }
 
 
-def propose(data: str, said: Mapping[str, Any]) -> Proposal:
-    """`said` is what of columns and the like is not to be guessed: keys of a source."""
+def propose(data: str, said: Mapping[str, Any], init: str | None = None) -> Proposal:
+    """`said` holds keys of a source that are not to be guessed, as columns; `init` names weights of one's own."""
+    begins = given(init) if init else reachable
     machine, layout = this_machine(), layout_of(data, said)
     opened = open_split(DataConfig.model_validate({"train": layout.train}), layout.learnt)
     seen = look(opened, data, machine.cores)
-    chosen, drafted = draft(layout, seen, machine, reachable)
+    chosen, drafted = draft(layout, seen, machine, begins, init)
     pace = pace_of(inherited(as_config(drafted)), machine)
     return Proposal(data, seen, machine, chosen, (*drafted, *running(pace)), pace)
 
 
-def draft(layout: Layout, seen: Seen, machine: Machine, reachable: Reachable) -> tuple[Chosen, list[Choice]]:
+def draft(
+    layout: Layout, seen: Seen, machine: Machine, reachable: Reachable, init: str | None = None
+) -> tuple[Chosen, list[Choice]]:
     """All but what a measured step decides."""
     pairs = round(seen.pairs * (1 - held_out(layout, seen)))
-    chosen = choose_way(seen, pairs, machine, reachable)
+    chosen = choose_way(seen, pairs, machine, reachable, init)
     model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
-    return chosen, [*_begin(chosen), *splits(layout, seen), *model, *numbers, *_unexamined(chosen, layout, seen)]
+    return chosen, [*_begin(chosen, init), *splits(layout, seen), *model, *numbers, *_unexamined(chosen, layout, seen)]
 
 
-def _begin(chosen: Chosen) -> Iterator[Choice]:
+def _begin(chosen: Chosen, asked: str | None) -> Iterator[Choice]:
     recipe = chosen.way.recipe
     if recipe is None:
         return
     yield Choice("extends", recipe, f"the rest stands there: tercet recipes show {recipe}")
-    init = load_recipe(recipe).init
+    init = asked or load_recipe(recipe).init
     if init:
-        yield Choice("init", init, f"the weights that `{recipe}` begins from")
+        yield Choice("init", init, "as was asked" if asked else f"the weights that `{recipe}` begins from")
 
 
 def _unexamined(chosen: Chosen, layout: Layout, seen: Seen) -> Iterator[Choice]:

@@ -1,9 +1,11 @@
 """Whether the weights that a recipe begins from are to be had: here as files, in a cache, or from the network."""
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 from tercet.configs.recipe import load_recipe
+from tercet.errors import UserError
 
 PATIENCE = 3.0  # seconds for one answer of the hub
 
@@ -13,6 +15,13 @@ def reachable(recipe: str) -> bool:
     config = load_recipe(recipe)
     towers = [tower.encoder for tower in config.model.towers.values() if tower.options.get("pretrained")]
     return all(map(obtainable, [config.init] if config.init else towers))
+
+
+def given(init: str) -> Callable[[str], bool]:
+    """Weights that were asked for are what every recipe begins from; that they are not there is said at once."""
+    if not obtainable(init):
+        raise UserError(f"--init {init} is neither here nor to be had from the network; name a model that is")
+    return lambda recipe: True
 
 
 def obtainable(init: str) -> bool:

@@ -51,7 +51,7 @@ def inline(value: Any) -> str:
     text: str = yaml.dump(
         value, Dumper=Flow, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=float("inf")
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").removesuffix("\n")
 
 
 class Flow(Writer):
