@@ -11,13 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.encoders.hf_folder import read_json
 
 Pool = Callable[[Any, Tensor], Tensor]  # a transformer's output and its valid tokens `[n, L]` to `[n, D]`
 
+READ_BOTH_WAYS = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
 ORDINARY = ("Transformer", "Pooling", "Normalize")  # steps done here, or by the head
 NAMED = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
@@ -57,8 +61,7 @@ def pool_of(name: str, config: Any, wanted: object) -> Pool:
 
 
 def _usual(config: Any) -> str:
-    reads_both_ways = config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return "mean" if reads_both_ways else "last"
+    return "mean" if config.model_type in READ_BOTH_WAYS else "last"
 
 
 def _sentence_pooling(name: str) -> str | None:

@@ -17,7 +17,7 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.encoders.hf_folder import load, read_config, read_tokenizer
 from tercet.models.encoders.hf_layers import blocks_of, recompute, stack_of
-from tercet.models.encoders.hf_parts import check_reads, load_part, part_of, width_of
+from tercet.models.encoders.hf_parts import architecture, check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf_pooling import Pool, named, pool_of
 from tercet.models.encoders.hf_tokens import ABSENT, Tokens, context_of, padding_id
 
@@ -65,7 +65,9 @@ class HfText(Encoder):
 def _single(name: str, found: Any) -> Any:
     """A transformer by itself; of an encoder and a decoder, the encoder."""
     found.use_cache = False  # of keys and values, which a decoder would keep for words to come
-    model = load("model.text.encoder", name, "AutoModel", found, unused=("pooler",))
+    kind = architecture(found)  # of which T5's encoder may be all that the folder holds
+    kind = kind if kind.endswith("EncoderModel") else "AutoModel"
+    model = load("model.text.encoder", name, kind, found, unused=("pooler",))
     return model.get_encoder() if found.is_encoder_decoder else model
 
 

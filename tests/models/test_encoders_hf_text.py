@@ -12,7 +12,16 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertModel,
+    PreTrainedTokenizerFast,
+    T5EncoderModel,
+    ViTConfig,
+    ViTModel,
+)
 
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
@@ -180,6 +189,15 @@ def test_a_padding_that_stands_in_captions_too_is_told_apart(tmp_path: Path) -> 
     torch.testing.assert_close(
         tower(tower.intake.tokenize(TEXTS))[0], tokens_alone(tmp_path, TEXTS[0])[0].mean(0), atol=1e-5, rtol=0
     )
+
+
+@torch.no_grad()
+def test_an_encoder_whose_decoder_was_left_out(tmp_path: Path) -> None:
+    whole, half = write("t5", tmp_path / "whole"), write("t5", tmp_path / "half")
+    (half / "model.safetensors").unlink()
+    T5EncoderModel.from_pretrained(whole).save_pretrained(half)
+    tokens = build(whole).intake.tokenize(TEXTS)
+    assert torch.equal(build(half)(tokens), build(whole)(tokens))
 
 
 def test_a_lock_reaches_into_the_transformer(bert: Path) -> None:
