@@ -1,6 +1,7 @@
 """The nearest samples to a query: exact, by comparing it with every vector of a store, one piece at a time.
 
-What is held at once is a piece and the best so far, however large the store. Among equals the earlier sample is first.
+What is held at once is the vectors of a piece and the best so far, however large the store. Among equals the earlier
+sample is first.
 
 Shape letters: n rows of a piece, D dimensions.
 """
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.embed import EmbeddingTable
 from tercet.eval.store import Store
 
 
@@ -24,22 +24,25 @@ class Match(NamedTuple):
     sample: Sample
 
 
+class _Row(NamedTuple):
+    """Ordered as matches are: pieces and the samples within them are in the order of ids."""
+
+    distance: float
+    piece: int
+    item: int
+
+
 def search(store: Store, query_D: Tensor, k: int, among: str) -> list[Match]:
     """The k samples whose vectors of one modality have the largest inner products with a unit vector."""
     if among not in store.modalities:
         raise UserError(f"the data hold no {among} to search among; {did_you_mean(among, store.modalities)}")
-    best: list[Match] = []
-    for piece in store.pieces():
-        if among in piece.table.vectors:
-            best = nsmallest(k, [*best, *_top(piece.table, query_D, k, among)], key=_place)
-    return best
+    best: list[_Row] = []
+    for piece, (rows_nD, item_n) in enumerate(store.vectors(among)):
+        best = nsmallest(k, [*best, *_top(piece, rows_nD @ query_D, item_n, k)])
+    samples = {piece: store.samples(piece) for piece in {row.piece for row in best}}
+    return [Match(-row.distance, samples[row.piece][row.item]) for row in best]
 
 
-def _top(table: EmbeddingTable, query_D: Tensor, k: int, among: str) -> Iterator[Match]:
-    scores_n = table.vectors[among] @ query_D
+def _top(piece: int, scores_n: Tensor, item_n: Tensor, k: int) -> Iterator[_Row]:
     for row in scores_n.argsort(descending=True, stable=True)[:k].tolist():
-        yield Match(float(scores_n[row]), table.samples[int(table.items[among][row])])
-
-
-def _place(match: Match) -> tuple[float, int]:
-    return -match.score, match.sample.id
+        yield _Row(-float(scores_n[row]), piece, int(item_n[row]))

@@ -114,8 +114,20 @@ class Store:
 
     def pieces(self) -> Iterator[Piece]:
         """In the order of ids, one in memory at a time."""
-        for path in sorted(self.folder.glob("piece_*.safetensors")):
-            yield _read_piece(path)
+        yield from map(_read_piece, self._places())
+
+    def vectors(self, modality: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each piece, the rows of one modality and which of its samples each belongs to; nothing else is read."""
+        for path in self._places():
+            with safe_open(path, framework="pt") as file:
+                if modality in file.keys():  # noqa: SIM118  # not a mapping
+                    yield file.get_tensor(modality), file.get_tensor(f"{modality}.item")
+                else:
+                    yield torch.empty(0, self.facts["modalities"][modality]["dim"]), torch.empty(0, dtype=torch.int64)
+
+    def samples(self, piece: int) -> tuple[Sample, ...]:
+        with safe_open(self._places()[piece], framework="pt") as file:
+            return _samples(file.get_tensor("samples"))
 
     @property
     def faults(self) -> list[Fault]:
@@ -132,6 +144,9 @@ class Store:
             items[name] = torch.cat([table.items[name] + start for table, start in held])
         return EmbeddingTable(vectors, items, tuple(sample for table in tables for sample in table.samples))
 
+    def _places(self) -> list[Path]:
+        return sorted(self.folder.glob("piece_*.safetensors"))
+
     def _place(self, first: int) -> Path:
         return self.folder / f"piece_{first:08d}.safetensors"
 
@@ -147,10 +162,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _read_piece(path: Path) -> Piece:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    samples = tuple(Sample(**{**one, "text": tuple(one["text"])}) for one in _parsed(tensors.pop("samples")))
+    samples = _samples(tensors.pop("samples"))
     faults = tuple(Fault(**one) for one in _parsed(tensors.pop("faults")))
     items = {name.removesuffix(".item"): tensors[name] for name in tensors if name.endswith(".item")}
     return Piece(EmbeddingTable({name: tensors[name] for name in items}, items, samples), faults)
+
+
+def _samples(data: Tensor) -> tuple[Sample, ...]:
+    return tuple(Sample(**{**one, "text": tuple(one["text"])}) for one in _parsed(data))
 
 
 def _light(sample: Sample) -> Mapping[str, object]:

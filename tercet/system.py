@@ -8,7 +8,7 @@ try:
 except ImportError:  # Windows: whoever comes second does the work twice, and files are put in place whole
     LOCK_EX, LOCK_NB, LOCK_UN = 2, 4, 8  # type: ignore[misc]
 
-    def flock(fd: Any, operation: int, /) -> None:
+    def flock(fd: Any, operation: int, /) -> None:  # type: ignore[misc]
         pass
 
 
