@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 from statistics import median_low
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from tercet.command import main
 from tercet.configs.recipe import load_recipe
 from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.sample import Batch, Field
+from tercet.distributed import World
+from tercet.errors import UserError
 from tercet.training.proposal.choice import Choice, values_of
 from tercet.training.proposal.choose import batch_size, choose_way, warmup
 from tercet.training.proposal.machine import GIB, Gpu, Machine
-from tercet.training.proposal.measure import Measured, tiled
+from tercet.training.proposal.measure import Bench, Measured, tiled
 from tercet.training.proposal.pace import duration
 from tercet.training.proposal.propose import as_config, draft
 from tercet.training.proposal.seen import Seen
@@ -29,6 +32,7 @@ from tercet.training.proposal.ways import FINETUNING, LOCKED, SCALES, SMALL, Way
 from tercet.training.proposal.write import to_yaml
 
 ROWS = 48
+GPU_OF_80 = SimpleNamespace(total_memory=80 * GIB)
 CPU = Machine((), 2, 8 * GIB, 50 * GIB)
 GPU = Machine((Gpu("H100", 80 * GIB),), 16, 128 * GIB, 50 * GIB)
 TABLE = Layout("photos.csv", None, "given", divides=True)
@@ -137,6 +141,19 @@ def test_the_way_is_that_of_the_scale_unless_something_stands_against_it(pairs: 
             assert chosen.way.recipe == by_hand(pairs, modalities, bool(machine.gpus), weights), (machine, weights)
 
 
+@pytest.mark.parametrize(("pairs", "machine", "recipe"), [
+    (500, GPU, "finetune_lora"), (500, CPU, "finetune_clip"),
+    (10**8, GPU, "finetune_clip"), (10**8, CPU, "finetune_clip"),
+])  # fmt: skip
+def test_given_weights_are_never_left_out(pairs: int, machine: Machine, recipe: str) -> None:
+    chosen, choices = draft(TABLE, seen(pairs, "image", "text"), machine, lambda recipe: True, "runs/mine")
+    assert chosen.way.recipe == recipe
+    assert ("unlocked" in values_of(choices).get("model", {}).get("image", {})) == (machine is CPU)
+    assert values_of(choices)["init"] == "runs/mine"
+    with pytest.raises(UserError, match="no recipe goes on from weights for audio, image, text"):
+        draft(TABLE, seen(pairs, "image", "audio", "text"), machine, lambda recipe: True, "runs/mine")
+
+
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("weights", [True, False], ids=["weights", "none"])
 @pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
@@ -232,6 +249,19 @@ def test_a_step_of_more_rows_takes_as_much_longer() -> None:
     assert [duration(seconds) for seconds in (5, 119, 130, 9_000, 400_000)] == [
         "5 seconds", "119 seconds", "2.2 minutes", "2.5 hours", "4.6 days",
     ]  # fmt: skip
+
+
+def test_what_fits_into_a_gpu_is_told_by_a_line_through_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a GPU of 80 GiB, on which a model takes 4 GiB and a row 50 MiB: 0.8 of it is full at 1228 rows."""
+    taken: list[int] = []
+    monkeypatch.setattr(Bench, "time", lambda bench, batch, micro_batch: taken.append(len(batch)))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4 * GIB + taken[-1] * 50 * 2**20)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: GPU_OF_80)
+    bench = Bench.__new__(Bench)
+    bench.cuda, bench.world = True, World()
+    assert bench.room(Batch(torch.arange(3), torch.full((3,), -1), {})) == 1024
+    assert taken == [8, 16]
 
 
 def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tercet.errors import UserError
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.machine import Machine
 from tercet.training.proposal.seen import Seen
-from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, Way, ways_for
+from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, Way, tuned, ways_for
 
 EPOCH = 8  # steps that one is to have at least
 FEWEST = 8  # pairs in a batch
-TUNED = 1_000_000  # pairs up to which given weights are tuned as they are
 WARM = 10  # the warm-up is no more than this part of all steps
 SHORTEST = 100  # steps of a warm-up that is a share
 
@@ -29,11 +29,14 @@ class Chosen:
 def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable, init: str | None = None) -> Chosen:
     """The first way of the scale that nothing stands against; whoever names weights goes on from them."""
     against: dict[str, str] = {}  # what is said of several ways is said of the first
-    for way in ways_for(min(pairs, TUNED) if init else pairs, seen.modalities):
+    for way in tuned(pairs, seen.modalities) if init else ways_for(pairs, seen.modalities):
         objection = _objection(way, machine, reachable)
         if objection is None:
             break
         against.setdefault(objection, way.title)
+    else:
+        held = ", ".join(sorted(seen.modalities))
+        raise UserError(f"--init {init}: no recipe goes on from weights for {held}; leave --init out")
     objections = (f"not {title}, for {objection}" for objection, title in against.items())
     return Chosen(way, (f"{way.title}: {way.why}", *objections))
 

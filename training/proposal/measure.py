@@ -55,10 +55,10 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         model = build_model(config.model, config.terms, config.seed).to(world.device)
         batch, loading = _load(config, model.intakes, world, Path(folder))
         batch = batch.to(world.device)
-        bench = _Bench(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
+        bench = Bench(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
         bench.time(tiled(batch, FIRST), None)  # the first step also allocates and compiles
         pace = bench.time(tiled(batch, FIRST), None) / FIRST
-        fits = bench.room() or in_memory or share
+        fits = bench.room(batch) or in_memory or share
         micro = None if fits >= share else fits
         rows = min(share, 2 * micro if micro else share, max(FIRST, _power_of_two(PATIENCE / pace)))
         large = tiled(batch, rows)
@@ -66,7 +66,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         return Measured(rows, seconds, loading, micro, world.device.type)
 
 
-class _Bench:
+class Bench:
     """Takes steps and the time of them."""
 
     def __init__(self, config: RunConfig, engine: Engine, world: World) -> None:
@@ -82,14 +82,19 @@ class _Bench:
         self._settle()
         return time.perf_counter() - start
 
-    def room(self) -> int | None:
-        """How many rows a GPU holds at once, told by what the steps before took of its memory; of a CPU, nothing."""
+    def room(self, batch: Batch) -> int | None:
+        """How many rows a GPU holds at once, by a line through what two steps took of its memory; no word on CPUs."""
         if not self.cuda:
             return None
-        held = torch.cuda.memory_allocated()
-        each = max((torch.cuda.max_memory_allocated() - held) / FIRST, 1.0)
+        small, large = (self._peak(tiled(batch, rows)) for rows in (FIRST, 2 * FIRST))
+        each = max((large - small) / FIRST, 1.0)
         total = torch.cuda.get_device_properties(self.world.device).total_memory
-        return max(1, _power_of_two((ROOM * total - held) / each))
+        return _power_of_two((ROOM * total - small) / each + FIRST)
+
+    def _peak(self, batch: Batch) -> int:
+        torch.cuda.reset_peak_memory_stats()
+        self.time(batch, None)
+        return torch.cuda.max_memory_allocated()
 
     def _settle(self) -> None:
         if self.cuda:

@@ -98,4 +98,4 @@ def as_config(choices: Sequence[Choice]) -> RunConfig:
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{NAME}.yaml"
         path.write_text(to_yaml([NAME], choices), encoding="utf-8")
-        return load_recipe(str(path))
+        return load_recipe(str(path), [f"out={folder}"])  # no run of any name is meant

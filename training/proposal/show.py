@@ -22,7 +22,11 @@ def print_proposal(proposal: Proposal, path: Path) -> None:
     for name, told in _rows(proposal):
         table.add_row(name, told)
     console.print(table)
-    console.print(f"\ntercet train {path}", style="bold cyan", markup=False)
+    console.print(f"\n{_command(len(proposal.machine.gpus))} {path}", style="bold cyan", markup=False)
+
+
+def _command(gpus: int) -> str:
+    return "tercet train" if gpus < 2 else f"torchrun --nproc-per-node {gpus} -m tercet train"
 
 
 def _rows(proposal: Proposal) -> Iterator[tuple[str, str]]:

@@ -163,3 +163,10 @@ def ways_for(pairs: int, modalities: frozenset[str]) -> list[Way]:
     """In the order of preference; nothing ever stands against small towers."""
     ways = next(ways for most, ways in SCALES if pairs <= most)
     return [*(way for way in ways if way.modalities == modalities), SMALL]
+
+
+def tuned(pairs: int, modalities: frozenset[str]) -> list[Way]:
+    """The ways to go on from given weights, whose owner wants them: with many pairs as with a million."""
+    (few, adapters), (_, whole), *_ = SCALES
+    ways = adapters if pairs <= few else (*whole, *adapters)
+    return [way for way in ways if way.modalities == modalities]
