@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.interop.pretrained import Pretrained, adopt
+from tercet.models.interop.pretrained import adopt
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained
@@ -23,11 +23,14 @@ from tercet.training.saved import Progress
 class Beginning:
     """Weights from elsewhere, the progress that they stand for, and moments as `exp_avg/NAME` where there are any."""
 
-    def __init__(self, found: Pretrained, progress: Progress, moments: Mapping[str, Tensor]) -> None:
-        self.found, self.progress, self._moments = found, progress, moments
+    def __init__(
+        self, source: str, weights: Mapping[str, Tensor], progress: Progress, moments: Mapping[str, Tensor]
+    ) -> None:
+        self.source, self.progress = source, progress
+        self._weights, self._moments = weights, moments
 
     def fill(self, model: Multimodal) -> None:
-        adopt(model, self.found.weights(), self.found.source)
+        adopt(model, self._weights, self.source)
 
     def kinds(self) -> list[str]:
         return sorted({name.partition("/")[0] for name in self._moments})
@@ -40,24 +43,25 @@ class Beginning:
 
 
 def begin(config: RunConfig, world: World) -> Beginning | None:
-    """The start of a run that has no checkpoint yet. A collective: the first rank downloads."""
+    """The start of a run that has no checkpoint yet. A collective: the first rank downloads what is not there."""
     if config.init is None:
         return None
     found = pretrained(config.init)
-    if world.size > 1:
-        if world.first:
-            found.weights()
-        world.barrier()
-    path = Path(config.init)
-    return _go_on(config, found, path, world) if path.is_file() else Beginning(found, Progress(), {})
+    first = found.weights() if world.first else None
+    world.barrier()
+    weights = found.weights() if first is None else first
+    progress, moments = _standing(config, Path(config.init), world)
+    return Beginning(found.source, weights, progress, moments)
 
 
-def _go_on(config: RunConfig, found: Pretrained, path: Path, world: World) -> Beginning:
+def _standing(config: RunConfig, path: Path, world: World) -> tuple[Progress, Mapping[str, Tensor]]:
+    if not path.is_file():
+        return Progress(), {}
     from tercet.models.interop.open_clip_train import standing_of
 
     standing = standing_of(path)
     if standing is None:
-        return Beginning(found, Progress(), {})
+        return Progress(), {}
     if 0 < config.steps <= standing.step:
         raise UserError(
             f"init {path}: it has taken {standing.step} steps, and `steps` is {config.steps}: give more to go on, or "
@@ -68,15 +72,13 @@ def _go_on(config: RunConfig, found: Pretrained, path: Path, world: World) -> Be
         left = f"; what its optimizer remembers is left behind: {fault}" if fault else ""
         print(f"tercet: {path} goes on at step {standing.step}, after epoch {standing.epoch}{left}", file=sys.stderr)
     progress = _progress(config, standing.step, standing.batch_size or config.batch_size)
-    if fault:
-        return Beginning(found, progress, {})
-    return Beginning(found, replace(progress, counters={"step": float(standing.step)}), standing.moments)
+    return (progress, {}) if fault else (replace(progress, counters={"step": float(standing.step)}), standing.moments)
 
 
 def _progress(config: RunConfig, step: int, batch_size: int) -> Progress:
     """A single source stands behind the samples that were taken; of several, nobody knows where each stands."""
     samples, alone = step * batch_size, len(config.data.train) == 1 and config.data.mode == "index"
     cursors = dict.fromkeys(config.data.train, samples) if alone else {}
-    lengths = [stage.steps for stage in config.stages]
+    lengths = config.lengths if config.stages else []
     ended = sum(sum(lengths[: index + 1]) <= step for index in range(len(lengths)))
     return Progress(step, samples, ended, cursors)

@@ -1,5 +1,6 @@
 """The whole run's config tree: one recipe is one `RunConfig`. Imports no torch."""
 
+from itertools import accumulate
 from math import ceil
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class StageConfig(Config):
     """One stretch of a run: its steps, and dotted keys of the recipe that differ while it lasts."""
 
     name: str
-    steps: int = Field(gt=0)
+    steps: int | float = Field(gt=0, description="its steps; below 1, its share of the run's")
     set: dict[str, Any] = Field({}, description="what differs: {optimizer.lr: 1e-4, model.image.unlocked: 2}")
 
     @model_validator(mode="after")
@@ -127,12 +128,21 @@ class RunConfig(SpaceConfig):
         """How long the run is, in words."""
         return f"{self.steps} steps" if self.epochs is None else f"{self.epochs:g} epochs in steps"
 
+    @property
+    def lengths(self) -> list[int]:
+        """The steps of each stage; shares are rounded so that they add up."""
+        if not self.stages or self.stages[0].steps >= 1:
+            return [int(stage.steps) for stage in self.stages] or [self.steps]
+        ends = [round(self.steps * share) for share in accumulate(stage.steps for stage in self.stages)]
+        return [end - start for start, end in zip((0, *ends), ends, strict=False)]
+
     def stage(self, index: int) -> "RunConfig":
         """The run as it is during one stage: a complete config without stages; a run without stages is its only one."""
         if not self.stages:
             return self
         stage = self.stages[index]
-        values: dict[str, Any] = self.model_dump(mode="json") | {"stages": (), "steps": stage.steps}
+        length = {"epochs": self.epochs * stage.steps} if self.epochs else {"steps": self.lengths[index]}
+        values: dict[str, Any] = self.model_dump(mode="json") | {"stages": ()} | length
         for key, value in stage.set.items():
             values = lay(values, nested(key, value))
         return build(RunConfig, values, lambda key: f"{self.name}, stage `{stage.name}`")
@@ -146,8 +156,8 @@ class RunConfig(SpaceConfig):
 
     @model_validator(mode="after")
     def _length_is_said_once(self) -> "RunConfig":
-        if self.epochs is not None and self.stages:
-            raise Misfit("epochs", "does not go with `stages`, each of which gives its steps")
+        if self.epochs is not None and any(stage.steps >= 1 for stage in self.stages):
+            raise Misfit("epochs", "does not go with stages that give their steps; give shares, which add up to 1")
         return self
 
     @model_validator(mode="after")
@@ -175,7 +185,10 @@ class RunConfig(SpaceConfig):
         if len(set(names)) < len(names):
             raise Misfit("stages", "has two of one name; a checkpoint could not tell them apart")
         total = sum(stage.steps for stage in self.stages)
-        if self.stages and total != self.steps:
+        if any(stage.steps < 1 for stage in self.stages):
+            if abs(total - 1) > 1e-9:
+                raise Misfit("stages", f"are shares of the run that add up to {total:g}, not to 1")
+        elif self.stages and total != self.steps:
             raise Misfit("steps", f"is {self.steps}, but the stages add up to {total}; leave `steps` out")
         for index in range(len(self.stages)):
             self.stage(index)

@@ -139,7 +139,7 @@ class Course:
         return {name: at for name, at in progress.cursors.items() if name not in begins}
 
     def _steps(self, index: int) -> range:
-        lengths = [stage.steps for stage in self.config.stages] or [self.config.steps]
+        lengths = self.config.lengths
         return range(sum(lengths[:index]), sum(lengths[: index + 1]))
 
     def _fresh(self, config: RunConfig) -> Multimodal:

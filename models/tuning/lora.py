@@ -33,6 +33,8 @@ def add_lora(encoder: Encoder, config: LoraConfig) -> None:
 def _targets(encoder: Encoder, ends: tuple[str, ...], where: str) -> list[str]:
     """Names of the layers that get an update."""
     known = _updatable(encoder)
+    if not known:
+        raise UserError(f"{where}: the tower's blocks have no linear layers to update; take `adapter` or `unlocked`")
     for end in ends:
         if not any(_ends(name, end) for name in known):
             last = dict.fromkeys(name.rpartition(".")[2] for name in known)

@@ -1,6 +1,7 @@
 """Low-rank updates on every family of towers: at first nothing changes, only they train, merged they are the same."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 
 from tercet.errors import UserError
 from tercet.models.config import LoraConfig, TowerConfig
-from tercet.models.encoders import Encoder
+from tercet.models.encoders import Encoder, build_encoder
 from tercet.models.tuning.lora import add_lora
 from tercet.models.tuning.plain import merge
+from tests.models.test_encoders_hf_text import write
 from tests.models.test_encoders_locking import TOWERS, fresh, gradients, rows
 
 __all__ = ["fresh"]
@@ -83,6 +85,18 @@ def test_frozen_weights_of_a_fused_attention_never_move(fresh: dict[str, Encoder
     after = {id(parameter): parameter for parameter in encoder.parameters()}
     assert before.keys() == after.keys()
     assert all(after[key].equal(value) for key, value in before.items())
+
+
+def test_a_tower_of_transformers_takes_updates(tmp_path: Path) -> None:
+    folder = write("bert", tmp_path / "bert")
+    plain = build_encoder("text", TowerConfig(encoder=f"hf:{folder}")).eval()
+    assert adapted(plain, drawn=False)(*rows(plain)).equal(plain(*rows(plain)))
+    encoder, before = adapted(plain), plain(*rows(plain))
+    plain.load_state_dict(merge(encoder.state_dict(), CONFIG))
+    assert (plain(*rows(plain)) - before).abs().max() > 1e-3
+    torch.testing.assert_close(encoder(*rows(encoder)), plain(*rows(plain)), atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="blocks have no linear layers to update"):
+        adapted(build_encoder("text", TowerConfig(encoder=f"hf:{write('gpt2', tmp_path / 'gpt2')}")))
 
 
 def test_targets_are_ends_of_names(fresh: dict[str, Encoder]) -> None:

@@ -42,7 +42,9 @@ def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_
     [
         ({"early_stopping": {}}, "`early_stopping` is decided by evaluations"),
         ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better where it is lower"),
-        ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not go with `stages`"),
+        ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not go with stages"),
+        ({"stages": [{"name": "a", "steps": 0.3}, {"name": "b", "steps": 0.6}]}, "`stages` are shares .* up to 0.9"),
+        ({"stages": [{"name": "a", "steps": 0.5}, {"name": "b", "steps": 5}]}, "`stages` are shares .* up to 5.5"),
     ],
 )
 def test_what_cannot_decide_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:
@@ -59,6 +61,15 @@ def test_epochs_become_steps_over_all_samples_and_are_written_as_they_were(tmp_p
     counted = config.counted(101)
     assert (counted.steps, counted.epochs) == (10, None)  # 151.5 samples in batches of 16
     assert counted.counted(10**6) == counted
+
+
+@pytest.mark.parametrize("steps", [2, 7, 20, 101])
+def test_stages_that_are_shares_add_up_to_the_run(tmp_path: Path, steps: int) -> None:
+    stages = [{"name": str(at), "steps": share} for at, share in enumerate((0.15, 0.35, 0.5))]
+    config = RunConfig.model_validate(recipe(tmp_path, tmp_path, steps=steps, stages=stages))
+    assert sum(config.lengths) == steps
+    assert config.lengths == pytest.approx([0.15 * steps, 0.35 * steps, 0.5 * steps], abs=1)
+    assert [config.stage(at).steps for at in range(3)] == config.lengths
 
 
 def test_shares_of_a_run() -> None:
