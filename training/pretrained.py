@@ -49,6 +49,8 @@ def pretrained(spec: str) -> Pretrained:
 def load_model(spec: str) -> Multimodal:
     """MODEL itself, in evaluation mode."""
     found = pretrained(spec)
+    if not found.model:
+        raise UserError(f"{spec} holds weights and does not tell of what architecture; write open_clip:NAME/{spec}")
     config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
     model = build_model(config.model, config.terms, seed=0)
     adopt(model, found.weights(), spec)

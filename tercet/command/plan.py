@@ -26,6 +26,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
         ("held out", ", ".join(map(_split, config.data.val.values())) or "nothing"),
+        *([("init", config.init)] if config.init else []),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
     for index in range(max(1, len(config.stages))):
@@ -56,7 +57,8 @@ def _training(config: RunConfig) -> str:
 
 
 def _terms(config: RunConfig) -> str:
-    return ", ".join(f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
+    named = (f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
+    return ", ".join(named) or "trained as `init` was"
 
 
 def _source(name: str, source: SourceConfig) -> str:
