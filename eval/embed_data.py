@@ -28,7 +28,7 @@ def embed_data(
     source = open_first(data, split, world)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
-    request = Request(weights_digest(model), source.fingerprint, transform, len(source), PIECE)
+    request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE)
     store = Store.begin(folder or cache_folder() / "embeddings" / request.digest, request)
     missing = world.broadcast(store.missing())
     for ids in missing[world.rank :: world.size]:

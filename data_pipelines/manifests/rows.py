@@ -1,8 +1,9 @@
 """The samples of an index, row by row: the files that each has, as though they stood in a shard."""
 
 import json
+import os
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 
 from tercet.data_pipelines.bad_samples import BadSample
@@ -35,8 +36,11 @@ class Rows:
 
     def path(self, row: int) -> str:
         """Of its first medium that has a name; nothing where none has."""
-        kind = next((kind for kind in self.index.kinds if self.index.has(kind, row)), None)
-        return self._place(kind, row) if kind else ""
+        return next(self._paths(row), "")
+
+    def state(self, row: int) -> str:
+        """Sizes and times of its files, as far as they are on this machine."""
+        return "".join(map(_state, self._paths(row)))
 
     def read(self, rows: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         """The wanted files of each row, or why it gives no sample."""
@@ -75,5 +79,16 @@ class Rows:
             return read_span(kind, Span(place, self.index.number(f"{kind}.offset", row), size))
         return self._copies.read(kind, place) if self._copies and is_remote(place) else read_file(kind, place)
 
+    def _paths(self, row: int) -> Iterator[str]:
+        return (self._place(kind, row) for kind in self.index.kinds if self.index.has(kind, row))
+
     def _place(self, kind: str, row: int) -> str:
         return located(self._roots[self.table(row)], self.index.text(kind, row))
+
+
+def _state(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"{path}\0"
+    return f"{found.st_size} {found.st_mtime_ns}\0"

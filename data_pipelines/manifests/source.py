@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
 from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
@@ -55,6 +56,13 @@ class ManifestSource:
     def fingerprint(self) -> str:
         kept, _, part, _ = self._made_of
         return f"{kept.facts['fingerprint']} {part[0]:g} {part[1]:g}" if part else str(kept.facts["fingerprint"])
+
+    @property
+    def snapshot(self) -> str:
+        state = xxh3_128(self.fingerprint.encode())
+        for row in self._row_N:
+            state.update(self._rows.state(row).encode())
+        return str(state.hexdigest())
 
     def shard(self, id: int) -> str:
         return self._labels[self._rows.table(self._row_N[id])]

@@ -52,6 +52,10 @@ class Shards:
             state.update(os.fsencode(f"{os.path.basename(record.shard)}\0{record.size}\0{record.fingerprint}\0"))
         return state.hexdigest()
 
+    @property
+    def snapshot(self) -> str:
+        return self.fingerprint
+
     def shard(self, id: int) -> str:
         return self._place(id)[0].shard
 

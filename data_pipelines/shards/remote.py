@@ -63,6 +63,10 @@ class RemoteShards:
             state.update(f"{redacted(url)}\0{count}\0".encode())
         return str(state.hexdigest())
 
+    @property
+    def snapshot(self) -> str:
+        return self.fingerprint
+
     def shard(self, id: int) -> str:
         return redacted(self._urls[self._place(id)[0]])
 

@@ -29,6 +29,10 @@ class Captions:
     def __len__(self) -> int:
         return int(self.counts.sum())
 
+    @property
+    def snapshot(self) -> str:
+        return self.fingerprint
+
     def shard(self, id: int) -> str:
         return f"{self.name}/{np.searchsorted(np.cumsum(self.counts), id, side='right')}"
 

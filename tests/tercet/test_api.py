@@ -136,6 +136,17 @@ def test_what_is_embedded_alone_is_what_the_data_set_is_embedded_to(model: Model
     assert torch.allclose(z.text, table.vectors["text"], atol=1e-6)
 
 
+def test_a_picture_that_was_replaced_under_its_name_is_embedded_anew(model: Model, tmp_path: Path) -> None:
+    for number in (0, 1):
+        Image.fromarray(pixels(number)).save(tmp_path / f"{number}.png")
+    before = tercet.embed(model, tmp_path)
+    assert tercet.embed(model, tmp_path).folder == before.folder
+    Image.fromarray(pixels(5)).save(tmp_path / "0.png")
+    after = tercet.embed(model, tmp_path).table().vectors["image"]
+    assert torch.allclose(after, model.embed(image=[pixels(5), pixels(1)]).image, atol=1e-6)
+    assert not torch.allclose(after[0], before.table().vectors["image"][0], atol=1e-3)
+
+
 def test_a_picture_is_the_same_however_it_is_handed_over(model: Model) -> None:
     path = Path("photos/7.png")
     things = [path, str(path), path.read_bytes(), Image.open(path), Image.open(path).convert("RGBA"), pixels(7)]
