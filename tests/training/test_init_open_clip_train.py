@@ -20,17 +20,22 @@ from open_clip.loss import ClipLoss
 from PIL import Image
 from torch import Tensor
 
+from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.interop.open_clip_train import standing_of
 from tercet.testing import on_ranks
+from tercet.training.beginning import begin
 from tercet.training.config import RunConfig
 from tercet.training.inherit import inherited
 from tercet.training.pretrained import load_model, pretrained
+from tercet.training.saved import Progress
 from tests.training.test_init import run_from, weights_of
 from tests.training.tiny import losses, saved
 
 pytest.importorskip("pandas")  # which open_clip_train imports and open_clip_torch does not bring along
 peer = pytest.importorskip("open_clip_train.main")
+
+pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # of their loader, on a CPU
 
 NAME, ITEMS, STEPS = "theirs-clip", 16, 4
 CLIP = {
@@ -93,7 +98,6 @@ def seen(folder: Path) -> tuple[Tensor, Tensor]:
     return images, open_clip.get_tokenizer(NAME)([f"a picture of number {item}" for item in range(ITEMS)])
 
 
-@pytest.mark.filterwarnings("ignore:'pin_memory' argument")
 def test_the_next_step_is_theirs(checkpoints: Path, tmp_path: Path) -> None:
     jobs = [(going_on(checkpoints, tmp_path / str(zero), zero=zero), None) for zero in (0, 2)]
     on_ranks(run_from, 1, jobs, checkpoints.parent.parent)
@@ -136,6 +140,23 @@ def test_how_far_their_run_is(checkpoints: Path) -> None:
     assert (standing.epoch, standing.step, standing.batch_size, standing.fault) == (3, 3, ITEMS, "")
     weights = pretrained(str(checkpoints / "epoch_3.pt")).weights()
     assert standing.moments.keys() == {f"{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
+
+
+def test_their_steps_and_samples_count(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begun(**changes: Any) -> Progress:
+        beginning = begin(inherited(RunConfig.model_validate(going_on(checkpoints, tmp_path, **changes))), World())
+        assert beginning is not None
+        return beginning.progress
+
+    assert begun() == Progress(3, 3 * ITEMS, 0, {"train": 3 * ITEMS}, counters={"step": 3.0})
+    assert "goes on at step 3, after epoch 3\n" in capsys.readouterr().err
+    assert begun(init=f"open_clip:{NAME}/{checkpoints / 'epoch_3.pt'}") == Progress(), "only its weights were asked for"
+    stages = [{"name": name, "steps": 2} for name in ("one", "two", "three")]
+    assert begun(stages=stages, steps=6).stage == 1
+    with pytest.raises(UserError, match=r"has taken 3 steps, and `steps` is 2: give more to go on, or begin anew"):
+        begun(steps=2)
 
 
 def test_state_that_does_not_fit_is_left_behind(checkpoints: Path, tmp_path: Path) -> None:
