@@ -2,8 +2,9 @@
 
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -11,13 +12,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.keyed import keys
 from tercet.data_pipelines.manifests.copies import usual_copies
+from tercet.data_pipelines.manifests.entry import Outcome
 from tercet.data_pipelines.manifests.find import Piece
 from tercet.data_pipelines.manifests.gather import Gatherer
 from tercet.data_pipelines.manifests.index import Index
@@ -27,13 +33,13 @@ from tercet.data_pipelines.manifests.kept import (
     keep,
     new_place,
     payload_beside,
-    states,
     unfinished_beside,
 )
-from tercet.data_pipelines.manifests.manifest import check_files
+from tercet.data_pipelines.manifests.manifest import Manifest, check_files
 from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.manifests.rows import Rows
+from tercet.data_pipelines.manifests.watched import Watched
 from tercet.errors import UserError
 from tercet.modality import FILES
 
@@ -71,19 +77,16 @@ def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
 def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> dict[str, Any]:
     """Gives all rows to the gatherer; what is known of them all."""
     roles, counts = reading.roles, []
-    watched: dict[str, list[int]] = {}
+    home = os.path.dirname(pieces[0].index)
+    watched: Watched = {}
     passed_over: Counter[str] = Counter()
     for piece in pieces:
         manifest = piece.open(roles)
         roles = manifest.roles  # as the first table is read, so are the others
-        if not is_remote(piece.root):
-            check_files(manifest)
         before = len(gatherer)
-        root = piece.root if is_remote(piece.root) else os.path.relpath(piece.root or ".", pieces[0].root or ".")
-        for outcome in manifest.entries():
-            gatherer.add(manifest.name(outcome), outcome, root)
+        _gather(gatherer, piece, manifest, pieces[0].root)
         counts.append(len(gatherer) - before)
-        watched |= states(manifest.watched)
+        watched |= {os.path.relpath(path, home): state for path, state in manifest.watched.items()}
         passed_over.update({} if piece.pattern else manifest.passed_over)
     if not sum(counts):
         raise UserError(
@@ -99,6 +102,24 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> 
         "far": gatherer.far,
         "fingerprint": gatherer.fingerprint,
     }
+
+
+def _gather(gatherer: Gatherer, piece: Piece, manifest: Manifest, first: str) -> None:
+    """The rows of one table or folder, with their paths as seen from the first."""
+    root = piece.root
+    if not is_remote(root):
+        check_files(manifest)
+        root = os.path.relpath(root or ".", first or ".")
+    for outcome in _shown(manifest.entries(), piece.label):
+        gatherer.add(manifest.name(outcome), outcome, root)
+
+
+def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
+    """With how far it is, on a terminal."""
+    hidden = not (speaks() and sys.stderr.isatty())
+    columns = SpinnerColumn(), TextColumn(f"indexing {escape(label)}"), TextColumn("{task.completed:,} rows")
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+        yield from progress.track(outcomes, total=None)
 
 
 def _marks(rows: Rows, identity_N: NDArray[np.uint64], reading: Reading) -> NDArray[np.uint64]:

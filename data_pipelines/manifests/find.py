@@ -70,13 +70,13 @@ def find_pieces(spec: str | Sequence[str]) -> list[Piece]:
 def _is_manifest(one: str) -> bool:
     if one.startswith(SAVED):
         return True
+    if os.path.isdir(one):
+        return not any(Path(one).glob("*.tar"))
     suffix = Path(urlsplit(one).path if is_url(one) else one).suffix.lower()
     if suffix in READERS:
         return True
     if is_url(one):
         return False
-    if os.path.isdir(one):
-        return not any(Path(one).glob("*.tar"))
     matching = iglob(one, recursive=True) if any(sign in suffix for sign in WILD) else [one]
     return any(kind_of(Path(path).suffix[1:].lower()) for path in matching)
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.roles import Roles, check_roles
+from tercet.data_pipelines.manifests.watched import Watched, watch
 from tercet.errors import UserError
 from tercet.modality import FILES
 
@@ -27,7 +28,7 @@ class FolderManifest:
         self.roles = asked
         self.columns: tuple[str, ...] = ()
         self.passed_over: Counter[str] = Counter()
-        self.watched: list[Path] = []
+        self.watched: Watched = {}
         self._path, self._chosen = path, chosen
 
     def entries(self) -> Iterator[Outcome]:
@@ -39,8 +40,8 @@ class FolderManifest:
         return outcome.path if isinstance(outcome, LeftOut) else outcome.key
 
     def _all_samples(self) -> Iterator[dict[str, Path]]:
-        for folder, paths in _folders(self._path, ()):
-            self.watched.append(folder)
+        for watched, paths in _folders(self._path, ()):
+            self.watched |= watched
             for files in self._samples(paths):
                 if any(self._chosen(path) for kind, path in files.items() if kind not in BESIDE):
                     yield files
@@ -79,11 +80,12 @@ def kind_of(extension: str) -> str | None:
     return next((modality for modality, extensions in FILES.items() if extension in extensions), None)
 
 
-def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[Path]]]:
+def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Watched, list[Path]]]:
     """The files of each folder, in order of names. A link to a folder is followed unless it leads back up."""
+    watched = watch(folder)
     above = (*above, os.path.realpath(folder))
     seen = sorted((item for item in os.scandir(folder) if not item.name.startswith(".")), key=lambda item: item.name)
-    yield folder, [folder / item.name for item in seen if item.is_file() or (item.is_symlink() and not item.is_dir())]
+    yield watched, [folder / item.name for item in seen if item.is_file() or (item.is_symlink() and not item.is_dir())]
     for item in seen:
         if item.is_dir() and os.path.realpath(item.path) not in above:
             yield from _folders(folder / item.name, above)

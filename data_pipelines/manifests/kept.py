@@ -6,7 +6,6 @@ holds and that cannot be read from it row by row stand in one file beside the in
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from uuid import uuid4
 from safetensors.numpy import save
 
 from tercet.data_pipelines.manifests.index import Arrays
+from tercet.data_pipelines.manifests.watched import seen
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.record import places
 from tercet.errors import UserError
@@ -41,9 +41,10 @@ def payload_beside(place: Path) -> Path:
 
 def find_kept(name: str) -> Kept | None:
     """The index of this name, if what it was made of has not changed since."""
+    folder = os.path.dirname(name)
     for place in map(Path, places(name)):
         facts = _facts(place)
-        if facts and all(seen(path) == state for path, state in facts["watched"].items()):
+        if facts and all(seen(os.path.join(folder, path)) == state for path, state in facts["watched"].items()):
             return Kept(place, facts)
     return None
 
@@ -76,20 +77,6 @@ def keep(place: Path, arrays: Arrays, facts: dict[str, Any], payload: Path | Non
 
 def unfinished_beside(place: Path) -> Path:
     return place.with_name(f"{place.name}.{uuid4().hex}.tmp")
-
-
-def states(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """What each path is like now."""
-    return {os.path.abspath(path): seen(path) for path in paths}
-
-
-def seen(path: str | Path) -> list[int]:
-    """When it was last changed, and the size of a file; nothing where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return []
-    return [status.st_mtime_ns, 0 if os.path.isdir(path) else status.st_size]
 
 
 def _facts(place: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.parquet import read_parquet
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.manifests.table import ENOUGH, Table, TableManifest
+from tercet.data_pipelines.manifests.watched import Watched
 from tercet.errors import UserError, did_you_mean
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -34,7 +35,7 @@ class Manifest(Protocol):
     roles: Roles
     columns: tuple[str, ...]  # of a table
     passed_over: Counter[str]
-    watched: list[Path]  # what changes when the entries do: the table, or the folders that were gone through
+    watched: Watched  # the table, or the folders that were gone through
 
     def entries(self) -> Iterator[Outcome]: ...
 

@@ -13,6 +13,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
+from tercet.data_pipelines.manifests.watched import watch
 
 Row: TypeAlias = Mapping[str, object]
 Rows: TypeAlias = Iterator[tuple[int, Row | BadSample]]  # numbered from one
@@ -33,11 +34,11 @@ class TableManifest:
     """A table whose columns have their roles."""
 
     def __init__(self, table: Table, asked: Roles) -> None:
+        self.watched = watch(table.path)
         first = [row for _, row in islice(table.rows(), ENOUGH) if not isinstance(row, BadSample)]
         self.roles = choose_roles(asked, table.columns, first, str(table.path))
         self.columns = table.columns
         self.passed_over: Counter[str] = Counter()
-        self.watched = [table.path]
         self._table = table
 
     def entries(self) -> Iterator[Outcome]:

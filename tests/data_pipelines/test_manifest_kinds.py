@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tercet.command import main
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.copies import Copies
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.errors import UserError
+from tercet.modality import FILES
 from tests.data_pipelines.listed import config, loader, opened, taken
 from tests.data_pipelines.web import Web, serving
 
@@ -97,6 +99,28 @@ def test_a_data_set_of_hugging_face_on_disk(
     assert told(source=f"hf:{folder}") == told(source=str(folder)) == expected
     held = sum(path.stat().st_size for path in (folder / ".index").glob("*.bytes"))
     assert held == (0 if compression is None else sum(len(data) for data, _ in of(pictured) if data))
+
+
+def test_tables_that_hold_the_pictures_are_packed(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(hugging_face(pa, pictured), tmp_path / "set.parquet")
+    arrow = saved(pa, tmp_path / "set", [pictured]) / "data-00000-of-00001.arrow"
+    for path in (tmp_path / "set.parquet", arrow):
+        out = tmp_path / f"packed{path.suffix}"
+        assert main(["data", "pack", str(path), "--out", str(out), "--workers", "1"]) == 0
+        assert told(source=str(out)) == of(pictured)
+
+
+def test_a_column_named_as_a_modality_of_a_plugin_names_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FILES, "series", ("f32",))
+    (tmp_path / "a.f32").write_bytes(b"0123")
+    (tmp_path / "m.csv").write_text("series,text\na.f32,a caption\n")
+    source = opened(source=str(tmp_path / "m.csv"))
+    assert source.read([0], ["f32", "txt"]) == [{"txt": b"a caption", "f32": b"0123"}]
+    (tmp_path / "m.csv").unlink()
+    assert opened(source=str(tmp_path)).read([0], ["f32"]) == [{"f32": b"0123"}]
 
 
 def test_the_splits_of_a_data_set_are_named(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:

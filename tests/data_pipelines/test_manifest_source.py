@@ -78,12 +78,16 @@ def test_an_index_is_built_once_and_again_when_the_table_changes(table: Path, mo
     assert again.read([7], ["txt"]) == [{"txt": b"caption; 7 of it"}]
 
 
-def test_moved_data_are_the_same_data(table: Path, tmp_path: Path) -> None:
+def test_moved_data_are_the_same_data(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their index or without it."""
     before = opened(source=str(table)).fingerprint
     (tmp_path / "other").mkdir()
     for path in (table, tmp_path / "fotos ü"):
         path.rename(tmp_path / "other" / path.name)
     assert opened(source=str(tmp_path / "other" / table.name)).fingerprint == before
+    (tmp_path / "other").rename(tmp_path / "third")
+    monkeypatch.setattr(build, "_build", None)
+    assert opened(source=str(tmp_path / "third" / table.name)).fingerprint == before
 
 
 def test_data_that_cannot_be_written_to_are_indexed_in_the_cache(
