@@ -17,7 +17,9 @@ VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")
 ANSWERED_WITHOUT_TORCH = [
     "", "--help", "--version", "train demo --dry-run",
     "recipes ls", "recipes ls --json", "recipes show demo", "recipes check",
-    *(f"{verb} --help" for verb in (*VERBS, "recipes ls", "recipes show", "recipes check", "recipes new")),
+    "recipes from-open-clip '--train-data a.tar --train-num-samples 999'",
+    *(f"{verb} --help" for verb in VERBS),
+    *(f"recipes {verb} --help" for verb in ("ls", "show", "check", "new", "from-open-clip")),
     *(f"data {verb} --help" for verb in ("generate", "pack")),
 ]  # fmt: skip
 MISTAKES = {
@@ -28,6 +30,7 @@ MISTAKES = {
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
     "train demo fast": "command line: `fast` is not an override; write key=value, as optimizer.lr=1e-3",
+    "recipes from-open-clip train.sh": "the command names no `open_clip_train.main`; give it whole, or its flags alone",
     "train nowhere.yaml": "nowhere.yaml: no such recipe file, and no folder of a run",
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
