@@ -37,7 +37,7 @@ def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable, i
     else:
         held = ", ".join(sorted(seen.modalities))
         raise UserError(f"--init {init}: no recipe goes on from weights for {held}; leave --init out")
-    objections = (f"not {title}, for {objection}" for objection, title in against.items())
+    objections = (f"not {title}, because {objection}" for objection, title in against.items())
     return Chosen(way, (f"{way.title}: {way.why}", *objections))
 
 
