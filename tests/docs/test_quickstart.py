@@ -13,7 +13,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.fixture(scope="module")
 def notebook():  # type: ignore[no-untyped-def]  # a script beside the pages, in no package
     spec = spec_from_file_location("notebook", DOCS / "notebook.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -33,8 +34,8 @@ def test_the_tutorial_runs(notebook, tmp_path: Path) -> None:  # type: ignore[no
         if language == "python":
             lines.append(text)
         if language == "sh":
-            calls = [f"subprocess.run([sys.executable, '-m', *{line.split()!r}], check=True)" for line in text.splitlines()]
-            lines += calls
+            words = [line.split() for line in text.splitlines()]
+            lines += [f"subprocess.run([sys.executable, '-m', *{call!r}], check=True)" for call in words]
     lines += [
         "retrieval = {one.name: one for one in run.results}",
         "assert retrieval['text→image R@10'].low > 2 * retrieval['text→image R@10'].chance",
