@@ -28,5 +28,8 @@ class Reading:
         return templated(self.templates or CLASS_TEMPLATES, (folder.rpartition("/")[2],))
 
 
+PLAIN = Reading()
+
+
 def templated(templates: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(template.replace(SLOT, name.replace("_", " ")) for name in names for template in templates)

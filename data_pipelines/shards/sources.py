@@ -4,7 +4,7 @@ tables and folders of files are read from where they lie."""
 from collections.abc import Sequence
 
 from tercet.data_pipelines.manifests.find import is_manifest
-from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.reading import PLAIN, Reading
 from tercet.data_pipelines.manifests.source import open_manifest_source
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.cache import Cache
@@ -13,8 +13,6 @@ from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.remote import Missing, open_remote
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
-
-PLAIN = Reading()
 
 
 def open_source(

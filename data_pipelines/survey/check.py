@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import Fault
 from tercet.data_pipelines.manifests.find import is_manifest
-from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.reading import PLAIN, Reading
 from tercet.data_pipelines.manifests.source import open_manifest_source
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.cache import Cache
@@ -51,9 +51,9 @@ def listing_beside(page: Path) -> Path:
     return page.parent / "bad_samples.jsonl"
 
 
-def check(spec: str | Sequence[str], workers: int, listing: Path | None = None) -> Findings:
+def check(spec: str | Sequence[str], workers: int, listing: Path | None = None, reading: Reading = PLAIN) -> Findings:
     """Looks through all shards, or all that a table or a folder lists. What is bad becomes a line of `listing`."""
-    findings, source, repeated_N = _listed(spec) if is_manifest(spec) else _in_shards(spec, workers)
+    findings, source, repeated_N = _listed(spec, reading) if is_manifest(spec) else _in_shards(spec, workers)
     damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
@@ -70,8 +70,8 @@ def _in_shards(spec: str | Sequence[str], workers: int) -> tuple[Findings, Sourc
     return _findings(stocks), source, _repeated(keys, source.counts)
 
 
-def _listed(spec: str | Sequence[str]) -> tuple[Findings, Source, NDArray[np.uint8]]:
-    source = open_manifest_source(spec, Reading())
+def _listed(spec: str | Sequence[str], reading: Reading) -> tuple[Findings, Source, NDArray[np.uint8]]:
+    source = open_manifest_source(spec, reading)
     repeated_N = np.zeros(len(source), dtype=np.uint8)
     repeated_N[source.index.arrays["repeated"]] = LISTED
     findings = Findings(

@@ -14,6 +14,8 @@ from tercet.system import cores
 
 if TYPE_CHECKING:
     from tercet.command.arguments import Parser, Verbs
+    from tercet.data_pipelines.manifests.reading import Reading
+    from tercet.data_pipelines.manifests.roles import Roles
 
 AddVerb: TypeAlias = "Callable[[Verbs, str, str], Parser]"
 
@@ -22,7 +24,7 @@ def add_verbs(within: "Verbs", add: AddVerb) -> None:
     _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
     _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
     _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
-    _check(add(within, "check", "read and decode every sample of shards, of a table or a folder, and say what is wrong"))
+    _check(add(within, "check", "read and decode every sample of shards, a table or a folder, and say what is wrong"))
     _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
     _leaks(add(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
 
@@ -48,11 +50,7 @@ def generate(arguments: Namespace) -> int:
 def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a CSV, TSV, JSONL or Parquet table")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    verb.add_argument("--image", metavar="COL", help="column of paths to pictures (default: guessed, as all are)")
-    verb.add_argument("--audio", metavar="COL", help="column of paths to sounds")
-    verb.add_argument("--text", metavar="COL", action="append", default=[], help="column of captions; may be repeated")
-    verb.add_argument("--key", metavar="COL", help="column of unique names (default: rows are numbered)")
-    verb.add_argument("--group", metavar="COL", help="column of what samples of the same thing share")
+    _takes_columns(verb)
     verb.add_argument("--size", metavar="PX", help="make the shorter side of larger pictures this long")
     verb.add_argument("--quality", metavar="Q", help="of pictures that are made smaller (default: 92)")
     verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, as FLAC")
@@ -70,7 +68,6 @@ def _pack(verb: argparse.ArgumentParser) -> None:
 def pack(arguments: Namespace) -> int:
     from tercet.configs.base import build
     from tercet.data_pipelines.manifests.manifest import open_manifest
-    from tercet.data_pipelines.manifests.roles import Roles
     from tercet.data_pipelines.pack.config import PackConfig
     from tercet.data_pipelines.pack.pack import Packing
     from tercet.data_pipelines.pack.place import check_place
@@ -79,7 +76,7 @@ def pack(arguments: Namespace) -> int:
 
     given = {name: value for name in PackConfig.model_fields if (value := getattr(arguments, name)) is not None}
     config = build(PackConfig, given, lambda key: "command line")
-    asked = Roles(arguments.image, arguments.audio, tuple(arguments.text), arguments.key, arguments.group)
+    asked = _roles(arguments)
     check_place(arguments.source, arguments.out)
     manifest = open_manifest(arguments.source, asked)
     print_roles(manifest.roles)
@@ -127,7 +124,7 @@ def check(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_findings
 
     listing = arguments.out and listing_beside(arguments.out)
-    findings = check(arguments.shards, _workers(arguments), listing)
+    findings = check(arguments.shards, _workers(arguments), listing, _reading(arguments))
     if arguments.out:
         write_check(arguments.out, _titled(arguments.shards), findings, arguments.max_bad, listing.name)
     print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad)
@@ -147,7 +144,8 @@ def stats(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
 
-    found = survey(open_source(arguments.shards), _workers(arguments), arguments.sample)
+    source = open_source(arguments.shards, reading=_reading(arguments))
+    found = survey(source, _workers(arguments), arguments.sample)
     if arguments.out:
         write_stats(arguments.out, _titled(arguments.shards), found)
     print_json(found.to_json()) if arguments.json else print_stats(found)
@@ -157,6 +155,7 @@ def stats(arguments: Namespace) -> int:
 def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("train", metavar="TRAIN", help="data to learn from: shards, a table or a folder")
     verb.add_argument("evaluation", metavar="EVAL", help="data to be examined on, which are held in memory as hashes")
+    _takes_columns(verb)
     verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
@@ -168,13 +167,35 @@ def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.leaks.show import print_count
     from tercet.data_pipelines.shards.sources import open_source
 
-    inquiry = Inquiry(open_source(arguments.train), open_source(arguments.evaluation), _workers(arguments))
+    train, held_out = (open_source(data, reading=_reading(arguments)) for data in (arguments.train, arguments.evaluation))
+    inquiry = Inquiry(train, held_out, _workers(arguments))
     write_leaks(inquiry.leaks(), arguments.out)
     print_json(inquiry.count.to_json()) if arguments.json else print_count(inquiry.count)
     return 0 if inquiry.count.clean else 1
 
 
+def _takes_columns(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--image", metavar="COL", help="column of pictures in a table (default: guessed, as all are)")
+    verb.add_argument("--audio", metavar="COL", help="column of sounds")
+    verb.add_argument("--text", metavar="COL", action="append", default=[], help="column of captions; may be repeated")
+    verb.add_argument("--key", metavar="COL", help="column of unique names (default: rows are numbered)")
+    verb.add_argument("--group", metavar="COL", help="column of what samples of the same thing share")
+
+
+def _roles(arguments: Namespace) -> "Roles":
+    from tercet.data_pipelines.manifests.roles import Roles
+
+    return Roles(arguments.image, arguments.audio, tuple(arguments.text), arguments.key, arguments.group)
+
+
+def _reading(arguments: Namespace) -> "Reading":
+    from tercet.data_pipelines.manifests.reading import Reading
+
+    return Reading(_roles(arguments))
+
+
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
+    _takes_columns(verb)
     takes_plugins(verb)
     verb.add_argument("shards", nargs="+", metavar="DATA", help="shards (folders, patterns, URLs), tables, or a folder")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")

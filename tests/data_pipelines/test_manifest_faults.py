@@ -158,6 +158,16 @@ def test_check_lists_every_bad_row_and_every_repeated_one(table: Path, tmp_path:
     }  # fmt: skip
 
 
+def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    for i in (0, 1):
+        (tmp_path / f"{i}.jpg").write_bytes(picture(i, format="jpeg"))
+    (tmp_path / "m.csv").write_text("there,said\n0.jpg,a caption\n1.jpg,\n")
+    check = ["data", "check", str(tmp_path / "m.csv"), "--workers", "1"]
+    assert main(check) == 2
+    assert main([*check, "--image", "there"]) == 0
+    assert main([*check, "--image", "there", "--text", "said"]) == 1
+
+
 def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "copy.jpg").write_bytes((tmp_path / "fotos ü/1/7.jpg").read_bytes())

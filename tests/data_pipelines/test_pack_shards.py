@@ -240,7 +240,7 @@ def test_another_command_into_the_same_folder_is_refused(
     assert main([*words, str(table), "--size", "24"]) == 2
     assert "was packed in another way (size 20 there, 24 now)" in capsys.readouterr().err
     assert main([*words, str(table), "--size", "20", "--rate", "8000"]) == 2
-    assert "(rate unset there, 8000 now)" in capsys.readouterr().err
+    assert "(rate nothing there, 8000 now)" in capsys.readouterr().err
     table.write_text(table.read_text().replace("number 3", "number three"))
     assert main([*words, str(table), "--size", "20"]) == 2
     assert "(its rows or files have changed since)" in capsys.readouterr().err
