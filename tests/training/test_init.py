@@ -64,9 +64,7 @@ def weights_of(out: Path) -> dict[str, Tensor]:
     return {name.partition("/")[2]: value for name, value in saved(out).items() if name.startswith("weight/")}
 
 
-def test_no_steps_leave_the_weights_as_they_were(
-    world_folder: Path, tmp_path: Path, weights: Path
-) -> None:
+def test_no_steps_leave_the_weights_as_they_were(world_folder: Path, tmp_path: Path, weights: Path) -> None:
     init = f"open_clip:{NAME}/{weights}"
     jobs = [(begun(world_folder, tmp_path / str(zero), init=init, steps=0, zero=zero), None) for zero in (0, 3)]
     on_ranks(run_from, 2, jobs, weights.parent)

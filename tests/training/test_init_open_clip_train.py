@@ -142,9 +142,7 @@ def test_how_far_their_run_is(checkpoints: Path) -> None:
     assert standing.moments.keys() == {f"{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
 
 
-def test_their_steps_and_samples_count(
-    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def begun(**changes: Any) -> Progress:
         beginning = begin(inherited(RunConfig.model_validate(going_on(checkpoints, tmp_path, **changes))), World())
         assert beginning is not None
