@@ -7,11 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, SLOT, Reading
 from tercet.data_pipelines.manifests.roles import Roles
+from tercet.data_pipelines.shorthand import named, split_in_two
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
-
-HELD_OUT = 0.1  # of a source that is all there is
 
 
 class SplitConfig(Config):
@@ -144,19 +143,17 @@ class DataConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _split_in_two(cls, raw: Any) -> Any:
-        if isinstance(raw, str | list | tuple):
-            raw = {"source": raw}
-        return _parts(raw) if isinstance(raw, dict) and "source" in raw else raw
+        return split_in_two(raw, SourceConfig.model_fields, SplitConfig.model_fields)
 
     @field_validator("train", mode="before")
     @classmethod
     def _source(cls, raw: Any) -> Any:
-        return _named(raw, "train")
+        return named(raw, "train")
 
     @field_validator("val", mode="before")
     @classmethod
     def _split(cls, raw: Any) -> Any:
-        return _named(raw or {}, "val")
+        return named(raw or {}, "val")
 
     @field_validator("crop")
     @classmethod
@@ -182,27 +179,3 @@ class DataConfig(Config):
         if self.keep and self.worker == "process" and self.workers:
             raise Misfit("keep", "needs one memory for all workers; set `worker: thread`, or leave it out")
         return self
-
-
-def _parts(raw: dict[str, Any]) -> dict[str, Any]:
-    """A single source as the two parts of it, or as what is learned from where `val` names another."""
-    if "train" in raw:
-        raise Misfit("source", "and `data.train` say the same thing twice; leave one of them out")
-    own = {name: value for name, value in raw.items() if name in SourceConfig.model_fields}
-    rest = {name: value for name, value in raw.items() if name not in own and name != "held_out"}
-    held_out = raw.get("held_out", HELD_OUT)
-    if not isinstance(held_out, int | float) or not 0 <= held_out < 1:
-        raise Misfit("held_out", f"is `{held_out}`, but should be a share from 0 to below 1")
-    if not held_out or "val" in raw:
-        return {**rest, "train": own}
-    looked_at = {name: value for name, value in own.items() if name in SplitConfig.model_fields}
-    return {**rest, "train": {**own, "part": [held_out, 1]}, "val": {**looked_at, "part": [0, held_out]}}
-
-
-def _named(raw: Any, name: str) -> Any:
-    """What has no name, a source alone or written out, gets one."""
-    if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "source" in raw):
-        raw = {name: raw}
-    if not isinstance(raw, dict):
-        raise ValueError(f"{raw!r} is no source; give shards, a table, a folder, a list of them, or sources by name")
-    return {key: {"source": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}

@@ -78,7 +78,8 @@ def read_span(kind: str, span: Span) -> bytes:
         raise BadSample(f"{kind}: over the size cap")
     try:
         with open(span.file, "rb", buffering=0) as file:
-            data = os.pread(file.fileno(), span.size, span.offset)
+            file.seek(span.offset)
+            data = file.read(span.size)
     except OSError as error:
         raise BadSample(f"{kind}: unreadable file") from error
     if len(data) < span.size:

@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -167,8 +168,8 @@ def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.leaks.show import print_count
     from tercet.data_pipelines.shards.sources import open_source
 
-    train, held_out = (open_source(data, reading=_reading(arguments)) for data in (arguments.train, arguments.evaluation))
-    inquiry = Inquiry(train, held_out, _workers(arguments))
+    opened = partial(open_source, reading=_reading(arguments))
+    inquiry = Inquiry(opened(arguments.train), opened(arguments.evaluation), _workers(arguments))
     write_leaks(inquiry.leaks(), arguments.out)
     print_json(inquiry.count.to_json()) if arguments.json else print_count(inquiry.count)
     return 0 if inquiry.count.clean else 1
