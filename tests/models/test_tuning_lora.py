@@ -46,6 +46,16 @@ def test_only_the_updates_train(fresh: dict[str, Encoder], name: str) -> None:
     assert set(gradients(encoder)) == trained
 
 
+@pytest.mark.parametrize("name", ["vit", "open-clip-image", "open-clip-text"])
+def test_recomputing_changes_no_gradient_of_an_update(fresh: dict[str, Encoder], name: str) -> None:
+    plain = adapted(fresh[name])
+    recomputing = copy.deepcopy(plain)
+    recomputing.checkpoint_gradients()
+    expected, ours = gradients(plain), gradients(recomputing)
+    assert expected.keys() == ours.keys()
+    assert all(torch.allclose(ours[key], value, atol=1e-6) for key, value in expected.items())
+
+
 @pytest.mark.parametrize("name", TOWERS)
 def test_merged_weights_give_the_same_vectors(fresh: dict[str, Encoder], name: str) -> None:
     encoder, plain = adapted(fresh[name]), copy.deepcopy(fresh[name]).eval()
