@@ -4,7 +4,7 @@ The interval is that of the difference on the same resamples, which is much narr
 suggest. Each is a 95 % interval of its own: of twenty metrics of equal models, one may well exclude zero.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -118,7 +118,3 @@ def _cells(contrast: Contrast) -> list[Text]:
 
 def _signed(value: float, metric: str) -> str:
     return f"{'+' if value > 0 else ''}{shown(value, metric)}"
-
-
-def to_json(name: str, contrasts: Sequence[Contrast]) -> Mapping[str, object]:
-    return {"model": name, "contrasts": [contrast.to_json() for contrast in contrasts]}

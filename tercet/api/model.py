@@ -1,7 +1,7 @@
 """`tercet.load`: a trained model, wherever it comes from, and `embed`, which takes things as they are."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.decode.text import cleaned
 from tercet.data_pipelines.sample import Sample
+from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.embed import embed_batch
@@ -32,9 +33,10 @@ class Embeddings:
         return self.vectors[modality]
 
     def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("_") or name not in self.vectors:
-            raise AttributeError(f"nothing of `{name}` was embedded; {did_you_mean(name, self.vectors)}")
-        return self.vectors[name]
+        vectors: Mapping[str, Tensor] = vars(self).get("vectors", {})  # there is none yet while a copy is made
+        if name not in vectors:
+            raise AttributeError(f"nothing of `{name}` was embedded; {did_you_mean(name, vectors)}")
+        return vectors[name]
 
     def __repr__(self) -> str:
         return "Embeddings(" + ", ".join(f"{name} {list(rows.shape)}" for name, rows in self.vectors.items()) + ")"
@@ -80,7 +82,8 @@ class Model:
         decode = FileDecoder(intakes, SplitConfig(source="given"))
         rows = [torch.empty(0, self.dim)]
         for start in range(0, len(things), size):
-            samples = list(_samples(modality, things[start : start + size], decode))
+            some = enumerate(things[start : start + size], start)
+            samples = [_sample(modality, place, thing, decode) for place, thing in some]
             rows.append(embed_batch(self.towers, collate(samples, intakes).to(self.device)).vectors[modality])
         return torch.cat(rows)
 
@@ -116,13 +119,20 @@ def _is_sound(things: Any) -> bool:
     return isinstance(things, tuple) and len(things) == 2 and isinstance(things[1], int)
 
 
-def _samples(modality: str, things: Sequence[Any], decode: FileDecoder) -> Iterator[Sample]:
-    for place, thing in enumerate(things):
-        if modality == "text":
-            yield Sample(str(place), place, place, text=(cleaned(thing),))
-            continue
-        found = decode.sample(str(place), place, files_of(modality, thing), CentreView())
-        if isinstance(found, BadSample):
-            named = thing if isinstance(thing, str | os.PathLike) else f"number {place}"
-            raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); mend it, or leave it out")
-        yield found
+def _sample(modality: str, place: int, thing: Any, decode: FileDecoder) -> Sample:
+    found = _worded(place, thing) if modality == "text" else _decoded(place, files_of(modality, thing), decode)
+    if isinstance(found, BadSample):
+        named = thing if modality != "text" and isinstance(thing, str | os.PathLike) else f"number {place}"
+        raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); mend it, or leave it out")
+    return found
+
+
+def _worded(place: int, text: str) -> Sample | BadSample:
+    try:
+        return Sample(str(place), place, place, text=(cleaned(text),))
+    except BadSample as bad:
+        return bad
+
+
+def _decoded(place: int, files: Files, decode: FileDecoder) -> Sample | BadSample:
+    return decode.sample(str(place), place, files, CentreView())

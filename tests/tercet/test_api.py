@@ -1,5 +1,6 @@
 """The package from Python: its page runs as it stands, and what is embedded alone is what data sets are embedded to."""
 
+import copy
 import io
 import re
 import subprocess
@@ -134,6 +135,9 @@ def test_what_is_embedded_alone_is_what_the_data_set_is_embedded_to(model: Model
     z = model.embed(image=given, text=[captioned(number) for number in range(48)], batch_size=20)
     assert torch.allclose(z.image, table.vectors["image"], atol=1e-6)
     assert torch.allclose(z.text, table.vectors["text"], atol=1e-6)
+    assert copy.copy(z).text is z["text"]
+    with pytest.raises(AttributeError, match=r"nothing of `imag` was embedded; did you mean `image`\?"):
+        z.imag  # noqa: B018  # what a misspelt name raises
 
 
 def test_a_picture_that_was_replaced_under_its_name_is_embedded_anew(model: Model, tmp_path: Path) -> None:
@@ -171,6 +175,7 @@ def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
         ({"image": [np.zeros((4, 4, 3))]}, "an array of float64 [4, 4, 3]; give uint8"),
         ({"image": [b"nothing"]}, "image number 0 cannot be embedded (image: not a JPEG, PNG or WEBP)"),
         ({"audio": [np.zeros(9)]}, "audio: ndarray is nothing to embed; give a path, bytes or (wave, rate)"),
+        ({"text": ["é", "é" * 20_000]}, "text number 1 cannot be embedded (text: over the caps)"),
         ({"picture": ["boat.jpg"]}, "exported has no picture tower"),
     ],
 )
