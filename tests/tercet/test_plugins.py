@@ -94,7 +94,7 @@ def train(world: World, folder: Path, jobs: list[tuple[list[str], int | None]]) 
 def trained(outside: Path) -> Path:
     """On two ranks: the run in one go, and the same stopped in step 8 and taken up again."""
     whole, parts = (["data.worker=thread", "eval.report=false", f"out={name}"] for name in ("whole", "parts"))
-    parts.append("checkpoint.every=7")
+    parts += ["checkpoint.every=7", "data.val=null"]
     on_ranks(train, 2, outside, [(whole, None), (parts, 7), (parts, None)])
     return outside
 
