@@ -61,7 +61,7 @@ class Course:
         self._conclude(stage)
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
-        """Before the first step. A run that may stop early may find nothing better than this."""
+        """Before the first step. A run that may end early may find nothing better than this."""
         if self.examination.looks_back:
             self.examination.begin(self._copy(stage), progress.step)
             if self.config.early_stopping:

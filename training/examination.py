@@ -38,6 +38,7 @@ class Examination:
 
     def begin(self, model: Multimodal, step: int) -> None:
         """What the run's end will be compared with, from the weights that it begins with."""
+        self._forget_after(-1)  # what a run left behind that ended before its first checkpoint
         if self.config.eval.wise_ft and self.world.first:
             keep_start(self.folder, model, self.config)
         if self.config.eval.before:
@@ -48,6 +49,9 @@ class Examination:
     def resume(self, step: int) -> None:
         if self.config.eval.wise_ft and self.config.data.val:
             check_start(self.folder)
+        self._forget_after(step)
+
+    def _forget_after(self, step: int) -> None:
         if self.world.first:
             self.evaluations.forget_after(step)
 
