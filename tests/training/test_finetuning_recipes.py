@@ -26,7 +26,15 @@ LIT = ["model.image=null", "model.text=null", f"model.image={json.dumps(IMAGE | 
 
 def tiny(data: Path, out: Path, *overrides: str) -> list[str]:
     """What makes a recipe as small as these tests are: three steps of it."""
-    small = ["epochs=0.5", "batch_size=16", "precision=fp32", "log.to=[]", "data.workers=0", "early_stopping=null", f"out={out}"]
+    small = [
+        "epochs=0.5",
+        "batch_size=16",
+        "precision=fp32",
+        "log.to=[]",
+        "data.workers=0",
+        "early_stopping=null",
+        f"out={out}",
+    ]
     return [*small, f"data.train={data / 'train'}", f"data.val={data / 'val'}", *overrides]
 
 
