@@ -1,4 +1,4 @@
-"""The package from Python: its page runs as it stands, and what is embedded alone is what data sets are embedded to."""
+"""What README shows of Python runs as it stands, and what is embedded alone is what data sets are embedded to."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 TOWER = {"width": 32, "heads": 2}
 SPACE = {
     "model": {
@@ -97,7 +97,7 @@ early_stopping: null
 """
 
 
-def run_page(world: World, home: Path) -> tuple[str, str]:
+def run_readme(world: World, home: Path) -> tuple[str, str]:
     """Its Python as it stands, with a tiny model of three modalities for open_clip's, in a recipe of small batches."""
     write_table(home / "photos.csv", range(48), "horn.wav")
     recipes = home / "recipes"
@@ -113,15 +113,14 @@ def run_page(world: World, home: Path) -> tuple[str, str]:
         ),
         patch("sys.stdout", output),
     ):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-            exec(block, names)
+        exec(re.findall(r"```python\n(import tercet.*?)```", README, re.DOTALL)[0], names)
     assert features.grad is not None
     return output.getvalue(), names["run"]._repr_html_()  # type: ignore[attr-defined]
 
 
-def test_the_page_runs_as_it_stands(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_readme_shows_runs_as_it_stands(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
-    ((printed, html),) = on_ranks(run_page, 1, tmp_path / "home")
+    ((printed, html),) = on_ranks(run_readme, 1, tmp_path / "home")
     assert re.search(r"Retrieval · val · 12 candidates", printed)
     assert re.search(r"class from image +\d+\.\d", printed)
     hits = re.findall(r"^(-?[\d.e-]+) photos/(\d+)\.png$", printed, re.MULTILINE)

@@ -37,22 +37,33 @@ def test_the_mistake_it_shows_is_answered_so(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == f"{answer}\n"
 
 
-def test_the_training_commands_it_shows_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_training_commands_it_shows_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos.yaml").write_text("extends: image_text\ndata: photos.csv\n", encoding="utf-8")
     joined = README.replace("\\\n", " ")
     commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", joined, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 7
     for command in commands:
-        words = list(shlex.split(command))
+        words = shlex.split(command, comments=True)
         assert main(["train", *words, "--dry-run"]) == 0, command
     assert "runs/mine" in capsys.readouterr().out
 
 
+def test_the_loss_it_shows_is_the_one_that_the_page_about_plugins_is_tested_with() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (loss,) = re.findall(r"```python\n(# my_loss.py.*?)```", README, re.DOTALL)
+    assert loss in page
+
+
 def test_the_sources_that_the_page_about_data_shows_are_understood() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    data = DataConfig.model_validate(yaml.safe_load(text)["data"])
-    assert list(data.train) == ["photos", "sounds"]
-    for source in data.train.values():
+    shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    table, shards = (DataConfig.model_validate(yaml.safe_load(text)["data"]) for text in shown)
+    assert table.val["val"].part == (0, 0.1)
+    assert list(shards.train) == ["photos", "sounds"]
+    for source in (*table.train.values(), *shards.train.values()):
         CaptionReader(source.captions)
         GroupReader(source.group, CaptionReader(source.captions))
 
