@@ -1,11 +1,12 @@
 """A config's data, opened for training: every source indexed or fetched, or one streamed."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from tercet.data_pipelines.batches import Batches
 from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.held import check_held
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.sample import Intake
@@ -34,12 +35,15 @@ def open_loader(
     world: World,
     cursors: Mapping[str, int],
     folder: Path,
+    learned: Collection[str] = (),
 ) -> Batches:
-    """The batches of this rank from wherever the sources stand. A collective."""
+    """The batches of this rank from wherever the sources stand; `learned`: modalities that these must hold somewhere.
+    A collective."""
     if data.mode == "stream":
         _check_streams(data)
         return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
     sources = {name: open_first(data, source, world) for name, source in data.train.items()}
+    check_held(data.train, sources, learned)
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
     )

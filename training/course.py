@@ -10,6 +10,7 @@ from tercet.data_pipelines.batches import Batches
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.plans.plan import read_plan
 from tercet.distributed import World
+from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.training.average import Average
@@ -120,8 +121,9 @@ class Course:
     def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
         """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
         cursors = self._standing(config, progress)
+        learned = sorted({modality_of(field) for field in model.fields})
         loader = open_loader(
-            config.data, model.intakes, config.batch_size, config.seed, self.world, cursors, self.folder
+            config.data, model.intakes, config.batch_size, config.seed, self.world, cursors, self.folder, learned
         )
         if progress.plan:
             loader.plan.follows(read_plan(self.folder / PLANS, progress.plan), cursors)

@@ -1,0 +1,49 @@
+"""Whether what is to be learned from is in the data at all: sources that lack it teach nothing, at a loss of 0."""
+
+from collections.abc import Collection, Mapping
+
+from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
+from tercet.modality import FILES
+
+LOOKED_AT = 1000  # samples of a source, evenly apart
+
+
+def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]) -> None:
+    """One sample is enough, and usually the first one is."""
+    for modality in modalities:
+        asked = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
+        looks = ((splits[name], sources[name], turn) for turn in range(LOOKED_AT) for name in asked)
+        if not any(_holds(split, source, turn, modality) for split, source, turn in looks):
+            looked_at = sum(min(len(sources[name]), LOOKED_AT) for name in asked)
+            where = ", ".join(sources[name].shard(0) for name in asked) or "any source"
+            raise UserError(
+                f"no sample of {where} holds {modality}, which is to be learned from ({looked_at:,} were looked at); "
+                f"{'add captions' if modality == 'text' else 'add it'}, or leave {modality} out of `pairs` and `model`"
+            )
+
+
+def _holds(split: SplitConfig, source: Source, turn: int, modality: str) -> bool:
+    """Whether the sample that is looked at in this turn does; sources of fewer samples sit out the last turns."""
+    count = min(len(source), LOOKED_AT)
+    if turn >= count:
+        return False
+    id = turn * len(source) // count
+    if modality == "text":
+        return _has_captions(source, id, CaptionReader(split.captions))
+    (files,) = source.read([id], FILES[modality])
+    return not isinstance(files, BadSample) and bool(files)
+
+
+def _has_captions(source: Source, id: int, captions_of: CaptionReader) -> bool:
+    (files,) = source.read([id], captions_of.wanted)
+    if isinstance(files, BadSample):
+        return False
+    try:
+        return bool(captions_of(files, decode_meta(files["json"]) if "json" in files else {}))
+    except BadSample:
+        return False

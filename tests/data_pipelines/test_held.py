@@ -1,0 +1,58 @@
+"""What is to be learned from must be somewhere in the data, or nothing would be learned and nothing said."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.held import check_held
+from tercet.data_pipelines.open import open_split
+from tercet.errors import UserError
+
+BOTH = ("image", "text")
+Picture = Callable[..., bytes]
+
+
+def check(sources: Mapping[str, Mapping[str, Any]], *modalities: str) -> None:
+    data = DataConfig.model_validate({"train": sources})
+    check_held(data.train, {name: open_split(data, split) for name, split in data.train.items()}, modalities)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Picture) -> Path:
+    """Thirty pictures, without a word about them."""
+    for number in range(30):
+        place = tmp_path / "photos" / f"{number:02}.jpg"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(picture(number, format="jpeg"))
+    return tmp_path / "photos"
+
+
+def test_pictures_alone_cannot_teach_what_they_are_called(folder: Path) -> None:
+    check({"a": {"source": str(folder)}}, "image")
+    with pytest.raises(UserError, match=r"no sample of .*photos holds text, .* \(30 were looked at\); add captions"):
+        check({"a": {"source": str(folder)}}, *BOTH)
+
+
+@pytest.mark.parametrize("told", ["29.txt", "29.json"])
+def test_a_single_caption_at_the_end_is_found(folder: Path, told: str) -> None:
+    (folder / told).write_text("a boat" if told.endswith("txt") else '{"caption": "a boat"}')
+    check({"a": {"source": str(folder)}}, *BOTH)
+
+
+def test_a_json_without_captions_is_none(folder: Path) -> None:
+    (folder / "29.json").write_text('{"licence": "free"}')
+    with pytest.raises(UserError, match="holds text"):
+        check({"a": {"source": str(folder)}}, *BOTH)
+
+
+def test_another_source_may_hold_it_unless_it_is_not_taken_from_there(folder: Path, pack: Any, tmp_path: Path) -> None:
+    shard = pack("0.tar", [{"__key__": "a", "txt": "a boat"}])
+    words = {"source": str(shard)}
+    check({"a": {"source": str(folder)}, "b": words}, *BOTH)
+    with pytest.raises(UserError, match=r"no sample of .*photos holds text"):
+        check({"a": {"source": str(folder)}, "b": {**words, "fields": ["image"]}}, *BOTH)
+    with pytest.raises(UserError, match=r"no sample of .*0\.tar holds audio.*leave audio out"):
+        check({"b": words}, "text", "audio")
