@@ -1,5 +1,6 @@
 """`tercet.index`: a data set to be searched, by words, or by a picture or a sound like those wanted."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tercet.api.embed import embed
 from tercet.api.model import Loadable, Model, load
 from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
 from tercet.eval.result import Json
 from tercet.eval.search import search
 from tercet.eval.store import Store
@@ -41,12 +43,15 @@ class Index:
     def __len__(self) -> int:
         return int(self.store.facts["embedded"])
 
-    def search(self, query: str, k: int = 5, among: str | None = None) -> list[Hit]:
+    def search(self, query: str | os.PathLike[str], k: int = 5, among: str | None = None) -> list[Hit]:
         """The k nearest of one modality, by default pictures, or else sounds, or else captions.
 
         A query that is the path of a picture or a sound is that; anything else is words.
         """
-        things: dict[str, Any] = {modality_of(query): [query]}
+        if k < 1:
+            raise UserError(f"k is {k}, the number of samples to find; give 1 or more")
+        words = os.fspath(query)
+        things: dict[str, Any] = {modality_of(words): [words]}
         (vector,) = self.model.embed(**things).vectors.values()
         held = [modality for modality in FILES if modality in self.store.modalities]
         nearest = among or next((modality for modality in held if modality != "text"), "text")
@@ -68,10 +73,15 @@ def index(model: Loadable, data: Data) -> Index:
 
 
 def modality_of(query: str) -> str:
-    """What a query is."""
+    """What a query is. One word that ends as a file does is a path, and not words if there is no such file."""
     extension = Path(query).suffix[1:].lower()
     named = (modality for modality, extensions in FILES.items() if modality != "text" and extension in extensions)
-    return next(named, "text") if Path(query).is_file() else "text"
+    modality = next(named, "text")
+    if os.path.isfile(query):  # not pathlib's, which refuses words longer than a name may be
+        return modality
+    if modality != "text" and not any(map(str.isspace, query)):
+        raise UserError(f"there is no file {query}; a query is words, or the path of a picture or a sound")
+    return "text"
 
 
 def render_hits(query: str, hits: list[Hit]) -> Drawing:

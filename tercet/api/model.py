@@ -127,7 +127,9 @@ def _sample(modality: str, place: int, thing: Any, decode: FileDecoder) -> Sampl
     return found
 
 
-def _worded(place: int, text: str) -> Sample | BadSample:
+def _worded(place: int, text: Any) -> Sample | BadSample:
+    if not isinstance(text, str):
+        raise UserError(f"text: {type(text).__name__} is nothing to embed; give strings")
     try:
         return Sample(str(place), place, place, text=(cleaned(text),))
     except BadSample as bad:

@@ -1,0 +1,59 @@
+"""What is asked of a model or an index: words, or a file that is there; and mistakes in asking, told in one line."""
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from tercet.api.index import Index, modality_of
+from tercet.api.model import Model
+from tercet.errors import UserError
+from tercet.models.multimodal import build_model
+from tercet.models.space import SpaceConfig
+
+TOWER = {"width": 32, "heads": 2}
+SPACE = {
+    "model": {
+        "dim": 16,
+        "image": {"encoder": "small:image", "size": 32, "options": TOWER},
+        "text": {"encoder": "small:text", "options": TOWER},
+    },
+    "pairs": {"image-text": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    config = SpaceConfig.model_validate(SPACE)
+    return Model(build_model(config.model, config.terms, seed=0), "tiny")
+
+
+@pytest.mark.parametrize(
+    "words", ["a red boat", "boat", "what is in boat.png", "a very long description " * 40, "boat.2"]
+)
+def test_words_are_words_however_long(words: str) -> None:
+    assert modality_of(words) == "text"
+
+
+def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
+    for name, modality in [("my boat.PNG", "image"), ("horn.wav", "audio"), ("notes.md", "text")]:
+        (tmp_path / name).touch()
+        assert modality_of(str(tmp_path / name)) == modality
+
+
+def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
+    with pytest.raises(UserError, match=r"there is no file photos/baot\.png; a query is words, or the path"):
+        modality_of("photos/baot.png")
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_nothing_is_not_asked_for(model: Model, k: int) -> None:
+    with pytest.raises(UserError, match=f"k is {k}, .*; give 1 or more"):
+        Index(model, Mock(), Mock()).search("a boat", k)
+
+
+@pytest.mark.parametrize("thing", [3, None, b"a boat", Path("boat")])
+def test_text_is_given_as_strings(model: Model, thing: Any) -> None:
+    with pytest.raises(UserError, match=f"text: {type(thing).__name__} is nothing to embed; give strings"):
+        model.embed(text=[thing])
