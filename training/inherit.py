@@ -57,6 +57,8 @@ def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[
     drawn |= {modality_of(field) for term in terms.get("terms", ()) for field in term["between"]}
     given = {key: value for key, value in found.model.items() if key == "dim" or key in drawn or key in said}
     for modality, tower in config.model.towers.items():
+        if not tower.encoder and not found.model.get(modality):
+            raise UserError(_lacking(config, found, modality))
         theirs = given.get(modality, {}).get("encoder", tower.encoder)
         if tower.encoder and tower.encoder != theirs:
             raise UserError(
@@ -64,3 +66,13 @@ def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[
                 "leave the encoder out, or begin without init"
             )
     return lay(given, said)
+
+
+def _lacking(config: RunConfig, found: Pretrained, modality: str) -> str:
+    if not found.model:
+        return f"init {config.init} does not tell of what architecture it is; write init=open_clip:NAME/{config.init}"
+    others = ", ".join(name for name in found.model if name != "dim")
+    return (
+        f"init {config.init} has no {modality} tower, only {others}; give model.{modality} an encoder, or set "
+        f"model.{modality}=null and train other pairs"
+    )

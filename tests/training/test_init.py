@@ -189,6 +189,17 @@ def test_what_does_not_fit_init_is_named(said: dict[str, Any], message: str) -> 
         completed(**said)
 
 
+def test_a_tower_that_neither_the_recipe_nor_init_has_is_named() -> None:
+    decayed = {"image": {"layer_decay": 0.75}}
+    for model, message in [
+        ({}, r"init theirs does not tell .*; write init=open_clip:NAME/theirs"),
+        ({"audio": MODEL["audio"]}, "init theirs has no image tower, only audio; give model.image an encoder"),
+    ]:
+        said = RunConfig.model_validate({"name": "own", "init": "theirs", "data": {"train": "s"}, "model": decayed})
+        with pytest.raises(UserError, match=message):
+            complete(said, Pretrained("theirs", model, FOUND.terms, dict))
+
+
 def test_weights_trained_with_another_activation_are_refused_by_name() -> None:
     plain = {"image": {"encoder": "open_clip:ViT-B-32"}}
     said = {"name": "own", "init": "open_clip:ViT-B-32/openai", "data": {"train": "shards"}, "model": plain}
