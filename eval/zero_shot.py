@@ -86,7 +86,10 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
             return None
         return str(lookup(sample.meta, path))
     except (KeyError, IndexError, TypeError):
-        raise EvalError(f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`") from None
+        raise EvalError(
+            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; classes of your own are given to "
+            "the task `zero_shot` as labels"
+        ) from None
 
 
 def _classify(

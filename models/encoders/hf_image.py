@@ -37,6 +37,7 @@ class HfImage(ImageEncoder):
         found = read_config("model.image.encoder", name)
         check_reads("image", name, found)
         part = part_of("image", found)
+        _check_options(name, config.options, ("pool",) if part is None else ())
         pool = _pool(name, found.model_type, config.options) if part is None else attrgetter(part.vector)
         pixels = pixels_of(name, read_image_processor(name), config.size)
         super().__init__(pixels.intake, pixels.mean, pixels.std)
@@ -64,10 +65,14 @@ def _centre(values_nCHW: Tensor, size: tuple[int, int]) -> Tensor:
     return values_nCHW[:, :, top : top + size[0], left : left + size[1]]
 
 
-def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], Tensor]:
+def _check_options(name: str, options: dict[str, object], known: tuple[str, ...]) -> None:
     for option in options:
-        if option != "pool":
-            raise UserError(f"model.image.options: unknown option `{option}`; {did_you_mean(option, ['pool'])}")
+        if option not in known:
+            mend = did_you_mean(option, known) if known else f"`hf:{name}` has none to set; leave it out"
+            raise UserError(f"model.image.options: unknown option `{option}`; {mend}")
+
+
+def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], Tensor]:
     choice = str(options.get("pool", "cls" if kind in CLASSED else "mean"))
     if choice not in POOLS:
         raise UserError(f"model.image.options.pool: `hf:{name}` cannot be pooled by `{choice}`; use cls or mean")

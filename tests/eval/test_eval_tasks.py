@@ -248,7 +248,7 @@ def test_lookup_walks_mappings_and_lists() -> None:
 
 def test_data_that_cannot_answer_a_task_are_an_error_that_names_them() -> None:
     table = aligned(4, spread=0.1)
-    with pytest.raises(EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`"):
+    with pytest.raises(EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; classes of your own"):
         zero_shot(table, embed_text, ZERO_SHOT)
     with pytest.raises(EvalError, match="negatives"):
         composition(table, embed_text, COMPOSITION)

@@ -168,6 +168,12 @@ def test_mistakes_in_options(saved: Saved, options: dict[str, object], message: 
         build(saved[1], options=options)
 
 
+@only("clip")
+def test_a_half_has_no_options(saved: Saved) -> None:
+    with pytest.raises(UserError, match="unknown option `force_quick_gelu`; .* has none to set; leave it out"):
+        build(saved[1], options={"force_quick_gelu": True})
+
+
 @only("vit")
 def test_sizes_that_no_loader_can_serve(saved: Saved, tmp_path: Path) -> None:
     saved[2].save_pretrained(tmp_path)
