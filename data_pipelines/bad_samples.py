@@ -37,12 +37,15 @@ def summary(faults: Sequence[Fault]) -> str:
     return f"{reasons}; the first is {faults[0].key} in {faults[0].shard}"
 
 
-class Ledger:
-    """Counts samples seen and bad ones by reason, writes each bad one down once, and stops the run above a share.
+def most_bad(share: float, seen: int) -> float:
+    """How many may be bad: three standard deviations above the share, or a long run at a rate just below the limit
+    would cross it by chance."""
+    expected = share * seen
+    return expected + 3 * math.sqrt(expected)
 
-    The share must be exceeded by more than three standard deviations, or a long run at a rate just below the limit
-    would cross it by chance.
-    """
+
+class Ledger:
+    """Counts samples seen and bad ones by reason, writes each bad one down once, and stops the run above a share."""
 
     def __init__(self, max_bad: float, path: Path | None = None) -> None:
         self.max_bad = max_bad
@@ -57,8 +60,7 @@ class Ledger:
         new = {(fault.shard, fault.id): fault for fault in faults if (fault.shard, fault.id) not in self._written}
         self._written.update(new)
         self._write(list(new.values()))
-        expected = self.max_bad * self.seen
-        if self.seen >= ENOUGH and self.reasons.total() > expected + 3 * math.sqrt(expected):
+        if self.seen >= ENOUGH and self.reasons.total() > most_bad(self.max_bad, self.seen):
             raise UserError(self._verdict())
 
     def restart(self) -> None:

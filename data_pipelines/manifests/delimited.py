@@ -10,6 +10,9 @@ from tercet.data_pipelines.manifests.table import Rows, Table
 from tercet.errors import UserError
 
 LONGEST_CELL = 2**24
+NAMED = {",": "commas", "\t": "tabs"}
+OTHERS = "\t;|,"
+KINDS = "a .csv with commas, or a .tsv with tabs"
 
 
 def read_csv(path: Path) -> Table:
@@ -23,6 +26,8 @@ def read_tsv(path: Path) -> Table:
 def _delimited(path: Path, delimiter: str) -> Table:
     lines = _lines(path, delimiter)
     columns = next(lines, [])
+    if len(columns) == 1 and any(other in columns[0] for other in OTHERS):
+        raise UserError(f"{path}: its cells seem not to be parted by {NAMED[delimiter]}; write it as {KINDS}")
     if not all(column.isprintable() for column in columns):
         raise UserError(f"{path}: its header is not UTF-8 text; save it as UTF-8")
     if not any(columns) or len(set(columns)) < len(columns):

@@ -14,6 +14,7 @@ from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_
 from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
 from tercet.data_pipelines.manifests.watched import watch
+from tercet.errors import UserError
 
 Row: TypeAlias = Mapping[str, object]
 Rows: TypeAlias = Iterator[tuple[int, Row | BadSample]]  # numbered from one
@@ -35,7 +36,10 @@ class TableManifest:
 
     def __init__(self, table: Table, asked: Roles) -> None:
         self.watched = watch(table.path)
-        first = [row for _, row in islice(table.rows(), ENOUGH) if not isinstance(row, BadSample)]
+        looked_at = [row for _, row in islice(table.rows(), ENOUGH)]
+        if not looked_at:
+            raise UserError(f"{table.path} has no rows")
+        first = [row for row in looked_at if not isinstance(row, BadSample)]
         self.roles = choose_roles(asked, table.columns, first, str(table.path))
         self.columns = table.columns
         self.passed_over: Counter[str] = Counter()

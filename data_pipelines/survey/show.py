@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tercet.data_pipelines.survey.findings import Findings
+from tercet.data_pipelines.survey.findings import EXAMPLES, Findings
 from tercet.data_pipelines.survey.page import MEASURES, SHARED, share
 from tercet.data_pipelines.survey.plots import LINEAR
 from tercet.data_pipelines.survey.stats import Stats
@@ -22,20 +22,26 @@ def print_findings(findings: Findings, max_bad: float) -> None:
         console.print(_shards(findings))
     colour = "green" if findings.clean(max_bad) else "red"
     console.print(f"[{colour}]{'✓' if findings.clean(max_bad) else '✗'}[/] {' '.join(findings.verdict(max_bad))}")
+    if any(count > EXAMPLES for count in findings.reasons.values()):
+        console.print("--out FILE.html lists each of them.", style="dim")
 
 
 def print_stats(stats: Stats) -> None:
     console = Console(highlight=False)
     looked = f", {stats.tally.samples:,} of them looked at" if stats.tally.samples < stats.samples else ""
-    console.print(f"{stats.samples:,} samples in {stats.shards:,} shards{looked}")
+    pieces = f" in {stats.shards:,} shards" if stats.shards > 1 else ""
+    console.print(f"{stats.samples:,} samples{pieces}{looked}")
     console.print(_values(stats))
     console.print(_counts(stats))
 
 
 def _reasons(findings: Findings) -> Table:
     table = _table("what is wrong", "samples", "of all")
+    table.add_column("where", overflow="fold")
     for reason, count in findings.reasons.most_common():
-        table.add_row(Text(reason), f"{count:,}", share(count, findings.samples))
+        some = [fault.key for fault in findings.examples[reason]]
+        listed = ", ".join(some if len(some) == count else [*some, "…"])
+        table.add_row(Text(reason), f"{count:,}", share(count, findings.samples), Text(listed))
     return table
 
 

@@ -176,3 +176,26 @@ def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["samples"] == 50
     assert main(["data", "leaks", str(table), str(tmp_path / "held"), "--workers", "1", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["leaks"] == {"image: same file": {"pairs": 2, "eval_samples": 1}}
+
+
+def test_a_table_without_rows_and_one_parted_otherwise_are_mistakes(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("path,caption\n")
+    with pytest.raises(UserError, match=r"a\.csv has no rows"):
+        opened(source=str(table))
+    table.write_text("path;caption\n1.jpg;a boat\n")
+    with pytest.raises(UserError, match=r"not to be parted by commas; write it as a \.csv with commas, or a \.tsv"):
+        opened(source=str(table))
+    table.write_text("path\tcaption\n1.jpg\ta boat\n")
+    with pytest.raises(UserError, match="not to be parted by commas"):
+        opened(source=str(table))
+
+
+def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with table.open("a") as rows:
+        rows.writelines(f"gone{number}.jpg,a caption,,\n" for number in range(6))
+    assert main(["data", "check", str(table), "--workers", "1"]) == 1
+    shown = capsys.readouterr().out
+    assert "row 43" in shown
+    assert "…" in shown
+    assert "--out FILE.html lists each of them." in shown

@@ -270,6 +270,8 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.
     Image.fromarray(pixels).save(tmp_path / "few" / "a.png")
     (tmp_path / "few.csv").write_text("path,caption\nfew/a.png,black\n")
     (tmp_path / "mute.csv").write_text("path\n" + "few/a.png\n" * 40)
+    gone = [f"few/{row}.png,{row}\n" for row in range(8)]
+    (tmp_path / "gone.csv").write_text("path,caption\n" + "few/a.png,black\n" * 40 + "".join(gone))
     (tmp_path / "there.yaml").write_text("")
     mistakes = {
         ("x", "--init", str(tmp_path / "no_run")): "no_run is neither here nor to be had",
@@ -277,6 +279,7 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.
         (str(tmp_path / "nowhere.csv"),): "there is no table",
         (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",
         (str(tmp_path / "mute.csv"),): "a contrast needs two modalities; add captions",
+        (str(tmp_path / "gone.csv"),): "8 of 48 samples of",
         ("x", "--out", str(tmp_path / "there.yaml")): "is there already",
         ("x", "--out", str(tmp_path / "recipe.txt")): "a recipe is a YAML file",
         ("x", "--out", str(tmp_path / "no" / "r.yaml")): "there is no folder",

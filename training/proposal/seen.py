@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tercet.data_pipelines.bad_samples import most_bad
+from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.stats import Stats, survey
 from tercet.errors import UserError
@@ -13,6 +15,7 @@ ALL = 20_000  # a data set of no more samples is looked at as a whole
 DRAWN = 4_096  # of a larger one
 A_WORKERS = 2_000  # samples that are worth starting another process for
 STRAY = 0.01  # a modality that fewer samples have is none of the data set's
+MAX_BAD: float = DataConfig.model_fields["max_bad"].default
 LEAST = 32  # pairs that give a batch and something to be examined on
 REPEATED = 5  # captions that come again so often, on average, are names of classes
 
@@ -71,6 +74,11 @@ def look(source: Source, name: str, workers: int) -> Seen:
         held = next(iter(seen.modalities), "nothing that can be used")
         lacking = "captions" if "text" not in seen.modalities else "pictures or sounds"
         raise UserError(f"{name} holds {held} alone: a contrast needs two modalities; add {lacking}")
+    if seen.bad > most_bad(MAX_BAD, seen.looked_at):
+        raise UserError(
+            f"{seen.bad:,} of {seen.looked_at:,} samples of {name} cannot be used, and a run stops above "
+            f"{MAX_BAD:.0%}; `tercet data check {name}` says what is wrong with which"
+        )
     if seen.pairs < LEAST:
         raise UserError(f"{name} holds {seen.pairs} usable pairs, too few to learn from; bring at least {LEAST}")
     return seen

@@ -93,6 +93,6 @@ def _why_held_out(layout: Layout, seen: Seen, group: str | None) -> str:
     share = held_out(layout, seen)
     if not share:
         return f"{seen.classes} classes are too few to hold some back; name other data of the same classes by data.val"
-    whole = {"text": "of the captions, ", "image": "of the pictures, "}.get(group or "", "")
+    whole = {"text": " of the captions", "image": " of the pictures"}.get(group or "", "")
     enough = "" if share == SHARE else f"; about {EXAMINED:,} samples are enough"
-    return f"the share, {whole}that is never learnt from{enough}"
+    return f"the share{whole} that is never learnt from{enough}"
