@@ -1,5 +1,9 @@
-"""Embeddings as one Parquet file: a row for each sample, and its vectors as lists of numbers."""
+"""Embeddings as one Parquet file: a row for each sample, and its vectors as lists of numbers.
 
+The file says in its own metadata of what weights and data it is.
+"""
+
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +18,7 @@ from tercet.eval.embed import EmbeddingTable
 from tercet.eval.store import Store
 
 FILE = "embeddings.parquet"
+REQUEST = ("weights", "data", "transform")  # what decides every vector
 
 
 def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> Store:
@@ -24,18 +29,35 @@ def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> S
         return store
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    request = {name: str(store.facts[name]) for name in REQUEST}
+    _check_same(arrow, folder / FILE, request)
     dims = {name: found["dim"] for name, found in store.facts["modalities"].items()}
     unfinished = folder / f".{FILE}.{os.getpid()}"
-    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, dims)) as writer:
+    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, dims, request)) as writer:
         for piece in store.pieces():
             writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, dims)), schema=writer.schema))
     os.replace(unfinished, folder / FILE)
     return store
 
 
-def _schema(arrow: Any, dims: dict[str, int]) -> Any:
+def _check_same(arrow: Any, path: Path, request: dict[str, str]) -> None:
+    """What stands there may be made again, and not be replaced by something else."""
+    if not path.is_file():
+        return
+    told = json.loads((arrow.parquet.read_schema(path).metadata or {}).get(b"tercet", b"{}"))
+    changed = [name for name in REQUEST if told.get(name) != request[name]]
+    if changed:
+        raise UserError(
+            f"{path} holds other embeddings ({', '.join(changed)} changed); name another folder, or remove it"
+        )
+
+
+def _schema(arrow: Any, dims: dict[str, int], request: dict[str, str]) -> Any:
     vectors = [(name, arrow.list_(arrow.float32(), dim)) for name, dim in dims.items()]
-    return arrow.schema([("id", arrow.int64()), ("key", arrow.string()), ("caption", arrow.string()), *vectors])
+    return arrow.schema(
+        [("id", arrow.int64()), ("key", arrow.string()), ("caption", arrow.string()), *vectors],
+        {"tercet": json.dumps(request)},
+    )
 
 
 def _rows(table: EmbeddingTable, dims: dict[str, int]) -> Iterator[dict[str, Any]]:
