@@ -9,13 +9,14 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.held import check_held
 from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
+from tercet.data_pipelines.manifests.manifest import Manifest
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.source import Source
 from tercet.distributed import World
-from tercet.errors import UserError
+from tercet.errors import UserError, did_you_mean
 from tercet.modality import modality_of
 
 GIGABYTE = 10**9
@@ -60,7 +61,8 @@ def check_source(split: SplitConfig) -> None:
     """What is not there, or has no such columns, is said before anything is built."""
     _check_said(split)
     if is_manifest(split.source):
-        find_pieces(split.source)[0].open(split.reading.roles)
+        piece = find_pieces(split.source)[0]
+        _check_group(split.group, piece.open(split.reading.roles), piece.label)
     else:
         find_shards(split.source)
 
@@ -83,6 +85,15 @@ def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
                 f"no column of {found[0].label} is known to hold {modality}, which is to be learned from; "
                 f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
             )
+
+
+def _check_group(group: str, manifest: Manifest, where: str) -> None:
+    """A column that is not there would group nothing, and hold out what was learned from."""
+    known = [column for column in manifest.columns if column not in manifest.roles.taken]
+    column = group.removeprefix("json.").partition(".")[0]
+    asked = group != SplitConfig.model_fields["group"].default and group.startswith("json.")
+    if asked and manifest.columns and column not in known:
+        raise UserError(f"group: {where} has no further column `{column}`; {did_you_mean(column, known)}")
 
 
 def _check_said(split: SplitConfig) -> None:

@@ -24,6 +24,8 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
     held_out = _share(raw.get("held_out", HELD_OUT))
     if not held_out or "val" in raw:
         return {**rest, "train": own}
+    if "part" in own:
+        raise Misfit("part", "and `data.held_out` divide the same source; set train.part and val.part")
     others = {name: value for name, value in own.items() if name in looked_at}
     return {**rest, "train": {**own, "part": [held_out, 1]}, "val": {**others, "part": [0, held_out]}}
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tercet.command import main
+from tercet.configs.base import Misfit
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.source import _say
 from tercet.data_pipelines.open import check_columns, check_source
+from tercet.data_pipelines.shorthand import split_in_two
 from tercet.errors import UserError
 from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv
 
@@ -199,3 +201,17 @@ def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFix
     assert "row 43" in shown
     assert "…" in shown
     assert "--out FILE.html lists each of them." in shown
+
+
+def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
+    check_source(config(source=str(table), group="json.score").train["train"])
+    check_source(config(source=str(table), group="text").train["train"])
+    with pytest.raises(UserError, match=r"no further column `scor`; did you mean `score`\?"):
+        check_source(config(source=str(table), group="json.scor").train["train"])
+    with pytest.raises(UserError, match="no further column `path`"):
+        check_source(config(source=str(table), group="json.path").train["train"])
+
+
+def test_a_part_is_not_divided_in_silence() -> None:
+    with pytest.raises(Misfit, match=r"`data\.held_out` divide the same source"):
+        split_in_two({"source": "a.csv", "part": [0, 0.5]}, ("source", "part"), ("source", "part"))
