@@ -15,7 +15,11 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
     """
     if isinstance(raw, str | list | tuple):
         raw = {"source": raw}
-    if not isinstance(raw, dict) or "source" not in raw:
+    if not isinstance(raw, dict):
+        return raw
+    if "source" not in raw:
+        if "held_out" in raw:
+            raise Misfit("held_out", "is a share of a single source; name that as `data.source`")
         return raw
     if "train" in raw:
         raise Misfit("source", "and `data.train` say the same thing twice; leave one of them out")

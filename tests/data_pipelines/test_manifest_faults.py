@@ -215,3 +215,9 @@ def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
 def test_a_part_is_not_divided_in_silence() -> None:
     with pytest.raises(Misfit, match=r"`data\.held_out` divide the same source"):
         split_in_two({"source": "a.csv", "part": [0, 0.5]}, ("source", "part"), ("source", "part"))
+
+
+@pytest.mark.parametrize("data", [{"held_out": 0.1}, {"held_out": 0.1, "train": "a.csv"}])
+def test_what_is_held_out_is_held_out_of_something(data: dict[str, object]) -> None:
+    with pytest.raises(Misfit, match=r"name that as `data\.source`"):
+        split_in_two(data, (), ())
