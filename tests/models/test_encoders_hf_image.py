@@ -170,7 +170,7 @@ def test_mistakes_in_options(saved: Saved, options: dict[str, object], message: 
 
 @only("clip")
 def test_a_half_has_no_options(saved: Saved) -> None:
-    with pytest.raises(UserError, match="unknown option `force_quick_gelu`; .* has none to set; leave it out"):
+    with pytest.raises(UserError, match=r"unknown option `force_quick_gelu`; .* has none to set; leave it out"):
         build(saved[1], options={"force_quick_gelu": True})
 
 
