@@ -111,7 +111,7 @@ def test_columns_asked_for_go_before_guesses(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "a misspelt column": ("m.csv", b"image,caption\n", Roles(text=("captoin",)), "did you mean `caption`?"),
+    "a misspelt column": ("m.csv", b"image,caption\na.jpg,c\n", Roles(text=("captoin",)), "did you mean `caption`?"),
     "no files": (
         "m.csv",
         b"url,caption\nhttp://x/y.jpg,c\n",

@@ -95,7 +95,7 @@ class Overflowing(Objective):
 
 class OfItsRank(Objective):
     def row_weight(self, row: Row) -> Tensor:
-        return torch.full_like(row.lse, 2.0 if dist.is_initialized() else 1.0)
+        return torch.full_like(row.lse, 2.0 if dist.is_initialized() and dist.get_world_size() > 1 else 1.0)
 
 
 @pytest.mark.parametrize("objective", [InfoNCE(), Sigmoid(), Focal()], ids=repr)
