@@ -11,7 +11,7 @@ from tercet.configs.base import build
 from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.encoders.hugging_face import fetched
+from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model

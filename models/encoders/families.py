@@ -2,7 +2,7 @@
 
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import FAMILIES, Encoder
-from tercet.models.encoders.hugging_face import fetched
+from tercet.models.encoders.hf.hub import fetched
 
 
 @FAMILIES["image"].register("open_clip")
@@ -36,7 +36,7 @@ def _timm_audio(name: str, config: TowerConfig) -> Encoder:
 @FAMILIES["image"].register("hf")
 def _hf_image(name: str, config: TowerConfig) -> Encoder:
     with fetched("model.image.encoder", name, f"`hf:{name}`"):
-        from tercet.models.encoders.hf_image import HfImage
+        from tercet.models.encoders.hf.image import HfImage
 
         return HfImage(name, config)
 
@@ -44,7 +44,7 @@ def _hf_image(name: str, config: TowerConfig) -> Encoder:
 @FAMILIES["audio"].register("hf")
 def _hf_audio(name: str, config: TowerConfig) -> Encoder:
     with fetched("model.audio.encoder", name, f"`hf:{name}`"):
-        from tercet.models.encoders.hf_audio import audio_tower
+        from tercet.models.encoders.hf.audio import audio_tower
 
         return audio_tower(name, config)
 
@@ -52,7 +52,7 @@ def _hf_audio(name: str, config: TowerConfig) -> Encoder:
 @FAMILIES["text"].register("hf")
 def _hf_text(name: str, config: TowerConfig) -> Encoder:
     with fetched("model.text.encoder", name, f"`hf:{name}`"):
-        from tercet.models.encoders.hf_text import HfText
+        from tercet.models.encoders.hf.text import HfText
 
         return HfText(name, config)
 

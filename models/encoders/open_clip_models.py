@@ -15,7 +15,7 @@ from open_clip import CoCa, CustomTextCLIP
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.hugging_face import cache_if_hub_is_silent, text_side
+from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, text_side
 
 STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower where only the pictures' one is wanted
 

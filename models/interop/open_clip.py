@@ -13,7 +13,7 @@ import open_clip
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.encoders.hugging_face import cache_if_hub_is_silent
+from tercet.models.encoders.hf.hub import cache_if_hub_is_silent
 from tercet.models.encoders.open_clip_models import check_name, check_weights, text_config
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 from tercet.models.interop.weights_file import read_file, state_in

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.encoders.hf_folder import load, read_config, read_feature_extractor
-from tercet.models.encoders.hf_parts import architecture, halves
-from tercet.models.encoders.hugging_face import fetched
+from tercet.models.encoders.hf.folder import load, read_config, read_feature_extractor
+from tercet.models.encoders.hf.hub import fetched
+from tercet.models.encoders.hf.parts import architecture, halves
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 
 OF_TOWERS = {  # where a whole keeps what belongs to a tower

@@ -15,11 +15,11 @@ from tercet.data_pipelines.sample import TextIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoder
-from tercet.models.encoders.hf_folder import load, read_config, read_tokenizer
-from tercet.models.encoders.hf_layers import blocks_of, recompute, stack_of
-from tercet.models.encoders.hf_parts import architecture, check_reads, load_part, part_of, width_of
-from tercet.models.encoders.hf_pooling import Pool, named, pool_of
-from tercet.models.encoders.hf_tokens import ABSENT, Tokens, context_of, padding_id
+from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
+from tercet.models.encoders.hf.layers import blocks_of, recompute, stack_of
+from tercet.models.encoders.hf.parts import architecture, check_reads, load_part, part_of, width_of
+from tercet.models.encoders.hf.pooling import Pool, named, pool_of
+from tercet.models.encoders.hf.tokens import ABSENT, Tokens, context_of, padding_id
 
 
 class HfText(Encoder):

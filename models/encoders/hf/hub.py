@@ -61,4 +61,3 @@ def _hub_answers() -> bool:
     except OSError as error:
         return isinstance(error, HTTPError) or isinstance(getattr(error, "reason", None), ssl.SSLError)
     return True
-

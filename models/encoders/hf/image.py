@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.hf_folder import load, read_config, read_image_processor
-from tercet.models.encoders.hf_layers import blocks_of, recompute, stack_of
-from tercet.models.encoders.hf_parts import check_reads, load_part, part_of, width_of
-from tercet.models.encoders.hf_pixels import pixels_of
+from tercet.models.encoders.hf.folder import load, read_config, read_image_processor
+from tercet.models.encoders.hf.layers import blocks_of, recompute, stack_of
+from tercet.models.encoders.hf.parts import check_reads, load_part, part_of, width_of
+from tercet.models.encoders.hf.pixels import pixels_of
 from tercet.models.encoders.image import ImageEncoder
 
 CLASSED = ("vit", "deit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first token is the picture's

@@ -16,10 +16,10 @@ from torch.nn import functional
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.audio import AudioEncoder, FrontEnd
-from tercet.models.encoders.hf_folder import load, read_feature_extractor
-from tercet.models.encoders.hf_front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
-from tercet.models.encoders.hf_layers import blocks_of, recompute
-from tercet.models.encoders.hf_parts import load_part, part_of, width_of
+from tercet.models.encoders.hf.folder import load, read_feature_extractor
+from tercet.models.encoders.hf.front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
+from tercet.models.encoders.hf.layers import blocks_of, recompute
+from tercet.models.encoders.hf.parts import load_part, part_of, width_of
 
 
 class HfAudio(AudioEncoder):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.errors import UserError
-from tercet.models.encoders.hf_folder import read_json
+from tercet.models.encoders.hf.folder import read_json
 
 ABSENT = -1  # where a caption has ended; the ids of some tokenizers' padding stand within captions too
 MOST = 512  # tokens of a caption, where nothing shorter is asked for: long rows of padding would be stored and sent

@@ -5,10 +5,10 @@ from typing import Any
 
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.hf_folder import read_config
-from tercet.models.encoders.hf_parts import architecture, check_reads
-from tercet.models.encoders.hf_waves import WaveAudio
-from tercet.models.encoders.hf_windows import AstAudio, ClapAudio, HfAudio, WhisperAudio
+from tercet.models.encoders.hf.folder import read_config
+from tercet.models.encoders.hf.parts import architecture, check_reads
+from tercet.models.encoders.hf.waves import WaveAudio
+from tercet.models.encoders.hf.windows import AstAudio, ClapAudio, HfAudio, WhisperAudio
 
 TOWERS: dict[str, Callable[[str, TowerConfig, Any], HfAudio]] = {
     "audio-spectrogram-transformer": AstAudio,

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import MODEL_MAPPING
 
 from tercet.errors import UserError
-from tercet.models.encoders.hf_folder import load
+from tercet.models.encoders.hf.folder import load
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from tercet.errors import UserError, did_you_mean
-from tercet.models.encoders.hf_folder import read_json
+from tercet.models.encoders.hf.folder import read_json
 
 Pool = Callable[[Any, Tensor], Tensor]  # a transformer's output and its valid tokens `[n, L]` to `[n, D]`
 
