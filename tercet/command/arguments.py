@@ -1,46 +1,16 @@
 """What the command line accepts. Importing this imports no room: help and argument errors answer at once."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
 
 from tercet.command import data, models, proposal, translation, verbs
 from tercet.command.options import takes_plugins
+from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
 OVERRIDES = "dotted keys and their values, as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
-
-
-class Parser(argparse.ArgumentParser):
-    """Mistakes are `UserError`s, and an unknown choice names the nearest known one."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=Layout, **options)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `{self.prog} --help`")
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        choices: list[str] | None = None if action.choices is None else list(action.choices)
-        if choices is not None and value not in choices:
-            raise UserError(f"unknown {action.metavar or action.dest} `{value}`; {did_you_mean(str(value), choices)}")
-
-
-class Layout(argparse.RawDescriptionHelpFormatter):
-    """Help in two columns that keep their distance; a list of verbs is not headed by its own name."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=min(110, int(os.environ.get("COLUMNS", 110))))
-
-    def _format_action(self, action: argparse.Action) -> str:
-        text = super()._format_action(action)
-        return text.partition("\n")[2] if isinstance(action, argparse._SubParsersAction) else text
-
-
-Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -67,13 +37,13 @@ def parser() -> Parser:
 
 
 def _demo(known: Verbs) -> None:
-    demo = _verb(known, "demo", "generate the built-in data set, train on it, evaluate, report: minutes on two cores")
+    demo = add_verb(known, "demo", "generate the built-in data set, train, evaluate, report: minutes on two cores")
     demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/demo)")
     demo.set_defaults(verb=verbs.demo)
 
 
 def _train(known: Verbs) -> None:
-    train = _verb(known, "train", "run a recipe; the same command resumes it")
+    train = add_verb(known, "train", "run a recipe; the same command resumes it")
     _takes_recipe(train)
     train.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
     train.epilog = (
@@ -85,42 +55,42 @@ def _train(known: Verbs) -> None:
 
 
 def _recipes(known: Verbs) -> None:
-    recipes = _verb(known, "recipes", "list, print, check, propose or translate recipes")
+    recipes = add_verb(known, "recipes", "list, print, check, propose or translate recipes")
     within = recipes.add_subparsers(title="verbs", metavar="verb")
-    listing = _verb(within, "ls", "list the recipes that come along")
+    listing = add_verb(within, "ls", "list the recipes that come along")
     _takes_json(listing)
     listing.set_defaults(verb=verbs.recipes_ls)
-    show = _verb(within, "show", "print a recipe resolved: every key, with what it extends and the overrides")
+    show = add_verb(within, "show", "print a recipe resolved: every key, with what it extends and the overrides")
     _takes_recipe(show)
     show.set_defaults(verb=verbs.recipes_show)
-    check = _verb(within, "check", "check recipes without running them")
+    check = add_verb(within, "check", "check recipes without running them")
     _takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)")
     takes_plugins(check)
     check.set_defaults(verb=verbs.recipes_check)
-    proposal.declare(_verb(within, "new", "propose a recipe for given data on this machine, and say why each value"))
-    translation.declare(_verb(within, "from-open-clip", "translate a command line of open_clip_train into a recipe"))
+    proposal.declare(add_verb(within, "new", "propose a recipe for given data on this machine, and say why each value"))
+    translation.declare(add_verb(within, "from-open-clip", "translate a command line of open_clip_train into a recipe"))
 
 
 def _eval(known: Verbs) -> None:
-    models.declare_eval(_verb(known, "eval", "evaluate a model on any data, or a run on what it held out"))
+    models.declare_eval(add_verb(known, "eval", "evaluate a model on any data, or a run on what it held out"))
 
 
 def _compare(known: Verbs) -> None:
     models.declare_compare(
-        _verb(known, "compare", "say how far models are apart on the same items, and whether at all")
+        add_verb(known, "compare", "say how far models are apart on the same items, and whether at all")
     )
 
 
 def _embed(known: Verbs) -> None:
-    models.declare_embed(_verb(known, "embed", "write the embeddings of a data set"))
+    models.declare_embed(add_verb(known, "embed", "write the embeddings of a data set"))
 
 
 def _search(known: Verbs) -> None:
-    models.declare_search(_verb(known, "search", "find what is nearest to words, a picture or a sound"))
+    models.declare_search(add_verb(known, "search", "find what is nearest to words, a picture or a sound"))
 
 
 def _bench(known: Verbs) -> None:
-    bench = _verb(known, "bench", "measure ours against a named peer")
+    bench = add_verb(known, "bench", "measure ours against a named peer")
     bench.add_argument("bench", metavar="NAME", help="a benchmark; its own options follow")
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
@@ -128,21 +98,15 @@ def _bench(known: Verbs) -> None:
 
 
 def _doctor(known: Verbs) -> None:
-    doctor = _verb(known, "doctor", "check this installation and machine, and say how to mend what is wrong")
+    doctor = add_verb(known, "doctor", "check this installation and machine, and say how to mend what is wrong")
     _takes_json(doctor)
     doctor.set_defaults(verb=verbs.doctor)
 
 
 def _data(known: Verbs) -> None:
-    group = _verb(known, "data", "make, index and look through data sets")
+    group = add_verb(known, "data", "make, index and look through data sets")
     within = group.add_subparsers(title="verbs", metavar="verb")
-    data.add_verbs(within, _verb)
-
-
-def _verb(known: Verbs, name: str, purpose: str) -> Parser:
-    verb = known.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-    verb.set_defaults(parser=verb, verb=verbs.help)
-    return verb
+    data.add_verbs(within)
 
 
 def _takes_recipe(verb: Parser) -> None:

@@ -3,31 +3,28 @@
 import argparse
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from tercet.command.options import takes_plugins
+from tercet.command.parser import Verbs, add_verb
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
 from tercet.system import cores
 
 if TYPE_CHECKING:
-    from tercet.command.arguments import Parser, Verbs
     from tercet.data_pipelines.manifests.reading import Reading
     from tercet.data_pipelines.manifests.roles import Roles
 
-AddVerb: TypeAlias = "Callable[[Verbs, str, str], Parser]"
 
-
-def add_verbs(within: "Verbs", add: AddVerb) -> None:
-    _generate(add(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
-    _pack(add(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
-    _index(add(within, "index", "note where every sample of the shards lies, and say what they hold"))
-    _check(add(within, "check", "read and decode every sample of shards, a table or a folder, and say what is wrong"))
-    _stats(add(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
-    _leaks(add(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
+def add_verbs(within: Verbs) -> None:
+    _generate(add_verb(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
+    _pack(add_verb(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
+    _index(add_verb(within, "index", "note where every sample of the shards lies, and say what they hold"))
+    _check(add_verb(within, "check", "read and decode every sample of shards, a table or a folder; say what is wrong"))
+    _stats(add_verb(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
+    _leaks(add_verb(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:

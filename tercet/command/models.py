@@ -2,21 +2,18 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tercet.command.options import takes_plugins
+from tercet.command.parser import Parser
 from tercet.command.speaker import speaks
 from tercet.command.verbs import print_json
-
-if TYPE_CHECKING:
-    from tercet.command.arguments import Parser
 
 MODEL = "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER"
 WIDTH = 110  # where the output is no terminal
 DATA = "shards, a table, a folder, or a data set on disk"
 
 
-def declare_eval(verb: "Parser") -> None:
+def declare_eval(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("tasks", nargs="*", metavar="TASK", help="by name (default: those of the recipe, or retrieval)")
     verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
@@ -47,7 +44,7 @@ def self_test(arguments: Namespace) -> int:
     return 0 if holds else 1
 
 
-def declare_compare(verb: "Parser") -> None:
+def declare_compare(verb: Parser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is what the others stand against: {MODEL}")
     verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the first held out)")
     verb.add_argument("--task", action="append", default=[], metavar="TASK", help="by name; may be repeated")
@@ -71,7 +68,7 @@ def compare(arguments: Namespace) -> int:
     return 0
 
 
-def declare_embed(verb: "Parser") -> None:
+def declare_embed(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("--data", metavar="D", required=True, help=DATA)
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
@@ -95,7 +92,7 @@ def embed(arguments: Namespace) -> int:
     return 0
 
 
-def declare_search(verb: "Parser") -> None:
+def declare_search(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("query", metavar="QUERY", help="words, or the path of a picture or a sound")
     verb.add_argument("--data", metavar="D", required=True, help=f"what is searched: {DATA}")
@@ -115,7 +112,7 @@ def search(arguments: Namespace) -> int:
     return 0
 
 
-def _takes_usual(verb: "Parser") -> None:
+def _takes_usual(verb: Parser) -> None:
     takes_plugins(verb)
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 
