@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.sample import Batch, Field, ImageIntake, Intake, Media, Sample, TextIntake
+from tercet.data_pipelines.sample import Batch, Field, Intake, Media, Sample, TextIntake, channels_first
 
 
 def collate(samples: Sequence[Sample], intakes: Mapping[str, Intake]) -> Batch:
@@ -45,11 +45,6 @@ def _ragged(name: str, rows: Mapping[int, Media], intake: Intake) -> Field:
     for row, media in enumerate(rows.values()):
         values[row, : len(media)] = torch.from_numpy(media)
     return Field(name, values, _items(rows), torch.tensor(lengths, dtype=torch.int64))
-
-
-def channels_first(values: Tensor, intake: Intake) -> Tensor:
-    """Pictures as towers want them; in memory they stay as they were decoded, channels last."""
-    return values.permute(0, 3, 1, 2) if isinstance(intake, ImageIntake) else values
 
 
 def _texts(rows: Mapping[int, str], intake: TextIntake) -> Field:

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import Ledger
-from tercet.data_pipelines.collate import channels_first
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
@@ -28,7 +27,7 @@ from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
 from tercet.data_pipelines.order import Ints, Order
 from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.plan import Plan, make_plan
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, channels_first
 from tercet.data_pipelines.slots import Arrays, Slot, Slots, layout_of
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError

@@ -87,6 +87,11 @@ class ArrayIntake:
     ragged: bool = False
 
 
+def channels_first(values: Tensor, intake: Intake) -> Tensor:
+    """Pictures as towers want them; in memory they stay as they were decoded, channels last."""
+    return values.permute(0, 3, 1, 2) if isinstance(intake, ImageIntake) else values
+
+
 @dataclass(frozen=True)
 class Sample:
     """One decoded item: its media by modality, an image uint8 `[H, W, C]`, audio float `[T]`, and its captions."""

@@ -12,8 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from tercet.configs.registry import Registry
-from tercet.data_pipelines.collate import channels_first
-from tercet.data_pipelines.sample import Intake
+from tercet.data_pipelines.sample import Intake, channels_first
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES
 from tercet.models.config import TowerConfig
