@@ -8,7 +8,7 @@ Shapes: n rows of this rank, N of all ranks, d dimensions.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -17,21 +17,24 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tercet.configs.base import build
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
+from tercet.models.losses.given import Given, given
 from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
 from tercet.models.losses.objective import Objective, build_objective
 
 warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)  # the name in torch 2.11
 
 TILE = 512
-CLIP_LOSS = {"image_features": "image", "text_features": "text", "logit_scale": "scale", "logit_bias": "bias"}
 
 
 def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
     """An objective by its name, its fields as options; `tile` columns of the logits exist at a time."""
-    return Loss(build_objective(ObjectiveConfig.model_validate({"name": name, **options})), tile)
+    if tile < 1:
+        raise UserError(f"`tile` of the loss is {tile}, the columns that exist at a time; give 1 or more")
+    return Loss(build_objective(build(ObjectiveConfig, {"name": name, **options}, lambda key: "loss")), tile)
 
 
 class Loss(nn.Module):
@@ -49,24 +52,17 @@ class Loss(nn.Module):
         Row i of every field belongs to item i, and every rank brings equally many. Items of one of the `groups` `[n]`,
         which is a number for each, do not repel each other.
         """
-        fields = dict(zip(CLIP_LOSS, ordered, strict=False)) | named
-        fields = {CLIP_LOSS.get(name, name): value for name, value in fields.items() if value is not None}
-        scale, bias = fields.pop("scale", None), fields.pop("bias", None)
-        check(fields, scale, groups)
-        total = self.over_pairs(fields, torch.as_tensor(scale), None if bias is None else torch.as_tensor(bias), groups)
+        total = self.over_pairs(given(ordered, named, groups))
         return {"contrastive_loss": total} if output_dict else total
 
-    def over_pairs(
-        self, fields: Mapping[str, Tensor], scale: Tensor, bias: Tensor | None, groups: Tensor | None
-    ) -> Tensor:
-        first = next(iter(fields.values()))
-        world = present_world(first.device)
-        sides = gather(fields, groups, world)
-        scale = scale.to(first.device)
+    def over_pairs(self, asked: Given) -> Tensor:
+        world = present_world(asked.device)
+        sides = gather(asked, world)
         losses = []
-        for one, other in combinations(fields, 2):
+        for one, other in combinations(asked.fields, 2):
             solve = self._solver(sides[one], sides[other], world)
-            losses.append(_Exact.apply(solve, world.size, fields[one], fields[other], scale, bias))
+            rows = asked.fields[one], asked.fields[other]
+            losses.append(_Exact.apply(solve, world.size, *rows, asked.scale, asked.bias))
         return torch.stack(losses).sum()
 
     def _solver(self, x: Side, y: Side, world: World) -> Callable[[Tensor, Tensor | None], Contrast]:
@@ -90,37 +86,16 @@ class _Exact(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         with torch.autocast(x_nd.device.type, enabled=False):
-            found = solve(at_least_fp32(scale), None if bias is None else at_least_fp32(bias))
-        slopes = [ranks * found.x_Ad, ranks * found.y_Ad, found.scale, found.bias]
-        ctx.save_for_backward(*(s.to(v.dtype) for s, v in zip(slopes, (x_nd, y_nd, scale, scale), strict=True)))
-        ctx.shapes = scale.shape, None if bias is None else bias.shape
+            found = solve(scale, bias)
+        x_slope_nd, y_slope_nd = (ranks * found.x_Ad).to(x_nd.dtype), (ranks * found.y_Ad).to(y_nd.dtype)
+        ctx.save_for_backward(x_slope_nd, y_slope_nd, found.scale, found.bias)
         return found.loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_nd, y_nd, scale, bias = (grad.to(slope.dtype) * slope for slope in ctx.saved_tensors)
-        scale_shape, bias_shape = ctx.shapes
-        return (
-            None,
-            None,
-            x_nd,
-            y_nd,
-            scale.reshape(scale_shape),
-            None if bias_shape is None else bias.reshape(bias_shape),
-        )
-
-
-def check(fields: Mapping[str, Tensor], scale: Tensor | None, groups: Tensor | None) -> None:
-    if len(fields) < 2 or scale is None:
-        raise UserError("a loss takes two fields or more and their `scale`, as loss(image=…, text=…, scale=…)")
-    shapes = {name: tuple(rows.shape) for name, rows in fields.items()}
-    if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
-        told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise UserError(f"every field has a row for each item and one width, but here are {told}")
-    rows = len(next(iter(fields.values())))
-    if groups is not None and groups.shape != (rows,):
-        raise UserError(f"`groups` is one number for each of the {rows} items, but has shape {list(groups.shape)}")
+        return None, None, x_nd, y_nd, scale, bias if ctx.needs_input_grad[-1] else None
 
 
 def present_world(device: torch.device) -> World:
@@ -130,13 +105,12 @@ def present_world(device: torch.device) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def gather(fields: Mapping[str, Tensor], groups: Tensor | None, world: World) -> dict[str, Side]:
+def gather(asked: Given, world: World) -> dict[str, Side]:
     """Each field's rows of all ranks, at full precision; items without a group are one each."""
-    rows = len(next(iter(fields.values())))
-    group_N = torch.arange(rows * world.size, device=world.device) if groups is None else world.gather(groups)
+    rows = len(next(iter(asked.fields.values())))
+    group_N = torch.arange(rows * world.size, device=world.device)
+    if asked.groups is not None:
+        group_N = world.gather(asked.groups)
     own = slice(world.rank * rows, (world.rank + 1) * rows)
-    return {name: Side(world.gather(at_least_fp32(z_nd.detach())), group_N, own) for name, z_nd in fields.items()}
-
-
-def at_least_fp32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    whole = {name: world.gather(z_nd.detach().to(asked.dtype)) for name, z_nd in asked.fields.items()}
+    return {name: Side(z_Nd, group_N, own) for name, z_Nd in whole.items()}

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
@@ -115,6 +116,28 @@ def test_under_autocast_it_computes_at_full_precision(dtype: torch.dtype) -> Non
         )
 
 
+@pytest.mark.parametrize("other", [torch.float64, torch.bfloat16, torch.float16])
+def test_sides_of_two_types_are_each_given_their_own_back(other: torch.dtype) -> None:
+    """Under autocast towers need not agree; what is computed is what both of them hold exactly."""
+    image, text = (normalize(torch.randn(40, 8), dim=1).to(dtype) for dtype in (torch.float32, other))
+    scale = torch.tensor([[9.0]])
+    given = [value.requires_grad_() for value in (image, text, scale)]
+    found = torch.autograd.grad(loss("infonce", tile=7)(*given), given)
+    exact = [value.detach().double().requires_grad_() for value in given]
+    expected = torch.autograd.grad(ClipLoss()(*exact[:2], exact[2].squeeze()), exact)
+    for value, one, true in zip(given, found, expected, strict=True):
+        assert one.dtype == value.dtype
+        torch.testing.assert_close(one, true.to(one.dtype), rtol=1e-2 if one.dtype.itemsize == 2 else 1e-4, atol=1e-6)
+
+
+def test_a_number_of_another_type_or_shape_counts_as_it_is() -> None:
+    image, text = (normalize(torch.randn(6, 4), dim=1) for _ in range(2))
+    values = [loss("sigmoid")(image, text, scale, bias=-3.0) for scale in (5, 5.0, np.float64(5), torch.ones(1, 1) * 5)]
+    assert all(value.equal(values[0]) and value.dtype == torch.float32 for value in values)
+    listed, held = [0, 0, 1, 1, 2, 2], torch.arange(6) // 2
+    assert loss("infonce")(image, text, 5.0, groups=listed).equal(loss("infonce")(image, text, 5.0, groups=held))
+
+
 def test_a_weighted_loss_weighs_its_gradients() -> None:
     image, text, scale, _ = (value.detach().requires_grad_() for value in Towers()(*inputs()))
     once = torch.autograd.grad(loss("infonce")(image, text, scale), (image, scale))
@@ -123,23 +146,34 @@ def test_a_weighted_loss_weighs_its_gradients() -> None:
         torch.testing.assert_close(3 * one, three)
 
 
+SIDE = torch.zeros(3, 2)
+
+
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"image": torch.zeros(3, 2)}, "a loss takes two fields or more and their `scale`"),
-        ({"image": torch.zeros(3, 2), "text": torch.zeros(3, 2)}, "two fields or more and their `scale`"),
-        (
-            {"image": torch.zeros(3, 2), "text": torch.zeros(4, 2), "scale": 1.0},
-            r"here are image \[3, 2\], text \[4, 2\]",
-        ),
-        (
-            {"image": torch.zeros(3, 2), "text": torch.zeros(3, 2), "scale": 1.0, "groups": torch.zeros(2)},
-            r"each of the 3 items, but has shape \[2\]",
-        ),
+        ({"image": SIDE}, "a loss takes two fields or more and their `scale`"),
+        ({"image": SIDE, "text": None, "scale": 1.0}, "two fields or more and their `scale`"),
+        ({"image": SIDE, "text": SIDE}, "two fields or more and their `scale`"),
+        ({"image": SIDE, "text": torch.zeros(4, 2), "scale": 1.0}, r"here are image \[3, 2\], text \[4, 2\]"),
+        ({"image": SIDE, "text": torch.zeros(3, 5), "scale": 1.0}, r"here are image \[3, 2\], text \[3, 5\]"),
+        ({"image": SIDE, "text": SIDE.to("meta"), "scale": 1.0}, "here are image on cpu, text on meta; move them"),
+        ({"image": SIDE, "text": SIDE.numpy(), "scale": 1.0}, r"`text` of the loss is of type ndarray; give a tensor"),
+        ({"image": SIDE, "text": SIDE, "scale": torch.ones(2)}, r"`scale` is one number .*, but has shape \[2\]"),
+        ({"image": SIDE, "text": SIDE, "scale": 1.0, "bias": SIDE}, r"`bias` is one number .*, but has shape \[3, 2\]"),
+        ({"image": SIDE, "image_features": SIDE, "scale": 1.0}, "`image` of the loss is given twice"),
+        ({"image": SIDE, "text": SIDE, "scale": 1.0, "groups": [1, 2]}, r"each of the 3 items, but has shape \[2\]"),
     ],
 )
 def test_what_fits_no_loss_is_told(given: dict[str, Tensor], error: str) -> None:
     with pytest.raises(UserError, match=error):
         loss("infonce")(**given)
+
+
+def test_a_loss_that_there_is_not_is_told() -> None:
+    with pytest.raises(UserError, match="image_features, text_features, logit_scale, logit_bias in order"):
+        loss("infonce")(SIDE, SIDE, 1.0, None, True)
     with pytest.raises(UserError, match="did you mean `infonce`"):
         loss("infonec")
+    with pytest.raises(UserError, match="`tile` of the loss is 0"):
+        loss("infonce", tile=0)
