@@ -3,7 +3,6 @@
 from typing import cast, get_args
 
 import open_clip
-import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
@@ -12,9 +11,11 @@ from torch import Tensor, nn
 from tercet.data_pipelines.sample import ImageIntake, Resize, TextIntake
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.encoder import Encoder, parameters_of
+from tercet.models.encoders.encoder import parameters_of
+from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
+from tercet.models.encoders.text import TextEncoder
 from tercet.models.encoders.timm_towers import checkpoint_timm, timm_blocks
 
 
@@ -55,15 +56,13 @@ class OpenClipImage(ImageEncoder):
             self.model.set_grad_checkpointing(True)  # type: ignore[operator]
 
 
-class OpenClipText(Encoder):
+class OpenClipText(TextEncoder):
     """The text tower, up to and with its projection, and the tokenizer that its model was made for.
 
     A transformer from Hugging Face starts from that one's own weights, as in open_clip, where `options` name no others;
     `pretrained_text: false` starts it from random ones.
     """
 
-    modality = "text"
-    intake: TextIntake
     projects = True
 
     def __init__(self, name: str, config: TowerConfig) -> None:
@@ -78,7 +77,7 @@ class OpenClipText(Encoder):
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, HFTextEncoder):
-            return _groups_in_order(self.model)
+            return blocks_of(self.model, stack_of(self.model))
         tail = ("ln_final", "text_projection")
         return _groups(self.model.transformer.resblocks, self.model, tail)  # type: ignore[union-attr, arg-type]
 
@@ -88,25 +87,12 @@ class OpenClipText(Encoder):
         else:
             self.model.set_grad_checkpointing(True)  # type: ignore[operator]
 
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        return self.intake.tokenize([""]).to(device), None
-
 
 def _pooled(tower: nn.Module) -> nn.Module:
     """CoCa's towers give their tokens too, for its captions: here, the vector alone. Weights from Hugging Face keep the
     precision of their file: here, fp32."""
     tower.output_tokens = False  # type: ignore[assignment]
     return tower.float()
-
-
-def _groups_in_order(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Hugging Face's transformers name their parts variously, but all hold one stack after the embeddings."""
-    stack = next(part for part in model.modules() if isinstance(part, nn.ModuleList))
-    groups = [parameters_of(block) for block in stack]
-    ordered = list(model.parameters())
-    end = next(place for place, parameter in enumerate(ordered) if parameter is groups[-1][-1])
-    groups[-1] += ordered[end + 1 :]
-    return groups
 
 
 def _groups(stack: list[nn.Module], model: nn.Module, tail: tuple[str, ...]) -> list[list[nn.Parameter]]:

@@ -1,4 +1,4 @@
-"""Small towers that learn on a CPU in minutes: convolutions, a transformer block or two, mean pooling.
+"""Small towers that learn on a CPU in minutes: convolutions or words, and a transformer block or two over them.
 
 No BatchNorm, so that a vector depends on its own row alone; positions are part of every tower, because who is left of
 whom, and what sounds first, is what captions tell.
@@ -13,65 +13,20 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from tercet.data_pipelines.sample import ImageIntake, TextIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.audio import AudioEncoder
-from tercet.models.encoders.encoder import Encoder, parameters_of
 from tercet.models.encoders.image import ImageEncoder
+from tercet.models.encoders.text import TextEncoder
+from tercet.models.encoders.trunk import SmallTower, Trunk
 
 BUCKETS = 2048
 STRIDES = (2, 2, 1)
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """`x` is `[n, L, D]`; tokens that are not `valid` `[n, L]` are seen by none."""
-        n, length, width = x.shape
-        query, key, value = self.qkv(self.norm_attention(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mask = None if valid is None else valid[:, None, None]
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = x + self.out(seen.transpose(1, 2).reshape(n, length, width))
-        x = x + self.mlp(self.norm_mlp(x))
-        return x
-
-
-class Trunk(nn.Module):
-    """The blocks, the final norm and the mean over the valid tokens."""
-
-    def __init__(self, width: int, heads: int, depth: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.checkpointing = False
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        for layer in self.layers:
-            x = checkpoint(layer, x, valid, use_reentrant=False) if self.checkpointing else layer(x, valid)
-        x = self.norm(x)
-        if valid is None:
-            return x.mean(1)
-        weight = valid[..., None].to(x.dtype)
-        return (x * weight).sum(1) / weight.sum(1)
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        groups = [parameters_of(layer) for layer in self.layers]
-        groups[-1] += parameters_of(self.norm)
-        return groups
-
-
-class SmallImage(ImageEncoder):
+class SmallImage(SmallTower, ImageEncoder):
     """Four convolutions down to a sixteenth of the picture's side, and one block over the cells that remain.
 
     A large first filter that takes four pixels a stride, and an unstrided one on the grid of eighths, tell shapes apart
@@ -97,12 +52,6 @@ class SmallImage(ImageEncoder):
         vectors: Tensor = self.trunk(cells + self.positions)
         return vectors
 
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return self.trunk.blocks()
-
-    def checkpoint_gradients(self) -> None:
-        self.trunk.checkpointing = True
-
 
 def _conv2d(before: int, after: int, side: int, stride: int) -> nn.Module:
     conv = StandardisedConv(before, after, side, stride, side // 2, bias=False)
@@ -119,7 +68,7 @@ class StandardisedConv(nn.Conv2d):
         return functional.conv2d(input, centred / (norm + 1e-5), None, self.stride, self.padding)
 
 
-class SmallAudio(AudioEncoder):
+class SmallAudio(SmallTower, AudioEncoder):
     """Three convolutions along time with the mel bands as channels, and one block over the frames that remain."""
 
     def __init__(self, config: TowerConfig, width: int = 128, depth: int = 1, heads: int = 4) -> None:
@@ -142,12 +91,6 @@ class SmallAudio(AudioEncoder):
         x = x.transpose(1, 2)
         vectors: Tensor = self.trunk(x + sinusoids(x.shape[1], self.width, x.device), valid)
         return vectors
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return self.trunk.blocks()
-
-    def checkpoint_gradients(self) -> None:
-        self.trunk.checkpointing = True
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
@@ -173,12 +116,9 @@ class WordTokenizer:
         return tokens
 
 
-class SmallText(Encoder):
+class SmallText(SmallTower, TextEncoder):
     """Two blocks over words. A word's vector is the sum of two rows of the table, chosen by two parts of its hash
     (Serrà & Karatzoglou 2017): two words share one row now and then, and both rows practically never."""
-
-    modality = "text"
-    intake: TextIntake
 
     def __init__(self, width: int = 128, depth: int = 2, heads: int = 4, context: int = 32) -> None:
         super().__init__()
@@ -194,15 +134,6 @@ class SmallText(Encoder):
         words = words + functional.embedding(tokens // BUCKETS % BUCKETS, self.words)
         vectors: Tensor = self.trunk(words + self.positions[:longest], tokens != 0)
         return vectors
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return self.trunk.blocks()
-
-    def checkpoint_gradients(self) -> None:
-        self.trunk.checkpointing = True
-
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        return self.intake.tokenize([""]).to(device), None
 
 
 def small_options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:

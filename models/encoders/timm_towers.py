@@ -23,7 +23,19 @@ from tercet.models.encoders.image import ImageEncoder
 STRIDE = 32  # the window of a spectrogram is padded to a multiple of this: what patches and strides of timm divide
 
 
-class TimmImage(ImageEncoder):
+class TimmTower(Encoder):
+    """A model of timm, whatever it takes in."""
+
+    model: nn.Module
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return timm_blocks(self.model)
+
+    def checkpoint_gradients(self) -> None:
+        checkpoint_timm(self, self.model)
+
+
+class TimmImage(TimmTower, ImageEncoder):
     """Pooled features of a timm model, normalised as its weights expect."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
@@ -38,14 +50,8 @@ class TimmImage(ImageEncoder):
         vectors: Tensor = self.model(self.normalise(values))
         return vectors
 
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return timm_blocks(self.model)
 
-    def checkpoint_gradients(self) -> None:
-        checkpoint_timm(self, self.model)
-
-
-class TimmAudio(AudioEncoder):
+class TimmAudio(TimmTower, AudioEncoder):
     """A timm model over the log-mel of a fixed window."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
@@ -61,14 +67,8 @@ class TimmAudio(AudioEncoder):
         vectors: Tensor = self.model(picture[:, None])
         return vectors
 
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return timm_blocks(self.model)
 
-    def checkpoint_gradients(self) -> None:
-        checkpoint_timm(self, self.model)
-
-
-class NaFlexAudio(AudioEncoder):
+class NaFlexAudio(TimmTower, AudioEncoder):
     """A NaFlex ViT over the patches that a clip really has."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
@@ -81,12 +81,6 @@ class NaFlexAudio(AudioEncoder):
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         vectors: Tensor = self.model(**patchify(log_mel, frames, self.patch))
         return vectors
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return timm_blocks(self.model)
-
-    def checkpoint_gradients(self) -> None:
-        checkpoint_timm(self, self.model)
 
 
 def patchify(log_mel: Tensor, frames: Tensor, patch: tuple[int, int]) -> dict[str, Tensor]:

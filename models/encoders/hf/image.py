@@ -11,14 +11,14 @@ from inspect import signature
 from operator import attrgetter
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tercet.errors import UserError, did_you_mean
+from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.hf.folder import load, read_config, read_image_processor
-from tercet.models.encoders.hf.layers import blocks_of, recompute, stack_of
 from tercet.models.encoders.hf.parts import check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf.pixels import pixels_of
+from tercet.models.encoders.hf.tower import HfTower, check_options
 from tercet.models.encoders.image import ImageEncoder
 
 CLASSED = ("vit", "deit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first token is the picture's
@@ -28,16 +28,14 @@ POOLS: dict[str, Callable[[Any], Tensor]] = {
 }
 
 
-class HfImage(ImageEncoder):
+class HfImage(HfTower, ImageEncoder):
     """A half's own vector, or of a single transformer the first token; with `pool: mean`, the mean over all tokens."""
-
-    model: Any
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         found = read_config("model.image.encoder", name)
         check_reads("image", name, found)
         part = part_of("image", found)
-        _check_options(name, config.options, ("pool",) if part is None else ())
+        check_options("image", name, config.options, ("pool",) if part is None else ())
         pool = _pool(name, found.model_type, config.options) if part is None else attrgetter(part.vector)
         pixels = pixels_of(name, read_image_processor(name), config.size)
         super().__init__(pixels.intake, pixels.mean, pixels.std)
@@ -53,23 +51,10 @@ class HfImage(ImageEncoder):
         pixels = self.normalise(_centre(values, self.seen))
         return self.pool(self.model(pixel_values=pixels, **self.positions))
 
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return blocks_of(self.model, stack_of(self.model))
-
-    def checkpoint_gradients(self) -> None:
-        recompute("image", self.model)
-
 
 def _centre(values_nCHW: Tensor, size: tuple[int, int]) -> Tensor:
     top, left = ((side - seen) // 2 for side, seen in zip(values_nCHW.shape[2:], size, strict=True))
     return values_nCHW[:, :, top : top + size[0], left : left + size[1]]
-
-
-def _check_options(name: str, options: dict[str, object], known: tuple[str, ...]) -> None:
-    for option in options:
-        if option not in known:
-            mend = did_you_mean(option, known) if known else f"`hf:{name}` has none to set; leave it out"
-            raise UserError(f"model.image.options: unknown option `{option}`; {mend}")
 
 
 def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], Tensor]:

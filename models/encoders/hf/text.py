@@ -8,26 +8,21 @@ Shape letters: n rows, L tokens, D the tower's width.
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tercet.data_pipelines.sample import TextIntake
-from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.encoder import Encoder
 from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
-from tercet.models.encoders.hf.layers import blocks_of, recompute, stack_of
 from tercet.models.encoders.hf.parts import architecture, check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf.pooling import Pool, named, pool_of
 from tercet.models.encoders.hf.tokens import ABSENT, Tokens, context_of, padding_id
+from tercet.models.encoders.hf.tower import HfTower, check_options
+from tercet.models.encoders.text import TextEncoder
 
 
-class HfText(Encoder):
+class HfText(HfTower, TextEncoder):
     """Tokens of the folder's own tokenizer to one vector. Options: `context` in tokens, `pool` of a single encoder."""
 
-    modality = "text"
-    intake: TextIntake
-    model: Any
     pool: Pool
 
     def __init__(self, name: str, config: TowerConfig) -> None:
@@ -35,7 +30,7 @@ class HfText(Encoder):
         found = read_config("model.text.encoder", name)
         check_reads("text", name, found)
         part = part_of("text", found)
-        _check_options(config.options, ("context",) if part else ("context", "pool"))
+        check_options("text", name, config.options, ("context",) if part else ("context", "pool"))
         if part is None:
             self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
         else:
@@ -52,15 +47,6 @@ class HfText(Encoder):
         tokens_nL = values.masked_fill(~valid_nL, self.padding)
         return self.pool(self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL)
 
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return blocks_of(self.model, stack_of(self.model))
-
-    def checkpoint_gradients(self) -> None:
-        recompute("text", self.model)
-
-    def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        return self.intake.tokenize([""]).to(device), None
-
 
 def _single(name: str, found: Any) -> Any:
     """A transformer by itself; of an encoder and a decoder, the encoder."""
@@ -75,9 +61,3 @@ def _tokens(name: str, model: Any, wanted: object) -> Tokens:
     tokenizer = read_tokenizer(name)
     seen = model.config.model_type == "siglip_text_model"
     return Tokens(tokenizer, context_of(name, tokenizer, model, wanted), padding_id(tokenizer) if seen else ABSENT)
-
-
-def _check_options(options: dict[str, object], known: tuple[str, ...]) -> None:
-    for option in options:
-        if option not in known:
-            raise UserError(f"model.text.options: unknown option `{option}`; {did_you_mean(option, known)}")

@@ -18,14 +18,12 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders.audio import AudioEncoder, FrontEnd
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
 from tercet.models.encoders.hf.front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
-from tercet.models.encoders.hf.layers import blocks_of, recompute
 from tercet.models.encoders.hf.parts import load_part, part_of, width_of
+from tercet.models.encoders.hf.tower import HfTower, check_options
 
 
-class HfAudio(AudioEncoder):
-    """What the towers from Hugging Face share: `seconds` alone to set, and layers that transformers recomputes."""
-
-    model: Any
+class HfAudio(HfTower, AudioEncoder):
+    """What the towers for sounds share: a front end of their own, and of what may be set `seconds` alone."""
 
     def __init__(self, name: str, config: TowerConfig, front_end: FrontEnd, longest: float | None = None) -> None:
         _check(name, config, longest)
@@ -34,12 +32,6 @@ class HfAudio(AudioEncoder):
     def stack(self) -> nn.Module:
         stack: nn.Module = self.model.layers
         return stack
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        return blocks_of(self.model, self.stack())
-
-    def checkpoint_gradients(self) -> None:
-        recompute("audio", self.model)
 
 
 class AstAudio(HfAudio):
@@ -120,8 +112,7 @@ class ClapAudio(HfAudio):
 def _check(name: str, config: TowerConfig, longest: float | None) -> None:
     if config.features != TowerConfig.model_fields["features"].default:
         raise UserError(f"model.audio.features: `hf:{name}` brings its own front end; leave `{config.features}` out")
-    if config.options:
-        raise UserError(f"model.audio.options: `hf:{name}` has none to set; leave `{next(iter(config.options))}` out")
+    check_options("audio", name, config.options)
     if longest is not None and config.seconds > longest:
         raise UserError(
             f"model.audio.seconds: `hf:{name}` hears {longest:g} s at once, {config.seconds:g} s are asked for; "

@@ -1,0 +1,49 @@
+"""What the towers of transformers share: the layers that are locked, counted and recomputed, and what may be set."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from tercet.errors import UserError, did_you_mean
+from tercet.models.encoders.encoder import Encoder
+
+
+class HfTower(Encoder):
+    """A model of transformers, whatever it reads."""
+
+    model: Any
+
+    def stack(self) -> nn.Module:
+        return stack_of(self.model)
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return blocks_of(self.model, self.stack())
+
+    def checkpoint_gradients(self) -> None:
+        try:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            kind, where = type(self.model).__name__, f"model.{self.modality}.grad_checkpointing"
+            raise UserError(f"{where}: transformers' {kind} cannot; leave it out") from error
+
+
+def stack_of(model: nn.Module) -> nn.Module:
+    """The parts bear various names, but all models hold one list of layers after the embeddings."""
+    return next(part for part in model.modules() if isinstance(part, nn.ModuleList))
+
+
+def blocks_of(model: nn.Module, stack: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of a stack by block; what comes after it in the model goes with the last one."""
+    groups = [list(block.parameters()) for block in stack.children()]
+    ordered = list(model.parameters())
+    end = next(place for place, parameter in enumerate(ordered) if parameter is groups[-1][-1])
+    groups[-1] += ordered[end + 1 :]
+    return groups
+
+
+def check_options(modality: str, name: str, options: Iterable[str], known: tuple[str, ...] = ()) -> None:
+    for option in options:
+        if option not in known:
+            mend = did_you_mean(option, known) if known else f"`hf:{name}` has none to set; leave it out"
+            raise UserError(f"model.{modality}.options: unknown option `{option}`; {mend}")

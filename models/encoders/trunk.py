@@ -1,0 +1,67 @@
+"""What the small towers end in: transformer blocks, and the mean of what comes out of them.
+
+Shape letters: n rows, L tokens, D the tower's width.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from tercet.models.encoders.encoder import Encoder, parameters_of
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`x` is `[n, L, D]`; tokens that are not `valid` `[n, L]` are seen by none."""
+        n, length, width = x.shape
+        query, key, value = self.qkv(self.norm_attention(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mask = None if valid is None else valid[:, None, None]
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.out(seen.transpose(1, 2).reshape(n, length, width))
+        x = x + self.mlp(self.norm_mlp(x))
+        return x
+
+
+class Trunk(nn.Module):
+    """The blocks, the final norm and the mean over the valid tokens."""
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.checkpointing = False
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        for layer in self.layers:
+            x = checkpoint(layer, x, valid, use_reentrant=False) if self.checkpointing else layer(x, valid)
+        x = self.norm(x)
+        if valid is None:
+            return x.mean(1)
+        weight = valid[..., None].to(x.dtype)
+        return (x * weight).sum(1) / weight.sum(1)
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        groups = [parameters_of(layer) for layer in self.layers]
+        groups[-1] += parameters_of(self.norm)
+        return groups
+
+
+class SmallTower(Encoder):
+    """What ends in a trunk, whose blocks are its own."""
+
+    trunk: Trunk
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        return self.trunk.blocks()
+
+    def checkpoint_gradients(self) -> None:
+        self.trunk.checkpointing = True
