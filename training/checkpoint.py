@@ -6,7 +6,7 @@ written by one of them in turn.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,29 +25,34 @@ from tercet.training.saved import AVERAGE, WEIGHT, Origin, Progress, Saved
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, world: World) -> Path:
     """Commits a checkpoint. A collective."""
     mine = dict(own_share(engine, average, world))
-    about = {"world": world.size, "step": progress.step, "samples": progress.samples}
-    state = json.dumps(asdict(progress) | {"counters": counters(engine)}, indent=2).encode()
 
     def write(folder: Path) -> None:
         path = folder / f"rank_{world.rank:05d}.safetensors"
         save_file(mine, path)
         sync(path)
-        if world.first:
-            write_synced(folder / "state.json", state)
 
-    return commit(parent, progress.step, write, about, world)
+    return _commit(parent, replace(progress, counters=counters(engine)), write, world)
 
 
 def save_again(parent: Path, saved: Saved, progress: Progress, world: World) -> Path:
     """Commits what an older checkpoint holds as the newest, told how far the run has come since. A collective."""
-    about = {"world": world.size, "step": progress.step, "samples": progress.samples}
-    state = json.dumps(asdict(replace(progress, counters=saved.progress.counters)), indent=2).encode()
 
     def write(folder: Path) -> None:
+        for part in saved.path.glob("*.safetensors") if world.first else ():
+            shutil.copyfile(part, folder / part.name)
+            sync(folder / part.name)
+
+    return _commit(parent, replace(progress, counters=saved.progress.counters), write, world)
+
+
+def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], None], world: World) -> Path:
+    """The tensors that every rank writes, and beside them how far the run is."""
+    about = {"world": world.size, "step": progress.step, "samples": progress.samples}
+    state = json.dumps(asdict(progress), indent=2).encode()
+
+    def write(folder: Path) -> None:
+        write_tensors(folder)
         if world.first:
-            for part in saved.path.glob("*.safetensors"):
-                shutil.copyfile(part, folder / part.name)
-                sync(folder / part.name)
             write_synced(folder / "state.json", state)
 
     return commit(parent, progress.step, write, about, world)

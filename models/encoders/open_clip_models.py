@@ -6,7 +6,7 @@ pictures never asks for.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from open_clip import CoCa, CustomTextCLIP
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, text_side
+from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, fetched
 
 STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower where only the pictures' one is wanted
 
@@ -36,7 +36,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
         try:
             if modality == "image" and foreign:
                 return _without_foreign_text(name, options)
-            with text_side(where, foreign):
+            with _text_side(where, foreign):
                 return open_clip.create_model(name, **options)
         except (TypeError, RuntimeError) as error:
             cause = str(error).splitlines()[0]
@@ -48,7 +48,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
 def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
     """The tokenizer that the model was made for."""
     check_name("model.text.encoder", name)
-    with text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
+    with _text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
         made: Tokenizer = open_clip.get_tokenizer(name, context_length=config.options.get("force_context_length"))
     return made
 
@@ -80,6 +80,13 @@ def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> N
             f"{where}.encoder: the weights `{pretrained}` of `{name}` were trained with another activation; "
             f"use `open_clip:{other}`"
         )
+
+
+def _text_side(where: str, repository: str) -> AbstractContextManager[None]:
+    """Around whatever loads the text side of a model from this repository; it has no name where nothing is loaded."""
+    if not repository:
+        return nullcontext()
+    return fetched(f"{where}.encoder", repository, f"the text side, Hugging Face's `{repository}`,")
 
 
 def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP | CoCa:

@@ -275,7 +275,7 @@ def test_windows_longer_than_the_model_hears_are_refused(saved: Saved) -> None:
 def test_what_the_folder_decides_is_not_asked_for(saved: Saved) -> None:
     with pytest.raises(UserError, match="brings its own front end; leave `kaldi16k128` out"):
         build(saved, features="kaldi16k128")
-    with pytest.raises(UserError, match="unknown option `depth`; .* has none to set; leave it out"):
+    with pytest.raises(UserError, match=r"unknown option `depth`; .* has none to set; leave it out"):
         build(saved, options={"depth": 3})
     (saved[1] / "preprocessor_config.json").unlink()
     with pytest.raises(UserError, match=r"has no feature extractor \(preprocessor_config\.json\)"):

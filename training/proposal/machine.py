@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tercet.system import cores
+
 GIB = 2**30
 
 
@@ -45,9 +47,3 @@ def this_machine() -> Machine:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         free_disk=shutil.disk_usage(Path.cwd()).free,
     )
-
-
-def cores() -> int:
-    """Where the system does not say which cores are this process's (macOS), all of them are."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -16,16 +16,6 @@ PATIENCE = 3.0  # seconds for one address of the hub; its own client would try f
 
 
 @contextmanager
-def text_side(where: str, repository: str) -> Iterator[None]:
-    """Around whatever loads the text side of a model from this repository; it has no name where nothing is loaded."""
-    if not repository:
-        yield
-        return
-    with fetched(f"{where}.encoder", repository, f"the text side, Hugging Face's `{repository}`,"):
-        yield
-
-
-@contextmanager
 def fetched(where: str, repository: str, said: str) -> Iterator[None]:
     """Around whatever reads a folder or a repository, which is `said` so in what goes wrong."""
     if find_spec("transformers") is None:
