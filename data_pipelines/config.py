@@ -13,8 +13,8 @@ from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
 
 
-class SplitConfig(Config):
-    """One source of samples, and how they are to be read."""
+class TableConfig(Config):
+    """Where samples come from and, where a table lists them, what its columns are."""
 
     source: str | tuple[str, ...] = Field(
         description="tar shards (a folder, a pattern as `shards/{000..099}.tar`), a table (CSV, TSV, JSONL, Parquet, "
@@ -24,6 +24,25 @@ class SplitConfig(Config):
     audio: str | None = Field(None, description="the column that names or holds sounds; nothing: guessed")
     text: tuple[str, ...] = Field((), description="the column of captions, or several; nothing: guessed")
     key: str | None = Field(None, description="the column of unique names; nothing: guessed, or else rows are numbered")
+    group: str = Field(
+        "json.group",
+        description="what samples of the same thing share: a key of `.json` as json.group, or equal content of "
+        "`image`, `audio` or `text`",
+    )
+
+    @field_validator("text", "templates", mode="before", check_fields=False)
+    @classmethod
+    def _one_or_more(cls, raw: Any) -> Any:
+        return (raw,) if isinstance(raw, str) else raw
+
+    @property
+    def roles(self) -> Roles:
+        return Roles(self.image, self.audio, self.text, self.key)
+
+
+class SplitConfig(TableConfig):
+    """One source of samples, and how they are to be read."""
+
     templates: tuple[str, ...] = Field(
         (),
         description="captions as `a photo of a {}.`, filled with what `text` names or the class that a folder is; "
@@ -38,16 +57,6 @@ class SplitConfig(Config):
         description="where captions stand, and how often each place is asked: {txt: 0.5, json.rewrites: 0.5}; "
         "nothing: `.txt`, or else the keys `text`, `caption` or `captions` of `.json`",
     )
-    group: str = Field(
-        "json.group",
-        description="what samples of the same thing share: a key of `.json` as json.group, or equal content of "
-        "`image`, `audio` or `text`",
-    )
-
-    @field_validator("text", "templates", mode="before")
-    @classmethod
-    def _one_or_more(cls, raw: Any) -> Any:
-        return (raw,) if isinstance(raw, str) else raw
 
     @field_validator("templates")
     @classmethod
@@ -85,8 +94,7 @@ class SplitConfig(Config):
     @property
     def reading(self) -> Reading:
         """How the rows of a table or the files of a folder become samples."""
-        roles = Roles(self.image, self.audio, self.text, self.key)
-        return Reading(roles, self.templates, self.part, self.group, self.captions)
+        return Reading(self.roles, self.templates, self.part, self.group, self.captions)
 
 
 class SourceConfig(SplitConfig):

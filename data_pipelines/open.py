@@ -59,12 +59,12 @@ def open_split(data: DataConfig, split: SplitConfig) -> Source:
 
 def check_source(split: SplitConfig) -> None:
     """What is not there, or has no such columns, is said before anything is built."""
-    _check_said(split)
     if is_manifest(split.source):
         piece = find_pieces(split.source)[0]
         _check_group(split.group, piece.open(split.reading.roles), piece.label)
     else:
         find_shards(split.source)
+        _check_said(split)
 
 
 def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
@@ -100,7 +100,8 @@ def _check_said(split: SplitConfig) -> None:
     """What is said of a source can be said of its kind."""
     said = [name for name in OF_TABLES if getattr(split, name)]
     if said and not is_manifest(split.source):
-        raise UserError(f"`{said[0]}` is said of {split.source}, which are shards: {OF_TABLES[said[0]]}")
+        first = split.source if isinstance(split.source, str) else split.source[0]
+        raise UserError(f"`{said[0]}` is said of {first}, which is of shards: {OF_TABLES[said[0]]}")
 
 
 def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:

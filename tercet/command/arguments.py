@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tercet.command import data, models, proposal, translation, verbs
-from tercet.command.options import takes_plugins
+from tercet.command.options import part, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
@@ -19,11 +19,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if hasattr(arguments, "overrides"):  # argparse gives up on a list once an option interrupts it
         arguments.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
         rest = [text for text in rest if text not in arguments.overrides]
+    if hasattr(arguments, "many"):
+        part(arguments)
     if rest and not hasattr(arguments, "bench"):
-        known = arguments.parser._option_string_actions
-        raise UserError(f"`{arguments.parser.prog}` does not take `{rest[0]}`; {did_you_mean(rest[0], known)}")
+        raise UserError(f"`{arguments.parser.prog}` does not take `{rest[0]}`; {_mend(arguments, rest[0])}")
     arguments.rest = rest
     return arguments
+
+
+def _mend(arguments: argparse.Namespace, word: str) -> str:
+    """The option that was meant; or it is a key, and these are set without dashes."""
+    options = arguments.parser._option_string_actions
+    name = word.partition("=")[0].lstrip("-")
+    near = did_you_mean(name, (option.lstrip("-") for option in options)).startswith("did")
+    if near or word == name or not hasattr(arguments, "overrides"):
+        return did_you_mean(word, options)
+    return f"a key is set without dashes: {name}=…"
 
 
 def parser() -> Parser:
@@ -64,7 +75,7 @@ def _recipes(known: Verbs) -> None:
     _takes_recipe(show)
     show.set_defaults(verb=verbs.recipes_show)
     check = add_verb(within, "check", "check recipes without running them")
-    _takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)")
+    takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)", OVERRIDES)
     takes_plugins(check)
     check.set_defaults(verb=verbs.recipes_check)
     proposal.declare(add_verb(within, "new", "propose a recipe for given data on this machine, and say why each value"))
@@ -111,12 +122,8 @@ def _data(known: Verbs) -> None:
 
 def _takes_recipe(verb: Parser) -> None:
     verb.add_argument("recipe", metavar="RECIPE", help="a name from `tercet recipes ls`, or a YAML file")
-    _takes_many(verb, "overrides", "key=value", OVERRIDES)
+    takes_overrides(verb, OVERRIDES)
     takes_plugins(verb)
-
-
-def _takes_many(verb: Parser, name: str, metavar: str, text: str) -> None:
-    verb.add_argument(name, nargs="*", default=[], metavar=metavar, help=text)
 
 
 def _takes_json(verb: Parser) -> None:

@@ -3,19 +3,22 @@
 import argparse
 import tempfile
 from argparse import Namespace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tercet.command.options import takes_plugins
+from tercet.command.options import takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
 from tercet.system import cores
 
 if TYPE_CHECKING:
+    from tercet.data_pipelines.config import TableConfig
     from tercet.data_pipelines.manifests.reading import Reading
     from tercet.data_pipelines.manifests.roles import Roles
+
+COLUMNS = "columns of a table that are not to be guessed, as image=file text=[title,alt] group=json.album"
 
 
 def add_verbs(within: Verbs) -> None:
@@ -29,7 +32,7 @@ def add_verbs(within: Verbs) -> None:
 
 def _generate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="knobs, as train=2000 seed=7")
+    takes_overrides(verb, "knobs, as train=2000 seed=7")
     verb.set_defaults(verb=generate)
 
 
@@ -48,7 +51,7 @@ def generate(arguments: Namespace) -> int:
 def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a CSV, TSV, JSONL or Parquet table")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    _takes_columns(verb)
+    takes_overrides(verb, COLUMNS)
     verb.add_argument("--size", metavar="PX", help="make the shorter side of larger pictures this long")
     verb.add_argument("--quality", metavar="Q", help="of pictures that are made smaller (default: 92)")
     verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, as FLAC")
@@ -122,7 +125,7 @@ def check(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_findings
 
     listing = arguments.out and listing_beside(arguments.out)
-    findings = check(arguments.shards, _workers(arguments), listing, _reading(arguments))
+    findings = check(arguments.shards, _workers(arguments), listing, _reading(arguments, arguments.shards))
     if arguments.out:
         write_check(arguments.out, _titled(arguments.shards), findings, arguments.max_bad, listing.name)
     print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad)
@@ -142,7 +145,7 @@ def stats(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
 
-    source = open_source(arguments.shards, reading=_reading(arguments))
+    source = open_source(arguments.shards, reading=_reading(arguments, arguments.shards))
     found = survey(source, _workers(arguments), arguments.sample)
     if arguments.out:
         write_stats(arguments.out, _titled(arguments.shards), found)
@@ -153,7 +156,7 @@ def stats(arguments: Namespace) -> int:
 def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("train", metavar="TRAIN", help="data to learn from: shards, a table or a folder")
     verb.add_argument("evaluation", metavar="EVAL", help="data to be examined on, which are held in memory as hashes")
-    _takes_columns(verb)
+    takes_overrides(verb, COLUMNS)
     verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
@@ -165,37 +168,48 @@ def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.leaks.show import print_count
     from tercet.data_pipelines.shards.sources import open_source
 
-    opened = partial(open_source, reading=_reading(arguments))
-    inquiry = Inquiry(opened(arguments.train), opened(arguments.evaluation), _workers(arguments))
+    train, evaluation = (
+        open_source(side, reading=_reading(arguments, side)) for side in (arguments.train, arguments.evaluation)
+    )
+    inquiry = Inquiry(train, evaluation, _workers(arguments))
     write_leaks(inquiry.leaks(), arguments.out)
     print_json(inquiry.count.to_json()) if arguments.json else print_count(inquiry.count)
     return 0 if inquiry.count.clean else 1
 
 
-def _takes_columns(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--image", metavar="COL", help="column of pictures in a table (default: guessed, as all are)")
-    verb.add_argument("--audio", metavar="COL", help="column of sounds")
-    verb.add_argument("--text", metavar="COL", action="append", default=[], help="column of captions; may be repeated")
-    verb.add_argument("--key", metavar="COL", help="column of unique names (default: rows are numbered)")
-    verb.add_argument("--group", metavar="COL", help="column of what samples of the same thing share")
+def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
+    """The data with their columns, as a recipe would name them."""
+    from tercet.configs.base import build
+    from tercet.configs.layers import parse_override, stack
+    from tercet.data_pipelines.config import TableConfig
+
+    if not source:
+        raise UserError(f"there is no DATA to look at; see `{arguments.parser.prog} --help`")
+    said = stack([parse_override(text) for text in arguments.overrides])
+    return build(TableConfig, {"source": source, **said}, lambda key: "command line")
+
+
+def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":
+    from tercet.data_pipelines.config import SplitConfig
+    from tercet.data_pipelines.open import check_source
+
+    split = SplitConfig.model_validate(_table(arguments, source).model_dump())
+    check_source(split)
+    return split.reading
 
 
 def _roles(arguments: Namespace) -> "Roles":
-    from tercet.data_pipelines.manifests.roles import Roles
-
-    return Roles(arguments.image, arguments.audio, tuple(arguments.text), arguments.key, arguments.group)
-
-
-def _reading(arguments: Namespace) -> "Reading":
-    from tercet.data_pipelines.manifests.reading import Reading
-
-    return Reading(_roles(arguments))
+    """What shards keep as a group is what a column says."""
+    table = _table(arguments, str(arguments.source))
+    place, _, column = table.group.partition(".")
+    if place != "json":
+        raise UserError(f"`group={table.group}` is for recipes; shards keep a column, as group=json.album")
+    return replace(table.roles, group=column if "group" in table.model_fields_set else None)
 
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
-    _takes_columns(verb)
+    takes_many(verb, "shards", "DATA", "shards (folders, patterns, URLs), tables, or a folder", COLUMNS)
     takes_plugins(verb)
-    verb.add_argument("shards", nargs="+", metavar="DATA", help="shards (folders, patterns, URLs), tables, or a folder")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 

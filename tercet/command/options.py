@@ -1,8 +1,31 @@
 """Options that many verbs take."""
 
 import argparse
+import os
+import re
+
+SETS_A_KEY = re.compile(r"[a-z_][\w.-]*=")
 
 
 def takes_plugins(verb: argparse.ArgumentParser) -> None:
     text = "a Python file that registers components of its own; may be repeated"
     verb.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help=text)
+
+
+def takes_overrides(verb: argparse.ArgumentParser, text: str) -> None:
+    verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=text)
+
+
+def takes_many(verb: argparse.ArgumentParser, name: str, metavar: str, text: str, overrides: str) -> None:
+    """Any number of words, then overrides; argparse takes all of them for words, and `part` tells them apart."""
+    verb.add_argument(name, nargs="*", default=[], metavar=metavar, help=text)
+    takes_overrides(verb, overrides)
+    verb.set_defaults(many=name)
+
+
+def part(arguments: argparse.Namespace) -> None:
+    """What sets a key is an override, unless a file is called so."""
+    words: list[str] = getattr(arguments, arguments.many)
+    said = [word for word in words if SETS_A_KEY.match(word) and not os.path.exists(word)]
+    setattr(arguments, arguments.many, [word for word in words if word not in said])
+    arguments.overrides += said

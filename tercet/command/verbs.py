@@ -62,7 +62,7 @@ def recipes_check(arguments: Namespace) -> int:
     wrong = 0
     for name in arguments.recipes or recipe_names():
         try:
-            config = load_recipe(name)
+            config = load_recipe(name, arguments.overrides)
             print(f"ok    {name}: {config.length} of {config.batch_size}")
         except UserError as error:
             wrong += 1

@@ -166,8 +166,33 @@ def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[...,
     (tmp_path / "m.csv").write_text("there,said\n0.jpg,a caption\n1.jpg,\n")
     check = ["data", "check", str(tmp_path / "m.csv"), "--workers", "1"]
     assert main(check) == 2
-    assert main([*check, "--image", "there"]) == 0
-    assert main([*check, "--image", "there", "--text", "said"]) == 1
+    assert main([*check, "image=there"]) == 0
+    assert main([*check, "image=there", "text=said"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("image=file", "there is no DATA to look at"),
+        ("DATA imag=there", "unknown key `imag`; did you mean `image`?"),
+        ("DATA group=json.albun", "no further column `albun`"),
+        ("shards image=there", "there are no shards at shards"),
+    ],
+)
+def test_columns_are_named_as_in_a_recipe(
+    words: str, told: str, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", *words.replace("DATA", str(table)).split()]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_may_be_called_as_a_key_is_set(
+    tmp_path: Path, picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "year=2024" / "0.jpg").write_bytes(picture(0, format="jpeg"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check", "year=2024", "--workers", "1"]) == 0
 
 
 def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,8 @@ MISTAKES = {
     "train": "the following arguments are required: RECIPE; see `tercet train --help`",
     "train dmeo": "unknown recipe `dmeo`; did you mean `demo`?",
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
+    "train demo --steps 3": "`tercet train` does not take `--steps`; a key is set without dashes: steps=…",
+    "data leaks shards others --text title": "`tercet data leaks` does not take `--text`",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
     "train demo fast": "command line: `fast` is not an override; write key=value, as optimizer.lr=1e-3",
     "recipes from-open-clip train.sh": "the command names no `open_clip_train.main`; give it whole, or its flags alone",
@@ -124,6 +126,10 @@ def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]
     (tmp_path / "nine.yaml").write_text("extends: demo\nsteps: 9\n")
     assert main(["recipes", "check", str(tmp_path / "again.yaml"), "demo"]) == 0
     capsys.readouterr()
+    assert main(["recipes", "check", "demo", "image_text", "steps=3"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["ok    demo: 3 steps of 256", "ok    image_text: 3 steps of 8192"]
+    assert main(["recipes", "check", "demo", "stpes=3"]) == 2
+    assert "unknown key `stpes`; did you mean `steps`?" in capsys.readouterr().out
     assert main(["recipes", "check", str(tmp_path / "bad.yaml"), str(tmp_path / "nine.yaml")]) == 2
     wrong, right = capsys.readouterr().out.splitlines()
     assert wrong.endswith("bad.yaml: unknown key `batchsize`; did you mean `batch_size`?")
