@@ -19,6 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from tercet.command.speaker import speaks
 from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Index, arrange
 from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
@@ -50,7 +51,10 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
     try:
         if standing := _standing(shard, checksums):
             return standing
+        before = fingerprint(shard)
         index, census = arrange(members(shard))
+        if fingerprint(shard) != before:
+            raise DamagedShard(shard, "it changed while it was read")
         if vouched := _vouched(shard, index):
             return vouched
         if checksums:

@@ -43,16 +43,21 @@ def unbraced(spec: str) -> list[str]:
 
 def _local(spec: str) -> list[str]:
     if Path(spec).is_dir():
-        found = [str(path) for path in Path(spec).glob("*.tar")]
+        found = [str(path) for path in Path(spec).glob("[!.]*.tar")]
         if not found:
             raise UserError(f"the folder {spec} holds no *.tar shards; name the folder that does")
         return found
-    paths = list(chain.from_iterable(glob(name) or [name] for name in unbraced(spec)))
+    paths = list(chain.from_iterable(_matching(name) for name in unbraced(spec)))
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         others = f" (nor {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UserError(f"there are no shards at {missing[0]}{others}; {NAMES}")
     return paths
+
+
+def _matching(name: str) -> list[str]:
+    """What a name with signs of a pattern in it is, if it is there; else what it matches."""
+    return [name] if os.path.exists(name) else glob(name) or [name]
 
 
 def _remote(spec: str) -> Iterable[str]:

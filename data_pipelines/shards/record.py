@@ -54,7 +54,8 @@ def places(shard: str) -> Iterator[str]:
 
 def find_record(shard: str) -> Record | None:
     """The record that fits the shard as it is. A shard touched after its index is compared by its fingerprint."""
-    touched = os.stat(shard).st_ctime_ns  # which a copy and a move set too, whatever time of writing they keep
+    # The time that a copy and a move set too, whatever time of writing they keep. A link may lead to an older shard now.
+    touched = max(os.stat(shard).st_ctime_ns, os.lstat(shard).st_ctime_ns)
     for record in standing_records(shard):
         if record.written > touched:
             return record
@@ -148,5 +149,7 @@ def _written(path: Path, data: bytes) -> bool:
         unfinished.write_bytes(data)
         os.replace(unfinished, path)
     except OSError:
+        with suppress(OSError):
+            unfinished.unlink()  # a disk that is full would fill up with these
         return False
     return True

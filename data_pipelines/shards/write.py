@@ -22,7 +22,7 @@ def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> Rec
         for name, payload in _files(samples):
             tar.addfile(_header(name, payload), BytesIO(payload))
             offset = stream.tell() - -(-len(payload) // BLOCK) * BLOCK
-            members.append(Member(os.fsencode(name), offset, len(payload)))
+            members.append(Member(name.encode("utf-8", "surrogateescape"), offset, len(payload)))
             digests[offset] = xxh3_64_intdigest(payload)
     os.replace(unfinished, path)
     index, census = arrange(members)

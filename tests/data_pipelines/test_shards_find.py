@@ -26,6 +26,16 @@ def test_shards_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
     assert find_shards([paths[2], f"{tmp_path}/0*.tar"]) == paths[:3]
 
 
+def test_names_that_look_like_patterns_are_those_of_their_files(tmp_path: Path) -> None:
+    """And what a Mac leaves beside a file on other disks is no shard."""
+    for folder in ("run 1", "run [1]", "größe"):
+        (tmp_path / folder).mkdir()
+    shards = [touched(tmp_path, f"{folder}/0?#%.tar")[0] for folder in ("größe", "run 1", "run [1]")]
+    touched(tmp_path, "run [1]/._0.tar", "run 1/01#%.tar")
+    assert find_shards(shards) == shards
+    assert find_shards(str(tmp_path / "run [1]")) == shards[2:]
+
+
 def test_urls_of_shards_are_written_out_without_the_network() -> None:
     began = time.monotonic()
     found = find_shards(["s3://none.invalid/{b,a}/{00..11}.tar", "https://none.invalid/x.tar?signed=1"])

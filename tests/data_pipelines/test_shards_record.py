@@ -16,8 +16,9 @@ from tercet.data_pipelines.shards.build import index_shard, index_shards
 from tercet.data_pipelines.shards.index import Index, arrange
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.record import Record, find_record, load_census, load_index
-from tercet.data_pipelines.shards.tar import members
+from tercet.data_pipelines.shards.tar import Member, members
 from tercet.data_pipelines.shards.write import write_shard
+from tercet.errors import UserError
 from tests.data_pipelines.tars import good, write_tar
 
 Pack = Callable[..., Path]
@@ -98,6 +99,47 @@ def test_an_older_shard_moved_into_the_place_of_another_is_indexed(tmp_path: Pat
     assert older.stat().st_size == shard.stat().st_size
     os.replace(older, shard)
     assert open_shards(str(shard)).key(0) == "a"
+
+
+def test_a_link_that_leads_to_an_older_shard_than_before_is_indexed(tmp_path: Path) -> None:
+    older = write_tar(tmp_path / "older", {"a.txt": b"1", "b.txt": b"2"})
+    newer = write_tar(tmp_path / "newer", {"c.txt": b"3", "d.txt": b"4"})
+    link = tmp_path / "s.tar"
+    for target, key in ((newer, "c"), (older, "a")):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert open_shards(str(link)).key(0) == key
+
+
+def test_a_disk_that_is_full_is_not_filled_with_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shard,) = small(tmp_path, 1)
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        write(path, data[:40])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="can be written neither beside it nor to"):
+        open_shards(shard)
+    assert list((tmp_path / ".index").iterdir()) == []
+
+
+def test_a_shard_replaced_while_it_is_scanned_is_no_index_of_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = small(tmp_path, 1)
+
+    def replaced_meanwhile(path: str) -> list[Member]:
+        found = members(path)
+        write_tar(Path(path), {"new.txt": b"n" * 10_000})
+        return found
+
+    with monkeypatch.context() as scanning:
+        scanning.setattr("tercet.data_pipelines.shards.build.members", replaced_meanwhile)
+        with pytest.raises(UserError, match="it changed while it was read"):
+            open_shards(shard)
+    assert open_shards(shard).key(0) == "new"
 
 
 def test_a_shard_that_was_only_touched_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 import tarfile
 from pathlib import Path
 
+import pytest
 import webdataset
 from xxhash import xxh3_64
 
@@ -51,6 +52,13 @@ def test_the_index_knows_the_checksum_of_every_payload(tmp_path: Path) -> None:
     payloads = [(k, sample[k]) for sample in SAMPLES for k in sorted(sample.keys() - {"__key__"})]
     expected = [(k, v.encode() if isinstance(v, str) else v) for k, v in payloads]
     assert found == [(k, payload, xxh3_64(payload).intdigest()) for k, payload in expected]
+
+
+def test_keys_are_utf8_whatever_the_system_takes_names_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under LC_ALL=de_DE.ISO-8859-1."""
+    monkeypatch.setattr("os.fsencode", lambda name: name.encode("latin-1"))
+    index = load_index(write_shard(tmp_path / "s.tar", [{"__key__": "größe", "txt": "t"}]))
+    assert index.key_K.tobytes() == "größe".encode()
 
 
 def test_the_same_samples_are_the_same_bytes_whatever_stood_there(tmp_path: Path) -> None:
