@@ -101,7 +101,7 @@ def _check_said(split: SplitConfig) -> None:
     said = [name for name in OF_TABLES if getattr(split, name)]
     if said and not is_manifest(split.source):
         first = split.source if isinstance(split.source, str) else split.source[0]
-        raise UserError(f"`{said[0]}` is said of {first}, which is of shards: {OF_TABLES[said[0]]}")
+        raise UserError(f"`{said[0]}` is said of {first}, which are shards: {OF_TABLES[said[0]]}")
 
 
 def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:

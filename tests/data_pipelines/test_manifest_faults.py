@@ -137,6 +137,7 @@ def test_a_folder_of_nothing_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [{"image": "path"}, {"templates": "a {}"}, {"part": [0, 0.5]}])
 def test_what_is_said_of_tables_is_not_said_of_shards(tmp_path: Path, option: dict[str, object]) -> None:
     (name,) = option
+    (tmp_path / "0.tar").touch()
     with pytest.raises(UserError, match=f"`{name}` is said of .*, which are shards: "):
         check_source(config(source=str(tmp_path / "0.tar"), **option).train["train"])
 
