@@ -54,7 +54,7 @@ def places(shard: str) -> Iterator[str]:
 
 def find_record(shard: str) -> Record | None:
     """The record that fits the shard as it is. A shard touched after its index is compared by its fingerprint."""
-    # The time that a copy and a move set too, whatever time of writing they keep. A link may lead to an older shard now.
+    # The time that a copy and a move set too, whatever time of writing they keep. A link may lead to an older shard.
     touched = max(os.stat(shard).st_ctime_ns, os.lstat(shard).st_ctime_ns)
     for record in standing_records(shard):
         if record.written > touched:

@@ -72,7 +72,10 @@ class PatientStream(io.RawIOBase):
         self._file = transport.opened(self._url, self._patience)
         passed = 0
         while passed < self._at:
-            passed += len(self._file.read(min(AT_ONCE, self._at - passed)))
+            chunk = self._file.read(min(AT_ONCE, self._at - passed))
+            if not chunk:
+                raise transport.CutShort(f"it ended after {passed} of {self._at} bytes")
+            passed += len(chunk)
 
     def _let_go(self) -> None:
         if self._file is not None:

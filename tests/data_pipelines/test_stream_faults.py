@@ -14,7 +14,9 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream.loader import StreamLoader
+from tercet.data_pipelines.stream.opened import PatientStream
 from tercet.data_pipelines.stream.reader import id_of
+from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
 
@@ -137,6 +139,15 @@ def test_remote_shards_are_streamed_through_a_network_that_stumbles(pack: Pack, 
     local, remote = loader(paths[0].parent, 10, workers=1), loader(",".join(urls), 10, train=urls, workers=1)
     assert all_ids(remote, 12) == all_ids(local, 12)
     assert web.asked["/s/0.tar"] >= 1 + len(faults)
+
+
+def test_a_remote_shard_that_came_back_shorter_is_given_up(pack: Pack, web: Web) -> None:
+    """It broke off, and what is there now ends before that."""
+    stream = PatientStream(web.put("/s/0.tar", b"x" * 8000, "cut short"), QUICK)
+    assert stream.read(500) == b"x" * 500
+    web.put("/s/0.tar", b"x" * 300)
+    with pytest.raises(Damage, match=r"/s/0\.tar could not be fetched in 3 tries: it ended after 300 of \d+ bytes"):
+        stream.readall()
 
 
 def test_a_remote_shard_that_is_not_there_is_named_without_its_token(pack: Pack, web: Web) -> None:
