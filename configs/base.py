@@ -1,7 +1,7 @@
 """Strict typed configs: unknown keys are refused, with the name that was probably meant."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,7 @@ class Config(BaseModel):
     """The base of every config. A field's `description` is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    short: ClassVar[Collection[str]] = ()  # keys that are understood, too, for they stand for some of its fields
 
     @model_serializer(mode="wrap")
     def _without_idle_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -106,8 +107,10 @@ def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[s
     for part in location:
         model = None if _is_mapping(annotation) else _config_within(annotation)
         if model and isinstance(part, str):
-            fields = {name: info.description or "" for name, info in model.model_fields.items()}
-            annotation = model.model_fields[part].annotation if part in fields else _unnamed(model)
+            known = model.model_fields
+            fields = dict.fromkeys(model.short, "")
+            fields |= {name: info.description or "" for name, info in known.items()}
+            annotation = known[part].annotation if part in known else _unnamed(model)
         elif _is_mapping(annotation):
             annotation = (*get_args(annotation), None, None)[1]
         elif isinstance(part, str):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tercet.configs.yaml_text import read_yaml
+from tercet.data_pipelines.config import SourceConfig
+from tercet.data_pipelines.shorthand import alike, spelt
 from tercet.errors import UserError
 
 # Two ways to say one thing: the key of an upper layer takes the place of these below it.
@@ -17,8 +19,8 @@ REPLACES = {
     "source": ("train", "val"),
     "train": ("source", "held_out"),
 }
-# A component with nothing set may be written as its bare name, and data as where they come from.
-BARE = {"objective": "name", "data": "source"}
+BARE = {"objective": "name"}  # a component with nothing set may be written as its bare name
+SOURCES = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _over(key: str, below: Any, above: Any) -> Any:
-    if key == "data" and isinstance(above, str):
-        above = {BARE[key]: above}  # what is known of the data besides still holds
+    if key == "data":
+        below, above = spelt(below), spelt(above)  # what is known of the data besides still holds
+    if key in SOURCES:
+        below, above = alike(below, above, SourceConfig.model_fields)
     if not isinstance(above, Mapping):
         return above
     if isinstance(below, list) and all(str(index).isdecimal() and int(index) < len(below) for index in above):

@@ -110,6 +110,7 @@ class DataConfig(Config):
     A source alone, with what else is known of it and `held_out`, stands for both: it is split by the hash of the group.
     """
 
+    short = ("held_out", *SourceConfig.model_fields)
     train: dict[str, SourceConfig] = Field(
         description="sources by name; a single one may be written as its source alone: a folder, a pattern, a table, …"
     )
@@ -156,12 +157,12 @@ class DataConfig(Config):
     @field_validator("train", mode="before")
     @classmethod
     def _source(cls, raw: Any) -> Any:
-        return named(raw, "train")
+        return named(raw, "train", SourceConfig.model_fields)
 
     @field_validator("val", mode="before")
     @classmethod
     def _split(cls, raw: Any) -> Any:
-        return named(raw or {}, "val")
+        return named(raw or {}, "val", SplitConfig.model_fields)
 
     @field_validator("crop")
     @classmethod

@@ -1,11 +1,14 @@
 """Short ways to say what data there are, written out: a source alone, and one that is split in two."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from tercet.configs.base import Misfit
+from tercet.errors import did_you_mean
 
 HELD_OUT = 0.1  # of a source that is all there is
+ALIKE = 0.8  # of two words, by difflib
 
 
 def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str]) -> Any:
@@ -13,13 +16,14 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
 
     `learned` and `looked_at` are the options of a source on either side.
     """
-    if isinstance(raw, str | list | tuple):
-        raw = {"source": raw}
+    raw = spelt(raw)
     if not isinstance(raw, dict):
         return raw
     if "source" not in raw:
         if "held_out" in raw:
             raise Misfit("held_out", "is a share of a single source; name that as `data.source`")
+        for name in filter(raw.__contains__, learned):
+            raise Misfit(name, f"is said of a single source; name that as `data.source`, or write `data.train.{name}`")
         return raw
     if "train" in raw:
         raise Misfit("source", "and `data.train` say the same thing twice; leave one of them out")
@@ -34,13 +38,48 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
     return {**rest, "train": {**own, "part": [held_out, 1]}, "val": {**others, "part": [0, held_out]}}
 
 
-def named(raw: Any, name: str) -> Any:
-    """What has no name, a source alone or written out, gets one."""
-    if isinstance(raw, str | list | tuple) or (isinstance(raw, dict) and "source" in raw):
-        raw = {name: raw}
+def named(raw: Any, name: str, options: Collection[str]) -> Any:
+    """What has no name, a source alone or what is known of one, gets one."""
+    raw = spelt(raw)
     if not isinstance(raw, dict):
         raise ValueError(f"{raw!r} is no source; give shards, a table, a folder, a list of them, or sources by name")
-    return {key: {"source": one} if isinstance(one, str | list | tuple) else one for key, one in raw.items()}
+    if not raw or not is_one(raw, options):
+        return {key: spelt(one) for key, one in raw.items()}
+    if "source" not in raw:
+        key = next(iter(raw))
+        raise Misfit("source", f"is missing; of a single source write data.{key}, of several by name NAME.{key}")
+    for key in raw:
+        if key not in options:
+            raise Misfit(key, f"is no key of a source; {did_you_mean(key, options)}")
+    return {name: raw}
+
+
+def spelt(raw: Any) -> Any:
+    """A source alone as a mapping."""
+    return {"source": list(raw) if isinstance(raw, tuple) else raw} if isinstance(raw, str | list | tuple) else raw
+
+
+def is_one(raw: Mapping[str, Any], options: Collection[str]) -> bool:
+    """Whether a mapping is of one source, and not of several by name. What is nearly a key is taken for a mistyped one:
+    a source of such a name is given as a mapping."""
+    return "source" in raw or all(
+        key in options or (not isinstance(value, Mapping) and get_close_matches(key, options, cutoff=ALIKE))
+        for key, value in raw.items()
+    )
+
+
+def alike(below: Any, above: Any, options: Collection[str]) -> tuple[Any, Any]:
+    """Sources as two layers name them, so that the upper can be laid over the lower: what is known of one joins it, and
+    sources by name take the place of one without."""
+    below, above = spelt(below), spelt(above)
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return below, above
+    ones = [is_one(below, options), is_one(above, options)]
+    if ones == [False, False]:
+        return {name: spelt(one) for name, one in below.items()}, {name: spelt(one) for name, one in above.items()}
+    if ones == [False, True] and "source" not in above and len(below) == 1:
+        return below, dict.fromkeys(below, above)
+    return ({} if ones[0] != ones[1] else below), above
 
 
 def _share(held_out: Any) -> float:

@@ -116,6 +116,18 @@ WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["data.train.source=p.csv", "data.train.image=path"],
         {"train": ("p.csv", None), "val": ("shards/val", None)},
     ),
+    "lists": (
+        ["data=[p.csv, q.csv]"],
+        {"train": (("p.csv", "q.csv"), (0.1, 1)), "val": (("p.csv", "q.csv"), (0, 0.1))},
+    ),
+    "by name": (
+        ["data.train.photos=p.csv", "data.train.more=q.csv", "data.val=v"],
+        {"photos": ("p.csv", None), "more": ("q.csv", None), "val": ("v", None)},
+    ),
+    "no longer by name": (
+        ["data.train={photos: p.csv, more: q.csv}", "data.train=r.csv", "data.val=v"],
+        {"train": ("r.csv", None), "val": ("v", None)},
+    ),
 }
 
 
@@ -123,6 +135,24 @@ WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
 def test_data_are_named_in_several_ways(way: str) -> None:
     said, expected = WAYS[way]
     assert parts(*said) == expected
+
+
+TOGETHER = {
+    "data": ("data=p.csv", "data.image=there"),
+    "train": ("data.train=p.csv", "data.train.image=there"),
+    "a list": ("data.train=[p.csv, q.csv]", "data.train.image=there"),
+    "a name": ("data.train.train=p.csv", "data.train.train.image=there"),
+    "the only name": ("data.train={train: {source: p.csv}}", "data.train.image=there"),
+}
+
+
+@pytest.mark.parametrize("way", TOGETHER)
+def test_a_source_and_its_columns_go_together_in_either_order(way: str) -> None:
+    first, second = TOGETHER[way]
+    data = load_recipe("image_text", [first, second]).data.train["train"]
+    assert (data.source in ("p.csv", ("p.csv", "q.csv")), data.image) == (True, "there")
+    if "{" not in first:
+        assert load_recipe("image_text", [second, first]).data.train["train"] == data
 
 
 def test_a_split_source_is_written_out_and_read_back(tmp_path: Path) -> None:
@@ -136,7 +166,13 @@ def test_a_split_source_is_written_out_and_read_back(tmp_path: Path) -> None:
 MISTAKES = {
     "data={source: a.csv, train: b.csv}": "`data.source` and `data.train` say the same thing twice",
     "data={source: a.csv, held_out: 2}": "`data.held_out` is `2`, but should be a share from 0 to below 1",
-    "data={source: a.csv, imgae: x}": "unknown key `data.imgae`",
+    "data={source: a.csv, imgae: x}": "unknown key `data.imgae`; did you mean `image`?",
+    "data={source: a.csv, heldout: 0.2}": "unknown key `data.heldout`; did you mean `held_out`?",
+    "data.sorce=a.csv": "unknown key `data.sorce`; did you mean `source`?",
+    "data.train.imag=path": "`data.train.imag` is no key of a source; did you mean `image`?",
+    "data.train={source: a.csv, wieght: 2}": "`data.train.wieght` is no key of a source; did you mean `weight`?",
+    "data={train: a.csv, image: x}": "`data.image` is said of a single source; name that as `data.source`, or write",
+    "data={source: a.csv, train: {image: x}}": "`data.source` and `data.train` say the same thing twice",
     "data={source: a.csv, templates: [a photo]}": "`a photo` has no place for a name; write one as a photo of a {}.",
     "data.train={source: a.csv, part: [1, 0]}": "[1, 0] is no part of the whole; take two numbers as [0.1, 1]",
 }
