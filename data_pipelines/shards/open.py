@@ -1,4 +1,4 @@
-"""One shard open for reading: its index in memory, a descriptor, and a `pread` for each file that is wanted."""
+"""A shard open for reading: its index in memory, a descriptor, and a `pread` for each file that is wanted."""
 
 import os
 from collections.abc import Mapping
@@ -12,6 +12,19 @@ from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.source import Files
 
 LARGEST_FILE = 256 * 2**20
+OPEN_SHARDS = 512  # of a source; twice the usual number of streams: at the seam of two shards, a stream reads from both
+DESCRIPTORS = 2**16  # for a hundred sources
+
+
+def room() -> int:
+    """How many shards of a source may stay open, the limit on descriptors being raised as far as is allowed."""
+    import resource  # which not every system has
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, min(OPEN_SHARDS, wanted // 4))
 
 
 class OpenShard:

@@ -16,15 +16,12 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.build import Indexed, index_shards
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.index import EXTENSIONS
-from tercet.data_pipelines.shards.open import OpenShard
+from tercet.data_pipelines.shards.open import OpenShard, room
 from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 from tercet.system import has_shards
-
-OPEN_SHARDS = 512  # twice the usual number of streams: at the seam of two shards, a stream reads from both
-DESCRIPTORS = 8192
 
 
 class Shards:
@@ -33,7 +30,7 @@ class Shards:
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = tuple(records)
         self._first = np.cumsum([0, *(record.samples for record in records)]).tolist()
-        self._open = lru_cache(_room())(OpenShard)
+        self._open = lru_cache(room())(OpenShard)
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Sequence[Record]]]:
         return type(self), (self.records,)
@@ -41,7 +38,7 @@ class Shards:
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         return np.array([record.samples for record in self.records], dtype=np.int64)
 
@@ -116,14 +113,3 @@ def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
     if damaged and speaks():
         print(f"tercet: skipped: {damaged[0]}{others}", file=sys.stderr)
     return [each for each in indexed if isinstance(each, Record)]
-
-
-def _room() -> int:
-    """How many shards may stay open, the limit on descriptors being raised as far as is allowed."""
-    import resource  # which not every system has
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(1, min(OPEN_SHARDS, wanted // 4))

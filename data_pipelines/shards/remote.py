@@ -6,7 +6,7 @@ stated leaves the last ones bad; one with more has the others left out, and says
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -20,14 +20,13 @@ from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import counted, say
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.lookahead import Lookahead
-from tercet.data_pipelines.shards.open import OpenShard
+from tercet.data_pipelines.shards.open import OpenShard, room
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
-OPEN_SHARDS = 512
 FETCHERS = 4
 
 Missing = Literal["fail", "skip"]
@@ -43,7 +42,7 @@ class RemoteShards:
         self._counts, self._cache, self._missing = counts, cache, missing
         self._urls = tuple(counts)
         self._first = np.cumsum([0, *counts.values()]).tolist()
-        self._open = lru_cache(OPEN_SHARDS)(self._opened)
+        self._open = lru_cache(room())(self._opened)
         self._lookahead = Lookahead(self._fetched, FETCHERS)
 
     def __reduce__(self) -> tuple[type["RemoteShards"], tuple[Mapping[str, int], Cache, Missing]]:
@@ -52,7 +51,7 @@ class RemoteShards:
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         return np.array(list(self._counts.values()), dtype=np.int64)
 

@@ -13,7 +13,6 @@ import pytest
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards import open as opened
-from tercet.data_pipelines.shards import read
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.data_pipelines.source import Source
@@ -78,7 +77,7 @@ def test_many_threads_read_what_one_reads_though_few_shards_stay_open(
     shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = shards.read(range(len(shards)), WANTED)
-    monkeypatch.setattr(read, "OPEN_SHARDS", 2)
+    monkeypatch.setattr(opened, "OPEN_SHARDS", 2)
     narrow = pickle.loads(pickle.dumps(shards))
 
     def some(seed: int) -> bool:

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_context
@@ -265,6 +266,17 @@ def test_what_goes_wrong_ahead_is_told_when_it_is_needed(tmp_path: Path, web: We
         source.read([5], {"txt"})
     web.pages["/s/00001.tar"] = page
     assert source.read([5], {"txt"}) == [{"txt": b"1 1"}]
+
+
+def test_remote_shards_that_are_open_leave_room_under_the_limit_on_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 100))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
+    few = RemoteShards({"https://none.invalid/0.tar": 1}, Cache(tmp_path), "fail")
+    assert limits == [(100, 100)]
+    assert few._open.cache_parameters()["maxsize"] == 25
 
 
 def test_the_cache_stands_where_it_is_told_to(tmp_path: Path, urls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
