@@ -13,10 +13,9 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.interop.pretrained import adopt
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
-from tercet.training.pretrained import pretrained
+from tercet.training.pretrained import pretrained, take_over
 from tercet.training.saved import Progress
 
 
@@ -30,7 +29,7 @@ class Beginning:
         self._weights, self._moments = weights, moments
 
     def fill(self, model: Multimodal) -> None:
-        adopt(model, self._weights, self.source)
+        take_over(model, self._weights, self.source)
 
     def kinds(self) -> list[str]:
         return sorted({name.partition("/")[0] for name in self._moments})

@@ -3,16 +3,20 @@
 Needs no engine.
 """
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from tercet.command.speaker import speaks
 from tercet.configs.base import build
 from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
+from tercet.models.interop.left_behind import left_behind
 from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
@@ -24,16 +28,16 @@ KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or h
 
 def pretrained(spec: str) -> Pretrained:
     """What MODEL is, and its weights on demand."""
-    family = spec.partition(":")[0]
+    family, _, name = spec.partition(":")
     if family == "open_clip":
         from tercet.models.interop.open_clip import pretrained_open_clip
 
         return pretrained_open_clip(spec)
-    if family == "hf":
-        with fetched(f"init {spec}", spec.partition(":")[2], "it"):
+    if family == "hf" and name:
+        with fetched(spec, name, "it"):
             from tercet.models.interop.transformers import pretrained_transformers
 
-            return pretrained_transformers(spec.partition(":")[2])
+            return pretrained_transformers(name)
     path = Path(spec)
     if (path / CHECKPOINTS).is_dir():
         return _run(path)
@@ -53,8 +57,16 @@ def load_model(spec: str) -> Multimodal:
         raise UserError(f"{spec} holds weights and does not tell of what architecture; write open_clip:NAME/{spec}")
     config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
     model = build_model(config.model, config.terms, seed=0)
-    adopt(model, found.weights(), spec)
+    take_over(model, found.weights(), spec)
     return model.eval()
+
+
+def take_over(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> None:
+    """What the model has no place for is named."""
+    adopt(model, weights, source)
+    left = left_behind(model, weights)
+    if left and speaks():
+        print(f"tercet: {source}: left behind, for the model has no place for it: {', '.join(left)}", file=sys.stderr)
 
 
 def _run(folder: Path) -> Pretrained:

@@ -1,7 +1,7 @@
 """Weights of open_clip: by tag or from a file, with the temperature and bias that they were trained to.
 
-open_clip keeps a text tower apart, under `text.`, or in the middle of the model; here it always stands apart. The
-decoder of CoCa has no counterpart and stays behind.
+open_clip keeps a text tower apart, under `text.`, or in the middle of the model; here it always stands apart. What has
+no counterpart, as the decoder of CoCa, keeps its name.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ OURS |= {  # of a text tower in the middle of the model
     part: f"towers.text.model.{part}"
     for part in ("positional_embedding", "token_embedding.", "transformer.", "ln_final.", "text_projection")
 }
-LEFT_BEHIND = ("text_decoder.", "attn_mask", "text.attn_mask", "input_resolution", "context_length", "vocab_size")
+CONSTANTS = ("attn_mask", "text.attn_mask", "input_resolution", "context_length", "vocab_size")
 POSITIONS = ".position_ids"  # which transformers no longer keeps
 TAKEN_IN = ("mean", "std", "interpolation", "resize_mode")  # what a tag says of pictures
 
@@ -91,11 +91,11 @@ def by_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_name(name: str) -> str | None:
-    """The name of a parameter of open_clip's in `Multimodal`; nothing for what stays behind."""
-    if name.startswith(LEFT_BEHIND) or name.endswith(POSITIONS):
+    """The name of a parameter of open_clip's in `Multimodal`, if it has one there; nothing for what is none."""
+    if name.startswith(CONSTANTS) or name.endswith(POSITIONS):
         return None
-    begin = next((part for part in OURS if name.startswith(part)), None)
-    return None if begin is None else OURS[begin] + name[len(begin) :]
+    begin = next((part for part in OURS if name.startswith(part)), "")
+    return OURS.get(begin, "") + name[len(begin) :]
 
 
 def _state(path: Path) -> dict[str, Tensor]:

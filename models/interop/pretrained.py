@@ -109,7 +109,7 @@ def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
 
 def _temperature(model: Multimodal, term: str, weights: Weights, source: str) -> dict[str, Tensor]:
     """Scale and bias from the term of the same name, or else from one of the same modalities."""
-    origin = _origin(term, weights)
+    origin = origin_of(term, weights)
     if origin is None:
         return {}
     module = model.head.temperatures[plain(term)]
@@ -127,7 +127,8 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
     return {f"{TEMPERATURES}{plain(term)}.{name}": value for name, value in taken.items()}
 
 
-def _origin(term: str, weights: Weights) -> str | None:
+def origin_of(term: str, weights: Weights) -> str | None:
+    """The term, by its plain name, whose temperature a term takes over."""
     named = [name[len(TEMPERATURES) :].rpartition(".")[0] for name in weights if name.startswith(TEMPERATURES)]
     alike = [other for other in named if _modalities(other) == _modalities(plain(term))]
     return plain(term) if plain(term) in named else next(iter(alike), None)

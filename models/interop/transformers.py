@@ -25,12 +25,12 @@ OF_PAIRS = {"logit_scale": "log_scale", "logit_scale_a": "log_scale", "logit_bia
 def pretrained_transformers(name: str) -> Pretrained:
     """What `hf:FOLDER` or `hf:OWNER/REPOSITORY` names."""
     source = f"hf:{name}"
-    config = read_config(f"init {source}", name)
+    config = read_config(source, name)
     kind = architecture(config)
     if not halves(kind):
         raise UserError(
-            f"init {source}: a {kind} is a tower by itself and shares its space with no other; name it as an "
-            f"encoder, as model.text.encoder={source}"
+            f"{source}: a {kind} is a tower by itself and shares its space with no other; name it as an encoder of a "
+            f"recipe, as model.text.encoder={source}"
         )
     towers = {modality: {"encoder": source, **_heard(name, modality)} for modality in halves(kind)}
     objective = "sigmoid" if kind == "SiglipModel" else "infonce"
@@ -50,13 +50,18 @@ def _heard(name: str, modality: str) -> dict[str, Any]:
 
 
 def _weights(source: str, name: str, kind: str, config: Any) -> dict[str, Tensor]:
-    with fetched(f"init {source}", name, "it"):
-        whole = load(f"init {source}", name, kind, config).state_dict()
-    weights = {f"{TEMPERATURES}{_pair(kind)}.{ours}": whole[key] for key, ours in OF_PAIRS.items() if key in whole}
+    with fetched(source, name, "it"):
+        whole = load(source, name, kind, config).state_dict()
+    return {_our_name(key, kind): value for key, value in whole.items()}
+
+
+def _our_name(key: str, kind: str) -> str:
+    """What has no counterpart, as CLAP's other scale, keeps its name."""
+    if key in OF_PAIRS:
+        return f"{TEMPERATURES}{_pair(kind)}.{OF_PAIRS[key]}"
     for modality, part in halves(kind).items():
         trunk, projection = OF_TOWERS[modality]
-        unwrapped = "" if part.kind.endswith("WithProjection") else trunk
-        for key, value in whole.items():
-            if key.startswith((trunk, projection)):
-                weights[f"towers.{modality}.model.{key.removeprefix(unwrapped)}"] = value
-    return weights
+        if key.startswith((trunk, projection)):
+            unwrapped = "" if part.kind.endswith("WithProjection") else trunk
+            return f"towers.{modality}.model.{key.removeprefix(unwrapped)}"
+    return key

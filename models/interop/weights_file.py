@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tercet.errors import UserError
 
+WRITTEN = (b"PK", b"\x80")  # how what torch.save wrote begins: an archive, or before torch 1.6 a pickle
 WRAPPERS = ("module.", "_orig_mod.")  # of DDP, of torch.compile
 
 
@@ -20,6 +21,7 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        _check_written(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
@@ -31,6 +33,14 @@ def read_file(path: Path) -> dict[str, Any]:
     if not isinstance(held, Mapping):
         raise UserError(f"{path}: holds a {type(held).__name__} where weights by name are expected")
     return dict(held)
+
+
+def _check_written(path: Path) -> None:
+    """A reader of pickles would make anything of another file."""
+    with path.open("rb") as file:
+        begun = file.read(2)
+    if not begun.startswith(WRITTEN):
+        raise UserError(f"{path} is no checkpoint: torch.save did not write it, and its name does not end .safetensors")
 
 
 def state_in(held: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

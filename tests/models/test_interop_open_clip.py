@@ -18,10 +18,11 @@ from tercet.errors import UserError
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.interop.folder import export_folder
+from tercet.models.interop.left_behind import left_behind
 from tercet.models.interop.pretrained import adopt
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
-from tercet.training.pretrained import load_model, pretrained
+from tercet.training.pretrained import load_model, pretrained, take_over
 from tests.models.test_encoders_open_clip import MODELS, TEXT, TEXTS, VISION
 
 SIGLIP = {
@@ -183,6 +184,17 @@ def test_the_temperature_goes_to_the_term_of_the_same_modalities(folder: Path) -
         built({"name": "sigmoid"}, dim=32)
 
 
+def test_what_finds_no_place_is_named_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, path = saved("tiny-custom", folder)
+    weights = pretrained(f"open_clip:tiny-custom/{path}").weights()
+    assert left_behind(built({"name": "sigmoid"}, ("text", "image")), weights) == []
+    more = {"text_decoder.norm.weight": 0, "text_decoder.norm.bias": 0, "towers.audio.norm.weight": 0}
+    more |= {"head.temperatures.audio-text.log_scale": 0}
+    take_over(built({"name": "infonce"}), weights | {name: torch.zeros(1) for name in more}, "theirs")
+    told = "the audio tower, the bias of image-text, the temperature of audio-text"
+    assert capsys.readouterr().err.endswith(f"has no place for it: `text_decoder`, {told}\n")
+
+
 def test_towers_that_the_weights_do_not_know_begin_as_they_would(folder: Path) -> None:
     _, path = saved("tiny-custom", folder)
     audio = {"encoder": "small:audio", "features": "small16k64", "seconds": 0.5, "options": {"width": 32, "heads": 2}}
@@ -210,7 +222,11 @@ def test_files_that_hold_no_weights(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes(saved("tiny-clip", folder)[1].read_bytes()[:9000])
     torch.save({"epoch": 3, "name": "x"}, tmp_path / "none.pt")
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    (tmp_path / "photos.csv").write_text("path,caption\n1.png,a boat\n")
+    (tmp_path / "horn.wav").write_bytes(b"RIFF" + bytes(60))
+    (tmp_path / "empty.pt").touch()
     for name, message in {
+        **dict.fromkeys(("photos.csv", "horn.wav", "empty.pt"), r"is no checkpoint: torch\.save did not write it"),
         "code.pt": "might run code",
         "junk.safetensors": "no weights can be read",
         "cut.pt": "no weights can be read",
@@ -230,6 +246,7 @@ def test_files_that_hold_no_weights(folder: Path, tmp_path: Path) -> None:
         ("open_clip:ViT-B-32", "names no weights; add a tag or a file, as open_clip:ViT-B-32/"),
         ("open_clip:ViT-B-32/opnai", "is no file and no tag of `ViT-B-32`; did you mean `openai`"),
         ("nowhere", "there is no model `nowhere`"),
+        ("hf:", "there is no model `hf:`"),
     ],
 )
 def test_mistaken_names(spec: str, message: str) -> None:

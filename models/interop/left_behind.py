@@ -1,0 +1,34 @@
+"""What a model has no place for among the weights that it took over, in words, so that nothing is lost silently."""
+
+from collections.abc import Iterable
+
+from tercet.models.head import Temperature, plain
+from tercet.models.interop.pretrained import TEMPERATURES, Weights, origin_of
+from tercet.models.multimodal import Multimodal
+
+OF_TOWERS = ("towers", "head.projections", "head.adapters")
+
+
+def left_behind(model: Multimodal, weights: Weights) -> list[str]:
+    """Each thing once: a tower, a term's temperature or bias, or whatever else stands under a name of its own."""
+    places = tuple(f"{part}.{modality}." for part in OF_TOWERS for modality in model.towers)
+    taken = {name for term in model.terms for name in _taken(model, term, weights)}
+    return sorted({_told(name) for name in weights if not name.startswith(places) and name not in taken})
+
+
+def _taken(model: Multimodal, term: str, weights: Weights) -> Iterable[str]:
+    """What becomes of a term's temperature, by the names of the weights."""
+    module = model.head.temperatures[plain(term)]
+    assert isinstance(module, Temperature)
+    kept = ("log_scale",) if module.bias is None else ("log_scale", "bias")
+    return (f"{TEMPERATURES}{origin_of(term, weights)}.{name}" for name in kept)
+
+
+def _told(name: str) -> str:
+    for part in OF_TOWERS:
+        if name.startswith(f"{part}."):
+            return f"the {name.removeprefix(f'{part}.').partition('.')[0]} tower"
+    if name.startswith(TEMPERATURES):
+        term, _, what = name.removeprefix(TEMPERATURES).rpartition(".")
+        return f"the {'bias' if what == 'bias' else 'temperature'} of {term}"
+    return f"`{name.partition('.')[0]}`"
