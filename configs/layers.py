@@ -72,7 +72,7 @@ def stack(layers: Sequence[Layer]) -> dict[str, Any]:
 
 def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`."""
-    replaced = {old for new in above for old in REPLACES.get(new, ())}
+    replaced = {old for new, value in above.items() if value is not None for old in REPLACES.get(new, ())}
     kept = {key: value for key, value in below.items() if key not in replaced}
     return kept | {key: _over(key, kept.get(key), value) for key, value in above.items()}
 

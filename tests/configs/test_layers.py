@@ -40,6 +40,12 @@ def test_pairs_and_terms_take_each_others_place() -> None:
     assert lay({"pairs": {"image-text": 1}, "objective": "sigmoid"}, {"terms": [1]}) == {"terms": [1]}
 
 
+def test_a_key_that_is_taken_away_takes_no_others_place() -> None:
+    """`steps=0 epochs=null` is a run of no steps, not one of as many as there are by default."""
+    assert stack([parse_override(text) for text in ("epochs=10", "steps=0", "epochs=null")])["steps"] == 0
+    assert lay({"epochs": 45, "stages": [1]}, {"stages": None}) == {"epochs": 45, "stages": None}
+
+
 def test_another_component_does_not_inherit_settings() -> None:
     below = {"objective": {"name": "infonce", "smoothing": 0.1}}
     assert lay(below, {"objective": {"name": "sigmoid"}}) == {"objective": {"name": "sigmoid"}}
