@@ -7,18 +7,19 @@ an interrupted one draws the shards that are missing.
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
-from itertools import starmap
-from multiprocessing import get_context
 from pathlib import Path
 
+from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.builtin.config import SPLITS, Split, WorldConfig
 from tercet.data_pipelines.builtin.render import Members, render_shard
 from tercet.data_pipelines.builtin.vocabulary import HELD_OUT, vocabulary
 from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.errors import UserError
+from tercet.system import LOCK_EX, flock
 
 EDITION = 1  # raise it whenever the same config draws another world
 
@@ -26,9 +27,10 @@ EDITION = 1  # raise it whenever the same config draws another world
 def generate(config: WorldConfig, out: Path) -> Path:
     """Writes `out/{train,val,combinations}/000000.tar …` and `out/world.json`; returns `out`."""
     description = describe_world(config)
-    if not _stands(out, description):
-        _draw(config, out)
-        os.replace(out / "world.json.partial", out / "world.json")
+    with _alone(out):
+        if not _stands(out, description):
+            _draw(config, out)
+            os.replace(out / "world.json.partial", out / "world.json")
     return out
 
 
@@ -43,6 +45,18 @@ def describe_world(config: WorldConfig) -> dict[str, object]:
     return {**world, "digest": digest}
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Whoever comes second waits, and finds what the first has drawn."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        flock(folder, LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _stands(out: Path, world: dict[str, object]) -> bool:
     """Whether the whole world is there; if not, leaves its description beside the shards to come."""
     complete, unfinished = out / "world.json", out / "world.json.partial"
@@ -53,7 +67,6 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
             return path is complete
     if any(out.glob("*/*.tar")):
         raise UserError(f"{out} holds shards that were not generated here: choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
     draft = out / "world.json.tmp"
     draft.write_text(json.dumps(world, indent=2) + "\n")
     os.replace(draft, unfinished)
@@ -70,10 +83,11 @@ def _draw(config: WorldConfig, out: Path) -> None:
 
 
 def _rendered(config: WorldConfig, shards: list[tuple[Split, int]]) -> Iterator[list[Members]]:
-    """The shards' samples, in order. Spawned workers import no torch; this process writes what they draw."""
-    draw = partial(render_shard, config)
-    if min(config.workers, len(shards)) <= 1:
-        yield from starmap(draw, shards)
-        return
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(draw, *zip(*shards, strict=True))
+    """The shards' samples, in order: this process writes what others draw."""
+    workers = min(config.workers, len(shards))
+    with spawned(workers, "draws scenes", "the same command goes on where it stopped") as pool:
+        yield from in_order(partial(_render, config), shards, pool, AHEAD * workers)
+
+
+def _render(config: WorldConfig, shard: tuple[Split, int]) -> list[Members]:
+    return render_shard(config, *shard)

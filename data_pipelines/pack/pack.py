@@ -21,11 +21,11 @@ from tercet.data_pipelines.pack.place import alone
 from tercet.data_pipelines.pack.plan import Plan
 from tercet.data_pipelines.pack.result import PARTIAL, begin, clear, finish
 from tercet.data_pipelines.pack.sample import Members, pack_outcome
-from tercet.data_pipelines.pack.workers import packers
 from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.spawned import AHEAD, spawned
 
 CHUNK = 16  # rows that a worker takes at once
-AHEAD = 4  # chunks under way for each worker
+GO_ON = "run the same command again, which goes on where this one stopped, with fewer --workers"
 
 Made: TypeAlias = Members | LeftOut
 Watch: TypeAlias = Callable[[int], None]  # hears how many more rows are done
@@ -53,7 +53,7 @@ class Packing:
 
     def _shards(self, done: Container[int], workers: int, watch: Watch) -> Iterator[Packed]:
         """Each that is not done, written while its rows come from the workers."""
-        with packers(workers) as pool:
+        with spawned(workers, "packs", GO_ON) as pool:
             made = in_order(partial(_pack_chunk, self.config), self._chunks(done), pool, AHEAD * workers)
             for shard, group in groupby(made, key=itemgetter(0)):
                 yield self._write(shard, _watched((rows for _, rows in group), watch))

@@ -7,25 +7,23 @@ another place, and passes over what stands by the time it comes to it.
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
-from multiprocessing import get_context
 
 from rich.console import Console
 from rich.progress import track
 from xxhash import xxh3_64_intdigest
 
 from tercet.command.speaker import speaks
+from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Index, arrange
 from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
+from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.errors import UserError
-from tercet.plugins import with_plugins
-from tercet.processes import follow_parent
 from tercet.system import cores
 
 LOOKERS = 8  # threads: a network's file system answers many at once
@@ -103,14 +101,8 @@ def _looked_at(shard: str, checksums: bool) -> Indexed | None:
 def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tuple[str, Indexed]]:
     index = partial(index_shard, checksums=checksums)
     crew = min(workers, len(shards) // SHARDS_PER_WORKER)
-    if crew < 2:
-        yield from zip(shards, _shown(map(index, shards), len(shards)), strict=True)
-        return
-    with ProcessPoolExecutor(crew, get_context("spawn"), *with_plugins(follow_parent)) as pool:
-        try:
-            yield from zip(shards, _shown(pool.map(index, shards), len(shards)), strict=True)
-        except BrokenProcessPool:
-            raise UserError("a process that indexes shards died; the same command goes on where it stopped") from None
+    with spawned(crew, "indexes shards", "the same command goes on where it stopped") as pool:
+        yield from zip(shards, _shown(in_order(index, shards, pool, AHEAD * crew), len(shards)), strict=True)
 
 
 def _shown(indexed: Iterable[Indexed], total: int) -> Iterable[Indexed]:

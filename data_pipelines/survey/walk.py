@@ -1,45 +1,32 @@
 """A function over the parts of a data set, in parallel processes; results come in order, whoever was done first.
 
-Parts are the same for any number of processes, and so is whatever is folded from their results. No torch is loaded, so
-that the processes start in a moment.
+Parts are the same for any number of processes, and so is whatever is folded from their results.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 from tercet.data_pipelines.ahead import in_order
-from tercet.errors import UserError
-from tercet.plugins import with_plugins
+from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.processes import follow_parent
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 SAMPLES = 256  # of a part
-AHEAD = 4  # parts that wait for each process
 
 _work: Callable[[Any], Any]  # what this process was started for
 
 
 def walk(work: Callable[[Part], Result], parts: Sequence[Part], workers: int, purpose: str) -> Iterator[Result]:
     """`map(work, parts)`; with a single worker in this process."""
-    if workers < 2:
-        yield from _shown(map(work, parts), len(parts), purpose)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), *with_plugins(_start, work)) as pool:
-        try:
-            yield from _shown(in_order(_call, parts, pool, AHEAD * workers), len(parts), purpose)
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that reads samples died, most often because memory ran out; take fewer --workers"
-            ) from None
+    with spawned(workers, "reads samples", "take fewer --workers", _start, work) as pool:
+        results = in_order(_call if pool else work, parts, pool, AHEAD * workers)
+        yield from _shown(results, len(parts), purpose)
 
 
 def parts_of(ids: Sequence[int]) -> list[Sequence[int]]:

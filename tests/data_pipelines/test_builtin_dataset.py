@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
     shards = [f"train/00000{shard}.tar" for shard in range(3)] + ["val/000000.tar", "val/000001.tar"]
     found = sorted(name for name in one if ".index" not in name)
     assert found == ["combinations/000000.tar", *shards, "world.json"]
+
+
+def test_several_that_write_at_once_write_one_world(tmp_path: Path) -> None:
+    alone = digests(generate(SMALL, tmp_path / "alone"))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(generate, [SMALL] * 4, [tmp_path / "together"] * 4))
+    assert digests(tmp_path / "together") == alone
 
 
 def test_the_webdataset_package_reads_what_the_scenes_show(tmp_path: Path) -> None:

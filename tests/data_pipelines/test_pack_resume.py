@@ -19,8 +19,8 @@ from tercet.command import main
 from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.pack.journal import Journal, Packed
 from tercet.data_pipelines.pack.sample import Members
-from tercet.data_pipelines.pack.workers import packers
 from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.spawned import spawned
 from tercet.errors import UserError
 
 ROWS, SHARDS = 120, 15
@@ -93,7 +93,7 @@ def test_its_workers_die_with_it(table: Path, straight: dict[str, bytes], tmp_pa
 
 
 def test_a_worker_that_dies_is_told() -> None:
-    with pytest.raises(UserError, match="a process that packs died"), packers(2) as pool:
+    with pytest.raises(UserError, match=r"that packs died, .*: mend it"), spawned(2, "packs", "mend it") as pool:
         list(in_order(os._exit, [1, 1, 1], pool, ahead=2))
 
 
