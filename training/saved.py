@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.models.interop.pretrained import TEMPERATURES
 from tercet.models.multimodal import Multimodal
 from tercet.training.commit import Found, newest
 
@@ -92,7 +93,7 @@ def resume_point(parent: Path, world: World) -> Saved | None:
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Weights by name. Temperatures come and go with the terms of a stage; nothing else may differ."""
     wrong = model.load_state_dict(weights, strict=False)
-    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith("head.temperatures.")]
+    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith(TEMPERATURES)]
     if odd:
         more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
         raise UserError(f"the checkpoint does not fit the model at {odd[0]}{more}: it was made by other code or towers")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 from statistics import median_low
 from types import SimpleNamespace
@@ -15,12 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tercet.command import main
+from tercet.configs.layers import lay, nested
 from tercet.configs.recipe import load_recipe
 from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.training.proposal.choice import Choice, values_of
+from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import batch_size, choose_way, warmup
 from tercet.training.proposal.machine import GIB, Gpu, Machine
 from tercet.training.proposal.measure import Bench, Measured, tiled
@@ -95,6 +98,11 @@ def test_the_recipe_trains_as_it_is(
     assert main(["train", str(recipe), "steps=3", f"out={tmp_path / 'run'}", "data.workers=0"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines][-1] == 3
+
+
+def values_of(choices: Iterable[Choice]) -> dict[str, Any]:
+    layers = (nested(choice.key, choice.value) for choice in choices)
+    return reduce(lay, layers, {})
 
 
 def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: Path) -> None:

@@ -12,15 +12,16 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tercet.errors import UserError
-from tercet.training.config import LogConfig
-from tercet.training.hooks import hooks, tensorboard, wandb
+from tercet.training.config import LogConfig, Logger
+from tercet.training.hooks import tensorboard, wandb
 from tercet.training.hooks.console import Console, clock, plain
 from tercet.training.hooks.hook import RunInfo, StepRecord
-from tercet.training.hooks.hooks import Hooks, open_hooks
+from tercet.training.hooks.hooks import LOGGERS, Hooks, open_hooks
 from tercet.training.hooks.metrics_file import MetricsFile
 
 RECORD = StepRecord(
@@ -161,9 +162,7 @@ def test_a_logger_that_is_not_installed_is_one_line(name: str, module: object, m
 
 
 def test_every_logger_of_the_config_exists() -> None:
-    for name in ("console", "tensorboard", "wandb"):
-        assert hooks.LOGGERS.get(name)
-        LogConfig(to=(name,))
+    assert set(LOGGERS) == set(get_args(Logger))
 
 
 def test_tensorboard_reads_back_the_numbers(tmp_path: Path) -> None:

@@ -4,18 +4,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tercet.configs.registry import Registry
-from tercet.training.config import LogConfig
+from tercet.training.config import LogConfig, Logger
 from tercet.training.hooks.console import Console
 from tercet.training.hooks.hook import Hook, RunInfo, StepRecord
 from tercet.training.hooks.metrics_file import MetricsFile
 from tercet.training.hooks.tensorboard import TensorBoard
 from tercet.training.hooks.wandb import WeightsAndBiases
 
-LOGGERS: Registry[Callable[[int], Hook]] = Registry("logger")  # made with the steps between two of their lines
-LOGGERS.register("console")(Console)
-LOGGERS.register("tensorboard")(TensorBoard)
-LOGGERS.register("wandb")(WeightsAndBiases)
+LOGGERS: dict[Logger, Callable[[int], Hook]] = {  # made with the steps between two of their lines
+    "console": Console,
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
 
 
 class Hooks:
@@ -44,4 +44,4 @@ class Hooks:
 
 def open_hooks(config: LogConfig, folder: Path) -> Hooks:
     """metrics.jsonl always, and the loggers that the recipe names; one that is not installed is the user's to mend."""
-    return Hooks([MetricsFile(folder / "metrics.jsonl"), *(LOGGERS.get(name)(config.every) for name in config.to)])
+    return Hooks([MetricsFile(folder / "metrics.jsonl"), *(LOGGERS[name](config.every) for name in config.to)])
