@@ -11,8 +11,11 @@ from typing import Any, NoReturn
 from tercet.errors import UserError
 
 PROGRAM = re.compile(r"(.*/)?((open_clip_train|training)[./])?main(\.py)?")
-PROCESSES = ("--nproc_per_node", "--nproc-per-node", "-np", "--num-proc", "--ntasks", "-n")
-NODES = ("--nnodes",)
+NODES = ("--nnodes", "--nodes", "-N")
+OF_A_NODE = ("--nproc_per_node", "--nproc-per-node")
+IN_ALL = ("-np", "--num-proc", "--ntasks", "-n")
+TASKS_OF_A_NODE = ("--ntasks-per-node",)
+OF_A_JOB = ("srun", "mpirun")  # where they are given no number, the job they run in has it
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,24 @@ def split(text: str) -> tuple[list[str], list[str]]:
 
 
 def launched(launcher: Sequence[str]) -> int:
-    """How many processes torchrun, horovodrun, mpirun or srun would start."""
-    return _stated(launcher, PROCESSES) * _stated(launcher, NODES)
+    """How many processes torchrun, horovodrun, mpirun or srun would start; a torchrun may stand within another."""
+    nodes = _stated(launcher, NODES) or 1
+    if each := _stated(launcher, OF_A_NODE):
+        return each * nodes
+    if whole := _stated(launcher, IN_ALL):
+        return whole
+    if each := _stated(launcher, TASKS_OF_A_NODE):
+        return each * nodes
+    if silent := [word for word in launcher if word in OF_A_JOB]:
+        raise UserError(f"`{silent[0]}` states no number of processes; say it by --processes N")
+    return nodes
 
 
-def _stated(words: Sequence[str], names: Sequence[str]) -> int:
+def _stated(words: Sequence[str], names: Sequence[str]) -> int | None:
     options = [part for word in words for part in (word.split("=", 1) if word.startswith("-") else [word])]
     for option, value in pairwise(options):
         if option in names:
             if not value.isdecimal() or not int(value):
                 raise UserError(f"`{option} {value}` states no number of processes; say it by --processes N")
             return int(value)
-    return 1
+    return None

@@ -121,6 +121,7 @@ def test_no_scheduler_is_one_rate_from_the_first_step(tmp_path: Path) -> None:
         ("torchrun --nproc-per-node=8 --nnodes=4 --rdzv_backend c10d -m open_clip_train.main", 32),
         ("cd open_clip && torchrun --nproc_per_node 4 src/training/main.py", 4),
         ("horovodrun -np 3 python -m training.main", 3),
+        ("srun -N 2 --ntasks-per-node=4 python -u src/open_clip_train/main.py", 8),
     ],
 )
 def test_the_launcher_says_how_many_processes_share_the_batch(launcher: str, processes: int, tmp_path: Path) -> None:
@@ -228,6 +229,7 @@ def test_the_command_writes_a_recipe_that_is_checked(tmp_path: Path, capsys: pyt
         ("train.sh 3", "the command names no `open_clip_train.main`"),
         ("--name 'x", "check its quotes"),
         (f"torchrun --nproc_per_node $GPUS -m open_clip_train.main {DATA}", "say it by --processes N"),
+        (f"srun -v python -u main.py {DATA}", "`srun` states no number of processes; say it by --processes N"),
     ],
 )
 def test_mistakes_are_told_in_one_line(command: str, error: str) -> None:
