@@ -105,9 +105,10 @@ def _check_said(split: SplitConfig) -> None:
 
 
 def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:
-    """The first rank goes ahead: it indexes what is not indexed yet."""
-    source = open_split(data, split) if world.first else None
-    world.barrier()
+    """Ranks index shards side by side; into tables and folders the first goes ahead."""
+    ahead = world.first or not is_manifest(split.source)
+    source = open_split(data, split) if ahead else None
+    world.wait_for_all()
     return open_split(data, split) if source is None else source
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
+PATIENCE = timedelta(days=1)  # with work that one rank does for all
 CPU = torch.device("cpu")
 
 
@@ -72,6 +73,13 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def wait_for_all(self) -> None:
+        """A barrier that outlasts long work: collectives give up on a rank that indexes or downloads for an hour."""
+        if self.size > 1:
+            patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+            dist.barrier(patient)
+            dist.destroy_process_group(patient)
 
     def share(self, values: Sequence[T]) -> Sequence[T]:
         """This rank's contiguous share of a list that every rank holds; the shares differ by one at most."""

@@ -1,0 +1,69 @@
+"""Sources opened by several ranks: shards are indexed by all of them, tables by the first, however long it takes."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from torch.distributed.distributed_c10d import _set_pg_timeout
+
+from tercet.data_pipelines import open as opening
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.open import open_first, open_split
+from tercet.data_pipelines.shards import build
+from tercet.data_pipelines.shards.tar import members
+from tercet.data_pipelines.source import Source
+from tercet.distributed import World
+from tercet.testing import on_ranks
+
+SHARDS = 8
+
+
+def scanned_by(world: World, source: str) -> list[str]:
+    """The shards that this rank went through, each at the pace of a slow disk."""
+    scanned: list[str] = []
+
+    def slowly(shard: str) -> object:
+        scanned.append(Path(shard).name)
+        time.sleep(0.2)
+        return members(shard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "members", slowly)
+        opened = open_first(DataConfig(train=source), SplitConfig(source=source), world)
+    assert len(opened) == SHARDS
+    return scanned
+
+
+def test_ranks_share_the_indexing_of_shards(pack: Callable[..., Path]) -> None:
+    for shard in range(SHARDS):
+        folder = pack(f"{shard}.tar", [{"__key__": "a", "txt": "one"}]).parent
+    one, other = on_ranks(scanned_by, 2, str(folder))
+    assert set(one) | set(other) == {f"{shard}.tar" for shard in range(SHARDS)}
+    assert len(one) + len(other) <= SHARDS + 2  # where they meet, both may have begun
+    assert min(len(one), len(other)) >= SHARDS // 2 - 2
+
+
+def samples_of_slow(world: World, source: str) -> int:
+    """Collectives give up after half a second; the first rank takes two to open the source."""
+    _set_pg_timeout(timedelta(seconds=0.5))
+
+    def slowly(data: DataConfig, split: SplitConfig) -> Source:
+        time.sleep(2 * world.first)
+        return open_split(data, split)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "open_split", slowly)
+        return len(open_first(DataConfig(train=source), SplitConfig(source=source), world))
+
+
+@pytest.mark.parametrize("kind", ["shards", "table"])
+def test_a_first_rank_that_takes_longer_than_a_collective_may_is_waited_for(
+    pack: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("image,text\na.png,one\n")
+    (tmp_path / "a.png").touch()
+    source = table if kind == "table" else pack("0.tar", [{"__key__": "a", "txt": "one"}])
+    assert on_ranks(samples_of_slow, 2, str(source)) == [1, 1]
