@@ -56,7 +56,7 @@ class Head(nn.Module):
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )
         self.adapters = nn.ModuleDict()  # of the towers whose output is corrected, see `tuning`
-        self.temperatures = nn.ModuleDict({plain(term): Temperature(kind) for term, kind in objectives.items()})
+        self.temperatures = nn.ModuleDict({module_name(term): Temperature(kind) for term, kind in objectives.items()})
         for projection in self.projections.values():
             if isinstance(projection, nn.Linear):
                 nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
@@ -67,11 +67,16 @@ class Head(nn.Module):
             adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
             return normalize(self.projections[modality](adapted), dim=-1)
 
+    def temperature_of(self, term: str) -> Temperature:
+        module = self.temperatures[module_name(term)]
+        assert isinstance(module, Temperature)
+        return module
+
     def temperature(self, term: str) -> tuple[Tensor, Tensor | None]:
-        scale, bias = self.temperatures[plain(term)]()
+        scale, bias = self.temperature_of(term)()
         return scale, bias
 
 
-def plain(term: str) -> str:
+def module_name(term: str) -> str:
     """A term's name as a module may bear it."""
     return term.replace(".", "_")

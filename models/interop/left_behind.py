@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from tercet.models.head import Temperature, plain
 from tercet.models.interop.pretrained import TEMPERATURES, Weights, origin_of
 from tercet.models.multimodal import Multimodal
 
@@ -18,9 +17,7 @@ def left_behind(model: Multimodal, weights: Weights) -> list[str]:
 
 def _taken(model: Multimodal, term: str, weights: Weights) -> Iterable[str]:
     """What becomes of a term's temperature, by the names of the weights."""
-    module = model.head.temperatures[plain(term)]
-    assert isinstance(module, Temperature)
-    kept = ("log_scale",) if module.bias is None else ("log_scale", "bias")
+    kept = ("log_scale",) if model.head.temperature_of(term).bias is None else ("log_scale", "bias")
     return (f"{TEMPERATURES}{origin_of(term, weights)}.{name}" for name in kept)
 
 

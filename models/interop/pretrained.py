@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.head import Temperature, plain
+from tercet.models.head import module_name
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import INNER, gained
@@ -112,8 +112,7 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
     origin = origin_of(term, weights)
     if origin is None:
         return {}
-    module = model.head.temperatures[plain(term)]
-    assert isinstance(module, Temperature)
+    module = model.head.temperature_of(term)
     taken = {"log_scale": weights[f"{TEMPERATURES}{origin}.log_scale"].float().reshape(1)}
     low, high = module.bounds
     if not low - ROUNDING <= float(taken["log_scale"]) <= high + ROUNDING:
@@ -124,16 +123,17 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
     bias = weights.get(f"{TEMPERATURES}{origin}.bias")
     if bias is not None and module.bias is not None:
         taken["bias"] = bias.float().reshape(1)
-    return {f"{TEMPERATURES}{plain(term)}.{name}": value for name, value in taken.items()}
+    return {f"{TEMPERATURES}{module_name(term)}.{name}": value for name, value in taken.items()}
 
 
 def origin_of(term: str, weights: Weights) -> str | None:
-    """The term, by its plain name, whose temperature a term takes over."""
+    """The term, by the name of its module, whose temperature a term takes over."""
+    own = module_name(term)
     named = [name[len(TEMPERATURES) :].rpartition(".")[0] for name in weights if name.startswith(TEMPERATURES)]
-    alike = [other for other in named if _modalities(other) == _modalities(plain(term))]
-    return plain(term) if plain(term) in named else next(iter(alike), None)
+    alike = [other for other in named if _modalities(other) == _modalities(own)]
+    return own if own in named else next(iter(alike), None)
 
 
 def _modalities(term: str) -> list[str]:
-    """Of a term's plain name, as `image_crop1-text`."""
+    """Of the name of a term's module, as `image_crop1-text`."""
     return sorted(field.partition("_")[0] for field in term.split("-"))
