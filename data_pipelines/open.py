@@ -41,7 +41,7 @@ def open_loader(
     """The batches of this rank from wherever the sources stand; `learned`: modalities that these must hold somewhere.
     A collective."""
     if data.mode == "stream":
-        _check_streams(data)
+        check_streams(data)
         return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
     sources = {name: open_first(data, source, world) for name, source in data.train.items()}
     check_held(data.train, sources, learned)
@@ -112,7 +112,9 @@ def open_first(data: DataConfig, split: SplitConfig, world: World) -> Source:
     return open_split(data, split) if source is None else source
 
 
-def _check_streams(data: DataConfig) -> None:
+def check_streams(data: DataConfig) -> None:
+    if data.mode == "index":
+        return
     for name, source in data.train.items():
         if is_manifest(source.source):
             raise UserError(f"data.train.{name} is no set of shards, and only these are streamed; set data.mode=index")

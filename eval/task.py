@@ -30,6 +30,11 @@ class Task(Config, ABC):
     name: str
     title: str = Field(description="what people read above its numbers")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Its numbers by name, as far as they are known before anything is measured."""
+        return ()
+
     @abstractmethod
     def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]": ...
 
@@ -72,6 +77,10 @@ class RetrievalTask(Task):
 
     recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (*(f"R@{k}" for k in self.recall_at), "median rank", "mean rank", "mAP@10")
+
     def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
         from tercet.eval.retrieval import retrieval
 
@@ -102,6 +111,10 @@ class ZeroShotTask(WordedTask):
             raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
         return self
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "acc1", "mean_per_class_recall", *(["acc5"] if len(self.classes) > 5 else [])
+
     def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
         from tercet.eval.zero_shot import zero_shot
 
@@ -115,6 +128,10 @@ class CompositionTask(WordedTask):
     undecidable: dict[Sensed, tuple[str, ...]] = Field(
         {}, description="kinds of mistakes that nothing in a modality gives away, as `{audio: [relation]}`"
     )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("accuracy",)
 
     def measure(self, table: "EmbeddingTable", embed_text: "TextEmbedder", config: "EvalConfig") -> "list[Measure]":
         from tercet.eval.composition import composition

@@ -158,6 +158,8 @@ class RunConfig(SpaceConfig):
     def _length_is_said_once(self) -> "RunConfig":
         if self.epochs is not None and any(stage.steps >= 1 for stage in self.stages):
             raise Misfit("epochs", "does not go with stages that give their steps; give shares, which add up to 1")
+        if self.epochs is not None and self.data.mode == "stream":
+            raise Misfit("epochs", "needs data that can be counted: give `steps`, or set data.mode=index")
         return self
 
     @model_validator(mode="after")

@@ -58,9 +58,14 @@ def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float
     """The metric's mean over the subjects and splits of a task, or of the tasks of a group."""
     names = {one.name for one in load_tasks([task])}
     found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
-    numbers = [(name.rpartition(" ")[2], float(value)) for metrics in found for name, value in metrics.items()]
+    numbers = [(kind_of(name), float(value)) for metrics in found for name, value in metrics.items()]
     chosen = [value for kind, value in numbers if kind == metric]
     if not chosen:
         known = dict.fromkeys(kind for kind, _ in numbers)
         raise UserError(f"`{task}` has no metric `{metric}` to stop by; {did_you_mean(metric, known)}")
     return sum(chosen) / len(chosen)
+
+
+def kind_of(name: str) -> str:
+    """A metric without its subject."""
+    return name.rpartition(" ")[2]

@@ -9,14 +9,16 @@ from rich.console import Console
 
 from tercet.configs.recipe import dump
 from tercet.distributed import World
+from tercet.errors import UserError, did_you_mean
 from tercet.eval.examine import Examined, Examiner
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
+from tercet.eval.task import load_tasks
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.config import RunConfig
-from tercet.training.evaluations import Evaluations, Standing
+from tercet.training.evaluations import Evaluations, Standing, kind_of
 from tercet.training.wise_ft import Line, Place, best, check_start, keep_start
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
@@ -104,6 +106,16 @@ class Examination:
             curve = {place.alpha: place.results for place in places}
             about = {**facts(), **notes}
             write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve)
+
+
+def check_asked(config: RunConfig) -> None:
+    """Before a run, at whose end it would be late to be told of a mistyped task or metric."""
+    load_tasks(config.eval.tasks)
+    if config.early_stopping:
+        task, metric = config.early_stopping.task, config.early_stopping.metric
+        known = {kind_of(name) for one in load_tasks([task]) for name in one.metrics} - {"rank"}
+        if known and metric not in known:
+            raise UserError(f"early_stopping.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")
 
 
 def beside_before(results: list[Result], path: Path) -> list[Result]:

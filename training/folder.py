@@ -58,14 +58,15 @@ def _take(folder: Path, config: RunConfig) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise UserError(f"another run writes in {folder}; wait for it, or choose another folder with out=…") from None
-    _same_run(folder, config)
+    check_same_run(config)
     (folder / CONFIG).write_text(dump(config), encoding="utf-8")
     note_plugins(folder)
     return lock
 
 
-def _same_run(folder: Path, config: RunConfig) -> None:
+def check_same_run(config: RunConfig) -> None:
     """A folder goes on with the run that it holds, or with none."""
+    folder = folder_of(config)
     if not (folder / CHECKPOINTS).is_dir():
         return
     before, now = (flat(run.model_dump(mode="json")) for run in (load_recipe(str(folder / CONFIG)), config))

@@ -46,8 +46,15 @@ from tercet.modality import FILES
 
 def kept_index(pieces: Sequence[Piece], reading: Reading) -> Kept:
     """The index that fits the tables and how they are read."""
-    name = f"{pieces[0].index}.{_digest(pieces, reading)}"
-    return find_kept(name) or _build(new_place(name), pieces, reading)
+    return standing_index(pieces, reading) or _build(new_place(_name(pieces, reading)), pieces, reading)
+
+
+def standing_index(pieces: Sequence[Piece], reading: Reading) -> Kept | None:
+    return find_kept(_name(pieces, reading))
+
+
+def _name(pieces: Sequence[Piece], reading: Reading) -> str:
+    return f"{pieces[0].index}.{_digest(pieces, reading)}"
 
 
 def _digest(pieces: Sequence[Piece], reading: Reading) -> str:

@@ -1,5 +1,7 @@
 """What a recipe is about to run, for people."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -9,14 +11,15 @@ from tercet.models.config import TowerConfig
 from tercet.training.config import RunConfig
 
 
-def print_plan(config: RunConfig) -> None:
-    """The run in a dozen lines, each stage on its own; once, however many processes would run it."""
+def print_plan(config: RunConfig, unseen: Sequence[str]) -> None:
+    """The run in a dozen lines, each stage on its own, and what was not looked at; once, however many processes would
+    run it."""
     if not speaks():
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _lines(config):
+    for name, value in (*_lines(config), ("not looked at", ", ".join(unseen))):
         table.add_row(name, value)
     Console(highlight=False).print(table)
 

@@ -24,8 +24,9 @@ def train(arguments: Namespace) -> int:
     config = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         from tercet.command.plan import print_plan
+        from tercet.training.rehearsal import rehearse
 
-        print_plan(config)
+        print_plan(*rehearse(config))
     else:
         from tercet.training.run import train
 

@@ -68,6 +68,7 @@ def by_name(measures: list[Measure]) -> dict[str, Result]:
 def test_retrieval_with_five_captions_counts_any_caption_and_every_query() -> None:
     table = aligned(30, spread=1.0, captions=5)
     found = by_name(retrieval(table, RETRIEVAL))
+    assert {result.metric for result in found.values()} == set(RETRIEVAL.metrics)
     scores = table.vectors["image"] @ table.vectors["text"].T
     best = [any(column // 5 == row for column in scores[row].topk(5).indices.tolist()) for row in range(30)]
     own = [column // 5 in scores[:, column].topk(5).indices.tolist() for column in range(150)]
@@ -139,6 +140,7 @@ def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
     image = F.normalize(signal + 0.9 * F.normalize(noise(60, 16, seed=4), dim=1), dim=1)
     table = EmbeddingTable({"image": image}, {"image": torch.arange(60)}, samples)
     found = by_name(zero_shot(table, embed_text, ZERO_SHOT))
+    assert {result.metric for result in found.values()} == set(ZERO_SHOT.metrics)
 
     classes = []
     for shape in SHAPES:
@@ -191,6 +193,7 @@ def test_composition_counts_strict_wins_by_kind() -> None:
     vectors = {"image": torch.stack([x, x, x]), "text": torch.stack([x, x, F.normalize(x + y, dim=0)])}
     table = EmbeddingTable(vectors, {m: torch.arange(3) for m in vectors}, samples)
     found = by_name(composition(table, lambda texts: torch.stack([wrong[text] for text in texts]), COMPOSITION))
+    assert {result.metric for result in found.values()} == set(COMPOSITION.metrics)
     assert {name: result.value for name, result in found.items()} == {
         "image, replaced accuracy": 0.5,
         "image, swapped accuracy": 0.5,

@@ -14,7 +14,7 @@ from tercet.training.course import Course
 from tercet.training.folder import open_folder
 from tercet.training.inherit import inherited
 from tercet.training.pretrained import load_model
-from tercet.training.run import counted
+from tercet.training.rehearsal import counted
 from tests.training.test_finetuning import DEEP, IMAGE, LORA, Job, moved, pairs
 from tests.training.tiny import MODEL, TOWER, losses, run, saved
 

@@ -1,0 +1,122 @@
+"""A dry run fails on what the run would fail on before its first step, and writes and trains nothing."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tercet.command import main
+from tercet.data_pipelines import at_once
+from tercet.errors import UserError
+from tercet.testing import on_ranks
+from tercet.training.config import RunConfig
+from tercet.training.rehearsal import rehearse
+from tercet.training.run import train
+from tests.data_pipelines.listed import write_csv
+from tests.training.tiny import recipe, run
+
+
+@pytest.fixture
+def data(world_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    """The world, none of it indexed."""
+    copy = shutil.copytree(world_folder, tmp_path / "world", ignore=shutil.ignore_patterns(".index"))
+    yield copy
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def rehearsed(data: Path, /, **changes: Any) -> tuple[RunConfig, list[str]]:
+    return rehearse(RunConfig.model_validate(recipe(data, data.parent / "run", **changes)))
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "an objective's option": ({"objective": {"name": "infonce", "smoothin": 1}}, "has no option `smoothin`"),
+    "an objective": ({"objective": "infonec"}, "unknown objective `infonec`; did you mean `infonce`"),
+    "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
+    "a task": ({"eval": {"tasks": ["retrievl"]}}, "unknown task `retrievl`; did you mean `retrieval`"),
+    "no shards": ({"data": {"train": "gone"}}, "there are no shards at gone"),
+    "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "there are no shards at gone"),
+    "weights": ({"init": "gone", "model": {}}, "there is no model `gone`"),
+    "a later stage": (
+        {"stages": [{"name": "a", "steps": 10}, {"name": "b", "steps": 10, "set": {"objective.smoothin": 1}}]},
+        "has no option `smoothin`",
+    ),
+    "a table streamed": ({"data": {"train": "WORLD/photos.csv", "mode": "stream"}}, "only these are streamed"),
+    "no such column": ({"data": {"train": {"source": "WORLD/photos.csv", "image": "fil"}}}, "has no column `fil`"),
+    "a modality that no column holds": ({"data": {"train": "WORLD/photos.csv"}}, "is known to hold audio"),
+    "files that are not there": (
+        {"data": {"train": "WORLD/gone.csv"}, "pairs": {"image-text": 1}},
+        "none of the first 1 files is there",
+    ),
+    "pictures without captions": (
+        {"data": {"train": "WORLD/pictures"}, "pairs": {"image-text": 1}},
+        "no sample of .*pictures holds text",
+    ),
+    "a metric": (
+        {
+            "data": {"train": "WORLD/train", "val": "WORLD/val"},
+            "eval": {"every": 1}, "early_stopping": {"metric": "R@2"},
+        },
+        "early_stopping.metric: `retrieval` has no `R@2`; did you mean `R@",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_would_end_a_run_ends_a_dry_one(mistake: str, data: Path) -> None:
+    changes, told = MISTAKES[mistake]
+    (data / "pictures").mkdir()
+    (data / "pictures" / "0.jpg").write_bytes(b"x")
+    write_csv(data / "photos.csv", [{"file": "pictures/0.jpg"}])
+    write_csv(data / "gone.csv", [{"file": "1.jpg", "caption": "gone"}])
+    with pytest.raises(UserError, match=told):
+        rehearsed(data, **yaml.safe_load(yaml.safe_dump(changes).replace("WORLD", str(data))))
+
+
+def test_epochs_of_small_data_are_counted_and_the_towers_are_left(data: Path) -> None:
+    config, unseen = rehearsed(data, epochs=2, steps=0)
+    assert (config.steps, config.epochs) == (96 * 2 // 16, None)
+    assert unseen == ["towers and their weights"]
+
+
+def test_large_data_are_not_gone_through(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_once, "SHARDS", 1000)
+    monkeypatch.setattr(at_once, "ROWS", 1)
+    write_csv(data / "photos.csv", [{"file": f"{row}.jpg", "caption": "gone"} for row in range(2)])
+    sources = {"shards": {"source": str(data / "train")}, "photos": {"source": str(data / "photos.csv")}}
+    config, unseen = rehearsed(data, data={"train": sources, "val": str(data / "val")}, epochs=2, steps=0)
+    assert config.epochs == 2
+    assert unseen == [*(f"samples of {name}" for name in ("shards", "photos", "val")), "towers and their weights"]
+    assert not list(data.rglob("*.safetensors"))
+
+
+def test_an_index_that_stands_is_looked_into(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["data", "index", str(data / "train"), "--workers", "1"]) == 0
+    monkeypatch.setattr(at_once, "SHARDS", 1000)
+    assert rehearsed(data)[1] == ["towers and their weights"]
+
+
+def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Path) -> None:
+    values = recipe(data, tmp_path / "other", steps=1)
+    on_ranks(run, 1, values)
+    assert rehearse(RunConfig.model_validate(values))
+    with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8"):
+        rehearse(RunConfig.model_validate(values | {"batch_size": 8}))
+
+
+def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = data / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe(data, data.parent / "run")))
+    assert main(["train", str(path), "steps=3", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 steps of 16 = 48 samples" in shown
+    assert "not looked at   towers and their weights" in shown
+    assert main(["train", str(path), "data.train=gone", "--dry-run"]) == 2
+
+
+def test_a_run_begins_as_a_dry_one(data: Path) -> None:
+    values = recipe(data, data.parent / "run", eval={"tasks": ["retrievl"]})
+    with pytest.raises(UserError, match="unknown task `retrievl`"):
+        train(RunConfig.model_validate(values))

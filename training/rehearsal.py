@@ -1,0 +1,73 @@
+"""How a run begins: what it would fail on is said before anything is built. A dry run is this beginning, stopped."""
+
+from collections.abc import Iterator
+
+from tercet.data_pipelines.at_once import open_at_once
+from tercet.data_pipelines.held import check_held
+from tercet.data_pipelines.open import check_columns, check_source, check_streams, open_first
+from tercet.distributed import World
+from tercet.modality import modality_of
+from tercet.models.losses import build_objective
+from tercet.training.config import RunConfig
+from tercet.training.examination import check_asked
+from tercet.training.folder import check_same_run
+from tercet.training.inherit import inherited
+from tercet.training.optimizers import optimizers
+
+
+def ready(config: RunConfig) -> RunConfig:
+    """The run in full, all of whose stages name what there is."""
+    config = inherited(config)
+    for stage in _stages(config):
+        optimizers.get(stage.optimizer.name)
+        for term in stage.terms:
+            build_objective(term.objective)
+        check_data(stage)
+    check_asked(config)
+    return config
+
+
+def check_data(config: RunConfig) -> None:
+    check_streams(config.data)
+    for source in (*config.data.train.values(), *config.data.val.values()):
+        check_source(source)
+    check_columns(config.data, _learned(config))
+
+
+def counted(config: RunConfig, world: World) -> RunConfig:
+    """The run with its steps: where a recipe gives epochs, they are passes over all sources together. A collective."""
+    if config.epochs is None:
+        return config
+    return config.counted(sum(len(open_first(config.data, source, world)) for source in config.data.train.values()))
+
+
+def rehearse(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """The run in full, and in words what was not looked at. Nothing of it is written, and no large data set is gone
+    through."""
+    config = ready(config)
+    unseen = dict.fromkeys(source for stage in _stages(config) for source in _unseen(stage))
+    if not unseen:
+        config = counted(config, World())
+    if config.epochs is None:
+        check_same_run(config)
+    return config, [*unseen, "towers and their weights"]
+
+
+def _unseen(config: RunConfig) -> list[str]:
+    """The sources of a stage that are too large to be looked into; the others are."""
+    data = config.data
+    indexed = {} if data.mode == "stream" else data.train
+    sources = {name: source for name, one in indexed.items() if (source := open_at_once(data, one)) is not None}
+    if sources.keys() == data.train.keys():
+        check_held(data.train, sources, _learned(config))
+    learned = [name for name in data.train if name not in sources]
+    held_out = [name for name, one in data.val.items() if open_at_once(data, one) is None]
+    return [f"samples of {name}" for name in (*learned, *held_out)]
+
+
+def _learned(config: RunConfig) -> list[str]:
+    return sorted({modality_of(field) for term in config.terms for field in term.between})
+
+
+def _stages(config: RunConfig) -> Iterator[RunConfig]:
+    return map(config.stage, range(max(1, len(config.stages))))
