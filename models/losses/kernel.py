@@ -144,7 +144,7 @@ def exchange(
 ) -> Anchors:
     """Own rows' results, known to every rank."""
     weight_A = objective.row_weight(Row(positive_A, reduced_A))
-    weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A
+    weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A.to(reduced_A)
     known = side.z_Nd.new_zeros(3, len(side.z_Nd))
     known[:, side.own] = torch.stack([positive_A, reduced_A, weight_A * (share / max(len(side.z_Nd), 1))])
     return Anchors(*world.sum(known))

@@ -31,6 +31,13 @@ class Rounded(Focal):
     gamma: float = 0.5
 
 
+class Split(Objective):
+    """Weights written as plain numbers, which torch makes fp32 whatever the rows are."""
+
+    def row_weight(self, row: Row) -> Tensor:
+        return torch.where(row.positive < row.lse - 1, 0.9, 0.3)
+
+
 class Matrix(Objective):
     def reduce(self, logits: Tensor) -> Tensor:
         return logits
@@ -98,7 +105,7 @@ class OfItsRank(Objective):
         return torch.full_like(row.lse, 2.0 if dist.is_initialized() and dist.get_world_size() > 1 else 1.0)
 
 
-@pytest.mark.parametrize("objective", [InfoNCE(), Sigmoid(), Focal()], ids=repr)
+@pytest.mark.parametrize("objective", [InfoNCE(), Sigmoid(), Focal(), Split()], ids=repr)
 def test_sound_objectives_pass(objective: Objective) -> None:
     check_objective(objective)
 
