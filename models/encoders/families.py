@@ -44,7 +44,7 @@ def _hf_image(name: str, config: TowerConfig) -> Encoder:
 @FAMILIES["audio"].register("hf")
 def _hf_audio(name: str, config: TowerConfig) -> Encoder:
     with fetched("model.audio.encoder", name, f"`hf:{name}`"):
-        from tercet.models.encoders.hf.audio import audio_tower
+        from tercet.models.encoders.hf.audio_towers import audio_tower
 
         return audio_tower(name, config)
 

@@ -1,32 +1,31 @@
-"""Which tower a folder of Hugging Face is for sounds."""
+"""What the towers of transformers for sounds share: a front end of their own, and little to set."""
 
-from collections.abc import Callable
-from typing import Any
+from torch import nn
 
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.hf.folder import read_config
-from tercet.models.encoders.hf.parts import architecture, check_reads
-from tercet.models.encoders.hf.waves import WaveAudio
-from tercet.models.encoders.hf.windows import AstAudio, ClapAudio, HfAudio, WhisperAudio
-
-TOWERS: dict[str, Callable[[str, TowerConfig, Any], HfAudio]] = {
-    "audio-spectrogram-transformer": AstAudio,
-    "whisper": WhisperAudio,
-    "clap": ClapAudio,
-    "clap_audio_model": ClapAudio,
-    "hubert": WaveAudio,
-    "wav2vec2": WaveAudio,
-    "wavlm": WaveAudio,
-}
+from tercet.models.encoders.audio import AudioEncoder, FrontEnd
+from tercet.models.encoders.hf.tower import HfTower, check_options
 
 
-def audio_tower(name: str, config: TowerConfig) -> HfAudio:
-    found = read_config("model.audio.encoder", name)
-    check_reads("audio", name, found)
-    if found.model_type not in TOWERS:
+class HfAudio(HfTower, AudioEncoder):
+    """A tower that hears by the folder's own front end; of what may be set, `seconds` alone."""
+
+    def __init__(self, name: str, config: TowerConfig, front_end: FrontEnd, longest: float | None = None) -> None:
+        _check(name, config, longest)
+        super().__init__(config, front_end)
+
+    def stack(self) -> nn.Module:
+        stack: nn.Module = self.model.layers
+        return stack
+
+
+def _check(name: str, config: TowerConfig, longest: float | None) -> None:
+    if config.features != TowerConfig.model_fields["features"].default:
+        raise UserError(f"model.audio.features: `hf:{name}` brings its own front end; leave `{config.features}` out")
+    check_options("audio", name, config.options)
+    if longest is not None and config.seconds > longest:
         raise UserError(
-            f"model.audio.encoder: how a {architecture(found)} hears is not known here, as of `hf:{name}`; "
-            f"known: {', '.join(TOWERS)}"
+            f"model.audio.seconds: `hf:{name}` hears {longest:g} s at once, {config.seconds:g} s are asked for; "
+            f"set it to {longest:g} or less, longer clips are tiled at evaluation"
         )
-    return TOWERS[found.model_type](name, config, found)

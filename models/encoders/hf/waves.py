@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.hf.audio import HfAudio
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
 from tercet.models.encoders.hf.front_ends import Waveform
-from tercet.models.encoders.hf.windows import HfAudio
 
 
 class WaveAudio(HfAudio):

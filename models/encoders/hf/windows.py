@@ -13,25 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tercet.errors import UserError
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.audio import AudioEncoder, FrontEnd
+from tercet.models.encoders.hf.audio import HfAudio
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
 from tercet.models.encoders.hf.front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
 from tercet.models.encoders.hf.parts import load_part, part_of, width_of
-from tercet.models.encoders.hf.tower import HfTower, check_options
-
-
-class HfAudio(HfTower, AudioEncoder):
-    """What the towers for sounds share: a front end of their own, and of what may be set `seconds` alone."""
-
-    def __init__(self, name: str, config: TowerConfig, front_end: FrontEnd, longest: float | None = None) -> None:
-        _check(name, config, longest)
-        super().__init__(config, front_end)
-
-    def stack(self) -> nn.Module:
-        stack: nn.Module = self.model.layers
-        return stack
 
 
 class AstAudio(HfAudio):
@@ -107,14 +93,3 @@ class ClapAudio(HfAudio):
         longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
         vectors: Tensor = getattr(self.model(input_features=features, is_longer=longer), self.vector)
         return vectors
-
-
-def _check(name: str, config: TowerConfig, longest: float | None) -> None:
-    if config.features != TowerConfig.model_fields["features"].default:
-        raise UserError(f"model.audio.features: `hf:{name}` brings its own front end; leave `{config.features}` out")
-    check_options("audio", name, config.options)
-    if longest is not None and config.seconds > longest:
-        raise UserError(
-            f"model.audio.seconds: `hf:{name}` hears {longest:g} s at once, {config.seconds:g} s are asked for; "
-            f"set it to {longest:g} or less, longer clips are tiled at evaluation"
-        )
