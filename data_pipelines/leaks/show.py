@@ -16,8 +16,8 @@ def print_count(count: Count) -> None:
         reasons = ", ".join(f"{number:,} × {reason}" for reason, number in count.bad.most_common())
         console.print(f"not compared: {reasons}", style="yellow", markup=False)
     mark = "[green]✓[/]" if count.clean else "[red]✗[/]"
-    verdict = "no picture and no sound" if count.clean else "pictures or sounds"
-    console.print(f"{mark} {verdict} of {count.evaluation:,} evaluation samples among {count.train:,} training samples")
+    which = "no picture and no sound" if count.clean else f"pictures or sounds of {count.leaked:,}"
+    console.print(f"{mark} {which} of {count.evaluation:,} evaluation samples among {count.train:,} training samples")
 
 
 def _table(count: Count) -> Table:

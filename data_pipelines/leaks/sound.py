@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.media import open_sound
+from tercet.data_pipelines.decode.passage import passage
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.leaks.near import ONES, spread
 
 RATE, WINDOW, HOP, BANDS = 8000, 2048, 128, 33
 LOWEST_HERTZ, HIGHEST_HERTZ = 100.0, 3500.0
 SILENT = 1e-5  # of the loudest moment's energy
-FEWEST = 60  # moments in common: a second and the window
+FEWEST = 24  # moments in common: with the window two thirds of a second
 MARGIN, DIFFERENT = (
     2.0,
     0.33,
@@ -39,7 +40,7 @@ SLIPS = np.concatenate([np.zeros(1, np.uint32), BITS])  # a word as it is, and w
 def words(data: bytes) -> Words:
     """The fingerprint, word by word; nothing, if the sound is shorter than a window."""
     with open_sound(data) as sound:
-        wave = sound.read(dtype="float32", always_2d=True).mean(1)
+        wave = passage(sound, data, 0, sound.frames).mean(1)
         rate = sound.samplerate
     resample = resampler(rate, RATE)
     wave = resample(wave, 0, 0, resample.length(len(wave)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.caps import MOST_STEPS, MOST_VALUES
-from tercet.data_pipelines.decode.media import open_sound, verify_sound, waves
+from tercet.data_pipelines.decode.media import Sound, open_sound, verify_sound, waves
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.pack.config import PackConfig
 
@@ -34,14 +34,15 @@ def pack_sound(data: bytes, config: PackConfig) -> tuple[str, bytes]:
         return "flac", _flac(_resampled(wave_TC, sound.samplerate, rate), rate, sound.subtype)
 
 
-def _start(sound: soundfile.SoundFile, frames: int) -> Wave:
+def _start(sound: Sound, frames: int) -> Wave:
+    """All of it is decoded, and so much kept."""
     if frames * sound.channels > MOST_VALUES:
         raise BadSample("audio: over the caps")
     wave_TC = np.empty((frames, sound.channels), np.float32)
     read = 0
     for block_TC in waves(sound):
-        part_TC = block_TC[: frames - read]
-        wave_TC[read : read + len(part_TC)] = part_TC
+        room_TC = wave_TC[read : read + len(block_TC)]
+        room_TC[:] = block_TC[: len(room_TC)]
         read += len(block_TC)
     if read < sound.frames:
         raise BadSample("audio: truncated or damaged")

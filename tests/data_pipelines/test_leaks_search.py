@@ -98,6 +98,15 @@ def test_planted_leaks_are_found_and_no_others(
     }
 
 
+def test_the_verdict_counts_each_picture_and_sound_that_leaks_once(
+    planted: tuple[Path, Path, set[tuple[str, ...]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, evaluation, _ = planted
+    assert main(["data", "leaks", str(train), str(evaluation), "--workers", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "pictures or sounds of 3 of 30 evaluation samples among 40 training samples" in said
+
+
 def test_captions_alone_are_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Several training samples with one caption name the first evaluation sample that has it."""
     captions = [{"__key__": f"{n}", "txt": "a dog"} for n in range(3)]

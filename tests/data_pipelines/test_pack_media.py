@@ -115,8 +115,9 @@ def test_channels_are_resampled_each_to_its_closed_form(sound: Sound, rate: int,
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_a_long_sound_keeps_its_start_to_the_bit(sound: Sound, subtype: str) -> None:
-    data = sound(np.random.default_rng(0).normal(0, 0.1, (9000, 2)), 8000, "WAV", subtype)
+@pytest.mark.parametrize("frames", [9000, 200_000])
+def test_a_long_sound_keeps_its_start_to_the_bit(sound: Sound, subtype: str, frames: int) -> None:
+    data = sound(np.random.default_rng(0).normal(0, 0.1, (frames, 2)), 8000, "WAV", subtype)
     extension, start = pack_sound(data, PackConfig(seconds=0.75))
     assert extension == "flac"
     assert soundfile.info(BytesIO(start)).subtype == subtype
