@@ -24,7 +24,7 @@ from tercet.data_pipelines.shards.record import Record, find_record, load_index,
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.errors import UserError
-from tercet.system import cores
+from tercet.system import cores, pread
 
 LOOKERS = 8  # threads: a network's file system answers many at once
 LOOKED_AT_ONCE = 256
@@ -72,7 +72,7 @@ def _vouched(shard: str, index: Index) -> Record | None:
 
 
 def _digest(descriptor: int, offset: int, size: int) -> int:
-    return xxh3_64_intdigest(os.pread(descriptor, size, offset))
+    return xxh3_64_intdigest(pread(descriptor, size, offset))
 
 
 def _standing(shard: str, checksums: bool) -> Record | None:

@@ -5,12 +5,14 @@ import os
 import numpy as np
 from xxhash import xxh3_128
 
+from tercet.system import BINARY, pread
+
 BLOCKS, BLOCK = 8, 4096
 
 
 def fingerprint(shard: str) -> str:
     """A hash over the size and blocks spread evenly from the first to the last."""
-    descriptor = os.open(shard, os.O_RDONLY)
+    descriptor = os.open(shard, BINARY)
     try:
         return fingerprint_of(descriptor)
     finally:
@@ -21,5 +23,5 @@ def fingerprint_of(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
     state = xxh3_128(str(size).encode())
     for offset in np.linspace(0, max(size - BLOCK, 0), BLOCKS, dtype=np.int64).tolist():
-        state.update(os.pread(descriptor, BLOCK, offset))
+        state.update(pread(descriptor, BLOCK, offset))
     return state.hexdigest()

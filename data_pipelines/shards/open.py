@@ -10,6 +10,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.fingerprint import fingerprint_of
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.source import Files
+from tercet.system import BINARY, descriptors, pread
 
 LARGEST_FILE = 256 * 2**20
 OPEN_SHARDS = 512  # of a source; twice the usual number of streams: at the seam of two shards, a stream reads from both
@@ -18,13 +19,7 @@ DESCRIPTORS = 2**16  # for a hundred sources
 
 def room() -> int:
     """How many shards of a source may stay open, the limit on descriptors being raised as far as is allowed."""
-    import resource  # which not every system has
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(1, min(OPEN_SHARDS, wanted // 4))
+    return max(1, min(OPEN_SHARDS, descriptors(DESCRIPTORS) // 4))
 
 
 class OpenShard:
@@ -34,7 +29,7 @@ class OpenShard:
         self._descriptor = -1
         try:
             self.index = load_index(record)
-            self._descriptor = os.open(record.shard, os.O_RDONLY)
+            self._descriptor = os.open(record.shard, BINARY)
             same = record.checksums or fingerprint_of(self._descriptor) == record.fingerprint
         except (OSError, SafetensorError) as error:
             raise BadSample("shard: cannot be opened") from error
@@ -66,7 +61,7 @@ class OpenShard:
         if size > LARGEST_FILE:
             raise BadSample("file over the size cap")
         try:
-            payload = os.pread(self._descriptor, size, self._offset[place])
+            payload = pread(self._descriptor, size, self._offset[place])
         except OSError as error:
             raise BadSample("shard: cannot be read") from error
         if len(payload) < size:

@@ -21,7 +21,6 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
-from tercet.system import has_shards
 
 
 class Shards:
@@ -92,8 +91,6 @@ def open_shards(
     max_bad: float = 0.01,
 ) -> Shards:
     """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""
-    if not has_shards():
-        raise UserError(f"{spec}: this system does not read shards, which need `pread`; name a table or a folder")
     found = find_shards(spec)
     indexed = index_shards(found, checksums=checksums)
     shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))

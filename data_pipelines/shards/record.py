@@ -21,6 +21,7 @@ from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Census, Index
 from tercet.errors import UserError
 from tercet.modality import DECODERS
+from tercet.system import BINARY, pread
 
 EDITION = 1  # raise it whenever EXTENSIONS or the arrays come to mean something else
 FOLDER = ".index"
@@ -109,7 +110,7 @@ def load_census(record: Record) -> Census:
 def _read_facts(place: str) -> dict[str, Any] | None:
     """What the header says, and when the file was written; None where no whole index of this edition stands."""
     try:
-        descriptor = os.open(place, os.O_RDONLY)
+        descriptor = os.open(place, BINARY)
     except OSError:
         return None
     try:
@@ -129,10 +130,10 @@ def _read_facts(place: str) -> dict[str, Any] | None:
 
 def _head(descriptor: int) -> bytes:
     """The header of a safetensors file: its length in eight bytes, then JSON."""
-    block = os.pread(descriptor, USUAL_HEADER, 0)
+    block = pread(descriptor, USUAL_HEADER, 0)
     length = int.from_bytes(block[:8], "little")
     if length > USUAL_HEADER - 8:
-        return os.pread(descriptor, min(length, LARGEST_HEADER), 8)
+        return pread(descriptor, min(length, LARGEST_HEADER), 8)
     return block[8 : 8 + length]
 
 

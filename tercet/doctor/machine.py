@@ -1,11 +1,11 @@
 """Is the machine fit for a run: memory, shared memory, disk, open files."""
 
 import os
-import resource
 import shutil
 from pathlib import Path
 
 from tercet.doctor.finding import Finding
+from tercet.system import resource
 
 ROOM = "machine"
 GIB = 2**30
@@ -15,12 +15,14 @@ ENOUGH_FILES = 1024
 
 
 def machine() -> list[Finding]:
-    return [_memory(), *_shared_memory(Path("/dev/shm")), _disk(Path.cwd()), _open_files()]
+    return [*_memory(), *_shared_memory(Path("/dev/shm")), _disk(Path.cwd()), *_open_files()]
 
 
-def _memory() -> Finding:
+def _memory() -> list[Finding]:
+    if not hasattr(os, "sysconf"):  # Windows does not say
+        return []
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Finding(ROOM, "memory", "ok", f"{total / GIB:.0f} GiB, {os.cpu_count()} cores")
+    return [Finding(ROOM, "memory", "ok", f"{total / GIB:.0f} GiB, {os.cpu_count()} cores")]
 
 
 def _shared_memory(mount: Path) -> list[Finding]:
@@ -37,7 +39,9 @@ def _disk(folder: Path) -> Finding:
     return Finding(ROOM, "free disk", "warn" if mend else "ok", f"{free / GIB:.0f} GiB here", mend)
 
 
-def _open_files() -> Finding:
+def _open_files() -> list[Finding]:
+    if resource is None:  # Windows sets no such limit
+        return []
     limit, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
     mend = None if limit >= ENOUGH_FILES else f"ulimit -n {ceiling}"
-    return Finding(ROOM, "open files", "warn" if mend else "ok", f"{limit} at once", mend)
+    return [Finding(ROOM, "open files", "warn" if mend else "ok", f"{limit} at once", mend)]

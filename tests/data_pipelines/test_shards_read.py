@@ -146,6 +146,6 @@ def test_reading_touches_only_what_is_wanted(tmp_path: Path, monkeypatch: pytest
         return pread(descriptor, size, offset)
 
     shards.read([0], WANTED)
-    monkeypatch.setattr(os, "pread", watched)
+    monkeypatch.setattr("tercet.data_pipelines.shards.open.pread", watched)
     shards.read(range(50), {"txt"})
     assert asked == [9] * 50

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -161,13 +161,18 @@ def test_a_picture_is_the_same_however_it_is_handed_over(model: Model) -> None:
     rows = model.embed(image=[*things, torch.from_numpy(pixels(7))]).image
     assert torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-6)
     assert model.embed(image=path).image.equal(model.embed(image=[path]).image)
+    assert model.embed(image=pixels(7)).image.equal(model.embed(image=[pixels(7)]).image)
 
 
 def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
     wave, rate = soundfile.read("horn.wav", dtype="float32")
     two = np.stack([wave, wave])
-    rows = model.embed(audio=["horn.wav", (wave, rate), (two, rate), (torch.from_numpy(two.T), rate)]).audio
+    tensor = torch.from_numpy(two.T).requires_grad_()
+    rows = model.embed(audio=["horn.wav", (wave, rate), (two, float(rate)), (tensor, rate)]).audio
     assert torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-6)
+    whole = np.round(20_000 * wave).astype(np.int16)
+    one, other = model.embed(audio=[(whole, np.int64(rate)), (whole / 2**15, rate)]).audio
+    assert torch.allclose(one, other, atol=1e-6)
     assert model.embed(audio=(wave, rate)).audio.shape == (1, 16)
 
 
@@ -179,6 +184,9 @@ def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
         ({"image": [np.zeros((4, 4, 3))]}, "an array of float64 [4, 4, 3]; give uint8"),
         ({"image": [b"nothing"]}, "image number 0 cannot be embedded (image: not a JPEG, PNG or WEBP)"),
         ({"audio": [np.zeros(9)]}, "audio: ndarray is nothing to embed; give a path, bytes or (wave, rate)"),
+        ({"audio": (np.zeros(9, np.uint8), 8000)}, "audio: a wave of uint8; give numbers from -1 to 1, or whole ones"),
+        ({"audio": (np.zeros(9), 0)}, "audio: a wave of shape [9] at 0; give"),
+        ({"text": "a", "batch_size": 0}, "batch_size is 0"),
         ({"text": ["é", "é" * 20_000]}, "text number 1 cannot be embedded (text: over the caps)"),
         ({"picture": ["boat.jpg"]}, "exported has no picture tower"),
     ],
@@ -187,6 +195,80 @@ def test_what_cannot_be_embedded_is_one_line(model: Model, given: dict[str, obje
     with pytest.raises(UserError) as caught:
         model.embed(**given)
     assert complaint in str(caught.value)
+
+
+def test_a_search_takes_what_embed_takes(model: Model) -> None:
+    index = tercet.index(model, "photos.csv")
+    path = Path("photos/7.png")
+    asked = [index.search(query, k=3) for query in (str(path), path, Image.open(path), pixels(7))]
+    asked.append(index.search(image=path.read_bytes(), k=3))
+    assert {tuple(found) for found in asked} == {tuple(asked[0])}
+    assert asked[0][0].path == str(path)
+    assert asked[0][0].score == pytest.approx(1)
+
+
+def test_results_show_themselves(model: Model) -> None:
+    """In a notebook, too, where a console would write elsewhere; names are not taken for markup."""
+    found, compared = (
+        tercet.index(model, "photos.csv").search("<b>red</b>", k=2),
+        tercet.compare(model, "exported", data="val.csv"),
+    )
+    with patch("rich.console._is_jupyter", return_value=True):
+        assert f"{found[0].score:.3f}   {found[0].path}" in repr(found)
+        assert re.search(r"exported against exported\n.*not told apart", repr(compared), re.DOTALL)
+    assert "<b>&lt;b&gt;red&lt;/b&gt;</b>" in found._repr_html_()
+    assert f"<td>{found[1].path}</td>" in found._repr_html_()
+    rows = re.findall(r"<th>val · (.*?)</th>\s*<th>(.*?)</th>.*?<td>0.0 to 0.0</td>", compared._repr_html_(), re.DOTALL)
+    assert rows[0] == ("image→text", "R@1 %")
+    assert compared.to_json()["against"]["exported"][0]["verdict"] == "not told apart"
+    store = tercet.embed(model, "val.csv")
+    assert repr(store) == f"Store({store.folder}: image 12 × 16, text 12 × 16; 0 samples left out)"
+    assert repr(store.table()) == "EmbeddingTable(12 samples: image [12, 16], text [12, 16])"
+
+
+@pytest.mark.parametrize(
+    ("ask", "complaint"),
+    [
+        (lambda: tercet.load(3), "a model is a run, an exported folder, .*, and not of type int"),
+        (lambda: tercet.index("exported", 3), "data are a path, several, or a mapping .*, and not of type int"),
+        (lambda: tercet.index("exported", {"image": "path"}), "data: `source` is missing"),
+        (lambda: tercet.embed("exported", "val.csv", out="photos.csv"), "photos.csv is a file"),
+        (lambda: tercet.compare("exported", data="val.csv"), "nothing to compare exported with"),
+        (lambda: tercet.evaluate("exported", "zero_shot", "val.csv", labels="boat"), "`boat` is a text; write"),
+        (
+            lambda: tercet.evaluate("exported", "zero_shot", "val.csv", ["boat", "car"], templates="a {}"),
+            "the template `a {}` has no place for a class",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(ask: Callable[[], object], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        ask()
+
+
+def test_data_may_be_several_tables_and_a_template_stand_alone(model: Model) -> None:
+    assert len(tercet.index(model, ["photos.csv", Path("val.csv")])) == 60
+    asked = [
+        tercet.evaluate(model, "zero_shot", data, ["boat", "car"], templates=templates)
+        for data, templates in [("val.csv", "a {class}"), ({"val": {"new": "val.csv"}}, ["a {class}"])]
+    ]
+    assert [one.value for one in asked[0]] == [one.value for one in asked[1]]
+    assert asked[1][0].dataset == "new"
+
+
+def test_a_model_of_sounds_is_not_asked_about_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    towers = {name: tower for name, tower in SPACE["model"].items() if name != "image"}
+    config = SpaceConfig.model_validate({"model": towers, "pairs": {"audio-text": 1.0}})
+    heard = str(export_folder(build_model(config.model, config.terms, seed=3), config, tmp_path / "heard"))
+    told = "the model reads audio and text, and val.csv holds image and text; name data with audio, or another model"
+    with pytest.raises(UserError, match=told):
+        tercet.evaluate(heard, data="val.csv")
+    assert tercet.embed(heard, "val.csv").modalities == ["text"]
+    assert "val.csv: image is left out: the model has no tower for it" in capsys.readouterr().err
+    with pytest.raises(UserError, match="and photos holds image; name data with audio"):
+        tercet.embed(heard, "photos")
 
 
 def test_the_parquet_file_holds_the_vectors_of_the_store(model: Model) -> None:
@@ -216,27 +298,42 @@ def test_the_self_test_ends_with_its_verdict(capsys: pytest.CaptureFixture[str])
 ELSEWHERE = """
 import os, sys, torch, open_clip, torchaudio, torchvision
 from multiprocessing import context
-del os.pread, os.sched_getaffinity, context.ForkServerContext, context.ForkServerProcess
+del os.pread, os.sched_getaffinity, os.memfd_create, os.sysconf, context.ForkServerContext, context.ForkServerProcess
 sys.modules |= dict.fromkeys(("deepspeed", "fcntl", "resource"))
 import tercet
 from tercet.command import main
 for command in (
     "eval exported retrieval --data val.csv", "compare exported exported --data val.csv",
     "embed exported --data val.csv --out embedded", "search exported boat.jpg --data photos -k 2",
+    "eval exported retrieval --data shards", "eval exported retrieval --data hf:saved",
+    "data check shards --workers 2", "data check hf:saved --workers 1",
 ):
     assert main(command.split()) == 0, command
 assert len(tercet.evaluate(tercet.load("exported"), data="val.csv"))
-assert main(["eval", "exported", "--data", "shards"]) == 2
+from concurrent.futures import ThreadPoolExecutor
+from tercet.doctor.machine import machine
+from tercet.system import pread
+with open("shards/000000.tar", "rb") as file, ThreadPoolExecutor(4) as threads:
+    whole = file.read()
+    pieces = list(threads.map(lambda start: pread(file.fileno(), 50, start), range(5000)))
+assert pieces == [whole[start : start + 50] for start in range(5000)]
+assert [finding.name for finding in machine()][-1] == "free disk"
 """
 
 
 def test_all_but_training_works_without_the_engine_and_on_systems_that_have_less(home: Path) -> None:
-    (home / "shards").mkdir()
-    (home / "shards" / "0.tar").touch()
+    pa = pytest.importorskip("pyarrow")
+    assert main(["data", "pack", "val.csv", "--out", "shards"]) == 0
+    shutil.rmtree(home / "shards" / ".index")
+    (home / "saved").mkdir()
+    (home / "saved" / "state.json").write_text('{"_data_files": [{"filename": "0.arrow"}]}')
+    rows = [{"image": (home / f"photos/{row}.png").read_bytes(), "caption": captioned(row)} for row in range(48, 60)]
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(home / "saved" / "0.arrow", table.schema) as stream:
+        stream.write_table(table)
     found = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert "not told apart" in found.stdout
-    assert "this system does not read shards" in found.stderr
 
 
 UNGUARDED = """

@@ -78,7 +78,8 @@ def test_an_attempt_survives_whatever_a_package_raises(tmp_path: Path, monkeypat
 
 def test_limits_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
-    assert (_open_files().state, _open_files().mend) == ("warn", "ulimit -n 4096")
+    (few,) = _open_files()
+    assert (few.state, few.mend) == ("warn", "ulimit -n 4096")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"total": 64 * 2**20, "free": 0}))
     (small,) = _shared_memory(tmp_path)
     assert small.state == "warn"
