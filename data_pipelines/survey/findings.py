@@ -43,6 +43,8 @@ class Findings:
             return ["Nothing is wrong.", f"All {self.samples:,} samples can be used."]
         bad = f"{self.bad:,} of {self.samples:,} samples {_are(self.bad)} bad."
         damaged = f"{len(self.damaged):,} of {self.shards:,} shards {_are(len(self.damaged))} damaged."
+        if not self.bad:
+            return [damaged, f"The {self.samples:,} samples that could be read are good."]
         allowed = f"Up to {max_bad:.4g} of the samples may be bad."
         return [bad, *([damaged] if self.damaged else []), *([allowed] if max_bad else [])]
 

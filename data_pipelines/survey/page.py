@@ -65,10 +65,18 @@ def size(value: float) -> str:
         if value < 1000:
             return f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:,.3g} TB"
+    return f"{value:,.0f} TB"
 
 
-FILTERS = {"number": number, "share": share, "bytes": size}
+def duration(seconds: float) -> str:
+    for unit, length in (("s", 60), ("min", 60)):
+        if seconds < length:
+            return f"{seconds:.3g} {unit}"
+        seconds /= length
+    return f"{seconds:,.1f} h"
+
+
+FILTERS = {"number": number, "share": share, "bytes": size, "duration": duration}
 
 
 def _template(name: str) -> Template:

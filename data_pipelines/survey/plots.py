@@ -131,7 +131,9 @@ def _one_by_one(measure: Measure, axis: Axis, span: float) -> bool:
 def _edges(values: Distribution, measure: Measure, axis: Axis) -> Edges:
     low, high = (axis.to(values.quantile(share) * measure.factor) for share in (TAIL, 1 - TAIL))
     if _one_by_one(measure, axis, high - low):
-        return np.arange(round(low) - 0.5, max(round(high), round(low) + FEW) + 1)
+        spare = max(FEW - round(high - low), 0)
+        first = max(round(low) - spare // 2, min(round(low), 0))
+        return np.arange(first - 0.5, max(round(high), first + FEW) + 1)
     if high - low < 1e-9:
         room = abs(low) / 10 or 1
         return np.linspace(low - room, low + room, FEW + 1)

@@ -1,5 +1,7 @@
 """What a check or a survey has found, for people at a terminal."""
 
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,7 @@ SHARDS = 10
 NAMES = 4  # of the most frequent things in a line
 
 
-def print_findings(findings: Findings, max_bad: float) -> None:
+def print_findings(findings: Findings, max_bad: float, listing: Path | None = None) -> None:
     console = Console(highlight=False)
     if findings.bad:
         console.print(_reasons(findings))
@@ -23,7 +25,7 @@ def print_findings(findings: Findings, max_bad: float) -> None:
     colour = "green" if findings.clean(max_bad) else "red"
     console.print(f"[{colour}]{'✓' if findings.clean(max_bad) else '✗'}[/] {' '.join(findings.verdict(max_bad))}")
     if any(count > EXAMPLES for count in findings.reasons.values()):
-        console.print("--out FILE.html lists each of them.", style="dim")
+        console.print(f"{listing or '--out FILE.html'} lists each of them.", style="dim", markup=False)
 
 
 def print_stats(stats: Stats) -> None:

@@ -128,7 +128,7 @@ def check(arguments: Namespace) -> int:
     findings = check(arguments.shards, _workers(arguments), listing, _reading(arguments, arguments.shards))
     if arguments.out:
         write_check(arguments.out, _titled(arguments.shards), findings, arguments.max_bad, listing.name)
-    print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad)
+    print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad, listing)
     return 0 if findings.clean(arguments.max_bad) else 1
 
 

@@ -227,6 +227,9 @@ def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFix
     assert "row 43" in shown
     assert "…" in shown
     assert "--out FILE.html lists each of them." in shown
+    page = table.parent / "page" / "check.html"
+    assert main(["data", "check", str(table), "--workers", "1", "--out", str(page)]) == 1
+    assert "bad_samples.jsonllistseachofthem." in "".join(capsys.readouterr().out.split())
 
 
 def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:

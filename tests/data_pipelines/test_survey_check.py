@@ -206,6 +206,15 @@ def test_the_verb_says_so_by_its_exit_code(shards: Path, tmp_path: Path, capsys:
     assert "14 of 180 samples are bad" in capsys.readouterr().out
 
 
+def test_shards_that_are_damaged_stand_above_samples_that_are_not_bad(
+    shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shards / "1.tar").write_bytes(b"")
+    assert main(["data", "check", str(shards), "--workers", "1"]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "✗ 1 of 3 shards is damaged. The 120 samples that could be read are good." in told
+
+
 def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "s.tar", [{"__key__": "a\udcff<b>", "txt": b"\xff"}])
     page = tmp_path / "report" / "check.html"

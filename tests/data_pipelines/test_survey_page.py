@@ -13,7 +13,7 @@ import pytest
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.data_pipelines.survey.check import check
-from tercet.data_pipelines.survey.page import share, size, write_check, write_stats
+from tercet.data_pipelines.survey.page import duration, share, size, write_check, write_stats
 from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Measure, Plot, plot
 from tercet.data_pipelines.survey.sketch import Distribution
 from tercet.data_pipelines.survey.stats import survey
@@ -127,6 +127,14 @@ def test_whole_numbers_have_a_bar_each() -> None:
     assert drawn.bars[0].said.startswith(f"{values.min()}: about ")
 
 
+@pytest.mark.parametrize(("values", "first", "last"), [((7, 8, 9), 2, 15), ((0, 1), 0, 13), ((1, 1), 0, 13)])
+def test_few_whole_numbers_stand_in_the_middle_of_what_may_be(values: tuple[int, ...], first: int, last: int) -> None:
+    drawn = bars(np.repeat(values, 100), Measure("", whole=True))
+    assert drawn.bars[0].said.startswith(f"{first}: ")
+    assert drawn.bars[-1].said.startswith(f"{last}: ")
+    assert np.flatnonzero(heights(drawn)).tolist() == sorted({value - first for value in values})
+
+
 @pytest.mark.parametrize("axis", [None, LOGARITHMIC])
 def test_bars_stand_where_the_values_are(axis: object) -> None:
     values = np.random.default_rng(0).lognormal(4, 0.5, 20_000)
@@ -160,7 +168,8 @@ def test_little_is_not_rounded_to_nothing(part: int, whole: int, said: str) -> N
 
 
 def test_sizes_are_in_units_that_people_read() -> None:
-    assert [size(value) for value in (12, 12_345, 1.5e9, 4e15)] == ["12 B", "12.3 kB", "1.5 GB", "4e+03 TB"]
+    assert [size(value) for value in (12, 12_345, 1.5e9, 4e15)] == ["12 B", "12.3 kB", "1.5 GB", "4,000 TB"]
+    assert [duration(value) for value in (0.25, 245.4, 3600, 9e7)] == ["0.25 s", "4.09 min", "1.0 h", "25,000.0 h"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
