@@ -27,6 +27,12 @@ def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source],
             )
 
 
+def held(split: SplitConfig, source: Source) -> list[str]:
+    """The modalities that are taken from a source, as far as its samples hold them."""
+    turns = range(LOOKED_AT)
+    return [name for name in split.fields or FILES if any(_holds(split, source, turn, name) for turn in turns)]
+
+
 def _holds(split: SplitConfig, source: Source, turn: int, modality: str) -> bool:
     """Whether the sample that is looked at in this turn does; sources of fewer samples sit out the last turns."""
     count = min(len(source), LOOKED_AT)

@@ -40,11 +40,15 @@ class Contrast:
             return None
         return (self.apart.low > 0) != self.metric.endswith("rank")
 
+    @property
+    def verdict(self) -> str:
+        return VERDICTS[self.better][0]
+
     def to_json(self) -> Json:
         return {
             "dataset": self.dataset, "task": self.task, "subject": self.subject, "metric": self.metric,
             "baseline": self.baseline, "other": self.other, "difference": self.apart.value,
-            "interval": [self.apart.low, self.apart.high], "verdict": VERDICTS[self.better][0], "n": self.n,
+            "interval": [self.apart.low, self.apart.high], "verdict": self.verdict, "n": self.n,
         }  # fmt: skip
 
 
@@ -105,16 +109,15 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Contrast]) ->
 
 def _cells(contrast: Contrast) -> list[Text]:
     metric, apart = contrast.metric, contrast.apart
-    word, style = VERDICTS[contrast.better]
     return [
         Text(heading(metric)),
         Text(shown(contrast.baseline, metric)),
         Text(shown(contrast.other, metric)),
-        Text(_signed(apart.value, metric), style="bold"),
-        Text(f"{_signed(apart.low, metric)} to {_signed(apart.high, metric)}", style="dim"),
-        Text(word, style=style),
+        Text(signed(apart.value, metric), style="bold"),
+        Text(f"{signed(apart.low, metric)} to {signed(apart.high, metric)}", style="dim"),
+        Text(contrast.verdict, style=VERDICTS[contrast.better][1]),
     ]
 
 
-def _signed(value: float, metric: str) -> str:
+def signed(value: float, metric: str) -> str:
     return f"{'+' if value > 0 else ''}{shown(value, metric)}"

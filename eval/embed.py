@@ -38,7 +38,7 @@ class Gathers(Protocol):
     def gather_objects(self, item: T, /) -> list[T]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EmbeddingTable:
     """A data set's embeddings: per modality unit rows `[n, d]` and the item that each belongs to (ascending).
 
@@ -56,6 +56,10 @@ class EmbeddingTable:
                 key = self.samples[int(self.items[modality][broken[0]])].key
                 share = f"{len(broken)} of {len(rows)}"
                 raise EvalError(f"the {modality} embedding of sample `{key}` is not finite; neither are {share} in all")
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{modality} {list(self.vectors[modality].shape)}" for modality in self.modalities)
+        return f"EmbeddingTable({len(self.samples):,} samples: {rows})"
 
     @property
     def modalities(self) -> tuple[str, ...]:

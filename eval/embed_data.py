@@ -15,6 +15,7 @@ from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.distributed import World
 from tercet.eval.embed import embed_batch, join
 from tercet.eval.fingerprint import transform_digest, weights_digest
+from tercet.eval.overlap import tell_unread
 from tercet.eval.store import Piece, Request, Store
 from tercet.models.multimodal import Multimodal
 
@@ -26,6 +27,7 @@ def embed_data(
 ) -> Store:
     """One split's embeddings: made, gone on with, or found in the folder; without one, in the cache. A collective."""
     source = open_first(data, split, world)
+    tell_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
     request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE)

@@ -18,6 +18,7 @@ from tercet.eval.cheats import ridge_recall, simple_features
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed
 from tercet.eval.evaluate import evaluate
+from tercet.eval.overlap import check_overlap
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
 from tercet.models.multimodal import Multimodal
@@ -51,14 +52,16 @@ class Examiner:
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The split's embeddings. A collective."""
-        loader = self._loader(model, self.data.val[split], self.world)
+        decoder = self._decoder(model, self.data.val[split])
+        check_overlap(self.data.val[split], decoder.source, model.intakes)
+        loader = self._loader(model, decoder, self.world)
         table = embed(model.eval(), self._batches(loader), self.world)
         self._tell(split, loader)
         return table
 
-    def _loader(self, model: Multimodal, split: SplitConfig, world: World) -> EvalLoader:
+    def _loader(self, model: Multimodal, decoder: Decoder, world: World) -> EvalLoader:
         return EvalLoader(
-            self._decoder(model, split), model.intakes, self.config.batch_size,
+            decoder, model.intakes, self.config.batch_size,
             rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
         )  # fmt: skip
 
@@ -90,7 +93,8 @@ class Examiner:
         """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
         alone = World(device=self.world.device)
         count = None if most is None else -(-most // self.config.batch_size)
-        batches = list(islice(self._batches(self._loader(towers, split, alone)), count))
+        loader = self._loader(towers, self._decoder(towers, split), alone)
+        batches = list(islice(self._batches(loader), count))
         samples = (sample for batch in batches for sample in decoded(batch))
         return {
             "colours and spectra": simple_features(samples, sound_rate(towers)),

@@ -8,7 +8,9 @@ the one label that its first caption names in whole words; where none or several
 import re
 from collections.abc import Mapping, Sequence
 
+from tercet.configs.base import build
 from tercet.data_pipelines.sample import Sample
+from tercet.errors import UserError
 from tercet.eval.task import ZeroShotTask
 
 PROMPTS = {
@@ -18,14 +20,17 @@ PROMPTS = {
 KEYS = ("label", "class")
 
 
-def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: Sequence[str] = ()) -> list[ZeroShotTask]:
+def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = ()) -> list[ZeroShotTask]:
     """One task for each modality that has prompts of its own. A mapping says how prompts word each label."""
+    if isinstance(labels, str):
+        raise UserError(f"labels are a list of classes, and `{labels}` is a text; write ['boat', 'car']")
+    worded = (templates,) if isinstance(templates, str) else tuple(templates)
     classes = dict(labels) if isinstance(labels, Mapping) else {label: label.replace("_", " ") for label in labels}
     return [
-        ZeroShotTask(
-            kind="zero_shot", name="zero_shot", title="Zero-shot", what="class", modalities=(modality,),
-            classes=classes, templates=tuple(templates) or usual,
-        )
+        build(ZeroShotTask, {
+            "kind": "zero_shot", "name": "zero_shot", "title": "Zero-shot", "what": "class", "modalities": (modality,),
+            "classes": classes, "templates": worded or usual,
+        }, lambda key: "labels")
         for modality, usual in PROMPTS.items()
     ]  # fmt: skip
 

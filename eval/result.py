@@ -7,7 +7,7 @@ from typing import Any
 Json = dict[str, object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and what chance scores.
 
@@ -31,6 +31,10 @@ class Result:
     @property
     def name(self) -> str:
         return f"{self.subject} {self.metric}"
+
+    def __repr__(self) -> str:
+        beside = f"{self.low:.4g} to {self.high:.4g}, chance {self.chance:.4g}, n = {self.n}"
+        return f"{self.name}: {self.value:.4g} ({beside})"
 
 
 def to_json(results: Iterable[Result], model: str, pretrained: str = "", language: str = "en") -> list[Json]:

@@ -86,6 +86,17 @@ class Store:
     def modalities(self) -> list[str]:
         return list(self.facts["modalities"])
 
+    @property
+    def told(self) -> str:
+        """What it holds, in a line."""
+        if not self.complete:
+            return f"{len(self.missing()):,} pieces are missing; the same request goes on with it"
+        held = [f"{name} {found['rows']:,} × {found['dim']}" for name, found in self.facts["modalities"].items()]
+        return f"{', '.join(held)}; {self.facts['left_out']:,} samples left out"
+
+    def __repr__(self) -> str:
+        return f"Store({self.folder}: {self.told})"
+
     def missing(self) -> list[range]:
         """The ids of the pieces that do not stand yet."""
         count, size = self.facts["samples"], self.facts["piece"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -85,8 +85,13 @@ def interval(result: Result) -> str:
 
 def table_text(results: Iterable[Result], width: int = 110) -> str:
     """The tables as plain text, for logs."""
+    return plain_text(render(results), width)
+
+
+def plain_text(drawn: RenderableType, width: int = 110) -> str:
+    """What a console shows, without its colours; in a notebook, too."""
     page = StringIO()
-    Console(file=page, width=width).print(render(results))
+    Console(file=page, width=width, force_terminal=False, force_jupyter=False).print(drawn)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 

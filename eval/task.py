@@ -7,11 +7,11 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tercet.configs.base import Config
 from tercet.configs.registry import Registry
+from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES
 
@@ -105,10 +105,13 @@ class ZeroShotTask(WordedTask):
 
     @model_validator(mode="after")
     def _fillable(self) -> "ZeroShotTask":
-        slots = {slot for template in self.templates for _, slot, _, _ in Formatter().parse(template) if slot}
-        unknown = slots - {"class", *self.fill}
-        if unknown:
-            raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
+        for template in self.templates:
+            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot is not None}
+            if "class" not in slots:
+                raise ValueError(f"the template `{template}` has no place for a class; write it as {{class}}")
+            unknown = slots - {"class", *self.fill}
+            if unknown:
+                raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
         return self
 
     @property
@@ -185,7 +188,7 @@ def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"unknown task `{name}`; {did_you_mean(name, task_names())}")
-    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = read_yaml(path.read_text(encoding="utf-8"), f"task `{name}`")
     if not isinstance(own, dict):
         raise UserError(f"task `{name}`: {path.name} must hold a mapping with a `kind`")
     parent = own.pop("extends", None)

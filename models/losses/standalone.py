@@ -65,6 +65,9 @@ class Loss(nn.Module):
             losses.append(_Exact.apply(solve, world.size, *rows, asked.scale, asked.bias))
         return torch.stack(losses).sum()
 
+    def extra_repr(self) -> str:
+        return f"{self.objective}, tile={self.tile}"
+
     def _solver(self, x: Side, y: Side, world: World) -> Callable[[Tensor, Tensor | None], Contrast]:
         def solve(scale: Tensor, bias: Tensor | None) -> Contrast:
             return contrast(self.objective, Pair(x, y, scale, bias, self.tile), world)

@@ -1,7 +1,7 @@
 """Data as Python code names them: anything that `--data` takes, or a mapping that says how it is read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained
 from tercet.training.saved import CHECKPOINTS, CONFIG
 
-Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | DataConfig
+Data: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any] | DataConfig
 
 
 def run_of(model: str) -> RunConfig | None:
@@ -34,18 +34,31 @@ def _whole(model: str, data: Data) -> DataConfig:
     """Nothing is trained here, so that `train` names what is there anyway."""
     if isinstance(data, DataConfig):
         return data
-    given = dict(data) if isinstance(data, Mapping) else {"source": os.fspath(data)}
+    given = _said(data)
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
     run = run_of(model)
     settings = run.data.model_dump(mode="json") if run else {}
-    return build(DataConfig, {**settings, "train": split, "val": split, **given}, lambda key: "data")
+    if "source" not in split and "val" not in given:
+        raise UserError("data: `source` is missing, the table, folder or shards; write {'source': 'photos.csv', …}")
+    seen = given.pop("val", split)
+    return build(DataConfig, {**settings, **given, "train": seen, "val": seen}, lambda key: "data")
+
+
+def _said(data: Any) -> dict[str, Any]:
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, str | os.PathLike):
+        return {"source": os.fspath(data)}
+    if isinstance(data, list | tuple):
+        return {"source": list(map(os.fspath, data))}
+    raise UserError(f"data are a path, several, or a mapping as {{'source': …}}, and not of type {type(data).__name__}")
 
 
 def _held_out(model: str) -> DataConfig:
     run = run_of(model)
     if run is None:
         pretrained(model)  # which says so where there is no such model
-        raise UserError(f"{model} holds out no data of its own; say on what to evaluate it: --data D")
+        raise UserError(f"{model} holds out no data of its own; name what to evaluate it on: --data D, or data=…")
     if not run.data.val:
-        raise UserError(f"the run {model} held out no data; say on what to evaluate it: --data D")
+        raise UserError(f"the run {model} held out no data; name what to evaluate it on: --data D, or data=…")
     return run.data

@@ -16,9 +16,15 @@ def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None
 
     What is cut short goes on where it stood, on any number of ranks.
     """
+    check_folder(out)
     given = looked_at(name_of(model), data)
     if len(given.val) != 1:
         raise UserError(f"embeddings are of one data set, and these are {len(given.val)}: {', '.join(given.val)}")
     with joined() as world:
         towers = load(model, world.device).towers
         return embed_data(towers, given, next(iter(given.val.values())), world, None if out is None else Path(out))
+
+
+def check_folder(out: str | os.PathLike[str] | None) -> None:
+    if out is not None and Path(out).is_file():
+        raise UserError(f"{out} is a file, and embeddings are a folder; name another")

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
+from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at, run_of
 from tercet.api.model import Loadable, Model, load, name_of
 from tercet.api.table import Table
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.compare import Contrast, same_items
 from tercet.eval.compare import compare as contrasts
+from tercet.eval.compare import same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate as ask
@@ -34,7 +35,7 @@ def evaluate(
     tasks: Tasks = (),
     data: Data | None = None,
     labels: Labels = (),
-    templates: Sequence[str] = (),
+    templates: str | Sequence[str] = (),
 ) -> Table:
     """Tasks by name, or as YAML files; every number with its interval and chance.
 
@@ -52,8 +53,10 @@ def evaluate(
 
 def compare(
     baseline: Loadable, *others: Loadable, data: Data | None = None, tasks: Tasks = (), labels: Labels = ()
-) -> dict[str, list[Contrast]]:
+) -> Comparison:
     """Each of the others against the baseline on the same items, by name."""
+    if not others:
+        raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
     asked, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data)
     with embedded(baseline, seen, asked.config) as (found, tables):
         ours = {split: asked.measures(found, table) for split, table in tables.items()}
@@ -64,7 +67,7 @@ def compare(
                 same_items(tables[split], theirs[split])
             compared = [contrasts(ours[split], asked.measures(found, table), split) for split, table in theirs.items()]
         against[found.name] = list(chain.from_iterable(compared))
-    return against
+    return Comparison(name_of(baseline), against)
 
 
 def self_test(model: Loadable, tasks: Tasks = (), data: Data | None = None, labels: Labels = ()) -> list[Check]:
@@ -82,7 +85,7 @@ class Question:
     config: EvalConfig
 
     @classmethod
-    def of(cls, model: str, tasks: Tasks, labels: Labels, templates: Sequence[str] = ()) -> "Question":
+    def of(cls, model: str, tasks: Tasks, labels: Labels, templates: str | Sequence[str] = ()) -> "Question":
         """As the run asks, where the model is one. Labels, where there are any, are what `zero_shot` stands for."""
         run = run_of(model)
         config = run.eval if run else EvalConfig()
@@ -93,7 +96,7 @@ class Question:
         return measure(table, model.towers.embed_text, self.tasks, self.config)
 
 
-def _with_labels(tasks: list[str | Task], labels: Labels, templates: Sequence[str]) -> list[str | Task]:
+def _with_labels(tasks: list[str | Task], labels: Labels, templates: str | Sequence[str]) -> list[str | Task]:
     if "zero_shot" not in tasks:
         raise UserError("labels are the classes of the task `zero_shot`, which is not asked for; add it to the tasks")
     place = tasks.index("zero_shot")

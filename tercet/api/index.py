@@ -1,37 +1,21 @@
 """`tercet.index`: a data set to be searched, by words, or by a picture or a sound like those wanted."""
 
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table as Drawing
-from rich.text import Text
+from torch import Tensor
 
 from tercet.api.data import Data, looked_at
 from tercet.api.embed import embed
+from tercet.api.hits import Hit, Hits
 from tercet.api.model import Loadable, Model, load
+from tercet.api.query import modality_of
 from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
-from tercet.eval.result import Json
-from tercet.eval.search import search
+from tercet.eval.search import Match, search
 from tercet.eval.store import Store
 from tercet.modality import FILES
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A sample that was found: its cosine to the query, where it lies, and its first caption, if it has any."""
-
-    score: float
-    path: str
-    key: str
-    caption: str
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
 
 class Index:
@@ -43,22 +27,29 @@ class Index:
     def __len__(self) -> int:
         return int(self.store.facts["embedded"])
 
-    def search(self, query: str | os.PathLike[str], k: int = 5, among: str | None = None) -> list[Hit]:
+    def search(self, query: Any = None, k: int = 5, among: str | None = None, **named: Any) -> Hits:
         """The k nearest of one modality, by default pictures, or else sounds, or else captions.
 
-        A query that is the path of a picture or a sound is that; anything else is words.
+        A query is words, the path of a picture or a sound, or one of these themselves; `image=…`, or whatever else
+        `Model.embed` takes, says which.
         """
         if k < 1:
             raise UserError(f"k is {k}, the number of samples to find; give 1 or more")
-        words = os.fspath(query)
-        things: dict[str, Any] = {modality_of(words): [words]}
-        (vector,) = self.model.embed(**things).vectors.values()
+        vector = self._vector(named if query is None else {modality_of(query): query, **named})
         held = [modality for modality in FILES if modality in self.store.modalities]
         nearest = among or next((modality for modality in held if modality != "text"), "text")
-        return [
-            Hit(match.score, self.source.path(match.sample.id), match.sample.key, next(iter(match.sample.text), ""))
-            for match in search(self.store, vector[0], k, nearest)
-        ]
+        hits = [self._hit(match) for match in search(self.store, vector, k, nearest)]
+        return Hits(hits, query if isinstance(query, str) else "")
+
+    def _vector(self, things: Mapping[str, Any]) -> Tensor:
+        rows: list[Tensor] = [row for vectors in self.model.embed(**things).vectors.values() for row in vectors]
+        if len(rows) != 1:
+            raise UserError(f"one thing is searched for at a time, and not {len(rows)}")
+        return rows[0]
+
+    def _hit(self, match: Match) -> Hit:
+        sample = match.sample
+        return Hit(match.score, self.source.path(sample.id), sample.key, next(iter(sample.text), ""))
 
     def __repr__(self) -> str:
         return f"Index({len(self):,} samples: {', '.join(self.store.modalities)}; {self.model.name})"
@@ -70,26 +61,3 @@ def index(model: Loadable, data: Data) -> Index:
     given = looked_at(found.name, data)
     store = embed(found, given)
     return Index(found, store, open_split(given, next(iter(given.val.values()))))
-
-
-def modality_of(query: str) -> str:
-    """What a query is. One word that ends as a file does is a path, and not words if there is no such file."""
-    extension = Path(query).suffix[1:].lower()
-    named = (modality for modality, extensions in FILES.items() if modality != "text" and extension in extensions)
-    modality = next(named, "text")
-    if os.path.isfile(query):  # not pathlib's, which refuses words longer than a name may be
-        return modality
-    if modality != "text" and not any(map(str.isspace, query)):
-        raise UserError(f"there is no file {query}; a query is words, or the path of a picture or a sound")
-    return "text"
-
-
-def render_hits(query: str, hits: list[Hit]) -> Drawing:
-    """For a rich console."""
-    drawn = Drawing(title=Text(query, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("cosine", justify="right", no_wrap=True)
-    drawn.add_column("where", overflow="fold")
-    drawn.add_column("caption", overflow="fold")
-    for hit in hits:
-        drawn.add_row(Text(f"{hit.score:.3f}"), Text(hit.path), Text(hit.caption, style="dim"))
-    return drawn

@@ -2,12 +2,15 @@
 
 import os
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError, did_you_mean
@@ -24,9 +27,18 @@ def files_of(modality: str, given: Any) -> Files:
         return {FILES[modality][0]: bytes(given)}
     if modality == "image":
         return {"png": _png(given if isinstance(given, Image.Image) else _picture(given))}
-    if modality == "audio" and isinstance(given, tuple) and len(given) == 2:
+    if modality == "audio" and is_sound(given):
         return {"wav": _wav(*given)}
     raise UserError(f"{modality}: {type(given).__name__} is nothing to embed; give {_known(modality)}")
+
+
+def is_picture(given: Any) -> bool:
+    """Or its pixels."""
+    return isinstance(given, Image.Image) or getattr(given, "ndim", None) == 3
+
+
+def is_sound(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real)
 
 
 def _read(modality: str, path: Path) -> Files:
@@ -48,21 +60,29 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _picture(pixels: Any) -> Image.Image:
-    array = np.asarray(pixels)
+    array = _array(pixels)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise UserError(f"image: an array of {array.dtype} {list(array.shape)}; give uint8 [height, width, 3]")
     return Image.fromarray(array)
 
 
-def _wav(wave: Any, rate: Any) -> bytes:
-    """A wave `[T]`, or of several channels with time along the longer axis."""
-    array = np.asarray(wave, np.float32)
-    if array.ndim not in (1, 2) or not isinstance(rate, int):
+def _wav(wave: Any, rate: float) -> bytes:
+    """A wave `[T]`, or of several channels with time along the longer axis. Whole numbers are of their full range."""
+    array = _array(wave)
+    if array.ndim not in (1, 2) or not array.size or rate < 1 or rate != int(rate):
         raise UserError(f"audio: a wave of shape {list(array.shape)} at {rate!r}; give ([T] or [channels, T], hertz)")
+    if array.dtype.kind == "i":
+        array = array / -np.iinfo(array.dtype).min
+    if array.dtype.kind != "f":
+        raise UserError(f"audio: a wave of {array.dtype}; give numbers from -1 to 1, or whole ones with a sign")
     written = BytesIO()
     along = array.T if array.ndim == 2 and array.shape[0] < array.shape[1] else array
-    soundfile.write(written, along, rate, format="WAV", subtype="FLOAT")
+    soundfile.write(written, along, int(rate), format="WAV", subtype="FLOAT")
     return written.getvalue()
+
+
+def _array(given: Any) -> NDArray[Any]:
+    return np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
 
 
 def _known(modality: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from tercet.api.media import files_of
+from tercet.api.media import files_of, is_picture, is_sound
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.collate import collate
 from tercet.data_pipelines.config import SplitConfig
@@ -20,7 +20,7 @@ from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.embed import embed_batch
 from tercet.models.multimodal import Multimodal
-from tercet.training.pretrained import load_model
+from tercet.training.pretrained import KNOWN, load_model
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ class Model:
         projection = self.towers.head.projections[modality]
         return projection.out_features if isinstance(projection, nn.Linear) else self.towers.tower(modality).width
 
-    def embed(self, batch_size: int = 256, **given: Any) -> Embeddings:
+    def embed(self, *, batch_size: int = 256, **given: Any) -> Embeddings:
         """Unit vectors of what is given by modality: `text=["a boat"], image=[path | PIL | bytes | uint8 pixels],
         audio=[path | bytes | (wave, rate)]`. One thing alone is a list of one."""
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}, the things that are embedded at once; give 1 or more")
         for modality in given:
             if modality not in self.modalities:
                 raise UserError(f"{self.name} has no {modality} tower; {did_you_mean(modality, self.modalities)}")
@@ -107,16 +109,17 @@ def load(model: Loadable, device: str | torch.device | None = None) -> Model:
 
 
 def name_of(model: Loadable) -> str:
-    return model.name if isinstance(model, Model) else os.fspath(model)
+    if isinstance(model, Model):
+        return model.name
+    if not isinstance(model, str | os.PathLike):
+        raise UserError(f"a model is {KNOWN}, or what `tercet.load` gave, and not of type {type(model).__name__}")
+    return os.fspath(model)
 
 
 def _listed(modality: str, things: Any) -> Sequence[Any]:
-    alone = isinstance(things, str | bytes | os.PathLike) or (modality == "audio" and _is_sound(things))
-    return [things] if alone or not hasattr(things, "__len__") else things
-
-
-def _is_sound(things: Any) -> bool:
-    return isinstance(things, tuple) and len(things) == 2 and isinstance(things[1], int)
+    alone = isinstance(things, str | bytes | os.PathLike) or not hasattr(things, "__len__")
+    alone |= (modality == "image" and is_picture(things)) or (modality == "audio" and is_sound(things))
+    return [things] if alone else list(things)
 
 
 def _sample(modality: str, place: int, thing: Any, decode: FileDecoder) -> Sample:

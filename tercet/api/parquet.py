@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tercet.api.data import Data
-from tercet.api.embed import embed
+from tercet.api.embed import check_folder, embed
 from tercet.api.model import Loadable
-from tercet.command.speaker import speaks
 from tercet.errors import UserError
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.store import Store
+from tercet.speaker import speaks
 
 FILE = "embeddings.parquet"
 REQUEST = ("weights", "data", "transform")  # what decides every vector
@@ -24,6 +24,7 @@ REQUEST = ("weights", "data", "transform")  # what decides every vector
 def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> Store:
     """`OUT/embeddings.parquet`, a row group for each piece; the pieces themselves are made and kept in the cache."""
     arrow = _pyarrow()
+    check_folder(out)
     store = embed(model, data)
     if not speaks():
         return store

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tercet.command.options import takes_plugins
 from tercet.command.parser import Parser
-from tercet.command.speaker import speaks
 from tercet.command.verbs import print_json
+from tercet.speaker import speaks
 
 MODEL = "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER"
 WIDTH = 110  # where the output is no terminal
@@ -55,16 +55,9 @@ def declare_compare(verb: Parser) -> None:
 
 def compare(arguments: Namespace) -> int:
     from tercet.api.evaluate import compare
-    from tercet.errors import UserError
-    from tercet.eval.compare import render_contrasts
 
-    baseline, *others = arguments.models
-    if not others:
-        raise UserError(f"there is nothing to compare {baseline} with; name two models or more")
-    found = compare(baseline, *others, data=arguments.data, tasks=arguments.task, labels=_labels(arguments))
-    against = {name: [contrast.to_json() for contrast in contrasts] for name, contrasts in found.items()}
-    drawn = [render_contrasts(name, baseline, contrasts) for name, contrasts in found.items()]
-    _show(arguments, {"baseline": baseline, "against": against}, *drawn)
+    found = compare(*arguments.models, data=arguments.data, tasks=arguments.task, labels=_labels(arguments))
+    _show(arguments, found.to_json(), found.drawn())
     return 0
 
 
@@ -85,10 +78,8 @@ def embed(arguments: Namespace) -> int:
         from tercet.api.parquet import embed_parquet as embed
     else:
         from tercet.api.embed import embed
-    facts = embed(arguments.model, arguments.data, arguments.out).facts
-    held = ", ".join(f"{name} {found['rows']:,} × {found['dim']}" for name, found in facts["modalities"].items())
-    told = f"embeddings: {arguments.out}: {held}; {facts['left_out']:,} samples left out"
-    _show(arguments, {"out": str(arguments.out), **facts}, told)
+    store = embed(arguments.model, arguments.data, arguments.out)
+    _show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.told}")
     return 0
 
 
@@ -105,10 +96,11 @@ def declare_search(verb: Parser) -> None:
 
 
 def search(arguments: Namespace) -> int:
-    from tercet.api.index import index, render_hits
+    from tercet.api.hits import render_hits
+    from tercet.api.index import index
 
     hits = index(arguments.model, arguments.data).search(arguments.query, arguments.k, arguments.among)
-    _show(arguments, [hit.to_json() for hit in hits], render_hits(arguments.query, hits))
+    _show(arguments, hits.to_json(), render_hits(hits))
     return 0
 
 
@@ -117,7 +109,7 @@ def _takes_usual(verb: Parser) -> None:
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 
 
-def _show(arguments: Namespace, told: object, *drawn: object) -> None:
+def _show(arguments: Namespace, told: object, drawn: object) -> None:
     """Once, however many processes there are."""
     if not speaks():
         return
@@ -129,8 +121,7 @@ def _show(arguments: Namespace, told: object, *drawn: object) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    for one in drawn:
-        console.print(one)
+    console.print(drawn)
 
 
 def _labels(arguments: Namespace) -> list[str]:

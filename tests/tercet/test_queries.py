@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from tercet.api.index import Index, modality_of
+from tercet.api.index import Index
 from tercet.api.model import Model
+from tercet.api.query import modality_of
 from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
@@ -45,6 +49,37 @@ def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
 def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
     with pytest.raises(UserError, match=r"there is no file photos/baot\.png; a query is words, or the path"):
         modality_of("photos/baot.png")
+
+
+@pytest.mark.parametrize(
+    ("query", "modality"),
+    [
+        (Image.new("RGB", (8, 8)), "image"),
+        (np.zeros((8, 8, 3), np.uint8), "image"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), "image"),
+        ((np.zeros(800), 16000), "audio"),
+    ],
+)
+def test_a_picture_or_a_sound_is_what_it_is(query: Any, modality: str) -> None:
+    assert modality_of(query) == modality
+
+
+@pytest.mark.parametrize("query", [3, b"picture", ["a boat"]])
+def test_what_may_be_anything_is_asked_for_by_name(query: Any) -> None:
+    kind = type(query).__name__
+    with pytest.raises(UserError, match=f"not of type {kind}; of anything else say what it is, as search.image=…"):
+        modality_of(query)
+
+
+@pytest.mark.parametrize("query", [{}, {"text": ["a", "b"]}, {"query": "a", "image": np.zeros((8, 8, 3), np.uint8)}])
+def test_one_thing_is_searched_for(model: Model, query: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"one thing is searched for at a time, and not [02]"):
+        Index(model, Mock(), Mock()).search(**query)
+
+
+def test_a_path_that_is_no_file_is_told() -> None:
+    with pytest.raises(UserError, match="there is no file nothing"):
+        modality_of(Path("nothing"))
 
 
 @pytest.mark.parametrize("k", [0, -3])
