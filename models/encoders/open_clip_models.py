@@ -70,12 +70,22 @@ def check_weights(where: str, name: str, tag: str) -> None:
         raise UserError(f"{where}: `{tag}` is no file and no tag of `{name}`; {known}")
 
 
+def has_quick_gelu(name: str) -> bool:
+    return bool(open_clip.get_model_config(name).get("quick_gelu", False))
+
+
+def built_as(name: str, quick_gelu: bool) -> str:
+    """The architecture with the activation that weights were trained with, which has a name of its own. One that has
+    no such twin was trained as it is built."""
+    twin = f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
+    return twin if has_quick_gelu(name) != quick_gelu and twin in open_clip.list_models() else name
+
+
 def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> None:
     """Weights trained with QuickGELU never run silently under another GELU."""
     quick = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
-    built = forced or bool(open_clip.get_model_config(name).get("quick_gelu", False))
-    other = name + "-quickgelu" if quick else name.removesuffix("-quickgelu")
-    if quick != built and (forced or other != name):  # a model without such a twin was trained as it is built
+    other = built_as(name, quick)
+    if quick != (forced or has_quick_gelu(name)) and (forced or other != name):
         raise UserError(
             f"{where}.encoder: the weights `{pretrained}` of `{name}` were trained with another activation; "
             f"use `open_clip:{other}`"

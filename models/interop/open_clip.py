@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tercet.errors import UserError
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent
-from tercet.models.encoders.open_clip_models import check_name, check_weights, text_config
+from tercet.models.encoders.open_clip_models import built_as, check_name, check_weights, text_config
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 from tercet.models.interop.weights_file import read_file, state_in
 
@@ -76,13 +76,6 @@ def towers(name: str, taken: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def terms(sigmoid: bool) -> dict[str, Any]:
     return {"pairs": {PAIR: 1.0}, "objective": {"name": "sigmoid" if sigmoid else "infonce"}}
-
-
-def built_as(name: str, quick_gelu: bool) -> str:
-    """The architecture with the activation that the weights were trained with, which has a name of its own."""
-    built = bool(open_clip.get_model_config(name).get("quick_gelu", False))
-    twin = f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
-    return twin if built != quick_gelu and twin in open_clip.list_models() else name
 
 
 def by_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

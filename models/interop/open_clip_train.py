@@ -15,7 +15,8 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from tercet.models.interop.open_clip import TAKEN_IN, built_as, our_name, pretrained_file, towers
+from tercet.models.encoders.open_clip_models import built_as, has_quick_gelu
+from tercet.models.interop.open_clip import TAKEN_IN, our_name, pretrained_file, towers
 from tercet.models.interop.pretrained import Pretrained
 from tercet.models.interop.weights_file import bare, read_file
 
@@ -119,7 +120,7 @@ def _towers(told: Mapping[str, Any]) -> dict[str, Any]:
         model["image"]["size"] = size[0] if isinstance(size, list | tuple) else size
     if length := told.get("force_context_length"):
         model["text"].setdefault("options", {})["force_context_length"] = length
-    if quick and not open_clip.get_model_config(built).get("quick_gelu"):
+    if quick and not has_quick_gelu(built):
         for tower in model.values():
             tower.setdefault("options", {})["force_quick_gelu"] = True
     return model
