@@ -62,6 +62,6 @@ def _our_name(key: str, kind: str) -> str:
     for modality, part in halves(kind).items():
         trunk, projection = OF_TOWERS[modality]
         if key.startswith((trunk, projection)):
-            unwrapped = "" if part.kind.endswith("WithProjection") else trunk
+            unwrapped = "" if part.wraps else trunk
             return f"towers.{modality}.model.{key.removeprefix(unwrapped)}"
     return key

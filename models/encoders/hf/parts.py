@@ -21,6 +21,11 @@ class Part:
     vector: str
     projects: bool = True
 
+    @property
+    def wraps(self) -> bool:
+        """Whether the class is a trunk with a projection after it, rather than a trunk alone."""
+        return self.kind.endswith("WithProjection")
+
 
 PARTS = {
     ("image", "CLIPModel"): Part("CLIPVisionModelWithProjection", "vision_config", "image_embeds"),
@@ -55,14 +60,14 @@ def halves(kind: str) -> dict[str, Part]:
 def load_part(where: str, name: str, part: Part, config: Any) -> Any:
     """The half with its weights; the whole decides how wide the joint space is."""
     own = config if part.within is None else getattr(config, part.within)
-    if part.within is not None and part.kind.endswith("WithProjection"):
+    if part.within is not None and part.wraps:
         own.projection_dim = config.projection_dim
     return load(where, name, part.kind, own)
 
 
 def width_of(config: Any, part: Part | None) -> int:
     """Of the tower's vectors."""
-    if part is not None and part.kind.endswith("WithProjection"):
+    if part is not None and part.wraps:
         return int(config.projection_dim)
     return int(getattr(config, "projection_size", None) or config.hidden_size)
 
@@ -79,8 +84,8 @@ def check_reads(modality: str, name: str, config: Any) -> None:
     if part_of(modality, config) or read == [modality] or (modality == "audio" and config.model_type == "whisper"):
         return
     kind, wanted = architecture(config), " and ".join(read) or "something else"
-    halves = ", ".join(WHOLES)
-    mend = f"write it under model.{read[0]}" if len(read) == 1 else f"of several modalities, these are known: {halves}"
+    known = ", ".join(WHOLES)
+    mend = f"write it under model.{read[0]}" if len(read) == 1 else f"of several modalities, these are known: {known}"
     raise UserError(f"model.{modality}.encoder: `hf:{name}` is a {kind}, which reads {wanted}; {mend}")
 
 
