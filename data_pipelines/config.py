@@ -51,6 +51,9 @@ class SplitConfig(TableConfig):
     part: tuple[float, float] | None = Field(
         None, description="of a table or a folder, the samples whose group's hash lies in this range of [0, 1]"
     )
+    split_by: Literal["group", "file"] = Field(
+        "group", description="what `part` keeps together: samples of one group, or only those of one picture or sound"
+    )
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
     captions: dict[str, float] = Field(
         {},
@@ -94,7 +97,7 @@ class SplitConfig(TableConfig):
     @property
     def reading(self) -> Reading:
         """How the rows of a table or the files of a folder become samples."""
-        return Reading(self.roles, self.templates, self.part, self.group, self.captions)
+        return Reading(self.roles, self.templates, self.part, self.split_by, self.group, self.captions)
 
 
 class SourceConfig(SplitConfig):

@@ -60,7 +60,8 @@ def _name(pieces: Sequence[Piece], reading: Reading) -> str:
 def _digest(pieces: Sequence[Piece], reading: Reading) -> str:
     """What an index depends on besides what stands in the tables."""
     where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
-    split = [reading.group, dict(reading.captions)] if reading.part else []
+    by = [reading.group, dict(reading.captions)] if reading.split_by == "group" else [reading.split_by]
+    split = by if reading.part else []
     told = [where, [piece.pattern for piece in pieces], asdict(reading.roles), reading.templates, split, list(FILES)]
     return blake2b(json.dumps(told).encode(), digest_size=6).hexdigest()
 
@@ -131,10 +132,12 @@ def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
 
 def _marks(rows: Rows, identity_N: NDArray[np.uint64], reading: Reading) -> NDArray[np.uint64]:
     """By what the samples are split: their group, or else the picture or sound that they are of."""
+    mark_N = keys("alone", 0, 0, identity_N)
+    if reading.split_by == "file":
+        return mark_N
     group_of = GroupReader(reading.group, CaptionReader(reading.captions))
     group_N = np.array([_group(rows, row, group_of) for row in range(len(identity_N))], dtype=np.int64)
-    alone_N = group_N < 0
-    return np.where(alone_N, keys("alone", 0, 0, identity_N), keys("group", 0, 0, group_N))
+    return np.where(group_N < 0, mark_N, keys("group", 0, 0, group_N))
 
 
 def _group(rows: Rows, row: int, group_of: GroupReader) -> int:

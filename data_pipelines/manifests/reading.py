@@ -16,6 +16,7 @@ class Reading:
     roles: Roles = field(default_factory=Roles)
     templates: tuple[str, ...] = ()
     part: tuple[float, float] | None = None
+    split_by: str = "group"
     group: str = "json.group"
     captions: Mapping[str, float] = field(default_factory=dict)
 

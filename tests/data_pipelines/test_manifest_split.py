@@ -70,6 +70,17 @@ def test_pictures_of_equal_content_are_a_group(tmp_path: Path, picture: Picture)
     assert not numbers[0] & numbers[1]
 
 
+def test_of_class_folders_pictures_are_held_out_and_every_class_is_learned(tmp_path: Path, picture: Picture) -> None:
+    for i in range(200):
+        (tmp_path / f"kind {i % 4}").mkdir(exist_ok=True)
+        (tmp_path / f"kind {i % 4}" / f"{i}.jpg").write_bytes(b"x")
+    said = {"source": str(tmp_path), "held_out": 0.3, "group": "text", "split_by": "file"}
+    learned, held = halves(DataConfig.model_validate(said))
+    assert {row["class"] for _, row in learned} == {row["class"] for _, row in held} == {f"kind {i}" for i in range(4)}
+    assert len({key for key, _ in learned} | {key for key, _ in held}) == len(learned) + len(held) == 200
+    assert 0.2 < len(held) / 200 < 0.4
+
+
 def test_a_row_keeps_its_side_when_others_come(tmp_path: Path) -> None:
     path = table(tmp_path, group=lambda i: f"g{i}")
     data = DataConfig.model_validate({"source": str(path)})

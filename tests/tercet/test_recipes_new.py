@@ -30,7 +30,7 @@ from tercet.training.proposal.measure import Bench, Measured, tiled
 from tercet.training.proposal.pace import duration
 from tercet.training.proposal.propose import as_config, draft
 from tercet.training.proposal.seen import Seen
-from tercet.training.proposal.splits import Layout, held_out
+from tercet.training.proposal.splits import Layout, held_out, splits
 from tercet.training.proposal.ways import FINETUNING, LOCKED, SCALES, SMALL, Way
 from tercet.training.proposal.write import to_yaml
 
@@ -219,10 +219,11 @@ def test_numbers_shrink_with_the_data() -> None:
     assert [warmup(LOCKED, steps)[0] for steps in (500, 2_000, 10_000)] == [50, 100, 300]
 
 
-def test_what_comes_again_is_kept_together_and_few_classes_are_not_held_out() -> None:
-    names = seen(3_000, "image", "text", different=10)
-    assert (names.classes, held_out(TABLE, names)) == (10, 0.0)
-    assert held_out(TABLE, seen(3_000, "image", "text", different=300)) == 0.1
+def test_of_few_classes_pictures_are_held_out_and_of_many_whole_classes() -> None:
+    for classes, by in ((10, "file"), (300, None)):
+        names = seen(3_000, "image", "text", different=classes)
+        said = values_of(splits(TABLE, names))["data"]
+        assert (names.classes, said["group"], said["held_out"], said.get("split_by")) == (classes, "text", 0.1, by)
     assert held_out(TABLE, seen(2_000_000, "image", "text")) == 0.0025
 
 

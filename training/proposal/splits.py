@@ -15,7 +15,7 @@ from tercet.training.proposal.seen import Seen
 SHARE = 0.1
 EXAMINED = 5_000  # samples to be examined on: the interval around a share of them is then 2.8 points wide at most
 LISTED = 64  # shards that a recipe names one by one
-CLASSES = 20  # of so few, none can be spared
+CLASSES = 20  # so few are all learnt, and samples of each are held out
 REPEATED = 0.05  # share of captions or pictures that come again, from which on equal ones are kept apart from the rest
 TRAIN, VAL = "train", "val"
 
@@ -54,8 +54,7 @@ def layout_of(data: str, said: Mapping[str, Any]) -> Layout:
 
 def held_out(layout: Layout, seen: Seen) -> float:
     """The share of the samples that is never learnt from."""
-    few_classes = _group(layout, seen) == "text" and 0 < (seen.classes or 0) < CLASSES
-    return 0.0 if few_classes or not layout.divides else float(f"{min(SHARE, EXAMINED / seen.samples):.2g}")
+    return float(f"{min(SHARE, EXAMINED / seen.samples):.2g}") if layout.divides else 0.0
 
 
 def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
@@ -70,6 +69,9 @@ def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
         yield Choice("data.val", {"source": layout.val, **said} if said else layout.val, "never learnt from")
     else:
         yield Choice("data.held_out", held_out(layout, seen), _why_held_out(layout, seen, group))
+        if layout.divides and _few_classes(layout, seen):
+            why = f"all of {seen.classes} classes are learnt; what is held out is new pictures or sounds of them"
+            yield Choice("data.split_by", "file", why)
 
 
 GROUPS = {
@@ -87,12 +89,15 @@ def _group(layout: Layout, seen: Seen) -> str | None:
     return "text" if seen.captions - seen.different > REPEATED * seen.captions else None
 
 
+def _few_classes(layout: Layout, seen: Seen) -> bool:
+    return _group(layout, seen) == "text" and 0 < (seen.classes or 0) < CLASSES
+
+
 def _why_held_out(layout: Layout, seen: Seen, group: str | None) -> str:
     if not layout.divides:
         return "shards are not divided; to be examined, name others by data.val"
     share = held_out(layout, seen)
-    if not share:
-        return f"{seen.classes} classes are too few to hold some back; name other data of the same classes by data.val"
     whole = {"text": " of the captions", "image": " of the pictures"}.get(group or "", "")
+    whole = " of the samples" if _few_classes(layout, seen) else whole
     enough = "" if share == SHARE else f"; about {EXAMINED:,} samples are enough"
     return f"the share{whole} that is never learnt from{enough}"
