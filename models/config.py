@@ -1,7 +1,7 @@
 """What a recipe says of the model: one tower per modality and the space they share. Imports no torch."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -102,6 +102,3 @@ class TermConfig(Config):
     @property
     def name(self) -> str:
         return "-".join(self.between)
-
-
-Precision = Literal["fp32", "bf16"]

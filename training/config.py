@@ -12,7 +12,6 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.errors import did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES
-from tercet.models.config import Precision
 from tercet.models.space import SpaceConfig
 
 Logger = Literal["console", "tensorboard", "wandb"]
@@ -104,7 +103,7 @@ class RunConfig(SpaceConfig):
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    precision: Precision = "bf16"
+    precision: Literal["fp32", "bf16"] = "bf16"
     zero: Literal[0, 1, 2, 3] = Field(
         1, description="what DeepSpeed shards over ranks: nothing, optimizer, gradients, parameters"
     )

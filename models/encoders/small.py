@@ -33,7 +33,7 @@ class SmallImage(SmallTower, ImageEncoder):
     after far fewer steps than four strides of two.
     """
 
-    def __init__(self, size: int = 64, width: int = 128, depth: int = 1, heads: int = 4) -> None:
+    def __init__(self, size: int, width: int = 128, depth: int = 1, heads: int = 4) -> None:
         super().__init__(ImageIntake((size, size)), mean=(0.5,) * 3, std=(0.5,) * 3)
         self.width = width
         narrow, middle = 3 * width // 8, 3 * width // 4
