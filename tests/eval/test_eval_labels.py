@@ -1,5 +1,8 @@
 """Zero-shot with labels of one's own: whose class is known, from where, and what is left out and counted."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
 from tercet.eval.labels import label_of, label_tasks
+from tercet.eval.task import load_task
 
 LABELS = ("boat", "fire_truck", "bus")
 
@@ -58,6 +62,15 @@ def test_what_bears_no_label_is_left_out_and_counted() -> None:
     assert found["acc1"].n == 5
     assert found["acc1"].chance == pytest.approx(1 / 3)
     assert found["acc1"].metadata["items without one"] == 2
+
+
+def test_the_file_that_the_page_shows_asks_what_labels_ask(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    ((name, text),) = re.findall(r"```yaml\n# (\S+)\n(.*?)```", page, re.DOTALL)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    (asked,) = label_tasks({"boat": "a boat", "car": "a car"}, "a photo of {class}.")[:1]
+    told = {"name": "boats", "title": "Boats and cars", "modalities": ()}
+    assert load_task(str(tmp_path / name)) == asked.model_copy(update=told)
 
 
 def test_labels_that_fit_nothing_are_an_error() -> None:

@@ -71,3 +71,10 @@ def test_the_settings_that_the_page_about_data_names_exist() -> None:
     named = set(re.findall(r"`data\.(\w+)", page))
     assert named
     assert named <= set(DataConfig.model_fields)
+
+
+def test_what_the_page_about_data_writes_in_a_recipe_is_yaml() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(text) for text in re.findall(r"`(\w+: [^`]+)`", page)]
+    assert {"text": "label"} in shown
+    assert {"templates": "a photo of a {}."} in shown

@@ -34,6 +34,13 @@ STAGES = [
     {"name": "more", "steps": 1, "set": {"model.image.unlocked": 2, "schedule.warmup": 0}},
 ]
 LINE = {"wise_ft": [0, 0.25, 1], "before": True, "keep_wise_ft": True, "report": True}
+CLASSES = """
+kind: zero_shot
+title: Kinds of things
+what: kind
+classes: {circle: circle, square: square, triangle: triangle, star: star, cross: cross, heart: heart, ring: ring}
+templates: ['a drawing of a {class}.']
+"""
 STOPPING = {"metric": "R@1", "patience": 2}
 SCORES = {0: 0.1, 1: 0.3, 2: 0.5, 3: 0.2, 4: 0.5, 5: 0.9, 6: 0.9}  # nothing better than step 2 by step 4
 
@@ -83,7 +90,9 @@ def runs(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = pairs(world_folder, out / name / "whole", model=model, zero=zero)
         parts = pairs(world_folder, out / name / "parts", model=model, zero=zero, checkpoint={"every": 2})
         jobs += [(values, None), (parts, 3), (parts, None)]
-    jobs += [(pairs(world_folder, out / "line", model=LORA, steps=4, eval=LINE), None)]
+    (out / "kinds.yaml").write_text(CLASSES)
+    line = {**LINE, "tasks": ["retrieval", str(out / "kinds.yaml")]}
+    jobs += [(pairs(world_folder, out / "line", model=LORA, steps=4, eval=line), None)]
     jobs += [(staged(pairs(world_folder, out / "staged", model=LOCKED, clip=0)), None)]
     jobs += [(pairs(world_folder, out / "locked", model=LOCKED, clip=0, steps=3), None)]
     jobs += [(pairs(world_folder, out / "two", steps=2, schedule={"warmup": 3, "name": "constant"}), None)]
@@ -138,7 +147,8 @@ def test_moments_of_an_opened_block_begin_and_the_others_go_on(runs: Path) -> No
 def test_the_line_between_the_weights(runs: Path) -> None:
     folder = runs / "line"
     found, before = (json.loads((folder / file).read_text()) for file in ("eval.json", "before.json"))
-    assert [one["dataset"] for one in found] == ["val", "new"]
+    expected = [("val", "retrieval"), ("val", "kinds"), ("new", "retrieval"), ("new", "kinds")]
+    assert [(one["dataset"], one["task"]) for one in found] == expected
     for one, other in zip(found, before, strict=True):
         curve = one["wise_ft"]["metrics"]
         assert list(curve) == ["0", "0.25", "1"]
@@ -149,7 +159,8 @@ def test_the_line_between_the_weights(runs: Path) -> None:
     assert scores[f"{found[0]['wise_ft']['best']:g}"] == max(scores.values())
     report = (folder / "report.html").read_text()
     assert "Between the weights before" in report
-    assert "<th>before</th>" in report
+    assert "chosen on these very data" in report
+    assert report.count("<th>before</th>") == len(expected)
 
 
 def recalls(metrics: dict[str, float]) -> float:
