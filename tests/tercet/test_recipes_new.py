@@ -248,6 +248,7 @@ def test_samples_that_are_said_again_keep_their_rows() -> None:
     again = tiled(once, 7)
     naive = [(item, 10 + item % 3) for item in range(7) if item % 3 != 1]
     assert len(again) == 7
+    assert len(again.groups.unique()) == 7, "rows of one group do not repel each other: nothing would be learned"
     assert (
         list(zip(again.fields["text"].item.tolist(), again.fields["text"].values[:, 0].tolist(), strict=True)) == naive
     )

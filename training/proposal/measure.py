@@ -114,10 +114,10 @@ def _load(config: RunConfig, intakes: dict[str, Intake], world: World, folder: P
 
 
 def tiled(batch: Batch, rows: int) -> Batch:
-    """The first `rows` items of the batch, said again and again."""
+    """The first `rows` items of the batch, said again and again; each is a group of its own, as other samples are."""
     index = torch.arange(rows, device=batch.ids.device)
     fields = {name: _tiled(field, rows, len(batch)) for name, field in batch}
-    return replace(batch, ids=index, groups=torch.full_like(index, -1), fields=fields)
+    return replace(batch, ids=index, groups=index, fields=fields)
 
 
 def _tiled(field: Field, rows: int, items: int) -> Field:
