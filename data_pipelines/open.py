@@ -42,7 +42,7 @@ def open_loader(
     A collective."""
     if data.mode == "stream":
         check_streams(data)
-        return _stream(data, intakes, batch_size, seed, world, max(cursors.values(), default=0), folder)
+        return _stream(data, intakes, batch_size, seed, world, cursors, folder)
     sources = {name: open_first(data, source, world) for name, source in data.train.items()}
     check_held(data.train, sources, learned)
     return Loader(
@@ -126,12 +126,14 @@ def _stream(
     batch_size: int,
     seed: int,
     world: World,
-    start: int,
+    cursors: Mapping[str, int],
     folder: Path,
 ) -> Batches:
     from tercet.data_pipelines.stream.loader import StreamLoader  # webdataset, which only a stream needs
 
-    if start and world.first:
+    places = [cursors[name] for name in data.train if name in cursors]  # others are of stages before
+    start = max(places, default=0)
+    if places and world.first:
         said = f"tercet: a stream goes on by shard, from place {start} of its sequence; what was begun is seen again"
         print(said, file=sys.stderr)
     return StreamLoader(
