@@ -59,7 +59,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
 def open_sound(data: bytes) -> Sound:
     """Not decoded yet."""
     if not readable(data):
-        raise BadSample("audio: unreadable")
+        raise BadSample("audio: not a WAV, FLAC, OGG or MP3")
     if not complete(data):
         raise BadSample("audio: truncated or damaged")
     try:

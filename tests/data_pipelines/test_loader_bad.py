@@ -25,7 +25,7 @@ INTAKES: dict[str, Intake] = {
 }
 REASONS = (
     "image: truncated or damaged",
-    "audio: unreadable",
+    "audio: not a WAV, FLAC, OGG or MP3",
     "audio: not finite",
     "text: not UTF-8",
     "text: empty",

@@ -36,7 +36,7 @@ SPOILT: Mapping[str, tuple[str, Spoil]] = {
     "a picture cut short": ("image: truncated or damaged", spoiled("jpg", lambda data: data[:-50])),
     "an empty picture": ("image: not a JPEG, PNG or WEBP", spoiled("jpg", lambda data: b"")),
     "a page as a picture": ("image: not a JPEG, PNG or WEBP", spoiled("jpg", lambda data: b"<html>404</html>")),
-    "an empty sound": ("audio: unreadable", spoiled("wav", lambda data: b"")),
+    "an empty sound": ("audio: not a WAV, FLAC, OGG or MP3", spoiled("wav", lambda data: b"")),
     "a sound cut short": ("audio: truncated or damaged", spoiled("wav", lambda data: data[:-100])),
     "a sound that is not finite": ("audio: not finite", spoiled("wav", lambda data: data[:-4] + b"\0\0\xc0\x7f")),
     "words in another encoding": ("text: not UTF-8", spoiled("txt", lambda data: "Böot".encode("latin-1"))),
