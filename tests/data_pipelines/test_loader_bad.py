@@ -64,9 +64,7 @@ def test_each_bad_sample_is_told_with_its_reason(shards: Shards) -> None:
     assert ids == [id for id in range(60) if id % 10 != 9]
     assert evaluation.ledger.seen == 60
     shard = shards.shard(0)
-    assert evaluation.faults == [
-        Fault(shard, f"k{10 * n + 9}", 10 * n + 9, reason) for n, reason in enumerate(REASONS)
-    ]
+    assert evaluation.faults == [Fault(shard, f"k{10 * n + 9}", 10 * n + 9, reason) for n, reason in enumerate(REASONS)]
 
 
 def test_substitutes_fill_every_place_and_the_counts_add_up(shards: Shards, tmp_path: Path) -> None:
