@@ -78,7 +78,7 @@ class World:
         """A barrier that outlasts long work: collectives give up on a rank that indexes or downloads for an hour."""
         if self.size > 1:
             patient = dist.new_group(backend="gloo", timeout=PATIENCE)
-            dist.barrier(patient)
+            dist.barrier(patient)  # type: ignore[arg-type]  # every rank is of it
             dist.destroy_process_group(patient)
 
     def share(self, values: Sequence[T]) -> Sequence[T]:
