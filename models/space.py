@@ -52,6 +52,14 @@ class SpaceConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _terms_have_names(self) -> "SpaceConfig":
+        names = [term.name for term in self.terms]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise Misfit("terms", f"has {twice} twice; a temperature and a loss bear that name, so keep one of the two")
+        return self
+
+    @model_validator(mode="after")
     def _says_all_without_init(self) -> "SpaceConfig":
         if self.init:
             return self
