@@ -10,8 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
-from tercet.command.machine import settle
 from tercet.errors import RankError
+from tercet.machine import settle
 from tercet.plugins import with_plugins
 from tercet.processes import follow_parent, server
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tercet.command.speaker import speaks
 from tercet.configs.base import build
 from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
@@ -21,6 +20,7 @@ from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
+from tercet.speaker import speaks
 from tercet.training.saved import CHECKPOINTS, CONFIG, resume_point
 
 KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
@@ -42,6 +41,7 @@ from tercet.data_pipelines.manifests.rows import Rows
 from tercet.data_pipelines.manifests.watched import Watched
 from tercet.errors import UserError
 from tercet.modality import FILES
+from tercet.speaker import speaks
 
 
 def kept_index(pieces: Sequence[Piece], reading: Reading) -> Kept:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.keyed import FRACTION
 from tercet.data_pipelines.manifests.build import kept_index
@@ -24,6 +23,7 @@ from tercet.data_pipelines.manifests.rows import Rows
 from tercet.data_pipelines.shards.cache import LIMIT
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.speaker import speaks
 
 ROWS_PER_PIECE = 1024
 

@@ -5,18 +5,15 @@ another place, and passes over what stands by the time it comes to it.
 """
 
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 
-from rich.console import Console
-from rich.progress import track
 from xxhash import xxh3_64_intdigest
 
-from tercet.command.speaker import speaks
 from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.progress import shown
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import Index, arrange
@@ -24,6 +21,7 @@ from tercet.data_pipelines.shards.record import Record, find_record, load_index,
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.errors import UserError
+from tercet.speaker import say
 from tercet.system import cores, pread
 
 LOOKERS = 8  # threads: a network's file system answers many at once
@@ -102,20 +100,15 @@ def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tup
     index = partial(index_shard, checksums=checksums)
     crew = min(workers, len(shards) // SHARDS_PER_WORKER)
     with spawned(crew, "indexes shards", "the same command goes on where it stopped") as pool:
-        yield from zip(shards, _shown(in_order(index, shards, pool, AHEAD * crew), len(shards)), strict=True)
-
-
-def _shown(indexed: Iterable[Indexed], total: int) -> Iterable[Indexed]:
-    hidden = not (speaks() and sys.stderr.isatty())
-    console = Console(stderr=True)
-    return track(indexed, "indexing shards", total, console=console, transient=True, disable=hidden)
+        indexed = in_order(index, shards, pool, AHEAD * crew)
+        yield from zip(shards, shown(indexed, "indexing shards", len(shards)), strict=True)
 
 
 def _tell_of_changed(missing: Sequence[str]) -> None:
     changed = [shard for shard in missing if any(map(os.path.exists, places(shard))) and not find_record(shard)]
-    if changed and speaks():
+    if changed:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        print(f"tercet: {changed[0]}{others}: changed since the last index; indexing again", file=sys.stderr)
+        say(f"{changed[0]}{others}: changed since the last index; indexing again")
 
 
 def _from_own_place(shards: Sequence[str]) -> list[str]:

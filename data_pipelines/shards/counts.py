@@ -5,18 +5,15 @@ kept in the cache; the first number stands, because ids are built on it.
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit, urlunsplit
 
-from rich.console import Console
-from rich.progress import track
-
-from tercet.command.speaker import speaks
+from tercet.data_pipelines.progress import shown
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.patience import Patience, Refused
 from tercet.data_pipelines.shards.transport import read
+from tercet.speaker import say
 
 READERS = 32  # threads: the answers are small, and the network is far
 COUNTERS = 4  # threads that fetch whole shards
@@ -70,13 +67,7 @@ class Tally:
 def _shown(counts: Iterable[int | None], total: int) -> Iterable[int | None]:
     if total:
         say(f"shards that do not state how many samples they hold: {total}; they are fetched first, to be counted")
-    hidden = not (speaks() and sys.stderr.isatty())
-    return track(counts, "fetching shards", total, console=Console(stderr=True), transient=True, disable=hidden)
-
-
-def say(line: str) -> None:
-    if speaks():
-        print(f"tercet: {line}", file=sys.stderr)
+    return shown(counts, "fetching shards", total)
 
 
 def _stated(url: str, patience: Patience) -> int | None:

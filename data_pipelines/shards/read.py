@@ -1,7 +1,6 @@
 """Samples read by id from indexed shards: a `pread` for each file that is wanted, never an extraction."""
 
 import os
-import sys
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-from tercet.command.speaker import speaks
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.build import Indexed, index_shards
 from tercet.data_pipelines.shards.find import find_shards
@@ -21,6 +19,7 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.speaker import say
 
 
 class Shards:
@@ -107,6 +106,6 @@ def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
     if len(damaged) > most * len(indexed):
         bound = f"; data.max_bad = {most:g} allows no more to be skipped" if most else ""
         raise UserError(f"{damaged[0]}{others}{bound}")
-    if damaged and speaks():
-        print(f"tercet: skipped: {damaged[0]}{others}", file=sys.stderr)
+    if damaged:
+        say(f"skipped: {damaged[0]}{others}")
     return [each for each in indexed if isinstance(each, Record)]

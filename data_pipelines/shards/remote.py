@@ -17,7 +17,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
-from tercet.data_pipelines.shards.counts import counted, say
+from tercet.data_pipelines.shards.counts import counted
 from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.lookahead import Lookahead
 from tercet.data_pipelines.shards.open import OpenShard, room
@@ -26,6 +26,7 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.speaker import say
 
 FETCHERS = 4
 

@@ -3,14 +3,11 @@
 Parts are the same for any number of processes, and so is whatever is folded from their results.
 """
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
 from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.progress import shown
 from tercet.data_pipelines.spawned import AHEAD, spawned
 from tercet.processes import follow_parent
 
@@ -26,16 +23,11 @@ def walk(work: Callable[[Part], Result], parts: Sequence[Part], workers: int, pu
     """`map(work, parts)`; with a single worker in this process."""
     with spawned(workers, "reads samples", "take fewer --workers", _start, work) as pool:
         results = in_order(_call if pool else work, parts, pool, AHEAD * workers)
-        yield from _shown(results, len(parts), purpose)
+        yield from shown(results, purpose, len(parts))
 
 
 def parts_of(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[start : start + SAMPLES] for start in range(0, len(ids), SAMPLES)]
-
-
-def _shown(results: Iterable[Result], total: int, purpose: str) -> Iterable[Result]:
-    console = Console(stderr=True)
-    return track(results, purpose, total, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
 def _start(work: Callable[[Any], Any]) -> None:

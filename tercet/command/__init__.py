@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from tercet.command.arguments import parse
-from tercet.command.machine import settle
-from tercet.command.speaker import speaks
 from tercet.errors import RankError, UserError
+from tercet.machine import settle
 from tercet.plugins import load_plugins
+from tercet.speaker import speaks
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tercet.command.speaker import speaks
 from tercet.data_pipelines.config import SourceConfig, SplitConfig
 from tercet.models.config import TowerConfig
+from tercet.speaker import speaks
 from tercet.training.config import RunConfig
 
 
