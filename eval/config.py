@@ -1,10 +1,10 @@
 """What a recipe says of evaluation. Imports no torch."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Config, Misfit
 
 
 class EvalConfig(Config):
@@ -29,6 +29,17 @@ class EvalConfig(Config):
         0, ge=0, description="samples of each training source that the cheats beside R@1 are fitted on; 0: none"
     )
     report: bool = Field(True, description="write report.html at the end of the run")
+
+    @field_validator("wise_ft", mode="before")
+    @classmethod
+    def _nowhere(cls, raw: Any) -> Any:
+        return () if raw is None else raw
+
+    @model_validator(mode="after")
+    def _keeps_what_there_is(self) -> "EvalConfig":
+        if self.keep_wise_ft and not self.wise_ft:
+            raise Misfit("keep_wise_ft", "keeps the best of `wise_ft`, which is empty: give it places, as [0.25, 0.5]")
+        return self
 
     def interval(self, steps: int) -> int | None:
         """Steps between evaluations of a run of so many."""

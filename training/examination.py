@@ -19,7 +19,7 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.config import RunConfig
 from tercet.training.evaluations import Evaluations, Standing, kind_of
-from tercet.training.wise_ft import Line, Place, best, check_start, keep_start
+from tercet.training.wise_ft import Line, Place, along, best, check_start, keep_start, told
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
 RESULTS, EVALUATIONS, REPORT, BEFORE = "eval.json", "evaluations.jsonl", "report.html", "before.json"
@@ -80,7 +80,7 @@ class Examination:
         standing = self.standing(0)
         if self.world.first:
             results = beside_before(examined.results, self.folder / BEFORE)
-            notes = stopped(standing, step) | told(places)
+            notes = stopped(standing, step) | told(places, self.folder, self.config.eval.keep_wise_ft)
             self._write(model, Examined(results, examined.tables), places, notes)
 
     def _untrained(self, stage: RunConfig) -> Multimodal:
@@ -126,32 +126,12 @@ def beside_before(results: list[Result], path: Path) -> list[Result]:
     return [replace(one, before=known.get((one.dataset, one.task, one.name))) for one in results]
 
 
-def along(results: list[Json], places: list[Place]) -> list[Json]:
-    """Each data set and task with its numbers at every place of the line."""
-    if not places:
-        return results
-    chosen = best(places).alpha
-    curves = {f"{place.alpha:g}": to_json(place.results, "") for place in places}
-    found = [{alpha: there[at]["metrics"] for alpha, there in curves.items()} for at in range(len(results))]
-    return [{**one, "wise_ft": {"best": chosen, "metrics": curve}} for one, curve in zip(results, found, strict=True)]
-
-
 def stopped(standing: Standing | None, step: int) -> dict[str, str]:
     """Which weights a run ended with, where evaluations decided it."""
     if standing is None:
         return {}
     words = f"the weights are those of step {standing.best:,}, the best of {standing.count} evaluations"
     return {"early stopping": f"{words} (mean {100 * standing.score:.1f}); the run ended at step {step:,}"}
-
-
-def told(places: list[Place]) -> dict[str, str]:
-    """The best place in words."""
-    if not places:
-        return {}
-    place = best(places)
-    ends = ", ".join(f"{100 * other.score:.1f} at {other.alpha:g}" for other in places if other is not place)
-    measured = f"mean {place.results[0].metric} of {place.results[0].title or place.results[0].task}"
-    return {"WiSE-FT": f"best at α = {place.alpha:g} with {100 * place.score:.1f} ({measured}; {ends})"}
 
 
 def _write(path: Path, results: list[Json]) -> None:

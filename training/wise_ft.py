@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.eval.result import Result
+from tercet.eval.result import Json, Result, to_json
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.tuning.interpolation import interpolate
@@ -22,6 +22,7 @@ from tercet.models.tuning.plain import merged, untuned
 from tercet.training.config import RunConfig
 from tercet.training.saved import fill
 
+CHOSEN = "α is chosen on these very data, which flatters it"
 START, KEPT = "start.safetensors", "wise_ft"  # in the run's folder: the weights before the first step, the chosen model
 
 
@@ -62,6 +63,28 @@ class Line:
 def best(places: list[Place]) -> Place:
     """The place with the highest score, the first of equals."""
     return max(places, key=lambda place: place.score)
+
+
+def along(results: list[Json], places: list[Place]) -> list[Json]:
+    """Each data set and task with its numbers at every place of the line."""
+    if not places:
+        return results
+    chosen = best(places).alpha
+    curves = {f"{place.alpha:g}": to_json(place.results, "") for place in places}
+    found = [{alpha: there[at]["metrics"] for alpha, there in curves.items()} for at in range(len(results))]
+    return [{**one, "wise_ft": {"best": chosen, "metrics": curve}} for one, curve in zip(results, found, strict=True)]
+
+
+def told(places: list[Place], folder: Path, kept: bool) -> dict[str, str]:
+    """The best place in words, and where its model is or would be."""
+    if not places:
+        return {}
+    place = best(places)
+    others = ", ".join(f"{100 * other.score:.1f} at {other.alpha:g}" for other in places if other is not place)
+    measured = f"mean {place.results[0].metric} of {place.results[0].title or place.results[0].task}"
+    model = f"the model is in {folder / KEPT}" if kept else "eval.keep_wise_ft=true writes the model"
+    words = f"best at α = {place.alpha:g} with {100 * place.score:.1f} ({measured}; {others})"
+    return {"WiSE-FT": f"{words}; {CHOSEN}; {model}"}
 
 
 def keep_start(folder: Path, model: Multimodal, config: RunConfig) -> None:

@@ -109,7 +109,7 @@ def line_of_weights(curve: Mapping[float, Sequence[Result]]) -> list[Chart]:
             values = [one.value for one in table.results if one.metric == first[table.title]]
             name = " · ".join(part for part in (table.title, table.dataset, heading(first[table.title])) if part)
             lines.setdefault(name, []).append((alpha, 100 * sum(values) / len(values)))
-    title = "Between the weights before (α = 0) and after training (α = 1)"
+    title = "Between the weights before (α = 0) and after training (α = 1), on the data that choose the best α"
     return [chart(title, lines, along="α =")] if len(curve) > 1 else []
 
 

@@ -217,8 +217,8 @@ def test_results_show_themselves(model: Model) -> None:
         assert f"{found[0].score:.3f}   {found[0].path}" in repr(found)
         assert re.search(r"exported against exported\n.*not told apart", repr(compared), re.DOTALL)
     assert "<b>&lt;b&gt;red&lt;/b&gt;</b>" in found._repr_html_()
-    assert f"<td>{found[1].path}</td>" in found._repr_html_()
-    rows = re.findall(r"<th>val · (.*?)</th>\s*<th>(.*?)</th>.*?<td>0.0 to 0.0</td>", compared._repr_html_(), re.DOTALL)
+    assert f">{found[1].path}</td>" in found._repr_html_()
+    rows = re.findall(r">val · (.*?)</th>\s*<th.*?>(.*?)</th>.*?<td>0.0 to 0.0</td>", compared._repr_html_(), re.DOTALL)
     assert rows[0] == ("image→text", "R@1 %")
     assert compared.to_json()["against"]["exported"][0]["verdict"] == "not told apart"
     store = tercet.embed(model, "val.csv")

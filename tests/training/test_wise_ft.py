@@ -1,0 +1,31 @@
+"""What is said of the line between the weights: which place is best, on what it was chosen, and how it is kept."""
+
+from pathlib import Path
+
+import pytest
+
+from tercet.configs.base import build
+from tercet.errors import UserError
+from tercet.eval.config import EvalConfig
+from tercet.eval.result import Result
+from tercet.training.wise_ft import Place, told
+
+
+def place(alpha: float, *values: float) -> Place:
+    return Place(alpha, [Result(f"{value}", "R@1", value, 0, 1, 0, 9, "retrieval", "Retrieval") for value in values])
+
+
+def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:
+    places = [place(0, 0.2, 0.3), place(0.5, 0.5, 0.4), place(1, 0.4, 0.4)]
+    words = told(places, Path("runs/mine"), kept=False)["WiSE-FT"]
+    assert words.startswith("best at α = 0.5 with 45.0 (mean R@1 of Retrieval; 25.0 at 0, 40.0 at 1); ")
+    assert "α is chosen on these very data, which flatters it" in words
+    assert words.endswith("; eval.keep_wise_ft=true writes the model")
+    assert told(places, Path("runs/mine"), kept=True)["WiSE-FT"].endswith("; the model is in runs/mine/wise_ft")
+    assert told([], Path("runs/mine"), kept=False) == {}
+
+
+def test_null_is_no_place_and_none_of_no_places_is_kept() -> None:
+    assert build(EvalConfig, {"wise_ft": None}, lambda key: "r").wise_ft == ()
+    with pytest.raises(UserError, match="`keep_wise_ft` keeps the best of `wise_ft`, which is empty"):
+        build(EvalConfig, {"keep_wise_ft": True}, lambda key: "r")
