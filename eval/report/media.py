@@ -36,7 +36,8 @@ def spectrogram(audio_T: NDArray[np.float32], rate: int) -> bytes:
     """Loudness over time and logarithmic frequency, as a picture twice as wide as high."""
     size = 1024
     heard_T = torch.from_numpy(audio_T[: int(rate * SECONDS)])
-    power = torch.stft(heard_T, size, size // 4, window=torch.hann_window(size), return_complex=True)
+    window = torch.hann_window(size)
+    power = torch.stft(heard_T, size, size // 4, window=window, pad_mode="constant", return_complex=True)
     edges = torch.logspace(np.log10(2), np.log10(size // 2), BANDS + 1).long()
     spectrum = power.abs().square()
     bands = torch.stack([spectrum[a : max(b, a + 1)].mean(dim=0) for a, b in pairwise(edges.tolist())])

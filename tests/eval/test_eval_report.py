@@ -207,6 +207,13 @@ def test_a_spectrogram_shows_high_sounds_above_low_ones() -> None:
     assert low - middle > 20
 
 
+@pytest.mark.parametrize("samples", [1, 30, 512])
+def test_a_click_is_heard_and_seen(samples: int) -> None:
+    click = np.ones(samples, np.float32)
+    assert len(soundfile.read(io.BytesIO(mp3(click, RATE)))[0]) == samples
+    assert np.asarray(Image.open(io.BytesIO(spectrogram(click, RATE)))).max() > 200
+
+
 def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
     metrics(tmp_path / "metrics.jsonl")
     records = read_metrics(tmp_path / "metrics.jsonl")
