@@ -15,6 +15,7 @@ from tercet.data_pipelines.decode.media import Sound
 from tercet.data_pipelines.decode.resample import Wave
 
 LEAD = 11 * 1152  # frames of an MP3's eleven own: nine hold the 511 bytes that one may lean on, two overlap
+SOON = 2**18  # frames from the start that are decoded rather than have libmpg123 write to the terminal what it lacks
 
 
 def passage(sound: Sound, data: bytes, first: int, last: int) -> Wave:
@@ -33,7 +34,7 @@ def passage(sound: Sound, data: bytes, first: int, last: int) -> Wave:
 def _entrance(sound: Sound, data: bytes, first: int) -> int:
     """From which frame on to decode, so that the passage comes out right."""
     if sound.format == "MP3":
-        return max(first - LEAD, 0)
+        return first - LEAD if first > SOON else 0
     if sound.subtype == "VORBIS":
         return min(first, _before_the_last_page(data))
     return first
