@@ -57,6 +57,11 @@ def is_manifest(spec: str | Sequence[str]) -> bool:
     return bool(lists)
 
 
+def is_table(spec: str | Sequence[str]) -> bool:
+    """Whether what it lists stands in columns."""
+    return is_manifest(spec) and not os.path.isdir(find_pieces(spec)[0].path)
+
+
 def find_pieces(spec: str | Sequence[str]) -> list[Piece]:
     """The tables or folders that a config names, in the order of their rows."""
     specs = [spec] if isinstance(spec, str) else spec

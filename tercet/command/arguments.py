@@ -56,7 +56,7 @@ def _demo(known: Verbs) -> None:
 def _train(known: Verbs) -> None:
     train = add_verb(known, "train", "run a recipe; the same command resumes it")
     _takes_recipe(train)
-    train.add_argument("--dry-run", action="store_true", help="say what would run, or what it would fail on; run nothing")
+    train.add_argument("--dry-run", action="store_true", help="say what would run, or fail, and run nothing")
     train.epilog = (
         "several processes:\n"
         "  torchrun --nproc-per-node 8 -m tercet train RECIPE\n"

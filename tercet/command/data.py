@@ -102,10 +102,13 @@ def _index(verb: argparse.ArgumentParser) -> None:
 
 
 def index(arguments: Namespace) -> int:
+    from tercet.data_pipelines.manifests.find import is_manifest
     from tercet.data_pipelines.shards.build import index_shards
     from tercet.data_pipelines.shards.find import find_shards
     from tercet.data_pipelines.shards.show import inventory, print_inventories, to_json
 
+    for data in filter(is_manifest, arguments.data):
+        raise UserError(f"{data} is no set of shards; tables and folders are indexed when they are first read")
     options = {"checksums": arguments.checksums, "workers": arguments.workers}
     found = [inventory(data, index_shards(find_shards(data), **options)) for data in arguments.data]
     print_json(to_json(found)) if arguments.json else print_inventories(found)
@@ -166,11 +169,14 @@ def _leaks(verb: argparse.ArgumentParser) -> None:
 def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.leaks.leaks import Inquiry, write_leaks
     from tercet.data_pipelines.leaks.show import print_count
+    from tercet.data_pipelines.manifests.find import is_table
+    from tercet.data_pipelines.manifests.reading import PLAIN
     from tercet.data_pipelines.shards.sources import open_source
 
-    train, evaluation = (
-        open_source(side, reading=_reading(arguments, side)) for side in (arguments.train, arguments.evaluation)
-    )
+    sides = [arguments.train, arguments.evaluation]
+    tables = [side for side in sides if is_table(side)] or sides  # where there is none, columns are a mistake
+    readings = {side: _reading(arguments, side) if side in tables else PLAIN for side in sides}
+    train, evaluation = (open_source(side, reading=readings[side]) for side in sides)
     inquiry = Inquiry(train, evaluation, _workers(arguments))
     write_leaks(inquiry.leaks(), arguments.out)
     print_json(inquiry.count.to_json()) if arguments.json else print_count(inquiry.count)

@@ -206,6 +206,25 @@ def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["leaks"] == {"image: same file": {"pairs": 2, "eval_samples": 1}}
 
 
+def test_columns_are_of_the_tables_among_what_is_compared(
+    tmp_path: Path, picture: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "0.jpg").write_bytes(picture(0, format="jpeg"))
+    (tmp_path / "m.csv").write_text("there,said\nheld/0.jpg,a caption\n")
+    table, folder = str(tmp_path / "m.csv"), str(tmp_path / "held")
+    for sides in ((table, folder), (folder, table), (table, table)):
+        assert main(["data", "leaks", *sides, "image=there", "text=said", "--workers", "1", "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["leaks"]["image: same file"] == {"pairs": 1, "eval_samples": 1}
+    assert main(["data", "leaks", folder, folder, "image=there"]) == 2
+    assert "is a folder, whose files tell what they are" in capsys.readouterr().err
+
+
+def test_what_is_no_set_of_shards_is_not_indexed_as_one(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "index", str(table)]) == 2
+    assert "is no set of shards; tables and folders are indexed when they are first read" in capsys.readouterr().err
+
+
 def test_a_table_without_rows_and_one_parted_otherwise_are_mistakes(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text("path,caption\n")
