@@ -24,10 +24,9 @@ RATE, WINDOW, HOP, BANDS = 8000, 2048, 128, 33
 LOWEST_HERTZ, HIGHEST_HERTZ = 100.0, 3500.0
 SILENT = 1e-5  # of the loudest moment's energy
 FEWEST = 24  # moments in common: with the window two thirds of a second
-MARGIN, DIFFERENT = (
-    2.0,
-    0.33,
-)  # bits may differ in a share below chance by more than MARGIN / √moments, and never in more
+MARGIN = 2.0  # bits may differ in a share that is below chance by more than MARGIN / √moments
+DIFFERENT = 0.33  # and never in a larger one
+STRETCH = 1024  # frames whose spectra are held at once: those of an hour take gigabytes
 
 Words = NDArray[np.uint32]  # [F]; 0: silence
 _edges = np.geomspace(LOWEST_HERTZ, HIGHEST_HERTZ, BANDS + 1) * WINDOW / RATE
@@ -48,11 +47,12 @@ def words(data: bytes) -> Words:
         return np.empty(0, np.uint32)
     if not np.isfinite(wave).all():
         raise BadSample("audio: not finite")
-    return _words(_energies(wave))
-
-
-def _energies(wave: NDArray[np.float32]) -> NDArray[np.float64]:
     frames = sliding_window_view(wave, WINDOW)[::HOP]
+    stretches = (frames[start : start + STRETCH] for start in range(0, len(frames), STRETCH))
+    return _words(np.concatenate([_energies(stretch) for stretch in stretches]))
+
+
+def _energies(frames: NDArray[np.float32]) -> NDArray[np.float64]:
     power = np.abs(np.fft.rfft(frames * HANN)) ** 2
     energies: NDArray[np.float64] = np.add.reduceat(power, EDGES, axis=1)[:, :BANDS]
     return energies

@@ -1,5 +1,6 @@
 """Pictures, sounds and captions that were changed on the way are found again, and others are not."""
 
+import tracemalloc
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
@@ -163,6 +164,17 @@ def test_silence_and_noise_are_like_nothing() -> None:
     words = [sound.words(one) for one in [*noises, *quiet, *short]]
     known = sound.Known(words)
     assert [known.shared(one) for one in words] == [*([n] for n in range(20)), [], [], [], []]
+
+
+def test_a_long_sound_takes_little_memory() -> None:
+    """Five minutes, of which all spectra at once take half a gigabyte."""
+    long = written(np.random.default_rng(0).normal(0, 0.1, 8000 * 300).astype(np.float32), 8000)
+    tracemalloc.start()
+    words = sound.words(long)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(words) == (8000 * 300 - sound.WINDOW) // sound.HOP
+    assert most < 2**27
 
 
 def test_captions_are_compared_by_their_words() -> None:
