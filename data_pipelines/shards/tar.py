@@ -61,7 +61,7 @@ def _walk(shard: str, tar: mmap.mmap) -> list[tuple[int, int]]:
     """Offset and size of every payload, from header to header up to the end mark."""
     places, at = [], 0
     while at < len(tar) and tar[at]:  # an end mark is all zeros, and no name begins with one
-        size = _octal(tar[at + 124 : at + 136])
+        size = octal(tar[at + 124 : at + 136])
         at += BLOCK
         if size < 0 and at <= len(tar):
             raise DamagedShard(shard, f"there is no tar header at byte {at - BLOCK}")
@@ -74,10 +74,10 @@ def _walk(shard: str, tar: mmap.mmap) -> list[tuple[int, int]]:
     return places
 
 
-def _octal(field: bytes) -> int:
-    """The number in a header's field, or -1 if there is none."""
+def octal(field: bytes) -> int:
+    """The number in a header's field; none is 0, and what is no number -1."""
     try:
-        return int(field.strip(b" \0") or b"-1", 8)
+        return int(field.strip(b" \0") or b"0", 8)
     except ValueError:
         return -1
 

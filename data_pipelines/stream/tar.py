@@ -9,7 +9,8 @@ import re
 import tarfile
 from typing import Protocol
 
-BLOCK = 512
+from tercet.data_pipelines.shards.tar import BLOCK, octal
+
 ZEROS = bytes(BLOCK)
 MOST_HEADER = 2**20  # bytes of a long name or of other extended headers
 FILES = frozenset(tarfile.REGULAR_TYPES) - {tarfile.GNUTYPE_SPARSE}
@@ -74,7 +75,7 @@ class PassingTar:
     def _parsed(self, block: bytes) -> tuple[bytes, int]:
         """Kind and size of a file, as tarfile reads them or not at all."""
         at = self._at - BLOCK
-        size, checksum = _octal(block[124:136]), _octal(block[148:156])
+        size, checksum = octal(block[124:136]), octal(block[148:156])
         if size < 0 or checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
             if at == 0:
                 raise Damage("shard: not a tar", "it is not a tar")
@@ -113,11 +114,3 @@ class PassingTar:
         if self._at == 0:
             return Damage("shard: empty", "it is empty")
         return Damage("shard: cut short", f"it was cut short, {self._at} bytes long without an end mark")
-
-
-def _octal(field: bytes) -> int:
-    """The number in a field of a header, or -1 if there is none."""
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError:
-        return -1

@@ -48,6 +48,17 @@ def test_folders_and_links_are_no_members(tmp_path: Path) -> None:
     assert [member.name for member in members(str(path))] == [b"a.txt"]
 
 
+def test_a_header_without_a_size_is_that_of_nothing_as_tarfile_takes_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", {"folder/": b"", "a.txt": b"text"})
+    tar = bytearray(path.read_bytes())
+    tar[124:136], tar[148:156] = bytes(12), b" " * 8
+    tar[148:156] = b"%06o\0 " % sum(tar[:512])
+    path.write_bytes(tar)
+    with tarfile.open(path) as theirs:
+        assert [member.size for member in theirs] == [0, 4]
+    assert contents(path) == {"a": {"txt": b"text"}}
+
+
 def test_samples_are_those_of_webdataset(pack: Callable[..., Path], picture: Callable[..., bytes]) -> None:
     wholes = [{"__key__": f"deep/{i:03d}", "png": picture(i), "txt": f"caption {i}"} for i in range(30)]
     path = pack(
