@@ -1,7 +1,7 @@
 """One typed registry for everything that a config chooses by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,6 +35,15 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         return sorted(self._entries)
+
+
+def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]], type[Entry]]:
+    """For a class whose fields are its config; it becomes a frozen dataclass."""
+
+    def register(cls: type[Entry]) -> type[Entry]:
+        return known.register(name)(dataclass(frozen=True)(cls))
+
+    return register
 
 
 def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:

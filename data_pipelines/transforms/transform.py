@@ -6,13 +6,12 @@ epoch, draws from nothing else, and keeps the type of what it changes; an array 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from typing_extensions import dataclass_transform
 
-from tercet.configs.registry import Registry, build_named
+from tercet.configs.registry import Registry, build_named, register_named
 from tercet.data_pipelines.sample import Media
 from tercet.data_pipelines.transforms.config import TransformConfig
 
@@ -31,11 +30,7 @@ _transforms: Registry[type[Transform]] = Registry("transform")
 @dataclass_transform(frozen_default=True)
 def transform(name: str) -> Callable[[type[Kind]], type[Kind]]:
     """Registers a transform under the name that recipes use."""
-
-    def register(cls: type[Kind]) -> type[Kind]:
-        return _transforms.register(name)(dataclass(frozen=True)(cls))
-
-    return register
+    return register_named(_transforms, name)
 
 
 def build_transform(config: TransformConfig) -> Transform:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
-from tercet.configs.registry import Registry, build_named
+from tercet.configs.registry import Registry, build_named, register_named
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 
@@ -69,11 +69,7 @@ _objectives: Registry[type[Objective]] = Registry("objective")
 @dataclass_transform(frozen_default=True)
 def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
     """Registers an objective under the name that recipes use."""
-
-    def register(cls: type[Kind]) -> type[Kind]:
-        return _objectives.register(name)(dataclass(frozen=True)(cls))
-
-    return register
+    return register_named(_objectives, name)
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:
