@@ -53,8 +53,11 @@ def located(root: str, name: str) -> str:
 
 def extension_of(kind: str, name: str) -> str:
     """Under which extension its modality looks for it. Codecs go by content, so that any will do for a nameless one."""
-    suffix = name.rpartition(".")[2].lower()
-    return suffix if suffix in FILES[kind] else FILES[kind][0]
+    return own if (own := suffix(name)) in FILES[kind] else FILES[kind][0]
+
+
+def suffix(name: str) -> str:
+    return name.rpartition(".")[2].lower()
 
 
 def read_file(kind: str, path: str | os.PathLike[str]) -> bytes:

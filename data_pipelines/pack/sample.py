@@ -16,10 +16,12 @@ from tercet.data_pipelines.manifests.medium import (
     named,
     read_file,
     read_span,
+    suffix,
 )
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.data_pipelines.pack.picture import pack_picture
 from tercet.data_pipelines.pack.sound import pack_sound
+from tercet.modality import DECODERS
 
 ORIGIN = "packed_from"  # the key of a sample's `.json` that says which row and which files it was
 
@@ -34,7 +36,7 @@ def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
     for kind, medium in entry.names.items():
         try:
             data = _read(kind, entry.root, medium)
-            if kind in MAKERS:
+            if kind in MAKERS and suffix(named(medium)) not in DECODERS:
                 extension, members[extension] = MAKERS[kind](data, config)
             else:  # a plugin's files are its own affair
                 members[extension_of(kind, named(medium))] = data

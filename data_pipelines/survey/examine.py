@@ -9,7 +9,7 @@ from tercet.data_pipelines.decode.media import verify_picture, verify_sound
 from tercet.data_pipelines.decode.text import decode_meta, negatives_of
 from tercet.data_pipelines.shards.index import EXTENSIONS, kind_of
 from tercet.data_pipelines.source import Files, Source
-from tercet.modality import FILES
+from tercet.modality import DECODERS, FILES
 
 CAPTIONS = CaptionReader({})
 
@@ -41,6 +41,8 @@ def examine(files: Files, usual: Sequence[str]) -> None:
         if kind not in held:
             raise BadSample(f"orphan: no {kind}, which the samples beside it have")
     for extension, data in files.items():
+        if extension in DECODERS:
+            continue  # a plugin's files are its own affair
         if extension in FILES["image"]:
             verify_picture(data)
         elif extension in FILES["audio"]:

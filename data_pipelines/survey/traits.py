@@ -18,7 +18,7 @@ from tercet.data_pipelines.survey.language import knows_languages, language, scr
 from tercet.data_pipelines.survey.sketch import marks
 from tercet.data_pipelines.survey.tally import Tally
 from tercet.data_pipelines.survey.wording import words
-from tercet.modality import FILES
+from tercet.modality import DECODERS, FILES
 
 CAPTIONS = CaptionReader({})
 GROUP = GroupReader("json.group", CAPTIONS)
@@ -59,6 +59,8 @@ class Surveyor:
         for extension, data in files.items():
             part.tally.count("files", extension)
             with _counting_bad(part.tally):
+                if extension in DECODERS:
+                    continue  # a plugin's files are its own affair
                 if extension in FILES["image"]:
                     _picture(part, data, id)
                 elif extension in FILES["audio"]:

@@ -294,6 +294,27 @@ def test_a_transform_draws_by_the_sample(seen: dict[str, Any]) -> None:
     assert len({wanted for _, _, wanted in seen["louder"]}) == 16
 
 
+def test_files_that_a_plugin_decodes_are_counted_and_packed_as_they_are(outside: Path) -> None:
+    """None of them is called broken for being no JPEG."""
+    folder = outside / "netpbm"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 30), (80 * number, 0, 0)).save(folder / f"{number}.ppm")
+    rows = [f"{number}.ppm,a caption of number {number}\n" for number in range(3)]
+    (folder / "table.csv").write_text("".join(["image,caption\n", *rows]))
+    verb = partial(command, outside, "data")
+    options = ["netpbm/table.csv", "--workers", "1", *loading("netpbm.py")]
+    check, stats = (verb(name, *options, "--json") for name in ("check", "stats"))
+    assert (check.returncode, json.loads(check.stdout)["bad"]) == (0, 0)
+    counts = json.loads(stats.stdout)["counts"]
+    assert (counts["files"]["ppm"], "bad" in counts) == (3, False)
+    packed = verb("pack", *options, "--out", "netpbm/packed")
+    assert packed.returncode == 0, packed.stderr
+    with tarfile.open(next((folder / "packed").glob("*.tar"))) as tar:
+        held = {tar.extractfile(name).read() for name in tar.getnames() if name.endswith(".ppm")}  # type: ignore[union-attr]
+    assert held == {(folder / f"{number}.ppm").read_bytes() for number in range(3)}
+
+
 def test_a_kind_of_task_measures(seen: dict[str, Any]) -> None:
     assert seen["nearer"][0] == pytest.approx(seen["nearer"][1])
 
