@@ -47,7 +47,7 @@ def begin(config: RunConfig, world: World) -> Beginning | None:
         return None
     found = pretrained(config.init)
     first = found.weights() if world.first else None
-    world.barrier()
+    world.wait_for_all()
     weights = found.weights() if first is None else first
     progress, moments = _standing(config, Path(config.init), world)
     return Beginning(found.source, weights, progress, moments)
