@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 from tercet.errors import UserError
 from tercet.plugins import with_plugins
-from tercet.processes import follow_parent
+from tercet.processes import FreshContext, follow_parent
 
 AHEAD = 4  # pieces of work that are under way for each process
 
@@ -21,7 +20,7 @@ def spawned(
     if count < 2:
         yield None
         return
-    pool = ProcessPoolExecutor(count, get_context("spawn"), *with_plugins(start, *arguments))
+    pool = ProcessPoolExecutor(count, FreshContext(), *with_plugins(start, *arguments))
     try:
         yield pool
     except BrokenProcessPool:

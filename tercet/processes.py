@@ -1,4 +1,4 @@
-"""Processes from a server that has loaded heavy packages once: each starts in milliseconds, and inherits no thread.
+"""Processes from a server that has loaded heavy packages once, and so start in milliseconds; or with nothing loaded.
 
 None of them runs the caller's script again, as multiprocessing would have it: what they work with is imported by name,
 so that a script may train at its top level.
@@ -8,7 +8,10 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
 from typing import Any
@@ -24,23 +27,41 @@ _loaded: set[str] = set()
 _starting = Lock()
 
 
-class _Process(ServerProcess):
-    """Starts while the caller's script has no name by which it could be run."""
+@contextmanager
+def _nameless() -> Iterator[None]:
+    """Meanwhile the caller's script has no name by which it could be run."""
+    with _starting:
+        script = vars(sys.modules["__main__"])
+        names: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+        script.update(dict.fromkeys(names))
+        try:
+            yield
+        finally:
+            script.update(names)
 
+
+class _Process(ServerProcess):
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
-        with _starting:
-            script = vars(sys.modules["__main__"])
-            names: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
-            script.update(dict.fromkeys(names))
-            try:
-                return ServerProcess._Popen(process_obj)
-            finally:
-                script.update(names)
+        with _nameless():
+            return ServerProcess._Popen(process_obj)
 
 
 class _Context(ServerContext):
     Process = _Process
+
+
+class _Fresh(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        with _nameless():
+            return SpawnProcess._Popen(process_obj)
+
+
+class FreshContext(SpawnContext):
+    """For processes that begin with nothing loaded, whatever the server has."""
+
+    Process = _Fresh
 
 
 def server(*modules: str) -> ServerContext:

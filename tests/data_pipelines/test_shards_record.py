@@ -229,6 +229,20 @@ def test_indexing_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert standing.items() <= {record.shard: os.stat(record.place).st_ino for record in opened.records}.items()
 
 
+UNGUARDED = """
+import sys
+from tercet.data_pipelines.shards.build import index_shards
+print(len(index_shards(sys.argv[1:], workers=2)))
+"""
+
+
+def test_a_script_indexes_at_its_top_level(tmp_path: Path) -> None:
+    """Processes that ran it again would start processes of their own, and die."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, str(tmp_path / "script.py"), *small(tmp_path, 20)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "20\n"
+
+
 def test_many_shards_are_indexed_by_several_processes(tmp_path: Path) -> None:
     shards = small(tmp_path, 20)
     found = index_shards(shards, workers=2)
