@@ -14,9 +14,13 @@ from tercet.training.config import RunConfig
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe with what it extends below it and the overrides on top."""
+    return layered(name_or_path, [parse_override(text) for text in overrides])
+
+
+def layered(name_or_path: str, above: Sequence[Layer]) -> RunConfig:
     path = recipe_path(name_or_path)
     require_plugins(path.parent)
-    layers = [*file_layers(path), *map(parse_override, overrides)]
+    layers = [*file_layers(path), *above]
     return build(RunConfig, stack(layers), lambda key: written_in(layers, key) or path.name)
 
 

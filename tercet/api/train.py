@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet.api.table import Table
-from tercet.configs.recipe import load_recipe
+from tercet.configs.layers import Layer, nested
+from tercet.configs.recipe import layered
 from tercet.errors import UserError
 from tercet.eval.result import from_json
 from tercet.page.write import environment
@@ -62,7 +63,7 @@ def train(
     init: str | os.PathLike[str] | None = None,
     epochs: float | None = None,
     out: str | os.PathLike[str] | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: str | Path | Iterable[str | Path] = (),
     **settings: Any,
 ) -> Run:
     """Runs a recipe, or goes on with it; the same call resumes it.
@@ -72,15 +73,15 @@ def train(
     """
     from tercet.training.run import train as run  # the one room that needs an engine
 
-    load_plugins(plugins)
+    load_plugins([plugins] if isinstance(plugins, str | Path) else plugins)
     named = {"data": data, "init": init, "epochs": epochs, "out": out}
     given = {key: value for key, value in named.items() if value is not None} | settings
-    return Run(run(load_recipe(os.fspath(recipe), [_override(key, value) for key, value in given.items()])))
+    return Run(run(layered(os.fspath(recipe), [_layer(key, value) for key, value in given.items()])))
 
 
-def _override(key: str, value: Any) -> str:
-    """As the command line would say it: JSON is YAML."""
-    return f"{key}={json.dumps(value, default=_plain, ensure_ascii=False)}"
+def _layer(key: str, value: Any) -> Layer:
+    """As a recipe would say it."""
+    return Layer("tercet.train", nested(key, json.loads(json.dumps(value, default=_plain))))
 
 
 def _plain(value: object) -> Any:

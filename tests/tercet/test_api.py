@@ -230,6 +230,9 @@ def test_results_show_themselves(model: Model) -> None:
     ("ask", "complaint"),
     [
         (lambda: tercet.load(3), "a model is a run, an exported folder, .*, and not of type int"),
+        (lambda: tercet.train("finetune_clip", batchsize=3), "tercet.train: unknown key `batchsize`; did you mean"),
+        (lambda: tercet.train("finetune_clip", optimizer={"lr": "x"}), "tercet.train: `optimizer.lr` is `x`"),
+        (lambda: tercet.train("finetune_clip", plugins="mine.txt"), "/mine.txt: no such Python file"),
         (lambda: tercet.index("exported", 3), "data are a path, several, or a mapping .*, and not of type int"),
         (lambda: tercet.index("exported", {"image": "path"}), "data: `source` is missing"),
         (lambda: tercet.embed("exported", "val.csv", out="photos.csv"), "photos.csv is a file"),
