@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tercet.eval.result import Result
 from tercet.eval.table import heading, tabulate
-from tercet.page.axis import scale, ticks, words
+from tercet.page.axis import labels, scale, ticks, words
 
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
@@ -95,7 +95,7 @@ def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart
         title,
         tuple(_line(name, colours[name], points, x_at, y_at) for name, points in lines.items() if points),
         tuple((x_at(x), words(x)) for x in x_ticks if min(xs) <= x <= max(xs)),
-        tuple((y_at(y), words(y)) for y in y_ticks),
+        tuple(zip(map(y_at, y_ticks), labels(y_ticks), strict=True)),
         along=along,
     )
 

@@ -1,7 +1,7 @@
 """Axes that people read: round ticks, short numbers, values placed along a length."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -13,14 +13,21 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def words(value: float) -> str:
-    """Four digits at most, larger numbers by the thousand."""
+def labels(values: Sequence[float]) -> list[str]:
+    """The words of ticks, with the digits that their distance asks for."""
+    largest, step = max(map(abs, values)), values[1] - values[0]
+    digits = 1 + math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-6)
+    return [words(value, max(digits, 3)) for value in values]
+
+
+def words(value: float, digits: int = 3) -> str:
+    """So many digits or one more, larger numbers by the thousand."""
     if 1e3 <= abs(value) < 1e4:
-        return f"{value:,.0f}"
+        return f"{value:,.{digits - 3}f}"
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
-            return f"{value / min(limit, 1e3 if letter == 'k' else limit):.4g}{letter}"
-    return f"{value:.3g}".replace("e-0", "e-")
+            return f"{value / min(limit, 1e3 if letter == 'k' else limit):.{digits + 1}g}{letter}"
+    return f"{value:.{digits}g}".replace("e-0", "e-")
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:

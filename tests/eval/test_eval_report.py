@@ -26,7 +26,7 @@ from tercet.eval.report.media import mp3, spectrogram, webp
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Result
 from tercet.eval.table import tabulate
-from tercet.page.axis import ticks, words
+from tercet.page.axis import labels, ticks, words
 
 RATE = 16000
 HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'&"
@@ -270,6 +270,20 @@ def test_ticks_are_round_few_and_around_the_values(low: float, span: float, abou
 )
 def test_numbers_on_axes_are_short(value: float, said: str) -> None:
     assert words(value) == said
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_told_apart(low: float, span: float) -> None:
+    assume(span > 1e-9 * abs(low))
+    found = ticks(low, low + span, 4)
+    said = labels(found)
+    assert len(set(said)) == len(found)
+
+
+def test_ticks_have_the_digits_that_they_need() -> None:
+    assert labels([14.22, 14.24]) == ["14.22", "14.24"]
+    assert labels([0.0, 0.05]) == ["0", "0.05"]
+    assert labels([51_000.0, 51_020.0]) == ["51k", "51.02k"]
 
 
 def test_tables_stand_by_title_and_data_set() -> None:
