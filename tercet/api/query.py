@@ -31,6 +31,8 @@ def _named(query: str | os.PathLike[str]) -> str:
     named = (modality for modality, extensions in FILES.items() if modality != "text" and extension in extensions)
     modality = next(named, "text")
     if os.path.isfile(words):  # not pathlib's, which refuses words longer than a name may be
+        if modality == "text" and extension:
+            raise UserError(f"{words} is no file of a modality that can be searched for; {KNOWN}")
         return modality
     if isinstance(query, os.PathLike) or (modality != "text" and not any(map(str.isspace, words))):
         raise UserError(f"there is no file {words}; {KNOWN}")

@@ -41,9 +41,15 @@ def test_words_are_words_however_long(words: str) -> None:
 
 
 def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
-    for name, modality in [("my boat.PNG", "image"), ("horn.wav", "audio"), ("notes.md", "text")]:
+    for name, modality in [("my boat.PNG", "image"), ("horn.wav", "audio"), ("boat", "text")]:
         (tmp_path / name).touch()
         assert modality_of(str(tmp_path / name)) == modality
+
+
+def test_the_name_of_another_file_is_not_searched_for_as_words(tmp_path: Path) -> None:
+    (tmp_path / "memo.m4a").touch()
+    with pytest.raises(UserError, match=r"memo\.m4a is no file of a modality .*; a query is words, or the path"):
+        modality_of(str(tmp_path / "memo.m4a"))
 
 
 def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
