@@ -1,7 +1,7 @@
 """What is kept of each sample, to tell whether another one is the same: hashes in the place of pixels and waves."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import category, normalize
 
@@ -11,7 +11,7 @@ from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.leaks import picture, sound
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash
-from tercet.modality import FILES
+from tercet.modality import DECODERS, FILES
 
 WANTED = frozenset({"txt", "json", *FILES["image"], *FILES["audio"]})
 
@@ -50,6 +50,7 @@ class Printer:
         captions: frozenset[int] = frozenset()
         try:
             captions = self._worded(files)
+            image, audio = (media(files, modality, DECODERS) for modality in ("image", "audio"))
             looks = None if image is None else picture.hashes(picture.look(image))
             words = None if audio is None else sound.words(audio)
         except BadSample as spoilt:
@@ -62,8 +63,10 @@ class Printer:
         return frozenset(content_hash(caption.encode()) for caption in said if caption)
 
 
-def media(files: Files, modality: str) -> bytes | None:
-    return next((files[extension] for extension in FILES[modality] if extension in files), None)
+def media(files: Files, modality: str, closed: Container[str] = ()) -> bytes | None:
+    """The file of a modality, unless of a `closed` extension: how those look or sound a plugin alone knows."""
+    known = (extension for extension in FILES[modality] if extension in files and extension not in closed)
+    return next((files[extension] for extension in known), None)
 
 
 def normalised(caption: str) -> str:

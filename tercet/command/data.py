@@ -160,6 +160,7 @@ def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("train", metavar="TRAIN", help="data to learn from: shards, a table or a folder")
     verb.add_argument("evaluation", metavar="EVAL", help="data to be examined on, which are held in memory as hashes")
     takes_overrides(verb, COLUMNS)
+    takes_plugins(verb)
     verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
     verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")

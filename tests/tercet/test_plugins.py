@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -308,6 +309,11 @@ def test_files_that_a_plugin_decodes_are_counted_and_packed_as_they_are(outside:
     assert (check.returncode, json.loads(check.stdout)["bad"]) == (0, 0)
     counts = json.loads(stats.stdout)["counts"]
     assert (counts["files"]["ppm"], "bad" in counts) == (3, False)
+    shutil.copy(folder / "1.ppm", folder / "again.ppm")
+    (folder / "again.csv").write_text("image,caption\nagain.ppm,something else\n")
+    leaks = verb("leaks", "netpbm/again.csv", *options, "--json")
+    found = json.loads(leaks.stdout)
+    assert (found["leaks"], found["bad"]) == ({"image: same file": {"pairs": 1, "eval_samples": 1}}, {})
     packed = verb("pack", *options, "--out", "netpbm/packed")
     assert packed.returncode == 0, packed.stderr
     with tarfile.open(next((folder / "packed").glob("*.tar"))) as tar:
