@@ -41,16 +41,19 @@ def _open_clip(name: str) -> bool:
     from open_clip.pretrained import get_pretrained_cfg
 
     model, _, tag = name.partition("/")
-    repository = str(get_pretrained_cfg(model, tag).get("hf_hub", "")).strip("/")
-    files = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-    return Path(tag).is_file() or (bool(repository) and _on_hub(repository, files))
+    repository, _, file = str(get_pretrained_cfg(model, tag).get("hf_hub", "")).rpartition("/")
+    return Path(tag).is_file() or _on_hub(repository, (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME))
 
 
 def _on_hub(repository: str, files: tuple[str, ...]) -> bool:
     """One of the files is in the cache, or the hub says that it has it."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    try:
+        cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    except HFValidationError:  # no repository can be named so
+        return False
     return cached or any(_answers(hf_hub_url(repository, file)) for file in files)
 
 
