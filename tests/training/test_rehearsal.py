@@ -10,13 +10,14 @@ import yaml
 
 from tercet.command import main
 from tercet.data_pipelines import at_once
+from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.folder import open_folder
 from tercet.training.rehearsal import rehearse
 from tercet.training.run import train
 from tests.data_pipelines.listed import write_csv
-from tests.training.tiny import recipe, run
+from tests.training.tiny import recipe
 
 
 @pytest.fixture
@@ -100,7 +101,8 @@ def test_an_index_that_stands_is_looked_into(data: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Path) -> None:
     values = recipe(data, tmp_path / "other", steps=1)
-    on_ranks(run, 1, values)
+    with open_folder(RunConfig.model_validate(values), World()) as folder:
+        (folder / "checkpoints").mkdir()
     assert rehearse(RunConfig.model_validate(values))
     with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8"):
         rehearse(RunConfig.model_validate(values | {"batch_size": 8}))
