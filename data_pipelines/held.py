@@ -11,14 +11,15 @@ from tercet.errors import UserError
 from tercet.modality import FILES
 
 LOOKED_AT = 1000  # samples of a source, evenly apart
+FIRST = 16  # samples that tell what a source holds in general: of far shards, only the first is fetched for it
 
 
 def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]) -> None:
     """One sample is enough, and usually the first one is."""
     for modality in modalities:
         asked = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
-        looks = ((splits[name], sources[name], turn) for turn in range(LOOKED_AT) for name in asked)
-        if not any(_holds(split, source, turn, modality) for split, source, turn in looks):
+        looks = ((name, id) for turn in range(LOOKED_AT) for name in asked for id in _turn(turn, len(sources[name])))
+        if not any(_holds(splits[name], sources[name], id, modality) for name, id in looks):
             looked_at = sum(min(len(sources[name]), LOOKED_AT) for name in asked)
             where = ", ".join(sources[name].shard(0) for name in asked) or "any source"
             raise UserError(
@@ -28,17 +29,18 @@ def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source],
 
 
 def held(split: SplitConfig, source: Source) -> list[str]:
-    """The modalities that are taken from a source, as far as its samples hold them."""
-    turns = range(LOOKED_AT)
-    return [name for name in split.fields or FILES if any(_holds(split, source, turn, name) for turn in turns)]
+    """The modalities that are taken from a source, as far as its first samples hold them."""
+    ids = range(min(len(source), FIRST))
+    return [name for name in split.fields or FILES if any(_holds(split, source, id, name) for id in ids)]
 
 
-def _holds(split: SplitConfig, source: Source, turn: int, modality: str) -> bool:
-    """Whether the sample that is looked at in this turn does; sources of fewer samples sit out the last turns."""
-    count = min(len(source), LOOKED_AT)
-    if turn >= count:
-        return False
-    id = turn * len(source) // count
+def _turn(turn: int, samples: int) -> list[int]:
+    """The id that is looked at in this turn; sources of fewer samples sit out the last turns."""
+    count = min(samples, LOOKED_AT)
+    return [turn * samples // count] if turn < count else []
+
+
+def _holds(split: SplitConfig, source: Source, id: int, modality: str) -> bool:
     if modality == "text":
         return _has_captions(source, id, CaptionReader(split.captions))
     (files,) = source.read([id], FILES[modality])

@@ -89,7 +89,7 @@ def embed(model: Embedder, batches: Iterable[Batch], world: Gathers) -> Embeddin
     mine = [embed_batch(model, batch) for batch in batches]
     parts = [part for share in world.gather_objects(mine) for part in share]
     if not parts:
-        raise EvalError("there is nothing to evaluate on: the evaluation data hold no sample")
+        raise EvalError("there is nothing to evaluate on: no sample of the data holds what the model reads")
     return join(parts)
 
 

@@ -13,6 +13,7 @@ from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.open import open_first
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.distributed import World
+from tercet.errors import UserError
 from tercet.eval.embed import embed_batch, join
 from tercet.eval.fingerprint import transform_digest, weights_digest
 from tercet.eval.overlap import tell_unread
@@ -41,7 +42,10 @@ def embed_data(
         store.finish()
         _tell(store.faults)
     world.barrier()
-    return Store(store.folder)
+    made = Store(store.folder)
+    if not made.modalities:
+        raise UserError(f"no sample of {split.source} holds what the model reads; name other data")
+    return made
 
 
 @torch.no_grad()

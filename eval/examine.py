@@ -53,9 +53,9 @@ class Examiner:
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The split's embeddings. A collective."""
         decoder = self._decoder(model, self.data.val[split])
-        check_overlap(self.data.val[split], decoder.source, model.intakes)
         loader = self._loader(model, decoder, self.world)
         table = embed(model.eval(), self._batches(loader), self.world)
+        check_overlap(self.data.val[split], decoder.source, model.intakes, table.modalities)
         self._tell(split, loader)
         return table
 

@@ -11,28 +11,26 @@ from tercet.errors import UserError
 from tercet.speaker import speaks
 
 
-def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
-    """A model of sounds is not examined on pictures by their captions."""
+def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], found: Collection[str]) -> None:
+    """A model of sounds is not examined on pictures by their captions: `found` is what of its modalities was there."""
+    sensed = [modality for modality in encoded if modality != "text"]
     there = held(split, source)
-    if set(there) - {*encoded, "text"} and not set(there) & set(encoded) - {"text"}:
-        raise UserError(_strangers(source, there, encoded))
+    if unread(there, encoded) and sensed and not set(found) & set(sensed):
+        raise UserError(
+            f"the model reads {_told(encoded)}, and {source.shard(0)} holds {_told(there)}; name data with "
+            f"{' or '.join(sensed)}, or another model"
+        )
 
 
 def tell_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
-    there = held(split, source)
-    unread = [modality for modality in there if modality not in encoded]
-    if unread and len(unread) == len(there):
-        raise UserError(_strangers(source, there, encoded))
-    if unread and speaks():
-        print(f"tercet: {source.shard(0)}: {_told(unread)} is left out: the model has no tower for it", file=sys.stderr)
+    left_out = unread(held(split, source), encoded)
+    if left_out and speaks():
+        said = f"{_told(left_out)} is left out: the model has no tower for it"
+        print(f"tercet: {source.shard(0)}: {said}", file=sys.stderr)
 
 
-def _strangers(source: Source, there: Iterable[str], encoded: Collection[str]) -> str:
-    wanted = " or ".join(modality for modality in encoded if modality != "text") or "text"
-    return (
-        f"the model reads {_told(encoded)}, and {source.shard(0)} holds {_told(there)}; name data with {wanted}, "
-        "or another model"
-    )
+def unread(there: Iterable[str], encoded: Collection[str]) -> list[str]:
+    return [modality for modality in there if modality not in encoded]
 
 
 def _told(modalities: Iterable[str]) -> str:

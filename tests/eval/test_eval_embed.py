@@ -76,7 +76,7 @@ def test_a_sample_that_two_ranks_embed_is_refused() -> None:
 
 
 def test_no_data_is_an_error() -> None:
-    with pytest.raises(EvalError, match="hold no sample"):
+    with pytest.raises(EvalError, match="no sample of the data holds what the model reads"):
         embed(Doubling(), [], Ranks([]))
 
 

@@ -270,8 +270,10 @@ def test_a_model_of_sounds_is_not_asked_about_pictures(
         tercet.evaluate(heard, data="val.csv")
     assert tercet.embed(heard, "val.csv").modalities == ["text"]
     assert "val.csv: image is left out: the model has no tower for it" in capsys.readouterr().err
-    with pytest.raises(UserError, match="and photos holds image; name data with audio"):
+    with pytest.raises(UserError, match="no sample of photos holds what the model reads"):
         tercet.embed(heard, "photos")
+    with pytest.raises(UserError, match="no sample of the data holds what the model reads"):
+        tercet.evaluate(heard, data="photos")
 
 
 def test_the_parquet_file_holds_the_vectors_of_the_store(model: Model) -> None:
