@@ -7,6 +7,7 @@ from tercet.data_pipelines.held import check_held
 from tercet.data_pipelines.open import check_columns, check_source, check_streams, open_first
 from tercet.distributed import World
 from tercet.modality import modality_of
+from tercet.models.encoders import family_of
 from tercet.models.losses import build_objective
 from tercet.training.config import RunConfig
 from tercet.training.examination import check_asked
@@ -20,6 +21,8 @@ def ready(config: RunConfig) -> RunConfig:
     config = inherited(config)
     for stage in _stages(config):
         optimizers.get(stage.optimizer.name)
+        for modality, tower in stage.model.towers.items():
+            family_of(modality, tower)
         for term in stage.terms:
             build_objective(term.objective)
         check_data(stage)

@@ -77,13 +77,19 @@ class Families(dict[str, Registry[Build]]):
 FAMILIES = Families()
 
 
-def build_encoder(modality: str, config: TowerConfig) -> Encoder:
-    """The tower that `config.encoder` names, fit to be trained by DeepSpeed."""
+def family_of(modality: str, config: TowerConfig) -> tuple[Build, str]:
+    """What builds the tower, and the name that it builds it by."""
     family, colon, name = config.encoder.partition(":")
     if not colon or not name:
         where = f"model.{modality}.encoder"
         raise UserError(f"{where}: `{config.encoder}` is not of the form FAMILY:NAME, as `small:{modality}`")
-    encoder = FAMILIES[modality].get(family)(name, config)
+    return FAMILIES[modality].get(family), name
+
+
+def build_encoder(modality: str, config: TowerConfig) -> Encoder:
+    """The tower that `config.encoder` names, fit to be trained by DeepSpeed."""
+    build, name = family_of(modality, config)
+    encoder = build(name, config)
     _give_scalars_a_dimension(encoder)
     _settle_batchnorm(encoder, config)
     return encoder

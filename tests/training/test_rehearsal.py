@@ -17,7 +17,7 @@ from tercet.training.folder import open_folder
 from tercet.training.rehearsal import rehearse
 from tercet.training.run import train
 from tests.data_pipelines.listed import write_csv
-from tests.training.tiny import recipe
+from tests.training.tiny import MODEL, recipe
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an objective's option": ({"objective": {"name": "infonce", "smoothin": 1}}, "has no option `smoothin`"),
     "an objective": ({"objective": "infonec"}, "unknown objective `infonec`; did you mean `infonce`"),
     "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
+    "a family of towers": ({"model": {**MODEL, "image": {"encoder": "smal:image"}}}, "`smal`; did you mean `small`"),
     "a task": ({"eval": {"tasks": ["retrievl"]}}, "unknown task `retrievl`; did you mean `retrieval`"),
     "no shards": ({"data": {"train": "gone"}}, "there are no shards at gone"),
     "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "there are no shards at gone"),
