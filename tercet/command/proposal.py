@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from tercet.command.options import takes_plugins
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
 
@@ -16,6 +17,7 @@ def declare(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=_new_file, metavar="FILE", help="write the recipe here instead of printing it")
     columns = "what is not to be guessed of a table, as image=file text=headline"
     verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=columns)
+    takes_plugins(verb)
     verb.add_argument("--json", action="store_true", help="print all that the proposal stands on as JSON")
     verb.set_defaults(verb=propose)
 

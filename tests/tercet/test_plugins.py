@@ -142,6 +142,13 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("verb", ["train", "eval", "embed", "recipes new", "recipes check", "data pack", "data leaks"])
+def test_what_reads_recipes_models_or_data_takes_plugins(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    assert "--plugin FILE.py" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", MISTAKES)
 def test_a_mistake_in_a_plugin_is_one_line(outside: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = outside / "mistaken.py"
