@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.shards.tar import Member
-from tercet.modality import EXTENSIONS as EXTENSIONS
-from tercet.modality import FILES
+from tercet.modality import EXTENSIONS, FILES
 
 Integers = NDArray[np.unsignedinteger]  # as narrow as their values allow
 

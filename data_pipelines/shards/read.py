@@ -4,7 +4,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,12 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.build import Indexed, index_shards
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.open import OpenShard, room
 from tercet.data_pipelines.shards.record import Record
-from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.modality import EXTENSIONS
 from tercet.speaker import say
 
 
@@ -86,7 +85,7 @@ def open_shards(
     spec: str | Sequence[str],
     *,
     checksums: bool = False,
-    missing: Literal["fail", "skip"] = "fail",
+    missing: Missing = "fail",
     max_bad: float = 0.01,
 ) -> Shards:
     """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""

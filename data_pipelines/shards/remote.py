@@ -7,7 +7,6 @@ stated leaves the last ones bad; one with more has the others left out, and says
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,17 @@ from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import counted
-from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.lookahead import Lookahead
 from tercet.data_pipelines.shards.open import OpenShard, room
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record
-from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.modality import EXTENSIONS
 from tercet.speaker import say
 
 FETCHERS = 4
-
-Missing = Literal["fail", "skip"]
 
 
 class RemoteShards:

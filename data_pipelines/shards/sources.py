@@ -10,7 +10,8 @@ from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.read import open_shards
-from tercet.data_pipelines.shards.remote import Missing, open_remote
+from tercet.data_pipelines.shards.remote import open_remote
+from tercet.data_pipelines.shards.tar import Missing
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 

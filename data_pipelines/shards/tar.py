@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ PAX_PATH = re.compile(rb"\d+ path=([^\n]*)\n")
 NOT_ZERO = re.compile(rb"[^\0]")
 
 Headers = NDArray[np.uint8]  # [M, 512]
+Missing = Literal["fail", "skip"]  # what a damaged shard means: the end, or bad samples
 
 
 class Member(NamedTuple):

@@ -29,6 +29,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import checked
 from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.loader import BATCHES_AHEAD
 from tercet.data_pipelines.plans.plan import Plan, Share
 from tercet.data_pipelines.sample import Batch, Intake
 from tercet.data_pipelines.shards.address import redacted
@@ -41,7 +42,6 @@ from tercet.data_pipelines.stream.sequence import turns
 from tercet.errors import UserError
 
 CHUNK = 16  # samples a thread takes at once
-BATCHES_AHEAD = 2
 IN_A_ROW = 1024  # bad samples, before the data are taken to be broken altogether
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Literal
 from urllib.parse import urlsplit
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.patience import Patience
+from tercet.data_pipelines.shards.tar import Missing
 from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.stream.opened import stated_samples
 from tercet.data_pipelines.stream.sequence import Turn
@@ -17,7 +17,6 @@ from tercet.data_pipelines.stream.shard import samples_of
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 
-Missing = Literal["fail", "skip"]  # a damaged shard stops the run, or what it lost is counted among the bad samples
 LOST = ""  # the key of what nobody knows the key of
 MEND = "write or fetch it again, or take it out of the data"
 

@@ -10,12 +10,12 @@ from typing import Any
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.open import LARGEST_FILE
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.stream.opened import opened, stated_samples
 from tercet.data_pipelines.stream.tar import Damage, PassingTar
+from tercet.modality import EXTENSIONS
 
 File = dict[str, Any]  # webdataset's: `fname`, `data`, `__url__`
 COMPLETE: File = {}  # what tells webdataset that a sample has all its files

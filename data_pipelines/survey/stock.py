@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
-from tercet.data_pipelines.shards.index import EXTENSIONS, Index, arrange, kind_of, kinds
+from tercet.data_pipelines.shards.index import Index, arrange, kind_of, kinds
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.survey.content import content_hash
+from tercet.modality import EXTENSIONS
 
 
 @dataclass(frozen=True)

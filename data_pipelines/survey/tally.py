@@ -8,8 +8,6 @@ from tercet.data_pipelines.survey.sketch import Bottom, Distribution, Frequent
 COUNTERS = 20_000  # of each kind of things that are counted
 CAPTIONS = 5_000  # kept to be looked at
 
-Hash = tuple[str, int, int]  # of what, the hash, the sample's id
-
 
 class Tally:
     def __init__(self) -> None:

@@ -11,14 +11,14 @@ from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.media import open_picture, open_sound, waves
 from tercet.data_pipelines.decode.text import decode_meta
-from tercet.data_pipelines.shards.index import EXTENSIONS, kind_of
+from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash
 from tercet.data_pipelines.survey.language import knows_languages, language, script
 from tercet.data_pipelines.survey.sketch import marks
 from tercet.data_pipelines.survey.tally import Tally
 from tercet.data_pipelines.survey.wording import words
-from tercet.modality import DECODERS, FILES
+from tercet.modality import DECODERS, EXTENSIONS, FILES
 
 CAPTIONS = CaptionReader({})
 GROUP = GroupReader("json.group", CAPTIONS)

@@ -6,9 +6,9 @@ from io import BytesIO
 from pathlib import Path
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.source import Files
+from tercet.modality import EXTENSIONS
 
 
 def write_tar(path: Path, files: Mapping[str, bytes], format: int = tarfile.USTAR_FORMAT) -> Path:

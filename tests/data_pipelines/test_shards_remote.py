@@ -15,9 +15,9 @@ from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import remote_counts
 from tercet.data_pipelines.shards.patience import Patience, Refused, Unreachable
 from tercet.data_pipelines.shards.read import open_shards
-from tercet.data_pipelines.shards.remote import Missing, RemoteShards, open_remote
+from tercet.data_pipelines.shards.remote import RemoteShards, open_remote
 from tercet.data_pipelines.shards.sources import open_source
-from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
 

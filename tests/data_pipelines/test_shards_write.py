@@ -5,9 +5,9 @@ import pytest
 import webdataset
 from xxhash import xxh3_64
 
-from tercet.data_pipelines.shards.index import EXTENSIONS
 from tercet.data_pipelines.shards.record import load_index
 from tercet.data_pipelines.shards.write import write_shard
+from tercet.modality import EXTENSIONS
 
 SAMPLES: list[dict[str, str | bytes]] = [
     {"__key__": "plain", "txt": "a caption", "png": b"p" * 513},

@@ -143,7 +143,7 @@ def test_remote_shards_are_streamed_through_a_network_that_stumbles(pack: Pack, 
 
 def test_a_remote_shard_that_came_back_shorter_is_given_up(pack: Pack, web: Web) -> None:
     """It broke off, and what is there now ends before that."""
-    stream = PatientStream(web.put("/s/0.tar", b"x" * 8000, "cut short"), QUICK)
+    stream = PatientStream(web.put("/s/0.tar", b"x" * 8000, "stalls"), QUICK)
     assert stream.read(500) == b"x" * 500
     web.put("/s/0.tar", b"x" * 300)
     with pytest.raises(Damage, match=r"/s/0\.tar could not be fetched in 3 tries: it ended after 300 of \d+ bytes"):
