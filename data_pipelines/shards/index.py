@@ -34,10 +34,6 @@ class Index:
     def __len__(self) -> int:
         return len(self.first) - 1
 
-    def key(self, row: int) -> str:
-        key = self.key_K[self.key_first[row] : self.key_first[row + 1]]
-        return key.tobytes().decode("utf-8", "surrogateescape")
-
     def lists_the_files_of(self, other: "Index") -> bool:
         """The same keys and files at the same places, whatever the payloads are."""
         places = (name for name in vars(self) if name != "checksum_M")
