@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
-from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, SLOT, Reading
+from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, GROUP, SLOT, Reading
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.shorthand import named, split_in_two
 from tercet.data_pipelines.transforms.config import AugmentConfig
@@ -25,9 +25,9 @@ class TableConfig(Config):
     text: tuple[str, ...] = Field((), description="the column of captions, or several; nothing: guessed")
     key: str | None = Field(None, description="the column of unique names; nothing: guessed, or else rows are numbered")
     group: str = Field(
-        "json.group",
-        description="what samples of the same thing share: a key of `.json` as json.group, or equal content of "
-        "`image`, `audio` or `text`",
+        GROUP,
+        description="what samples of the same thing share: a key of `.json` as json.group, which captions from "
+        "`templates` fill with the name that they are of, or equal content of `image`, `audio` or `text`",
     )
 
     @field_validator("text", "templates", mode="before", check_fields=False)
@@ -52,7 +52,9 @@ class SplitConfig(TableConfig):
         None, description="of a table or a folder, the samples whose group's hash lies in this range of [0, 1]"
     )
     split_by: Literal["group", "file"] = Field(
-        "group", description="what `part` keeps together: samples of one group, or only those of one picture or sound"
+        "group",
+        description="what `part` keeps together: samples of one group, or only those of one picture or sound; "
+        "of classes that captions are made of, the first means the second, unless `group` is text",
     )
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
     captions: dict[str, float] = Field(

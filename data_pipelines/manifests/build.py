@@ -36,7 +36,7 @@ from tercet.data_pipelines.manifests.kept import (
 )
 from tercet.data_pipelines.manifests.manifest import Manifest, check_files
 from tercet.data_pipelines.manifests.medium import is_remote
-from tercet.data_pipelines.manifests.reading import Reading
+from tercet.data_pipelines.manifests.reading import GROUP, Reading
 from tercet.data_pipelines.manifests.rows import Rows
 from tercet.data_pipelines.manifests.watched import Watched
 from tercet.errors import UserError
@@ -76,7 +76,7 @@ def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
         if reading.part:
             roots = [piece.root for piece in pieces]
             rows = Rows(Index(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["far"] else None)
-            arrays["mark"] = _marks(rows, np.array(gatherer.identities, dtype=np.uint64), reading)
+            arrays["mark"] = _marks(rows, gatherer, reading)
         return keep(place, arrays, facts, loose if loose.stat().st_size else None)
     finally:
         loose.unlink(missing_ok=True)
@@ -130,13 +130,16 @@ def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
         yield from progress.track(outcomes, total=None)
 
 
-def _marks(rows: Rows, identity_N: NDArray[np.uint64], reading: Reading) -> NDArray[np.uint64]:
-    """By what the samples are split: their group, or else the picture or sound that they are of."""
-    mark_N = keys("alone", 0, 0, identity_N)
+def _marks(rows: Rows, gatherer: Gatherer, reading: Reading) -> NDArray[np.uint64]:
+    """By what the samples are split: their group, or else the picture or sound that they are of. Classes are learnt,
+    and new samples of them held out, unless it is asked to group by their captions."""
+    mark_N = keys("alone", 0, 0, np.array(gatherer.identities, dtype=np.uint64))
     if reading.split_by == "file":
         return mark_N
     group_of = GroupReader(reading.group, CaptionReader(reading.captions))
-    group_N = np.array([_group(rows, row, group_of) for row in range(len(identity_N))], dtype=np.int64)
+    group_N = np.array([_group(rows, row, group_of) for row in range(len(mark_N))], dtype=np.int64)
+    if reading.group == GROUP:
+        group_N[np.array(gatherer.alike, dtype=np.int64)] = -1
     return np.where(group_N < 0, mark_N, keys("group", 0, 0, group_N))
 
 

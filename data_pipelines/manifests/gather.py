@@ -52,6 +52,7 @@ class Gatherer:
         self._state = xxh3_128()
         self.left_out: Counter[str] = Counter()
         self.classes: set[str] = set()
+        self.alike = array("Q")  # rows whose group is what their class is called
         self.far = False  # whether anything is behind a URL
 
     def __len__(self) -> int:
@@ -83,13 +84,17 @@ class Gatherer:
 
     def _add_entry(self, entry: Entry, root: str) -> None:
         folder = entry.meta.get("class") if "text" not in entry.names and "json" not in entry.names else None
-        captions = self._reading.worded(entry.captions, folder)
-        said = words(captions, entry.meta)
+        names = self._reading.names(entry.captions, folder)
+        captions = self._reading.templated(names) if names else entry.captions
+        alike = bool(names) and "group" not in entry.meta  # what is called the same must not be told apart
+        said = words(captions, {**entry.meta, "group": "\n".join(names)} if alike else entry.meta)
         self._state.update(said["json"].encode())
         self.classes.update([folder] if isinstance(folder, str) else [])
         self.far = self.far or is_remote(root) or any(map(is_remote, map(named, entry.names.values())))
         contents = [(kind, self._content(medium, entry.root, root)) for kind, medium in entry.names.items()]
         self._add(entry.names, {"captions": said.get("txt", ""), "told": said["json"]}, contents)
+        if alike:
+            self.alike.append(len(self) - 1)
 
     def _add(self, names: Mapping[str, Medium], texts: Mapping[str, str], contents: list[tuple[str, bytes]]) -> None:
         for name in ("captions", "told", "reason"):

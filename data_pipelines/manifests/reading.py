@@ -7,6 +7,7 @@ from tercet.data_pipelines.manifests.roles import Roles
 
 CLASS_TEMPLATES = ("a photo of a {}.",)
 SLOT = "{}"
+GROUP = "json.group"
 
 
 @dataclass(frozen=True)
@@ -17,20 +18,18 @@ class Reading:
     templates: tuple[str, ...] = ()
     part: tuple[float, float] | None = None
     split_by: str = "group"
-    group: str = "json.group"
+    group: str = GROUP
     captions: Mapping[str, float] = field(default_factory=dict)
 
-    def worded(self, captions: tuple[str, ...], folder: object) -> tuple[str, ...]:
-        """The captions, or the names in them put into the templates; where there is none, the class of the folder."""
-        if self.templates and captions:
-            return templated(self.templates, captions)
-        if captions or not isinstance(folder, str):
-            return captions
-        return templated(self.templates or CLASS_TEMPLATES, (folder.rpartition("/")[2],))
+    def names(self, captions: tuple[str, ...], folder: object) -> tuple[str, ...]:
+        """What fills the templates: names in the place of captions, or where there is nothing, the folder's class."""
+        if captions:
+            return captions if self.templates else ()
+        return (folder.rpartition("/")[2],) if isinstance(folder, str) else ()
+
+    def templated(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        templates = self.templates or CLASS_TEMPLATES
+        return tuple(template.replace(SLOT, name.replace("_", " ")) for name in names for template in templates)
 
 
 PLAIN = Reading()
-
-
-def templated(templates: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(template.replace(SLOT, name.replace("_", " ")) for name in names for template in templates)

@@ -70,15 +70,39 @@ def test_pictures_of_equal_content_are_a_group(tmp_path: Path, picture: Picture)
     assert not numbers[0] & numbers[1]
 
 
-def test_of_class_folders_pictures_are_held_out_and_every_class_is_learned(tmp_path: Path, picture: Picture) -> None:
+@pytest.mark.parametrize("said", [{}, {"group": "text", "split_by": "file"}], ids=["as they lie", "by their captions"])
+def test_of_class_folders_pictures_are_held_out_and_every_class_is_learned(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
     for i in range(200):
         (tmp_path / f"kind {i % 4}").mkdir(exist_ok=True)
         (tmp_path / f"kind {i % 4}" / f"{i}.jpg").write_bytes(b"x")
-    said = {"source": str(tmp_path), "held_out": 0.3, "group": "text", "split_by": "file"}
-    learned, held = halves(DataConfig.model_validate(said))
+    learned, held = halves(DataConfig.model_validate({"source": str(tmp_path), "held_out": 0.3, **said}))
     assert {row["class"] for _, row in learned} == {row["class"] for _, row in held} == {f"kind {i}" for i in range(4)}
     assert len({key for key, _ in learned} | {key for key, _ in held}) == len(learned) + len(held) == 200
     assert 0.2 < len(held) / 200 < 0.4
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["no group", "groups"])
+def test_what_is_called_the_same_is_no_negative_of_itself(tmp_path: Path, own: bool) -> None:
+    """Captions from templates are equal for all of a class; groups of the table's own say more, and stay."""
+    columns: dict[str, Callable[[int], str]] = {"label": lambda i: f"kind {i % 4}", "path": lambda i: f"{i}.jpg"}
+    if own:
+        columns["group"] = lambda i: f"g{i // 3}"
+    path = table(tmp_path, **columns)
+    said = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a photo of a {}."}
+    learned, held = halves(DataConfig.model_validate(said))
+    groups = {int(row["number"]): row["group"] for _, row in learned + held}
+    assert groups == {i: f"g{i // 3}" if own else f"kind {i % 4}" for i in range(ROWS)}
+    assert bool({row["group"] for _, row in learned} & {row["group"] for _, row in held}) != own
+
+
+def test_of_classes_grouped_by_their_captions_some_are_held_out(tmp_path: Path) -> None:
+    path = table(tmp_path, label=lambda i: f"kind {i % 40}", path=lambda i: f"{i}.jpg")
+    said = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a {}", "group": "text"}
+    learned, held = halves(DataConfig.model_validate(said))
+    assert {row["group"] for _, row in learned}.isdisjoint(row["group"] for _, row in held)
+    assert 0 < len(held) < ROWS / 2
 
 
 def test_a_row_keeps_its_side_when_others_come(tmp_path: Path) -> None:
