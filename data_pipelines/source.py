@@ -35,8 +35,8 @@ class Source(Protocol):
 
     def key(self, id: int) -> str: ...
 
-    def path(self, id: int) -> str:
-        """Where a person finds it: its own file, or the shard that holds it."""
+    def path(self, id: int, modality: str) -> str:
+        """Where a person finds it: its own file of the modality, or the shard that holds it."""
         ...
 
     def prefetch(self, ids: Sequence[int]) -> None:

@@ -34,9 +34,10 @@ class Rows:
     def key(self, row: int) -> str:
         return self.index.text("key", row)
 
-    def path(self, row: int) -> str:
-        """Of its first medium that has a name; nothing where none has."""
-        return next(self._paths(row), "")
+    def path(self, row: int, kind: str) -> str:
+        """Of its medium of the kind, or else of the first that has a name; nothing where none has."""
+        wanted = kind in self.index.kinds and self.index.has(kind, row)
+        return self._place(kind, row) if wanted else next(self._paths(row), "")
 
     def state(self, row: int) -> str:
         """Sizes and times of its files, as far as they are on this machine."""

@@ -70,9 +70,9 @@ class ManifestSource:
     def key(self, id: int) -> str:
         return self._rows.key(self._row_N[id])
 
-    def path(self, id: int) -> str:
+    def path(self, id: int, modality: str) -> str:
         """Of its picture or sound; of its table where that holds them."""
-        return self._rows.path(self._row_N[id]) or self.shard(id)
+        return self._rows.path(self._row_N[id], modality) or self.shard(id)
 
     @property
     def tables(self) -> dict[str, int]:

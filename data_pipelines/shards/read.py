@@ -53,7 +53,7 @@ class Shards:
     def shard(self, id: int) -> str:
         return self._place(id)[0].shard
 
-    def path(self, id: int) -> str:
+    def path(self, id: int, modality: str) -> str:
         return self.shard(id)
 
     def key(self, id: int) -> str:

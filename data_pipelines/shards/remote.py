@@ -67,7 +67,7 @@ class RemoteShards:
     def shard(self, id: int) -> str:
         return redacted(self._urls[self._place(id)[0]])
 
-    def path(self, id: int) -> str:
+    def path(self, id: int, modality: str) -> str:
         return self.shard(id)
 
     def key(self, id: int) -> str:

@@ -38,7 +38,7 @@ class Index:
         vector = self._vector(named if query is None else {modality_of(query): query, **named})
         held = [modality for modality in FILES if modality in self.store.modalities]
         nearest = among or next((modality for modality in held if modality != "text"), "text")
-        hits = [self._hit(match) for match in search(self.store, vector, k, nearest)]
+        hits = [self._hit(match, nearest) for match in search(self.store, vector, k, nearest)]
         return Hits(hits, query if isinstance(query, str) else "")
 
     def _vector(self, things: Mapping[str, Any]) -> Tensor:
@@ -47,9 +47,9 @@ class Index:
             raise UserError(f"one thing is searched for at a time, and not {len(rows)}")
         return rows[0]
 
-    def _hit(self, match: Match) -> Hit:
+    def _hit(self, match: Match, modality: str) -> Hit:
         sample = match.sample
-        return Hit(match.score, self.source.path(sample.id), sample.key, next(iter(sample.text), ""))
+        return Hit(match.score, self.source.path(sample.id, modality), sample.key, next(iter(sample.text), ""))
 
     def __repr__(self) -> str:
         return f"Index({len(self):,} samples: {', '.join(self.store.modalities)}; {self.model.name})"

@@ -36,7 +36,7 @@ class Captions:
     def shard(self, id: int) -> str:
         return f"{self.name}/{np.searchsorted(np.cumsum(self.counts), id, side='right')}"
 
-    def path(self, id: int) -> str:
+    def path(self, id: int, modality: str) -> str:
         return self.shard(id)
 
     def key(self, id: int) -> str:

@@ -237,3 +237,16 @@ def test_a_saved_data_set_makes_batches(tmp_path: Path, pictured: list[dict[str,
     folder = saved(pa, tmp_path / "set", [pictured])
     batches = taken(loader(config(source=f"hf:{folder}")), 5)
     assert sorted(id for batch in batches for id in batch.ids.tolist()) == sorted([*range(20)] * 2)
+
+
+def test_a_sample_lies_where_its_file_of_a_modality_does(
+    tmp_path: Path, picture: Picture, sound: Callable[..., bytes]
+) -> None:
+    (tmp_path / "seen.png").write_bytes(picture(0))
+    (tmp_path / "heard.wav").write_bytes(sound(np.zeros(80), 8000, "WAV"))
+    table = tmp_path / "both.csv"
+    table.write_text("image,audio,text\nseen.png,heard.wav,a dog\nseen.png,,a cat\n")
+    source = opened(source=str(table))
+    found = [Path(source.path(0, modality)).name for modality in ("image", "audio", "text")]
+    assert found == ["seen.png", "heard.wav", "heard.wav"]
+    assert Path(source.path(1, "audio")).name == "seen.png"
