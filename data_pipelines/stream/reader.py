@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
-from tercet.data_pipelines.shards.address import is_url, redacted
+from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.shards.tar import Missing
 from tercet.data_pipelines.source import Files
@@ -27,21 +26,28 @@ class Item:
 
     turn: Turn
     key: str
+    id: int
     files: Files | BadSample
-
-    @property
-    def id(self) -> int:
-        return id_of(self.turn.shard, self.key)
 
     def fault(self, reason: str) -> Fault:
         return Fault(redacted(self.turn.shard), self.key, self.id, reason)
 
 
-def id_of(shard: str, key: str) -> int:
-    """63 bits of a hash of the shard's own name and the key: stable wherever the shards lie."""
-    path = urlsplit(shard).path if is_url(shard) else shard
-    named = f"{PurePosixPath(path).name}/{key}".encode("utf-8", "surrogateescape")
+def id_of(shard: str, key: str, parts: int = 1) -> int:
+    """63 bits of a hash of the key and the last parts of the shard's path: stable wherever the shards lie."""
+    named = "/".join([*_parts(shard)[-parts:], key]).encode("utf-8", "surrogateescape")
     return int.from_bytes(blake2b(named, digest_size=8).digest(), "big") >> 1
+
+
+def telling(shards: Sequence[str]) -> int:
+    """How many of their last parts tell the paths apart: several, where each of some folders has its `00000.tar`."""
+    paths = list(map(_parts, shards))
+    longest = max(map(len, paths))
+    return next((n for n in range(1, longest) if len({path[-n:] for path in paths}) == len(paths)), longest)
+
+
+def _parts(shard: str) -> tuple[str, ...]:
+    return PurePosixPath(redacted(shard)).parts
 
 
 class Reader:
@@ -49,6 +55,7 @@ class Reader:
 
     def __init__(self, shards: Sequence[str], wanted: frozenset[str], missing: Missing, patience: Patience) -> None:
         self.shards, self.wanted, self.missing, self.patience = shards, wanted, missing, patience
+        self._parts = telling(shards)
 
     def items(self, turns: Iterable[Turn], through: Callable[[Turn, int], None]) -> Iterator[Item]:
         fruitless = 0
@@ -68,12 +75,15 @@ class Reader:
         try:
             for number, (key, files) in enumerate(samples_of(turn.shard, self.wanted, self.patience)):
                 if number % turn.shares == turn.share:
-                    yield Item(turn, key, files)
+                    yield self._item(turn, key, files)
         except Damage as damage:
             if self.missing == "fail":
                 raise UserError(f"shard {redacted(turn.shard)} is damaged: {damage.detail}; {MEND}") from damage
-            lost = Item(turn, LOST, BadSample(damage.reason))
+            lost = self._item(turn, LOST, BadSample(damage.reason))
             yield from [lost] * self._lost(turn, number + 1)
+
+    def _item(self, turn: Turn, key: str, files: Files | BadSample) -> Item:
+        return Item(turn, key, id_of(turn.shard, key, self._parts), files)
 
     def _lost(self, turn: Turn, came: int) -> int:
         """How many of this rank's samples are missing; where nobody knows, one stands for them."""

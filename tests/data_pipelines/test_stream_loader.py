@@ -14,7 +14,7 @@ from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.stream.loader import StreamLoader
-from tercet.data_pipelines.stream.reader import id_of
+from tercet.data_pipelines.stream.reader import id_of, telling
 from tercet.data_pipelines.stream.sequence import turns
 from tercet.data_pipelines.transforms.crop import random_views
 from tercet.errors import UserError
@@ -176,6 +176,19 @@ def test_ids_are_of_the_shard_and_the_key_wherever_they_lie(folder: Path) -> Non
     for shard in ("7.tar", "/there/7.tar", "https://me:secret@host/there/7.tar?token=x", "s3://bucket/7.tar"):
         assert id_of(shard, "a/b") == expected < 2**63
     assert len(set(ids(taken(loader(folder, 7), 3)))) == sum(SIZES)
+
+
+def test_shards_of_one_name_in_several_folders_have_ids_of_their_own(pack: Callable[..., Path], tmp_path: Path) -> None:
+    """As img2dataset names them, and their samples too: folder after folder from 00000 on."""
+    for name in ("cc3m", "cc12m"):
+        (tmp_path / name).mkdir()
+        pack(f"{name}/00000.tar", [{"__key__": f"{i:09d}", "txt": f"{name} {i}"} for i in range(8)])
+    data = {"mode": "stream", "train": [str(tmp_path / name) for name in ("cc3m", "cc12m")], "workers": 0}
+    stream = StreamLoader(DataConfig.model_validate(data), INTAKES, 8, seed=0, shuffled=0)
+    assert len(set(ids(taken(stream, 2)))) == 16
+    moved = [f"s3://bucket/{name}/00000.tar" for name in ("cc3m", "cc12m")]
+    assert telling(moved) == telling([str(tmp_path / name / "00000.tar") for name in ("cc3m", "cc12m")]) == 2
+    assert telling(["a/0.tar", "b/1.tar"]) == telling(["0.tar"]) == 1
 
 
 def test_mistakes_are_one_line(folder: Path) -> None:
