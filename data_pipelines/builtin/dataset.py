@@ -49,12 +49,9 @@ def describe_world(config: WorldConfig) -> dict[str, object]:
 def _alone(out: Path) -> Iterator[None]:
     """Whoever comes second waits, and finds what the first has drawn."""
     out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        flock(folder, LOCK_EX)
+    with (out / ".lock").open("w") as lock:
+        flock(lock, LOCK_EX)
         yield
-    finally:
-        os.close(folder)
 
 
 def _stands(out: Path, world: dict[str, object]) -> bool:
