@@ -46,7 +46,7 @@ class SplitConfig(TableConfig):
     templates: tuple[str, ...] = Field(
         (),
         description="captions as `a photo of a {}.`, filled with what `text` names or the class that a folder is; "
-        "nothing: that one for folders, and captions as they are for tables",
+        "nothing: that one for folders, of sounds `This is a sound of {}.`, and captions as they are for tables",
     )
     part: tuple[float, float] | None = Field(
         None, description="of a table or a folder, the samples whose group's hash lies in this range of [0, 1]"
@@ -68,7 +68,7 @@ class SplitConfig(TableConfig):
     def _slotted(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if SLOT not in template:
-                raise ValueError(f"`{template}` has no place for a name; write one as {CLASS_TEMPLATES[0]}")
+                raise ValueError(f"`{template}` has no place for a name; write one as {CLASS_TEMPLATES['image']}")
         return templates
 
     @field_validator("part")

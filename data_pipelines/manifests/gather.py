@@ -85,7 +85,7 @@ class Gatherer:
     def _add_entry(self, entry: Entry, root: str) -> None:
         folder = entry.meta.get("class") if "text" not in entry.names and "json" not in entry.names else None
         names = self._reading.names(entry.captions, folder)
-        captions = self._reading.templated(names) if names else entry.captions
+        captions = self._reading.templated(names, entry.names) if names else entry.captions
         alike = bool(names) and "group" not in entry.meta  # what is called the same must not be told apart
         said = words(captions, {**entry.meta, "group": "\n".join(names)} if alike else entry.meta)
         self._state.update(said["json"].encode())

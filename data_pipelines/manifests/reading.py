@@ -1,12 +1,12 @@
 """How the rows of a manifest become samples, as far as a config says so. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from tercet.data_pipelines.manifests.roles import Roles
 
-CLASS_TEMPLATES = ("a photo of a {}.",)
 SLOT = "{}"
+CLASS_TEMPLATES = {"image": "a photo of a {}.", "audio": "This is a sound of {}."}  # in the words of zero-shot prompts
 GROUP = "json.group"
 
 
@@ -27,8 +27,10 @@ class Reading:
             return captions if self.templates else ()
         return (folder.rpartition("/")[2],) if isinstance(folder, str) else ()
 
-    def templated(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        templates = self.templates or CLASS_TEMPLATES
+    def templated(self, names: tuple[str, ...], media: Collection[str]) -> tuple[str, ...]:
+        """The captions of a sample that has these media."""
+        usual = (template for medium, template in CLASS_TEMPLATES.items() if medium in media)
+        templates = self.templates or (next(usual, SLOT),)
         return tuple(template.replace(SLOT, name.replace("_", " ")) for name in names for template in templates)
 
 

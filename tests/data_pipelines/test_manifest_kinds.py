@@ -175,6 +175,15 @@ def test_class_folders_become_captions_where_there_are_none(tmp_path: Path, pict
     assert other == [((folder / "red_fox/1.jpg").read_bytes(), b"the red fox")]
 
 
+def test_class_folders_of_sounds_speak_of_sounds(tmp_path: Path, picture: Picture, sound: Callable[..., bytes]) -> None:
+    (tmp_path / "red_fox").mkdir()
+    for name, content in [("a.wav", sound(np.zeros(80), 8000, "WAV")), ("b.png", picture(0)), ("b.wav", b"RIFF")]:
+        (tmp_path / "red_fox" / name).write_bytes(content)
+    heard, seen = opened(source=str(tmp_path)).read([0, 1], ["txt"])
+    assert heard == {"txt": b"This is a sound of red fox."}
+    assert seen == {"txt": b"a photo of a red fox."}
+
+
 def test_a_folder_is_gone_through_again_when_files_come_or_go(tmp_path: Path, picture: Picture) -> None:
     folder = folder_of(tmp_path, picture)
     assert len(opened(source=str(folder))) == 5
