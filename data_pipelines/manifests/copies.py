@@ -5,7 +5,7 @@ held to its share of the limit. A file is taken never to change under its URL.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.shards.transport import opened
 
 FOLDERS = 256
+PART = 2**20
 AT_ONCE = 16  # requests: one after another would wait most of the time
 PATIENCE = Patience(tries=3)
 
@@ -70,7 +71,7 @@ class Copies:
 
     def _make_room(self, folder: Path) -> None:
         """Lets go what was used longest ago of one folder, as far as its share of the limit asks for it."""
-        held = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir())
+        held = sorted(_states(folder))
         excess = sum(size for _, size, _ in held) - self.limit_bytes // FOLDERS
         for _, size, path in held[:-1]:  # never the newest
             if excess <= 0:
@@ -89,6 +90,17 @@ def usual_copies(limit_bytes: int = LIMIT) -> Copies:
 
 
 def _whole(url: str, patience: Patience) -> bytes:
+    """Up to its end, or over the cap: one read gives no more than has arrived."""
+    data = bytearray()
     with opened(url, patience) as file:
-        data: bytes = file.read(LARGEST_FILE + 1)
-    return data
+        while len(data) <= LARGEST_FILE and (arrived := file.read(PART)):
+            data += arrived
+    return bytes(data)
+
+
+def _states(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Last use and size of each file, but of those that others take away meanwhile."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            yield state.st_mtime, state.st_size, path

@@ -229,6 +229,12 @@ def test_copies_are_held_to_their_limit(tmp_path: Path, web: Web) -> None:
     assert copies.read("image", url) == b"12345"
 
 
+def test_a_copy_is_whole_though_it_arrives_by_and_by(tmp_path: Path, web: Web) -> None:
+    copies = Copies(tmp_path / "files", patience=Patience(1, 5.0, 0.0))
+    data = bytes(range(256)) * 40
+    assert copies.read("image", web.put("/slow.jpg", data, "slow")) == data
+
+
 def test_sounds_and_pictures_of_one_table(tmp_path: Path, picture: Picture, sound: Callable[..., bytes]) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
     (tmp_path / "a.wav").write_bytes(sound(np.linspace(-0.5, 0.5, 500), 8000, "WAV"))
