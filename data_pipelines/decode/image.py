@@ -3,13 +3,15 @@
 Most of the time goes into the JPEG decoder, so a picture that is seen much smaller than it is stored is decoded at a
 half, a quarter or an eighth. What is judged is the crop, and how much is left for the antialiasing to work on: with
 `SPARE` pixels for each one wanted, a pretrained network cannot tell the picture from one decoded whole; with one for
-each it can. Crops lie on whole pixels of what is decoded, for the exact path too, so that both see the same part.
+each it can. Random crops lie on whole pixels of what is decoded, for the exact path too, so that both see the same
+part. The middle, which evaluation sees, is cut to a fraction of a pixel: half of one already shows in the features.
 """
 
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import fromarray
 
 from tercet.data_pipelines.decode.jpeg import opened_jpeg
 from tercet.data_pipelines.decode.orientation import UPRIGHT, Turn
@@ -53,12 +55,19 @@ def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = Fal
     reduction = _reduction(box, size, opened.reductions)
     bounds = _bounds(box, opened.size, reduction)
     if exact:
-        whole = bounds[0] * reduction, bounds[1] * reduction, bounds[2] * reduction, bounds[3] * reduction
-        small_HWC = resized_by_pillow(opened_still(data).picture, whole, size, intake.interpolation)
+        part = box if view.centred else _times(bounds, reduction)
+        small_HWC = resized_by_pillow(opened_still(data).picture, part, size, intake.interpolation)
+    elif view.centred:
+        part = _times(box, 1 / reduction)
+        small_HWC = resized_by_pillow(fromarray(opened.pixels(reduction)), part, size, intake.interpolation)
     else:
         paper = view.paper(size) if turn == UPRIGHT else np.empty((*size, 3), np.uint8)
         small_HWC = resized(opened.pixels(reduction), bounds, paper, intake.interpolation)
     return turn.upright(small_HWC)
+
+
+def _times(box: Box, factor: float) -> Box:
+    return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
 
 
 def _stored_box(stored: tuple[int, int], turn: Turn, intake: ImageIntake, view: View) -> Box:

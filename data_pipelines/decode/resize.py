@@ -31,7 +31,7 @@ def resized(
 
 
 def resized_by_pillow(
-    picture: Image.Image, bounds: Bounds, size: tuple[int, int], interpolation: str
+    picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int], interpolation: str
 ) -> NDArray[np.uint8]:
     height, width = size
-    return np.array(picture.resize((width, height), Image.Resampling[interpolation.upper()], box=bounds))
+    return np.array(picture.resize((width, height), Image.Resampling[interpolation.upper()], box=box))

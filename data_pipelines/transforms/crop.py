@@ -28,6 +28,11 @@ class View(Protocol):
         """The part of a picture (width, height) that becomes the intake's size (width, height)."""
         ...
 
+    @property
+    def centred(self) -> bool:
+        """Whether the middle is seen, to a fraction of a pixel as others evaluate it."""
+        ...
+
     def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Where a picture of (height, width) is drawn: `[H, W, 3]`."""
         ...
@@ -54,8 +59,16 @@ def placed(picture: tuple[int, int], box: tuple[float, float], x: float, y: floa
 class CentreView:
     """Evaluation: shortest side to the intake's size, its centre; the whole clip; every caption."""
 
+    centred = True
+
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
-        return placed(picture, largest_box(picture, size[0] / size[1]), 0.5, 0.5)
+        """What the middle of the resized picture shows, with both rounded to whole pixels as torchvision does."""
+        (wide, high), (width, height) = picture, size
+        narrow = wide * height <= high * width
+        whole = (width, int(width * high / wide)) if narrow else (int(height * wide / high), height)
+        left, upper = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
+        across, down = wide / whole[0], high / whole[1]
+        return left * across, upper * down, (left + width) * across, (upper + height) * down
 
     def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         return np.empty((*size, 3), np.uint8)
@@ -79,6 +92,10 @@ class RandomView:
     key: int
     area: tuple[float, float] | None
     canvas: NDArray[np.uint8] | None = None
+
+    @property
+    def centred(self) -> bool:
+        return self.area is None
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         if self.area is None:

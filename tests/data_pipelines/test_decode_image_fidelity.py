@@ -1,7 +1,7 @@
 """A pretrained network sees the same in the fast path as in Pillow's, on real pictures of every size.
 
-The pictures are some that come with scikit-image, stored as JPEG at many sizes and seen in random
-crops: a person, a cat, machines, tissue, the sky, and textures of grass and gravel, which are the hardest.
+The pictures are some that come with scikit-image, stored as JPEG at many sizes and seen in random crops and as at
+evaluation: a person, a cat, machines, tissue, the sky, and textures of grass and gravel, which are the hardest.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from open_clip import image_transform
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
+from torchvision.transforms import Compose
 
 from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.sample import ImageIntake
-from tercet.data_pipelines.transforms.crop import View, random_views
+from tercet.data_pipelines.transforms.crop import CentreView, View, random_views
 
 LEAST_COSINE = 0.995
 MOST_DIFFERENCE = 2.0  # mean over pixels, of 255
@@ -70,6 +72,15 @@ def test_a_network_sees_the_same(picture: Image.Image, network: Network) -> None
     fast_ND = network([decode_image(data, INTAKE, view) for data, view in cases])
     exact_ND = network([decode_image(data, INTAKE, view, exact=True) for data, view in cases])
     assert float((fast_ND * exact_ND).sum(1).min()) >= LEAST_COSINE
+
+
+def test_a_network_evaluates_what_open_clip_shows_it(picture: Image.Image, network: Network) -> None:
+    files = [stored(picture, side) for side in SIDES]
+    transform = image_transform(INTAKE.size, is_train=False).transforms[:2]  # those before pictures become numbers
+    theirs = [np.asarray(Compose(transform)(Image.open(BytesIO(file)))) for file in files]
+    fast, exact = ([decode_image(file, INTAKE, CentreView(), path) for file in files] for path in (False, True))
+    assert max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(exact, theirs, strict=True)) <= 1
+    assert float((network(fast) * network(theirs)).sum(1).min()) >= LEAST_COSINE
 
 
 def test_pixels_differ_little(picture: Image.Image) -> None:
