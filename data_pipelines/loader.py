@@ -24,7 +24,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
-from tercet.data_pipelines.order import Ints, Order
+from tercet.data_pipelines.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.plan import Plan, make_plan
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, channels_first
@@ -82,7 +82,9 @@ class Loader:
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
-        self._orders = [Order(source.counts, seed, data.streams, data.window) for source in sources.values()]
+        self._orders = [
+            Order(source.counts, own_seed(name, seed), data.streams, data.window) for name, source in sources.items()
+        ]
         layout = layout_of(self._share, intakes, data.augment.audio.masks)
         self._slots = Slots(layout, shared=data.worker == "process" and data.workers > 0)
         self._fill = Filler(_feeds(data, sources, intakes), intakes, layout, seed, data.crop, data.augment)

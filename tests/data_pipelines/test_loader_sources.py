@@ -51,6 +51,17 @@ def test_the_order_of_a_source_does_not_depend_on_the_others() -> None:
     assert [sorted(batch) for batch in among] == [sorted(alone[i : i + 6]) for i in range(0, 240, 6)]
 
 
+def test_sources_of_equal_sizes_go_each_its_own_way() -> None:
+    """Else the sample of one and that of the other with the same number would always meet."""
+    batches = islice(loader({"a": Captions("a", [40, 60]), "b": Captions("b", [40, 60])}, 20), 10)
+    met = 0
+    for batch in batches:
+        one, other = ({id % 100 for id in ids([batch]) if id // 100 == source} for source in (0, 1))
+        assert len(one) == len(other) == 10
+        met += len(one & other)
+    assert met < 25  # of 100; by chance 10
+
+
 def test_batches_of_a_single_source() -> None:
     sources = {"a": Captions("a", [40, 60]), "b": Captions("b", [50])}
     batches = list(islice(loader(sources, 10, mix="between_batches", a={"weight": 3}), 100))
