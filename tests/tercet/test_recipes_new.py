@@ -120,6 +120,8 @@ def test_the_time_is_counted_up_from_the_measured_step(proposed: dict[str, Any])
     assert pace["seconds_per_step"] == pytest.approx(loop + loading)
     assert pace["seconds"] == pytest.approx(values["steps"] * pace["seconds_per_step"])
     assert step["seconds"] > 0
+    share = values["checkpoint.every"] * pace["seconds_per_step"]
+    assert share <= min(1800, pace["seconds"] / 10) + pace["seconds_per_step"]  # what a crash costs
 
 
 def by_hand(pairs: int, modalities: str, gpu: bool, weights: bool) -> str | None:

@@ -11,6 +11,7 @@ from tercet.training.proposal.machine import Machine
 from tercet.training.proposal.measure import Measured, measure
 
 HALF_HOUR = 1800  # seconds of work that a crash may cost
+SHARES = 10  # of a shorter run a crash costs one of so many
 LINES = 200  # that the log of a run has
 HELD = 32  # rows of large towers that a CPU holds at once
 
@@ -61,11 +62,10 @@ def running(pace: Pace) -> Iterator[Choice]:
     if told.micro_batch:
         held = "fit into the GPU's memory" if told.device == "cuda" else "of large towers are held in memory"
         yield Choice("micro_batch", told.micro_batch, f"pairs that {held} at once; the gradient is the whole batch's")
-    if pace.total > HALF_HOUR:
-        every = max(1, round(HALF_HOUR / pace.step))
-        yield Choice("checkpoint.every", every, "about half an hour: what a crash may cost")
-    every = max(1, pace.steps // LINES)
-    yield Choice("log.every", every, f"about {min(LINES, pace.steps)} lines in all")
+    lost = min(HALF_HOUR, pace.total / SHARES)
+    yield Choice("checkpoint.every", math.ceil(lost / pace.step), f"about {duration(lost)}: what a crash may cost")
+    lines = max(1, pace.steps // LINES)
+    yield Choice("log.every", lines, f"about {min(LINES, pace.steps)} lines in all")
 
 
 def duration(seconds: float) -> str:
