@@ -341,21 +341,6 @@ def test_all_but_training_works_without_the_engine_and_on_systems_that_have_less
     assert "not told apart" in found.stdout
 
 
-UNGUARDED = """
-from concurrent.futures import ProcessPoolExecutor
-from tercet.processes import server
-print("once", flush=True)
-with ProcessPoolExecutor(2, server("json")) as pool:
-    print([pool.submit(len, "ab").result() for _ in range(4)], __file__ is not None)
-"""
-
-
-def test_a_script_needs_no_guard_around_what_starts_processes(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(UNGUARDED)
-    found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
-    assert found.stdout == "once\n[2, 2, 2, 2] True\n", found.stderr
-
-
 def test_importing_the_package_imports_no_torch() -> None:
     check = "import sys, tercet; dir(tercet); sys.exit('torch' in sys.modules or 'embed' not in dir(tercet))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
