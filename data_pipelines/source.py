@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.bad_samples import BadSample
 
 Files = Mapping[str, bytes]  # a sample's files by extension
+LARGEST_FILE = 256 * 2**20  # of a sample; larger ones are not read
 
 
 class Source(Protocol):

@@ -14,11 +14,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.medium import LARGEST_FILE, read_file
+from tercet.data_pipelines.manifests.medium import read_file
 from tercet.data_pipelines.shards.address import SCHEMES
 from tercet.data_pipelines.shards.cache import LIMIT, cache_folder
 from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.shards.transport import opened
+from tercet.data_pipelines.source import LARGEST_FILE
 
 FOLDERS = 256
 PART = 2**20

@@ -11,9 +11,8 @@ from typing import TypeAlias
 from urllib.parse import urljoin
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.source import LARGEST_FILE
 from tercet.modality import FILES
-
-LARGEST_FILE = 256 * 2**20  # what a loader reads of a shard, and no more
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Nothing is packed. Rows are cut into pieces as shards would be, so that each rank reads its own files in every epoch.
 """
 
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 
@@ -23,9 +22,11 @@ from tercet.data_pipelines.manifests.rows import Rows
 from tercet.data_pipelines.shards.cache import LIMIT
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
-from tercet.speaker import speaks
+from tercet.speaker import say
 
 ROWS_PER_PIECE = 1024
+
+say_once = cache(say)  # however often a source is opened
 
 Part = tuple[float, float] | None
 
@@ -108,7 +109,7 @@ def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_byte
             "widen it, or raise data.held_out"
         )
     for line in _told(pieces, kept, source):
-        _say(line)
+        say_once(line)
     return source
 
 
@@ -139,10 +140,3 @@ def _told(pieces: Sequence[Piece], kept: Kept, source: ManifestSource) -> Iterat
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} × {what}" for what, count in counts.items())
-
-
-@cache
-def _say(line: str) -> None:
-    """Once, however often a source is opened."""
-    if speaks():
-        print(f"tercet: {line}", file=sys.stderr)

@@ -9,10 +9,9 @@ from xxhash import xxh3_64_intdigest
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.fingerprint import fingerprint_of
 from tercet.data_pipelines.shards.record import Record, load_index
-from tercet.data_pipelines.source import Files
+from tercet.data_pipelines.source import LARGEST_FILE, Files
 from tercet.system import BINARY, descriptors, pread
 
-LARGEST_FILE = 256 * 2**20
 OPEN_SHARDS = 512  # of a source; twice the usual number of streams: at the seam of two shards, a stream reads from both
 DESCRIPTORS = 2**16  # for a hundred sources
 

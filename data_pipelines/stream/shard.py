@@ -10,9 +10,8 @@ from typing import Any
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.shards.open import LARGEST_FILE
 from tercet.data_pipelines.shards.patience import Patience
-from tercet.data_pipelines.source import Files
+from tercet.data_pipelines.source import LARGEST_FILE, Files
 from tercet.data_pipelines.stream.opened import opened, stated_samples
 from tercet.data_pipelines.stream.tar import Damage, PassingTar
 from tercet.modality import EXTENSIONS

@@ -9,7 +9,7 @@ import pytest
 from tercet.command import main
 from tercet.configs.base import Misfit
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.source import _say
+from tercet.data_pipelines.manifests.source import say_once
 from tercet.data_pipelines.open import check_columns, check_source
 from tercet.data_pipelines.shorthand import split_in_two
 from tercet.errors import UserError
@@ -69,7 +69,7 @@ def test_too_many_bad_rows_stop_the_run(table: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _say.cache_clear()
+    say_once.cache_clear()
     for _ in range(2):
         opened(source=str(table))
     assert capsys.readouterr().err.splitlines() == [
