@@ -17,7 +17,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
@@ -31,7 +31,7 @@ PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
 
 
 @dataclass(frozen=True)
-class Problem:
+class LossProblem:
     """Unit rows of both sides that belong together, and an objective's temperature and bias where it begins."""
 
     objective: Objective
@@ -41,23 +41,23 @@ class Problem:
     bias: Tensor | None
 
     @staticmethod
-    def of(name: str, rows: int, device: torch.device) -> "Problem":
+    def of(name: str, rows: int, device: torch.device) -> "LossProblem":
         objective, random = build_objective(ObjectiveConfig(name=name)), torch.Generator().manual_seed(0)
         x, noise = torch.randn(2, rows, DIM, generator=random)
         scale = torch.tensor([objective.scale], device=device)
         bias = None if objective.bias is None else torch.tensor([objective.bias], device=device)
         x, y = (normalize(side, dim=1).to(device) for side in (x, x + 2 * noise))
-        return Problem(objective, x, y, scale, bias)
+        return LossProblem(objective, x, y, scale, bias)
 
     def variables(self) -> list[Tensor]:
         return [self.x, self.y, self.scale, *([] if self.bias is None else [self.bias])]
 
 
 Answer = tuple[Tensor, list[Tensor]]  # the loss and the gradients of all variables
-Solve = Callable[[Problem], Answer]
+Solve = Callable[[LossProblem], Answer]
 
 
-def ours(problem: Problem) -> Answer:
+def ours(problem: LossProblem) -> Answer:
     rows = len(problem.x)
     group = torch.arange(rows, device=problem.x.device)
     x, y = (Side(z, group, slice(0, rows)) for z in (problem.x, problem.y))
@@ -65,7 +65,7 @@ def ours(problem: Problem) -> Answer:
     return found.loss, [found.x_Ad, found.y_Ad, found.scale, found.bias][: len(problem.variables())]
 
 
-def theirs(problem: Problem) -> Answer:
+def theirs(problem: LossProblem) -> Answer:
     name = "infonce" if problem.bias is None else "sigmoid"
     variables = [variable.detach().requires_grad_() for variable in problem.variables()]
     loss = PEERS[name]()(*variables)
@@ -75,7 +75,7 @@ def theirs(problem: Problem) -> Answer:
 SOLVERS: dict[str, Solve] = {"ours": ours, "theirs": theirs}
 
 
-def run(arguments: Sequence[str]) -> list[Row]:
+def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench loss")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(parser.parse_args(arguments).device)
@@ -84,8 +84,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
     return rows + [row for name in PEERS for row in agreement(name, device)]
 
 
-def time_row(device: torch.device) -> Row:
-    problem = Problem.of("infonce", ROWS, device)
+def time_row(device: torch.device) -> BenchRow:
+    problem = LossProblem.of("infonce", ROWS, device)
     for solve in SOLVERS.values():
         solve(problem)
     seconds = {who: [0.0] * ROUNDS for who in SOLVERS}
@@ -96,10 +96,10 @@ def time_row(device: torch.device) -> Row:
     mine, peer = (median(values) for values in seconds.values())
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE, "threads": torch.get_num_threads(), "rounds": ROUNDS}
     beyond = {"ratios": [round(ratio, 3) for ratio in ratios]}
-    return Row("time", mine, peer, "open_clip ClipLoss", median(ratios), unit="s", sizes=sizes, beyond=beyond)
+    return BenchRow("time", mine, peer, "open_clip ClipLoss", median(ratios), unit="s", sizes=sizes, beyond=beyond)
 
 
-def timed(solve: Solve, problem: Problem, device: torch.device) -> float:
+def timed(solve: Solve, problem: LossProblem, device: torch.device) -> float:
     settle(device)
     start = time.perf_counter()
     solve(problem)
@@ -112,16 +112,16 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def memory(device: torch.device) -> list[Row]:
+def memory(device: torch.device) -> list[BenchRow]:
     """Ours beside theirs at one size, and ours as the batch grows at one tile."""
     peaks = {rows: fresh_peak("ours", rows, device) for rows in GROWTH}
     peer = fresh_peak("theirs", ROWS, device)
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
     mine = peaks[ROWS]
-    beside = Row("memory", mine / 2**20, peer / 2**20, "open_clip ClipLoss", mine / peer, unit="MiB", sizes=sizes)
+    beside = BenchRow("memory", mine / 2**20, peer / 2**20, "open_clip ClipLoss", mine / peer, unit="MiB", sizes=sizes)
     first = peaks[GROWTH[0]] / GROWTH[0]
     return [beside] + [
-        Row(
+        BenchRow(
             f"memory per row at N = {rows}",
             ours=peak / rows,
             ratio=peak / rows / first,
@@ -140,8 +140,8 @@ def fresh_peak(who: str, rows: int, device: torch.device) -> int:
 def peak_bytes(world: World, who: str, rows: int) -> int:
     return_what_is_freed()
     solve = SOLVERS[who]
-    solve(Problem.of("infonce", TILE, world.device))  # libraries load and threads start
-    problem = Problem.of("infonce", rows, world.device)
+    solve(LossProblem.of("infonce", TILE, world.device))  # libraries load and threads start
+    problem = LossProblem.of("infonce", rows, world.device)
     return extra_bytes(lambda: solve(problem), world.device)
 
 
@@ -168,16 +168,16 @@ def resident(field: str) -> int:
     return int(status[field].split()[0]) * 1024
 
 
-def agreement(name: str, device: torch.device) -> list[Row]:
+def agreement(name: str, device: torch.device) -> list[BenchRow]:
     """Relative differences of the loss, and of the worst gradient."""
-    problem = Problem.of(name, ROWS, device)
+    problem = LossProblem.of(name, ROWS, device)
     (loss, gradients), (peer_loss, peer_gradients) = ours(problem), theirs(problem)
     pairs = zip(gradients, peer_gradients, strict=True)
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
     peer_name = f"open_clip {PEERS[name].__name__}"
     return [
-        Row(f"{name} loss", difference(loss, peer_loss), peer_name=peer_name, sizes=sizes),
-        Row(f"{name} gradients", max(difference(a, b) for a, b in pairs), peer_name=peer_name, sizes=sizes),
+        BenchRow(f"{name} loss", difference(loss, peer_loss), peer_name=peer_name, sizes=sizes),
+        BenchRow(f"{name} gradients", max(difference(a, b) for a, b in pairs), peer_name=peer_name, sizes=sizes),
     ]
 
 

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """One measurement, ours beside the peer's. `judge` fills in limit, target and whether it holds."""
 
     name: str
@@ -42,15 +42,15 @@ class Row:
         return {**own.pop("beyond"), **own}
 
 
-Bench = Callable[[Sequence[str]], Sequence[Row]]
+Bench = Callable[[Sequence[str]], Sequence[BenchRow]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BenchResult:
     """A benchmark's rows; a required one that was not measured stands among them as a miss."""
 
     bench: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
 
     @property
     def holds(self) -> bool:
@@ -78,15 +78,17 @@ def load_bench(name: str) -> Bench:
     return run
 
 
-def judge(name: str, rows: Sequence[Row]) -> Outcome:
+def judge(name: str, rows: Sequence[BenchRow]) -> BenchResult:
     """Rows with their limits from targets.yaml; a required row that was not measured is a miss."""
     targets = read_yaml((FOLDER / "targets.yaml").read_text(encoding="utf-8"), "targets.yaml")[name]
     judged = tuple(_judge(row, targets) for row in rows)
     missing = [wanted for wanted in targets if not any(fnmatch(row.name, wanted) for row in rows)]
-    return Outcome(name, (*judged, *(Row(wanted, target="must be measured", holds=False) for wanted in missing)))
+    return BenchResult(
+        name, (*judged, *(BenchRow(wanted, target="must be measured", holds=False) for wanted in missing))
+    )
 
 
-def _judge(row: Row, targets: dict[str, dict[str, Any]]) -> Row:
+def _judge(row: BenchRow, targets: dict[str, dict[str, Any]]) -> BenchRow:
     """What the target speaks `of`, ours or the ratio, must not exceed its `limit`, or reach `at_least`; no NaN does."""
     for pattern, target in targets.items():
         if fnmatch(row.name, pattern):
@@ -97,7 +99,7 @@ def _judge(row: Row, targets: dict[str, dict[str, Any]]) -> Row:
     return row
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: BenchResult) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(outcome.bench, no_wrap=True)
     for column in ("ours", "peer", "ratio", "limit"):
@@ -112,7 +114,7 @@ def print_outcome(outcome: Outcome) -> None:
     console.print("[green]every target holds[/green]" if outcome.holds else "[red]a target is missed[/red]")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: BenchRow) -> tuple[str, ...]:
     ours, peer = _figure(row.ours, row.unit), f"{_figure(row.peer, row.unit)} {row.peer_name or ''}".strip()
     return row.name, ours, peer, _figure(row.ratio), _figure(row.limit), MARKS[row.holds], row.target or ""
 

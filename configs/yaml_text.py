@@ -22,7 +22,8 @@ CORE_SCHEMA = {
     "tag:yaml.org,2002:merge": (r"<<", ["<"]),
 }
 
-class Reader(yaml.SafeLoader):
+
+class YamlReader(yaml.SafeLoader):
     """The safe loader with the core schema's scalars and no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -37,7 +38,7 @@ def _read_int(reader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(node.value.replace("_", ""))  # 100_000 as Python writes it; a leading zero makes nothing octal
 
 
-Reader.add_constructor("tag:yaml.org,2002:int", _read_int)
+YamlReader.add_constructor("tag:yaml.org,2002:int", _read_int)
 
 
 class Writer(yaml.SafeDumper):
@@ -52,7 +53,7 @@ class Writer(yaml.SafeDumper):
 
 
 Writer.add_representer(list, Writer.represent_list)
-for schema in (Reader, Writer):
+for schema in (YamlReader, Writer):
     schema.yaml_implicit_resolvers = {}
     for tag, (pattern, first) in CORE_SCHEMA.items():
         schema.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), first)
@@ -61,7 +62,7 @@ for schema in (Reader, Writer):
 def read_yaml(text: str, where: str) -> Any:
     """The value that `text` spells; `where` is named when it does not parse."""
     try:
-        return yaml.load(text, Reader)
+        return yaml.load(text, YamlReader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

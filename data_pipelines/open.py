@@ -4,12 +4,12 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from tercet.data_pipelines.batches import Batches
+from tercet.data_pipelines.batches.batches import Batches
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.held import check_held
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.manifests.manifest import Manifest
+from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards

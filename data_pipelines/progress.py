@@ -1,4 +1,4 @@
-"""How far a long work is, on the terminal of the process that speaks; beside the results, which may be JSON."""
+"""Progress of long work: printed by the main process, and never mixed into results, which may be JSON.
 
 import sys
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from tercet.speaker import speaks
+from tercet.main_process import is_main_process
 
 Item = TypeVar("Item")
 
 
 def shown(items: Iterable[Item], purpose: str, total: int) -> Iterable[Item]:
-    hidden = not (speaks() and sys.stderr.isatty())
+    hidden = not (is_main_process() and sys.stderr.isatty())
     return track(items, purpose, total, console=Console(stderr=True), transient=True, disable=hidden)

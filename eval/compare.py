@@ -21,7 +21,7 @@ VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("not told
 
 
 @dataclass(frozen=True)
-class Contrast:
+class Difference:
     """One metric of one subject: what the baseline and the other score, and their difference with its interval."""
 
     subject: str
@@ -60,7 +60,7 @@ def same_items(first: EmbeddingTable, second: EmbeddingTable) -> None:
         raise EvalError(f"{len(only)} samples are usable to one of the models only; leave them out of the data")
 
 
-def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str = "val") -> list[Contrast]:
+def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str = "val") -> list[Difference]:
     """Every metric that both models have, in the baseline's order."""
     known = {(measure.task, measure.subject): measure for measure in other}
     shared = [one for one in baseline if (one.task, one.subject) in known]
@@ -69,14 +69,14 @@ def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str 
     return [contrast for one in shared for contrast in _contrasts(one, known[one.task, one.subject], dataset)]
 
 
-def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Contrast]:
+def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Difference]:
     if not baseline.items.equal(other.items):
         raise EvalError(f"`{baseline.subject}` is not about the same items for both models; examine them on equal data")
     shared = [metric for metric in baseline.statistics if metric in other.statistics]
     apart = {metric: difference(baseline.statistics[metric], other.statistics[metric]) for metric in shared}
     found = bootstrap(apart, baseline.items)
     return [
-        Contrast(
+        Difference(
             baseline.subject, metric, baseline.task, dataset,
             baseline.value(metric), other.value(metric), found[metric], len(other.items),
         )
@@ -84,7 +84,7 @@ def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Contrast
     ]  # fmt: skip
 
 
-def render_contrasts(name: str, baseline: str, contrasts: Sequence[Contrast]) -> Table:
+def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) -> Table:
     """The table for a rich console: `name` against `baseline`."""
     title = Text(f"{name} against {baseline}", style="bold")
     drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -107,7 +107,7 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Contrast]) ->
     return drawn
 
 
-def _cells(contrast: Contrast) -> list[Text]:
+def _cells(contrast: Difference) -> list[Text]:
     metric, apart = contrast.metric, contrast.apart
     return [
         Text(heading(metric)),

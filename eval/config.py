@@ -25,8 +25,8 @@ class EvalConfig(Config):
     candidates: int | None = Field(
         None, gt=1, description="retrieval among the first so many unique items; nothing: among all"
     )
-    cheats: int = Field(
-        0, ge=0, description="samples of each training source that the cheats beside R@1 are fitted on; 0: none"
+    shortcuts: int = Field(
+        0, ge=0, description="samples of each training source that the shortcuts beside R@1 are fitted on; 0: none"
     )
     report: bool = Field(True, description="write report.html at the end of the run")
 

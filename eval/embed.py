@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.collate import undecoded
+from tercet.data_pipelines.batches.collate import undecoded
 from tercet.data_pipelines.sample import Batch, Sample
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
@@ -75,7 +75,7 @@ class EmbeddingTable:
 
 
 @dataclass(frozen=True)
-class Part:
+class EmbeddedBatch:
     """One batch's rows with the ids of their samples."""
 
     samples: tuple[Sample, ...]
@@ -110,13 +110,15 @@ class TextEmbedder(Protocol):
     def __call__(self, texts: list[str], /) -> Tensor: ...
 
 
-def embed_batch(model: Embedder, batch: Batch) -> Part:
+def embed_batch(model: Embedder, batch: Batch) -> EmbeddedBatch:
     vectors = {name: rows.float().cpu() for name, rows in model.embed(batch).items() if name in MODALITIES}
     ids = {name: batch.ids[batch.fields[name].item].cpu() for name in vectors}
-    return Part(undecoded(batch.samples), {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids)
+    return EmbeddedBatch(
+        undecoded(batch.samples), {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids
+    )
 
 
-def join(parts: list[Part]) -> EmbeddingTable:
+def join(parts: list[EmbeddedBatch]) -> EmbeddingTable:
     samples = sorted((sample for part in parts for sample in part.samples), key=lambda sample: sample.id)
     for before, after in pairwise(samples):
         if before.id == after.id:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from tercet.data_pipelines.bad_samples import Fault, summary
+from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.open import open_first
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.distributed import World
@@ -17,7 +17,7 @@ from tercet.errors import UserError
 from tercet.eval.embed import embed_batch, join
 from tercet.eval.fingerprint import transform_digest, weights_digest
 from tercet.eval.overlap import tell_unread
-from tercet.eval.store import Piece, Request, Store
+from tercet.eval.store import Request, Store, StoredPart
 from tercet.models.multimodal import Multimodal
 
 PIECE, BATCH = 4096, 256  # samples; batches fill a piece
@@ -49,9 +49,9 @@ def embed_data(
 
 
 @torch.no_grad()
-def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> Piece:
+def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> StoredPart:
     parts = [embed_batch(model, batch.to(device)) for batch in loader]
-    return Piece(join(parts), tuple(loader.faults))
+    return StoredPart(join(parts), tuple(loader.faults))
 
 
 def _tell(faults: Sequence[Fault]) -> None:

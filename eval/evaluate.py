@@ -1,4 +1,4 @@
-"""Tasks asked of one embedding table: every number with its interval, its chance and the cheats beside it."""
+"""Tasks asked of one embedding table: every number with its interval, its chance and the shortcuts beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result
 from tercet.eval.task import Task, load_tasks
 
-Cheats = Mapping[str, Mapping[str, float]]  # the cheat's name -> R@1 of each direction
+Shortcuts = Mapping[str, Mapping[str, float]]  # the shortcut's name -> R@1 of each direction
 
 
 def evaluate(
@@ -18,11 +18,11 @@ def evaluate(
     tasks: Sequence[str | Task],
     config: EvalConfig,
     dataset: str = "val",
-    cheats: Cheats | None = None,
+    shortcuts: Shortcuts | None = None,
 ) -> list[Result]:
     """All results of these tasks on one data set, in the order of the tasks."""
     found = results(measure(table, embed_text, tasks, config), dataset)
-    return [_beside(result, cheats or {}) for result in found]
+    return [_beside(result, shortcuts or {}) for result in found]
 
 
 def measure(
@@ -36,8 +36,8 @@ def measure(
     ]
 
 
-def _beside(result: Result, cheats: Cheats) -> Result:
+def _beside(result: Result, shortcuts: Shortcuts) -> Result:
     if result.metric != "R@1":
         return result
-    known = {name: recalls[result.subject] for name, recalls in cheats.items() if result.subject in recalls}
-    return replace(result, cheats=known)
+    known = {name: recalls[result.subject] for name, recalls in shortcuts.items() if result.subject in recalls}
+    return replace(result, shortcuts=known)

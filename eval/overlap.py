@@ -5,10 +5,10 @@ import sys
 from collections.abc import Collection, Iterable
 
 from tercet.data_pipelines.config import SplitConfig
-from tercet.data_pipelines.held import held
+from tercet.data_pipelines.preflight.modalities import held
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
-from tercet.speaker import speaks
+from tercet.main_process import is_main_process
 
 
 def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], found: Collection[str]) -> None:
@@ -24,7 +24,7 @@ def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], 
 
 def tell_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
     left_out = unread(held(split, source), encoded)
-    if left_out and speaks():
+    if left_out and is_main_process():
         said = f"{_told(left_out)} is left out: the model has no tower for it"
         print(f"tercet: {source.shard(0)}: {said}", file=sys.stderr)
 

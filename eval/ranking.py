@@ -1,4 +1,4 @@
-"""Where the right answer stands among the candidates: the one rule that retrieval, zero-shot and the cheats share.
+"""Where the right answer stands among the candidates: the one rule that retrieval, zero-shot and the shortcuts share.
 
 A tie is wrong: a candidate that scores as high as the right one stands before it, so that constant embeddings score
 nothing at all. Scores exist only for one tile of queries at a time.

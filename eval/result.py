@@ -11,7 +11,7 @@ Json = dict[str, object]
 class Result:
     """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and what chance scores.
 
-    `cheats` holds what was reached on the same items without understanding anything.
+    `shortcuts` holds what was reached on the same items without understanding anything.
     """
 
     subject: str
@@ -25,7 +25,7 @@ class Result:
     title: str = ""
     dataset: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
-    cheats: Mapping[str, float] = field(default_factory=dict)
+    shortcuts: Mapping[str, float] = field(default_factory=dict)
     before: float | None = None  # what it was before training
 
     @property
@@ -60,7 +60,7 @@ def _details(result: Result) -> Json:
     told: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
     beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
     beside |= {} if result.before is None else {"before": result.before}
-    return {**told, **beside, "cheats": dict(result.cheats), **result.metadata}
+    return {**told, **beside, "shortcuts": dict(result.shortcuts), **result.metadata}
 
 
 def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:
@@ -76,6 +76,6 @@ def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> R
     """What is left of the details when all else is taken out of them is metadata."""
     subject, metric, title = (details.pop(name) for name in ("subject", "metric", "title"))
     low, high = details.pop("interval")
-    chance, n, cheats = (details.pop(name) for name in ("chance", "n", "cheats"))
+    chance, n, shortcuts = (details.pop(name) for name in ("chance", "n", "shortcuts"))
     before = details.pop("before", None)
-    return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, cheats, before)
+    return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, shortcuts, before)

@@ -18,8 +18,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.evaluate import measure
 from tercet.eval.measure import Measure
-from tercet.eval.result import Json
-from tercet.eval.stand_ins import (
+from tercet.eval.null_models import (
     DIM,
     constant,
     constant_text,
@@ -30,6 +29,7 @@ from tercet.eval.stand_ins import (
     reordered,
     thinned,
 )
+from tercet.eval.result import Json
 from tercet.eval.table import heading, shown
 from tercet.eval.task import CompositionTask, RetrievalTask, Task, ZeroShotTask, load_tasks
 

@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Piece:
+class StoredPart:
     """The embeddings of a stretch of ids, and the samples that could not be used."""
 
     table: EmbeddingTable
@@ -103,7 +103,7 @@ class Store:
         stretches = [range(start, min(start + size, count)) for start in range(0, count, size)]
         return [ids for ids in stretches if not self._place(ids.start).is_file()]
 
-    def add(self, ids: range, piece: Piece) -> None:
+    def add(self, ids: range, piece: StoredPart) -> None:
         table = piece.table
         tensors = {name: rows.contiguous() for name, rows in table.vectors.items()}
         tensors |= {f"{name}.item": items.contiguous() for name, items in table.items.items()}
@@ -123,7 +123,7 @@ class Store:
         self.facts |= {"embedded": counts["embedded"], "left_out": counts["left_out"], "modalities": found}
         _write(self.folder / MANIFEST, _json(self.facts))
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[StoredPart]:
         """In the order of ids, one in memory at a time."""
         yield from map(_read_piece, self._places())
 
@@ -170,13 +170,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_piece(path: Path) -> Piece:
+def _read_piece(path: Path) -> StoredPart:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
     samples = _samples(tensors.pop("samples"))
     faults = tuple(Fault(**one) for one in _parsed(tensors.pop("faults")))
     items = {name.removesuffix(".item"): tensors[name] for name in tensors if name.endswith(".item")}
-    return Piece(EmbeddingTable({name: tensors[name] for name in items}, items, samples), faults)
+    return StoredPart(EmbeddingTable({name: tensors[name] for name in items}, items, samples), faults)
 
 
 def _samples(data: Tensor) -> tuple[Sample, ...]:

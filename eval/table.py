@@ -36,9 +36,9 @@ class ResultTable:
         return list(dict.fromkeys(result.metric for result in self.results))
 
     @property
-    def cheats(self) -> list[str]:
-        """The cheats that stand beside the first metric."""
-        return list(dict.fromkeys(name for result in self.results for name in result.cheats))
+    def shortcuts(self) -> list[str]:
+        """The shortcuts that stand beside the first metric."""
+        return list(dict.fromkeys(name for result in self.results for name in result.shortcuts))
 
     @property
     def looks_back(self) -> bool:
@@ -128,13 +128,13 @@ def _draw(table: ResultTable, metrics: list[str]) -> Table:
 
 def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
     first, *others = metrics
-    cheats = [Text(name.replace(" ", "\n"), justify="right") for name in table.cheats]
+    shortcuts = [Text(name.replace(" ", "\n"), justify="right") for name in table.shortcuts]
     return [
         *([Text("before")] if table.looks_back else []),
         Text(heading(first)),
         Text("95 %"),
         Text("chance"),
-        *cheats,
+        *shortcuts,
         *(_headed(table, name) for name in others),
         Text("n"),
     ]
@@ -153,7 +153,9 @@ def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
     first = row[metrics[0]]
     before = "–" if first.before is None else shown(first.before, first.metric)
     beside = [interval(first), shown(first.chance, first.metric)]
-    beside += [shown(first.cheats[name], first.metric) if name in first.cheats else "–" for name in table.cheats]
+    beside += [
+        shown(first.shortcuts[name], first.metric) if name in first.shortcuts else "–" for name in table.shortcuts
+    ]
     return [
         Text(subject),
         *([Text(before)] if table.looks_back else []),

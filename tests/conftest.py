@@ -7,7 +7,7 @@ import pytest
 from tercet.processes import server
 from tercet.testing import PRELOADED
 
-server(*PRELOADED, "tercet.data_pipelines.fill")
+server(*PRELOADED, "tercet.data_pipelines.batches.fill")
 
 
 @pytest.fixture(autouse=True)

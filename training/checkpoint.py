@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.training.average import Average
+from tercet.training.checkpoint_reader import AVERAGE, WEIGHT, Origin, Progress, Saved
 from tercet.training.commit import commit, sync, write_synced
 from tercet.training.engine import Engine
 from tercet.training.partition import Fragment, assemble, placed
-from tercet.training.saved import AVERAGE, WEIGHT, Origin, Progress, Saved
 
 
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, world: World) -> Path:

@@ -18,7 +18,7 @@ from tercet.training.hooks.metrics_file import forget_after
 
 
 @dataclass(frozen=True)
-class Standing:
+class EvaluationHistory:
     """The step and the score of the best evaluation, how many there were, and how many since brought nothing better."""
 
     best: int
@@ -40,13 +40,13 @@ class Evaluations:
         with self.path.open("a", encoding="utf-8") as lines:
             print(json.dumps({"step": step, "results": results}), file=lines)
 
-    def standing(self, config: EarlyStoppingConfig, start: int) -> Standing | None:
+    def standing(self, config: EarlyStoppingConfig, start: int) -> EvaluationHistory | None:
         """How the run stands. Evaluations up to step `start`, where its stage began, do not count against it."""
         scores = {line["step"]: score(line["results"], config.task, config.metric) for line in self._lines()}
         if not scores:
             return None
         best = max(scores, key=lambda step: scores[step])  # the first of equals
-        return Standing(best, scores[best], len(scores), sum(step > max(best, start) for step in scores))
+        return EvaluationHistory(best, scores[best], len(scores), sum(step > max(best, start) for step in scores))
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.is_file():

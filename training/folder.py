@@ -12,8 +12,8 @@ from tercet.configs.recipe import dump, load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.plugins import note_plugins
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
-from tercet.training.saved import CHECKPOINTS, CONFIG
 
 LOCK = ".lock"
 FREE = (

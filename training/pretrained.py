@@ -13,6 +13,7 @@ from tercet.configs.base import build
 from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.main_process import is_main_process
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.left_behind import left_behind
@@ -20,8 +21,7 @@ from tercet.models.interop.pretrained import Pretrained, adopt, described
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
-from tercet.speaker import speaks
-from tercet.training.saved import CHECKPOINTS, CONFIG, resume_point
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
 
 KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
 
@@ -65,7 +65,7 @@ def take_over(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> 
     """What the model has no place for is named."""
     adopt(model, weights, source)
     left = left_behind(model, weights)
-    if left and speaks():
+    if left and is_main_process():
         print(f"tercet: {source}: left behind, for the model has no place for it: {', '.join(left)}", file=sys.stderr)
 
 

@@ -7,10 +7,10 @@ from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import joined
 from tercet.training.config import RunConfig
-from tercet.training.course import Course
-from tercet.training.examination import REPORT
 from tercet.training.folder import open_folder
-from tercet.training.rehearsal import counted, ready
+from tercet.training.preflight import counted, ready
+from tercet.training.run_evaluation import REPORT
+from tercet.training.runner import Runner
 
 
 def train(config: RunConfig) -> Path:
@@ -19,7 +19,7 @@ def train(config: RunConfig) -> Path:
     with joined() as world:
         config = counted(config, world)
         with open_folder(config, world) as folder:
-            Course(config, folder, world).finish()
+            Runner(config, folder, world).finish()
     return folder
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
-from tercet.data_pipelines.batches import Batches
+from tercet.data_pipelines.batches.batches import Batches
+from tercet.data_pipelines.batches.transfer import on_device
 from tercet.data_pipelines.sample import Batch
-from tercet.data_pipelines.transfer import on_device
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.training.average import Average
+from tercet.training.checkpoint_reader import Progress
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
-from tercet.training.saved import Progress
 from tercet.training.schedule import learning_rate
 from tercet.training.step import Step, Taken
 

@@ -19,15 +19,15 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.tuning.interpolation import interpolate
 from tercet.models.tuning.plain import merged, untuned
+from tercet.training.checkpoint_reader import fill
 from tercet.training.config import RunConfig
-from tercet.training.saved import fill
 
 CHOSEN = "α is chosen on these very data, which flatters it"
 START, KEPT = "start.safetensors", "wise_ft"  # in the run's folder: the weights before the first step, the chosen model
 
 
 @dataclass(frozen=True)
-class Place:
+class InterpolatedModel:
     """One point of the line and what was found there; its score is the mean of the first metric of the first task."""
 
     alpha: float
@@ -40,7 +40,7 @@ class Place:
         return sum(values) / len(values)
 
 
-class Line:
+class Interpolation:
     """From the weights that a run kept at its start to those at its end. Every rank holds one."""
 
     def __init__(self, config: RunConfig, folder: Path, end: Mapping[str, Tensor]) -> None:
@@ -52,20 +52,20 @@ class Line:
         fill(model, interpolate(self.start, {name: value.cpu() for name, value in self.end.items()}, alpha))
         return model
 
-    def examined(self, examine: Callable[[Multimodal], list[Result]]) -> list[Place]:
+    def examined(self, examine: Callable[[Multimodal], list[Result]]) -> list[InterpolatedModel]:
         """Every place that the recipe asks for, in its order."""
-        return [Place(alpha, examine(self.at(alpha))) for alpha in self.config.eval.wise_ft]
+        return [InterpolatedModel(alpha, examine(self.at(alpha))) for alpha in self.config.eval.wise_ft]
 
-    def keep(self, place: Place, folder: Path) -> None:
+    def keep(self, place: InterpolatedModel, folder: Path) -> None:
         export_folder(self.at(place.alpha), self.config, folder / KEPT)
 
 
-def best(places: list[Place]) -> Place:
+def best(places: list[InterpolatedModel]) -> InterpolatedModel:
     """The place with the highest score, the first of equals."""
     return max(places, key=lambda place: place.score)
 
 
-def along(results: list[Json], places: list[Place]) -> list[Json]:
+def along(results: list[Json], places: list[InterpolatedModel]) -> list[Json]:
     """Each data set and task with its numbers at every place of the line."""
     if not places:
         return results
@@ -75,7 +75,7 @@ def along(results: list[Json], places: list[Place]) -> list[Json]:
     return [{**one, "wise_ft": {"best": chosen, "metrics": curve}} for one, curve in zip(results, found, strict=True)]
 
 
-def told(places: list[Place], folder: Path, kept: bool) -> dict[str, str]:
+def told(places: list[InterpolatedModel], folder: Path, kept: bool) -> dict[str, str]:
     """The best place in words, and where its model is or would be."""
     if not places:
         return {}

@@ -19,7 +19,7 @@ import torch
 from tercet.benchmarks.gradients.case import ITEMS, Case
 from tercet.benchmarks.gradients.ours import measure
 from tercet.benchmarks.gradients.peer import measure_beside
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
@@ -31,7 +31,7 @@ CLIPS = (0.0, 0.1)  # off, and far below the norm of the gradient
 TIMEOUT = 1200.0
 
 
-def run(arguments: Sequence[str]) -> list[Row]:
+def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench gradients")
     parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="on how many processes (default: 1,2,4)")
     parser.add_argument("--nccl", action="store_true", help="on as many GPUs, over NCCL")
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
         raise UserError(f"--worlds {options.worlds}: give numbers that divide the {ITEMS} items, as 1,2,4")
     if options.nccl and max(worlds) > torch.cuda.device_count():
         raise UserError(f"--nccl: {max(worlds)} processes need as many GPUs; say --worlds {torch.cuda.device_count()}")
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     for size in worlds:
         rows += on_ranks(measure_all, size, cases(size), timeout=TIMEOUT, nccl=options.nccl)[0]
     return rows
@@ -53,7 +53,7 @@ def cases(world: int) -> list[Case]:
     return [*plain, *dropout, Case(world, 2, setting="frozen BatchNorm")]
 
 
-def measure_all(world: World, cases: Sequence[Case]) -> list[Row]:
+def measure_all(world: World, cases: Sequence[Case]) -> list[BenchRow]:
     """All ranks find the same."""
     torch.backends.cudnn.allow_tf32 = False
     logging.disable(logging.WARNING)  # DeepSpeed's, at every engine, that it does not know the optimizer
@@ -61,13 +61,13 @@ def measure_all(world: World, cases: Sequence[Case]) -> list[Row]:
     return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
 
 
-def worst_by_name(rows: Iterable[Row]) -> list[Row]:
-    found: dict[str, Row] = {}
+def worst_by_name(rows: Iterable[BenchRow]) -> list[BenchRow]:
+    found: dict[str, BenchRow] = {}
     for row in rows:
         before = found.setdefault(row.name, row)
         found[row.name] = max(before, row, key=badness)
     return list(found.values())
 
 
-def badness(row: Row) -> float:
+def badness(row: BenchRow) -> float:
     return inf if row.ours is None or isnan(row.ours) else row.ours

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tercet.benchmarks.gradients.case import ITEMS, LAYOUTS, MICRO_BATCH, TILE, Case, make_batch
 from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_gradient, worst
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.training.engine import Engine
@@ -34,7 +34,7 @@ class Recorder(torch.optim.Optimizer):
                     parameter.add_(parameter.grad, alpha=-group["lr"])
 
 
-class Bench:
+class GradientCase:
     """One engine, and what its steps hand to the optimizer."""
 
     def __init__(self, world: World, case: Case, step_type: type[Step] = Step) -> None:
@@ -73,9 +73,9 @@ class Bench:
         return found
 
 
-def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[Row]:
+def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[BenchRow]:
     """Each way to step on each layout of rows, and the weights after an update."""
-    bench = Bench(world, case, step_type)
+    bench = GradientCase(world, case, step_type)
     if case.setting == "plain":
         for way in WAYS:
             for layout in LAYOUTS:
@@ -85,7 +85,7 @@ def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[
     yield row(case, f"update {case.objective}, {case.setting}", bench.update_errors("cached", "all rows"))
 
 
-def row(case: Case, name: str, found: list[Error]) -> Row:
+def row(case: Case, name: str, found: list[Error]) -> BenchRow:
     error, tensor = worst(found)
     sizes = {"world": case.world, "zero": case.zero, "items": ITEMS, "tile": TILE, "micro_batch": MICRO_BATCH}
-    return Row(f"tercet W{case.world} ZeRO-{case.zero} {name}", ours=error, sizes=sizes, beyond={"tensor": tensor})
+    return BenchRow(f"tercet W{case.world} ZeRO-{case.zero} {name}", ours=error, sizes=sizes, beyond={"tensor": tensor})

@@ -7,9 +7,9 @@ import torch
 from open_clip.loss import ClipLoss
 
 from tercet.benchmarks.gradients.case import ITEMS, Case, make_batch
-from tercet.benchmarks.gradients.ours import Bench
+from tercet.benchmarks.gradients.ours import GradientCase
 from tercet.benchmarks.gradients.truth import Error, errors, is_temperature, model_of, true_gradient, worst
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 
 MODES = {
@@ -20,15 +20,15 @@ MODES = {
 }
 
 
-def measure_beside(world: World) -> Iterator[Row]:
+def measure_beside(world: World) -> Iterator[BenchRow]:
     """Ours and each mode of theirs on the same pictures and texts, with no group twice: they know none."""
     case = Case(world.size, zero=1, setting="image-text")
-    own = Bench(world, case).errors("plain", "all rows")
+    own = GradientCase(world, case).errors("plain", "all rows")
     for mode, options in MODES.items():
         their = peer_errors(world, case, options)
         for part, temperature in (("towers", False), ("temperature", True)):
             ours, peer = (worst([e for e in found if is_temperature(e) == temperature]) for found in (own, their))
-            yield Row(
+            yield BenchRow(
                 f"beside ClipLoss W{world.size} {part}, {mode}",
                 ours=ours.value,
                 peer=peer.value,

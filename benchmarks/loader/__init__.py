@@ -16,11 +16,11 @@ import torch
 from tercet.benchmarks.loader.pictures import picture_rows
 from tercet.benchmarks.loader.reading import reading_rows
 from tercet.benchmarks.loader.sounds import sound_rows
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
 
 
-def run(arguments: Sequence[str]) -> list[Row]:
+def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench loader")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each side runs (default: 5)")
     parser.add_argument("--sides", default="256,512,1024", metavar="N,…", help="short sides of the pictures, in pixels")
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
         torch.set_num_threads(threads)
 
 
-def _rows(folder: Path, sides: Sequence[int], rounds: int) -> list[Row]:
+def _rows(folder: Path, sides: Sequence[int], rounds: int) -> list[BenchRow]:
     rows = reading_rows(folder / "small", rounds)
     for side in sides:
         rows += picture_rows(folder / f"pictures {side}", side, rounds)

@@ -15,15 +15,15 @@ from typing import Literal
 import open_clip
 import webdataset
 
-from tercet.benchmarks.loader.bare import Bare, bare_pace
+from tercet.benchmarks.loader.decoder_ceiling import Bare, bare_pace
 from tercet.benchmarks.loader.pace import Side, pace, paces, ratio
 from tercet.benchmarks.loader.shards import PER_SHARD, SHARDS, picture_files, picture_shards
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.crew import crew
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import open_shards
+from tercet.data_pipelines.workers.pool import worker_pool
 
 PIXELS, BATCH, WORKERS = 224, 64, 2
 MODEL = "ViT-B-32"
@@ -36,11 +36,11 @@ PICTURES: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS))}
 Kind = Literal["process", "thread"]
 
 
-def picture_rows(folder: Path, side: int, rounds: int) -> list[Row]:
+def picture_rows(folder: Path, side: int, rounds: int) -> list[BenchRow]:
     """Ours beside the peer, what is left of the bare speed, and threads in place of processes."""
     paths, batches = picture_shards(folder, side), COUNTED.get(side, FEWEST)
     with ExitStack() as stack:
-        pool, work = stack.enter_context(crew("process", WORKERS, Bare(picture_files(side), PIXELS)))
+        pool, work = stack.enter_context(worker_pool("process", WORKERS, Bare(picture_files(side), PIXELS)))
         assert pool is not None
         measured = paces(
             {
@@ -54,11 +54,11 @@ def picture_rows(folder: Path, side: int, rounds: int) -> list[Row]:
         )
     sizes = {"side": side, "pixels": PIXELS, "batch": BATCH, "workers": WORKERS, "samples": SHARDS * PER_SHARD}
 
-    def row(name: str, one: str, other: str, peer_name: str) -> Row:
+    def row(name: str, one: str, other: str, peer_name: str) -> BenchRow:
         mine, peer = measured[one], measured[other]
         times = {"ratios": [round(a / b, 3) for a, b in zip(mine, peer, strict=True)]}
         shape = {**sizes, "rounds": rounds}
-        return Row(
+        return BenchRow(
             name, median(mine), median(peer), peer_name, ratio(mine, peer), unit="samples/s", sizes=shape, beyond=times
         )
 

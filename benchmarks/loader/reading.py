@@ -10,14 +10,14 @@ import webdataset
 
 from tercet.benchmarks.loader.pace import paces, ratio
 from tercet.benchmarks.loader.shards import SMALL_BYTES, small_shards
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.shards.read import Shards, open_shards
 
 AT_ONCE = 32
 PASSES = 5  # over all samples, for ours: one is over in an instant
 
 
-def reading_rows(folder: Path, rounds: int) -> list[Row]:
+def reading_rows(folder: Path, rounds: int) -> list[BenchRow]:
     paths = small_shards(folder)
     shards = open_shards(paths)
     in_order, at_random = np.arange(len(shards)), np.random.default_rng(0).permutation(len(shards))
@@ -28,7 +28,7 @@ def reading_rows(folder: Path, rounds: int) -> list[Row]:
     }
     measured = paces(sides, rounds)
     return [
-        Row(
+        BenchRow(
             f"reading {order}",
             median(measured[order]),
             median(measured["peer"]),

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tercet.benchmarks.loader.pace import Side, pace, paces, ratio
 from tercet.benchmarks.loader.shards import RATE, SECONDS, sound_shards
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import AudioIntake, Intake
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.models.audio_features import build_front_end
@@ -28,7 +28,7 @@ from tercet.models.audio_features import build_front_end
 TARGET, BATCH, WORKERS, COUNTED = 48_000, 32, 2, 12
 
 
-def sound_rows(folder: Path, rounds: int) -> list[Row]:
+def sound_rows(folder: Path, rounds: int) -> list[BenchRow]:
     paths = sound_shards(folder)
     measured = paces(
         {"ours": partial(pace, ours(paths), COUNTED), "peer": partial(pace, theirs(paths), COUNTED)}, rounds
@@ -36,7 +36,7 @@ def sound_rows(folder: Path, rounds: int) -> list[Row]:
     mine, peer = measured["ours"], measured["peer"]
     sizes = {"seconds": SECONDS, "from": RATE, "to": TARGET, "batch": BATCH, "workers": WORKERS, "rounds": rounds}
     peer_name = "torchaudio + webdataset"
-    return [Row("sounds", median(mine), median(peer), peer_name, ratio(mine, peer), unit="samples/s", sizes=sizes)]
+    return [BenchRow("sounds", median(mine), median(peer), peer_name, ratio(mine, peer), unit="samples/s", sizes=sizes)]
 
 
 def ours(paths: list[str]) -> Side:

@@ -13,11 +13,11 @@ import torch
 
 from tercet.benchmarks.own.loop import Size, loop_rows
 from tercet.benchmarks.own.table import table_row
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
 
 
-def run(arguments: Sequence[str]) -> list[Row]:
+def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--ranks", type=int, help="processes of the loop (default: 2, on GPUs one for each)")

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from tercet.benchmarks.loss import difference, extra_bytes, return_what_is_freed, settle
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.losses.standalone import loss
 from tercet.testing import on_ranks
@@ -118,7 +118,7 @@ def true_gradients(rows: int) -> list[Tensor]:
     return list(torch.autograd.grad(lost, list(model.parameters())))
 
 
-def loop_rows(size: Size) -> list[Row]:
+def loop_rows(size: Size) -> list[BenchRow]:
     launch = partial(on_ranks, nccl=size.cuda)
     times = launch(seconds, size.ranks, size)[0]
     peaks = {who: max(launch(peak, size.ranks, who, size.rows)) for who in times}
@@ -128,12 +128,12 @@ def loop_rows(size: Size) -> list[Row]:
     mine, peer = (median(each) for each in times.values())
     sizes = size.to_json()
     return [
-        Row("loss time", mine, peer, PEER, median(ratios), unit="s", sizes=sizes, beyond={"ratios": ratios}),
+        BenchRow("loss time", mine, peer, PEER, median(ratios), unit="s", sizes=sizes, beyond={"ratios": ratios}),
         row("loss memory", {who: held / 2**20 for who, held in peaks.items()}, sizes, "MiB"),
         row("loss gradient error", errors, sizes, None),
     ]
 
 
-def row(name: str, measured: dict[str, float], sizes: dict[str, int], unit: str | None) -> Row:
+def row(name: str, measured: dict[str, float], sizes: dict[str, int], unit: str | None) -> BenchRow:
     mine, peer = measured["ours"], measured["theirs"]
-    return Row(name, mine, peer, PEER, mine / peer, unit=unit, sizes=sizes)
+    return BenchRow(name, mine, peer, PEER, mine / peer, unit=unit, sizes=sizes)

@@ -9,15 +9,15 @@ from statistics import median
 from tercet.benchmarks.loader.pace import Side, pace, paces, ratio
 from tercet.benchmarks.loader.pictures import BATCH, PICTURES, WORKERS, captions
 from tercet.benchmarks.loader.shards import PER_SHARD, SHARDS, picture_files, picture_shards
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.open import open_split
 
 SIDE, BATCHES = 256, 24
 
 
-def table_row(folder: Path, rounds: int) -> Row:
+def table_row(folder: Path, rounds: int) -> BenchRow:
     table, shards = csv_of_pictures(folder / "photos"), picture_shards(folder / "shards", SIDE)
     sides = {"table": side_of(str(table)), "shards": side_of(shards)}
     measured = paces({name: partial(pace, side, BATCHES) for name, side in sides.items()}, rounds)
@@ -25,7 +25,7 @@ def table_row(folder: Path, rounds: int) -> Row:
     ratios = [round(one / other, 3) for one, other in zip(mine, peer, strict=True)]
     sizes = {"side": SIDE, "batch": BATCH, "workers": WORKERS, "samples": SHARDS * PER_SHARD, "rounds": rounds}
     name, unit = "training from a CSV", "samples/s"
-    return Row(
+    return BenchRow(
         name, median(mine), median(peer), "shards", ratio(mine, peer), unit=unit, sizes=sizes, beyond={"ratios": ratios}
     )
 

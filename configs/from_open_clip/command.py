@@ -38,7 +38,7 @@ class Command:
         return " ".join([name, *map(str, values)])
 
 
-class Parser(ArgumentParser):
+class CommandParser(ArgumentParser):
     """Takes abbreviations, as theirs does."""
 
     def error(self, message: str) -> NoReturn:
@@ -58,8 +58,8 @@ def attribute(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
 
 
-def _parser(options: Mapping[str, Mapping[str, Any]], **overriding: object) -> Parser:
-    parser = Parser(prog="open_clip_train", add_help=False)
+def _parser(options: Mapping[str, Mapping[str, Any]], **overriding: object) -> CommandParser:
+    parser = CommandParser(prog="open_clip_train", add_help=False)
     for name, option in options.items():
         parser.add_argument(name, **{**option, **overriding})
     return parser

@@ -10,7 +10,7 @@ Split = Literal["train", "val", "combinations"]
 SPLITS: tuple[Split, ...] = ("train", "val", "combinations")
 
 
-class SourceConfig(Config):
+class BuiltinSourceConfig(Config):
     """A place that scenes are recorded at: it colours the background of its pictures and hisses in its sounds."""
 
     name: str
@@ -27,7 +27,9 @@ class WorldConfig(Config):
     val: int = Field(1_000, ge=0, description="held-out scenes of pairings that training shows")
     combinations: int = Field(500, ge=0, description="scenes of shape–colour pairings that training never shows")
     objects: tuple[float, float, float] = Field((0.7, 0.2, 0.1), description="shares of one, two and three objects")
-    sources: tuple[SourceConfig, ...] = Field((), description="places with their own background; the rest has none")
+    sources: tuple[BuiltinSourceConfig, ...] = Field(
+        (), description="places with their own background; the rest has none"
+    )
     size: int = Field(64, ge=16, le=1024, description="side of the pictures in pixels")
     image_format: Literal["png", "jpg"] = "jpg"
     rate: int = Field(16_000, ge=8_000, le=48_000, description="samples of sound per second")

@@ -12,12 +12,12 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.builtin.config import SPLITS, Split, WorldConfig
 from tercet.data_pipelines.builtin.render import Members, render_shard
 from tercet.data_pipelines.builtin.vocabulary import HELD_OUT, vocabulary
 from tercet.data_pipelines.shards.write import write_shard
-from tercet.data_pipelines.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
 from tercet.system import LOCK_EX, flock
 

@@ -11,9 +11,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from tercet.data_pipelines.builtin.config import SourceConfig, Split, WorldConfig
+from tercet.data_pipelines.builtin.config import BuiltinSourceConfig, Split, WorldConfig
 from tercet.data_pipelines.builtin.vocabulary import COLOURS, HELD_OUT, PAIRINGS, RELATIONS, SHAPES, SIZES, TEXTURES
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.seeding import keyed
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +54,7 @@ class Scene:
     relation: str | None
     address: Address
     generic: bool = False
-    source: SourceConfig | None = None
+    source: BuiltinSourceConfig | None = None
 
     def stream(self, purpose: str) -> np.random.Generator:
         return self.address.stream(purpose)
@@ -114,7 +114,7 @@ def pairing_weights(held_out: bool, exponent: float) -> tuple[tuple[tuple[str, s
     return pairings, tuple(rank**-exponent for rank in ranks)
 
 
-def _source(sources: tuple[SourceConfig, ...], dice: np.random.Generator) -> SourceConfig | None:
+def _source(sources: tuple[BuiltinSourceConfig, ...], dice: np.random.Generator) -> BuiltinSourceConfig | None:
     shares = [source.share for source in sources]
     chosen = pick([*shares, max(0.0, 1 - sum(shares))], dice)
     return sources[chosen] if chosen < len(sources) else None

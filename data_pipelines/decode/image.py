@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL.Image import fromarray
 
 from tercet.data_pipelines.decode.jpeg import opened_jpeg
-from tercet.data_pipelines.decode.orientation import UPRIGHT, Turn
+from tercet.data_pipelines.decode.orientation import UPRIGHT, Rotation
 from tercet.data_pipelines.decode.resize import Bounds, resized, resized_by_pillow
 from tercet.data_pipelines.decode.still import opened_still
 from tercet.data_pipelines.sample import ImageIntake
@@ -32,7 +32,7 @@ class Opened(Protocol):
         ...
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> Rotation:
         """What makes it upright."""
         ...
 
@@ -70,7 +70,7 @@ def _times(box: Box, factor: float) -> Box:
     return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
 
 
-def _stored_box(stored: tuple[int, int], turn: Turn, intake: ImageIntake, view: View) -> Box:
+def _stored_box(stored: tuple[int, int], turn: Rotation, intake: ImageIntake, view: View) -> Box:
     """What is seen, drawn on the upright picture, in the picture as it is stored."""
     upright, (height, width) = turn.size(stored), intake.size
     box = view.box(upright, upright if intake.resize == "squash" else (width, height))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.caps import MOST_PIXELS
-from tercet.data_pipelines.decode.orientation import Turn, turn_of
+from tercet.data_pipelines.decode.orientation import Rotation, turn_of
 from tercet.data_pipelines.decode.still import opened_still
 
 COLOURS = ("YCbCr", "RGB", "Gray")  # those of print go through Pillow, which knows how Adobe inverts them
@@ -28,7 +28,7 @@ class Jpeg:
         return (1, 2, 4, 8)
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> Rotation:
         return turn_of(exif_of(self.data))
 
     def pixels(self, reduction: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ ORIENTATION = 0x0112
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)  # Pillow's of EXIF that is not
 
 
-class Turn(NamedTuple):
+class Rotation(NamedTuple):
     """What makes a stored picture upright: rows and columns changed over, then either axis reversed."""
 
     transposed: bool
@@ -40,19 +40,19 @@ class Turn(NamedTuple):
         return np.ascontiguousarray(turned_HWC[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1])
 
 
-UPRIGHT = Turn(False, False, False)
+UPRIGHT = Rotation(False, False, False)
 TURNS = {
-    2: Turn(False, True, False),
-    3: Turn(False, True, True),
-    4: Turn(False, False, True),
-    5: Turn(True, False, False),
-    6: Turn(True, True, False),
-    7: Turn(True, True, True),
-    8: Turn(True, False, True),
+    2: Rotation(False, True, False),
+    3: Rotation(False, True, True),
+    4: Rotation(False, False, True),
+    5: Rotation(True, False, False),
+    6: Rotation(True, True, False),
+    7: Rotation(True, True, True),
+    8: Rotation(True, False, True),
 }
 
 
-def turn_of(exif: bytes) -> Turn:
+def turn_of(exif: bytes) -> Rotation:
     """What an EXIF block asks for. A broken one asks for nothing: the pixels are as good as without it."""
     if not exif:
         return UPRIGHT

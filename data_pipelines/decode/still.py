@@ -8,7 +8,7 @@ from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.media import UNREADABLE, open_picture
-from tercet.data_pipelines.decode.orientation import Turn, turn_of
+from tercet.data_pipelines.decode.orientation import Rotation, turn_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Still:
     """A decoded picture; `size` is width and height as stored."""
 
     picture: Image.Image
-    turn: Turn
+    turn: Rotation
 
     @property
     def size(self) -> tuple[int, int]:

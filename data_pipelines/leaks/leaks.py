@@ -16,9 +16,9 @@ from typing import Any
 from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.leaks import picture
-from tercet.data_pipelines.leaks.evidence import CAPTION, LOOKS, Evidence
-from tercet.data_pipelines.leaks.prints import WANTED, Print, Printer, media
+from tercet.data_pipelines.duplicates import picture
+from tercet.data_pipelines.duplicates.prints import WANTED, Print, Printer, media
+from tercet.data_pipelines.leaks.eval_index import CAPTION, LOOKS, Evidence
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.walk import parts_of, walk
 

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tercet.data_pipelines.leaks.evidence import KINDS
+from tercet.data_pipelines.leaks.eval_index import KINDS
 from tercet.data_pipelines.leaks.leaks import Count
 
 

@@ -20,13 +20,12 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.captions import CaptionReader
 from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.text import decode_meta
-from tercet.data_pipelines.keyed import keys
 from tercet.data_pipelines.manifests.copies import usual_copies
 from tercet.data_pipelines.manifests.entry import Outcome
-from tercet.data_pipelines.manifests.find import Piece
+from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.manifests.gather import Gatherer
-from tercet.data_pipelines.manifests.index import Index
-from tercet.data_pipelines.manifests.kept import (
+from tercet.data_pipelines.manifests.index import ManifestIndex
+from tercet.data_pipelines.manifests.index_file import (
     Kept,
     find_kept,
     keep,
@@ -37,27 +36,28 @@ from tercet.data_pipelines.manifests.kept import (
 from tercet.data_pipelines.manifests.manifest import Manifest, check_files
 from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.reading import GROUP, Reading
-from tercet.data_pipelines.manifests.rows import Rows
+from tercet.data_pipelines.manifests.rows import ManifestRows
 from tercet.data_pipelines.manifests.watched import Watched
+from tercet.data_pipelines.seeding import keys
 from tercet.errors import UserError
+from tercet.main_process import is_main_process
 from tercet.modality import FILES
-from tercet.speaker import speaks
 
 
-def kept_index(pieces: Sequence[Piece], reading: Reading) -> Kept:
+def kept_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
     """The index that fits the tables and how they are read."""
     return standing_index(pieces, reading) or _build(new_place(_name(pieces, reading)), pieces, reading)
 
 
-def standing_index(pieces: Sequence[Piece], reading: Reading) -> Kept | None:
+def standing_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept | None:
     return find_kept(_name(pieces, reading))
 
 
-def _name(pieces: Sequence[Piece], reading: Reading) -> str:
+def _name(pieces: Sequence[ManifestFile], reading: Reading) -> str:
     return f"{pieces[0].index}.{_digest(pieces, reading)}"
 
 
-def _digest(pieces: Sequence[Piece], reading: Reading) -> str:
+def _digest(pieces: Sequence[ManifestFile], reading: Reading) -> str:
     """What an index depends on besides what stands in the tables."""
     where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
     by = [reading.group, dict(reading.captions)] if reading.split_by == "group" else [reading.split_by]
@@ -66,7 +66,7 @@ def _digest(pieces: Sequence[Piece], reading: Reading) -> str:
     return blake2b(json.dumps(told).encode(), digest_size=6).hexdigest()
 
 
-def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
+def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
     loose = unfinished_beside(payload_beside(place))
     try:
         with loose.open("wb") as payload:
@@ -75,14 +75,16 @@ def _build(place: Path, pieces: Sequence[Piece], reading: Reading) -> Kept:
         arrays = gatherer.arrays()
         if reading.part:
             roots = [piece.root for piece in pieces]
-            rows = Rows(Index(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["far"] else None)
+            rows = ManifestRows(
+                ManifestIndex(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["far"] else None
+            )
             arrays["mark"] = _marks(rows, gatherer, reading)
         return keep(place, arrays, facts, loose if loose.stat().st_size else None)
     finally:
         loose.unlink(missing_ok=True)
 
 
-def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> dict[str, Any]:
+def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Reading) -> dict[str, Any]:
     """Gives all rows to the gatherer; what is known of them all."""
     roles, counts = reading.roles, []
     home = os.path.dirname(pieces[0].index)
@@ -112,7 +114,7 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[Piece], reading: Reading) -> 
     }
 
 
-def _gather(gatherer: Gatherer, piece: Piece, manifest: Manifest, first: str) -> None:
+def _gather(gatherer: Gatherer, piece: ManifestFile, manifest: Manifest, first: str) -> None:
     """The rows of one table or folder, with their paths as seen from the first."""
     root = piece.root
     if not is_remote(root):
@@ -124,13 +126,13 @@ def _gather(gatherer: Gatherer, piece: Piece, manifest: Manifest, first: str) ->
 
 def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
     """With how far it is, on a terminal."""
-    hidden = not (speaks() and sys.stderr.isatty())
+    hidden = not (is_main_process() and sys.stderr.isatty())
     columns = SpinnerColumn(), TextColumn(f"indexing {escape(label)}"), TextColumn("{task.completed:,} rows")
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
         yield from progress.track(outcomes, total=None)
 
 
-def _marks(rows: Rows, gatherer: Gatherer, reading: Reading) -> NDArray[np.uint64]:
+def _marks(rows: ManifestRows, gatherer: Gatherer, reading: Reading) -> NDArray[np.uint64]:
     """By what the samples are split: their group, or else the picture or sound that they are of. Classes are learnt,
     and new samples of them held out, unless it is asked to group by their captions."""
     mark_N = keys("alone", 0, 0, np.array(gatherer.identities, dtype=np.uint64))
@@ -143,7 +145,7 @@ def _marks(rows: Rows, gatherer: Gatherer, reading: Reading) -> NDArray[np.uint6
     return np.where(group_N < 0, mark_N, keys("group", 0, 0, group_N))
 
 
-def _group(rows: Rows, row: int, group_of: GroupReader) -> int:
+def _group(rows: ManifestRows, row: int, group_of: GroupReader) -> int:
     (files,) = rows.read([row], group_of.wanted)
     if isinstance(files, BadSample):
         return -1

@@ -28,7 +28,7 @@ DICT, STATE = "dataset_dict.json", "state.json"  # what `datasets` writes beside
 
 
 @dataclass(frozen=True)
-class Piece:
+class ManifestFile:
     """A table or a folder: as a person calls it, where it lies, and where the paths in it begin."""
 
     label: str
@@ -62,7 +62,7 @@ def is_table(spec: str | Sequence[str]) -> bool:
     return is_manifest(spec) and not os.path.isdir(find_pieces(spec)[0].path)
 
 
-def find_pieces(spec: str | Sequence[str]) -> list[Piece]:
+def find_pieces(spec: str | Sequence[str]) -> list[ManifestFile]:
     """The tables or folders that a config names, in the order of their rows."""
     specs = [spec] if isinstance(spec, str) else spec
     pieces = list(chain.from_iterable(_pieces(word) for one in specs for word in unbraced(one)))
@@ -86,7 +86,7 @@ def _is_manifest(one: str) -> bool:
     return any(kind_of(Path(path).suffix[1:].lower()) for path in matching)
 
 
-def _pieces(one: str) -> list[Piece]:
+def _pieces(one: str) -> list[ManifestFile]:
     if one.startswith(SAVED):
         return _saved(one.removeprefix(SAVED))
     if is_url(one):
@@ -97,20 +97,20 @@ def _pieces(one: str) -> list[Piece]:
         return _tables(one)
     if not glob(one, recursive=True):
         raise UserError(f"no file matches {one}; name a folder, a pattern as `photos/**/*.jpg`, or a table")
-    return [Piece(one, _root(one), _root(one), one)]
+    return [ManifestFile(one, _root(one), _root(one), one)]
 
 
-def _folder(path: str) -> Piece:
-    return Piece(path, path, path)
+def _folder(path: str) -> ManifestFile:
+    return ManifestFile(path, path, path)
 
 
-def _tables(pattern: str) -> list[Piece]:
+def _tables(pattern: str) -> list[ManifestFile]:
     paths = sorted(glob(pattern, recursive=True)) or [pattern]
     if not os.path.isfile(paths[0]):
         near = [str(path) for path in Path(_root(pattern)).glob("*") if path.suffix.lower() in READERS]
         hint = did_you_mean(pattern, near) if near else "paths are relative to where the command runs"
         raise UserError(f"there is no table {pattern}; {hint}")
-    return [Piece(path, path, os.path.dirname(path)) for path in paths]
+    return [ManifestFile(path, path, os.path.dirname(path)) for path in paths]
 
 
 def _root(pattern: str) -> str:
@@ -120,7 +120,7 @@ def _root(pattern: str) -> str:
     return str(Path(*parts[:wild]))
 
 
-def _saved(folder: str) -> list[Piece]:
+def _saved(folder: str) -> list[ManifestFile]:
     """The tables of a data set that `datasets` saved, in its order."""
     if os.path.isfile(os.path.join(folder, DICT)):
         splits = json.loads(Path(folder, DICT).read_text(encoding="utf-8"))["splits"]
@@ -128,11 +128,11 @@ def _saved(folder: str) -> list[Piece]:
     if not os.path.isfile(os.path.join(folder, STATE)):
         raise UserError(f"{folder} is no data set that `save_to_disk` of `datasets` wrote: it has no {STATE}")
     files = [one["filename"] for one in json.loads(Path(folder, STATE).read_text(encoding="utf-8"))["_data_files"]]
-    return [Piece(path, path, folder) for path in (os.path.join(folder, name) for name in files)]
+    return [ManifestFile(path, path, folder) for path in (os.path.join(folder, name) for name in files)]
 
 
 @cache
-def _fetched(url: str) -> Piece:
+def _fetched(url: str) -> ManifestFile:
     """A table behind a URL, fetched anew by each run; paths in it are relative to the URL."""
     digest = blake2b(url.encode(), digest_size=12).hexdigest()
     path = cache_folder() / "tables" / f"{digest}{Path(urlsplit(url).path).suffix.lower()}"
@@ -144,4 +144,4 @@ def _fetched(url: str) -> Piece:
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return Piece(redacted(url), str(path), url.partition("?")[0].rpartition("/")[0])
+    return ManifestFile(redacted(url), str(path), url.partition("?")[0].rpartition("/")[0])

@@ -39,7 +39,7 @@ class Strings:
         return {name: np.frombuffer(bytes(self.data), np.uint8), f"{name}.ends": narrow(self.ends)}
 
 
-class Index:
+class ManifestIndex:
     """Rows as arrays: strings by name, and numbers by name."""
 
     def __init__(self, arrays: Arrays) -> None:

@@ -9,7 +9,7 @@ from itertools import accumulate
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.manifests.copies import Copies
-from tercet.data_pipelines.manifests.index import Index
+from tercet.data_pipelines.manifests.index import ManifestIndex
 from tercet.data_pipelines.manifests.medium import Span, extension_of, is_remote, located, read_file, read_span
 from tercet.data_pipelines.source import Files
 from tercet.modality import FILES
@@ -17,12 +17,12 @@ from tercet.modality import FILES
 SAID = {"txt": "captions", "json": "told"}  # what stands in the index itself, and the files that it stands for
 
 
-class Rows:
+class ManifestRows:
     """`counts`: the rows of each table, whose relative paths begin at its `root`. `payload` holds what has no name;
     `copies` fetches what is far, where anything is."""
 
     def __init__(
-        self, index: Index, roots: Sequence[str], counts: Sequence[int], payload: str, copies: Copies | None
+        self, index: ManifestIndex, roots: Sequence[str], counts: Sequence[int], payload: str, copies: Copies | None
     ) -> None:
         self.index = index
         self._roots, self._payload, self._copies = roots, payload, copies

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.keyed import FRACTION
 from tercet.data_pipelines.manifests.build import kept_index
 from tercet.data_pipelines.manifests.copies import Copies, usual_copies
-from tercet.data_pipelines.manifests.find import Piece, find_pieces
-from tercet.data_pipelines.manifests.index import Index, mapped
-from tercet.data_pipelines.manifests.kept import Kept
+from tercet.data_pipelines.manifests.find import ManifestFile, find_pieces
+from tercet.data_pipelines.manifests.index import ManifestIndex, mapped
+from tercet.data_pipelines.manifests.index_file import Kept
 from tercet.data_pipelines.manifests.reading import Reading
-from tercet.data_pipelines.manifests.rows import Rows
+from tercet.data_pipelines.manifests.rows import ManifestRows
+from tercet.data_pipelines.seeding import FRACTION
 from tercet.data_pipelines.shards.cache import LIMIT
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
-from tercet.speaker import say
+from tercet.main_process import say
 
 ROWS_PER_PIECE = 1024
 
@@ -34,15 +34,17 @@ Part = tuple[float, float] | None
 class ManifestSource:
     """The samples of a manifest, or those of a part of it; as small to send to processes as the names of its tables."""
 
-    def __init__(self, kept: Kept, pieces: Sequence[Piece], part: Part, copies: Copies) -> None:
+    def __init__(self, kept: Kept, pieces: Sequence[ManifestFile], part: Part, copies: Copies) -> None:
         self._made_of = kept, tuple(pieces), part, copies
-        self.index = Index(mapped(kept.place))
+        self.index = ManifestIndex(mapped(kept.place))
         self._labels = [piece.label for piece in pieces]
         roots, facts = [piece.root for piece in pieces], kept.facts
-        self._rows = Rows(self.index, roots, facts["counts"], str(kept.payload), copies if facts["far"] else None)
+        self._rows = ManifestRows(
+            self.index, roots, facts["counts"], str(kept.payload), copies if facts["far"] else None
+        )
         self._row_N = _rows_of(self.index, part)
 
-    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[Piece], Part, Copies]]:
+    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[ManifestFile], Part, Copies]]:
         return type(self), self._made_of
 
     def __len__(self) -> int:
@@ -113,7 +115,7 @@ def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_byte
     return source
 
 
-def _rows_of(index: Index, part: Part) -> Sequence[int]:
+def _rows_of(index: ManifestIndex, part: Part) -> Sequence[int]:
     """The rows of a part: those whose mark, taken as a number from 0 to 1, lies in it."""
     if part is None:
         return range(len(index))
@@ -122,7 +124,7 @@ def _rows_of(index: Index, part: Part) -> Sequence[int]:
     return rows
 
 
-def _told(pieces: Sequence[Piece], kept: Kept, source: ManifestSource) -> Iterator[str]:
+def _told(pieces: Sequence[ManifestFile], kept: Kept, source: ManifestSource) -> Iterator[str]:
     facts, rows = kept.facts, len(source.index)
     what = pieces[0].label + (f" and {len(pieces) - 1} more" if len(pieces) > 1 else "")
     read = facts["roles"] or (f"{facts['classes']:,} classes" if facts["classes"] else "files that share a name")

@@ -12,17 +12,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.manifests.entry import LeftOut, Outcome
 from tercet.data_pipelines.manifests.manifest import Manifest
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.data_pipelines.pack.journal import Journal, Packed, seal
 from tercet.data_pipelines.pack.place import alone
-from tercet.data_pipelines.pack.plan import Plan
+from tercet.data_pipelines.pack.plan import PackPlan
 from tercet.data_pipelines.pack.result import PARTIAL, begin, clear, finish
 from tercet.data_pipelines.pack.sample import Members, pack_outcome
 from tercet.data_pipelines.shards.write import write_shard
-from tercet.data_pipelines.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 
 CHUNK = 16  # rows that a worker takes at once
 GO_ON = "run the same command again, which goes on where this one stopped, with fewer --workers"
@@ -35,7 +35,7 @@ Watch: TypeAlias = Callable[[int], None]  # hears how many more rows are done
 class Packing:
     """A plan, what it was made from, and the folder where it comes true."""
 
-    plan: Plan
+    plan: PackPlan
     manifest: Manifest
     config: PackConfig
     out: Path

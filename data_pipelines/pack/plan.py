@@ -21,7 +21,7 @@ MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackPlan:
     """Where the shards begin among the rows, and what they are made of and how."""
 
     source: dict[str, Any]
@@ -45,7 +45,7 @@ class Plan:
         return dict(json.loads(json.dumps(asdict(self))))
 
 
-def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
+def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> PackPlan:
     check_files(manifest)
     digest = blake2b(digest_size=16)
     most = config.shard_samples or config.shard_mb * MEGABYTE
@@ -67,7 +67,7 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> Plan:
         "digest": digest.hexdigest(),
         "passed_over": dict(sorted(manifest.passed_over.items())),
     }
-    return Plan(source, config.model_dump(mode="json", exclude={"max_bad"}), tuple(starts))
+    return PackPlan(source, config.model_dump(mode="json", exclude={"max_bad"}), tuple(starts))
 
 
 def _sizes(entry: Outcome) -> list[int]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tercet.data_pipelines.pack.journal import Journal, write_whole
-from tercet.data_pipelines.pack.plan import Plan
+from tercet.data_pipelines.pack.plan import PackPlan
 from tercet.errors import UserError
 from tercet.version import __version__
 
 PLAN, PARTIAL, RESULT, BAD = "plan.json", "manifest.json.partial", "manifest.json", "bad_samples.jsonl"
 
 
-def begin(out: Path, plan: Plan) -> bool:
+def begin(out: Path, plan: PackPlan) -> bool:
     """Whether all of the plan stands already. A folder that holds anything else than a part of it is refused."""
     described = plan.to_json()
     for name in (RESULT, PLAN):
@@ -31,7 +31,7 @@ def begin(out: Path, plan: Plan) -> bool:
     return False
 
 
-def finish(out: Path, plan: Plan, journal: Journal) -> None:
+def finish(out: Path, plan: PackPlan, journal: Journal) -> None:
     """The lists of what is there and what is not, the latter first: `manifest.json` says that both are whole."""
     shards = [packed for _, packed in sorted(journal.packed.items())]
     left_out = [row for packed in shards for row in packed.left_out]

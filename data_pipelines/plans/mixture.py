@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.data_pipelines.keyed import keyed
 from tercet.data_pipelines.plans.plan import Plan, Share
+from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 
 ROUND = 100  # batches among which sources take turns

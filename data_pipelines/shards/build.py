@@ -12,16 +12,16 @@ from itertools import chain
 
 from xxhash import xxh3_64_intdigest
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.progress import shown
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.fingerprint import fingerprint
-from tercet.data_pipelines.shards.index import Index, arrange
+from tercet.data_pipelines.shards.index import ShardIndex, arrange
 from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
 from tercet.data_pipelines.shards.tar import DamagedShard, members
-from tercet.data_pipelines.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
-from tercet.speaker import say
+from tercet.main_process import say
 from tercet.system import cores, pread
 
 LOOKERS = 8  # threads: a network's file system answers many at once
@@ -63,7 +63,7 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
         return DamagedShard(shard, f"it cannot be read ({error.strerror})")
 
 
-def _vouched(shard: str, index: Index) -> Record | None:
+def _vouched(shard: str, index: ShardIndex) -> Record | None:
     """A record with checksums that lists the same files: if payloads changed, it will say so, sample by sample."""
     standing = (record for record in standing_records(shard) if record.checksums)
     return next((record for record in standing if load_index(record).lists_the_files_of(index)), None)

@@ -13,7 +13,7 @@ from tercet.data_pipelines.progress import shown
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.patience import Patience, Refused
 from tercet.data_pipelines.shards.transport import read
-from tercet.speaker import say
+from tercet.main_process import say
 
 READERS = 32  # threads: the answers are small, and the network is far
 COUNTERS = 4  # threads that fetch whole shards
@@ -27,7 +27,7 @@ def remote_counts(urls: Sequence[str], patience: Patience) -> list[int | None]:
 
 def counted(urls: Sequence[str], cache: Cache, count: Callable[[str], int | None]) -> dict[str, int]:
     """Samples by shard, in the order given: those kept, those stated, and only then those that `count` finds out."""
-    tally = Tally(cache)
+    tally = CountCache(cache)
     known = tally.known(urls)
     new = [url for url in urls if url not in known]
     stated = {url: n for url, n in zip(new, remote_counts(new, cache.patience), strict=True) if n is not None}
@@ -42,7 +42,7 @@ def counted(urls: Sequence[str], cache: Cache, count: Callable[[str], int | None
     return {url: known[url] for url in urls if url in known}
 
 
-class Tally:
+class CountCache:
     """The numbers kept in a cache, a line for each shard."""
 
     def __init__(self, cache: Cache) -> None:

@@ -20,7 +20,7 @@ Integers = NDArray[np.unsignedinteger]  # as narrow as their values allow
 
 
 @dataclass(frozen=True)
-class Index:
+class ShardIndex:
     """The files of sample i are `first[i]` up to `first[i + 1]`; its key lies likewise in `key_K`."""
 
     key_K: NDArray[np.uint8]
@@ -34,12 +34,12 @@ class Index:
     def __len__(self) -> int:
         return len(self.first) - 1
 
-    def lists_the_files_of(self, other: "Index") -> bool:
+    def lists_the_files_of(self, other: "ShardIndex") -> bool:
         """The same keys and files at the same places, whatever the payloads are."""
         places = (name for name in vars(self) if name != "checksum_M")
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in places)
 
-    def with_checksums(self, digest: Callable[[int, int], int]) -> "Index":
+    def with_checksums(self, digest: Callable[[int, int], int]) -> "ShardIndex":
         """`digest` gives the XXH3 of the payload at an offset, of a size."""
         places = zip(self.offset_M.tolist(), self.size_M.tolist(), strict=True)
         return replace(self, checksum_M=np.array([digest(*place) for place in places], dtype=np.uint64))
@@ -56,7 +56,7 @@ class Census:
     incomplete: int  # samples that lack a kind of file which most of the shard's samples have
 
 
-def arrange(members: Iterable[Member]) -> tuple[Index, Census]:
+def arrange(members: Iterable[Member]) -> tuple[ShardIndex, Census]:
     """Files in the order of the shard, gathered into samples."""
     passed_over: Counter[str] = Counter()
     keys: list[bytes] = []
@@ -72,7 +72,7 @@ def arrange(members: Iterable[Member]) -> tuple[Index, Census]:
         begun.add(code)
         codes.append(code)
         places.append((offset, size))
-    index = Index(
+    index = ShardIndex(
         key_K=np.frombuffer(b"".join(keys), dtype=np.uint8),
         key_first=_narrow(np.cumsum([0, *map(len, keys)])),
         first=_narrow([*first, len(codes)]),
@@ -101,7 +101,7 @@ def _narrow(values: Sequence[int] | NDArray[np.int64]) -> Integers:
     return narrow
 
 
-def _census(index: Index, passed_over: Counter[str], repeated: int) -> Census:
+def _census(index: ShardIndex, passed_over: Counter[str], repeated: int) -> Census:
     count = np.bincount(index.code_M, minlength=len(EXTENSIONS)).tolist()
     return Census(
         files={extension: n for extension, n in zip(EXTENSIONS, count, strict=True) if n},
@@ -112,7 +112,7 @@ def _census(index: Index, passed_over: Counter[str], repeated: int) -> Census:
     )
 
 
-def _incomplete(index: Index) -> int:
+def _incomplete(index: ShardIndex) -> int:
     if not len(index):
         return 0
     bits = _bits()

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.fingerprint import fingerprint
-from tercet.data_pipelines.shards.index import Census, Index
+from tercet.data_pipelines.shards.index import Census, ShardIndex
 from tercet.errors import UserError
 from tercet.modality import DECODERS
 from tercet.system import BINARY, pread
@@ -76,7 +76,7 @@ def standing_records(shard: str) -> Iterator[Record]:
             yield _record(shard, place, facts)
 
 
-def save_record(shard: str, index: Index, census: Census) -> Record:
+def save_record(shard: str, index: ShardIndex, census: Census) -> Record:
     """Writes the index beside the shard, or where that cannot be, into the cache."""
     facts = {
         "edition": EDITION,
@@ -97,8 +97,8 @@ def save_record(shard: str, index: Index, census: Census) -> Record:
     )
 
 
-def load_index(record: Record) -> Index:
-    return Index(**load_file(record.place))
+def load_index(record: Record) -> ShardIndex:
+    return ShardIndex(**load_file(record.place))
 
 
 def load_census(record: Record) -> Census:

@@ -24,8 +24,8 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.main_process import say
 from tercet.modality import EXTENSIONS
-from tercet.speaker import say
 
 FETCHERS = 4
 

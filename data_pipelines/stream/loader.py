@@ -23,22 +23,22 @@ from random import Random
 
 from webdataset.filters import shuffle
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import BadSample, Ledger
+from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import checked
-from tercet.data_pipelines.keyed import keyed
-from tercet.data_pipelines.loader import BATCHES_AHEAD
 from tercet.data_pipelines.plans.plan import Plan, Share
 from tercet.data_pipelines.sample import Batch, Intake
+from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.patience import Patience
-from tercet.data_pipelines.stream.passage import Passage
-from tercet.data_pipelines.stream.reader import Item, Reader
-from tercet.data_pipelines.stream.seen import Eyes, Seen
+from tercet.data_pipelines.stream.decode import DecodedItem, Eyes
+from tercet.data_pipelines.stream.reader import Item, ShardReader
 from tercet.data_pipelines.stream.sequence import turns
+from tercet.data_pipelines.stream.shard_progress import Passage
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import UserError
 
 CHUNK = 16  # samples a thread takes at once
@@ -76,7 +76,7 @@ class StreamLoader:
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
         self._eyes = Eyes(data, name, source, checked(intakes), seed)
-        self._reader = Reader(shards, self._eyes.wanted, data.missing, patience or Patience())
+        self._reader = ShardReader(shards, self._eyes.wanted, data.missing, patience or Patience())
         self._turns = partial(turns, shards, seed, rank, world)
         self._random = partial(keyed, "stream", seed, item=rank)
         self._passage = Passage(self._turns(start))
@@ -98,8 +98,8 @@ class StreamLoader:
     def __iter__(self) -> Iterator[Batch]:
         ahead = max(BATCHES_AHEAD * -(-self._share // CHUNK), 2 * self._workers)
         with (
-            crew("thread", min(self._workers, 1), _chunk) as (reader, chunk),
-            crew("thread", self._workers, self._eyes.look) as (pool, look),
+            worker_pool("thread", min(self._workers, 1), _chunk) as (reader, chunk),
+            worker_pool("thread", self._workers, self._eyes.look) as (pool, look),
         ):
             chunks = in_order(chunk, repeat(self._mixed()), reader, ahead)
             seen = chain.from_iterable(in_order(look, chunks, pool, ahead))
@@ -115,10 +115,10 @@ class StreamLoader:
         mixed: Iterator[Item] = shuffle(self._shuffled, self._shuffled // 10, random)(items)
         return mixed
 
-    def _collated(self, taken: list[Seen]) -> tuple[list[Seen], Batch]:
+    def _collated(self, taken: list[DecodedItem]) -> tuple[list[DecodedItem], Batch]:
         return taken, self._eyes.batch(taken)
 
-    def _note(self, taken: list[Seen]) -> None:
+    def _note(self, taken: list[DecodedItem]) -> None:
         self.cursor += self.batch_size
         faults = [one.item.fault(one.sample.reason) for one in taken if isinstance(one.sample, BadSample)]
         self.ledger.note(len(taken), faults)
@@ -135,15 +135,15 @@ def _chunk(items: Iterator[Item]) -> list[Item]:
     return list(islice(items, CHUNK))
 
 
-def _taken(seen: Iterator[Seen], share: int) -> Iterator[list[Seen]]:
+def _taken(seen: Iterator[DecodedItem], share: int) -> Iterator[list[DecodedItem]]:
     """As many of the stream as hold a rank's share of good samples, again and again."""
     while True:
         yield [one for _ in range(share) for one in _to_the_next_good(seen)]
 
 
-def _to_the_next_good(seen: Iterator[Seen]) -> list[Seen]:
+def _to_the_next_good(seen: Iterator[DecodedItem]) -> list[DecodedItem]:
     """The next good sample, behind the bad ones on the way to it."""
-    row: list[Seen] = []
+    row: list[DecodedItem] = []
     while len(row) < IN_A_ROW:
         one = next(seen)
         row.append(one)

@@ -10,8 +10,8 @@ from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.shards.tar import Missing
 from tercet.data_pipelines.source import Files
-from tercet.data_pipelines.stream.opened import stated_samples
-from tercet.data_pipelines.stream.sequence import Turn
+from tercet.data_pipelines.stream.reconnecting import stated_samples
+from tercet.data_pipelines.stream.sequence import ShardTurn
 from tercet.data_pipelines.stream.shard import samples_of
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
@@ -24,7 +24,7 @@ MEND = "write or fetch it again, or take it out of the data"
 class Item:
     """A sample on its way, with its files or what is wrong with it."""
 
-    turn: Turn
+    turn: ShardTurn
     key: str
     id: int
     files: Files | BadSample
@@ -50,14 +50,14 @@ def _parts(shard: str) -> tuple[str, ...]:
     return PurePosixPath(redacted(shard)).parts
 
 
-class Reader:
+class ShardReader:
     """Reads shard after shard, and says of each one that it is through with how many samples it gave."""
 
     def __init__(self, shards: Sequence[str], wanted: frozenset[str], missing: Missing, patience: Patience) -> None:
         self.shards, self.wanted, self.missing, self.patience = shards, wanted, missing, patience
         self._parts = telling(shards)
 
-    def items(self, turns: Iterable[Turn], through: Callable[[Turn, int], None]) -> Iterator[Item]:
+    def items(self, turns: Iterable[ShardTurn], through: Callable[[ShardTurn, int], None]) -> Iterator[Item]:
         fruitless = 0
         for turn in turns:
             count = fruit = 0
@@ -70,7 +70,7 @@ class Reader:
             if fruitless > len(self.shards) * turn.shares:
                 raise UserError(f"none of the {len(self.shards)} shards gives a sample; {MEND}")
 
-    def _turn(self, turn: Turn) -> Iterator[Item]:
+    def _turn(self, turn: ShardTurn) -> Iterator[Item]:
         number = -1
         try:
             for number, (key, files) in enumerate(samples_of(turn.shard, self.wanted, self.patience)):
@@ -82,10 +82,10 @@ class Reader:
             lost = self._item(turn, LOST, BadSample(damage.reason))
             yield from [lost] * self._lost(turn, number + 1)
 
-    def _item(self, turn: Turn, key: str, files: Files | BadSample) -> Item:
+    def _item(self, turn: ShardTurn, key: str, files: Files | BadSample) -> Item:
         return Item(turn, key, id_of(turn.shard, key, self._parts), files)
 
-    def _lost(self, turn: Turn, came: int) -> int:
+    def _lost(self, turn: ShardTurn, came: int) -> int:
         """How many of this rank's samples are missing; where nobody knows, one stands for them."""
         stated = stated_samples(turn.shard, self.patience) or 0
         return max(1, (stated - came) // turn.shares)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.seeding import keyed
 
 
 @dataclass(frozen=True)
-class Turn:
+class ShardTurn:
     """A shard at its place in the sequence, of whose samples a rank takes the n-th of every `shares`, n = `share`."""
 
     place: int
@@ -24,7 +24,7 @@ class Turn:
     shares: int = 1
 
 
-def turns(shards: Sequence[str], seed: int, rank: int, world: int, start: int) -> Iterator[Turn]:
+def turns(shards: Sequence[str], seed: int, rank: int, world: int, start: int) -> Iterator[ShardTurn]:
     """The turns of one rank, from a place of the sequence on."""
     order = lru_cache(maxsize=2)(lambda epoch: keyed("shards", seed, epoch).permutation(len(shards)).tolist())
     shares = -(-world // len(shards))
@@ -33,4 +33,4 @@ def turns(shards: Sequence[str], seed: int, rank: int, world: int, start: int) -
         place, share = divmod(turn, shares)
         epoch, nth = divmod(place, len(shards))
         # moved on in each epoch, or a rank might meet the same part of a tiny shard for ever
-        yield Turn(place, epoch, shards[order(epoch)[nth]], (share + epoch) % shares, shares)
+        yield ShardTurn(place, epoch, shards[order(epoch)[nth]], (share + epoch) % shares, shares)

@@ -12,7 +12,7 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expan
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import LARGEST_FILE, Files
-from tercet.data_pipelines.stream.opened import opened, stated_samples
+from tercet.data_pipelines.stream.reconnecting import opened, stated_samples
 from tercet.data_pipelines.stream.tar import Damage, PassingTar
 from tercet.modality import EXTENSIONS
 

@@ -27,7 +27,7 @@ from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.remote import RemoteShards
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.content import Equals
-from tercet.data_pipelines.survey.examine import Examiner
+from tercet.data_pipelines.survey.examine import SampleChecker
 from tercet.data_pipelines.survey.findings import Findings
 from tercet.data_pipelines.survey.manifest import promises
 from tercet.data_pipelines.survey.stock import Stock, digest, take_stock
@@ -143,7 +143,7 @@ def _repeated(keys: Equals, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _faults(source: Source, usual: Sequence[str], repeated_N: NDArray[np.uint8], workers: int) -> Iterator[Fault]:
     parts = parts_of(range(len(source)))
-    for ids, found in zip(parts, walk(Examiner(source, usual), parts, workers, "reading samples"), strict=True):
+    for ids, found in zip(parts, walk(SampleChecker(source, usual), parts, workers, "reading samples"), strict=True):
         known = {fault.id for fault in found}
         again = [id for id in ids if repeated_N[id] and id not in known]
         more = [Fault(source.shard(id), source.key(id), id, REPEATED[int(repeated_N[id])]) for id in again]

@@ -15,7 +15,7 @@ CAPTIONS = CaptionReader({})
 
 
 @dataclass(frozen=True)
-class Examiner:
+class SampleChecker:
     """Finds the first thing that is wrong with each sample. `usual` is what the samples beside it have."""
 
     source: Source

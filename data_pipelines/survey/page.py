@@ -5,21 +5,21 @@ from pathlib import Path
 from jinja2 import Template
 
 from tercet.data_pipelines.survey.findings import Findings
-from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Measure, plot
+from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, PlotSpec, plot
 from tercet.data_pipelines.survey.stats import Stats
 from tercet.page.write import environment, write_page
 
 SHARDS = 50  # of a page; JSON has all
 MEASURES = {
-    "image.shorter": Measure("Shorter side of pictures", "px", whole=True),
-    "image.aspect": Measure("Width to height of pictures", axis=LOGARITHMIC),
-    "image.bytes": Measure("Files of pictures", "kB", 1e-3),
-    "audio.seconds": Measure("Duration of sounds", "s"),
-    "audio.loudness": Measure("Loudness of sounds", "dBFS", axis=DECIBELS),
-    "audio.bytes": Measure("Files of sounds", "kB", 1e-3),
-    "text.words": Measure("Length of captions", "words", whole=True),
-    "text.characters": Measure("Length of captions", "characters", whole=True),
-    "text.captions": Measure("Captions of a sample", whole=True),
+    "image.shorter": PlotSpec("Shorter side of pictures", "px", whole=True),
+    "image.aspect": PlotSpec("Width to height of pictures", axis=LOGARITHMIC),
+    "image.bytes": PlotSpec("Files of pictures", "kB", 1e-3),
+    "audio.seconds": PlotSpec("Duration of sounds", "s"),
+    "audio.loudness": PlotSpec("Loudness of sounds", "dBFS", axis=DECIBELS),
+    "audio.bytes": PlotSpec("Files of sounds", "kB", 1e-3),
+    "text.words": PlotSpec("Length of captions", "words", whole=True),
+    "text.characters": PlotSpec("Length of captions", "characters", whole=True),
+    "text.captions": PlotSpec("Captions of a sample", whole=True),
 }
 SHARED = {"image": "the same picture", "audio": "the same sound", "text": "a caption", "group": "a group"}
 

@@ -35,7 +35,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Measure:
+class PlotSpec:
     """What values tell."""
 
     title: str
@@ -77,7 +77,7 @@ class Plot:
         return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
 
 
-def plot(values: Distribution, measure: Measure) -> Plot:
+def plot(values: Distribution, measure: PlotSpec) -> Plot:
     axis = measure.axis or _fitting(values)
     edge_E = _edges(values, measure, axis)
     below_E = _below(values, measure, axis, edge_E)
@@ -118,17 +118,17 @@ def _fitting(values: Distribution) -> Axis:
     return LOGARITHMIC if 0 < low * WIDE < high and values.least > 0 else LINEAR
 
 
-def _marks(measure: Measure, axis: Axis, low: float, high: float) -> Marks:
+def _marks(measure: PlotSpec, axis: Axis, low: float, high: float) -> Marks:
     marks = [(x, text) for x, text in axis.marks(low, high) if low <= x <= high]
     return [(x, text) for x, text in marks if x == round(x)] if measure.whole and axis is LINEAR else marks
 
 
-def _one_by_one(measure: Measure, axis: Axis, span: float) -> bool:
+def _one_by_one(measure: PlotSpec, axis: Axis, span: float) -> bool:
     """Whether each whole number has a bar of its own."""
     return measure.whole and axis is LINEAR and span < BARS
 
 
-def _edges(values: Distribution, measure: Measure, axis: Axis) -> Edges:
+def _edges(values: Distribution, measure: PlotSpec, axis: Axis) -> Edges:
     low, high = (axis.to(values.quantile(share) * measure.factor) for share in (TAIL, 1 - TAIL))
     if _one_by_one(measure, axis, high - low):
         spare = max(FEW - round(high - low), 0)
@@ -140,7 +140,7 @@ def _edges(values: Distribution, measure: Measure, axis: Axis) -> Edges:
     return np.linspace(low, high, BARS + 1)
 
 
-def _below(values: Distribution, measure: Measure, axis: Axis, edge_E: Edges) -> Edges:
+def _below(values: Distribution, measure: PlotSpec, axis: Axis, edge_E: Edges) -> Edges:
     """How many values lie below each edge, those of a bin being spread over it evenly."""
     places, sums, total = [], [], 0
     for low, high, count in values.spans():
@@ -153,7 +153,7 @@ def _below(values: Distribution, measure: Measure, axis: Axis, edge_E: Edges) ->
 
 
 def _bars(
-    measure: Measure,
+    measure: PlotSpec,
     axis: Axis,
     edge_E: Edges,
     below_E: Edges,

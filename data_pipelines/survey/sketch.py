@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tercet.data_pipelines.keyed import keys
+from tercet.data_pipelines.seeding import keys
 
 Item = TypeVar("Item")
 

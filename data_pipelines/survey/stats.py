@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.shards.index import kinds
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.content import Equals
@@ -23,7 +23,7 @@ LARGEST = 5  # groups that are named
 
 
 @dataclass(frozen=True)
-class Place:
+class SampleLocation:
     shard: str
     key: str
 
@@ -33,7 +33,7 @@ class Sharing:
     """How many samples share something: `sizes` counts groups by their samples, `largest` names one of each."""
 
     sizes: Counter[int]
-    largest: list[tuple[int, Place]]
+    largest: list[tuple[int, SampleLocation]]
 
     @property
     def groups(self) -> int:
@@ -113,4 +113,4 @@ def _sharing(source: Source, equals: Equals) -> Sharing:
     for ids in equals.groups():
         sizes[len(ids)] += 1
         largest = sorted([*largest, (len(ids), int(ids[0]))], key=lambda group: (-group[0], group[1]))[:LARGEST]
-    return Sharing(sizes, [(size, Place(source.shard(id), source.key(id))) for size, id in largest])
+    return Sharing(sizes, [(size, SampleLocation(source.shard(id), source.key(id))) for size, id in largest])

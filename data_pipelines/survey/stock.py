@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
-from tercet.data_pipelines.shards.index import Index, arrange, kind_of, kinds
+from tercet.data_pipelines.shards.index import ShardIndex, arrange, kind_of, kinds
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.shards.tar import DamagedShard, members
@@ -60,12 +60,12 @@ def digest(shard: str) -> str:
     return state.hexdigest()
 
 
-def _keys(index: Index) -> NDArray[np.uint64]:
+def _keys(index: ShardIndex) -> NDArray[np.uint64]:
     keys, ends = index.key_K.tobytes(), index.key_first.tolist()
     return np.array([content_hash(keys[start:end]) for start, end in pairwise(ends)], dtype=np.uint64)
 
 
-def _kinds(index: Index) -> Counter[str]:
+def _kinds(index: ShardIndex) -> Counter[str]:
     """How many samples have at least one file of each kind."""
     first = index.first.astype(np.int64)
     row_M = np.repeat(np.arange(len(index)), first[1:] - first[:-1])

@@ -25,7 +25,7 @@ GROUP = GroupReader("json.group", CAPTIONS)
 
 
 @dataclass
-class Part:
+class SurveyPart:
     """Some samples: what they are like, and hashes of what may be equal to something elsewhere."""
 
     tally: Tally = field(default_factory=Tally)
@@ -44,15 +44,15 @@ class Surveyor:
     source: Source
     heard: int
 
-    def __call__(self, ids: Sequence[int]) -> Part:
-        part = Part()
+    def __call__(self, ids: Sequence[int]) -> SurveyPart:
+        part = SurveyPart()
         part.tally.samples = len(ids)
         for id, mark, files in zip(ids, marks(ids).tolist(), self.source.read(ids, EXTENSIONS), strict=True):
             with _counting_bad(part.tally):
                 self._survey(part, files, id, mark)
         return part
 
-    def _survey(self, part: Part, files: Files | BadSample, id: int, mark: int) -> None:
+    def _survey(self, part: SurveyPart, files: Files | BadSample, id: int, mark: int) -> None:
         if isinstance(files, BadSample):
             raise files
         part.tally.count("holds", *sorted(set(map(kind_of, files))))
@@ -77,7 +77,7 @@ def _counting_bad(tally: Tally) -> Iterator[None]:
         tally.count("bad", bad.reason)
 
 
-def _picture(part: Part, data: bytes, id: int) -> None:
+def _picture(part: SurveyPart, data: bytes, id: int) -> None:
     picture, tally = open_picture(data), part.tally
     width, height = picture.size
     tally.measure("image.shorter", min(width, height))
@@ -88,7 +88,7 @@ def _picture(part: Part, data: bytes, id: int) -> None:
     part.hash("image", data, id)
 
 
-def _sound(part: Part, data: bytes, id: int, heard: bool) -> None:
+def _sound(part: SurveyPart, data: bytes, id: int, heard: bool) -> None:
     tally = part.tally
     with open_sound(data) as sound:
         tally.measure("audio.seconds", sound.frames / sound.samplerate)
@@ -102,7 +102,7 @@ def _sound(part: Part, data: bytes, id: int, heard: bool) -> None:
             tally.measure("audio.loudness", (power / sound.frames / sound.channels) ** 0.5)
 
 
-def _captions(part: Part, files: Files, id: int, mark: int) -> None:
+def _captions(part: SurveyPart, files: Files, id: int, mark: int) -> None:
     meta = decode_meta(files["json"]) if "json" in files else {}
     group = GROUP(files, meta, id)
     if group >= 0:

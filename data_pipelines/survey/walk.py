@@ -6,9 +6,9 @@ Parts are the same for any number of processes, and so is whatever is folded fro
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.progress import shown
-from tercet.data_pipelines.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.processes import follow_parent
 
 Part = TypeVar("Part")

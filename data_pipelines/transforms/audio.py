@@ -10,7 +10,7 @@ Shape letters: T audio samples, K masks.
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.config import AudioAugment
 
 Wave = NDArray[np.float32]

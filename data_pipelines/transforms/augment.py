@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from tercet.data_pipelines.keyed import keyed
 from tercet.data_pipelines.sample import Media
+from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.audio import AudioAugmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.data_pipelines.transforms.image import ImageAugmenter

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.decode.captions import Captions
-from tercet.data_pipelines.keyed import keys, uniforms
+from tercet.data_pipelines.seeding import keys, uniforms
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 WIDE = 0.5  # crops that may be smaller than this vary in shape too

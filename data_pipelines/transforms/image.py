@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from tercet.data_pipelines.keyed import uniforms
+from tercet.data_pipelines.seeding import uniforms
 from tercet.data_pipelines.transforms.config import ImageAugment
 
 Picture = Image.Image

@@ -24,7 +24,7 @@ Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One named series: its path in the plot, its latest value, and the points that the pointer reads out."""
 
     name: str
@@ -39,7 +39,7 @@ class Chart:
     """Lines over the steps, or over what `along` names, on one pair of axes."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     width: int = WIDTH
@@ -133,7 +133,7 @@ def _series(records: list[Record], name: str) -> Points:
 
 def _line(
     name: str, colour: str, points: Points, x_at: Callable[[float], float], y_at: Callable[[float], float]
-) -> Line:
+) -> Curve:
     placed = [(x_at(x), y_at(y), x, words(y)) for x, y in points]
     path = "M" + "L".join(f"{x} {y}" for x, y, _, _ in placed)
-    return Line(name, colour, path, placed[-1][3], placed)
+    return Curve(name, colour, path, placed[-1][3], placed)

@@ -25,7 +25,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
-class Hit:
+class GalleryHit:
     exhibit: Exhibit
     score: float
     correct: bool
@@ -36,7 +36,7 @@ class Search:
     """A query and its best candidates, best first."""
 
     query: Exhibit
-    hits: tuple[Hit, ...]
+    hits: tuple[GalleryHit, ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _gallery(table: EmbeddingTable, show: Show, query: str, key: str, candidates
     searches = []
     for row in _chosen(right[:, 0]):
         found = zip(answers[best.indices[row]].tolist(), best.values[row].tolist(), right[row].tolist(), strict=True)
-        hits = tuple(Hit(show(item, key), score, correct) for item, score, correct in found)
+        hits = tuple(GalleryHit(show(item, key), score, correct) for item, score, correct in found)
         searches.append(Search(show(int(items[row]), query), hits))
     return Gallery(query, key, tuple(searches))
 

@@ -25,7 +25,7 @@ BUFFERS = re.compile(r"(running_mean|running_var|num_batches_tracked|attn_mask|p
 
 
 @dataclass(frozen=True)
-class Standing:
+class OptimizerState:
     """How far a run is, and what its AdamW remembers: `exp_avg/NAME` by our names, or what forbids to take it over."""
 
     epoch: int
@@ -50,7 +50,7 @@ def arguments_of(path: Path) -> dict[str, Any]:
     return {name: _value(text) for name, colon, text in lines if colon}
 
 
-def standing_of(path: Path) -> Standing | None:
+def standing_of(path: Path) -> OptimizerState | None:
     """Of a checkpoint; a file of weights alone stands nowhere."""
     held = read_file(path)
     if not {"epoch", "optimizer", "state_dict"} <= held.keys():
@@ -60,7 +60,7 @@ def standing_of(path: Path) -> Standing | None:
     names = _in_order(held["state_dict"])
     fault = _fault(names, held)
     moments = {} if fault else dict(_moments(names, state))
-    return Standing(int(held["epoch"]), step, _batch_size(arguments_of(path)), moments, fault)
+    return OptimizerState(int(held["epoch"]), step, _batch_size(arguments_of(path)), moments, fault)
 
 
 def _batch_size(told: Mapping[str, Any]) -> int | None:

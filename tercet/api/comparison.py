@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping
 from rich.console import Group
 
 from tercet.api.table import FILTERS
-from tercet.eval.compare import Contrast, render_contrasts, signed
+from tercet.eval.compare import Difference, render_contrasts, signed
 from tercet.eval.result import Json
 from tercet.eval.table import plain_text
 from tercet.page.write import environment
 
 
-class Comparison(Mapping[str, list[Contrast]]):
+class Comparison(Mapping[str, list[Difference]]):
     """Each of the other models by name, as it stands against the baseline on the same items."""
 
-    def __init__(self, baseline: str, against: Mapping[str, list[Contrast]]) -> None:
+    def __init__(self, baseline: str, against: Mapping[str, list[Difference]]) -> None:
         self.baseline, self.against = baseline, against
 
-    def __getitem__(self, model: str) -> list[Contrast]:
+    def __getitem__(self, model: str) -> list[Difference]:
         return self.against[model]
 
     def __iter__(self) -> Iterator[str]:

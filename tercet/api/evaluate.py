@@ -19,11 +19,11 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate as ask
 from tercet.eval.evaluate import measure
-from tercet.eval.examine import Examiner
+from tercet.eval.evaluator import Evaluator
 from tercet.eval.labels import label_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.self_test import Check
-from tercet.eval.self_test import self_test as examine_stand_ins
+from tercet.eval.self_test import self_test as run_self_test
 from tercet.eval.task import Task
 
 Tasks: TypeAlias = str | Sequence[str | Task]
@@ -74,7 +74,7 @@ def self_test(model: Loadable, tasks: Tasks = (), data: Data | None = None, labe
     """Whether evaluation itself holds on these data: `eval/self_test.py` says by what."""
     asked = Question.of(name_of(model), tasks, labels)
     with embedded(model, looked_at(name_of(model), data), asked.config) as (_, tables):
-        return list(chain.from_iterable(examine_stand_ins(table, asked.tasks) for table in tables.values()))
+        return list(chain.from_iterable(run_self_test(table, asked.tasks) for table in tables.values()))
 
 
 @dataclass(frozen=True)
@@ -110,5 +110,5 @@ def embedded(
     """The model, and the embeddings of each split on all ranks."""
     with joined() as world:
         found = load(model, world.device)
-        examiner = Examiner(data, config, world)
+        examiner = Evaluator(data, config, world)
         yield found, {split: examiner.table(found.towers, split) for split in data.val}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tercet.api.media import files_of, is_picture, is_sound
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.collate import collate
+from tercet.data_pipelines.batches.collate import collate
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.decode.text import cleaned

@@ -15,7 +15,7 @@ from tercet.api.model import Loadable
 from tercet.errors import UserError
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.store import Store
-from tercet.speaker import speaks
+from tercet.main_process import is_main_process
 
 FILE = "embeddings.parquet"
 REQUEST = ("weights", "data", "transform")  # what decides every vector
@@ -26,7 +26,7 @@ def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> S
     arrow = _pyarrow()
     check_folder(out)
     store = embed(model, data)
-    if not speaks():
+    if not is_main_process():
         return store
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from tercet.command.arguments import parse
 from tercet.errors import RankError, UserError
 from tercet.machine import settle
+from tercet.main_process import is_main_process
 from tercet.plugins import load_plugins
-from tercet.speaker import speaks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugins(arguments.plugin)
         code: int = arguments.verb(arguments)
     except UserError as error:
-        if speaks() or isinstance(error, RankError):  # else every rank made the same mistake
+        if is_main_process() or isinstance(error, RankError):  # else every rank made the same mistake
             print(f"tercet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tercet.command.options import takes_plugins
 from tercet.command.parser import Parser
 from tercet.command.verbs import print_json
-from tercet.speaker import speaks
+from tercet.main_process import is_main_process
 
 MODEL = "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER"
 WIDTH = 110  # where the output is no terminal
@@ -111,7 +111,7 @@ def _takes_usual(verb: Parser) -> None:
 
 def _show(arguments: Namespace, told: object, drawn: object) -> None:
     """Once, however many processes there are."""
-    if not speaks():
+    if not is_main_process():
         return
     if arguments.json:
         print_json(told)

@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
     """Mistakes are `UserError`s, and an unknown choice names the nearest known one."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=Layout, **options)  # type: ignore[arg-type]
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see `{self.prog} --help`")
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"unknown {action.metavar or action.dest} `{value}`; {did_you_mean(str(value), choices)}")
 
 
-class Layout(argparse.RawDescriptionHelpFormatter):
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help in two columns that keep their distance; a list of verbs is not headed by its own name."""
 
     def __init__(self, prog: str) -> None:

@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.data_pipelines.config import SourceConfig, SplitConfig
+from tercet.main_process import is_main_process
 from tercet.models.config import TowerConfig
-from tercet.speaker import speaks
 from tercet.training.config import RunConfig
 
 
 def print_plan(config: RunConfig, unseen: Sequence[str]) -> None:
     """The run in a dozen lines, each stage on its own, and what was not looked at; once, however many processes would
     run it."""
-    if not speaks():
+    if not is_main_process():
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)

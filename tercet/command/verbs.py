@@ -24,9 +24,9 @@ def train(arguments: Namespace) -> int:
     config = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         from tercet.command.plan import print_plan
-        from tercet.training.rehearsal import rehearse
+        from tercet.training.preflight import dry_run
 
-        print_plan(*rehearse(config))
+        print_plan(*dry_run(config))
     else:
         from tercet.training.run import train
 

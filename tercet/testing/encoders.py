@@ -12,7 +12,7 @@ from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.encoder import Encoder
-from tercet.testing.rows import ROWS, Rows, rows_for
+from tercet.testing.rows import ROWS, TowerInput, rows_for
 from tercet.testing.steps import steps_alike
 from tercet.testing.verdict import demand, demand_equal
 
@@ -50,7 +50,7 @@ def declares_itself(encoder: Encoder) -> None:
     )
 
 
-def gives_a_vector_a_row(encoder: Encoder, rows: Rows) -> None:
+def gives_a_vector_a_row(encoder: Encoder, rows: TowerInput) -> None:
     vectors = rows(encoder.eval()).detach()
     shape = [ROWS, encoder.width]
     demand(
@@ -65,20 +65,20 @@ def gives_a_vector_a_row(encoder: Encoder, rows: Rows) -> None:
     )
 
 
-def repeats_itself(encoder: Encoder, rows: Rows) -> None:
+def repeats_itself(encoder: Encoder, rows: TowerInput) -> None:
     encoder.eval()
     once, again = rows(encoder), rows(encoder)
     demand(torch.equal(once, again), "in evaluation mode the same rows give other vectors the second time")
 
 
-def looks_at_each_row_alone(encoder: Encoder, rows: Rows) -> None:
+def looks_at_each_row_alone(encoder: Encoder, rows: TowerInput) -> None:
     encoder.eval()
     together = rows(encoder)
     alone = torch.cat([rows.one(index)(encoder) for index in range(ROWS)])
     demand_equal(alone, together, "a row's vector depends on the rows beside it")
 
 
-def stops_at_the_end(encoder: Encoder, rows: Rows) -> None:
+def stops_at_the_end(encoder: Encoder, rows: TowerInput) -> None:
     if rows.lengths is None:
         return
     encoder.eval()
@@ -86,18 +86,18 @@ def stops_at_the_end(encoder: Encoder, rows: Rows) -> None:
     for row, length in enumerate(rows.lengths.tolist()):
         noisy[row, length:] = 7
     demand_equal(
-        Rows(noisy, rows.lengths)(encoder), rows(encoder), "what lies beyond a row's length changes its vector"
+        TowerInput(noisy, rows.lengths)(encoder), rows(encoder), "what lies beyond a row's length changes its vector"
     )
 
 
-def embeds_for_evaluation(encoder: Encoder, rows: Rows) -> None:
+def embeds_for_evaluation(encoder: Encoder, rows: TowerInput) -> None:
     with torch.no_grad():
         vectors = encoder.eval().embed(rows.values, rows.lengths)
     demand(list(vectors.shape) == [ROWS, encoder.width], f"`embed` returns {list(vectors.shape)}, not [rows, width]")
     demand(bool(torch.isfinite(vectors).all()), "`embed` returns vectors that are not finite")
 
 
-def has_each_block_once(encoder: Encoder, rows: Rows) -> None:
+def has_each_block_once(encoder: Encoder, rows: TowerInput) -> None:
     blocks = encoder.blocks()
     known, named = [id(p) for p in encoder.parameters()], [id(p) for block in blocks for p in block]
     demand(all(blocks) and bool(blocks), "`blocks` must give the parameters of at least one block, and no empty block")
@@ -105,18 +105,18 @@ def has_each_block_once(encoder: Encoder, rows: Rows) -> None:
     demand(len(set(named)) == len(named), "`blocks` names a parameter twice")
 
 
-def has_a_dummy(encoder: Encoder, rows: Rows) -> None:
+def has_a_dummy(encoder: Encoder, rows: TowerInput) -> None:
     """A rank without rows must reach the same parameters, or the ranks would wait for each other for ever."""
     device = rows.values.device
     values, lengths = encoder.dummy(device)
     demand(len(values) == 1, f"`dummy` gives {len(values)} rows, not one")
-    real, standing_in = gradients(encoder.train(), rows), gradients(encoder, Rows(values, lengths))
+    real, standing_in = gradients(encoder.train(), rows), gradients(encoder, TowerInput(values, lengths))
     missing = sorted(real.keys() - standing_in.keys())
     demand(not missing, f"the dummy row reaches fewer parameters than a real one, as `{next(iter(missing), '')}`")
     demand(bool(real), "no parameter gets a gradient")
 
 
-def gradients(encoder: Encoder, rows: Rows) -> dict[str, Tensor]:
+def gradients(encoder: Encoder, rows: TowerInput) -> dict[str, Tensor]:
     """What each parameter gets, with the same dropout every time."""
     encoder.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[]):
@@ -127,7 +127,7 @@ def gradients(encoder: Encoder, rows: Rows) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
 
 
-def checkpoints_gradients(encoder: Encoder, rows: Rows) -> None:
+def checkpoints_gradients(encoder: Encoder, rows: TowerInput) -> None:
     """A tower that cannot may refuse."""
     saving = copy.deepcopy(encoder).train()
     try:
@@ -140,7 +140,7 @@ def checkpoints_gradients(encoder: Encoder, rows: Rows) -> None:
     demand_equal([recomputed[name] for name in plain], [*plain.values()], sentence)
 
 
-Check = Callable[[Encoder, Rows], None]
+Check = Callable[[Encoder, TowerInput], None]
 CHECKS: tuple[Check, ...] = (
     gives_a_vector_a_row,
     repeats_itself,

@@ -34,7 +34,7 @@ def check_objective(objective: str | Objective, **options: object) -> None:
 
 
 @dataclass(frozen=True)
-class Problem:
+class PairProblem:
     """Unit rows of both sides, their groups, and where the objective's temperature and bias begin."""
 
     x_Nd: Tensor
@@ -44,12 +44,12 @@ class Problem:
     bias: Tensor | None
 
     @staticmethod
-    def of(objective: Objective, groups: list[int]) -> "Problem":
+    def of(objective: Objective, groups: list[int]) -> "PairProblem":
         random = torch.Generator().manual_seed(0)
         x_Nd, y_Nd = normalize(torch.randn(2, len(groups), 6, generator=random, dtype=torch.float64), dim=2)
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
-        return Problem(x_Nd, y_Nd, torch.tensor(groups), scale, bias)
+        return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias)
 
     def variables(self) -> list[Tensor]:
         return [self.x_Nd, self.y_Nd, self.scale, *([] if self.bias is None else [self.bias])]
@@ -65,7 +65,7 @@ class Problem:
         return contrast(objective, Pair(x, y, self.scale, self.bias, tile), world)
 
 
-def dense(objective: Objective, problem: Problem) -> list[Tensor]:
+def dense(objective: Objective, problem: PairProblem) -> list[Tensor]:
     """The loss by its definition over the whole matrix, and autograd's gradients of it."""
     variables = [variable.clone().requires_grad_() for variable in problem.variables()]
     x_Nd, y_Nd, scale, *bias = variables
@@ -94,7 +94,7 @@ def reduces_each_row(objective: Objective) -> None:
 
 
 def examples(objective: Objective) -> Tensor:
-    return Problem.of(objective, GROUPS[0]).logits()[ROWS_A]
+    return PairProblem.of(objective, GROUPS[0]).logits()[ROWS_A]
 
 
 def merges_tiles(objective: Objective) -> None:
@@ -136,7 +136,7 @@ def passes_over_masked(objective: Objective) -> None:
 
 
 def weighs_each_row_alone(objective: Objective) -> None:
-    logits_NN = Problem.of(objective, GROUPS[0]).logits()
+    logits_NN = PairProblem.of(objective, GROUPS[0]).logits()
     row = Row(logits_NN.diagonal(), objective.reduce(logits_NN))
     weight_N = objective.row_weight(row)
     if weight_N is None:
@@ -152,7 +152,7 @@ def weighs_each_row_alone(objective: Objective) -> None:
 
 
 def is_as_symmetric_as_it_says(objective: Objective) -> None:
-    logits_NN = Problem.of(objective, GROUPS[1]).logits()
+    logits_NN = PairProblem.of(objective, GROUPS[1]).logits()
     if objective.symmetric:
         there, back = (weighted(objective, direction).mean() for direction in (logits_NN, logits_NN.T))
         demand_equal(there, back, "`symmetric` is set, but the two directions have different losses")
@@ -160,7 +160,7 @@ def is_as_symmetric_as_it_says(objective: Objective) -> None:
 
 def equals_autograd_in_every_tiling(objective: Objective) -> None:
     for groups in GROUPS:
-        problem = Problem.of(objective, groups)
+        problem = PairProblem.of(objective, groups)
         expected = dense(objective, problem)
         for tile in TILES:
             found = answer(problem, problem.solve(objective, tile, World()))
@@ -175,28 +175,28 @@ def finite(parts: list[Tensor]) -> bool:
     return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
-def answer(problem: Problem, found: Contrast) -> list[Tensor]:
+def answer(problem: PairProblem, found: Contrast) -> list[Tensor]:
     parts = [found.loss, found.x_Ad, found.y_Ad, found.scale.reshape(1), found.bias.reshape(1)]
     return parts[: 1 + len(problem.variables())]
 
 
 def stays_finite(objective: Objective) -> None:
-    exact = Problem.of(objective, GROUPS[0])
+    exact = PairProblem.of(objective, GROUPS[0])
     bias = None if exact.bias is None else exact.bias.float()
-    rounded = Problem(exact.x_Nd.float(), exact.y_Nd.float(), exact.group_N, torch.tensor([1e4]), bias)
+    rounded = PairProblem(exact.x_Nd.float(), exact.y_Nd.float(), exact.group_N, torch.tensor([1e4]), bias)
     found = answer(rounded, rounded.solve(objective, 4, World()))
     demand(finite(found), "logits of ±10,000 in fp32 overflow to inf or NaN")
 
 
 def is_the_same_on_two_ranks(objective: Objective) -> None:
-    problem = Problem.of(objective, GROUPS[1])
+    problem = PairProblem.of(objective, GROUPS[1])
     alone = answer(problem, problem.solve(objective, 4, World()))
     first, second = on_ranks(on_one_of_two, 2, objective, problem)
     joined = [first[0], torch.cat([first[1], second[1]]), torch.cat([first[2], second[2]]), *first[3:]]
     demand_equal(joined, alone, "on two processes the loss or its gradients differ from those on one")
 
 
-def on_one_of_two(world: World, objective: Objective, problem: Problem) -> list[Tensor]:
+def on_one_of_two(world: World, objective: Objective, problem: PairProblem) -> list[Tensor]:
     return answer(problem, problem.solve(objective, 4, world))
 
 

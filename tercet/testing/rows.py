@@ -1,4 +1,4 @@
-"""Rows to try a tower on, made from what it takes in."""
+"""TowerInput to try a tower on, made from what it takes in."""
 
 from dataclasses import dataclass
 
@@ -13,32 +13,32 @@ ROWS = len(CAPTIONS)
 
 
 @dataclass(frozen=True)
-class Rows:
+class TowerInput:
     """What a tower is called with; ragged rows end at their lengths."""
 
     values: Tensor
     lengths: Tensor | None = None
 
-    def one(self, index: int) -> "Rows":
-        return Rows(self.values[[index]], None if self.lengths is None else self.lengths[[index]])
+    def one(self, index: int) -> "TowerInput":
+        return TowerInput(self.values[[index]], None if self.lengths is None else self.lengths[[index]])
 
     def __call__(self, encoder: Encoder) -> Tensor:
         vectors: Tensor = encoder(self.values, self.lengths)
         return vectors
 
 
-def rows_for(intake: Intake) -> Rows:
-    """Rows of different content, and of different lengths where they may be."""
+def rows_for(intake: Intake) -> TowerInput:
+    """TowerInput of different content, and of different lengths where they may be."""
     random = torch.Generator().manual_seed(0)
     if isinstance(intake, ImageIntake):
-        return Rows(torch.randint(0, 256, (ROWS, 3, *intake.size), generator=random).to(torch.uint8))
+        return TowerInput(torch.randint(0, 256, (ROWS, 3, *intake.size), generator=random).to(torch.uint8))
     if isinstance(intake, TextIntake):
-        return Rows(intake.tokenize(CAPTIONS))
+        return TowerInput(intake.tokenize(CAPTIONS))
     values = torch.randn(ROWS, *intake.shape, generator=random).to(getattr(torch, intake.dtype))
     if not intake.ragged:
-        return Rows(values)
+        return TowerInput(values)
     longest = intake.shape[0]
     lengths = torch.tensor([longest - index * longest // (2 * ROWS) for index in range(ROWS)])
     for row, length in enumerate(lengths.tolist()):
         values[row, length:] = 0
-    return Rows(values, lengths)
+    return TowerInput(values, lengths)

@@ -10,7 +10,7 @@ from tercet.benchmarks.gradients import LIMIT, run, worst_by_name
 from tercet.benchmarks.gradients.case import Case, exists
 from tercet.benchmarks.gradients.ours import measure
 from tercet.benchmarks.gradients.truth import errors, worst
-from tercet.benchmarks.table import Row, judge
+from tercet.benchmarks.table import BenchRow, judge
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.testing import on_ranks
@@ -47,24 +47,24 @@ WRONG = [
 ]
 
 
-def measure_with(world: World, cases: Sequence[tuple[Case, type[Step]]]) -> list[list[Row]]:
+def measure_with(world: World, cases: Sequence[tuple[Case, type[Step]]]) -> list[list[BenchRow]]:
     return [list(measure(world, case, step)) for case, step in cases]
 
 
 @pytest.fixture(scope="module")
-def two_ranks() -> list[list[Row]]:
+def two_ranks() -> list[list[BenchRow]]:
     return on_ranks(measure_with, 2, [*RIGHT, *WRONG])[0]
 
 
 @pytest.mark.parametrize("index", range(len(RIGHT)))
-def test_gradients_on_two_ranks(two_ranks: list[list[Row]], index: int) -> None:
+def test_gradients_on_two_ranks(two_ranks: list[list[BenchRow]], index: int) -> None:
     found = {row.name: (row.ours, row.beyond) for row in two_ranks[index]}
     assert len(found) == (7 if index < 4 else 2)
     assert all(0 < error <= LIMIT for error, _ in found.values() if error is not None), found
 
 
 @pytest.mark.parametrize("index", range(len(WRONG)), ids=[step.__name__ for _, step in WRONG])
-def test_a_wrong_step_is_told(two_ranks: list[list[Row]], index: int) -> None:
+def test_a_wrong_step_is_told(two_ranks: list[list[BenchRow]], index: int) -> None:
     for row in two_ranks[len(RIGHT) + index]:
         assert row.ours is not None
         assert row.ours > 1e-2, row.name
@@ -94,7 +94,9 @@ def test_what_is_not_a_number_is_the_worst_of_all() -> None:
     found = {**true, "b": torch.tensor([1.0, float("nan")]), "c": torch.zeros(2)}
     error = worst(errors(found, true))
     assert error.tensor == "b"
-    rows = worst_by_name([Row("tercet x", ours=error.value), Row("tercet x", ours=1e9), Row("tercet y", ours=0.0)])
+    rows = worst_by_name(
+        [BenchRow("tercet x", ours=error.value), BenchRow("tercet x", ours=1e9), BenchRow("tercet y", ours=0.0)]
+    )
     assert [row.holds for row in judge("gradients", rows).rows if row.name.startswith("tercet")] == [False, True]
 
 

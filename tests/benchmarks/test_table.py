@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tercet.benchmarks import table
-from tercet.benchmarks.table import Row, bench_names, judge, print_outcome
+from tercet.benchmarks.table import BenchRow, bench_names, judge, print_outcome
 
 TARGETS = """
 loss:
@@ -22,34 +22,34 @@ def _targets(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "read_yaml", lambda text, where, read=table.read_yaml: read(TARGETS, where))
 
 
-def verdicts(*rows: Row) -> dict[str, bool | None]:
+def verdicts(*rows: BenchRow) -> dict[str, bool | None]:
     return {row.name: row.holds for row in judge("loss", rows).rows}
 
 
 def test_rows_are_held_against_their_targets() -> None:
-    errors = {"tercet a": 1e-6, "tercet b": 2e-5, "tercet c": float("nan"), "peer": 9.0}
-    assert verdicts(Row("memory", ratio=0.19), *(Row(name, ours=error) for name, error in errors.items())) == {
+    faults = {"tercet a": 1e-6, "tercet b": 2e-5, "tercet c": float("nan"), "peer": 9.0}
+    assert verdicts(BenchRow("memory", ratio=0.19), *(BenchRow(name, ours=error) for name, error in faults.items())) == {
         "memory": True, "tercet a": True, "tercet b": False, "tercet c": False, "peer": None,
     }  # fmt: skip
-    assert not judge("loss", [Row("memory", ratio=0.21), Row("tercet a", ours=0.0)]).holds
-    assert judge("loss", [Row("memory", ratio=0.2), Row("tercet a", ours=0.0)]).holds
+    assert not judge("loss", [BenchRow("memory", ratio=0.21), BenchRow("tercet a", ours=0.0)]).holds
+    assert judge("loss", [BenchRow("memory", ratio=0.2), BenchRow("tercet a", ours=0.0)]).holds
 
 
 @pytest.mark.parametrize(
     ("ratio", "holds"), [(2.5, True), (2.0, True), (1.99, False), (float("nan"), False), (None, False)]
 )
 def test_some_targets_are_to_be_reached(ratio: float | None, holds: bool) -> None:
-    (row,) = judge("loader", [Row("speed", ratio=ratio)]).rows
+    (row,) = judge("loader", [BenchRow("speed", ratio=ratio)]).rows
     assert (row.holds, row.limit, row.target) == (holds, 2, "twice as fast")
 
 
 def test_a_required_row_that_was_not_measured_is_a_miss() -> None:
-    assert verdicts(Row("memory", ratio=0.1)) == {"memory": True, "tercet *": False}
-    assert verdicts(Row("memory"), Row("tercet a", ours=0.0))["memory"] is False
+    assert verdicts(BenchRow("memory", ratio=0.1)) == {"memory": True, "tercet *": False}
+    assert verdicts(BenchRow("memory"), BenchRow("tercet a", ours=0.0))["memory"] is False
 
 
 def test_json_has_one_shape_and_what_is_beyond_goes_into_its_row() -> None:
-    outcome = judge("loss", [Row("memory", ratio=0.1, beyond={"worst": "w"}), Row("tercet a", ours=0.0)])
+    outcome = judge("loss", [BenchRow("memory", ratio=0.1, beyond={"worst": "w"}), BenchRow("tercet a", ours=0.0)])
     answer = json.loads(json.dumps(outcome.to_json()))
     assert set(answer) == {"bench", "commit", "machine", "versions", "rows", "holds"}
     assert [set(row) for row in answer["rows"]] == [FIELDS | {"worst"}, FIELDS]
@@ -57,7 +57,7 @@ def test_json_has_one_shape_and_what_is_beyond_goes_into_its_row() -> None:
 
 
 def test_people_see_a_miss(capsys: pytest.CaptureFixture[str]) -> None:
-    print_outcome(judge("loss", [Row("memory", ratio=0.1)]))
+    print_outcome(judge("loss", [BenchRow("memory", ratio=0.1)]))
     shown = capsys.readouterr().out
     assert "✗" in shown
     assert "a target is missed" in shown

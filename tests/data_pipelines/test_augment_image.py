@@ -15,7 +15,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms.v2 import functional
 
 from tercet.configs.base import build
-from tercet.data_pipelines.keyed import keys, uniforms
+from tercet.data_pipelines.seeding import keys, uniforms
 from tercet.data_pipelines.transforms.config import ImageAugment
 from tercet.data_pipelines.transforms.image import ImageAugmenter, RandAugment
 from tercet.errors import UserError

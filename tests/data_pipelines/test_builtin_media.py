@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tercet.data_pipelines.builtin.config import SourceConfig
+from tercet.data_pipelines.builtin.config import BuiltinSourceConfig
 from tercet.data_pipelines.builtin.figure import PALETTE
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Address, Scene, Thing
@@ -149,7 +149,7 @@ def test_objects_sound_in_the_order_of_the_scene() -> None:
 
 
 def test_a_source_tints_the_background_and_hisses() -> None:
-    place = SourceConfig(name="cellar", share=1.0, tint=(40, 40, 200), noise=0.01)
+    place = BuiltinSourceConfig(name="cellar", share=1.0, tint=(40, 40, 200), noise=0.01)
     plain = single()
     there = Scene(plain.objects, None, plain.address, source=place)
     edge = [pixels(shown)[:4].mean(axis=(0, 1)) for shown in (plain, there)]

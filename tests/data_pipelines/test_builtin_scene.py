@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tercet.data_pipelines.builtin.config import SourceConfig, WorldConfig
+from tercet.data_pipelines.builtin.config import BuiltinSourceConfig, WorldConfig
 from tercet.data_pipelines.builtin.scene import Scene, scene
 from tercet.data_pipelines.builtin.vocabulary import COLOURS, HELD_OUT, SHAPES, SYNONYMS, vocabulary
 
@@ -77,7 +77,7 @@ def test_duplicates_repeat_the_objects_of_an_earlier_scene_with_other_jitter() -
 
 
 def test_generic_scenes_and_sources_have_their_shares() -> None:
-    sources = (SourceConfig(name="studio", share=0.25), SourceConfig(name="street", share=0.5))
+    sources = (BuiltinSourceConfig(name="studio", share=0.25), BuiltinSourceConfig(name="street", share=0.5))
     scenes = train(generic=0.4, sources=sources)
     assert share([shown.generic for shown in scenes]) == within(0.4)
     names = Counter(shown.source.name if shown.source else None for shown in scenes)

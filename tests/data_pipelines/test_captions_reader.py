@@ -6,7 +6,7 @@ import pytest
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.captions import CaptionReader, Captions
-from tercet.data_pipelines.keyed import uniforms
+from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
 
 

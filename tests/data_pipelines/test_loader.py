@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.loader import Loader
-from tercet.data_pipelines.order import Order, own_seed
+from tercet.data_pipelines.plans.order import Order, own_seed
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.transforms.audio import AudioAugmenter

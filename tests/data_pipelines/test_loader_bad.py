@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
+from tercet.data_pipelines.batches.eval_loader import EvalLoader
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.eval_loader import EvalLoader
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.errors import UserError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.shards.read import open_shards
 from tests.data_pipelines.memory import INTAKES
 

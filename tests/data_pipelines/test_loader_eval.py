@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.sample import AudioIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.errors import RankError

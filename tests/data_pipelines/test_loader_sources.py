@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tercet.data_pipelines.ahead import in_order
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import Batch
+from tercet.data_pipelines.workers.in_order import in_order
 from tercet.errors import UserError
 from tests.data_pipelines.memory import INTAKES, Captions
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.keyed import keys, uniforms
-from tercet.data_pipelines.order import Order, reversed_digits
-from tercet.data_pipelines.shuffle import shuffled
+from tercet.data_pipelines.plans.order import Order, reversed_digits
+from tercet.data_pipelines.plans.shuffle import shuffled
+from tercet.data_pipelines.seeding import keys, uniforms
 
 SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from tercet.command import main
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.pack.journal import Journal, Packed
 from tercet.data_pipelines.pack.sample import Members
 from tercet.data_pipelines.shards.write import write_shard
-from tercet.data_pipelines.spawned import spawned
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.spawned import spawned
 from tercet.errors import UserError
 
 ROWS, SHARDS = 120, 15

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.loader import Loader
 from tercet.data_pipelines.sample import ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.write import write_shard

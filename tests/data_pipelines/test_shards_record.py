@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from tercet.data_pipelines.shards.build import index_shard, index_shards
-from tercet.data_pipelines.shards.index import Index, arrange
+from tercet.data_pipelines.shards.index import ShardIndex, arrange
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.record import Record, find_record, load_census, load_index
 from tercet.data_pipelines.shards.tar import Member, members
@@ -30,7 +30,7 @@ def record_of(shard: Path) -> Record:
     return record
 
 
-def same(one: Index, other: Index) -> bool:
+def same(one: ShardIndex, other: ShardIndex) -> bool:
     arrays = zip(vars(one).values(), vars(other).values(), strict=True)
     return all(a is b or (a is not None and a.dtype == b.dtype and np.array_equal(a, b)) for a, b in arrays)
 

@@ -14,8 +14,8 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream.loader import StreamLoader
-from tercet.data_pipelines.stream.opened import PatientStream
 from tercet.data_pipelines.stream.reader import id_of
+from tercet.data_pipelines.stream.reconnecting import PatientStream
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving

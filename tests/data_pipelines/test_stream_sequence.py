@@ -3,13 +3,13 @@ from itertools import islice, takewhile
 
 import pytest
 
-from tercet.data_pipelines.stream.passage import Passage
-from tercet.data_pipelines.stream.sequence import Turn, turns
+from tercet.data_pipelines.stream.sequence import ShardTurn, turns
+from tercet.data_pipelines.stream.shard_progress import Passage
 
 SIZES = {f"{n}.tar": n + 3 for n in range(7)}
 
 
-def ranks(shards: list[str], world: int, start: int, stop: int) -> list[list[Turn]]:
+def ranks(shards: list[str], world: int, start: int, stop: int) -> list[list[ShardTurn]]:
     """What each rank takes of the places from `start` up to `stop`."""
     return [
         list(takewhile(lambda turn: turn.place < stop, turns(shards, 3, rank, world, start))) for rank in range(world)

@@ -14,7 +14,7 @@ from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.data_pipelines.survey.check import check
 from tercet.data_pipelines.survey.page import duration, share, size, write_check, write_stats
-from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Measure, Plot, plot
+from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Plot, PlotSpec, plot
 from tercet.data_pipelines.survey.sketch import Distribution
 from tercet.data_pipelines.survey.stats import survey
 
@@ -105,7 +105,7 @@ def test_a_check_tells_what_where_and_how_often(pages: Path) -> None:
     assert "014'\"<b>&" in text
 
 
-def bars(values: np.ndarray, measure: Measure) -> Plot:
+def bars(values: np.ndarray, measure: PlotSpec) -> Plot:
     distribution = Distribution()
     for value in values.tolist():
         distribution.add(value)
@@ -121,7 +121,7 @@ def heights(drawn: Plot) -> np.ndarray:
 
 def test_whole_numbers_have_a_bar_each() -> None:
     values = np.random.default_rng(0).binomial(30, 0.4, 4000)
-    drawn = bars(values, Measure("", whole=True))
+    drawn = bars(values, PlotSpec("", whole=True))
     counts = np.bincount(values)[values.min() :]
     assert heights(drawn)[: len(counts)] == pytest.approx(counts[: len(drawn.bars)], abs=4)
     assert drawn.bars[0].said.startswith(f"{values.min()}: about ")
@@ -129,7 +129,7 @@ def test_whole_numbers_have_a_bar_each() -> None:
 
 @pytest.mark.parametrize(("values", "first", "last"), [((7, 8, 9), 2, 15), ((0, 1), 0, 13), ((1, 1), 0, 13)])
 def test_few_whole_numbers_stand_in_the_middle_of_what_may_be(values: tuple[int, ...], first: int, last: int) -> None:
-    drawn = bars(np.repeat(values, 100), Measure("", whole=True))
+    drawn = bars(np.repeat(values, 100), PlotSpec("", whole=True))
     assert drawn.bars[0].said.startswith(f"{first}: ")
     assert drawn.bars[-1].said.startswith(f"{last}: ")
     assert np.flatnonzero(heights(drawn)).tolist() == sorted({value - first for value in values})
@@ -138,7 +138,7 @@ def test_few_whole_numbers_stand_in_the_middle_of_what_may_be(values: tuple[int,
 @pytest.mark.parametrize("axis", [None, LOGARITHMIC])
 def test_bars_stand_where_the_values_are(axis: object) -> None:
     values = np.random.default_rng(0).lognormal(4, 0.5, 20_000)
-    drawn = bars(values, Measure("", "px", axis=axis))  # type: ignore[arg-type]
+    drawn = bars(values, PlotSpec("", "px", axis=axis))  # type: ignore[arg-type]
     low, high = np.quantile(values, [0.001, 0.999])
     inside = np.log(values.clip(low, high)) if axis else values.clip(low, high)
     exact, _ = np.histogram(inside, len(drawn.bars))
@@ -147,14 +147,14 @@ def test_bars_stand_where_the_values_are(axis: object) -> None:
 
 
 def test_loudness_is_told_in_decibels() -> None:
-    drawn = bars(np.array([0.1] * 60 + [0.0, 1.0]), Measure("", "dBFS", axis=DECIBELS))
+    drawn = bars(np.array([0.1] * 60 + [0.0, 1.0]), PlotSpec("", "dBFS", axis=DECIBELS))
     assert drawn.median[1] in ("median -20 dBFS", "median -20.1 dBFS")  # right within 1 %
     assert drawn.note == "62 · -100 to 0 dBFS"
 
 
 @pytest.mark.parametrize("value", [0, 1, 640])
 def test_a_value_that_all_have_stands_in_the_middle(value: int) -> None:
-    drawn = bars(np.full(10, value), Measure("", "px"))
+    drawn = bars(np.full(10, value), PlotSpec("", "px"))
     assert np.count_nonzero(heights(drawn)) == 1
     assert heights(drawn).argmax() == len(drawn.bars) // 2
 

@@ -11,7 +11,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.search import search
-from tercet.eval.store import Piece, Request, Store
+from tercet.eval.store import Request, Store, StoredPart
 
 SAMPLES, PIECE = 50, 8
 
@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         vectors = {"image": image[used], **({"audio": audio[heard]} if heard else {})}
         items = {name: torch.arange(len(rows)) for name, rows in vectors.items()}
         samples = tuple(Sample(f"k{id}", id, id, text=(f"caption {id}",)) for id in used)
-        made.add(ids, Piece(EmbeddingTable(vectors, items, samples), ()))
+        made.add(ids, StoredPart(EmbeddingTable(vectors, items, samples), ()))
     made.finish()
     return made
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from tercet.data_pipelines.sample import Sample
 from tercet.eval import ranking, retrieval
 from tercet.eval.embed import EmbeddingTable
+from tercet.eval.null_models import opposed
 from tercet.eval.ranking import Ranking
 from tercet.eval.self_test import Check, self_test
-from tercet.eval.stand_ins import opposed
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
 TASKS = ("retrieval", "zero_shot_shape", "composition")

@@ -17,7 +17,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.examine import Examiner
+from tercet.eval.evaluator import Evaluator
 from tercet.eval.fingerprint import weights_digest
 from tercet.eval.store import Store
 from tercet.testing import on_ranks
@@ -52,7 +52,7 @@ def same(first: EmbeddingTable, second: EmbeddingTable) -> None:
 
 def test_the_store_holds_what_evaluation_embeds(shards: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "store", shards)
-    examined = Examiner(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
+    examined = Evaluator(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
     same(store.table(), examined.tables["val"])
     assert store.facts["modalities"]["audio"]["rows"] < store.facts["modalities"]["image"]["rows"] == 70
     assert len(list(store.pieces())) == 5

@@ -259,9 +259,9 @@ def test_data_that_cannot_answer_a_task_are_an_error_that_names_them() -> None:
 
 
 def test_results_carry_task_data_set_chance_and_cheats_into_json_and_table() -> None:
-    cheats = {"ridge": {"image→text": 0.125}}
+    shortcuts = {"ridge": {"image→text": 0.125}}
     results = evaluate(
-        aligned(20, spread=0.8), embed_text, ["retrieval"], EvalConfig(candidates=16), "held-out", cheats
+        aligned(20, spread=0.8), embed_text, ["retrieval"], EvalConfig(candidates=16), "held-out", shortcuts
     )
     (exported,) = to_json(results, model="demo")
     assert {key: exported[key] for key in ("dataset", "task", "model", "pretrained", "language")} == {
@@ -269,7 +269,7 @@ def test_results_carry_task_data_set_chance_and_cheats_into_json_and_table() -> 
     }  # fmt: skip
     assert from_json(json.loads(json.dumps([exported]))) == results
     details = exported["details"]["image→text R@1"]  # type: ignore[index]
-    assert details["cheats"] == {"ridge": 0.125}
+    assert details["shortcuts"] == {"ridge": 0.125}
     assert details["chance"] == pytest.approx(1 / 16)
     printed = table_text(results)
     line = next(line for line in printed.splitlines() if line.strip().startswith("image→text"))

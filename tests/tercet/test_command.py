@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.benchmarks.table import Row
+from tercet.benchmarks.table import BenchRow
 from tercet.command import main
 from tercet.command.arguments import parse
 from tercet.configs.catalogue import recipe_names
@@ -101,7 +101,7 @@ def test_a_bench_takes_its_own_options_and_checks_its_targets(
 ) -> None:
     taken: list[tuple[str, list[str]]] = []
 
-    def load(name: str) -> Callable[[list[str]], list[Row]]:
+    def load(name: str) -> Callable[[list[str]], list[BenchRow]]:
         return lambda rest: taken.append((name, rest)) or []  # type: ignore[func-returns-value]
 
     monkeypatch.setattr("tercet.benchmarks.table.load_bench", load)

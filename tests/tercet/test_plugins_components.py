@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tercet.data_pipelines.keyed import keyed
+from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.testing import on_ranks
 from tests.tercet.outside import PLUGINS, command, loading
@@ -77,10 +77,10 @@ def picture() -> tuple[Any, Any]:
 def louder(folder: Path) -> list[tuple[float, float, float]]:
     """Of each row of a batch that a process decodes: by what a transform has changed it, least and most, and by what it
     should have."""
+    from tercet.data_pipelines.batches.loader import Loader
     from tercet.data_pipelines.config import DataConfig
-    from tercet.data_pipelines.keyed import keys
-    from tercet.data_pipelines.loader import Loader
     from tercet.data_pipelines.sample import ArrayIntake
+    from tercet.data_pipelines.seeding import keys
     from tercet.data_pipelines.shards.read import open_shards
 
     source = open_shards(str(folder / "shards" / "train"))

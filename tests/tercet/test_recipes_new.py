@@ -26,11 +26,11 @@ from tercet.errors import UserError
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import batch_size, choose_way, warmup
 from tercet.training.proposal.machine import GIB, Gpu, Machine
-from tercet.training.proposal.measure import Bench, Measured, tiled
+from tercet.training.proposal.measure import Measured, StepTimer, tiled
 from tercet.training.proposal.pace import duration
 from tercet.training.proposal.propose import as_config, draft
-from tercet.training.proposal.seen import Seen
-from tercet.training.proposal.splits import Layout, held_out, splits
+from tercet.training.proposal.seen import DataSummary
+from tercet.training.proposal.splits import Splits, held_out, splits
 from tercet.training.proposal.ways import FINETUNING, LOCKED, SCALES, SMALL, Way
 from tercet.training.proposal.write import to_yaml
 
@@ -38,7 +38,7 @@ ROWS = 48
 GPU_OF_80 = SimpleNamespace(total_memory=80 * GIB)
 CPU = Machine((), 2, 8 * GIB, 50 * GIB)
 GPU = Machine((Gpu("H100", 80 * GIB),), 16, 128 * GIB, 50 * GIB)
-TABLE = Layout("photos.csv", None, "given", divides=True)
+TABLE = Splits("photos.csv", None, "given", divides=True)
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 
 
@@ -59,13 +59,13 @@ def caption(row: int) -> str:
     return " ".join(["a", *["very"] * (row % 4), f"blue picture of number {row}"])
 
 
-def seen(pairs: int, *modalities: str, **changes: Any) -> Seen:
+def seen(pairs: int, *modalities: str, **changes: Any) -> DataSummary:
     facts = {
         "samples": pairs, "looked_at": min(pairs, 4096), "pairs": pairs, "holding": dict.fromkeys(modalities, pairs),
         "captions": pairs, "different": pairs, "words": {"p50": 9, "p95": 14}, "seconds": {"p50": 4.0, "p95": 9.0},
         "twice": {}, "bad": 0,
     }  # fmt: skip
-    return Seen(**(facts | changes))
+    return DataSummary(**(facts | changes))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: 
 @pytest.mark.parametrize("val", ["shards/val", None])
 def test_shards_are_learnt_from_as_they_are(pairs: int, val: str | None) -> None:
     """Whatever a recipe that is extended says of data and of evaluation."""
-    layout = Layout("shards/train", val, "given")
+    layout = Splits("shards/train", val, "given")
     config = as_config(draft(layout, seen(pairs, "image", "text", twice={"image": pairs}), GPU, lambda recipe: True)[1])
     (learnt,), held = config.data.train.values(), list(config.data.val.values())
     assert (learnt.source, learnt.group, learnt.part) == ("shards/train", "image", None)
@@ -266,11 +266,11 @@ def test_a_step_of_more_rows_takes_as_much_longer() -> None:
 def test_what_fits_into_a_gpu_is_told_by_a_line_through_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a GPU of 80 GiB, on which a model takes 4 GiB and a row 50 MiB: 0.8 of it is full at 1228 rows."""
     taken: list[int] = []
-    monkeypatch.setattr(Bench, "time", lambda bench, batch, micro_batch: taken.append(len(batch)))
+    monkeypatch.setattr(StepTimer, "time", lambda bench, batch, micro_batch: taken.append(len(batch)))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4 * GIB + taken[-1] * 50 * 2**20)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: GPU_OF_80)
-    bench = Bench.__new__(Bench)
+    bench = StepTimer.__new__(StepTimer)
     bench.cuda, bench.world = True, World()
     assert bench.room(Batch(torch.arange(3), torch.full((3,), -1), {})) == 1024
     assert taken == [8, 16]

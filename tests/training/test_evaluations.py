@@ -7,7 +7,7 @@ import pytest
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.training.config import EarlyStoppingConfig, RunConfig, ScheduleConfig
-from tercet.training.evaluations import Evaluations, Standing, score
+from tercet.training.evaluations import EvaluationHistory, Evaluations, score
 from tercet.training.schedule import learning_rate
 from tests.training.tiny import recipe
 
@@ -31,10 +31,10 @@ def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_
     assert lines.standing(STOPPING, 0) is None
     for step, value in ((10, 0.2), (20, 0.6), (30, 0.6), (40, 0.1)):
         lines.add(step, results(value))
-    assert lines.standing(STOPPING, 0) == Standing(20, pytest.approx(0.45), 4, stalled=2)
-    assert lines.standing(STOPPING, 30) == Standing(20, pytest.approx(0.45), 4, stalled=1)
+    assert lines.standing(STOPPING, 0) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=2)
+    assert lines.standing(STOPPING, 30) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=1)
     lines.forget_after(10)
-    assert lines.standing(STOPPING, 0) == Standing(10, pytest.approx(0.15), 1, stalled=0)
+    assert lines.standing(STOPPING, 0) == EvaluationHistory(10, pytest.approx(0.15), 1, stalled=0)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.examination import Examination
 from tercet.training.pretrained import load_model
+from tercet.training.run_evaluation import RunEvaluation
 from tests.training.tiny import MODEL, TOWER, losses, recipe, run, saved
 
 Job = tuple[dict[str, Any], int | None]
@@ -64,13 +64,13 @@ def staged(values: dict[str, Any]) -> dict[str, Any]:
 def scripted(world: World, values: dict[str, Any], stop: int | None, scores: dict[int, float]) -> None:
     """A run of which every evaluation is foretold."""
 
-    def note(self: Examination, model: object, step: int) -> list[dict[str, Any]]:
+    def note(self: RunEvaluation, model: object, step: int) -> list[dict[str, Any]]:
         results = [{"dataset": "val", "task": "retrieval", "metrics": {"image→text R@1": scores[step]}}]
         if world.first:
             self.evaluations.add(step, results)
         return results
 
-    with patch.object(Examination, "note", note):
+    with patch.object(RunEvaluation, "note", note):
         run(world, values, stop)
 
 
@@ -181,7 +181,7 @@ def test_the_kept_model_lies_on_the_line(runs: Path) -> None:
 def test_a_run_that_kept_no_start_is_told_at_once(world_folder: Path, tmp_path: Path) -> None:
     config = RunConfig.model_validate(pairs(world_folder, tmp_path, eval={"wise_ft": [0.5]}))
     with pytest.raises(UserError, match=r"eval.wise_ft: .* has no start.safetensors"):
-        Examination(config, tmp_path, World()).resume(2)
+        RunEvaluation(config, tmp_path, World()).resume(2)
 
 
 @pytest.mark.parametrize("name", ["whole", "parts"])

@@ -10,11 +10,11 @@ from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
-from tercet.training.course import Course
+from tercet.training.complete_config import inherited
 from tercet.training.folder import open_folder
-from tercet.training.inherit import inherited
+from tercet.training.preflight import counted
 from tercet.training.pretrained import load_model
-from tercet.training.rehearsal import counted
+from tercet.training.runner import Runner
 from tests.training.test_finetuning import DEEP, IMAGE, LORA, Job, moved, pairs
 from tests.training.tiny import MODEL, TOWER, losses, run, saved
 
@@ -44,7 +44,7 @@ def run_all(world: World, jobs: list[Job], recipes: dict[str, list[str]]) -> Non
     for name, overrides in recipes.items():
         config = counted(inherited(load_recipe(name, overrides)), world)
         with open_folder(config, world) as folder:
-            Course(config, folder, world).finish()
+            Runner(config, folder, world).finish()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def recipe_file(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Twelve steps with an evaluation and a report at their end. JSON is YAML."""
     folder = tmp_path_factory.mktemp("launched")
     data = {"train": str(world_folder / "train"), "val": str(world_folder / "val"), "crop": None}
-    values = recipe(world_folder, folder / "run", steps=12, data=data, log={"every": 4}, eval={"cheats": 48})
+    values = recipe(world_folder, folder / "run", steps=12, data=data, log={"every": 4}, eval={"shortcuts": 48})
     (folder / "tiny.yaml").write_text(json.dumps(values))
     return folder / "tiny.yaml"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tercet.benchmarks.gradients.case import Case, make_batch
-from tercet.benchmarks.gradients.ours import WAYS, Bench
+from tercet.benchmarks.gradients.ours import WAYS, GradientCase
 from tercet.benchmarks.gradients.truth import worst
 from tercet.distributed import World
 from tercet.testing import on_ranks
@@ -25,7 +25,7 @@ class BrokenBackward(Step):
 
 
 def skip(world: World, zero: int, way: str, step_type: type[Step]) -> Seen:
-    bench = Bench(world, Case(world.size, zero))
+    bench = GradientCase(world, Case(world.size, zero))
     model = bench.engine.module
     batch = make_batch(model, bench.case, "all rows", world)  # type: ignore[arg-type]
     if step_type is Step and world.rank == world.size - 1:

@@ -8,11 +8,13 @@ from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.result import Result
-from tercet.training.wise_ft import Place, told
+from tercet.training.wise_ft import InterpolatedModel, told
 
 
-def place(alpha: float, *values: float) -> Place:
-    return Place(alpha, [Result(f"{value}", "R@1", value, 0, 1, 0, 9, "retrieval", "Retrieval") for value in values])
+def place(alpha: float, *values: float) -> InterpolatedModel:
+    return InterpolatedModel(
+        alpha, [Result(f"{value}", "R@1", value, 0, 1, 0, 9, "retrieval", "Retrieval") for value in values]
+    )
 
 
 def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tercet.distributed import World
+from tercet.training.checkpoint_reader import CHECKPOINTS
 from tercet.training.commit import newest
 from tercet.training.config import RunConfig
-from tercet.training.course import Course
 from tercet.training.folder import open_folder
-from tercet.training.saved import CHECKPOINTS
+from tercet.training.runner import Runner
 from tercet.training.trainer import Trainer
 
 TOWER = {"width": 32, "heads": 2}
@@ -53,7 +53,7 @@ def run(world: World, values: dict[str, Any], stop: int | None = None) -> None:
     config = RunConfig.model_validate(values)
     with patch.object(Trainer, "_record", interrupt), open_folder(config, world) as folder:
         try:
-            Course(config, folder, world).finish()
+            Runner(config, folder, world).finish()
         except Interrupted:
             assert stop is not None
 

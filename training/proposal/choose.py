@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tercet.errors import UserError
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.machine import Machine
-from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.seen import DataSummary
 from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, Way, tuned, ways_for
 
 EPOCH = 8  # steps that one is to have at least
@@ -26,7 +26,9 @@ class Chosen:
     reasons: tuple[str, ...]
 
 
-def choose_way(seen: Seen, pairs: int, machine: Machine, reachable: Reachable, init: str | None = None) -> Chosen:
+def choose_way(
+    seen: DataSummary, pairs: int, machine: Machine, reachable: Reachable, init: str | None = None
+) -> Chosen:
     """The first way of the scale that nothing stands against; whoever names weights goes on from them."""
     against: dict[str, str] = {}  # what is said of several ways is said of the first
     for way in tuned(pairs, seen.modalities) if init else ways_for(pairs, seen.modalities):

@@ -55,7 +55,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         model = build_model(config.model, config.terms, config.seed).to(world.device)
         batch, loading = _load(config, model.intakes, world, Path(folder))
         batch = batch.to(world.device)
-        bench = Bench(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
+        bench = StepTimer(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
         bench.time(tiled(batch, FIRST), None)  # the first step also allocates and compiles
         pace = bench.time(tiled(batch, FIRST), None) / FIRST
         fits = bench.room(batch) or in_memory or share
@@ -66,7 +66,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         return Measured(rows, seconds, loading, micro, world.device.type)
 
 
-class Bench:
+class StepTimer:
     """Takes steps and the time of them."""
 
     def __init__(self, config: RunConfig, engine: Engine, world: World) -> None:

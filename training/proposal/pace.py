@@ -17,7 +17,7 @@ HELD = 32  # rows of large towers that a CPU holds at once
 
 
 @dataclass(frozen=True)
-class Pace:
+class Duration:
     """`step` and `total` are seconds, evaluation not counted; `waits` says that samples load slower than they train."""
 
     measured: Measured
@@ -40,7 +40,7 @@ class Pace:
         return {**named, "step": asdict(self.measured)}
 
 
-def pace_of(config: RunConfig, machine: Machine) -> Pace:
+def pace_of(config: RunConfig, machine: Machine) -> Duration:
     ranks = max(len(machine.gpus), 1)
     share = config.batch_size // ranks
     small = all(tower.encoder.startswith("small:") for tower in config.model.towers.values())
@@ -50,10 +50,10 @@ def pace_of(config: RunConfig, machine: Machine) -> Pace:
     workers = min(own, math.ceil(loading / computing)) if machine.gpus else own
     # A GPU computes while the cores load; without one the cores do both.
     step = max(computing, loading / workers) if machine.gpus else computing + loading / machine.cores
-    return Pace(measured, share, config.steps, workers, step, waits=loading / workers > computing)
+    return Duration(measured, share, config.steps, workers, step, waits=loading / workers > computing)
 
 
-def running(pace: Pace) -> Iterator[Choice]:
+def running(pace: Duration) -> Iterator[Choice]:
     """What the pace decides."""
     told = pace.measured
     waiting = "; even so, the step waits for them" if pace.waits else ""

@@ -9,14 +9,14 @@ from typing import Any
 from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.open import open_split
+from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
-from tercet.training.inherit import inherited
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import Chosen, Reachable, choose_way, training
 from tercet.training.proposal.machine import Machine, this_machine
-from tercet.training.proposal.pace import Pace, pace_of, running
-from tercet.training.proposal.seen import Seen, look
-from tercet.training.proposal.splits import Layout, held_out, layout_of, splits
+from tercet.training.proposal.pace import Duration, pace_of, running
+from tercet.training.proposal.seen import DataSummary, look
+from tercet.training.proposal.splits import Splits, held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
 from tercet.training.proposal.weights import given, reachable
 from tercet.training.proposal.write import to_yaml
@@ -29,11 +29,11 @@ class Proposal:
     """A recipe, and all that it stands on."""
 
     data: str
-    seen: Seen
+    seen: DataSummary
     machine: Machine
     chosen: Chosen
     choices: tuple[Choice, ...]
-    pace: Pace
+    pace: Duration
 
     @property
     def yaml(self) -> str:
@@ -66,7 +66,7 @@ def propose(data: str, said: Mapping[str, Any], init: str | None = None) -> Prop
 
 
 def draft(
-    layout: Layout, seen: Seen, machine: Machine, reachable: Reachable, init: str | None = None
+    layout: Splits, seen: DataSummary, machine: Machine, reachable: Reachable, init: str | None = None
 ) -> tuple[Chosen, list[Choice]]:
     """All but what a measured step decides."""
     pairs = round(seen.pairs * (1 - held_out(layout, seen)))
@@ -85,7 +85,7 @@ def _begin(chosen: Chosen, asked: str | None) -> Iterator[Choice]:
         yield Choice("init", init, "as was asked" if asked else f"the weights that `{recipe}` begins from")
 
 
-def _unexamined(chosen: Chosen, layout: Layout, seen: Seen) -> Iterator[Choice]:
+def _unexamined(chosen: Chosen, layout: Splits, seen: DataSummary) -> Iterator[Choice]:
     """What a recipe says of evaluation on the way is idle where nothing is held out."""
     recipe = chosen.way.recipe
     held = layout.val or held_out(layout, seen)

@@ -21,7 +21,7 @@ REPEATED = 5  # captions that come again so often, on average, are names of clas
 
 
 @dataclass(frozen=True)
-class Seen:
+class DataSummary:
     """Numbers are of the samples looked at; `samples` and `pairs` are of all, as far as these tell."""
 
     samples: int
@@ -64,7 +64,7 @@ class Seen:
         return asdict(self) | {"classes": self.classes}
 
 
-def look(source: Source, name: str, workers: int) -> Seen:
+def look(source: Source, name: str, workers: int) -> DataSummary:
     if not len(source):
         raise UserError(f"{name} holds no samples")
     sample = len(source) if len(source) <= ALL else DRAWN
@@ -84,12 +84,12 @@ def look(source: Source, name: str, workers: int) -> Seen:
     return seen
 
 
-def _seen(stats: Stats) -> Seen:
+def _seen(stats: Stats) -> DataSummary:
     tally = stats.tally
     holding = {modality: _holding(stats, modality) for modality in MODALITIES}
     holding = {modality: count for modality, count in holding.items() if count > STRAY * tally.samples}
     captions = tally.values["text.words"].count if "text.words" in tally.values else 0
-    return Seen(
+    return DataSummary(
         samples=stats.samples,
         looked_at=tally.samples,
         pairs=round(min(holding.values(), default=0) * stats.samples / tally.samples),

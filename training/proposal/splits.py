@@ -10,7 +10,7 @@ from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.manifests.find import is_manifest
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.training.proposal.choice import Choice
-from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.seen import DataSummary
 
 SHARE = 0.1
 EXAMINED = 5_000  # samples to be examined on: the interval around a share of them is then 2.8 points wide at most
@@ -21,7 +21,7 @@ TRAIN, VAL = "train", "val"
 
 
 @dataclass(frozen=True)
-class Layout:
+class Splits:
     """What is learnt from, and what is not: another source, or a share of the same one."""
 
     train: str | list[str]
@@ -36,28 +36,28 @@ class Layout:
         return build(SplitConfig, {"source": self.train, **self.said}, lambda key: "command line")
 
 
-def layout_of(data: str, said: Mapping[str, Any]) -> Layout:
+def layout_of(data: str, said: Mapping[str, Any]) -> Splits:
     """Folders `train` and `val` are what they say; of shards the last ones are held out, of tables some of the rows."""
     folder = Path(data)
     if all((folder / split).is_dir() for split in (TRAIN, VAL)):
         why = f"the folders {TRAIN} and {VAL} in {data}"
-        return Layout(str(folder / TRAIN), str(folder / VAL), why, said=said)
+        return Splits(str(folder / TRAIN), str(folder / VAL), why, said=said)
     if is_manifest(data):
-        return Layout(data, None, "what was given", divides=True, said=said)
+        return Splits(data, None, "what was given", divides=True, said=said)
     shards = find_shards(data)
     held = round(len(shards) * SHARE) or 1
     if 1 < len(shards) <= LISTED:
         why = f"all of {len(shards)} shards but the last {held}"
-        return Layout(shards[:-held], shards[-held:], why, said=said)
-    return Layout(data, None, "what was given", said=said)
+        return Splits(shards[:-held], shards[-held:], why, said=said)
+    return Splits(data, None, "what was given", said=said)
 
 
-def held_out(layout: Layout, seen: Seen) -> float:
+def held_out(layout: Splits, seen: DataSummary) -> float:
     """The share of the samples that is never learnt from."""
     return float(f"{min(SHARE, EXAMINED / seen.samples):.2g}") if layout.divides else 0.0
 
 
-def splits(layout: Layout, seen: Seen) -> Iterator[Choice]:
+def splits(layout: Splits, seen: DataSummary) -> Iterator[Choice]:
     yield Choice("data.source", layout.train, layout.why)
     for key, value in layout.said.items():
         yield Choice(f"data.{key}", value, "as was asked")
@@ -80,7 +80,7 @@ GROUPS = {
 }
 
 
-def _group(layout: Layout, seen: Seen) -> str | None:
+def _group(layout: Splits, seen: DataSummary) -> str | None:
     """What is shown or said again must not be pushed away from itself."""
     if "group" in layout.said:
         return None
@@ -89,11 +89,11 @@ def _group(layout: Layout, seen: Seen) -> str | None:
     return "text" if seen.captions - seen.different > REPEATED * seen.captions else None
 
 
-def _few_classes(layout: Layout, seen: Seen) -> bool:
+def _few_classes(layout: Splits, seen: DataSummary) -> bool:
     return _group(layout, seen) == "text" and 0 < (seen.classes or 0) < CLASSES
 
 
-def _why_held_out(layout: Layout, seen: Seen, group: str | None) -> str:
+def _why_held_out(layout: Splits, seen: DataSummary, group: str | None) -> str:
     if not layout.divides:
         return "shards are not divided; to be examined, name others by data.val"
     share = held_out(layout, seen)

@@ -7,7 +7,7 @@ from typing import Any
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import Chosen
 from tercet.training.proposal.machine import Machine
-from tercet.training.proposal.seen import Seen
+from tercet.training.proposal.seen import DataSummary
 from tercet.training.proposal.ways import BOTTLENECK, BOTTLENECK_OF_SOUNDS, DEMO, GAO
 
 CONTEXT = 32  # words that the small text tower reads unless told otherwise
@@ -16,7 +16,7 @@ SECONDS = (1.5, 10.0)  # of a small audio tower's crop
 SIDE = {"cpu": 64, "gpu": 128}  # pixels of a small image tower's pictures
 
 
-def towers(chosen: Chosen, seen: Seen, machine: Machine) -> Iterator[Choice]:
+def towers(chosen: Chosen, seen: DataSummary, machine: Machine) -> Iterator[Choice]:
     """What the recipe that is extended does not say of the model."""
     if chosen.way in (BOTTLENECK, BOTTLENECK_OF_SOUNDS):
         yield from _bottlenecks(seen)
@@ -25,13 +25,13 @@ def towers(chosen: Chosen, seen: Seen, machine: Machine) -> Iterator[Choice]:
         yield from _pairs(seen.modalities)
 
 
-def _bottlenecks(seen: Seen) -> Iterator[Choice]:
+def _bottlenecks(seen: DataSummary) -> Iterator[Choice]:
     locked = {"unlocked": 0, "adapter": {"reduction": 4, "ratio": 0.2}}
     for modality in sorted(seen.modalities):
         yield Choice(f"model.{modality}", locked, f"nothing of the tower moves; reduction and ratio as in {GAO}")
 
 
-def _small_towers(seen: Seen, machine: Machine) -> Iterator[Choice]:
+def _small_towers(seen: DataSummary, machine: Machine) -> Iterator[Choice]:
     yield Choice("model.dim", 128, f"as {DEMO}: the width of the small towers")
     if "image" in seen.modalities:
         side = SIDE["gpu" if machine.gpus else "cpu"]
@@ -51,7 +51,7 @@ def _pairs(modalities: frozenset[str]) -> Iterator[Choice]:
     yield Choice("pairs", weights, why)
 
 
-def _small_audio(seen: Seen) -> Choice:
+def _small_audio(seen: DataSummary) -> Choice:
     least, most = SECONDS
     seconds = round(min(max(seen.seconds["p50"], least), most), 1)
     tower = {"encoder": "small:audio", "features": "small16k64", "seconds": seconds}
@@ -59,7 +59,7 @@ def _small_audio(seen: Seen) -> Choice:
     return Choice("model.audio", tower, why)
 
 
-def _small_text(seen: Seen) -> Choice:
+def _small_text(seen: DataSummary) -> Choice:
     tower: dict[str, Any] = {"encoder": "small:text", "options": {"depth": 1}}
     words = seen.words["p95"]
     if words >= CONTEXT:

@@ -13,7 +13,7 @@ from tercet.models.encoders.hf.folder import load
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """The class that loads it, the entry of the whole's configuration that describes it, and its vector's name."""
 
     kind: str
@@ -28,36 +28,36 @@ class Part:
 
 
 PARTS = {
-    ("image", "CLIPModel"): Part("CLIPVisionModelWithProjection", "vision_config", "image_embeds"),
-    ("image", "CLIPVisionModelWithProjection"): Part("CLIPVisionModelWithProjection", None, "image_embeds"),
-    ("image", "CLIPVisionModel"): Part("CLIPVisionModel", None, "pooler_output", projects=False),
-    ("image", "SiglipModel"): Part("SiglipVisionModel", "vision_config", "pooler_output"),
-    ("image", "SiglipVisionModel"): Part("SiglipVisionModel", None, "pooler_output", projects=False),
-    ("audio", "ClapModel"): Part("ClapAudioModelWithProjection", "audio_config", "audio_embeds"),
-    ("audio", "ClapAudioModelWithProjection"): Part("ClapAudioModelWithProjection", None, "audio_embeds"),
-    ("audio", "ClapAudioModel"): Part("ClapAudioModel", None, "pooler_output", projects=False),
-    ("text", "CLIPModel"): Part("CLIPTextModelWithProjection", "text_config", "text_embeds"),
-    ("text", "CLIPTextModelWithProjection"): Part("CLIPTextModelWithProjection", None, "text_embeds"),
-    ("text", "CLIPTextModel"): Part("CLIPTextModel", None, "pooler_output", projects=False),
-    ("text", "SiglipModel"): Part("SiglipTextModel", "text_config", "pooler_output"),
-    ("text", "SiglipTextModel"): Part("SiglipTextModel", None, "pooler_output", projects=False),
-    ("text", "ClapModel"): Part("ClapTextModelWithProjection", "text_config", "text_embeds"),
-    ("text", "ClapTextModelWithProjection"): Part("ClapTextModelWithProjection", None, "text_embeds"),
+    ("image", "CLIPModel"): ModelPart("CLIPVisionModelWithProjection", "vision_config", "image_embeds"),
+    ("image", "CLIPVisionModelWithProjection"): ModelPart("CLIPVisionModelWithProjection", None, "image_embeds"),
+    ("image", "CLIPVisionModel"): ModelPart("CLIPVisionModel", None, "pooler_output", projects=False),
+    ("image", "SiglipModel"): ModelPart("SiglipVisionModel", "vision_config", "pooler_output"),
+    ("image", "SiglipVisionModel"): ModelPart("SiglipVisionModel", None, "pooler_output", projects=False),
+    ("audio", "ClapModel"): ModelPart("ClapAudioModelWithProjection", "audio_config", "audio_embeds"),
+    ("audio", "ClapAudioModelWithProjection"): ModelPart("ClapAudioModelWithProjection", None, "audio_embeds"),
+    ("audio", "ClapAudioModel"): ModelPart("ClapAudioModel", None, "pooler_output", projects=False),
+    ("text", "CLIPModel"): ModelPart("CLIPTextModelWithProjection", "text_config", "text_embeds"),
+    ("text", "CLIPTextModelWithProjection"): ModelPart("CLIPTextModelWithProjection", None, "text_embeds"),
+    ("text", "CLIPTextModel"): ModelPart("CLIPTextModel", None, "pooler_output", projects=False),
+    ("text", "SiglipModel"): ModelPart("SiglipTextModel", "text_config", "pooler_output"),
+    ("text", "SiglipTextModel"): ModelPart("SiglipTextModel", None, "pooler_output", projects=False),
+    ("text", "ClapModel"): ModelPart("ClapTextModelWithProjection", "text_config", "text_embeds"),
+    ("text", "ClapTextModelWithProjection"): ModelPart("ClapTextModelWithProjection", None, "text_embeds"),
 }
 WHOLES = sorted({kind for (_, kind), part in PARTS.items() if part.within})
 
 
-def part_of(modality: str, config: Any) -> Part | None:
+def part_of(modality: str, config: Any) -> ModelPart | None:
     """The part that serves a modality; None for an encoder of that modality alone."""
     return PARTS.get((modality, architecture(config)))
 
 
-def halves(kind: str) -> dict[str, Part]:
+def halves(kind: str) -> dict[str, ModelPart]:
     """Of a whole model, by modality."""
     return {modality: part for (modality, whole), part in PARTS.items() if whole == kind and part.within}
 
 
-def load_part(where: str, name: str, part: Part, config: Any) -> Any:
+def load_part(where: str, name: str, part: ModelPart, config: Any) -> Any:
     """The half with its weights; the whole decides how wide the joint space is."""
     own = config if part.within is None else getattr(config, part.within)
     if part.within is not None and part.wraps:
@@ -65,7 +65,7 @@ def load_part(where: str, name: str, part: Part, config: Any) -> Any:
     return load(where, name, part.kind, own)
 
 
-def width_of(config: Any, part: Part | None) -> int:
+def width_of(config: Any, part: ModelPart | None) -> int:
     """Of the tower's vectors."""
     if part is not None and part.wraps:
         return int(config.projection_dim)

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from tercet.command import main
-from tercet.data_pipelines import at_once
+from tercet.data_pipelines.preflight import quick_open
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
-from tercet.training.rehearsal import rehearse
+from tercet.training.preflight import dry_run
 from tercet.training.run import train
 from tests.data_pipelines.listed import write_csv
 from tests.training.tiny import MODEL, recipe
@@ -29,7 +29,7 @@ def data(world_folder: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def rehearsed(data: Path, /, **changes: Any) -> tuple[RunConfig, list[str]]:
-    return rehearse(RunConfig.model_validate(recipe(data, data.parent / "run", **changes)))
+    return dry_run(RunConfig.model_validate(recipe(data, data.parent / "run", **changes)))
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
@@ -84,8 +84,8 @@ def test_epochs_of_small_data_are_counted_and_the_towers_are_left(data: Path) ->
 
 
 def test_large_data_are_not_gone_through(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(at_once, "SHARDS", 1000)
-    monkeypatch.setattr(at_once, "ROWS", 1)
+    monkeypatch.setattr(quick_open, "SHARDS", 1000)
+    monkeypatch.setattr(quick_open, "ROWS", 1)
     write_csv(data / "photos.csv", [{"file": f"{row}.jpg", "caption": "gone"} for row in range(2)])
     sources = {"shards": {"source": str(data / "train")}, "photos": {"source": str(data / "photos.csv")}}
     config, unseen = rehearsed(data, data={"train": sources, "val": str(data / "val")}, epochs=2, steps=0)
@@ -96,7 +96,7 @@ def test_large_data_are_not_gone_through(data: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_index_that_stands_is_looked_into(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["data", "index", str(data / "train"), "--workers", "1"]) == 0
-    monkeypatch.setattr(at_once, "SHARDS", 1000)
+    monkeypatch.setattr(quick_open, "SHARDS", 1000)
     assert rehearsed(data)[1] == ["towers and their weights"]
 
 
@@ -104,9 +104,9 @@ def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Pa
     values = recipe(data, tmp_path / "other", steps=1)
     with open_folder(RunConfig.model_validate(values), World()) as folder:
         (folder / "checkpoints").mkdir()
-    assert rehearse(RunConfig.model_validate(values))
+    assert dry_run(RunConfig.model_validate(values))
     with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8"):
-        rehearse(RunConfig.model_validate(values | {"batch_size": 8}))
+        dry_run(RunConfig.model_validate(values | {"batch_size": 8}))
 
 
 def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tercet.data_pipelines.leaks import picture
-from tercet.data_pipelines.leaks.near import Near
-from tercet.data_pipelines.leaks.prints import Print
-from tercet.data_pipelines.leaks.sound import Known
+from tercet.data_pipelines.duplicates import picture
+from tercet.data_pipelines.duplicates.near import Near
+from tercet.data_pipelines.duplicates.prints import Print
+from tercet.data_pipelines.duplicates.sound import Known
 
 FILES = {"image": "image: same file", "audio": "audio: same file"}
 LOOKS, SOUNDS, CAPTION = "image: looks the same", "audio: sounds the same", "text: same caption"

@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import Ledger
+from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferPool, layout_of
+from tercet.data_pipelines.batches.fill import DecodedSource, DecodeTask, Filled, Filler
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.crew import crew
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
-from tercet.data_pipelines.fill import Feed, Filled, Filler, Task
-from tercet.data_pipelines.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.mixture import heard, quotas
+from tercet.data_pipelines.plans.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.plan import Plan, make_plan
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, channels_first
-from tercet.data_pipelines.slots import Arrays, Slot, Slots, layout_of
 from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import UserError
 
 CHUNK = 32  # samples a worker takes at once: long enough to hide the hand-over, short enough to share a batch
@@ -50,7 +50,7 @@ class Planned:
 class Begun:
     """A batch that is being put together."""
 
-    slot: Slot
+    slot: Buffer
     tasks: int
     cursors: tuple[int, ...]
 
@@ -86,7 +86,7 @@ class Loader:
             Order(source.counts, own_seed(name, seed), data.streams, data.window) for name, source in sources.items()
         ]
         layout = layout_of(self._share, intakes, data.augment.audio.masks)
-        self._slots = Slots(layout, shared=data.worker == "process" and data.workers > 0)
+        self._slots = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
         self._fill = Filler(_feeds(data, sources, intakes), intakes, layout, seed, data.crop, data.augment)
 
     @property
@@ -103,7 +103,7 @@ class Loader:
         begun: list[Begun] = []
         per_batch = -(-self._share // CHUNK)
         ahead = max(BATCHES_AHEAD * per_batch, 2 * self._workers)
-        with crew(self._kind, self._workers, self._fill) as (pool, fill):
+        with worker_pool(self._kind, self._workers, self._fill) as (pool, fill):
             filled = in_order(fill, self._tasks(begun), pool, ahead)
             for first in filled:
                 batch = begun.pop(0)
@@ -111,12 +111,12 @@ class Loader:
                 self.cursors = dict(zip(self.cursors, batch.cursors, strict=True))
                 yield replace(self._batch(self._slots.hand_out(batch.slot)), cursors=self.cursors)
 
-    def _tasks(self, begun: list[Begun]) -> Iterator[Task]:
+    def _tasks(self, begun: list[Begun]) -> Iterator[DecodeTask]:
         """The work for batch after batch; each batch is noted in `begun` before its first task."""
         for planned, ids, epochs in self._placed():
             slot = self._slots.take()
             tasks = [
-                Task(int(feed), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), slot.path or slot)
+                DecodeTask(int(feed), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), slot.path or slot)
                 for feed in np.unique(planned.source_n)
                 for rows in _chunks(np.flatnonzero(planned.source_n == feed))
             ]
@@ -164,14 +164,14 @@ class Loader:
         return Batch(columns["id"], columns["group"], fields)
 
 
-def _feeds(data: DataConfig, sources: Mapping[str, Source], intakes: Mapping[str, Intake]) -> list[Feed]:
+def _feeds(data: DataConfig, sources: Mapping[str, Source], intakes: Mapping[str, Intake]) -> list[DecodedSource]:
     feeds, first = [], 0
     kind = Keeper if data.keep else Decoder
     sounds = {name: intake for name, intake in intakes.items() if isinstance(intake, AudioIntake)}
     for name, source in sources.items():
         decode = kind(source, intakes, data.train[name], data.exact_images)
         hear = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
-        feeds.append(Feed(name, decode, first, hear))
+        feeds.append(DecodedSource(name, decode, first, hear))
         first += len(source)
     return feeds
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tercet.configs.recipe import dump
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.examine import Examined, Examiner
+from tercet.eval.evaluator import Evaluated, Evaluator
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
@@ -18,19 +18,19 @@ from tercet.eval.task import load_tasks
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.config import RunConfig
-from tercet.training.evaluations import Evaluations, Standing, kind_of
-from tercet.training.wise_ft import Line, Place, along, best, check_start, keep_start, told
+from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
+from tercet.training.wise_ft import InterpolatedModel, Interpolation, along, best, check_start, keep_start, told
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
 RESULTS, EVALUATIONS, REPORT, BEFORE = "eval.json", "evaluations.jsonl", "report.html", "before.json"
 
 
-class Examination:
+class RunEvaluation:
     """Examines one run on its held-out splits, in its folder. Every method is a collective."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.examiner = Examiner(config.data, config.eval, world)
+        self.evaluator = Evaluator(config.data, config.eval, world)
         self.evaluations = Evaluations(folder / EVALUATIONS)
 
     @property
@@ -59,12 +59,12 @@ class Examination:
 
     def note(self, model: Multimodal, step: int) -> list[Json]:
         """In the middle of a run: the numbers alone, beside those of other steps."""
-        results = to_json(self.examiner(model).results, self.config.name)
+        results = to_json(self.evaluator(model).results, self.config.name)
         if self.world.first:
             self.evaluations.add(step, results)
         return results
 
-    def standing(self, start: int) -> Standing | None:
+    def standing(self, start: int) -> EvaluationHistory | None:
         """How a run stands that may stop early, from step `start` of its stage on; all ranks agree."""
         if self.config.early_stopping is None:
             return None
@@ -75,26 +75,28 @@ class Examination:
         """The numbers, what stands beside them, and the report about it all."""
         if not self.config.data.val:
             return
-        examined = self.examiner(model, untrained=self._untrained(stage) if self.config.eval.cheats else None)
+        examined = self.evaluator(model, untrained=self._untrained(stage) if self.config.eval.shortcuts else None)
         places = self._between(model, stage) if self.config.eval.wise_ft else []
         standing = self.standing(0)
         if self.world.first:
             results = beside_before(examined.results, self.folder / BEFORE)
             notes = stopped(standing, step) | told(places, self.folder, self.config.eval.keep_wise_ft)
-            self._write(model, Examined(results, examined.tables), places, notes)
+            self._write(model, Evaluated(results, examined.tables), places, notes)
 
     def _untrained(self, stage: RunConfig) -> Multimodal:
         return build_model(stage.model, stage.terms, stage.seed).to(self.world.device)
 
-    def _between(self, model: Multimodal, stage: RunConfig) -> list[Place]:
+    def _between(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
         """Places between the weights before and after the run; the best of them is kept where that is asked for."""
-        line = Line(stage, self.folder, model.state_dict())
-        places = line.examined(lambda there: self.examiner(there.to(self.world.device)).results)
+        line = Interpolation(stage, self.folder, model.state_dict())
+        places = line.examined(lambda there: self.evaluator(there.to(self.world.device)).results)
         if self.config.eval.keep_wise_ft and self.world.first:
             line.keep(best(places), self.folder)
         return places
 
-    def _write(self, model: Multimodal, examined: Examined, places: list[Place], notes: Mapping[str, str]) -> None:
+    def _write(
+        self, model: Multimodal, examined: Evaluated, places: list[InterpolatedModel], notes: Mapping[str, str]
+    ) -> None:
         _write(self.folder / RESULTS, along(to_json(examined.results, self.config.name), places))
         console = Console()
         console.width = max(console.width, TABLE_WIDTH)
@@ -102,7 +104,7 @@ class Examination:
         for name, words in notes.items():
             console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
         if self.config.eval.report:
-            galleries = self.examiner.galleries(model, examined)
+            galleries = self.evaluator.galleries(model, examined)
             curve = {place.alpha: place.results for place in places}
             about = {**facts(), **notes}
             write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve)
@@ -126,7 +128,7 @@ def beside_before(results: list[Result], path: Path) -> list[Result]:
     return [replace(one, before=known.get((one.dataset, one.task, one.name))) for one in results]
 
 
-def stopped(standing: Standing | None, step: int) -> dict[str, str]:
+def stopped(standing: EvaluationHistory | None, step: int) -> dict[str, str]:
     """Which weights a run ended with, where evaluations decided it."""
     if standing is None:
         return {}

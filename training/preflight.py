@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 
-from tercet.data_pipelines.at_once import open_at_once
-from tercet.data_pipelines.held import check_held
 from tercet.data_pipelines.open import check_columns, check_source, check_streams, open_first
+from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.preflight.quick_open import open_at_once
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.encoders import family_of
 from tercet.models.losses import build_objective
+from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
-from tercet.training.examination import check_asked
 from tercet.training.folder import check_same_run
-from tercet.training.inherit import inherited
 from tercet.training.optimizers import optimizers
+from tercet.training.run_evaluation import check_asked
 
 
 def ready(config: RunConfig) -> RunConfig:
@@ -44,7 +44,7 @@ def counted(config: RunConfig, world: World) -> RunConfig:
     return config.counted(sum(len(open_first(config.data, source, world)) for source in config.data.train.values()))
 
 
-def rehearse(config: RunConfig) -> tuple[RunConfig, list[str]]:
+def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
     """The run in full, and in words what was not looked at. Nothing of it is written, and no large data set is gone
     through."""
     config = ready(config)

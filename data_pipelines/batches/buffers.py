@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class Layout:
+class BufferLayout:
     """Which arrays a slot holds: name, type and shape of a row, for so many rows."""
 
     rows: int
@@ -47,20 +47,20 @@ class Layout:
         return -(-count // ALIGNMENT) * ALIGNMENT
 
 
-def layout_of(rows: int, intakes: Mapping[str, Intake], masks: int) -> Layout:
+def layout_of(rows: int, intakes: Mapping[str, Intake], masks: int) -> BufferLayout:
     """Ids, groups, and for every field its values and whether a row has them."""
     columns: list[tuple[str, str, tuple[int, ...]]] = [("id", "int64", ()), ("group", "int64", ())]
     for name, intake in intakes.items():
         columns += [(f"{name} present", "bool", ()), (name, intake.dtype, intake.shape)]
         columns += [(f"{name} length", "int64", ())] if intake.ragged else []
         columns += [(f"{name} masks", "float32", (masks, 4))] if masks and name == "audio" else []
-    return Layout(rows, tuple(columns))
+    return BufferLayout(rows, tuple(columns))
 
 
-class Slot:
+class Buffer:
     """One piece of memory. `path` is where other processes find it."""
 
-    def __init__(self, layout: Layout, shared: bool) -> None:
+    def __init__(self, layout: BufferLayout, shared: bool) -> None:
         self.layout = layout
         if shared:
             descriptor = _memory_file()
@@ -81,23 +81,23 @@ def _memory_file() -> int:
 
 
 @lru_cache(maxsize=64)
-def attached(path: str, layout: Layout) -> Arrays:
+def attached(path: str, layout: BufferLayout) -> Arrays:
     """A slot of another process, as this one sees it."""
     with open(path, "r+b") as file:
         return layout.arrays(np.frombuffer(mmap.mmap(file.fileno(), layout.size), dtype=np.uint8))
 
 
-class Slots:
+class BufferPool:
     """As many slots as are in use at once, and no more."""
 
-    def __init__(self, layout: Layout, shared: bool) -> None:
+    def __init__(self, layout: BufferLayout, shared: bool) -> None:
         self.layout, self._shared = layout, shared
-        self._free: list[Slot] = []
+        self._free: list[Buffer] = []
 
-    def take(self) -> Slot:
-        return self._free.pop() if self._free else Slot(self.layout, self._shared)
+    def take(self) -> Buffer:
+        return self._free.pop() if self._free else Buffer(self.layout, self._shared)
 
-    def hand_out(self, slot: Slot) -> Arrays:
+    def hand_out(self, slot: Buffer) -> Arrays:
         """The slot's arrays. When none of them, nor any tensor over them, is left, the slot is free again."""
         memory = np.frombuffer(slot._memory, dtype=np.uint8)
         weakref.finalize(memory, self._free.append, slot).atexit = False

@@ -18,8 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.keyed import keys, uniforms
-from tercet.data_pipelines.shuffle import shuffled
+from tercet.data_pipelines.plans.shuffle import shuffled
+from tercet.data_pipelines.seeding import keys, uniforms
 
 Ints = NDArray[np.int64]
 BLOCKS = 2**32  # windows of a stream; a stream and a window make one number

@@ -16,9 +16,9 @@ from PIL import Image
 
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.render import render_shard
-from tercet.data_pipelines.leaks import picture, sound
-from tercet.data_pipelines.leaks.near import FURTHEST, Near, distance
-from tercet.data_pipelines.leaks.prints import normalised
+from tercet.data_pipelines.duplicates import picture, sound
+from tercet.data_pipelines.duplicates.near import FURTHEST, Near, distance
+from tercet.data_pipelines.duplicates.prints import normalised
 
 Wave = NDArray[np.float32]
 REAL = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "immunohistochemistry", "moon", "page", "text")

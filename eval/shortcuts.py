@@ -1,4 +1,4 @@
-"""Cheats: what retrieval reaches without understanding anything, on the same items as the model.
+"""Shortcuts: what retrieval reaches without understanding anything, on the same items as the model.
 
 Two feature sets, one method. The features are colour histograms, mean log-mel spectra, bags of words and the course
 of other numbers, or the embeddings of an untrained model. Ridge regression, fitted on training items, carries one
@@ -49,7 +49,7 @@ def ridge_recall(train: EmbeddingTable, table: EmbeddingTable, candidates: int |
     """R@1 in each direction, as `image→text`, of features carried over by the regression that serves them best.
 
     A direction that no training item shows has none. The penalty is chosen on the examined items themselves: a
-    cheat is given every advantage.
+    shortcut is given every advantage.
     """
     shown = [each for each in directions(table.modalities) if _together(train, *each)]
     return {f"{x}→{y}": _recall(train, table, x, y, candidates) for x, y in shown}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tercet.data_pipelines.batches import Batches
+from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.plans.plan import read_plan
 from tercet.distributed import World
@@ -14,28 +14,28 @@ from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.training.average import Average
-from tercet.training.beginning import begin
 from tercet.training.checkpoint import current_weights, restore, save, save_again
+from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Progress, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
-from tercet.training.examination import Examination
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
+from tercet.training.initial_weights import begin
 from tercet.training.optimizers import build_optimizer
-from tercet.training.saved import CHECKPOINTS, Origin, Progress, Saved, fill, resume_point
+from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
 PLANS = "plans"
 
 
-class Course:
+class Runner:
     """A run from its start, or its resumption, to its end. Every rank holds one."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.examination = Examination(config, folder, world)
+        self.evaluation = RunEvaluation(config, folder, world)
         self._last_saved: int | None = None
 
     def finish(self) -> None:
@@ -44,7 +44,7 @@ class Course:
         origin: Origin | None = saved or begin(self.config, self.world)
         progress = origin.progress if origin else Progress()
         if saved:
-            self.examination.resume(progress.step)
+            self.evaluation.resume(progress.step)
         with self._hooks(progress) as hooks:
             trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
             for index in range(progress.stage, self._stages):
@@ -63,8 +63,8 @@ class Course:
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
         """Before the first step. A run that may end early may find nothing better than this."""
-        if self.examination.looks_back:
-            self.examination.begin(self._copy(stage), progress.step)
+        if self.evaluation.looks_back:
+            self.evaluation.begin(self._copy(stage), progress.step)
             if self.config.early_stopping:
                 self._save(stage, progress)
 
@@ -72,7 +72,7 @@ class Course:
         """A stage's last checkpoint. Where evaluations decide, that of the run's end is its best."""
         if self.config.early_stopping and not self._enough(stage):
             self._evaluate(stage, progress)
-        standing = self.examination.standing(stage.steps.start)
+        standing = self.evaluation.standing(stage.steps.start)
         ends = stage.index + 1 == self._stages or self._enough(stage)
         if standing and ends and standing.best != progress.step:
             best = Saved(place(self.folder / CHECKPOINTS, standing.best))
@@ -82,7 +82,7 @@ class Course:
 
     def _enough(self, stage: Stage) -> bool:
         """Whether so many evaluations of a stage brought nothing better that the run ends."""
-        standing = self.examination.standing(stage.steps.start)
+        standing = self.evaluation.standing(stage.steps.start)
         limit = self.config.early_stopping
         return standing is not None and limit is not None and standing.stalled >= limit.patience
 
@@ -156,14 +156,14 @@ class Course:
             return
         save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.world)
         self._last_saved = progress.step
-        best = self.examination.standing(stage.steps.start)
+        best = self.evaluation.standing(stage.steps.start)
         if self.world.first:
             prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, best.best if best else None)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> bool:
         """In the middle of a run; whether it has seen enough. What is better than all before is kept."""
-        self.examination.note(self._copy(stage), progress.step)
-        standing = self.examination.standing(stage.steps.start)
+        self.evaluation.note(self._copy(stage), progress.step)
+        standing = self.evaluation.standing(stage.steps.start)
         if standing and standing.best == progress.step:
             self._save(stage, progress)
         return self._enough(stage)
@@ -180,4 +180,4 @@ class Course:
         assert saved is not None  # it has just been written
         model = self._fresh(stage.config)
         fill(model, saved.weights(averaged=True))
-        self.examination.conclude(model, stage.config, saved.progress.step)
+        self.evaluation.conclude(model, stage.config, saved.progress.step)

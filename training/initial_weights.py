@@ -14,12 +14,12 @@ from torch import Tensor
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
+from tercet.training.checkpoint_reader import Progress
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained, take_over
-from tercet.training.saved import Progress
 
 
-class Beginning:
+class InitialWeights:
     """Weights from elsewhere, the progress that they stand for, and moments as `exp_avg/NAME` where there are any."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Beginning:
         return name in self._moments
 
 
-def begin(config: RunConfig, world: World) -> Beginning | None:
+def begin(config: RunConfig, world: World) -> InitialWeights | None:
     """The start of a run that has no checkpoint yet. A collective: the first rank downloads what is not there."""
     if config.init is None:
         return None
@@ -50,7 +50,7 @@ def begin(config: RunConfig, world: World) -> Beginning | None:
     world.wait_for_all()
     weights = found.weights() if first is None else first
     progress, moments = _standing(config, Path(config.init), world)
-    return Beginning(found.source, weights, progress, moments)
+    return InitialWeights(found.source, weights, progress, moments)
 
 
 def _standing(config: RunConfig, path: Path, world: World) -> tuple[Progress, Mapping[str, Tensor]]:

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
-from tercet.data_pipelines.collate import collate, undecoded
-from tercet.data_pipelines.crew import crew
+from tercet.data_pipelines.batches.collate import collate, undecoded
+from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.decode.item import Decoder, checked
-from tercet.data_pipelines.loader import BATCHES_AHEAD
 from tercet.data_pipelines.sample import Batch, Intake, Sample
 from tercet.data_pipelines.transforms.crop import CentreView
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.pool import worker_pool
 
 CHUNK = 16  # samples a thread takes at once
 Found = list[tuple[int, Sample | BadSample]]  # by id
@@ -50,7 +50,7 @@ class EvalLoader:
         self.ledger.restart()
         self.faults.clear()
         per_batch = -(-self.batch_size // CHUNK)
-        with crew("thread", self.workers, self._take) as (pool, take):
+        with worker_pool("thread", self.workers, self._take) as (pool, take):
             chunks = in_order(take, self._chunks(), pool, max(BATCHES_AHEAD * per_batch, 2 * self.workers))
             while found := list(chain.from_iterable(islice(chunks, per_batch))):
                 faults = [self._decode.fault(id, one.reason) for id, one in found if isinstance(one, BadSample)]

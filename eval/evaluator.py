@@ -7,48 +7,48 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from tercet.data_pipelines.bad_samples import summary
+from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.eval_loader import EvalLoader
 from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
-from tercet.eval.cheats import ridge_recall, simple_features
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed
 from tercet.eval.evaluate import evaluate
 from tercet.eval.overlap import check_overlap
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
+from tercet.eval.shortcuts import ridge_recall, simple_features
 from tercet.models.multimodal import Multimodal
 
 
 @dataclass(frozen=True)
-class Examined:
+class Evaluated:
     """The numbers, and each split's embeddings for whoever wants to look closer."""
 
     results: list[Result]
     tables: Mapping[str, EmbeddingTable]
 
 
-class Examiner:
+class Evaluator:
     """Examines models on one run's held-out splits."""
 
     def __init__(self, data: DataConfig, config: EvalConfig, world: World) -> None:
         self.data, self.config, self.world = data, config, world
 
-    def __call__(self, model: Multimodal, untrained: Multimodal | None = None) -> Examined:
-        """A collective. `untrained`, the same towers as they began, puts the cheats beside R@1 on the first rank."""
+    def __call__(self, model: Multimodal, untrained: Multimodal | None = None) -> Evaluated:
+        """A collective. `untrained`, the same towers as they began, puts the shortcuts beside R@1 on the first rank."""
         results: list[Result] = []
         tables = {}
         known = self._fitted(untrained) if untrained and self.world.first else []
         for split, source in self.data.val.items():
             tables[split] = self.table(model, split)
             asked = self._witless(untrained, source) if untrained and known else {}
-            cheats = {name: self._cheat([of[name] for of in known], table) for name, table in asked.items()}
-            results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, cheats)
-        return Examined(results, tables)
+            shortcuts = {name: self._shortcut([of[name] for of in known], table) for name, table in asked.items()}
+            results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, shortcuts)
+        return Evaluated(results, tables)
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The split's embeddings. A collective."""
@@ -80,17 +80,17 @@ class Examiner:
             print(said, file=sys.stderr)
 
     def _fitted(self, towers: Multimodal) -> list[dict[str, EmbeddingTable]]:
-        """What is streamed is not read for the sake of a cheat."""
+        """What is streamed is not read for the sake of a shortcut."""
         if self.data.mode == "stream":
             return []
-        return [self._witless(towers, source, self.config.cheats) for source in self.data.train.values()]
+        return [self._witless(towers, source, self.config.shortcuts) for source in self.data.train.values()]
 
-    def _cheat(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
+    def _shortcut(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
         """Each direction as the first source that carries both of its modalities teaches it."""
         return dict(ChainMap(*(ridge_recall(train, table, self.config.candidates) for train in known)))
 
     def _witless(self, towers: Multimodal, split: SplitConfig, most: int | None = None) -> dict[str, EmbeddingTable]:
-        """What the cheats know of some samples: simple features, and what towers that learned nothing make of them."""
+        """What shortcuts reach on some samples: simple features, and towers that learned nothing."""
         alone = World(device=self.world.device)
         count = None if most is None else -(-most // self.config.batch_size)
         loader = self._loader(towers, self._decoder(towers, split), alone)
@@ -101,7 +101,7 @@ class Examiner:
             "random towers": embed(towers.eval(), batches, alone),
         }
 
-    def galleries(self, model: Multimodal, examined: Examined) -> list[Gallery]:
+    def galleries(self, model: Multimodal, examined: Evaluated) -> list[Gallery]:
         """What the model brings back on the first split, to be seen and heard."""
         split, table = next(iter(examined.tables.items()))
         decode = self._decoder(model, self.data.val[split])

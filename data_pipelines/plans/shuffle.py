@@ -9,7 +9,7 @@ Shape letters: n elements.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tercet.data_pipelines.keyed import GOLDEN, mixed
+from tercet.data_pipelines.seeding import GOLDEN, mixed
 
 ROUNDS = 8
 FEWEST = 64  # a smaller network prefers some permutations to others

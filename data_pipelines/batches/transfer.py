@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from tercet.data_pipelines.ahead import in_order
 from tercet.data_pipelines.sample import Batch
+from tercet.data_pipelines.workers.in_order import in_order
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tercet.data_pipelines.stream.sequence import Turn
+from tercet.data_pipelines.stream.sequence import ShardTurn
 
 
 class Passage:
@@ -12,13 +12,13 @@ class Passage:
     One thread closes turns, and another hands out: each writes only what is its own.
     """
 
-    def __init__(self, turns: Iterator[Turn]) -> None:
+    def __init__(self, turns: Iterator[ShardTurn]) -> None:
         self._places = (turn.place for turn in turns)
         self._totals: dict[int, int] = {}
         self._handed: Counter[int] = Counter()
         self.place = next(self._places)
 
-    def close(self, turn: Turn, total: int) -> None:
+    def close(self, turn: ShardTurn, total: int) -> None:
         """The shard has been read, and gave so many samples."""
         self._totals[turn.place] = total
 

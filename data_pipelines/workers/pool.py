@@ -17,7 +17,7 @@ from tercet.processes import follow_parent, server
 
 Kind = Literal["process", "thread"]
 
-LOADED = "tercet.data_pipelines.fill"
+LOADED = "tercet.data_pipelines.batches.fill"
 
 Pool: TypeAlias = "tuple[Executor | None, Callable[..., Any]]"
 
@@ -25,7 +25,7 @@ _work: Callable[[Any], Any]  # what this process was hired for
 
 
 @contextmanager
-def crew(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
+def worker_pool(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
     """A pool, or None for this thread, and the function to submit to it in place of `work`."""
     if count == 0:
         yield None, work

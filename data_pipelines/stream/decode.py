@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.collate import collate
+from tercet.data_pipelines.batches.collate import collate
 from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.sample import Batch, Intake, Sample
@@ -18,7 +18,7 @@ from tercet.errors import UserError
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedItem:
     """An item, what became of it, and the key that its augmentation is drawn from."""
 
     item: Item
@@ -45,12 +45,12 @@ class Eyes:
         """Extensions of the files that are decoded."""
         return frozenset(self._decoder.wanted)
 
-    def look(self, items: Sequence[Item]) -> list[Seen]:
+    def look(self, items: Sequence[Item]) -> list[DecodedItem]:
         epochs, ids = [item.turn.epoch for item in items], [item.id for item in items]
         views = random_views(self._name, self._seed, epochs, ids, self._crop)
         return [self._seen(item, id, view) for item, id, view in zip(items, ids, views, strict=True)]
 
-    def batch(self, seen: Sequence[Seen]) -> Batch:
+    def batch(self, seen: Sequence[DecodedItem]) -> Batch:
         good = [(one.sample, one.key) for one in seen if isinstance(one.sample, Sample)]
         batch = collate([sample for sample, _ in good], self.intakes)
         if not self._masks or "audio" not in batch.fields:
@@ -60,10 +60,10 @@ class Eyes:
         masked = replace(sounds, masks=torch.from_numpy(masks.reshape(-1, self._masks, 4)))
         return replace(batch, fields={**batch.fields, "audio": masked})
 
-    def _seen(self, item: Item, id: int, view: RandomView) -> Seen:
+    def _seen(self, item: Item, id: int, view: RandomView) -> DecodedItem:
         sample = self._decoder.sample(item.key, id, item.files, view)
         item = replace(item, files={})  # the bytes have been seen, and batches are made ahead
-        return Seen(item, sample if isinstance(sample, BadSample) else self._changed(sample, view.key), view.key)
+        return DecodedItem(item, sample if isinstance(sample, BadSample) else self._changed(sample, view.key), view.key)
 
     def _changed(self, sample: Sample, key: int) -> Sample:
         return replace(sample, media={name: self._augment(name, media, key) for name, media in sample.media.items()})

@@ -7,15 +7,15 @@ from itertools import count, islice
 
 import pytest
 
-from tercet.data_pipelines.ahead import in_order
-from tercet.data_pipelines.crew import crew
+from tercet.data_pipelines.workers.in_order import in_order
+from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import RankError
 
 
 def results(
     work: Callable[[int], int], items: range | count, workers: int, ahead: int, kind: str = "thread"
 ) -> Iterator[int]:
-    with crew(kind, workers, work) as (pool, call):  # type: ignore[arg-type]
+    with worker_pool(kind, workers, work) as (pool, call):  # type: ignore[arg-type]
         yield from in_order(call, items, pool, ahead)
 
 

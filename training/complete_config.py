@@ -9,11 +9,11 @@ from tercet.configs.recipe import load_recipe
 from tercet.errors import UserError
 from tercet.modality import modality_of
 from tercet.models.interop.pretrained import Pretrained, described
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.commit import committed
 from tercet.training.config import RunConfig
 from tercet.training.folder import folder_of
 from tercet.training.pretrained import pretrained
-from tercet.training.saved import CHECKPOINTS, CONFIG
 
 
 def inherited(config: RunConfig) -> RunConfig:

@@ -18,7 +18,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.media import open_sound
 from tercet.data_pipelines.decode.passage import passage
 from tercet.data_pipelines.decode.resample import resampler
-from tercet.data_pipelines.leaks.near import ONES, spread
+from tercet.data_pipelines.duplicates.near import ONES, spread
 
 RATE, WINDOW, HOP, BANDS = 8000, 2048, 128, 33
 LOWEST_HERTZ, HIGHEST_HERTZ = 100.0, 3500.0
