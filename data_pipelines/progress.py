@@ -1,4 +1,4 @@
-"""Progress of long work: printed by the main process, and never mixed into results, which may be JSON.
+"""Progress of long work, printed by the main process, apart from the results, which may be JSON."""
 
 import sys
 from collections.abc import Iterable
