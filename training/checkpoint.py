@@ -16,10 +16,11 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.training.average import Average
-from tercet.training.checkpoint_reader import AVERAGE, WEIGHT, Origin, Progress, Saved
+from tercet.training.checkpoint_reader import AVERAGE, WEIGHT, Origin, Saved
 from tercet.training.commit import commit, sync, write_synced
 from tercet.training.engine import Engine
 from tercet.training.partition import Fragment, assemble, placed
+from tercet.training.progress import Progress
 
 
 def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, world: World) -> Path:

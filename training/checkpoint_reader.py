@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,25 +14,10 @@ from tercet.errors import UserError
 from tercet.models.interop.pretrained import TEMPERATURES
 from tercet.models.multimodal import Multimodal
 from tercet.training.commit import Found, newest
+from tercet.training.progress import Progress
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the run's folder
 WEIGHT, AVERAGE = "weight", "ema"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
-
-    step: int = 0
-    samples: int = 0
-    stage: int = 0
-    cursors: Mapping[str, int] = field(default_factory=dict)
-    plan: str = ""
-    counters: Mapping[str, float] = field(default_factory=dict)
-
-    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
-        """One step further. Sources that this stage leaves alone stay where they are."""
-        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
 
 
 class Origin(Protocol):

@@ -14,9 +14,9 @@ from torch import Tensor
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
-from tercet.training.checkpoint_reader import Progress
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained, take_over
+from tercet.training.progress import Progress
 
 
 class InitialWeights:

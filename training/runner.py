@@ -15,7 +15,7 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.training.average import Average
 from tercet.training.checkpoint import current_weights, restore, save, save_again
-from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Progress, Saved, fill, resume_point
+from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
@@ -23,6 +23,7 @@ from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.initial_weights import begin
 from tercet.training.optimizers import build_optimizer
+from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer

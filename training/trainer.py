@@ -13,10 +13,10 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.training.average import Average
-from tercet.training.checkpoint_reader import Progress
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
+from tercet.training.progress import Progress
 from tercet.training.schedule import learning_rate
 from tercet.training.step import Step, Taken
 

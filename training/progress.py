@@ -1,0 +1,20 @@
+"""How far a run is: what a checkpoint knows besides its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
+
+    step: int = 0
+    samples: int = 0
+    stage: int = 0
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    plan: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
+        """One step further. Sources that this stage does not use keep their cursors."""
+        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
