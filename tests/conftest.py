@@ -1,16 +1,21 @@
-"""Whichever test starts the first process, the server of all loads what any will need. Each test has its own cache."""
+"""Settings of the whole suite: one server for child processes, property tests without deadlines, a cache per test."""
 
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tercet.processes import server
 from tercet.testing import PRELOADED
 
 server(*PRELOADED, "tercet.data_pipelines.batches.fill")
 
+# Property tests check what holds for all inputs, never how long that takes: a busy machine would fail them.
+settings.register_profile("tercet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tercet")
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a server of an earlier test gave out under the same port is no answer of a later one's."""
+    """A later test's web server may listen on the same port, and must not be answered from an earlier test's cache."""
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{uuid4().hex}"))

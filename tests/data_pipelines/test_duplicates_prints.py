@@ -24,7 +24,7 @@ Wave = NDArray[np.float32]
 REAL = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "immunohistochemistry", "moon", "page", "text")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), flips=st.lists(st.integers(0, 64), min_size=1, max_size=20))
 def test_near_hashes_are_those_of_a_naive_loop(seed: int, flips: list[int]) -> None:
     """Random ones, and ones that differ from them in any number of bits."""

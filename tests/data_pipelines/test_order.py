@@ -12,7 +12,7 @@ from tercet.data_pipelines.seeding import keys, uniforms
 SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHARDS, st.sampled_from([1, 4, 12, 256]), st.integers(1, 40), st.integers(0, 9))
 def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, window: int, seed: int) -> None:
     order = Order(np.array(counts), seed, streams, window)
@@ -23,7 +23,7 @@ def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, wi
         assert {order.epoch(start), order.epoch(start + order.samples - 1)} == {epoch}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SHARDS, st.lists(st.integers(0, 500), min_size=1))
 def test_a_position_asked_for_alone_is_the_same(counts: list[int], positions: list[int]) -> None:
     order, fresh = Order(np.array(counts), 5, 8, 16), Order(np.array(counts), 5, 8, 16)

@@ -222,7 +222,7 @@ def test_a_folder_has_no_columns(tmp_path: Path) -> None:
         open_manifest(tmp_path, Roles(image="path"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(names=st.lists(st.text("ab./%\\\n\x00é", min_size=1, max_size=9), min_size=2, max_size=2, unique=True))
 def test_keys_stay_in_the_tar_and_differ_as_names_do(names: list[str]) -> None:
     keys = [safe_key(name) for name in names]

@@ -1,4 +1,4 @@
-import time
+import socket
 from itertools import product
 from pathlib import Path
 
@@ -36,14 +36,13 @@ def test_names_that_look_like_patterns_are_those_of_their_files(tmp_path: Path) 
     assert find_shards(str(tmp_path / "run [1]")) == shards[2:]
 
 
-def test_urls_of_shards_are_written_out_without_the_network() -> None:
-    began = time.monotonic()
+def test_urls_of_shards_are_written_out_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the network was asked"))
     found = find_shards(["s3://none.invalid/{b,a}/{00..11}.tar", "https://none.invalid/x.tar?signed=1"])
     assert found == [
         "https://none.invalid/x.tar?signed=1",
         *(f"s3://none.invalid/{folder}/{n:02d}.tar" for folder, n in product("ab", range(12))),
     ]
-    assert time.monotonic() - began < 5
 
 
 @given(st.integers(0, 1200), st.integers(0, 30), st.integers(1, 5))

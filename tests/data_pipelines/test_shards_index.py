@@ -109,7 +109,7 @@ def test_shards_without_samples_are_refused(pack: Callable[..., Path]) -> None:
         open_shards(str(pack("s.tar", [{"__key__": "x", "npy": b"0"}])))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(0, 1500), min_size=1, max_size=12))
 def test_any_sizes_are_read_back(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
     files = {f"{i:03d}.txt": bytes([i + 1]) * size for i, size in enumerate(sizes)}

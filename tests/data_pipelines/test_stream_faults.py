@@ -27,7 +27,7 @@ INTAKES: dict[str, Intake] = {
     "audio": AudioIntake(8000, 0.02),
     "text": TextIntake(lambda captions: torch.tensor([[len(caption)] for caption in captions])),
 }
-QUICK = Patience(tries=3, stall=0.5, pause=0.01)
+QUICK = Patience(tries=3, stall=1.5, pause=0.01)
 
 
 def loader(shards: object, batch_size: int, **options: object) -> StreamLoader:

@@ -41,7 +41,7 @@ def test_samples_are_read_from_every_format(tmp_path: Path, format: int) -> None
     assert read(tmp_path / "s.tar", tar_of(files, format)) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=8), format=st.sampled_from(FORMATS))
 def test_what_passes_is_what_is_there(sizes: list[int], format: int) -> None:
     """To tarfile, a tar that is checked on its way is the tar itself; and its size is known when its name is."""

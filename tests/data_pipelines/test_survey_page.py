@@ -181,6 +181,6 @@ def test_a_browser_shows_it_without_scripts_or_sideways_scrolling(
     copy, profile = tmp_path / "page.html", f"--user-data-dir={tmp_path / 'profile'}"
     copy.write_text((pages / f"{name}.html").read_text().replace("</body>", PROBE))
     command = [CHROMIUM, *QUIET, profile, f"--window-size={width},900", "--dump-dom", copy.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert 'data-probe="true,true,true"' in shown
     assert "<title>&lt;/script" in shown

@@ -90,7 +90,7 @@ def test_kept_samples_are_fair() -> None:
     assert np.abs(tenths - 200).max() < 4 * np.sqrt(200 * 0.9 * 0.9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 30)), max_size=120), st.sampled_from([3, 20, 10_000]))
 def test_equal_hashes_meet_wherever_they_were_kept(rows: list[tuple[int, int]], held: int) -> None:
     equals, naive = Equals(held), defaultdict(set)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-STALL = 3.0
+STALL = 20.0  # seconds; far more than any test waits
 
 
 class Web:

@@ -66,7 +66,7 @@ def test_constant_embeddings_stand_last(items: int) -> None:
     assert found.average_precision.sum() == pytest.approx(sum(1 / items for _ in range(items)) if items <= 10 else 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(1, 5))
 def test_chance_is_the_mean_over_all_orders(right: int, wrong: int, depth: int) -> None:
     """Every placement of the right candidates is equally likely: count them all."""

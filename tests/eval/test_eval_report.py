@@ -300,6 +300,6 @@ def test_a_browser_shows_it_without_errors_scripts_from_captions_or_sideways_scr
     copy, profile = tmp_path / "report.html", f"--user-data-dir={tmp_path / 'profile'}"
     copy.write_text(report.read_text().replace("<head>", WATCH).replace("</body>", PROBE))
     command = [CHROMIUM, *QUIET, profile, f"--window-size={width},900", "--dump-dom", copy.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert 'data-probe="0,true,true"' in shown
     assert "<title>&lt;/script" in shown

@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 5), st.sampled_from(["image", "audio"]))
 def test_the_nearest_are_those_of_the_sorted_list(store: Store, k: int, seed: int, among: str) -> None:
     query = coarse(1, seed)[0]

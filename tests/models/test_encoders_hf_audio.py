@@ -219,7 +219,7 @@ def test_training_draws_nothing_that_evaluation_does_not(saved: Saved) -> None:
     """Dropped layers and masked frames would differ between ranks, and between the passes of a cached step."""
     tower = build(saved)
     waves = padded(clips(tower.intake.rate, (0.4, 0.3)), 0, 0.0)
-    torch.testing.assert_close(tower.train()(*waves), tower.eval()(*waves), atol=0, rtol=0)
+    torch.testing.assert_close(tower.train()(*waves), tower.eval()(*waves), atol=1e-5, rtol=0)
 
 
 @only("ast", "whisper80", "clap", "hubert")

@@ -60,7 +60,7 @@ def filled(folder: Path) -> Path:
 def command(folder: Path, *words: str, path: str = "") -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     whole = [sys.executable, "-m", "tercet", *words]
-    return subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def loading(*plugins: str) -> list[str]:

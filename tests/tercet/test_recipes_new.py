@@ -236,7 +236,7 @@ Scalar = st.one_of(
 Value = st.one_of(Scalar, st.lists(Scalar, max_size=3), st.dictionaries(st.text("abc", min_size=1), Scalar, max_size=3))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), Value, min_size=1, max_size=6), st.text(max_size=200))
 def test_what_is_written_reads_back_equal(values: dict[str, Any], why: str) -> None:
     whys = " ".join(why.split()) or "so"

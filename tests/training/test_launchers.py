@@ -22,7 +22,7 @@ def launch(command: list[str], recipe_file: Path, *overrides: str) -> subprocess
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PATH": path}
     command = [*command, "train", str(recipe_file), *overrides]
-    return subprocess.run(command, env=environment, cwd=recipe_file.parent, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, cwd=recipe_file.parent, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
