@@ -13,9 +13,9 @@ from rich.text import Text
 
 from tercet.eval.bootstrap import Estimate, bootstrap, difference
 from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.formatting import heading, shown
 from tercet.eval.measure import Measure
 from tercet.eval.result import Json
-from tercet.eval.table import heading, shown
 
 VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("not told apart", "dim")}
 

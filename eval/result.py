@@ -32,6 +32,18 @@ class Result:
     def name(self) -> str:
         return f"{self.subject} {self.metric}"
 
+    @property
+    def guess(self) -> tuple[str, float]:
+        """What the metric is compared with: chance or, for accuracy, the largest class where it holds more."""
+        majority = float(str(self.metadata.get("majority", 0))) if self.metric == "acc1" else 0.0
+        return ("the share of the largest class", majority) if majority > self.chance else ("chance", self.chance)
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the whole interval is better than guessing."""
+        _, guess = self.guess
+        return self.high < guess if self.metric.endswith("rank") else self.low > guess
+
     def __repr__(self) -> str:
         beside = f"{self.low:.4g} to {self.high:.4g}, chance {self.chance:.4g}, n = {self.n}"
         return f"{self.name}: {self.value:.4g} ({beside})"
@@ -59,6 +71,7 @@ def to_json(results: Iterable[Result], model: str, pretrained: str = "", languag
 def _details(result: Result) -> Json:
     told: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
     beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
+    beside["above_chance"] = result.above_chance
     beside |= {} if result.before is None else {"before": result.before}
     return {**told, **beside, "shortcuts": dict(result.shortcuts), **result.metadata}
 
@@ -78,4 +91,5 @@ def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> R
     low, high = details.pop("interval")
     chance, n, shortcuts = (details.pop(name) for name in ("chance", "n", "shortcuts"))
     before = details.pop("before", None)
+    del details["above_chance"]  # follows from the numbers
     return Result(subject, metric, value, low, high, chance, n, task, title, dataset, details, shortcuts, before)

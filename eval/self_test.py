@@ -17,6 +17,7 @@ from rich.text import Text
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.evaluate import measure
+from tercet.eval.formatting import heading, shown
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import (
     DIM,
@@ -30,7 +31,6 @@ from tercet.eval.null_models import (
     thinned,
 )
 from tercet.eval.result import Json
-from tercet.eval.table import heading, shown
 from tercet.eval.task import CompositionTask, RetrievalTask, Task, ZeroShotTask, load_tasks
 
 ITEMS = 400  # of the data that are looked at: the rules hold for any number

@@ -6,6 +6,7 @@ The terminal and the HTML report show the same tables.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
+from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -13,10 +14,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tercet.eval.formatting import heading, interval, shown
 from tercet.eval.result import Result
+from tercet.eval.verdict import Verdict, verdicts
 
+NARROW = 9  # letters in a line of a shortcut's heading
 NOTED = ("candidates", "classes", "items without one")
-WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class ResultTable:
         known = {result.chance for result in self.results if result.metric == metric}
         return known.pop() if len(known) == 1 else None
 
+    @property
+    def first(self) -> list[Result]:
+        """The first metric of each subject."""
+        return [next(iter(self.of(subject).values())) for subject in self.subjects]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Which rows are above chance, as sentences."""
+        return verdicts(self.first)
+
     def of(self, subject: str) -> dict[str, Result]:
         return {result.metric: result for result in self.results if result.subject == subject}
 
@@ -67,20 +80,6 @@ def tabulate(results: Iterable[Result]) -> list[ResultTable]:
     for result in results:
         found.setdefault((result.title, result.dataset), []).append(result)
     return [ResultTable(title, dataset, tuple(rows)) for (title, dataset), rows in found.items()]
-
-
-def shown(value: float, metric: str) -> str:
-    """Shares in per cent, ranks as they are."""
-    return f"{value:.4g}" if metric.endswith("rank") else f"{100 * value:.1f}"
-
-
-def heading(metric: str) -> str:
-    """A metric in words, with its unit."""
-    return metric if metric.endswith("rank") else f"{WORDS.get(metric, metric)} %"
-
-
-def interval(result: Result) -> str:
-    return f"{shown(result.low, result.metric)}–{shown(result.high, result.metric)}"
 
 
 def table_text(results: Iterable[Result], width: int = 110) -> str:
@@ -111,6 +110,9 @@ class Drawing:
             whole = _draw(table, [metric for metric in table.metrics if metric != "mean rank"])
             needed = Measurement.get(console, options.update(max_width=1000), whole).minimum
             yield whole if needed <= options.max_width else _draw(table, table.metrics[:1])
+            for verdict in table.verdicts:
+                yield Text(verdict.words, style="" if verdict.above_chance else "bold red")
+            yield Text()
 
 
 def _draw(table: ResultTable, metrics: list[str]) -> Table:
@@ -122,13 +124,13 @@ def _draw(table: ResultTable, metrics: list[str]) -> Table:
     for subject in table.subjects:
         drawn.add_row(*_cells(table, subject, metrics))
     if len(metrics) > 1:
-        drawn.caption, drawn.caption_justify = Text("in brackets: chance\n", style="dim"), "left"
+        drawn.caption, drawn.caption_justify = Text("in brackets: chance", style="dim"), "left"
     return drawn
 
 
 def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
     first, *others = metrics
-    shortcuts = [Text(name.replace(" ", "\n"), justify="right") for name in table.shortcuts]
+    shortcuts = [Text("\n".join(wrap(name, NARROW)), justify="right") for name in table.shortcuts]
     return [
         *([Text("before")] if table.looks_back else []),
         Text(heading(first)),

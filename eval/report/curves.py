@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tercet.eval.formatting import heading
 from tercet.eval.result import Result
-from tercet.eval.table import heading, tabulate
+from tercet.eval.table import tabulate
 from tercet.page.axis import labels, scale, ticks, words
 
 WIDTH, HEIGHT = 640, 240

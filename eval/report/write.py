@@ -6,11 +6,12 @@ Captions and names come from data and are hostile input: everything is escaped, 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tercet.eval.formatting import heading, interval, shown
 from tercet.eval.report.curves import Record, charts, line_of_weights, read_metrics
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
-from tercet.eval.table import heading, interval, shown, tabulate
+from tercet.eval.table import tabulate
 from tercet.page.write import environment, write_page
 
 FILTERS = {"shown": shown, "interval": interval, "heading": heading, "data_uri": data_uri}
@@ -31,24 +32,16 @@ def write_report(
     `curve` holds the results of weights on the line from those before training (0) to those after it (1).
     """
     records = read_metrics(folder / "metrics.jsonl")
-    tables = tabulate(results)
     page = environment("tercet.eval.report", FILTERS).get_template("report.html").render(
         name=name,
         facts=facts or {},
-        tables=tables,
-        headline=_headline(results),
+        tables=tabulate(results),
         charts=[*charts(records), *line_of_weights(curve or {})],
         journey=_journey(records) if records else [],
         galleries=galleries,
         config=config,
     )  # fmt: skip
     return write_page(folder / "report.html", page)
-
-
-def _headline(results: Sequence[Result]) -> list[Result]:
-    """The first metric of every subject of the first task."""
-    tables = tabulate(results)
-    return [next(iter(tables[0].of(subject).values())) for subject in tables[0].subjects] if tables else []
 
 
 def _journey(records: Sequence[Record]) -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from tercet.errors import UserError, did_you_mean
+from tercet.eval.formatting import heading, interval, shown
 from tercet.eval.result import Json, Result, to_json
-from tercet.eval.table import heading, interval, shown, table_text, tabulate
+from tercet.eval.table import table_text, tabulate
 from tercet.page.write import environment
 
 FILTERS = {"shown": shown, "interval": interval, "heading": heading}

@@ -1,0 +1,27 @@
+"""Numbers and the names of metrics as people read them."""
+
+from tercet.eval.result import Result
+
+WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
+
+
+def shown(value: float, metric: str) -> str:
+    """Shares in per cent, ranks as they are."""
+    return f"{value:.4g}" if metric.endswith("rank") else f"{100 * value:.1f}"
+
+
+def with_unit(value: float, metric: str) -> str:
+    return shown(value, metric) + unit(metric)
+
+
+def heading(metric: str) -> str:
+    """A metric in words, with its unit."""
+    return f"{WORDS.get(metric, metric)}{unit(metric)}"
+
+
+def unit(metric: str) -> str:
+    return "" if metric.endswith("rank") else " %"
+
+
+def interval(result: Result) -> str:
+    return f"{shown(result.low, result.metric)}–{shown(result.high, result.metric)}"

@@ -1,0 +1,57 @@
+"""Says in one sentence per subject whether its first metric is above chance, and above every shortcut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tercet.eval.formatting import WORDS, with_unit
+from tercet.eval.result import Result
+
+FEW = 6  # subjects that each get a sentence; of more, only those that are not above chance
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence, and whether what it speaks of is above chance."""
+
+    words: str
+    above_chance: bool
+
+
+def verdicts(first: Sequence[Result]) -> list[Verdict]:
+    """`first`: the first metric of each subject of a table."""
+    if len(first) <= FEW:
+        return [verdict(result) for result in first]
+    failed = [verdict(result) for result in first if not result.above_chance]
+    count = f"{len(first) - len(failed)} of {len(first)}" if failed else f"all {len(first)}"
+    return [Verdict(f"{count} results are above chance", above_chance=len(failed) < len(first)), *failed]
+
+
+def verdict(result: Result) -> Verdict:
+    """One result's sentence. A rank is better where it is lower."""
+    name, bar = result.guess
+    number = f"{result.subject} {WORDS.get(result.metric, result.metric)} {with_unit(result.value, result.metric)}"
+    guess = f"{name} ({with_unit(bar, result.metric)})"
+    if result.above_chance:
+        return Verdict(f"{number} is above {guess}{_beside_shortcuts(result)}", above_chance=True)
+    failed = f"is not distinguishable from {guess}: the model has learned nothing that transfers to these items"
+    return Verdict(f"{number} {failed}{_reached(result)}", above_chance=False)
+
+
+def _beside_shortcuts(result: Result) -> str:
+    """The best shortcut counts. A result is above it where its whole interval is."""
+    if not result.shortcuts:
+        return ""
+    best = _best(result)
+    link = "and above" if result.low > result.shortcuts[best] else "but not above"
+    return f", {link} {best} ({with_unit(result.shortcuts[best], result.metric)})"
+
+
+def _reached(result: Result) -> str:
+    if not result.shortcuts:
+        return ""
+    best = _best(result)
+    return f"; {best} reaches {with_unit(result.shortcuts[best], result.metric)}"
+
+
+def _best(result: Result) -> str:
+    return max(result.shortcuts, key=lambda name: result.shortcuts[name])
