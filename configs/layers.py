@@ -1,26 +1,13 @@
 """A recipe is a stack of layers: what it extends, itself, the command line. The upper layer wins, key by key."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tercet.configs.yaml_text import read_yaml
-from tercet.data_pipelines.config import SourceConfig
-from tercet.data_pipelines.shorthand import alike, spelt
 from tercet.errors import UserError
 
-# Two ways to say one thing: the key of an upper layer takes the place of these below it.
-REPLACES = {
-    "pairs": ("terms",),
-    "terms": ("pairs", "objective"),
-    "stages": ("steps", "epochs"),
-    "epochs": ("steps",),
-    "steps": ("epochs",),
-    "source": ("train", "val"),
-    "train": ("source", "held_out"),
-}
-BARE = {"objective": "name"}  # a component with nothing set may be written as its bare name
-SOURCES = ("train", "val")
+Spelling = Callable[[Any, Any], tuple[Any, Any]]  # two values of one key, written alike
 
 
 @dataclass(frozen=True)
@@ -63,31 +50,42 @@ def written_in(layers: Sequence[Layer], key: str) -> str | None:
     return best.place if best.depth(key) else None
 
 
-def stack(layers: Sequence[Layer]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values = lay(values, layer.values)
-    return values
+@dataclass(frozen=True)
+class Layering:
+    """What the keys of an upper layer do to those below, besides taking their place.
+
+    `replaces`: other keys that a key removes from the layer below, because both say the same thing. `bare`: the field
+    that a component's bare name stands for. `spelling`: how two values of a key are written alike before they merge.
+    """
+
+    replaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bare: Mapping[str, str] = field(default_factory=dict)
+    spelling: Mapping[str, Spelling] = field(default_factory=dict)
+
+    def stack(self, layers: Sequence[Layer]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values = self.lay(values, layer.values)
+        return values
+
+    def lay(self, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+        """`above` over `below`."""
+        replaced = {old for new, value in above.items() if value is not None for old in self.replaces.get(new, ())}
+        kept = {key: value for key, value in below.items() if key not in replaced}
+        return kept | {key: self._over(key, kept.get(key), value) for key, value in above.items()}
+
+    def _over(self, key: str, below: Any, above: Any) -> Any:
+        if key in self.spelling:
+            below, above = self.spelling[key](below, above)
+        if not isinstance(above, Mapping):
+            return above
+        if isinstance(below, list) and all(str(index).isdecimal() and int(index) < len(below) for index in above):
+            return [self._over(key, value, above.get(str(index), value)) for index, value in enumerate(below)]
+        if key in self.bare and isinstance(below, str):
+            below = {self.bare[key]: below}
+        if not isinstance(below, Mapping) or above.get("name", below.get("name")) != below.get("name"):
+            below = {}  # another component does not take over the settings of the one below
+        return self.lay(below, above)
 
 
-def lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` over `below`."""
-    replaced = {old for new, value in above.items() if value is not None for old in REPLACES.get(new, ())}
-    kept = {key: value for key, value in below.items() if key not in replaced}
-    return kept | {key: _over(key, kept.get(key), value) for key, value in above.items()}
-
-
-def _over(key: str, below: Any, above: Any) -> Any:
-    if key == "data":
-        below, above = spelt(below), spelt(above)  # what is known of the data besides still holds
-    if key in SOURCES:
-        below, above = alike(below, above, SourceConfig.model_fields)
-    if not isinstance(above, Mapping):
-        return above
-    if isinstance(below, list) and all(str(index).isdecimal() and int(index) < len(below) for index in above):
-        return [_over(key, value, above.get(str(index), value)) for index, value in enumerate(below)]
-    if key in BARE and isinstance(below, str):
-        below = {BARE[key]: below}
-    if not isinstance(below, Mapping) or above.get("name", below.get("name")) != below.get("name"):
-        below = {}  # another component: the old one's settings are not its own
-    return lay(below, above)
+PLAIN = Layering()

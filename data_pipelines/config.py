@@ -90,8 +90,8 @@ class SplitConfig(TableConfig):
     def _readable(self) -> "SplitConfig":
         """Places are understood by whoever reads them, and only asked where a recipe names some."""
         if self.captions or self.group != type(self).model_fields["group"].default:
-            from tercet.data_pipelines.decode.captions import CaptionReader
-            from tercet.data_pipelines.decode.groups import GroupReader
+            from tercet.data_pipelines.captions.groups import GroupReader
+            from tercet.data_pipelines.captions.reader import CaptionReader
 
             GroupReader(self.group, CaptionReader(self.captions))
         return self

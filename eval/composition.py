@@ -7,12 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 
 from tercet.eval.bootstrap import mean
+from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import TIE
-from tercet.eval.task import CompositionTask
+from tercet.eval.task import KINDS, Sensed, WordedTask
+
+
+@KINDS.register("composition")
+class CompositionTask(WordedTask):
+    """Whether the right caption beats one that is wrong on purpose."""
+
+    undecidable: dict[Sensed, tuple[str, ...]] = Field(
+        {}, description="kinds of mistakes that nothing in a modality gives away, as `{audio: [relation]}`"
+    )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("accuracy",)
+
+    def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
+        return composition(table, embed_text, self)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from tercet.data_pipelines.bad_samples import Fault, summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.open import open_first
 from tercet.data_pipelines.shards.cache import cache_folder
+from tercet.data_pipelines.sources.open import open_first
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_batch, join

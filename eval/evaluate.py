@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result
-from tercet.eval.task import Task, load_tasks
+from tercet.eval.task import Task
 
 Shortcuts = Mapping[str, Mapping[str, float]]  # the shortcut's name -> R@1 of each direction
 

@@ -10,8 +10,8 @@ from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
+from tercet.data_pipelines.sources.open import open_split
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.config import EvalConfig

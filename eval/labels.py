@@ -1,4 +1,4 @@
-"""Zero-shot classification with labels of one's own: which of them a sample bears, and the tasks that ask for it.
+"""Which of given labels a sample has, for zero-shot classification with labels of one's own.
 
 A sample's class is its `label`, or else its `class`: a column of the table, or the folder that it lies in. Capitals,
 hyphens and underscores make no difference, and a number counts the labels from zero. A sample that has neither is of
@@ -6,33 +6,11 @@ the one label that its first caption names in whole words; where none or several
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from tercet.configs.base import build
 from tercet.data_pipelines.sample import Sample
-from tercet.errors import UserError
-from tercet.eval.task import ZeroShotTask
 
-PROMPTS = {
-    "image": ("a photo of a {class}.",),  # Radford et al. 2021
-    "audio": ("This is a sound of {class}.",),  # Wu et al. 2023
-}
 KEYS = ("label", "class")
-
-
-def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = ()) -> list[ZeroShotTask]:
-    """One task for each modality that has prompts of its own. A mapping says how prompts word each label."""
-    if isinstance(labels, str):
-        raise UserError(f"labels are a list of classes, and `{labels}` is a text; write ['boat', 'car']")
-    worded = (templates,) if isinstance(templates, str) else tuple(templates)
-    classes = dict(labels) if isinstance(labels, Mapping) else {label: label.replace("_", " ") for label in labels}
-    return [
-        build(ZeroShotTask, {
-            "kind": "zero_shot", "name": "zero_shot", "title": "Zero-shot", "what": "class", "modalities": (modality,),
-            "classes": classes, "templates": worded or usual,
-        }, lambda key: "labels")
-        for modality, usual in PROMPTS.items()
-    ]  # fmt: skip
 
 
 def label_of(sample: Sample, labels: Sequence[str]) -> str | None:

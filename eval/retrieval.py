@@ -8,16 +8,32 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tercet.eval import chance
 from tercet.eval.bootstrap import Statistic, mean, median
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.config import EvalConfig
+from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import Ranking, rank
-from tercet.eval.task import RetrievalTask
+from tercet.eval.task import KINDS, Task
 
 DEPTH = 10  # of the mean average precision
+
+
+@KINDS.register("retrieval")
+class RetrievalTask(Task):
+    """Every modality finds every other."""
+
+    recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (*(f"R@{k}" for k in self.recall_at), "median rank", "mean rank", "mAP@10")
+
+    def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
+        return retrieval(table, self, config.candidates)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from tercet.eval.composition import CompositionTask
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.evaluate import measure
 from tercet.eval.formatting import heading, shown
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import (
     DIM,
@@ -31,7 +33,9 @@ from tercet.eval.null_models import (
     thinned,
 )
 from tercet.eval.result import Json
-from tercet.eval.task import CompositionTask, RetrievalTask, Task, ZeroShotTask, load_tasks
+from tercet.eval.retrieval import RetrievalTask
+from tercet.eval.task import Task
+from tercet.eval.zero_shot import ZeroShotTask
 
 ITEMS = 400  # of the data that are looked at: the rules hold for any number
 DRAWS = 16

@@ -5,24 +5,82 @@ A class is the normalised mean of its prompts' unit vectors; an item belongs to 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from string import Formatter
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from tercet.configs.base import build
 from tercet.data_pipelines.captions.templates import agree
 from tercet.data_pipelines.sample import Sample
-from tercet.errors import did_you_mean
+from tercet.errors import UserError, did_you_mean
 from tercet.eval.bootstrap import Statistic, class_mean, mean
+from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.labels import label_of
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
-from tercet.eval.task import ZeroShotTask, entries, lookup
+from tercet.eval.task import KINDS, WordedTask, entries, lookup
+
+PROMPTS = {
+    "image": ("a photo of a {class}.",),  # Radford et al. 2021
+    "audio": ("This is a sound of {class}.",),  # Wu et al. 2023
+}
+
+
+@KINDS.register("zero_shot")
+class ZeroShotTask(WordedTask):
+    """Which class an item belongs to, told by the nearest of the classes' prompt ensembles."""
+
+    what: str = Field(description="what the classes are, as `shape`")
+    label: str | None = Field(
+        None,
+        description="where an item's `meta` names its class, as `objects[0].shape`; nothing: its `label` or `class`, "
+        "or else the one class that its caption names",
+    )
+    count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
+    where: dict[str, str] = Field({}, description="only items of which `meta` says so, as `{objects[0].size: large}`")
+    classes: dict[str, str] = Field(description="the label in `meta` and how prompts word it")
+    templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
+    fill: dict[str, tuple[str, ...]] = Field({}, description="words for other slots; every choice makes a prompt")
+
+    @model_validator(mode="after")
+    def _fillable(self) -> "ZeroShotTask":
+        for template in self.templates:
+            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot is not None}
+            if "class" not in slots:
+                raise ValueError(f"the template `{template}` has no place for a class; write it as {{class}}")
+            unknown = slots - {"class", *self.fill}
+            if unknown:
+                raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "acc1", "mean_per_class_recall", *(["acc5"] if len(self.classes) > 5 else [])
+
+    def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
+        return zero_shot(table, embed_text, self)
+
+
+def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = ()) -> list[ZeroShotTask]:
+    """One task for each modality that has prompts of its own. A mapping says how prompts word each label."""
+    if isinstance(labels, str):
+        raise UserError(f"labels are a list of classes, and `{labels}` is a text; write ['boat', 'car']")
+    worded = (templates,) if isinstance(templates, str) else tuple(templates)
+    classes = dict(labels) if isinstance(labels, Mapping) else {label: label.replace("_", " ") for label in labels}
+    return [
+        build(ZeroShotTask, {
+            "kind": "zero_shot", "name": "zero_shot", "title": "Zero-shot", "what": "class", "modalities": (modality,),
+            "classes": classes, "templates": worded or usual,
+        }, lambda key: "labels")
+        for modality, usual in PROMPTS.items()
+    ]  # fmt: skip
 
 
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from tercet.configs.base import build
-from tercet.configs.layers import lay
-from tercet.configs.recipe import load_recipe
 from tercet.errors import UserError
 from tercet.modality import modality_of
 from tercet.models.interop.pretrained import Pretrained, described
@@ -13,7 +11,9 @@ from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.commit import committed
 from tercet.training.config import RunConfig
 from tercet.training.folder import folder_of
+from tercet.training.layering import RECIPE
 from tercet.training.pretrained import pretrained
+from tercet.training.recipe import load_recipe
 
 
 def inherited(config: RunConfig) -> RunConfig:
@@ -47,7 +47,7 @@ def _terms(config: RunConfig, found: Pretrained) -> dict[str, Any]:
     if "objective" in config.model_fields_set:
         said["objective"] = config.objective.model_dump(mode="json", exclude_unset=True)
     below = {key: value for key, value in found.terms.items() if key == "objective" or key not in said}
-    return lay(below, said)
+    return RECIPE.lay(below, said)
 
 
 def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[
                 f"model.{modality}.encoder is `{tower.encoder}`, but init {config.init} has `{theirs}`; "
                 "leave the encoder out, or begin without init"
             )
-    return lay(given, said)
+    return RECIPE.lay(given, said)
 
 
 def _lacking(config: RunConfig, found: Pretrained, modality: str) -> str:

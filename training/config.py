@@ -7,12 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tercet.configs.base import Config, Misfit, build
-from tercet.configs.layers import lay, nested
+from tercet.configs.layers import nested
 from tercet.data_pipelines.config import DataConfig
 from tercet.errors import did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES
 from tercet.models.space import SpaceConfig
+from tercet.training.layering import RECIPE
 
 Logger = Literal["console", "tensorboard", "wandb"]
 
@@ -143,7 +144,7 @@ class RunConfig(SpaceConfig):
         length = {"epochs": self.epochs * stage.steps} if self.epochs else {"steps": self.lengths[index]}
         values: dict[str, Any] = self.model_dump(mode="json") | {"stages": ()} | length
         for key, value in stage.set.items():
-            values = lay(values, nested(key, value))
+            values = RECIPE.lay(values, nested(key, value))
         return build(RunConfig, values, lambda key: f"{self.name}, stage `{stage.name}`")
 
     @model_validator(mode="before")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tercet.errors import UserError, did_you_mean
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.result import Json
-from tercet.eval.task import load_tasks
 from tercet.training.config import EarlyStoppingConfig
 from tercet.training.hooks.metrics_file import forget_after
 

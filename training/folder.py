@@ -8,12 +8,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from tercet.configs.recipe import dump, load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.plugins import note_plugins
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
+from tercet.training.recipe import dump, load_recipe
 
 LOCK = ".lock"
 FREE = (

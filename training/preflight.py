@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from tercet.data_pipelines.open import check_columns, check_source, check_streams, open_first
+from tercet.data_pipelines.preflight.declared import check_columns, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.preflight.quick_open import open_at_once
+from tercet.data_pipelines.sources.open import open_first
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.encoders import family_of

@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.configs.base import build
-from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
@@ -22,6 +21,7 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
+from tercet.training.recipe import load_recipe
 
 KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
 

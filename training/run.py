@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import joined
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
 from tercet.training.preflight import counted, ready
+from tercet.training.recipe import load_recipe
 from tercet.training.run_evaluation import REPORT
 from tercet.training.runner import Runner
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tercet.configs.recipe import dump
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.evaluator import Evaluated, Evaluator
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
-from tercet.eval.task import load_tasks
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
 from tercet.training.config import RunConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
+from tercet.training.recipe import dump
 from tercet.training.wise_ft import InterpolatedModel, Interpolation, along, best, check_start, keep_start, told
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one

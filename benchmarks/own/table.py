@@ -12,7 +12,7 @@ from tercet.benchmarks.loader.shards import PER_SHARD, SHARDS, picture_files, pi
 from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.open import open_split
+from tercet.data_pipelines.sources.open import open_split
 
 SIDE, BATCHES = 256, 24
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
+from tercet.data_pipelines.captions.groups import GroupReader
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta, negatives_of
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.groups import GroupReader
 from tercet.data_pipelines.decode.image import decode_image
-from tercet.data_pipelines.decode.text import decode_meta, negatives_of
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from unicodedata import category, normalize
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.duplicates import picture, sound
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.groups import GroupReader
-from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.captions.groups import GroupReader
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.manifests.copies import usual_copies
 from tercet.data_pipelines.manifests.entry import Outcome
 from tercet.data_pipelines.manifests.find import ManifestFile

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.text import decode_meta
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.manifests.copies import Copies
 from tercet.data_pipelines.manifests.index import ManifestIndex
 from tercet.data_pipelines.manifests.medium import Span, extension_of, is_remote, located, read_file, read_span

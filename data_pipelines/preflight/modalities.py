@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.config import SplitConfig
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 from tercet.modality import FILES

@@ -6,11 +6,11 @@ from itertools import chain, islice
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.build import standing_index
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
-from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.record import find_record
 from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.sources.open import open_split
 
 ROWS = 5_000
 TABLE, SHARDS = 10**8, 10**9  # bytes

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
-from tercet.data_pipelines.decode.captions import CaptionReader
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta, negatives_of
 from tercet.data_pipelines.decode.media import verify_picture, verify_sound
-from tercet.data_pipelines.decode.text import decode_meta, negatives_of
 from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.source import Files, Source
 from tercet.modality import DECODERS, EXTENSIONS, FILES

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.groups import GroupReader
+from tercet.data_pipelines.captions.groups import GroupReader
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.decode.media import open_picture, open_sound, waves
-from tercet.data_pipelines.decode.text import decode_meta
 from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.content import content_hash

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.decode.captions import Captions
+from tercet.data_pipelines.captions.reader import Captions
 from tercet.data_pipelines.seeding import keys, uniforms
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels

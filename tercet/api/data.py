@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tercet.configs.base import build
-from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.open import check_source
+from tercet.data_pipelines.preflight.declared import check_source
 from tercet.errors import UserError
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained
+from tercet.training.recipe import load_recipe
 
 Data: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any] | DataConfig
 

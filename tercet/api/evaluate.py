@@ -20,11 +20,11 @@ from tercet.eval.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate as ask
 from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
-from tercet.eval.labels import label_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.self_test import Check
 from tercet.eval.self_test import self_test as run_self_test
 from tercet.eval.task import Task
+from tercet.eval.zero_shot import label_tasks
 
 Tasks: TypeAlias = str | Sequence[str | Task]
 Labels: TypeAlias = Sequence[str] | Mapping[str, str]

@@ -10,8 +10,8 @@ from tercet.api.embed import embed
 from tercet.api.hits import Hit, Hits
 from tercet.api.model import Loadable, Model, load
 from tercet.api.query import modality_of
-from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.sources.open import open_split
 from tercet.errors import UserError
 from tercet.eval.search import Match, search
 from tercet.eval.store import Store

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from tercet.api.media import files_of, is_picture, is_sound
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.collate import collate
+from tercet.data_pipelines.captions.text import cleaned
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
-from tercet.data_pipelines.decode.text import cleaned
 from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.transforms.crop import CentreView

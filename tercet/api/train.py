@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from tercet.api.table import Table
 from tercet.configs.layers import Layer, nested
-from tercet.configs.recipe import layered
 from tercet.errors import UserError
 from tercet.eval.result import from_json
 from tercet.page.write import environment
 from tercet.plugins import load_plugins
+from tercet.training.recipe import layered
 
 if TYPE_CHECKING:
     from tercet.api.model import Model

@@ -38,11 +38,11 @@ def _generate(verb: argparse.ArgumentParser) -> None:
 
 def generate(arguments: Namespace) -> int:
     from tercet.configs.base import build
-    from tercet.configs.layers import parse_override, stack
+    from tercet.configs.layers import PLAIN, parse_override
     from tercet.data_pipelines.builtin.config import WorldConfig
     from tercet.data_pipelines.builtin.dataset import generate
 
-    knobs = stack([parse_override(text) for text in arguments.overrides])
+    knobs = PLAIN.stack([parse_override(text) for text in arguments.overrides])
     out: Path = generate(build(WorldConfig, knobs, lambda key: "command line"), arguments.out)
     print(f"shards: {out}")
     return 0
@@ -143,7 +143,7 @@ def _stats(verb: argparse.ArgumentParser) -> None:
 
 
 def stats(arguments: Namespace) -> int:
-    from tercet.data_pipelines.shards.sources import open_source
+    from tercet.data_pipelines.sources.open import open_source
     from tercet.data_pipelines.survey.page import write_stats
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
@@ -172,7 +172,7 @@ def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.leaks.show import print_count
     from tercet.data_pipelines.manifests.find import is_table
     from tercet.data_pipelines.manifests.reading import PLAIN
-    from tercet.data_pipelines.shards.sources import open_source
+    from tercet.data_pipelines.sources.open import open_source
 
     sides = [arguments.train, arguments.evaluation]
     tables = [side for side in sides if is_table(side)] or sides  # where there is none, columns are a mistake
@@ -187,18 +187,18 @@ def leaks(arguments: Namespace) -> int:
 def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
     """The data with their columns, as a recipe would name them."""
     from tercet.configs.base import build
-    from tercet.configs.layers import parse_override, stack
+    from tercet.configs.layers import PLAIN, parse_override
     from tercet.data_pipelines.config import TableConfig
 
     if not source:
         raise UserError(f"there is no DATA to look at; see `{arguments.parser.prog} --help`")
-    said = stack([parse_override(text) for text in arguments.overrides])
+    said = PLAIN.stack([parse_override(text) for text in arguments.overrides])
     return build(TableConfig, {"source": source, **said}, lambda key: "command line")
 
 
 def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":
     from tercet.data_pipelines.config import SplitConfig
-    from tercet.data_pipelines.open import check_source
+    from tercet.data_pipelines.preflight.declared import check_source
 
     split = SplitConfig.model_validate(_table(arguments, source).model_dump())
     check_source(split)

@@ -24,11 +24,11 @@ def declare(verb: argparse.ArgumentParser) -> None:
 
 def propose(arguments: Namespace) -> int:
     """The recipe goes to the file or the output, what there is to say about it elsewhere."""
-    from tercet.configs.layers import parse_override, stack
+    from tercet.configs.layers import PLAIN, parse_override
     from tercet.training.proposal.propose import propose
     from tercet.training.proposal.show import print_proposal
 
-    said = stack([parse_override(text) for text in arguments.overrides])
+    said = PLAIN.stack([parse_override(text) for text in arguments.overrides])
     proposal = propose(arguments.data, said, arguments.init)
     if arguments.out:
         arguments.out.write_text(proposal.yaml, encoding="utf-8")

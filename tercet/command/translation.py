@@ -17,7 +17,7 @@ def declare(verb: argparse.ArgumentParser) -> None:
 
 def from_open_clip(arguments: Namespace) -> int:
     """What the recipe cannot say is told beside it, too: a reader of a file may not look at its comments."""
-    from tercet.configs.from_open_clip import translate
+    from tercet.training.from_open_clip import translate
 
     if arguments.processes is not None and arguments.processes < 1:
         raise UserError(f"--processes {arguments.processes} are none; take a whole number from 1 up")

@@ -19,7 +19,7 @@ def demo(arguments: Namespace) -> int:
 
 
 def train(arguments: Namespace) -> int:
-    from tercet.configs.recipe import load_recipe
+    from tercet.training.recipe import load_recipe
 
     config = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
@@ -48,7 +48,7 @@ def recipes_ls(arguments: Namespace) -> int:
 
 
 def recipes_show(arguments: Namespace) -> int:
-    from tercet.configs.recipe import dump, load_recipe
+    from tercet.training.recipe import dump, load_recipe
 
     sys.stdout.write(dump(load_recipe(arguments.recipe, arguments.overrides)))
     return 0
@@ -57,8 +57,8 @@ def recipes_show(arguments: Namespace) -> int:
 def recipes_check(arguments: Namespace) -> int:
     """Every recipe is read before the verdict, so that one look shows all that is wrong."""
     from tercet.configs.catalogue import recipe_names
-    from tercet.configs.recipe import load_recipe
     from tercet.errors import UserError
+    from tercet.training.recipe import load_recipe
 
     wrong = 0
     for name in arguments.recipes or recipe_names():

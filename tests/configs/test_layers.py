@@ -1,4 +1,4 @@
-"""Layers: the upper one wins key by key, and two ways of saying one thing do not add up."""
+"""Layers: the upper one wins key by key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.configs.layers import Layer, lay, parse_override, stack, written_in
+from tercet.configs.layers import PLAIN, Layer, parse_override, written_in
 from tercet.errors import UserError
 
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -32,32 +32,7 @@ def test_a_leaf_stands_where_nothing_above_covers_it(below: dict[str, Any], abov
         return upper[:shared] == lower[:shared]
 
     kept = {path: value for path, value in leaves(below).items() if not any(covers(up, path) for up in leaves(above))}
-    assert leaves(lay(below, above)) == kept | leaves(above)
-
-
-def test_pairs_and_terms_take_each_others_place() -> None:
-    assert lay({"terms": [1], "a": 1}, {"pairs": {"image-text": 1}}) == {"a": 1, "pairs": {"image-text": 1}}
-    assert lay({"pairs": {"image-text": 1}, "objective": "sigmoid"}, {"terms": [1]}) == {"terms": [1]}
-
-
-def test_a_key_that_is_taken_away_takes_no_others_place() -> None:
-    """`steps=0 epochs=null` is a run of no steps, not one of as many as there are by default."""
-    assert stack([parse_override(text) for text in ("epochs=10", "steps=0", "epochs=null")])["steps"] == 0
-    assert lay({"epochs": 45, "stages": [1]}, {"stages": None}) == {"epochs": 45, "stages": None}
-
-
-def test_another_component_does_not_inherit_settings() -> None:
-    below = {"objective": {"name": "infonce", "smoothing": 0.1}}
-    assert lay(below, {"objective": {"name": "sigmoid"}}) == {"objective": {"name": "sigmoid"}}
-    assert lay(below, {"objective": {"smoothing": 0.2}}) == {"objective": {"name": "infonce", "smoothing": 0.2}}
-
-
-def test_overrides_stack_from_left_to_right() -> None:
-    overrides = ["objective=focal_nce", "objective.gamma=1", "stages=[{name: a, steps: 3}]", "stages.0.steps=1e1"]
-    assert stack([parse_override(text) for text in overrides]) == {
-        "objective": {"name": "focal_nce", "gamma": 1},
-        "stages": [{"name": "a", "steps": 10.0}],
-    }
+    assert leaves(PLAIN.lay(below, above)) == kept | leaves(above)
 
 
 @pytest.mark.parametrize("text", ["steps", "=3", "a..b=3", ".a=1"])

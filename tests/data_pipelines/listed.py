@@ -10,9 +10,9 @@ import torch
 
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.sample import Batch, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.sources.open import open_split
 
 Picture = Callable[..., bytes]
 

@@ -2,8 +2,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.groups import GroupReader
+from tercet.data_pipelines.captions.groups import GroupReader
+from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.errors import UserError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.captions import CaptionReader, Captions
+from tercet.data_pipelines.captions.reader import CaptionReader, Captions
 from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.decode.captions import Captions
+from tercet.data_pipelines.captions.reader import Captions
 from tercet.data_pipelines.transforms.crop import CentreView, RandomView, largest_box, placed, random_views
 
 Area = tuple[float, float] | None

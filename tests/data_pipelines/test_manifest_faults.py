@@ -10,7 +10,7 @@ from tercet.command import main
 from tercet.configs.base import Misfit
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.source import say_once
-from tercet.data_pipelines.open import check_columns, check_source
+from tercet.data_pipelines.preflight.declared import check_columns, check_source
 from tercet.data_pipelines.shorthand import split_in_two
 from tercet.errors import UserError
 from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv

@@ -118,7 +118,7 @@ def test_rows_are_cut_into_pieces_so_that_ranks_read_their_own_files(table: Path
 
 LARGE = """
 import psutil, sys
-from tercet.data_pipelines.shards.sources import open_source
+from tercet.data_pipelines.sources.open import open_source
 before = psutil.Process().memory_full_info().uss
 source = open_source(sys.argv[1])
 source.read([0, len(source) - 1], ["txt"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tercet.configs.recipe import dump, load_recipe
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.open import open_split
+from tercet.data_pipelines.sources.open import open_split
 from tercet.errors import UserError
+from tercet.training.recipe import dump, load_recipe
 from tests.data_pipelines.listed import write_csv
 
 Picture = Callable[..., bytes]

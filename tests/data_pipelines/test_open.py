@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from tercet.data_pipelines import open as opening
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.open import open_first, open_loader, open_split
+from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.shards import build
 from tercet.data_pipelines.shards.tar import members
 from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.sources import open as opening
+from tercet.data_pipelines.sources.open import open_first, open_split
 from tercet.data_pipelines.stream.loader import StreamLoader
 from tercet.distributed import World
 from tercet.testing import on_ranks

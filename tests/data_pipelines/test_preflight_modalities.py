@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.open import open_split
 from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.sources.open import open_split
 from tercet.errors import UserError
 
 BOTH = ("image", "text")

@@ -16,8 +16,8 @@ from tercet.data_pipelines.shards.counts import remote_counts
 from tercet.data_pipelines.shards.patience import Patience, Refused, Unreachable
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.shards.remote import RemoteShards, open_remote
-from tercet.data_pipelines.shards.sources import open_source
 from tercet.data_pipelines.shards.tar import DamagedShard, Missing
+from tercet.data_pipelines.sources.open import open_source
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
 

@@ -12,8 +12,9 @@ from tercet.data_pipelines.sample import Sample
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
-from tercet.eval.labels import label_of, label_tasks
-from tercet.eval.task import load_task
+from tercet.eval.labels import label_of
+from tercet.eval.load_tasks import load_task
+from tercet.eval.zero_shot import label_tasks
 
 LABELS = ("boat", "fire_truck", "bus")
 

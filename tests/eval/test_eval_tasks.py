@@ -11,16 +11,17 @@ from torch.nn import functional as F
 from tercet.data_pipelines.builtin.vocabulary import vocabulary
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval.composition import composition
+from tercet.eval.composition import CompositionTask, composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
+from tercet.eval.load_tasks import load_task, load_tasks, task_names
 from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result, from_json, to_json
-from tercet.eval.retrieval import retrieval
+from tercet.eval.retrieval import RetrievalTask, retrieval
 from tercet.eval.table import table_text
-from tercet.eval.task import CompositionTask, RetrievalTask, ZeroShotTask, load_task, load_tasks, lookup, task_names
-from tercet.eval.zero_shot import fingerprint, prompts_of, zero_shot
+from tercet.eval.task import lookup
+from tercet.eval.zero_shot import ZeroShotTask, fingerprint, prompts_of, zero_shot
 
 RETRIEVAL = RetrievalTask(kind="retrieval", name="retrieval", title="Retrieval")
 SHAPES = ("circle", "square", "star", "ring", "cross", "heart")

@@ -17,8 +17,8 @@ from tests.training.tiny import losses, run, saved
 
 
 def train(world: World, folder: Path, jobs: list[tuple[list[str], int | None]]) -> None:
-    from tercet.configs.recipe import load_recipe
     from tercet.plugins import load_plugins
+    from tercet.training.recipe import load_recipe
 
     os.chdir(folder)
     load_plugins(PLUGINS)

@@ -103,7 +103,7 @@ def nearer() -> tuple[float, float]:
     from tercet.data_pipelines.sample import Sample
     from tercet.eval.config import EvalConfig
     from tercet.eval.embed import EmbeddingTable
-    from tercet.eval.task import load_task
+    from tercet.eval.load_tasks import load_task
 
     draw, item = torch.Generator().manual_seed(0), torch.arange(30)
     vectors = {name: torch.randn(30, 4, generator=draw) for name in ("series", "text")}

@@ -10,10 +10,10 @@ import yaml
 from tercet.command import main
 from tercet.command.arguments import parse
 from tercet.configs.catalogue import recipe_names
-from tercet.configs.recipe import load_recipe
+from tercet.data_pipelines.captions.groups import GroupReader
+from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.decode.captions import CaptionReader
-from tercet.data_pipelines.decode.groups import GroupReader
+from tercet.training.recipe import load_recipe
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 

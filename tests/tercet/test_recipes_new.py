@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tercet.command import main
-from tercet.configs.layers import lay, nested
-from tercet.configs.recipe import load_recipe
+from tercet.configs.layers import nested
 from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.training.layering import RECIPE
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import batch_size, choose_way, warmup
 from tercet.training.proposal.machine import GIB, Gpu, Machine
@@ -33,6 +33,7 @@ from tercet.training.proposal.seen import DataSummary
 from tercet.training.proposal.splits import Splits, held_out, splits
 from tercet.training.proposal.ways import FINETUNING, LOCKED, SCALES, SMALL, Way
 from tercet.training.proposal.write import to_yaml
+from tercet.training.recipe import load_recipe
 
 ROWS = 48
 GPU_OF_80 = SimpleNamespace(total_memory=80 * GIB)
@@ -102,7 +103,7 @@ def test_the_recipe_trains_as_it_is(
 
 def values_of(choices: Iterable[Choice]) -> dict[str, Any]:
     layers = (nested(choice.key, choice.value) for choice in choices)
-    return reduce(lay, layers, {})
+    return reduce(RECIPE.lay, layers, {})
 
 
 def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: Path) -> None:

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import load_model
+from tercet.training.recipe import load_recipe
 from tercet.training.run_evaluation import RunEvaluation
 from tests.training.tiny import MODEL, TOWER, losses, recipe, run, saved
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tercet.configs.recipe import load_recipe
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
@@ -14,6 +13,7 @@ from tercet.training.complete_config import inherited
 from tercet.training.folder import open_folder
 from tercet.training.preflight import counted
 from tercet.training.pretrained import load_model
+from tercet.training.recipe import load_recipe
 from tercet.training.runner import Runner
 from tests.training.test_finetuning import DEEP, IMAGE, LORA, Job, moved, pairs
 from tests.training.tiny import MODEL, TOWER, losses, run, saved

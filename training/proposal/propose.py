@@ -6,9 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tercet.configs.recipe import load_recipe
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.open import open_split
+from tercet.data_pipelines.sources.open import open_split
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
 from tercet.training.proposal.choice import Choice
@@ -20,6 +19,7 @@ from tercet.training.proposal.splits import Splits, held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
 from tercet.training.proposal.weights import given, reachable
 from tercet.training.proposal.write import to_yaml
+from tercet.training.recipe import load_recipe
 
 NAME = "proposed"
 

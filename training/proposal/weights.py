@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from tercet.configs.recipe import load_recipe
 from tercet.errors import UserError
+from tercet.training.recipe import load_recipe
 
 PATIENCE = 3.0  # seconds for one answer of the hub
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tercet.configs.catalogue import recipe_names, summary
-from tercet.configs.recipe import dump, load_recipe
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
+from tercet.training.recipe import dump, load_recipe
 
 STAGES = (
     "stages=[{name: a, steps: 3},"

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from tercet.configs.from_open_clip.command import Command
 from tercet.data_pipelines.shards.find import unbraced
 from tercet.errors import UserError
+from tercet.training.from_open_clip.command import Command
 
 Kind = Literal["webdataset", "csv", "synthetic"]
 

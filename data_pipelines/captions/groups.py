@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
 
-from tercet.data_pipelines.decode.captions import CaptionReader, within
+from tercet.data_pipelines.captions.reader import CaptionReader, within
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer, basic_clean, whitespace_clean
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.text import cleaned, decode_captions, decode_meta, negatives_of
+from tercet.data_pipelines.captions.text import cleaned, decode_captions, decode_meta, negatives_of
 
 REAL = [
     "a red circle to the left of a blue square",

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from tercet.configs.from_open_clip.architecture import architecture
-from tercet.configs.from_open_clip.command import Command
-from tercet.configs.from_open_clip.flag import (
+from tercet.errors import UserError
+from tercet.training.from_open_clip.architecture import architecture
+from tercet.training.from_open_clip.command import Command
+from tercet.training.from_open_clip.flag import (
     SWITCH,
     Flag,
     Key,
@@ -16,7 +17,6 @@ from tercet.configs.from_open_clip.flag import (
     told,
     with_another,
 )
-from tercet.errors import UserError
 
 TOWERS = ("image", "text")
 

@@ -12,14 +12,14 @@ import torch
 from open_clip.transformer import VisionTransformer
 
 from tercet.command import main
-from tercet.configs.from_open_clip import translate
-from tercet.configs.from_open_clip.flag import Flag
-from tercet.configs.from_open_clip.recipe import FLAGS, flag_table
-from tercet.configs.recipe import load_recipe
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import build_objective
 from tercet.training.config import RunConfig, ScheduleConfig
+from tercet.training.from_open_clip import translate
+from tercet.training.from_open_clip.flag import Flag
+from tercet.training.from_open_clip.recipe import FLAGS, flag_table
+from tercet.training.recipe import load_recipe
 from tercet.training.schedule import learning_rate
 
 DATA = "--train-data shards/{00000..00009}.tar --train-num-samples 100000"

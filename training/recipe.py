@@ -5,11 +5,12 @@ from pathlib import Path
 
 from tercet.configs.base import build
 from tercet.configs.catalogue import recipe_path
-from tercet.configs.layers import Layer, parse_override, stack, written_in
+from tercet.configs.layers import Layer, parse_override, written_in
 from tercet.configs.yaml_text import read_yaml, write_yaml
 from tercet.errors import UserError
 from tercet.plugins import require_plugins
 from tercet.training.config import RunConfig
+from tercet.training.layering import RECIPE
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -21,7 +22,7 @@ def layered(name_or_path: str, above: Sequence[Layer]) -> RunConfig:
     path = recipe_path(name_or_path)
     require_plugins(path.parent)
     layers = [*file_layers(path), *above]
-    return build(RunConfig, stack(layers), lambda key: written_in(layers, key) or path.name)
+    return build(RunConfig, RECIPE.stack(layers), lambda key: written_in(layers, key) or path.name)
 
 
 def file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:

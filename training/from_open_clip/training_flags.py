@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from tercet.configs.from_open_clip.command import Command
-from tercet.configs.from_open_clip.flag import (
+from tercet.errors import UserError
+from tercet.training.from_open_clip.command import Command
+from tercet.training.from_open_clip.flag import (
     SWITCH,
     Flag,
     Key,
@@ -16,8 +17,7 @@ from tercet.configs.from_open_clip.flag import (
     told,
     with_another,
 )
-from tercet.configs.from_open_clip.pace import batch_size, steps_an_epoch
-from tercet.errors import UserError
+from tercet.training.from_open_clip.pace import batch_size, steps_an_epoch
 
 TRANSFORMER = {"lr": 5e-4, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6}  # with `vit` in the model's name
 OTHER = {"lr": 5e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}

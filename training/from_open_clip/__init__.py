@@ -4,6 +4,6 @@ A flag becomes keys of the recipe, or is told as one that differs, has no counte
 defaults count like what was given.
 """
 
-from tercet.configs.from_open_clip.recipe import Translation, translate
+from tercet.training.from_open_clip.recipe import Translation, translate
 
 __all__ = ["Translation", "translate"]

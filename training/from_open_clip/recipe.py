@@ -7,14 +7,15 @@ from textwrap import wrap
 from typing import Any, get_args
 
 from tercet.configs.base import build
-from tercet.configs.from_open_clip.command import read_command
-from tercet.configs.from_open_clip.data_flags import DATA_FLAGS
-from tercet.configs.from_open_clip.flag import Fate, Flag, Key, Note
-from tercet.configs.from_open_clip.model_flags import MODEL_FLAGS
-from tercet.configs.from_open_clip.training_flags import TRAINING_FLAGS
-from tercet.configs.layers import lay, nested
+from tercet.configs.layers import nested
 from tercet.configs.yaml_text import write_yaml
 from tercet.training.config import RunConfig
+from tercet.training.from_open_clip.command import read_command
+from tercet.training.from_open_clip.data_flags import DATA_FLAGS
+from tercet.training.from_open_clip.flag import Fate, Flag, Key, Note
+from tercet.training.from_open_clip.model_flags import MODEL_FLAGS
+from tercet.training.from_open_clip.training_flags import TRAINING_FLAGS
+from tercet.training.layering import RECIPE
 
 FLAGS: tuple[Flag, ...] = (*DATA_FLAGS, *MODEL_FLAGS, *TRAINING_FLAGS)
 WIDTH = 110
@@ -52,7 +53,7 @@ def translate(text: str, processes: int | None = None) -> Translation:
     values: dict[str, Any] = {}
     for key in found:
         if isinstance(key, Key):
-            values = lay(values, nested(key.path, key.value))
+            values = RECIPE.lay(values, nested(key.path, key.value))
     ordered = {name: values[name] for name in RunConfig.model_fields if name in values}
     build(RunConfig, {"name": "open_clip"} | ordered, lambda key: "the translated recipe")
     return Translation(text, ordered, tuple(note for note in found if isinstance(note, Note)))

@@ -11,7 +11,7 @@ from itertools import accumulate, islice
 from math import isfinite
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.decode.text import cleaned, decode_captions
+from tercet.data_pipelines.captions.text import cleaned, decode_captions
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 

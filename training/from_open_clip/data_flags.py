@@ -5,8 +5,10 @@ import re
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 
-from tercet.configs.from_open_clip.command import Command
-from tercet.configs.from_open_clip.flag import (
+from tercet.data_pipelines.shards.find import unbraced
+from tercet.errors import UserError
+from tercet.training.from_open_clip.command import Command
+from tercet.training.from_open_clip.flag import (
     SWITCH,
     Flag,
     Key,
@@ -18,9 +20,7 @@ from tercet.configs.from_open_clip.flag import (
     told,
     with_another,
 )
-from tercet.configs.from_open_clip.pace import kind_of, separator
-from tercet.data_pipelines.shards.find import unbraced
-from tercet.errors import UserError
+from tercet.training.from_open_clip.pace import kind_of, separator
 
 PIPED = re.compile(r"pipe:.*?((?:s3|gs|https?)://[^\s'\"|]+).*")
 BUILTIN = "data/builtin/train"

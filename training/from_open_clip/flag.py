@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tercet.configs.from_open_clip.command import Command
+from tercet.training.from_open_clip.command import Command
 
 Fate = Literal["differs", "no counterpart", "not needed"]
 

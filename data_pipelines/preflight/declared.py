@@ -1,0 +1,58 @@
+"""Whether what a recipe says of its data fits the files that it names, by names and headers alone."""
+
+from collections.abc import Iterable
+
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
+from tercet.data_pipelines.manifests.manifest import Manifest
+from tercet.data_pipelines.shards.find import find_shards
+from tercet.data_pipelines.sources.open import check_options
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import modality_of
+
+
+def check_source(split: SplitConfig) -> None:
+    """Refuses files that are missing and columns that no table has."""
+    if is_manifest(split.source):
+        piece = find_pieces(split.source)[0]
+        _check_group(split.group, piece.open(split.reading.roles), piece.label)
+    else:
+        find_shards(split.source)
+        check_options(split)
+
+
+def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
+    """Refuses modalities that no column of any table holds. Shards and folders show what they hold only when read."""
+    splits = list(data.train.values())
+    if not all(is_manifest(split.source) for split in splits):
+        return
+    found = [find_pieces(split.source)[0] for split in splits]
+    tables = [piece.open(split.reading.roles) for piece, split in zip(found, splits, strict=True)]
+    if not all(table.columns for table in tables):
+        return
+    held = {modality for table in tables for modality in table.roles.media}
+    if any(table.roles.text or split.captions for table, split in zip(tables, splits, strict=True)):
+        held.add("text")
+    for modality in map(modality_of, fields):
+        if modality not in held:
+            raise UserError(
+                f"no column of {found[0].label} is known to hold {modality}, which is to be learned from; "
+                f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
+            )
+
+
+def check_streams(data: DataConfig) -> None:
+    if data.mode == "index":
+        return
+    for name, source in data.train.items():
+        if is_manifest(source.source):
+            raise UserError(f"data.train.{name} is no set of shards, and only these are streamed; set data.mode=index")
+
+
+def _check_group(group: str, manifest: Manifest, where: str) -> None:
+    """A column that does not exist would group nothing, and would hold out samples that are trained on."""
+    known = [column for column in manifest.columns if column not in manifest.roles.taken]
+    column = group.removeprefix("json.").partition(".")[0]
+    asked = group != SplitConfig.model_fields["group"].default and group.startswith("json.")
+    if asked and manifest.columns and column not in known:
+        raise UserError(f"group: {where} has no further column `{column}`; {did_you_mean(column, known)}")

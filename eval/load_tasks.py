@@ -1,0 +1,54 @@
+"""Tasks by name: one YAML file is one task, and may extend another."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tercet.configs.yaml_text import read_yaml
+from tercet.errors import UserError, did_you_mean
+from tercet.eval import composition, retrieval, zero_shot  # noqa: F401  each registers its kind of task
+from tercet.eval.task import KINDS, Task, TaskGroup
+
+FOLDER = Path(__file__).parent / "tasks"
+
+
+def task_names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
+    """Tasks by name, groups written out; those that are no names are tasks already."""
+    loaded: list[Task] = []
+    for found in (load_task(one) if isinstance(one, str) else one for one in asked):
+        loaded += load_tasks(found.tasks) if isinstance(found, TaskGroup) else [found]
+    return loaded
+
+
+def load_task(name: str) -> Task | TaskGroup:
+    """A task or a group by its name, or by the path of a YAML file of one's own."""
+    values = _read(name, ())
+    if "kind" not in values:
+        raise UserError(f"task `{name}`: `kind` is missing; {did_you_mean('', KINDS.names())}")
+    try:
+        return KINDS.get(str(values["kind"])).model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"task `{name}`: `{where}`: {first['msg'].lower()}") from None
+
+
+def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
+    """The file's mapping over those that it extends."""
+    if name in heirs:
+        raise UserError(f"task `{name}` extends itself by way of {' → '.join(heirs)}")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"unknown task `{name}`; {did_you_mean(name, task_names())}")
+    own = read_yaml(path.read_text(encoding="utf-8"), f"task `{name}`")
+    if not isinstance(own, dict):
+        raise UserError(f"task `{name}`: {path.name} must hold a mapping with a `kind`")
+    parent = own.pop("extends", None)
+    inherited = {} if parent is None else _read(parent, (*heirs, name))
+    return {**inherited, **own, "name": path.stem}

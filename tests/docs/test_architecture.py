@@ -1,0 +1,113 @@
+"""docs/architecture.md draws which package may import which, and the code agrees with it in both directions."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/architecture.md"
+FOLDERS = ("benchmarks", "configs", "data_pipelines", "eval", "models", "tercet", "training")
+DRAWN = {"tercet": "", "data_pipelines": "data_pipelines."}  # the blocks of the page, and where their names begin
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The packages of one block, those that all others may import, and what else each may import."""
+
+    base: frozenset[str]
+    rows: dict[str, list[str]]
+
+    def home(self, module: str) -> str:
+        """The innermost package that holds a module; none: empty."""
+        packages = (package for package in (*self.base, *self.rows) if within(module, package))
+        return max(packages, key=len, default="")
+
+    def draws(self, module: str, other: str) -> bool:
+        home = self.home(module)
+        return self.home(other) in (home, *self.base) or any(within(other, one) for one in self.rows.get(home, ()))
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def drawing(block: str) -> Drawing:
+    """Reads the lines `base = A, B` and `C → A, B` of a block."""
+    text = PAGE.read_text(encoding="utf-8").partition(f"```imports {block}\n")[2].partition("```")[0]
+    base, *rows = filter(None, text.splitlines())
+    arrows = (row.partition("→") for row in rows)
+    return Drawing(frozenset(listed(base.partition("=")[2])), {name.strip(): listed(b) for name, _, b in arrows})
+
+
+def listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name within `tercet`; the package itself is called tercet."""
+    files = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return {named(path.relative_to(ROOT)): path for path in files}
+
+
+def named(path: Path) -> str:
+    parts = [part for part in path.with_suffix("").parts if part != "__init__"]
+    return ".".join(parts[1:] if parts[0] == "tercet" and len(parts) > 1 else parts)
+
+
+def imports(beginning: str) -> dict[str, set[str]]:
+    """What each module imports, also within functions and for type checkers, as far as names begin so."""
+    inside = {name: others for name, others in all_imports().items() if name.startswith(beginning)}
+    return {
+        name.removeprefix(beginning): {o.removeprefix(beginning) for o in others if o.startswith(beginning)}
+        for name, others in inside.items()
+    }
+
+
+@cache
+def all_imports() -> dict[str, set[str]]:
+    found = modules()
+    return {name: set(imported(path, found)) for name, path in found.items()}
+
+
+def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in (name.removeprefix("tercet.") for name in wanted if within(name, "tercet")):
+            yield name if name in known else name.rpartition(".")[0] or "tercet"  # else it is defined in a module
+
+
+@pytest.mark.parametrize("block", DRAWN)
+def test_code_imports_what_is_drawn(block: str) -> None:
+    drawn = drawing(block)
+    found = imports(DRAWN[block])
+    assert [name for name in found if not drawn.home(name)] == [], "docs/architecture.md does not draw these modules"
+    undrawn = [f"{name} imports {o}" for name, others in found.items() for o in others if not drawn.draws(name, o)]
+    assert undrawn == [], "move the code, or draw the import in docs/architecture.md"
+
+
+@pytest.mark.parametrize("block", DRAWN)
+def test_what_is_drawn_is_imported(block: str) -> None:
+    drawn = drawing(block)
+    used: dict[str, set[str]] = {package: set() for package in (*drawn.base, *drawn.rows)}
+    for name, others in imports(DRAWN[block]).items():
+        used[drawn.home(name)] |= others | {name}
+    assert [package for package, others in used.items() if not others] == []
+    idle = [f"{a} → {b}" for a, others in drawn.rows.items() for b in others if not any(within(o, b) for o in used[a])]
+    assert idle == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    try:
+        TopologicalSorter(imports("")).prepare()
+    except CycleError as error:
+        pytest.fail("modules import each other: " + " → ".join(error.args[1]))

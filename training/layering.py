@@ -1,0 +1,31 @@
+"""How the layers of a recipe merge: which keys say the same thing, and how sources and components may be written."""
+
+from typing import Any
+
+from tercet.configs.layers import Layering
+from tercet.data_pipelines.config import SourceConfig
+from tercet.data_pipelines.shorthand import alike, spelt
+
+
+def _data(below: Any, above: Any) -> tuple[Any, Any]:
+    """A source alone is written as a mapping, so that what the lower layer says of the data still holds."""
+    return spelt(below), spelt(above)
+
+
+def _sources(below: Any, above: Any) -> tuple[Any, Any]:
+    return alike(below, above, SourceConfig.model_fields)
+
+
+RECIPE = Layering(
+    replaces={
+        "pairs": ("terms",),
+        "terms": ("pairs", "objective"),
+        "stages": ("steps", "epochs"),
+        "epochs": ("steps",),
+        "steps": ("epochs",),
+        "source": ("train", "val"),
+        "train": ("source", "held_out"),
+    },
+    bare={"objective": "name"},
+    spelling={"data": _data, "train": _sources, "val": _sources},
+)
