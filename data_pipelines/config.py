@@ -49,12 +49,13 @@ class SplitConfig(TableConfig):
         "nothing: that one for folders, of sounds `This is a sound of {}.`, and captions as they are for tables",
     )
     part: tuple[float, float] | None = Field(
-        None, description="of a table or a folder, the samples whose group's hash lies in this range of [0, 1]"
+        None, description="only the samples whose group's hash lies in this range of [0, 1]; see `split_by`"
     )
-    split_by: Literal["group", "file"] = Field(
-        "group",
-        description="what `part` keeps together: samples of one group, or only those of one picture or sound; "
-        "of classes that captions are made of, the first means the second, unless `group` is text",
+    split_by: Literal["group", "file", "shard"] | None = Field(
+        None,
+        description="what `part` keeps together: the samples of a group, of a picture or sound alone, or of a shard; "
+        "nothing: of a group, but whole shards where they are remote, or are 20 or more with over 100,000 samples. "
+        "Classes that captions are made of are no groups here, unless `group` is text",
     )
     fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
     captions: dict[str, float] = Field(
@@ -182,6 +183,13 @@ class DataConfig(Config):
         if self.augment.image.draws_globally and threads:
             mend = "`workers: 0`, for threads decode a stream" if self.mode == "stream" else "`worker: process`"
             raise Misfit("augment.image.randaugment", f"draws where threads disturb it; set {mend}")
+        return self
+
+    @model_validator(mode="after")
+    def _streams_whole_shards(self) -> "DataConfig":
+        for name, source in self.train.items():
+            if self.mode == "stream" and source.part and source.split_by != "shard":
+                raise Misfit(f"train.{name}.part", "cannot be streamed sample by sample; set `split_by: shard`")
         return self
 
     @model_validator(mode="after")

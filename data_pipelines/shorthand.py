@@ -34,6 +34,8 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
         return {**rest, "train": own}
     if "part" in own:
         raise Misfit("part", "and `data.held_out` divide the same source; set train.part and val.part")
+    if raw.get("mode") == "stream":
+        own = {"split_by": "shard", **own}
     others = {name: value for name, value in own.items() if name in looked_at}
     return {**rest, "train": {**own, "part": [held_out, 1]}, "val": {**others, "part": [0, held_out]}}
 
@@ -45,12 +47,12 @@ def named(raw: Any, name: str, options: Collection[str]) -> Any:
         raise ValueError(f"{raw!r} is no source; give shards, a table, a folder, a list of them, or sources by name")
     if not raw or not is_one(raw, options):
         return {key: spelt(one) for key, one in raw.items()}
-    if "source" not in raw:
-        key = next(iter(raw))
-        raise Misfit("source", f"is missing; of a single source write data.{key}, of several by name NAME.{key}")
     for key in raw:
         if key not in options:
             raise Misfit(key, f"is no key of a source; {did_you_mean(key, options)}")
+    if "source" not in raw:
+        key = next(iter(raw))
+        raise Misfit("source", f"is missing; of a single source write data.{key}, of several by name NAME.{key}")
     return {name: raw}
 
 
@@ -80,6 +82,18 @@ def alike(below: Any, above: Any, options: Collection[str]) -> tuple[Any, Any]:
     if ones == [False, True] and "source" not in above and len(below) == 1:
         return below, dict.fromkeys(below, above)
     return ({} if ones[0] != ones[1] else below), above
+
+
+def as_source(below: Any, above: Any, options: Collection[str]) -> Any:
+    """`data` of an upper layer, over a recipe whose only source is `data.source`. There `train`, if it is one source or
+    options of one, means that source, so that a share of it is still held out; and other validation data stay."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping) or "source" not in below:
+        return above
+    train = spelt(above.get("train"))
+    one = isinstance(train, Mapping) and train and "part" not in train and all(key in options for key in train)
+    if one and not {"val", *options} & above.keys():
+        above = {**{key: value for key, value in above.items() if key != "train"}, **train}
+    return {"val": below["val"], **above} if "val" in below and "source" in above else above
 
 
 def _share(held_out: Any) -> float:

@@ -4,12 +4,13 @@ from typing import Any
 
 from tercet.configs.layers import Layering
 from tercet.data_pipelines.config import SourceConfig
-from tercet.data_pipelines.shorthand import alike, spelt
+from tercet.data_pipelines.shorthand import alike, as_source, spelt
 
 
 def _data(below: Any, above: Any) -> tuple[Any, Any]:
-    """A source alone is written as a mapping, so that what the lower layer says of the data still holds."""
-    return spelt(below), spelt(above)
+    """A source alone is written as a mapping, so that the other options of the lower layer stay."""
+    below, above = spelt(below), spelt(above)
+    return below, as_source(below, above, SourceConfig.model_fields)
 
 
 def _sources(below: Any, above: Any) -> tuple[Any, Any]:

@@ -3,11 +3,13 @@
 A group is what a key of `.json` says, or equal content: of the picture's or the sound's file, or of the captions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 
+from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.reader import CaptionReader, within
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES
@@ -30,6 +32,16 @@ class GroupReader:
             return mark
         content = mark if isinstance(mark, bytes) else str(mark).encode("utf-8", "surrogatepass")
         return int.from_bytes(blake2b(content, digest_size=8).digest(), "big") >> 1
+
+    def each(self, samples: Iterable[Files | BadSample]) -> Iterator[int]:
+        """The group of each sample; -1 for none, or for a sample that cannot be read."""
+        return (-1 if isinstance(files, BadSample) else self._one(files) for files in samples)
+
+    def _one(self, files: Files) -> int:
+        try:
+            return self(files, decode_meta(files["json"]) if "json" in files else {}, 0)
+        except BadSample:
+            return -1
 
 
 def _by(spec: str, captions: CaptionReader) -> tuple[frozenset[str], Mark]:

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.manifests.copies import usual_copies
 from tercet.data_pipelines.manifests.entry import Outcome
 from tercet.data_pipelines.manifests.find import ManifestFile
@@ -38,7 +35,7 @@ from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.reading import GROUP, Reading
 from tercet.data_pipelines.manifests.rows import ManifestRows
 from tercet.data_pipelines.manifests.watched import Watched
-from tercet.data_pipelines.seeding import keys
+from tercet.data_pipelines.split import Marks, marks
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
 from tercet.modality import FILES
@@ -60,7 +57,7 @@ def _name(pieces: Sequence[ManifestFile], reading: Reading) -> str:
 def _digest(pieces: Sequence[ManifestFile], reading: Reading) -> str:
     """What an index depends on besides what stands in the tables."""
     where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
-    by = [reading.group, dict(reading.captions)] if reading.split_by == "group" else [reading.split_by]
+    by = [reading.split_by] if reading.split_by == "file" else [reading.group, dict(reading.captions)]
     split = by if reading.part else []
     told = [where, [piece.pattern for piece in pieces], asdict(reading.roles), reading.templates, split, list(FILES)]
     return blake2b(json.dumps(told).encode(), digest_size=6).hexdigest()
@@ -132,24 +129,14 @@ def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
         yield from progress.track(outcomes, total=None)
 
 
-def _marks(rows: ManifestRows, gatherer: Gatherer, reading: Reading) -> NDArray[np.uint64]:
-    """By what the samples are split: their group, or else the picture or sound that they are of. Classes are learnt,
-    and new samples of them held out, unless it is asked to group by their captions."""
-    mark_N = keys("alone", 0, 0, np.array(gatherer.identities, dtype=np.uint64))
-    if reading.split_by == "file":
-        return mark_N
-    group_of = GroupReader(reading.group, CaptionReader(reading.captions))
-    group_N = np.array([_group(rows, row, group_of) for row in range(len(mark_N))], dtype=np.int64)
-    if reading.group == GROUP:
-        group_N[np.array(gatherer.alike, dtype=np.int64)] = -1
-    return np.where(group_N < 0, mark_N, keys("group", 0, 0, group_N))
-
-
-def _group(rows: ManifestRows, row: int, group_of: GroupReader) -> int:
-    (files,) = rows.read([row], group_of.wanted)
-    if isinstance(files, BadSample):
-        return -1
-    try:
-        return group_of(files, decode_meta(files["json"]) if "json" in files else {}, 0)
-    except BadSample:
-        return -1
+def _marks(rows: ManifestRows, gatherer: Gatherer, reading: Reading) -> Marks:
+    """What the samples are split by: their group, or else their picture or sound. Captions that are made of classes are
+    no groups here, unless `group` is text: all classes are trained on, and other samples of them are held out."""
+    group_N = np.full(len(gatherer), -1, dtype=np.int64)
+    if reading.split_by != "file":
+        group_of = GroupReader(reading.group, CaptionReader(reading.captions))
+        samples = (rows.read([row], group_of.wanted)[0] for row in range(len(gatherer)))
+        group_N[:] = list(group_of.each(samples))
+        if reading.group == GROUP:
+            group_N[np.array(gatherer.alike, dtype=np.int64)] = -1
+    return marks(gatherer.identities, group_N)

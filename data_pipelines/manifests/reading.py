@@ -17,7 +17,7 @@ class Reading:
     roles: Roles = field(default_factory=Roles)
     templates: tuple[str, ...] = ()
     part: tuple[float, float] | None = None
-    split_by: str = "group"
+    split_by: str | None = None
     group: str = GROUP
     captions: Mapping[str, float] = field(default_factory=dict)
 

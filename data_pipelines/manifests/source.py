@@ -18,9 +18,9 @@ from tercet.data_pipelines.manifests.index import ManifestIndex, mapped
 from tercet.data_pipelines.manifests.index_file import Kept
 from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.manifests.rows import ManifestRows
-from tercet.data_pipelines.seeding import FRACTION
 from tercet.data_pipelines.shards.cache import LIMIT
 from tercet.data_pipelines.source import Files
+from tercet.data_pipelines.split import Part, in_part
 from tercet.errors import UserError
 from tercet.main_process import say
 
@@ -28,13 +28,11 @@ ROWS_PER_PIECE = 1024
 
 say_once = cache(say)  # however often a source is opened
 
-Part = tuple[float, float] | None
-
 
 class ManifestSource:
     """The samples of a manifest, or those of a part of it; as small to send to processes as the names of its tables."""
 
-    def __init__(self, kept: Kept, pieces: Sequence[ManifestFile], part: Part, copies: Copies) -> None:
+    def __init__(self, kept: Kept, pieces: Sequence[ManifestFile], part: Part | None, copies: Copies) -> None:
         self._made_of = kept, tuple(pieces), part, copies
         self.index = ManifestIndex(mapped(kept.place))
         self._labels = [piece.label for piece in pieces]
@@ -44,7 +42,7 @@ class ManifestSource:
         )
         self._row_N = _rows_of(self.index, part)
 
-    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[ManifestFile], Part, Copies]]:
+    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[ManifestFile], Part | None, Copies]]:
         return type(self), self._made_of
 
     def __len__(self) -> int:
@@ -115,12 +113,11 @@ def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_byte
     return source
 
 
-def _rows_of(index: ManifestIndex, part: Part) -> Sequence[int]:
+def _rows_of(index: ManifestIndex, part: Part | None) -> Sequence[int]:
     """The rows of a part: those whose mark, taken as a number from 0 to 1, lies in it."""
     if part is None:
         return range(len(index))
-    share_N = (index.arrays["mark"] >> np.uint64(11)) * FRACTION
-    rows: Sequence[int] = np.flatnonzero((part[0] <= share_N) & (share_N < part[1])).data
+    rows: Sequence[int] = np.flatnonzero(in_part(index.arrays["mark"], part)).data
     return rows
 
 

@@ -3,11 +3,11 @@
 Ids follow the order of the shards, so that order is always the same: sorted, whatever the disk or the list said first.
 """
 
+import glob
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from glob import glob
 from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,19 +45,20 @@ def _local(spec: str) -> list[str]:
     if Path(spec).is_dir():
         found = [str(path) for path in Path(spec).glob("[!.]*.tar")]
         if not found:
-            raise UserError(f"the folder {spec} holds no *.tar shards; name the folder that does")
+            raise UserError(f"the folder {spec} contains no *.tar shards; name the folder that does")
         return found
     paths = list(chain.from_iterable(_matching(name) for name in unbraced(spec)))
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
-        others = f" (nor {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"there are no shards at {missing[0]}{others}; {NAMES}")
+        others = f" (nor do {len(missing) - 1} more)" if len(missing) > 1 else ""
+        said = f"no file matches {spec}" if glob.has_magic(missing[0]) else f"{missing[0]} does not exist{others}"
+        raise UserError(f"{said}; name a folder, a table, or shards as `shards/{{000..099}}.tar`")
     return paths
 
 
 def _matching(name: str) -> list[str]:
     """What a name with signs of a pattern in it is, if it is there; else what it matches."""
-    return [name] if os.path.exists(name) else glob(name) or [name]
+    return [name] if os.path.exists(name) else glob.glob(name) or [name]
 
 
 def _remote(spec: str) -> Iterable[str]:

@@ -33,6 +33,7 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.patience import Patience
+from tercet.data_pipelines.sources.part import part_by_shard
 from tercet.data_pipelines.stream.decode import DecodedItem, Eyes
 from tercet.data_pipelines.stream.reader import Item, ShardReader
 from tercet.data_pipelines.stream.sequence import turns
@@ -69,7 +70,8 @@ class StreamLoader:
         if len(data.train) > 1:
             raise UserError(f"a stream has one source, and data.train names {len(data.train)}: {', '.join(data.train)}")
         ((name, source),) = data.train.items()
-        shards = find_shards(source.source)
+        found = find_shards(source.source)
+        shards = part_by_shard(found, source.part) if source.part else found
         self.batch_size, self.cursor, self._name = batch_size, 0, name
         share = Share(name, source.weight, True, len(shards), _named(shards))
         self.plan = Plan(seed, world, shuffled, "stream", (share,))

@@ -147,9 +147,12 @@ WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a table for each": (["data.train=p.csv", "data.val=q.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
     "another held out": (["data=p.csv", "data.val=q.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
     "the last word": (["data=p.csv", "data.train=q.csv", "data.val=v"], {"train": ("q.csv", None), "val": ("v", None)}),
+    "train alone": (["data.train=p.csv"], {"train": ("p.csv", (0.1, 1)), "val": ("p.csv", (0, 0.1))}),
+    "val first": (["data.val=q.csv", "data.train=p.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
+    "val before data": (["data.val=q.csv", "data=p.csv"], {"train": ("p.csv", None), "val": ("q.csv", None)}),
     "written out": (
         ["data.train.source=p.csv", "data.train.image=path"],
-        {"train": ("p.csv", None), "val": ("shards/val", None)},
+        {"train": ("p.csv", (0.1, 1)), "val": ("p.csv", (0, 0.1))},
     ),
     "lists": (
         ["data=[p.csv, q.csv]"],

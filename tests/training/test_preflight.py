@@ -38,8 +38,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
     "a family of towers": ({"model": {**MODEL, "image": {"encoder": "smal:image"}}}, "`smal`; did you mean `small`"),
     "a task": ({"eval": {"tasks": ["retrievl"]}}, "unknown task `retrievl`; did you mean `retrieval`"),
-    "no shards": ({"data": {"train": "gone"}}, "there are no shards at gone"),
-    "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "there are no shards at gone"),
+    "no shards": ({"data": {"train": "gone"}}, "gone does not exist"),
+    "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "gone does not exist"),
     "weights": ({"init": "gone", "model": {}}, "there is no model `gone`"),
     "a later stage": (
         {"stages": [{"name": "a", "steps": 10}, {"name": "b", "steps": 10, "set": {"objective.smoothin": 1}}]},
