@@ -1,7 +1,7 @@
-"""A checkpoint, written and taken up: weights, moments and averages as safetensors by name, and a few numbers.
+"""Writes checkpoints and restores optimizer moments: safetensors by name, and a few numbers in `state.json`.
 
-Nothing in it depends on the ZeRO stage or on the number of ranks: each tensor is put together from all ranks and
-written by one of them in turn.
+Nothing in a checkpoint depends on the ZeRO stage. A whole tensor is put together from all ranks and written by one of
+them in turn; a sharded one is written in parts, each by its owner, and another number of ranks reads what it needs.
 """
 
 import json
@@ -15,21 +15,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.training.average import Average
-from tercet.training.checkpoint_reader import AVERAGE, WEIGHT, Origin, Saved
+from tercet.training.checkpoint_reader import OPTIM, SHARDED, WEIGHT, Origin, Saved
 from tercet.training.commit import commit, sync, write_synced
 from tercet.training.engine import Engine
-from tercet.training.partition import Fragment, assemble, placed
+from tercet.training.memory.config import EMA
+from tercet.training.memory.memories import Memories
+from tercet.training.memory.memory import SavedTensor
+from tercet.training.partition import assemble, placed
 from tercet.training.progress import Progress
 
 
-def save(parent: Path, engine: Engine, average: Average | None, progress: Progress, world: World) -> Path:
+def save(parent: Path, engine: Engine, memories: Memories, progress: Progress, world: World) -> Path:
     """Commits a checkpoint. A collective."""
-    mine = dict(own_share(engine, average, world))
+    mine = list(own_share(engine, memories, world))
+    sharded = json.dumps([one.name for one in mine if one.sharded])
 
     def write(folder: Path) -> None:
         path = folder / f"rank_{world.rank:05d}.safetensors"
-        save_file(mine, path)
+        save_file({one.name: one.value for one in mine}, path, {SHARDED: sharded})
         sync(path)
 
     return _commit(parent, replace(progress, counters=counters(engine)), write, world)
@@ -59,43 +62,37 @@ def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], No
     return commit(parent, progress.step, write, about, world)
 
 
-def own_share(engine: Engine, average: Average | None, world: World) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor is put together on all ranks; this rank keeps each W-th. A collective."""
-    for turn, (name, value) in enumerate(tensors(engine, average)):
-        if turn % world.size == world.rank:
-            yield name, value.to("cpu", copy=True).contiguous()
+def own_share(engine: Engine, memories: Memories, world: World) -> Iterator[SavedTensor]:
+    """What this rank writes: its rows of sharded tensors, and each W-th of the others. A collective."""
+    for turn, one in enumerate(tensors(engine, memories)):
+        if one.sharded or turn % world.size == world.rank:
+            yield replace(one, value=one.value.to("cpu", copy=True).contiguous())
 
 
-def tensors(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tensor]]:
-    """All that is saved, whole, under `KIND/NAME`. A collective."""
-    yield from weights(engine, average)
+def tensors(engine: Engine, memories: Memories) -> Iterator[SavedTensor]:
+    """All that is saved. A collective."""
+    for name, value in weights(engine):
+        yield SavedTensor(f"{WEIGHT}/{name}", value)
     for kind in moments(engine):
         for one in placed(engine):
             values = None if one.fragment is None else engine.optimizer.state[one.fragment.flat][kind]
-            yield f"{kind}/{one.name}", assemble(engine, one, values)
+            yield SavedTensor(f"{OPTIM}/{kind}/{one.name}", assemble(engine, one, values))
+    yield from memories.state()
 
 
-def weights(engine: Engine, average: Average | None) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, the buffers that belong to the model, and averages. A collective."""
+def weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and the buffers that belong to the model. A collective."""
     for name, parameter in engine.module.named_parameters():
-        yield f"{WEIGHT}/{name}", engine.whole(parameter)
+        yield name, engine.whole(parameter)
     persistent = engine.module.state_dict().keys()
     for name, buffer in engine.module.named_buffers():
         if name in persistent:
-            yield f"{WEIGHT}/{name}", buffer
-    if average is not None:
-        for one in placed(engine):
-            values = None if one.fragment is None else average.of(one.fragment.flat)
-            yield f"{AVERAGE}/{one.name}", assemble(engine, one, values)
+            yield name, buffer
 
 
-def current_weights(engine: Engine, average: Average | None) -> dict[str, Tensor]:
-    """What evaluation runs on, by name: the averages where they are kept, else the weights. A collective."""
-    kinds: dict[str, dict[str, Tensor]] = {WEIGHT: {}, AVERAGE: {}}
-    for path, value in weights(engine, average):
-        kind, _, name = path.partition("/")
-        kinds[kind][name] = value
-    return kinds[WEIGHT] | kinds[AVERAGE]
+def current_weights(engine: Engine, memories: Memories) -> dict[str, Tensor]:
+    """What evaluation runs on, by name: the averages if the run keeps them, else the weights. A collective."""
+    return dict(weights(engine)) | memories.whole(EMA)
 
 
 def moments(engine: Engine) -> list[str]:
@@ -117,25 +114,20 @@ def counters(engine: Engine) -> dict[str, float]:
 
 
 @torch.no_grad()
-def restore(origin: Origin, engine: Engine, average: Average | None) -> None:
-    """Gives this rank's fragments their moments and averages back; the model itself was built from the weights.
+def restore_moments(origin: Origin, engine: Engine) -> None:
+    """Restores the optimizer moments of this rank's fragments; the model itself was built from the weights.
 
-    What the origin does not know, such as the moments of a block that was locked, starts as it would in a new run.
+    What the origin does not hold, such as the moments of a block that was locked, starts as in a new run.
     """
-    kinds = [kind for kind in origin.kinds() if kind not in (WEIGHT, AVERAGE)]
+    known = set(origin.names(f"{OPTIM}/"))
+    kinds = sorted({name.partition("/")[0] for name in known})
     for one in placed(engine):
         if one.fragment is None:
             continue
         state = engine.optimizer.state[one.fragment.flat]
         for kind in kinds:
             into = state.setdefault(kind, torch.zeros_like(one.fragment.flat))
-            copy(origin, f"{kind}/{one.name}", one.fragment, into)
+            if f"{kind}/{one.name}" in known:
+                one.fragment.copy(origin.read(f"{OPTIM}/{kind}/{one.name}"), into)
         for key, value in origin.progress.counters.items():
             state[key] = torch.tensor(value)
-        if average is not None:
-            copy(origin, f"{AVERAGE}/{one.name}", one.fragment, average.of(one.fragment.flat))
-
-
-def copy(origin: Origin, name: str, fragment: Fragment, into: Tensor) -> None:
-    if name in origin:
-        fragment.of(into).copy_(origin.read(name).view(-1)[fragment.begin : fragment.begin + fragment.count])

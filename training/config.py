@@ -4,7 +4,14 @@ from itertools import accumulate
 from math import ceil
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tercet.configs.base import Config, Misfit, build
 from tercet.configs.layers import nested
@@ -14,6 +21,7 @@ from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES
 from tercet.models.space import SpaceConfig
 from tercet.training.layering import RECIPE
+from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, with_kinds
 
 Logger = Literal["console", "tensorboard", "wandb"]
 
@@ -109,7 +117,12 @@ class RunConfig(SpaceConfig):
         1, description="what DeepSpeed shards over ranks: nothing, optimizer, gradients, parameters"
     )
     clip: float = Field(1.0, ge=0, description="largest norm of the whole gradient; 0 leaves it as it is")
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights, which evaluation then uses")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of averaged weights for evaluation; short for memories: {ema: {decay: …}}"
+    )
+    memories: dict[str, SerializeAsAny[MemoryConfig]] = Field(
+        {}, description="what the run remembers from step to step, by name: {queue: {size: 4096}}"
+    )
     tile: int = Field(512, gt=0, description="columns of the logit matrix that exist at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -146,6 +159,25 @@ class RunConfig(SpaceConfig):
         for key, value in stage.set.items():
             values = RECIPE.lay(values, nested(key, value))
         return build(RunConfig, values, lambda key: f"{self.name}, stage `{stage.name}`")
+
+    @property
+    def all_memories(self) -> dict[str, MemoryConfig]:
+        """The memories with the one that `ema` is short for."""
+        return dict(self.memories) | ({EMA: EmaConfig(kind=EMA, decay=self.ema)} if self.ema else {})
+
+    @field_validator("memories", mode="before")
+    @classmethod
+    def _memories_with_kinds(cls, raw: Any) -> Any:
+        return with_kinds(raw)
+
+    @model_validator(mode="after")
+    def _memories_fit(self) -> "RunConfig":
+        check_names(self.memories)
+        if self.ema and EMA in self.memories:
+            raise Misfit("ema", f"and `memories.{EMA}` are both given; keep one of them")
+        for name, memory in self.memories.items():
+            memory.check(name, self)
+        return self
 
     @model_validator(mode="before")
     @classmethod

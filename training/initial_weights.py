@@ -20,7 +20,7 @@ from tercet.training.progress import Progress
 
 
 class InitialWeights:
-    """Weights from elsewhere, the progress that they stand for, and moments as `exp_avg/NAME` where there are any."""
+    """Weights from elsewhere, their progress and, if there are any, moments such as `optim/exp_avg/NAME`."""
 
     def __init__(
         self, source: str, weights: Mapping[str, Tensor], progress: Progress, moments: Mapping[str, Tensor]
@@ -31,14 +31,18 @@ class InitialWeights:
     def fill(self, model: Multimodal) -> None:
         take_over(model, self._weights, self.source)
 
-    def kinds(self) -> list[str]:
-        return sorted({name.partition("/")[0] for name in self._moments})
+    @property
+    def ranks(self) -> int:
+        return 0
+
+    def names(self, prefix: str) -> list[str]:
+        return sorted(name.removeprefix(prefix) for name in self._moments if name.startswith(prefix))
 
     def read(self, name: str) -> Tensor:
         return self._moments[name]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._moments
+    def read_shard(self, name: str, rank: int) -> Tensor:
+        raise KeyError(name)  # no rank wrote it
 
 
 def begin(config: RunConfig, world: World) -> InitialWeights | None:

@@ -26,6 +26,10 @@ class Fragment:
         """The fragment's part of anything laid out like its flat tensor."""
         return values.view(-1)[self.offset : self.offset + self.count]
 
+    def copy(self, whole: Tensor, into: Tensor) -> None:
+        """Copies its part of the parameter's `whole` values to its place in `into`, laid out like the flat tensor."""
+        self.of(into).copy_(whole.view(-1)[self.begin : self.begin + self.count])
+
 
 @dataclass(frozen=True)
 class Placed:

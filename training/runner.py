@@ -13,8 +13,7 @@ from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.training.average import Average
-from tercet.training.checkpoint import current_weights, restore, save, save_again
+from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
@@ -22,6 +21,8 @@ from tercet.training.engine import Engine
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.initial_weights import begin
+from tercet.training.memory.memories import build_memories
+from tercet.training.memory.memory import StageContext
 from tercet.training.optimizers import build_optimizer
 from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
@@ -111,13 +112,14 @@ class Runner:
         if origin:
             origin.fill(model)
         engine = Engine(model.train(), build_optimizer(model, config), config, world)
-        average = Average(engine, config.ema) if config.ema else None
-        if origin:
-            restore(origin, engine, average)
-        step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch)
         loader = self._loader(config, model, origin.progress if origin else Progress())
+        memories = build_memories(StageContext(config, engine, loader.plan, world))
+        if origin:
+            restore_moments(origin, engine)
+            memories.restore(origin)
+        step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
-        return Stage(name, index, config, engine, step, average, loader, self._steps(index))
+        return Stage(name, index, config, engine, step, memories, loader, self._steps(index))
 
     def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
         """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
@@ -155,7 +157,7 @@ class Runner:
         progress = replace(progress, cursors=least)
         if progress.step == self._last_saved:
             return
-        save(self.folder / CHECKPOINTS, stage.engine, stage.average, progress, self.world)
+        save(self.folder / CHECKPOINTS, stage.engine, stage.memories, progress, self.world)
         self._last_saved = progress.step
         best = self.evaluation.standing(stage.steps.start)
         if self.world.first:
@@ -172,7 +174,7 @@ class Runner:
     def _copy(self, stage: Stage) -> Multimodal:
         """A plain copy of the model as it would be evaluated, filled by name. A collective."""
         model = self._fresh(stage.config)
-        fill(model, current_weights(stage.engine, stage.average))
+        fill(model, current_weights(stage.engine, stage.memories))
         return model
 
     def _conclude(self, stage: Stage) -> None:

@@ -17,6 +17,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.training.engine import Engine, Stepped
+from tercet.training.memory.memories import NO_MEMORIES, Memories
 
 Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 
@@ -33,13 +34,25 @@ class Taken:
 class Step:
     """What a batch does to the engine's weights."""
 
-    def __init__(self, engine: Engine, terms: Terms, world: World, seed: int, micro_batch: int | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        terms: Terms,
+        world: World,
+        seed: int,
+        micro_batch: int | None,
+        memories: Memories = NO_MEMORIES,
+    ) -> None:
         self.engine, self.terms, self.world = engine, terms, world
-        self.seed, self.micro_batch = seed, micro_batch
+        self.seed, self.micro_batch, self.memories = seed, micro_batch, memories
 
     def __call__(self, batch: Batch, step: int) -> Taken:
         """Takes step number `step`, which with the seed and the rank decides every dropout mask."""
-        return self._plain(batch, step) if self.micro_batch is None else self._cached(batch, step, self.micro_batch)
+        rows = self.micro_batch
+        taken = self._plain(batch, step) if rows is None else self._cached(batch, step, rows)
+        if taken.stepped.applied:
+            self.memories.after(batch, taken.outcome)
+        return taken
 
     def _plain(self, batch: Batch, step: int) -> Taken:
         vectors, temperatures = self._run(batch, step, 0)

@@ -12,10 +12,10 @@ from tercet.data_pipelines.batches.transfer import on_device
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
-from tercet.training.average import Average
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
+from tercet.training.memory.memories import Memories
 from tercet.training.progress import Progress
 from tercet.training.schedule import learning_rate
 from tercet.training.step import Step, Taken
@@ -32,7 +32,7 @@ class Stage:
     config: RunConfig
     engine: Engine
     take: Step
-    average: Average | None
+    memories: Memories
     loader: Batches
     steps: range
 
@@ -63,8 +63,6 @@ class Trainer:
             taken = stage.take(batch, step)
             skipped = 0 if taken.stepped.applied else skipped + 1
             self._check(skipped, step)
-            if stage.average is not None and taken.stepped.applied:
-                stage.average.update()
             progress = progress.after(batch.cursors, stage.config.batch_size, stage.index, stage.loader.plan.digest)
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))

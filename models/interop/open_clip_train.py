@@ -26,7 +26,7 @@ BUFFERS = re.compile(r"(running_mean|running_var|num_batches_tracked|attn_mask|p
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """How far a run is, and what its AdamW remembers: `exp_avg/NAME` by our names, or what forbids to take it over."""
+    """How far a run is, and its AdamW moments as `optim/exp_avg/NAME`, or why they cannot be used."""
 
     epoch: int
     step: int
@@ -98,7 +98,7 @@ def _moments(names: list[str], state: Mapping[int, Mapping[str, Tensor]]) -> Ite
         ours = our_name(bare(name))
         for kind, value in state.get(index, {}).items():
             if ours is not None and kind != "step":
-                yield f"{kind}/{ours}", value.reshape(-1) if value.ndim == 0 else value
+                yield f"optim/{kind}/{ours}", value.reshape(-1) if value.ndim == 0 else value
 
 
 def _value(text: str) -> Any:

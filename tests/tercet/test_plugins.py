@@ -37,7 +37,7 @@ def trained(outside: Path) -> Path:
 
 def test_a_fourth_modality_is_trained_on_two_ranks_and_resumed(trained: Path) -> None:
     whole, parts = saved(trained / "whole"), saved(trained / "parts")
-    assert any(name.startswith("exp_avg/towers.series.layers") for name in whole)
+    assert any(name.startswith("optim/exp_avg/towers.series.layers") for name in whole)
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
     assert losses(trained / "whole") == losses(trained / "parts")
     faults = [json.loads(line) for line in (trained / "whole" / "bad_samples.jsonl").read_text().splitlines()]

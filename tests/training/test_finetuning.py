@@ -118,8 +118,8 @@ def test_only_what_was_added_and_the_head_move(runs: Path, name: str, trains: tu
     trained = {path for path in before if any(part in path for part in trains)}
     assert 5 < len(trained) < len(before)
     assert moved(before, after) == trained
-    moments = {path for path in after if path.startswith("exp_avg/") and after[path].any()}
-    assert {path.replace("exp_avg/", "weight/") for path in moments} == trained
+    moments = {path for path in after if path.startswith("optim/exp_avg/") and after[path].any()}
+    assert {path.replace("optim/exp_avg/", "weight/") for path in moments} == trained
 
 
 @pytest.mark.parametrize("name", ["lora", "adapters"])
@@ -134,14 +134,14 @@ def test_a_tuned_run_resumes_to_the_bit(runs: Path, name: str) -> None:
 def test_moments_of_an_opened_block_begin_and_the_others_go_on(runs: Path) -> None:
     """After one step m = β1 m' + (1 - β1) g and v = β2 v' + (1 - β2) g², of which g is the same in both."""
     before, after = saved(runs / "locked"), saved(runs / "staged")
-    names = [path.removeprefix("exp_avg/") for path in after if path.startswith("exp_avg/")]
-    opened = {name for name in names if f"exp_avg/{name}" not in before}
+    names = [path.removeprefix("optim/exp_avg/") for path in after if path.startswith("optim/exp_avg/")]
+    opened = {name for name in names if f"optim/exp_avg/{name}" not in before}
     assert opened == {name for name in names if name.startswith("towers.image.trunk.layers.1.")}
     for name in names:
-        m, v = (before.get(f"{kind}/{name}", torch.zeros(())) for kind in ("exp_avg", "exp_avg_sq"))
-        slope = (after[f"exp_avg/{name}"] - 0.9 * m) / (1 - 0.9)
+        m, v = (before.get(f"optim/{kind}/{name}", torch.zeros(())) for kind in ("exp_avg", "exp_avg_sq"))
+        slope = (after[f"optim/exp_avg/{name}"] - 0.9 * m) / (1 - 0.9)
         expected = 0.98 * v + (1 - 0.98) * slope.square()
-        torch.testing.assert_close(after[f"exp_avg_sq/{name}"], expected, rtol=1e-2, atol=1e-9, msg=name)
+        torch.testing.assert_close(after[f"optim/exp_avg_sq/{name}"], expected, rtol=1e-2, atol=1e-9, msg=name)
 
 
 def test_the_line_between_the_weights(runs: Path) -> None:

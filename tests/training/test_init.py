@@ -113,7 +113,7 @@ def test_a_run_and_its_export_begin_another_from_its_averages(
     ]
     on_ranks(run_from, 1, jobs)
     tensors = saved(trained)
-    averages = {name[4:]: value for name, value in tensors.items() if name.startswith("ema/")}
+    averages = {name[11:]: value for name, value in tensors.items() if name.startswith("memory/ema/")}
     assert any(not torch.equal(tensors[f"weight/{name}"], value) for name, value in averages.items())
     for name in ("run", "export"):
         kept = weights_of(tmp_path / name)

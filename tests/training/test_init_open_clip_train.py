@@ -139,7 +139,7 @@ def test_how_far_their_run_is(checkpoints: Path) -> None:
     assert standing is not None
     assert (standing.epoch, standing.step, standing.batch_size, standing.fault) == (3, 3, ITEMS, "")
     weights = pretrained(str(checkpoints / "epoch_3.pt")).weights()
-    assert standing.moments.keys() == {f"{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
+    assert standing.moments.keys() == {f"optim/{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
 
 
 def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,74 @@
+"""The recipe key `memories`: how it is written, what it refuses, and that it is read without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tercet.configs.base import build
+from tercet.errors import UserError
+from tercet.training.checkpoint_reader import Saved
+from tercet.training.config import RunConfig
+from tercet.training.memory.config import EmaConfig, offers
+from tercet.training.recipe import dump, load_recipe
+from tests.training.tiny import recipe
+
+
+def made(**changes: Any) -> RunConfig:
+    values = recipe(Path("shards"), Path("out"), **changes)
+    return build(RunConfig, {key: value for key, value in values.items() if value is not None}, lambda key: "recipe")
+
+
+def test_ema_is_short_for_a_memory() -> None:
+    assert made(ema=0.9).all_memories == {"ema": EmaConfig(kind="ema", decay=0.9)}
+    assert made(ema=None, memories={"ema": {"decay": 0.9}}).all_memories == made(ema=0.9).all_memories
+    assert made(ema=None).all_memories == {}
+    assert made(ema=None, memories={"ema": None}).all_memories == {}, "null takes away what a recipe extends"
+
+
+def test_a_recipe_with_memories_loads_back_equal(tmp_path: Path) -> None:
+    config = made(ema=None, memories={"ema": {"decay": 0.99}})
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_recipe(str(tmp_path / "again.yaml")) == config
+    assert config.stage(0).all_memories == config.all_memories
+
+
+@pytest.mark.parametrize(
+    ("memories", "message"),
+    [
+        ({"eam": {}}, r"recipe: `memories.eam.kind` is an unknown memory `eam`; did you mean `ema`"),
+        ({"ema": {"decoy": 0.9}}, r"`memories.ema.decoy` is no option of the memory `ema`; did you mean `decay`"),
+        ({"ema": {"decay": 2}}, r"`memories.ema.decay` is `2`, but should be less than 1"),
+        ({"ema": 0.9}, r"`memories.ema` is `0.9`, but should be a mapping of keys"),
+        ({"slow": {"kind": "ema"}}, r"`memories.slow` is an average of the weights; .* call it `ema`"),
+        ({"text": {"kind": "ema"}}, r"`memories.text` has the name of a modality"),
+        ({"a/b": {"kind": "ema"}}, r"`memories.a/b` is not a valid name"),
+        (0.9, r"`memories` is `0.9`, but should be a mapping of keys"),
+    ],
+)
+def test_mistakes_are_one_line(memories: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        made(ema=None, memories=memories)
+    assert "\n" not in str(caught.value)
+
+
+def test_ema_is_given_once() -> None:
+    with pytest.raises(UserError, match=r"`ema` and `memories.ema` are both given; keep one of them"):
+        made(ema=0.9, memories={"ema": {}})
+
+
+def test_names_of_frozen_vectors_need_no_torch() -> None:
+    assert offers({"ema": EmaConfig()}) == []
+    program = "import sys, tercet.training.config; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_checkpoint_of_the_old_form_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"step": 3}')
+    save_file({"weight/a": torch.ones(2), "exp_avg/a": torch.ones(2)}, tmp_path / "rank_00000.safetensors")
+    with pytest.raises(UserError, match=r"written by an earlier version of tercet \(it names a tensor `exp_avg/a`\)"):
+        Saved(tmp_path)

@@ -1,0 +1,98 @@
+"""The recipe key `memories`: each memory's config, under the memory's name. Imports no torch.
+
+A memory's config names what it offers to the loss and builds the memory when a stage begins.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
+
+from tercet.configs.base import Config, Misfit
+from tercet.configs.registry import Registry
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import MODALITIES
+
+if TYPE_CHECKING:
+    from tercet.training.config import RunConfig
+    from tercet.training.memory.memory import Memory, StageContext
+
+EMA = "ema"  # the name of the memory whose weights evaluation uses
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+Kind = TypeVar("Kind", bound="type[MemoryConfig]")
+_kinds: Registry[type["MemoryConfig"]] = Registry("memory")
+
+
+class MemoryConfig(Config):
+    """The base of every memory's config. Validating it returns the config of the registered `kind`."""
+
+    kind: str = Field("", description="the registered memory; default: the key that it stands under")
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        """The frozen vectors that terms may use; a recipe names them `NAME.FIELD`."""
+        return ()
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        """Raises `Misfit` if the memory cannot work in this run, or in this stage of it."""
+
+    def build(self, context: "StageContext") -> "Memory":
+        raise NotImplementedError(f"{type(self).__name__} builds no memory")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, raw: Any, handler: ModelWrapValidatorHandler["MemoryConfig"]) -> "MemoryConfig":
+        if cls is not MemoryConfig or not isinstance(raw, Mapping):
+            return handler(raw)
+        try:
+            kind = _kinds.get(str(raw.get("kind")))
+        except UserError as error:
+            raise Misfit("kind", f"is an {error}; --plugin FILE.py may bring more") from None
+        for key in raw:
+            if key not in kind.model_fields:
+                raise Misfit(key, f"is no option of the memory `{raw['kind']}`; {did_you_mean(key, kind.model_fields)}")
+        return kind.model_validate(raw)
+
+
+def memory(kind: str) -> Callable[[Kind], Kind]:
+    """Registers the config of a kind of memory."""
+    return _kinds.register(kind)
+
+
+@memory("ema")
+class EmaConfig(MemoryConfig):
+    """An exponential moving average of the weights. Evaluation uses it in place of the weights."""
+
+    decay: float = Field(0.999, gt=0, lt=1, description="how much of the average stays at each step")
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        if name != EMA:
+            raise Misfit(f"memories.{name}", f"is an average of the weights; a run has one, so call it `{EMA}`")
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.ema import Ema
+
+        return Ema(context.engine, self.decay)
+
+
+def with_kinds(raw: Any) -> Any:
+    """Memories as a recipe writes them, each with its `kind`. A memory set to null is left out."""
+    if not isinstance(raw, Mapping):
+        return raw
+    given = {name: values for name, values in raw.items() if values is not None}
+    return {name: {"kind": name, **values} if isinstance(values, Mapping) else values for name, values in given.items()}
+
+
+def check_names(names: Mapping[str, MemoryConfig]) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise Misfit(f"memories.{name}", "is not a valid name: use lower-case letters, digits and underscores")
+        if name in MODALITIES:
+            raise Misfit(f"memories.{name}", f"has the name of a modality; choose another, such as `{name}_memory`")
+
+
+def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:
+    """The names of all frozen vectors that these memories offer to terms."""
+    return [f"{name}.{field}" for name, config in memories.items() for field in config.fields_offered]

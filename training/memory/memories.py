@@ -1,0 +1,54 @@
+"""All memories of a stage, by name. The name is the prefix of the vectors that a memory offers and of what it saves."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from tercet.data_pipelines.sample import Batch
+from tercet.models.losses.terms import Gathered, Outcome
+from tercet.training.checkpoint_reader import MEMORY, Origin
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+
+
+class Memories:
+    """Passes each event of a run on to every memory, always in the same order."""
+
+    def __init__(self, memories: Mapping[str, Memory]) -> None:
+        self.by_name = dict(sorted(memories.items()))
+
+    def frozen(self, batch: Batch) -> dict[str, Gathered]:
+        return {
+            f"{name}.{field}": rows
+            for name, memory in self.by_name.items()
+            for field, rows in memory.frozen(batch).items()
+        }
+
+    def after(self, batch: Batch, outcome: Outcome) -> None:
+        for memory in self.by_name.values():
+            memory.after(batch, outcome)
+
+    def state(self) -> Iterator[SavedTensor]:
+        for name, memory in self.by_name.items():
+            for saved in memory.state():
+                yield replace(saved, name=f"{MEMORY}/{name}/{saved.name}")
+
+    def restore(self, origin: Origin) -> None:
+        for name, memory in self.by_name.items():
+            memory.restore(SavedMemory(origin, f"{MEMORY}/{name}/"))
+
+    def finish(self, folder: Path) -> None:
+        for memory in self.by_name.values():
+            memory.finish(folder)
+
+    def whole(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one memory, which are the same on all ranks; empty if there is no such memory."""
+        return {saved.name: saved.value for saved in self.by_name[name].state()} if name in self.by_name else {}
+
+
+NO_MEMORIES = Memories({})
+
+
+def build_memories(context: StageContext) -> Memories:
+    return Memories({name: config.build(context) for name, config in context.config.all_memories.items()})
