@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import did_you_mean
@@ -93,12 +93,48 @@ class ObjectiveConfig(Component):
 
 
 class TermConfig(Config):
-    """Which fields are drawn together, by which objective, and how much it counts."""
+    """Which fields are trained together, by which objective, and how much that counts."""
 
+    name: str = Field("", description="of its temperature and its loss; default: its two fields, as image-text")
     between: tuple[str, str] = Field(description="two fields, as [image, text]")
+    against: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="extra negatives for the anchors of a field: {image: [text.negative], text: [queue.image]}; fields "
+        "of the batch, or vectors that a memory holds",
+    )
     objective: ObjectiveConfig = ObjectiveConfig()
     weight: float = Field(1.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_fields(cls, raw: Any) -> Any:
+        between = raw.get("between") if isinstance(raw, Mapping) else None
+        if isinstance(between, list | tuple) and not raw.get("name"):
+            return {**raw, "name": "-".join(map(str, between))}
+        return raw
+
+    @model_validator(mode="after")
+    def _compares_what_it_trains(self) -> "TermConfig":
+        one, other = self.between
+        if one == other:
+            raise Misfit("between", f"names `{one}` twice. Give two different fields, as [image, text]")
+        for anchor, names in self.against.items():
+            if anchor not in self.between:
+                raise Misfit(f"against.{anchor}", f"is not a field of this term; {did_you_mean(anchor, self.between)}")
+            for name in names:
+                if name in self.between:
+                    raise Misfit(f"against.{anchor}", f"names `{name}`, which the term compares with already; drop it")
+                if names.count(name) > 1:
+                    raise Misfit(f"against.{anchor}", f"names `{name}` twice; name it once")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a name that goes without saying."""
+        written = self._without_idle_fields(handler)
+        return {key: value for key, value in written.items() if (key, value) != ("name", "-".join(self.between))}
+
     @property
-    def name(self) -> str:
-        return "-".join(self.between)
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the batch and of memories that it needs."""
+        return (*self.between, *(name for names in self.against.values() for name in names))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, modality_of
 from tercet.errors import UserError
+from tercet.modality import MODALITIES
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder
 from tercet.models.head import Head
@@ -78,7 +79,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
         head = Head(widths, joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms})
         tune(towers, head, config)
-    fields = sorted({field for term in terms for field in term.between})
+    fields = sorted({field for term in terms for field in term.fields if modality_of(field) in MODALITIES})
     for field in fields:
         modality = modality_of(field)
         if modality not in towers:

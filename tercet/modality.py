@@ -56,3 +56,14 @@ def _decoder(name: str, extensions: tuple[str, ...]) -> Callable[[Decode], Decod
 def modality_of(field_name: str) -> str:
     """`text.rewrite` is of modality `text`."""
     return field_name.partition(".")[0]
+
+
+def is_negative(field_name: str) -> bool:
+    """Whether rows of the field are wrong about their own item: `text.negative`, `text.negative.swap`."""
+    return "negative" in field_name.split(".")[1:]
+
+
+def modality_of_vectors(name: str) -> str:
+    """Of a batch's field, `text.negative`, or of what a memory holds of one, `queue.image`."""
+    first, _, rest = name.partition(".")
+    return first if first in MODALITIES else modality_of(rest)

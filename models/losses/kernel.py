@@ -1,14 +1,17 @@
-"""The one tiled kernel: loss and exact gradients of any pair objective, without ever holding the matrix of logits.
+"""The tiled kernel: the loss and exact gradients of any pair objective, without ever holding the matrix of logits.
 
-Each rank streams its own rows against all keys, one tile of columns at a time: first to reduce every row, then, once
-the ranks have exchanged those few vectors, to form the whole gradient of its own rows, as anchors of one direction and
-as keys of the other. Memory is linear in the batch, and features travel once. A process that owns all rows serves both
-directions from the same tile.
+Each rank compares its own rows with all keys, one tile of columns at a time. The first pass reduces every row. The
+ranks then exchange these few vectors, and the second pass forms the whole gradient of the rank's own rows, as anchors
+of one direction and as keys of the other. Memory is linear in the batch, and features travel once. A single process
+serves both directions from the same tile.
 
-Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, d dimensions.
+Extra negatives (wrong captions, a queue) are further columns for the anchors of one side. Their own gradient, where
+they have one, belongs to the rank that brought them.
+
+Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, M extra negatives, d dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +23,13 @@ from tercet.models.losses.objective import Objective, Row
 
 @dataclass(frozen=True)
 class Side:
-    """One field's unit rows of all ranks; row k of either side belongs to the same item."""
+    """Unit rows of all ranks and which of them are this rank's own; frozen rows are nobody's own.
+
+    Rows of the anchor's group are never its negatives. Without groups, every row may be.
+    """
 
     z_Nd: Tensor
-    group_N: Tensor
+    group_N: Tensor | None
     own: slice
 
     @property
@@ -32,111 +38,202 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One matrix of logits: own rows of `p` against all rows of `q`. `paired`: row k of either is of the same item."""
+
+    p: Side
+    q: Side
+    scale: Tensor
+    bias: Tensor | None
+    tile: int
+    paired: bool
+
+    def turned(self) -> "Block":
+        return Block(self.q, self.p, self.scale, self.bias, self.tile, self.paired)
+
+    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
+        """Scaled and shifted similarities, −inf where the two rows are different items of one group."""
+        anchors_Ad = self.p.z_Ad * self.scale
+        masks = self._masks()
+        for start in range(0, len(self.q.z_Nd), self.tile):
+            columns = slice(start, start + self.tile)
+            logits_AK = anchors_Ad @ self.q.z_Nd[columns].T
+            if self.bias is not None:
+                logits_AK += self.bias
+            if start // self.tile in masks:
+                anchor_A, key_K = masks[start // self.tile]
+                same_AK = anchor_A[:, None] == key_K
+                if self.paired:
+                    diagonal(same_AK, self.p.own, columns).fill_(False)
+                logits_AK.masked_fill_(same_AK, -torch.inf)
+            yield columns, logits_AK
+
+    def _masks(self) -> Mapping[int, tuple[Tensor, Tensor]]:
+        """By the number of each tile that has something to mask: the groups of its anchors and of its keys."""
+        if self.p.group_N is None or self.q.group_N is None:
+            return {}
+        if self.paired:
+            _, index_N, counts = torch.unique(self.q.group_N, return_inverse=True, return_counts=True)
+            shared_N = counts[index_N] > 1
+        else:
+            shared_N = torch.isin(self.q.group_N, self.p.group_N)
+        tiles = set((torch.nonzero(shared_N).flatten() // self.tile).tolist())
+        anchors_A, keys_N = self.p.group_N[self.p.own], self.q.group_N
+        return {tile: (anchors_A, keys_N[tile * self.tile : (tile + 1) * self.tile]) for tile in tiles}
+
+
+@dataclass(frozen=True)
 class Pair:
-    """Two sides, and how their similarities become logits: scaled, shifted, −inf between different items of a group."""
+    """Row k of `x` and row k of `y` belong together. `more_y`: extra negatives for anchors of x, `more_x`: of y."""
 
     x: Side
     y: Side
     scale: Tensor
     bias: Tensor | None
     tile: int
+    more_y: tuple[Side, ...] = ()
+    more_x: tuple[Side, ...] = ()
+
+    @property
+    def block(self) -> Block:
+        return Block(self.x, self.y, self.scale, self.bias, self.tile, paired=True)
 
     def turned(self) -> "Pair":
-        return Pair(self.y, self.x, self.scale, self.bias, self.tile)
+        return Pair(self.y, self.x, self.scale, self.bias, self.tile, self.more_x, self.more_y)
 
-    def positives(self) -> Tensor:
-        logits_A: Tensor = (self.x.z_Ad * self.y.z_Ad).sum(dim=1) * self.scale
-        return logits_A if self.bias is None else logits_A + self.bias
+    @property
+    def x_extra(self) -> list[Block]:
+        """What anchors of x are compared with beside y."""
+        return self._extra(self.x, self.more_y)
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """The logits of x's own rows against all rows of y."""
-        anchors_Ad = self.x.z_Ad * self.scale
-        crowded = set((repeated(self.y.group_N) // self.tile).tolist())
-        for start in range(0, len(self.y.z_Nd), self.tile):
-            columns = slice(start, start + self.tile)
-            logits_AK = anchors_Ad @ self.y.z_Nd[columns].T
-            if self.bias is not None:
-                logits_AK += self.bias
-            if start // self.tile in crowded:
-                logits_AK.masked_fill_(self.one_group(columns), -torch.inf)
-            yield columns, logits_AK
+    @property
+    def y_extra(self) -> list[Block]:
+        return self._extra(self.y, self.more_x)
 
-    def one_group(self, columns: slice) -> Tensor:
-        """Where an own row and a key of the tile are different items of the same group."""
-        rows = self.x.own
-        same_AK = self.x.group_N[rows, None] == self.y.group_N[None, columns]
-        index_N = torch.arange(len(self.y.z_Nd), device=same_AK.device)
-        return same_AK & (index_N[rows, None] != index_N[None, columns])
-
-
-def repeated(group_N: Tensor) -> Tensor:
-    """The rows that share their group with another row."""
-    _, index_N, counts = torch.unique(group_N, return_inverse=True, return_counts=True)
-    return torch.nonzero(counts[index_N] > 1).flatten()
+    def _extra(self, anchors: Side, more: tuple[Side, ...]) -> list[Block]:
+        return [Block(anchors, side, self.scale, self.bias, self.tile, paired=False) for side in more]
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """One direction's anchors of all ranks: positive logit, reduction, and the share of the loss that each carries."""
+    """One direction's anchors of all ranks: positive logit, reduction, and how much each counts in the loss."""
 
     positive_N: Tensor
     reduced_N: Tensor
     weight_N: Tensor
 
+    @property
+    def loss_N(self) -> Tensor:
+        """What each anchor adds to the loss."""
+        return self.weight_N * (self.reduced_N - self.positive_N)
+
     def loss(self) -> Tensor:
-        return (self.weight_N * (self.reduced_N - self.positive_N)).sum()
+        return self.loss_N.sum()
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """The loss over all ranks and its gradients: of this rank's own rows, and of the scale and bias over all ranks."""
+    """The loss over all ranks and its gradients: of this rank's own rows, and of the scale and bias over all ranks.
+
+    A symmetric objective has anchors of x only.
+    """
 
     loss: Tensor
     x_Ad: Tensor
     y_Ad: Tensor
+    more_x: list[Tensor]
+    more_y: list[Tensor]
     scale: Tensor
     bias: Tensor
+    anchors: tuple[Anchors, Anchors | None]
 
 
 @torch.no_grad()
 def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
     """A pair's loss with all of its gradients. Where no item has both fields they are exact zeros."""
     x_anchors, y_anchors = first_pass(objective, pair, world)
-    directions = [anchors for anchors in (x_anchors, y_anchors) if anchors is not None]
-    x_Ad, y_Ad, slope = second_pass(objective, pair, x_anchors, y_anchors, world)
-    for anchors in directions:
-        x_Ad -= anchors.weight_N[pair.x.own, None] * pair.y.z_Ad
-        y_Ad -= anchors.weight_N[pair.y.own, None] * pair.x.z_Ad
-        slope -= anchors.weight_N[pair.x.own].sum()
+    paired_y = None if objective.symmetric else y_anchors
+    x_Ad, y_Ad, slope = second_pass(objective, pair.block, x_anchors, paired_y, world)
+    for anchors in (x_anchors, paired_y):
+        if anchors is not None:
+            x_Ad -= anchors.weight_N[pair.x.own, None] * pair.y.z_Ad
+            y_Ad -= anchors.weight_N[pair.y.own, None] * pair.x.z_Ad
+            slope -= anchors.weight_N[pair.x.own].sum()
     # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times what has been summed so far.
-    scale, bias = world.sum(torch.stack([(pair.x.z_Ad * x_Ad).sum(), slope]))
-    loss = torch.stack([anchors.loss() for anchors in directions]).sum()
-    return Contrast(loss, x_Ad.mul_(pair.scale), y_Ad.mul_(pair.scale), scale, bias)
+    share = (pair.x.z_Ad * x_Ad).sum()
+    more: dict[str, list[Tensor]] = {"x": [], "y": []}
+    extras: list[tuple[Block, str, Anchors | None, Tensor]]
+    extras = [(block, "y", x_anchors, x_Ad) for block in pair.x_extra]
+    extras += [(block, "x", y_anchors, y_Ad) for block in pair.y_extra]
+    for block, name, anchors, into_Ad in extras:
+        rows_Ad, keys_Ad, further = second_pass(objective, block, anchors, None, world)
+        more[name].append(keys_Ad.mul_(pair.scale))
+        into_Ad += rows_Ad
+        share += (block.p.z_Ad * rows_Ad).sum()
+        slope += further
+    scale, bias = world.sum(torch.stack([share, slope]))
+    loss = torch.stack([anchors.loss() for anchors in (x_anchors, y_anchors) if anchors is not None]).sum()
+    x_Ad, y_Ad = x_Ad.mul_(pair.scale), y_Ad.mul_(pair.scale)
+    return Contrast(loss, x_Ad, y_Ad, more["x"], more["y"], scale, bias, (x_anchors, y_anchors))
 
 
 def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors, Anchors | None]:
-    """Reduces every row of every rank; a symmetric objective needs the one direction only."""
-    positive_A = pair.positives()
+    """Reduces every row of every rank. A symmetric objective counts each entry once, as x's anchors see it."""
     alone = world.size == 1 and not objective.symmetric
-    x_A, y_A = reduce_rows(objective, pair, columns_too=alone)
+    x_A, x_positive_A, y_A = reduce_rows(objective, pair.block, columns_too=alone)
+    x_A = with_extra(objective, x_A, pair.x_extra)
     if objective.symmetric:
-        return exchange(objective, pair.x, positive_A, x_A, 1.0, world), None
+        x_anchors = exchange(objective, pair.x, x_positive_A, x_A, 1.0, world)
+        if not pair.more_x:
+            return x_anchors, None
+        nothing_A = pair.y.z_Nd.new_zeros(len(pair.y.z_Ad))
+        return x_anchors, exchange(objective, pair.y, nothing_A, with_extra(objective, None, pair.y_extra), 1.0, world)
+    y_positive_A = x_positive_A
     if not alone:
-        y_A, _ = reduce_rows(objective, pair.turned(), columns_too=False)
-    x_anchors = exchange(objective, pair.x, positive_A, x_A, 0.5, world)
-    return x_anchors, exchange(objective, pair.y, positive_A, y_A, 0.5, world)
+        y_A, y_positive_A, _ = reduce_rows(objective, pair.block.turned(), columns_too=False)
+    y_A = with_extra(objective, y_A, pair.y_extra)
+    x_anchors = exchange(objective, pair.x, x_positive_A, x_A, 0.5, world)
+    return x_anchors, exchange(objective, pair.y, y_positive_A, y_A, 0.5, world)
 
 
-def reduce_rows(objective: Objective, pair: Pair, columns_too: bool) -> tuple[Tensor, Tensor]:
-    """The reduction of x's own rows over all keys and, where these are all the rows, of each key over them."""
+def reduce_rows(objective: Objective, block: Block, columns_too: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Own rows reduced over all keys, their positive logits and, where asked for, each key reduced over the own rows.
+
+    The positive logit comes from the same product as the reduction, so that no probability exceeds 1.
+    """
     rows_A: Tensor | None = None
-    columns_N = pair.y.z_Nd.new_zeros(len(pair.y.z_Nd))
-    for columns, logits_AK in pair.tiles():
+    positive_A = block.p.z_Nd.new_zeros(len(block.p.z_Ad))
+    columns_N = block.q.z_Nd.new_zeros(len(block.q.z_Nd) if columns_too else 0)
+    for columns, logits_AK in block.tiles():
+        rows = diagonal_rows(block.p.own, columns, logits_AK.shape[1])
+        positive_A[rows] = diagonal(logits_AK, block.p.own, columns)
         tile_A = objective.reduce(logits_AK)
         rows_A = tile_A if rows_A is None else objective.merge(rows_A, tile_A)
         if columns_too:
             columns_N[columns] = objective.reduce(logits_AK.T)
-    return (columns_N.new_zeros(0) if rows_A is None else rows_A), columns_N
+    return torch.zeros_like(positive_A) if rows_A is None else rows_A, positive_A, columns_N
+
+
+def diagonal(tile_AK: Tensor, own: slice, columns: slice) -> Tensor:
+    """The entries of a tile whose row and column are of the same item, as a view."""
+    rows = diagonal_rows(own, columns, tile_AK.shape[1])
+    first = own.start + rows.start - columns.start
+    return tile_AK[rows, first : first + rows.stop - rows.start].diagonal()
+
+
+def diagonal_rows(own: slice, columns: slice, width: int) -> slice:
+    """Which own rows have their own item among the tile's columns."""
+    begin = max(own.start, columns.start)
+    return slice(begin - own.start, max(begin, min(own.stop, columns.start + width)) - own.start)
+
+
+def with_extra(objective: Objective, reduced_A: Tensor | None, extra: list[Block]) -> Tensor:
+    """The reduction of own rows over further keys too."""
+    for block in extra:
+        for _, logits_AK in block.tiles():
+            tile_A = objective.reduce(logits_AK)
+            reduced_A = tile_A if reduced_A is None else objective.merge(reduced_A, tile_A)
+    return extra[0].p.z_Nd.new_zeros(len(extra[0].p.z_Ad)) if reduced_A is None else reduced_A
 
 
 def exchange(
@@ -151,28 +248,30 @@ def exchange(
 
 
 def second_pass(
-    objective: Objective, pair: Pair, x_anchors: Anchors, y_anchors: Anchors | None, world: World
+    objective: Objective, block: Block, anchors: Anchors | None, keys: Anchors | None, world: World
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What repels own rows of x and of y, before the factor s, and the sum of all slopes over x's own rows."""
+    """What repels own rows of p and of q, before the factor s, and the sum of all slopes over p's own rows."""
     if world.size == 1:
-        return push(objective, pair, x_anchors, y_anchors, keys_too=True)
-    x_Ad, _, slope = push(objective, pair, x_anchors, y_anchors, keys_too=False)
-    y_Ad, _, _ = push(objective, pair.turned(), y_anchors, x_anchors, keys_too=False)
-    return x_Ad, y_Ad, slope
+        p_Ad, q_Nd, slope = push(objective, block, anchors, keys, keys_too=len(block.q.z_Ad) > 0)
+        return p_Ad, q_Nd[block.q.own], slope
+    p_Ad, _, slope = push(objective, block, anchors, keys, keys_too=False)
+    q_Ad, _, _ = push(objective, block.turned(), keys, anchors, keys_too=False)
+    return p_Ad, q_Ad, slope
 
 
 def push(
-    objective: Objective, pair: Pair, anchors: Anchors | None, keys: Anchors | None, keys_too: bool
+    objective: Objective, block: Block, anchors: Anchors | None, keys: Anchors | None, keys_too: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x_Ad, y_Nd = torch.zeros_like(pair.x.z_Ad), torch.zeros_like(pair.y.z_Nd) if keys_too else pair.y.z_Nd[:0]
-    slope = x_Ad.new_zeros(())
-    for columns, logits_AK in pair.tiles():
-        slope_AK = weighted_slope(objective, logits_AK, anchors, keys, pair.x.own, columns)
-        x_Ad.addmm_(slope_AK, pair.y.z_Nd[columns])
+    p_Ad = torch.zeros_like(block.p.z_Ad)
+    q_Nd = torch.zeros_like(block.q.z_Nd) if keys_too else block.q.z_Nd[:0]
+    slope = p_Ad.new_zeros(())
+    for columns, logits_AK in block.tiles():
+        slope_AK = weighted_slope(objective, logits_AK, anchors, keys, block.p.own, columns)
+        p_Ad.addmm_(slope_AK, block.q.z_Nd[columns])
         if keys_too:
-            torch.mm(slope_AK.T, pair.x.z_Ad, out=y_Nd[columns])
+            torch.mm(slope_AK.T, block.p.z_Ad, out=q_Nd[columns])
         slope += slope_AK.sum()
-    return x_Ad, y_Nd, slope
+    return p_Ad, q_Nd, slope
 
 
 def weighted_slope(

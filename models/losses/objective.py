@@ -61,6 +61,10 @@ class Objective:
         """How much each anchor counts; nothing means 1."""
         return None
 
+    def probability(self, row: Row) -> Tensor:
+        """The probability that each anchor gives to its positive."""
+        return (row.positive - row.reduced).exp()
+
 
 Kind = TypeVar("Kind", bound=Objective)
 _objectives: Registry[type[Objective]] = Registry("objective")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import Objective, Row, objective
 
 
 @objective("sigmoid")
@@ -30,3 +30,6 @@ class Sigmoid(Objective):
 
     def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
         return torch.sigmoid(logits)
+
+    def probability(self, row: Row) -> Tensor:
+        return torch.sigmoid(row.positive)

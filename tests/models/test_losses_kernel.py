@@ -141,6 +141,83 @@ def test_far_repelled_rows_give_no_nan() -> None:
     assert float(found.scale) == 2.0
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_no_probability_exceeds_one(gamma: float) -> None:
+    """Where both sides are equal and the scale is high, rounding must not make (1 − P)^0.5 a root of less than 0."""
+    x = normalize(torch.randn(300, 48, generator=torch.Generator().manual_seed(0)), dim=1)
+    side = Side(x, torch.arange(300), slice(0, 300))
+    for tile in (64, 512):
+        found = contrast(FocalNCE(gamma=gamma), Pair(side, side, torch.tensor([100.0]), None, tile), World())
+        assert all(torch.isfinite(value).all() for value in (found.loss, found.x_Ad, found.y_Ad, found.scale))
+        for anchors in found.anchors:
+            assert anchors is not None
+            assert bool((anchors.positive_N <= anchors.reduced_N).all())
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Extra negatives: wrong captions, which repel every anchor, and a queue, whose rows spare their own groups."""
+
+    wrong: Tensor
+    queue: Tensor
+    queue_groups: Tensor
+
+    @staticmethod
+    def of(problem: Problem) -> "Extra":
+        random = torch.Generator().manual_seed(1)
+        wrong, queue = normalize(torch.randn(2, 5, 6, generator=random, dtype=torch.float64), dim=-1)
+        return Extra(wrong, queue, torch.tensor([0, 50, 3, 51, 52]))
+
+    def logits(self, problem: Problem, anchors: Tensor, scale: Tensor, bias: Tensor | float) -> tuple[Tensor, Tensor]:
+        """What anchors are compared with beside the other side: wrong captions, and the queue."""
+        own_group = problem.groups[:, None].eq(self.queue_groups[None])
+        queue = (scale * anchors @ self.queue.T + bias).masked_fill(own_group, -torch.inf)
+        return scale * anchors @ self.wrong.T + bias, queue
+
+
+@pytest.mark.parametrize("name", ["infonce", "sigmoid"])
+@pytest.mark.parametrize("tile", [2, 100])
+def test_extra_negatives_equal_autograd(name: str, tile: int) -> None:
+    """Anchors of x against wrong captions that are trained, those of y against a frozen queue and wrong captions."""
+    problem = Problem.of(name, [0, 1, 0, 2, 3, 3, 4, 0, 5])
+    extra = Extra.of(problem)
+    own = slice(0, 9)
+    x, y = (Side(side, problem.groups, own) for side in (problem.x, problem.y))
+    wrong, queue = Side(extra.wrong, None, slice(0, 5)), Side(extra.queue, extra.queue_groups, slice(0, 0))
+    pair = Pair(x, y, problem.scale, problem.bias, tile, more_y=(wrong,), more_x=(queue, wrong))
+    found = contrast(build(name), pair, World())
+
+    leaves = [v.clone().requires_grad_() for v in (problem.x, problem.y, problem.scale, extra.wrong)]
+    bias = None if problem.bias is None else problem.bias.clone().requires_grad_()
+    loss = naively_with_extra(problem, extra, *leaves, bias)
+    expected = torch.autograd.grad(loss, [*leaves, *([] if bias is None else [bias])])
+    torch.testing.assert_close(found.loss, loss.detach(), rtol=1e-12, atol=1e-13)
+    more = found.more_y[0] + found.more_x[1]
+    mine = [found.x_Ad, found.y_Ad, found.scale.reshape(1), more, found.bias.reshape(1)]
+    for one, other in zip(mine, expected, strict=False):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+    assert found.more_x[0].shape == (0, 6)
+
+
+def naively_with_extra(
+    problem: Problem, extra: Extra, x: Tensor, y: Tensor, scale: Tensor, wrong: Tensor, bias: Tensor | None
+) -> Tensor:
+    shift: Tensor | float = 0.0 if bias is None else bias
+    trained = Extra(wrong, extra.queue, extra.queue_groups)
+    logits = scale * x @ y.T + shift
+    itself = torch.eye(len(x), dtype=torch.bool)
+    logits = logits.masked_fill(problem.groups[:, None].eq(problem.groups[None]) & ~itself, -torch.inf)
+    x_wrong, _ = trained.logits(problem, x, scale, shift)
+    y_wrong, y_queue = trained.logits(problem, y, scale, shift)
+    if bias is None:
+        total = logits.new_zeros(())
+        for matrix in (torch.cat([logits, x_wrong], 1), torch.cat([logits.T, y_queue, y_wrong], 1)):
+            total = total - (matrix.diagonal() - matrix.logsumexp(1)).mean() / 2
+        return total
+    entries = naive_sigmoid(logits) * len(x) + sum(softplus(more).sum() for more in (x_wrong, y_queue, y_wrong))
+    return entries / len(x)
+
+
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
 def test_a_symmetric_matrix_has_one_gradient_for_both_sides(scale: float) -> None:
     problem = Problem.of("infonce", list(range(8)), scale)

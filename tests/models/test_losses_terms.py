@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig, TermConfig
-from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.losses.terms import Gathered, Outcome, Terms
 from tercet.testing import on_ranks
 
 ITEMS, DIM = 10, 6
@@ -105,3 +105,124 @@ def test_a_term_that_no_item_serves_is_exactly_zero(two_ranks: list[list[Outcome
     for rank in two_ranks:
         assert float(rank[2].losses["image-audio"]) == 0.0
         assert [float(slope) for slope in rank[2].temperatures["image-audio"]] == [0.0, 0.0]
+
+
+# Several rows of a field, wrong captions and a queue: 1 to 3 rewrites, up to 2 wrong captions, two crops.
+MORE_TERMS = (
+    TermConfig(
+        between=("image", "text"), against={"image": ("text.negative",), "text": ("queue.image", "image.local")}
+    ),
+    TermConfig(name="rewrites", between=("image", "text.rewrite"), weight=0.3),
+    TermConfig(name="crops", between=("image.local", "text.rewrite"), objective=ObjectiveConfig(name="sigmoid")),
+    TermConfig(name="again", between=("image", "text"), weight=2.0),
+)
+ROWS = {"text.negative": 2, "text.rewrite": 3, "image.local": 2}
+MORE_EXISTS = {
+    "image": [0, 1, 2, 4, 5, 6, 7, 9], "text": [0, 1, 2, 3, 4, 5, 7, 8, 9], "text.negative": [0, 0, 3, 4, 7, 7],
+    "text.rewrite": [0, 0, 0, 1, 2, 2, 5, 7, 8], "image.local": [0, 0, 1, 2, 2, 4, 5, 5, 6, 6, 9, 9],
+}  # fmt: skip
+MORE_TEMPERATURES: dict[str, tuple[Tensor, Tensor | None]] = {
+    "image-text": TEMPERATURES["image-text"], "rewrites": TEMPERATURES["image-audio"],
+    "crops": TEMPERATURES["audio-text"], "again": TEMPERATURES["image-text"],
+}  # fmt: skip
+
+
+def queue() -> Gathered:
+    """Rows of earlier batches; the second is of a group that two items of this batch are of."""
+    random = torch.Generator().manual_seed(3)
+    z_Nd = normalize(torch.randn(4, DIM, generator=random, dtype=torch.float64), dim=1)
+    nobody = torch.full((4,), -1)
+    return Gathered(z_Nd, nobody, torch.tensor([90, 3, 91, 92]), torch.arange(100, 104), nobody)
+
+
+def more_shard(world: World) -> tuple[Batch, dict[str, Tensor]]:
+    random = torch.Generator().manual_seed(0)
+    own = list(world.share(range(ITEMS)))
+    fields, vectors = {}, {}
+    for name, items in MORE_EXISTS.items():
+        whole = normalize(torch.randn(len(items), DIM, generator=random, dtype=torch.float64), dim=1)
+        here = [row for row, item in enumerate(items) if item in own]
+        item_n = torch.tensor([items[row] - own[0] for row in here]).long()
+        fields[name] = Field(name.partition(".")[0], torch.zeros(len(here)), item_n)
+        vectors[name] = whole[here]
+    return Batch(torch.tensor(own), GROUPS[own], fields), vectors
+
+
+def solve_more(world: World) -> tuple[Outcome, Tensor]:
+    batch, vectors = more_shard(world)
+    terms, frozen = Terms(MORE_TERMS, 3, ROWS), {"queue.image": queue()}
+    found = terms(batch, vectors, MORE_TEMPERATURES, world, frozen)
+    return found, terms.item_losses(batch, vectors, MORE_TEMPERATURES, world, frozen)
+
+
+def test_several_rows_and_extra_negatives_equal_autograd_and_two_processes() -> None:
+    _, vectors = more_shard(World())
+    leaves = {name: rows.clone().requires_grad_() for name, rows in vectors.items()}
+    total, item_losses = naive_more(leaves)
+    total.backward()  # type: ignore[no-untyped-call]
+    found, losses = solve_more(World())
+    torch.testing.assert_close(found.loss, total.detach(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(losses.double(), item_losses.detach(), rtol=1e-5, atol=1e-6)
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(found.rows[name], leaf.grad, rtol=1e-12, atol=1e-14)
+    ranks = on_ranks(solve_more, 2)
+    for name, rows in found.rows.items():
+        torch.testing.assert_close(torch.cat([rank.rows[name] for rank, _ in ranks]), rows, rtol=1e-12, atol=1e-14)
+    for rank, rank_losses in ranks:
+        torch.testing.assert_close(rank.losses, found.losses, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(rank.temperatures, found.temperatures, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(rank_losses, losses, rtol=1e-5, atol=1e-6)
+        assert rank.gathered["text.rewrite"].row_N.tolist() == [0, 1, 2, 0, 0, 1, 0, 0, 0]
+        for one, other in zip(rank.directions["again"], found.directions["again"], strict=True):
+            torch.testing.assert_close(one.anchors.positive_N, other.anchors.positive_N, rtol=1e-12, atol=1e-14)
+            assert (one.field, one.id_N.tolist()) == (other.field, other.id_N.tolist())
+
+
+def naive_more(z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Loops over terms, over the numbers of rows, and over anchors. Returns the loss and each item's own."""
+    total, weights = torch.zeros(ITEMS, dtype=torch.float64), torch.zeros(ITEMS, dtype=torch.float64)
+    loss = torch.zeros((), dtype=torch.float64)
+    for term in MORE_TERMS:
+        one, other = term.between
+        numbers = [(a, b) for a in range(ROWS.get(one, 1)) for b in range(ROWS.get(other, 1))]
+        for a, b in numbers:
+            x, y = numbered(one, a), numbered(other, b)
+            items = [item for item in x if item in y]
+            weight = term.weight / len(numbers)
+            for item in items:
+                mine = naive_anchor(z, term, (one, x), (other, y), item, items)
+                total[item] = total[item] + weight * mine
+                weights[item] += weight
+                loss = loss + weight * mine / len(items)
+    return loss, total / weights.clamp(min=1e-9)
+
+
+def numbered(name: str, number: int) -> dict[int, int]:
+    """The row of each item that is its number-th."""
+    of_items = {item: [row for row, one in enumerate(MORE_EXISTS[name]) if one == item] for item in range(ITEMS)}
+    return {item: rows[number] for item, rows in of_items.items() if len(rows) > number}
+
+
+def naive_anchor(
+    z: dict[str, Tensor], term: TermConfig, x: tuple[str, dict[int, int]], y: tuple[str, dict[int, int]],
+    item: int, items: list[int],
+) -> Tensor:  # fmt: skip
+    scale, bias = MORE_TEMPERATURES[term.name]
+    parts = []
+    for (anchors, anchor_rows), (keys, key_rows) in ((x, y), (y, x)):
+        anchor = z[anchors][anchor_rows[item]]
+        positive = scale * anchor @ z[keys][key_rows[item]]
+        negatives = [scale * anchor @ z[keys][key_rows[o]] for o in items if GROUPS[o] != GROUPS[item]]
+        for name in term.against.get(anchors, ()):
+            rows = queue().z_Nd if name == "queue.image" else z[name]
+            groups = queue().group_N if name == "queue.image" else GROUPS[MORE_EXISTS[name]]
+            wrong = name == "text.negative"
+            negatives += [
+                scale * anchor @ row for row, g in zip(rows, groups, strict=True) if wrong or g != GROUPS[item]
+            ]
+        if bias is None:
+            parts.append(torch.stack([positive, *negatives]).logsumexp(0) - positive)
+        else:
+            repelled = torch.stack([scale.new_zeros(1), *(softplus(value + bias) for value in negatives)]).sum()
+            parts.append(softplus(-positive - bias) + repelled)
+    return torch.stack(parts).mean().squeeze()
