@@ -24,11 +24,11 @@ class Focal(Objective):
         return (1 - (row.positive - row.lse).exp()) ** self.gamma
 
 
-@dataclass(frozen=True)
-class Rounded(Focal):
-    """The root of one minus a probability, which rounding makes negative."""
+class Unbounded(Objective):
+    """A weight that grows without bound as the probability of the positive nears 1."""
 
-    gamma: float = 0.5
+    def row_weight(self, row: Row) -> Tensor:
+        return 1 / (1 - (row.positive - row.lse).exp())
 
 
 class Split(Objective):
@@ -127,7 +127,7 @@ def test_an_objective_is_checked_by_its_name_and_options() -> None:
         (Relative, "`row_weight` lets anchors mix"),
         (OneNumber, "`row_weight` must return one value for each anchor"),
         (Lopsided, "`symmetric` is set, but the two directions have different losses"),
-        (Rounded, r"the loss or its gradients are not finite, with groups \[7\]"),
+        (Unbounded, r"the loss or its gradients are not finite, with groups \[7\]"),
         (OfItsTile, "the gradient in tiles of 1 is not that of the whole matrix"),
         (Overflowing, "logits of ±10,000 in fp32 overflow"),
         (OfItsRank, "on two processes the loss or its gradients differ from those on one"),
