@@ -1,6 +1,6 @@
 """One typed registry for everything that a config chooses by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -46,13 +46,16 @@ def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]
     return register
 
 
-def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:
-    """The dataclass of this name; its fields are the options that it takes."""
+def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any], beside: Collection[str] = ()) -> T:
+    """The dataclass of this name; its fields are the options that it takes. `beside`: keys of all components of this
+    kind, one of which a misspelt option may mean."""
     cls: Any = known.get(name)
     taken = [field.name for field in fields(cls)]
     for option in options:
         if option not in taken:
-            raise UserError(f"{known.kind} `{name}` has no option `{option}`; {did_you_mean(option, taken)}")
+            raise UserError(
+                f"{known.kind} `{name}` has no option `{option}`; {did_you_mean(option, {*taken, *beside} - {'name'})}"
+            )
     try:
         built: T = TypeAdapter(cls).validate_python(options)
     except ValidationError as error:

@@ -139,6 +139,12 @@ class Field:
     def rows(self, start: int, stop: int) -> "Field":
         return self._each(lambda tensor: tensor[start:stop])
 
+    def of_items(self, new_b: Tensor) -> "Field":
+        """The rows of some items: `new_b` holds the new number of each item, or -1."""
+        item_n = new_b[self.item]
+        kept_n = item_n >= 0
+        return replace(self._each(lambda tensor: tensor[kept_n]), item=item_n[kept_n])
+
     def to(self, device: torch.device) -> "Field":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -165,6 +171,14 @@ class Batch:
 
     def __iter__(self) -> Iterator[tuple[str, Field]]:
         return iter(self.fields.items())
+
+    def items(self, keep: Tensor) -> "Batch":
+        """The items at these places, which ascend, with all their rows of every field."""
+        new_b = torch.full_like(self.ids, -1)
+        new_b[keep] = torch.arange(len(keep), device=keep.device)
+        fields = {name: rows.of_items(new_b) for name, rows in self.fields.items()}
+        samples = tuple(self.samples[place] for place in keep.tolist()) if self.samples else ()
+        return replace(self, ids=self.ids[keep], groups=self.groups[keep], fields=fields, samples=samples)
 
     def to(self, device: torch.device) -> "Batch":
         fields = {name: rows.to(device) for name, rows in self.fields.items()}

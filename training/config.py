@@ -22,11 +22,12 @@ from tercet.modality import MODALITIES
 from tercet.models.space import SpaceConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, with_kinds
+from tercet.training.selection.config import SelectionConfig
 
 Logger = Literal["console", "tensorboard", "wandb"]
 
 # What a stage may change; everything else is one and the same for the whole run.
-STAGED = ("data", "pairs", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch")
+STAGED = ("data", "pairs", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch", "selection")
 
 
 class OptimizerConfig(Config):
@@ -102,11 +103,18 @@ class RunConfig(SpaceConfig):
     out: str | None = Field(None, description="the run's folder")
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig
-    batch_size: int = Field(256, gt=1, description="items per step over all ranks")
+    batch_size: int = Field(256, gt=1, description="samples that a step trains on, over all ranks")
+    selection: SelectionConfig | None = Field(
+        None, description="draw more than `batch_size` samples a step, and choose those to train on"
+    )
     micro_batch: int | None = Field(
         None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching"
     )
-    epochs: float | None = Field(None, gt=0, description="passes over all training samples, in place of `steps`")
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="passes over all training samples, in place of `steps`; with `selection`, counts all drawn samples",
+    )
     steps: int = Field(
         1000, ge=0, description="optimizer steps; the sum of the stages' where there are any; 0: what `init` is like"
     )
@@ -134,7 +142,12 @@ class RunConfig(SpaceConfig):
         """The run with its steps, where it gave epochs."""
         if self.epochs is None:
             return self
-        return self.model_copy(update={"epochs": None, "steps": ceil(self.epochs * samples / self.batch_size)})
+        return self.model_copy(update={"epochs": None, "steps": ceil(self.epochs * samples / self.drawn)})
+
+    @property
+    def drawn(self) -> int:
+        """How many samples a step draws; it trains on `batch_size` of them."""
+        return self.selection.drawn(self.batch_size) if self.selection else self.batch_size
 
     @property
     def length(self) -> str:
@@ -192,6 +205,12 @@ class RunConfig(SpaceConfig):
             raise Misfit("epochs", "does not go with stages that give their steps; give shares, which add up to 1")
         if self.epochs is not None and self.data.mode == "stream":
             raise Misfit("epochs", "needs data that can be counted: give `steps`, or set data.mode=index")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_whole_strata(self) -> "RunConfig":
+        if self.selection:
+            self.selection.strata_of(self.batch_size)
         return self
 
     @model_validator(mode="after")

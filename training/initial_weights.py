@@ -84,4 +84,4 @@ def _progress(config: RunConfig, step: int, batch_size: int) -> Progress:
     cursors = dict.fromkeys(config.data.train, samples) if alone else {}
     lengths = config.lengths if config.stages else []
     ended = sum(sum(lengths[: index + 1]) <= step for index in range(len(lengths)))
-    return Progress(step, samples, ended, cursors)
+    return Progress(step, samples, samples, ended, cursors)

@@ -27,6 +27,6 @@ RECIPE = Layering(
         "source": ("train", "val"),
         "train": ("source", "held_out"),
     },
-    bare={"objective": "name"},
+    bare={"objective": "name", "selection": "name"},
     spelling={"data": _data, "train": _sources, "val": _sources},
 )

@@ -15,6 +15,7 @@ from tercet.training.config import RunConfig
 from tercet.training.folder import check_same_run
 from tercet.training.optimizers import optimizers
 from tercet.training.run_evaluation import check_asked
+from tercet.training.selection.select import build_rule
 
 
 def ready(config: RunConfig) -> RunConfig:
@@ -26,6 +27,8 @@ def ready(config: RunConfig) -> RunConfig:
             family_of(modality, tower)
         for term in stage.terms:
             build_objective(term.objective)
+        if stage.selection:
+            build_rule(stage.selection)
         check_data(stage)
     check_asked(config)
     return config
@@ -36,6 +39,13 @@ def check_data(config: RunConfig) -> None:
     for source in (*config.data.train.values(), *config.data.val.values()):
         check_source(source)
     check_columns(config.data, _learned(config))
+
+
+def check_processes(config: RunConfig, processes: int) -> None:
+    """Refuses a selection whose strata cannot be shared among so many processes."""
+    for stage in _stages(config):
+        if stage.selection:
+            stage.selection.strata_on(stage.batch_size, processes)
 
 
 def counted(config: RunConfig, world: World) -> RunConfig:

@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps, samples of all and of each source, the stage and plan, and the optimizer's counters."""
+    """How far a run is: steps, samples, the stage and plan, and the optimizer's counters.
+
+    `samples` counts those that the run trained on, `drawn` also those that a selection dropped; `cursors` counts the
+    drawn samples of each source.
+    """
 
     step: int = 0
     samples: int = 0
+    drawn: int = 0
     stage: int = 0
     cursors: Mapping[str, int] = field(default_factory=dict)
     plan: str = ""
     counters: Mapping[str, float] = field(default_factory=dict)
 
-    def after(self, cursors: Mapping[str, int], batch_size: int, stage: int, plan: str) -> "Progress":
+    def after(self, cursors: Mapping[str, int], samples: int, drawn: int, stage: int, plan: str) -> "Progress":
         """One step further. Sources that this stage does not use keep their cursors."""
-        return Progress(self.step + 1, self.samples + batch_size, stage, {**self.cursors, **cursors}, plan)
+        cursors = {**self.cursors, **cursors}
+        return Progress(self.step + 1, self.samples + samples, self.drawn + drawn, stage, cursors, plan)

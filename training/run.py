@@ -7,7 +7,7 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import joined
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
-from tercet.training.preflight import counted, ready
+from tercet.training.preflight import check_processes, counted, ready
 from tercet.training.recipe import load_recipe
 from tercet.training.run_evaluation import REPORT
 from tercet.training.runner import Runner
@@ -17,6 +17,7 @@ def train(config: RunConfig) -> Path:
     """Runs what the config says, or goes on with it; returns the run's folder."""
     config = ready(config)
     with joined() as world:
+        check_processes(config, world.size)
         config = counted(config, world)
         with open_folder(config, world) as folder:
             Runner(config, folder, world).finish()

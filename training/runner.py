@@ -20,12 +20,15 @@ from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
+from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.initial_weights import begin
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
 from tercet.training.optimizers import build_optimizer
 from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
+from tercet.training.selection.record import SELECTED
+from tercet.training.selection.select import Selection
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
 
@@ -47,6 +50,8 @@ class Runner:
         progress = origin.progress if origin else Progress()
         if saved:
             self.evaluation.resume(progress.step)
+        if self.world.first:
+            forget_after(self.folder / SELECTED, progress.step)
         with self._hooks(progress) as hooks:
             trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
             for index in range(progress.stage, self._stages):
@@ -119,14 +124,17 @@ class Runner:
             memories.restore(origin)
         step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
-        return Stage(name, index, config, engine, step, memories, loader, self._steps(index))
+        stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
+        if config.selection is None:
+            return stage
+        return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder))
 
     def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
         """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
         cursors = self._standing(config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         loader = open_loader(
-            config.data, model.intakes, config.batch_size, config.seed, self.world, cursors, self.folder, learned
+            config.data, model.intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned
         )
         if progress.plan:
             loader.plan.follows(read_plan(self.folder / PLANS, progress.plan), cursors)

@@ -6,12 +6,13 @@ whole batch is known, chunk by chunk with the same dropout, so that memory follo
 the whole batch (GradCache, Gao et al. 2021).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
@@ -54,6 +55,15 @@ class Step:
             self.memories.after(batch, taken.outcome)
         return taken
 
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> tuple[dict[str, Tensor], Temperatures]:
+        """The vectors of all rows that exist, as in evaluation: no dropout and no graph. Leaves modes and generators as
+        they were. A collective."""
+        chunks = [batch] if self.micro_batch is None else chunk(batch, self.micro_batch, self.world)
+        with evaluating(self.engine.module, self.world.device):
+            parts = [self.engine(part) for part in chunks]
+        return joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
+
     def _plain(self, batch: Batch, step: int) -> Taken:
         vectors, temperatures = self._run(batch, step, 0)
         outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world)
@@ -65,9 +75,7 @@ class Step:
         chunks = chunk(batch, rows, self.world)
         with torch.no_grad():
             parts = [self._run(part, step, index) for index, part in enumerate(chunks)]
-        whole = [existing(part, vectors) for part, (vectors, _) in zip(chunks, parts, strict=True)]
-        vectors = {name: torch.cat([part[name] for part in whole]) for name in whole[0]}
-        temperatures = parts[0][1]
+        vectors, temperatures = joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
         outcome = self.terms(batch, vectors, temperatures, self.world)
         if torch.isfinite(outcome.loss):
             for index, part in enumerate(chunks):
@@ -116,6 +124,25 @@ def seed_dropout(seed: int, step: int, rank: int, chunk: int) -> None:
 def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The vectors of rows that exist, without the dummy and without a graph."""
     return {name: z_nd.detach()[: len(batch.fields[name])] for name, z_nd in vectors.items()}
+
+
+def joined(chunks: Sequence[Batch], parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The vectors of a whole batch from those of its chunks."""
+    whole = [existing(chunk, vectors) for chunk, vectors in zip(chunks, parts, strict=True)]
+    return {name: torch.cat([part[name] for part in whole]) for name in whole[0]}
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Every module in evaluation mode, and then as it was; so are the random generators."""
+    modes = [(module, module.training) for module in model.modules()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
 
 def detached(temperatures: Temperatures) -> Temperatures:

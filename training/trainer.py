@@ -35,6 +35,7 @@ class Stage:
     memories: Memories
     loader: Batches
     steps: range
+    select: Callable[[Batch, int], Batch] = lambda drawn, step: drawn  # the samples of a super-batch to train on
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class Trainer:
         batches, skipped = on_device(iter(stage.loader), self.world.device), 0
         for step in range(progress.step, stage.steps.stop):
             rate = self._rate(stage, step)
-            batch = self._next(batches)
+            batch = stage.select(self._next(batches), step)
             taken = stage.take(batch, step)
             skipped = 0 if taken.stepped.applied else skipped + 1
             self._check(skipped, step)
-            progress = progress.after(batch.cursors, stage.config.batch_size, stage.index, stage.loader.plan.digest)
+            progress = progress.after(
+                batch.cursors, stage.config.batch_size, stage.config.drawn, stage.index, stage.loader.plan.digest
+            )
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))
             if self._now_and_then(stage, progress):
@@ -108,6 +111,8 @@ class Trainer:
             step=progress.step,
             steps=self.steps,
             samples=progress.samples,
+            drawn=progress.drawn,
+            drawn_per_s=self.pace.samples_per_s * stage.config.drawn / stage.config.batch_size,
             sources=progress.cursors,
             loss=float(taken.outcome.loss),
             losses={term: float(loss) for term, loss in taken.outcome.losses.items()},

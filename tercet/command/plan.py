@@ -54,9 +54,12 @@ def _tower(tower: TowerConfig) -> str:
 
 def _training(config: RunConfig) -> str:
     rate = f"{config.optimizer.name} at {config.optimizer.lr:g}, {config.schedule.name}"
+    batch = f"{config.batch_size:,}"
+    if config.selection:
+        batch += f" kept from {config.drawn:,} drawn by {config.selection.name}"
     if config.epochs:
-        return f"{config.length} of {config.batch_size:,}; {rate}"
-    return f"{config.steps:,} steps of {config.batch_size:,} = {config.steps * config.batch_size:,} samples; {rate}"
+        return f"{config.length} of {batch}; {rate}"
+    return f"{config.steps:,} steps of {batch} = {config.steps * config.batch_size:,} samples; {rate}"
 
 
 def _terms(config: RunConfig) -> str:

@@ -148,7 +148,7 @@ def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys
         assert beginning is not None
         return beginning.progress
 
-    assert begun() == Progress(3, 3 * ITEMS, 0, {"train": 3 * ITEMS}, counters={"step": 3.0})
+    assert begun() == Progress(3, 3 * ITEMS, 3 * ITEMS, 0, {"train": 3 * ITEMS}, counters={"step": 3.0})
     assert "goes on at step 3, after epoch 3\n" in capsys.readouterr().err
     assert begun(init=f"open_clip:{NAME}/{checkpoints / 'epoch_3.pt'}") == Progress(), "only its weights were asked for"
     stages = [{"name": name, "steps": 2} for name in ("one", "two", "three")]

@@ -52,7 +52,7 @@ def plain(record: StepRecord) -> str:
         f"loss {record.loss:.4f} ({terms})",
         f"lr {record.lr:.2e}",
         *([] if record.grad_norm is None else [f"grad {record.grad_norm:.2f}"]),
-        f"{record.samples_per_s:,.0f} samples/s",
+        _rate(record),
         f"skipped {record.skipped}",
         f"{clock(record.seconds_left)} left",
     ]
@@ -84,7 +84,7 @@ def _numbers(record: StepRecord) -> Text:
     shown = [("loss ", f"{record.loss:.4f}", "bold green"), ("lr ", f"{record.lr:.2e}", "")]
     if record.grad_norm is not None:
         shown.append(("grad ", f"{record.grad_norm:.2f}", ""))
-    shown.append(("", f"{record.samples_per_s:,.0f} samples/s", ""))
+    shown.append(("", _rate(record), ""))
     shown.append(("skipped ", f"{record.skipped:,}", "bold red" if record.skipped else ""))
     return Text("   ").join(Text.assemble((label, "dim"), (value, style)) for label, value, style in shown)
 
@@ -94,6 +94,11 @@ def _terms(record: StepRecord) -> Text:
         Text.assemble((f"{term} ", "dim"), (f"{loss:.3f}", "green"), (f" {_scale(record, term)}", "dim"))
         for term, loss in record.losses.items()
     )
+
+
+def _rate(record: StepRecord) -> str:
+    trained = f"{record.samples_per_s:,.0f} samples/s"
+    return f"{trained} of {record.drawn_per_s:,.0f} drawn" if record.drawn_per_s > record.samples_per_s else trained
 
 
 def _scale(record: StepRecord, term: str) -> str:

@@ -19,7 +19,10 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term, as `image-text`."""
+    """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term, as `image-text`.
+
+    `samples` were trained on so far; `drawn` were drawn, which are more where a selection drops some.
+    """
 
     step: int
     steps: int
@@ -31,18 +34,22 @@ class StepRecord:
     samples_per_s: float
     seconds_left: float
     biases: Mapping[str, float] = field(default_factory=dict)
-    sources: Mapping[str, int] = field(default_factory=dict)  # samples of each source so far
+    sources: Mapping[str, int] = field(default_factory=dict)  # samples drawn from each source so far
     grad_norm: float | None = None
     skipped: int = 0
     epoch: int = 0
     stage: str = ""
+    drawn: int = 0
+    drawn_per_s: float = 0.0
 
     def flat(self) -> dict[str, float]:
         """The record under flat names, `loss/image-text`; the same in every log."""
         one = {"loss": self.loss, "lr": self.lr, "samples_per_s": self.samples_per_s}
         one |= {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
         many = {"loss": self.losses, "scale": self.scales, "bias": self.biases}
-        many |= {"samples": self.sources} if len(self.sources) > 1 else {}
+        selects = self.drawn > self.samples
+        one |= {"drawn": self.drawn} if selects else {}
+        many |= {"drawn" if selects else "samples": self.sources} if len(self.sources) > 1 else {}
         by_term = {f"{kind}/{name}": value for kind, values in many.items() for name, value in values.items()}
         return one | by_term | {"skipped": self.skipped, "samples": self.samples, "epoch": self.epoch}
 

@@ -37,9 +37,9 @@ def forget_after(path: Path, step: int) -> None:
     """Drops the lines of steps that will be made again, and a last line that was cut short."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _made_by(line, step)]
     shorter = path.with_suffix(".tmp")
-    shorter.write_text("".join(kept), encoding="utf-8")
+    with path.open(encoding="utf-8") as lines, shorter.open("w", encoding="utf-8") as kept:
+        kept.writelines(line for line in lines if _made_by(line, step))
     os.replace(shorter, path)
 
 

@@ -1,0 +1,16 @@
+"""The baseline of every selection."""
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.seeding import uniforms
+from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
+
+
+@selection_rule("random")
+class RandomSelection(SelectionRule):
+    """Samples at random: what any other rule has to beat."""
+
+    def scores(self, drawn: SuperBatch) -> Tensor:
+        score_n = uniforms("selection", drawn.learner.seed, drawn.step, drawn.places, 1)[:, 0]
+        return torch.from_numpy(score_n).to(drawn.batch.ids.device)

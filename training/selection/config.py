@@ -1,0 +1,74 @@
+"""What a recipe says about selection. Imports no torch."""
+
+from fractions import Fraction
+from math import gcd
+
+from pydantic import Field
+
+from tercet.configs.base import Component, Misfit
+from tercet.errors import UserError
+
+FINEST = 1000  # `filter_ratio` is read as a fraction with at most this denominator: 0.3333 means a third
+MOST_STRATA, LEAST_KEPT = 256, 8
+
+
+class SelectionConfig(Component):
+    """Draws more samples than a step trains on, and keeps those that a rule prefers.
+
+    The learner scores the samples as it would train on them: with the same random crop, caption and masks, but without
+    dropout. Further keys are the options of the rule.
+    """
+
+    name: str = Field(description="the rule: random, replay, or one that a plugin registers")
+    filter_ratio: float = Field(
+        ge=0, lt=1, description="share of the drawn samples to drop: a step draws batch_size / (1 - filter_ratio)"
+    )
+    strata: int | None = Field(
+        None,
+        gt=0,
+        description="equal parts of the drawn samples, each of which keeps the same share; a multiple of the number of "
+        "processes, so that this number does not change the selection; default: the largest power of two up to "
+        f"{MOST_STRATA} that keeps at least {LEAST_KEPT} samples of each part",
+    )
+    record: bool = Field(True, description="write the ids of the kept samples to selection.jsonl in the run's folder")
+
+    def drawn(self, batch_size: int) -> int:
+        """How many samples a step draws to train on `batch_size` of them."""
+        kept = Fraction(1 - self.filter_ratio).limit_denominator(FINEST)
+        if not kept:
+            raise Misfit("selection.filter_ratio", f"is {self.filter_ratio:g}; set it to {1 - 1 / FINEST:g} or less")
+        drawn: Fraction = batch_size / kept
+        if drawn.denominator > 1:
+            below = batch_size // kept.numerator * kept.numerator
+            sizes = " or ".join(str(size) for size in (below, below + kept.numerator) if size > 1)
+            raise Misfit(
+                "selection.filter_ratio",
+                f"is {self.filter_ratio:g}, so a step would draw {batch_size} / {float(kept):g} = {float(drawn):.1f} "
+                f"samples; set batch_size to {sizes}",
+            )
+        return int(drawn)
+
+    def strata_of(self, batch_size: int) -> int:
+        """The number of strata. All strata have the same size, and keep the same number of samples."""
+        common = gcd(batch_size, self.drawn(batch_size))
+        if self.strata is None:
+            powers = [1 << power for power in range(MOST_STRATA.bit_length())]
+            most = max(1, batch_size // LEAST_KEPT)
+            return max(count for count in powers if count <= most and common % count == 0)
+        if common % self.strata:
+            raise Misfit(
+                "selection.strata",
+                f"is {self.strata}, which does not divide both the {self.drawn(batch_size)} samples that a step draws "
+                f"and the {batch_size} that it keeps; set it to a divisor of {common}",
+            )
+        return self.strata
+
+    def strata_on(self, batch_size: int, processes: int) -> int:
+        """The number of strata of each process."""
+        count, common = self.strata_of(batch_size), gcd(batch_size, self.drawn(batch_size))
+        if count % processes:
+            fitting = [one for one in range(processes, common + 1, processes) if common % one == 0]
+            near = min(fitting, key=lambda one: abs(one - count), default=None)
+            mend = f"set it to {near}" if near else f"set batch_size to a multiple of {processes}"
+            raise UserError(f"selection.strata is {count}, which is not a multiple of {processes} processes; {mend}")
+        return count // processes

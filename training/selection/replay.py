@@ -1,0 +1,46 @@
+"""Selects what another run selected, to repeat that run on other processes or with another setting."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tercet.errors import RankError, UserError
+from tercet.training.selection.record import SELECTED, Selected, read_selected
+from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
+from tercet.training.selection.strata import Kept
+
+
+@selection_rule("replay")
+class ReplaySelection(SelectionRule):
+    """The samples that the run in the folder `run` kept. It needs the same data, seed, batch size and filter ratio."""
+
+    run: str
+
+    def choose(self, drawn: SuperBatch) -> Kept:
+        selected, places = self._selected(drawn.step + 1), drawn.places
+        (place_k,) = np.nonzero(selected.kept()[places.start : places.stop])
+        ids = drawn.batch.ids.cpu().numpy()
+        before = int(selected.kept()[: places.start].sum())
+        if ids[place_k].tolist() != selected.ids[before : before + len(place_k)]:
+            raise RankError(
+                f"selection.run: step {selected.step} of {self.run} drew other samples; set the same data, seed, "
+                "batch_size and filter_ratio"
+            )
+        return Kept(torch.from_numpy(place_k).to(drawn.batch.ids.device))
+
+    def _selected(self, step: int) -> Selected:
+        """Steps are asked for in ascending order."""
+        for selected in self._lines:
+            if selected.step == step:
+                return selected
+        raise UserError(f"selection.run: {self.run} recorded no selection of step {step}")
+
+    @cached_property
+    def _lines(self) -> Iterator[Selected]:
+        path = Path(self.run) / SELECTED
+        if not path.is_file():
+            raise UserError(f"selection.run: there is no {path}; name the folder of a run that recorded its selection")
+        return read_selected(path)

@@ -1,0 +1,50 @@
+"""A stage's selection: a super-batch in, the batch that the step trains on out, and a line about it in the record."""
+
+from pathlib import Path
+
+import torch
+
+from tercet.configs.registry import build_named
+from tercet.data_pipelines.sample import Batch
+from tercet.errors import RankError
+from tercet.training.selection import baselines, replay  # noqa: F401  # importing them registers their rules
+from tercet.training.selection.config import SelectionConfig
+from tercet.training.selection.record import SELECTED, Selected
+from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
+from tercet.training.selection.strata import Kept, Strata
+from tercet.training.step import Step
+
+
+def build_rule(config: SelectionConfig) -> SelectionRule:
+    return build_named(rules, config.name, config.model_extra or {}, SelectionConfig.model_fields)
+
+
+class Selection:
+    """One stage's rule at work."""
+
+    def __init__(self, config: SelectionConfig, batch_size: int, learner: Step, folder: Path) -> None:
+        processes = learner.world.size
+        count = config.strata_on(batch_size, processes)
+        self.strata = Strata(count, batch_size // (count * processes))
+        self.name, self.rule, self.learner = config.name, build_rule(config), learner
+        self.record = folder / SELECTED if config.record else None
+
+    def __call__(self, drawn: Batch, step: int) -> Batch:
+        """The samples of the super-batch that step number `step` trains on, in their order."""
+        kept = self.rule.choose(SuperBatch(drawn, step, self.strata, self.learner))
+        share = self.strata.count * self.strata.kept
+        if len(kept.places) != share:
+            raise RankError(
+                f"the selection rule `{self.name}` kept {len(kept.places)} samples of a process, not {share}"
+            )
+        if self.record:
+            self._write(self.record, drawn, step, kept)
+        return drawn.items(kept.places)
+
+    def _write(self, path: Path, drawn: Batch, step: int, kept: Kept) -> None:
+        world = self.learner.world
+        is_kept_n = torch.zeros_like(drawn.ids).index_fill_(0, kept.places, 1)
+        is_kept_N, id_N = world.gather(torch.stack([is_kept_n, drawn.ids], dim=1)).cpu().numpy().T
+        near_ties = int(world.sum(torch.tensor(kept.near_ties, device=world.device)))
+        if world.first:
+            Selected.of(step + 1, near_ties, is_kept_N.astype(bool), id_N).append_to(path)
