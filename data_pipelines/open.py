@@ -10,7 +10,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.preflight.declared import check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.sample import Intake
-from tercet.data_pipelines.sources.open import open_first
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 
 HELD = 1000  # undecoded samples of a stream that are shuffled among each other
@@ -25,13 +25,15 @@ def open_loader(
     cursors: Mapping[str, int],
     folder: Path,
     learned: Collection[str] = (),
+    opened: OpenedSources | None = None,
 ) -> Batches:
     """The batches of this rank from wherever the sources stand; `learned`: modalities that these must hold somewhere.
     A collective."""
+    opened = opened or OpenedSources()
     if data.mode == "stream":
-        check_streams(data)
-        return _stream(data, intakes, batch_size, seed, world, cursors, folder)
-    sources = {name: open_first(data, source, world) for name, source in data.train.items()}
+        check_streams(data, opened)
+        return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened)
+    sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
     check_held(data.train, sources, learned)
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
@@ -46,6 +48,7 @@ def _stream(
     world: World,
     cursors: Mapping[str, int],
     folder: Path,
+    opened: OpenedSources,
 ) -> Batches:
     from tercet.data_pipelines.stream.loader import StreamLoader  # webdataset, which only a stream needs
 
@@ -54,7 +57,8 @@ def _stream(
     if places and world.first:
         said = f"tercet: a stream goes on by shard, from place {start} of its sequence; what was begun is seen again"
         print(said, file=sys.stderr)
+    (shards, *_) = [opened.files(source).shards for source in data.train.values()]
     return StreamLoader(
         data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
-        start=start, shuffled=min(data.window, HELD), folder=folder,
+        start=start, shuffled=min(data.window, HELD), folder=folder, shards=shards,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.shards.cache import cache_folder
-from tercet.data_pipelines.sources.open import open_first
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_batch, join
@@ -27,7 +27,7 @@ def embed_data(
     model: Multimodal, data: DataConfig, split: SplitConfig, world: World, folder: Path | None = None
 ) -> Store:
     """One split's embeddings: made, gone on with, or found in the folder; without one, in the cache. A collective."""
-    source = open_first(data, split, world)
+    source = OpenedSources().open_first(data, split, world)
     tell_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)

@@ -11,7 +11,7 @@ from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
-from tercet.data_pipelines.sources.open import open_split
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.config import EvalConfig
@@ -35,8 +35,11 @@ class Evaluated:
 class Evaluator:
     """Examines models on one run's held-out splits."""
 
-    def __init__(self, data: DataConfig, config: EvalConfig, world: World) -> None:
+    def __init__(
+        self, data: DataConfig, config: EvalConfig, world: World, sources: OpenedSources | None = None
+    ) -> None:
         self.data, self.config, self.world = data, config, world
+        self.sources = sources or OpenedSources()
 
     def __call__(self, model: Multimodal, untrained: Multimodal | None = None) -> Evaluated:
         """A collective. `untrained`, the same towers as they began, puts the shortcuts beside R@1 on the first rank."""
@@ -69,7 +72,7 @@ class Evaluator:
         return (batch.to(self.world.device) for batch in loader)
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
-        source = open_split(self.data, split)
+        source = self.sources.open(self.data, split)
         return Decoder(source, model.intakes, split, self.data.exact_images)
 
     def _tell(self, split: str, loader: EvalLoader) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tercet.data_pipelines.preflight.declared import check_columns, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.preflight.quick_open import open_at_once
-from tercet.data_pipelines.sources.open import open_first
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.encoders import family_of
@@ -18,7 +18,7 @@ from tercet.training.run_evaluation import check_asked
 from tercet.training.selection.select import build_rule
 
 
-def ready(config: RunConfig) -> RunConfig:
+def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
     """The run in full, all of whose stages name what there is."""
     config = inherited(config)
     for stage in _stages(config):
@@ -29,16 +29,16 @@ def ready(config: RunConfig) -> RunConfig:
             build_objective(term.objective)
         if stage.selection:
             build_rule(stage.selection)
-        check_data(stage)
+        check_data(stage, sources)
     check_asked(config)
     return config
 
 
-def check_data(config: RunConfig) -> None:
-    check_streams(config.data)
+def check_data(config: RunConfig, sources: OpenedSources) -> None:
+    check_streams(config.data, sources)
     for source in (*config.data.train.values(), *config.data.val.values()):
-        check_source(source)
-    check_columns(config.data, _learned(config))
+        check_source(source, sources)
+    check_columns(config.data, _learned(config), sources)
 
 
 def check_processes(config: RunConfig, processes: int) -> None:
@@ -48,34 +48,36 @@ def check_processes(config: RunConfig, processes: int) -> None:
             stage.selection.strata_on(stage.batch_size, processes)
 
 
-def counted(config: RunConfig, world: World) -> RunConfig:
+def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfig:
     """The run with its steps: where a recipe gives epochs, they are passes over all sources together. A collective."""
     if config.epochs is None:
         return config
-    return config.counted(sum(len(open_first(config.data, source, world)) for source in config.data.train.values()))
+    opened = [sources.open_first(config.data, source, world) for source in config.data.train.values()]
+    return config.counted(sum(map(len, opened)))
 
 
 def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
     """The run in full, and in words what was not looked at. Nothing of it is written, and no large data set is gone
     through."""
-    config = ready(config)
-    unseen = dict.fromkeys(source for stage in _stages(config) for source in _unseen(stage))
+    sources = OpenedSources()
+    config = ready(config, sources)
+    unseen = dict.fromkeys(name for stage in _stages(config) for name in _unseen(stage, sources))
     if not unseen:
-        config = counted(config, World())
+        config = counted(config, World(), sources)
     if config.epochs is None:
         check_same_run(config)
     return config, [*unseen, "towers and their weights"]
 
 
-def _unseen(config: RunConfig) -> list[str]:
+def _unseen(config: RunConfig, sources: OpenedSources) -> list[str]:
     """The sources of a stage that are too large to be looked into; the others are."""
     data = config.data
     indexed = {} if data.mode == "stream" else data.train
-    sources = {name: source for name, one in indexed.items() if (source := open_at_once(data, one)) is not None}
-    if sources.keys() == data.train.keys():
-        check_held(data.train, sources, _learned(config))
-    learned = [name for name in data.train if name not in sources]
-    held_out = [name for name, one in data.val.items() if open_at_once(data, one) is None]
+    opened = {name: source for name, one in indexed.items() if (source := open_at_once(data, one, sources)) is not None}
+    if opened.keys() == data.train.keys():
+        check_held(data.train, opened, _learned(config))
+    learned = [name for name in data.train if name not in opened]
+    held_out = [name for name, one in data.val.items() if open_at_once(data, one, sources) is None]
     return [f"samples of {name}" for name in (*learned, *held_out)]
 
 

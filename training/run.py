@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
@@ -15,12 +16,13 @@ from tercet.training.runner import Runner
 
 def train(config: RunConfig) -> Path:
     """Runs what the config says, or goes on with it; returns the run's folder."""
-    config = ready(config)
+    sources = OpenedSources()
+    config = ready(config, sources)
     with joined() as world:
         check_processes(config, world.size)
-        config = counted(config, world)
+        config = counted(config, world, sources)
         with open_folder(config, world) as folder:
-            Runner(config, folder, world).finish()
+            Runner(config, folder, world, sources).finish()
     return folder
 
 

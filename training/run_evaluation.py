@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.evaluator import Evaluated, Evaluator
@@ -28,9 +29,9 @@ RESULTS, EVALUATIONS, REPORT, BEFORE = "eval.json", "evaluations.jsonl", "report
 class RunEvaluation:
     """Examines one run on its held-out splits, in its folder. Every method is a collective."""
 
-    def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
+    def __init__(self, config: RunConfig, folder: Path, world: World, sources: OpenedSources | None = None) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.evaluator = Evaluator(config.data, config.eval, world)
+        self.evaluator = Evaluator(config.data, config.eval, world, sources)
         self.evaluations = Evaluations(folder / EVALUATIONS)
 
     @property

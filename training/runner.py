@@ -9,6 +9,7 @@ from pathlib import Path
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.plans.plan import read_plan
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
@@ -38,9 +39,10 @@ PLANS = "plans"
 class Runner:
     """A run from its start, or its resumption, to its end. Every rank holds one."""
 
-    def __init__(self, config: RunConfig, folder: Path, world: World) -> None:
+    def __init__(self, config: RunConfig, folder: Path, world: World, sources: OpenedSources | None = None) -> None:
         self.config, self.folder, self.world = config, folder, world
-        self.evaluation = RunEvaluation(config, folder, world)
+        self.sources = sources or OpenedSources()
+        self.evaluation = RunEvaluation(config, folder, world, self.sources)
         self._last_saved: int | None = None
 
     def finish(self) -> None:
@@ -134,8 +136,9 @@ class Runner:
         cursors = self._standing(config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         loader = open_loader(
-            config.data, model.intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned
-        )
+            config.data, model.intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned,
+            self.sources,
+        )  # fmt: skip
         if progress.plan:
             loader.plan.follows(read_plan(self.folder / PLANS, progress.plan), cursors)
         if self.world.first and loader.plan.digest != progress.plan:

@@ -13,7 +13,7 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.build import kept_index
 from tercet.data_pipelines.manifests.copies import Copies, usual_copies
-from tercet.data_pipelines.manifests.find import ManifestFile, find_pieces
+from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.manifests.index import ManifestIndex, mapped
 from tercet.data_pipelines.manifests.index_file import Kept
 from tercet.data_pipelines.manifests.reading import Reading
@@ -98,9 +98,8 @@ class ManifestSource:
         return self._rows.read([self._row_N[id] for id in ids], wanted)
 
 
-def open_manifest_source(spec: str | Sequence[str], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
+def open_manifest_source(pieces: Sequence[ManifestFile], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
     """Indexes what is not indexed yet, and says once how it is read."""
-    pieces = find_pieces(spec)
     kept = kept_index(pieces, reading)
     source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):

@@ -3,31 +3,27 @@
 from collections.abc import Iterable
 
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.manifests.manifest import Manifest
-from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.sources.open import check_options
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import modality_of
 
 
-def check_source(split: SplitConfig) -> None:
+def check_source(split: SplitConfig, sources: OpenedSources) -> None:
     """Refuses files that are missing and columns that no table has."""
-    if is_manifest(split.source):
-        piece = find_pieces(split.source)[0]
-        _check_group(split.group, piece.open(split.reading.roles), piece.label)
-    else:
-        find_shards(split.source)
-        check_options(split)
+    files = sources.files(split)
+    check_options(split, files)
+    if files.pieces:
+        _check_group(split.group, sources.header(split), files.pieces[0].label)
 
 
-def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
+def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSources) -> None:
     """Refuses modalities that no column of any table holds. Shards and folders show what they hold only when read."""
     splits = list(data.train.values())
-    if not all(is_manifest(split.source) for split in splits):
+    if any(sources.files(split).shards for split in splits):
         return
-    found = [find_pieces(split.source)[0] for split in splits]
-    tables = [piece.open(split.reading.roles) for piece, split in zip(found, splits, strict=True)]
+    tables = [sources.header(split) for split in splits]
     if not all(table.columns for table in tables):
         return
     held = {modality for table in tables for modality in table.roles.media}
@@ -35,17 +31,18 @@ def check_columns(data: DataConfig, fields: Iterable[str]) -> None:
         held.add("text")
     for modality in map(modality_of, fields):
         if modality not in held:
+            table = sources.files(splits[0]).pieces[0].label
             raise UserError(
-                f"no column of {found[0].label} is known to hold {modality}, which is to be learned from; "
+                f"no column of {table} is known to hold {modality}, which is to be learned from; "
                 f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
             )
 
 
-def check_streams(data: DataConfig) -> None:
+def check_streams(data: DataConfig, sources: OpenedSources) -> None:
     if data.mode == "index":
         return
     for name, source in data.train.items():
-        if is_manifest(source.source):
+        if sources.files(source).pieces:
             raise UserError(f"data.train.{name} is no set of shards, and only these are streamed; set data.mode=index")
 
 

@@ -1,29 +1,29 @@
 """Data that are opened within seconds: their index stands, or takes no longer than that to make."""
 
 import os
+from collections.abc import Sequence
 from itertools import chain, islice
 
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.build import standing_index
-from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
+from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.shards.address import is_url
-from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.record import find_record
 from tercet.data_pipelines.source import Source
-from tercet.data_pipelines.sources.open import open_split
+from tercet.data_pipelines.sources.opened import OpenedSources
 
 ROWS = 5_000
 TABLE, SHARDS = 10**8, 10**9  # bytes
 
 
-def open_at_once(data: DataConfig, split: SplitConfig) -> Source | None:
+def open_at_once(data: DataConfig, split: SplitConfig, sources: OpenedSources) -> Source | None:
     """Nothing where it would take longer."""
-    quick = _is_short(split) if is_manifest(split.source) else _is_small(split)
-    return open_split(data, split) if quick else None
+    files = sources.files(split)
+    quick = _is_short(files.pieces, split) if files.pieces else _is_small(files.shards)
+    return sources.open(data, split) if quick else None
 
 
-def _is_short(split: SplitConfig) -> bool:
-    pieces = find_pieces(split.source)
+def _is_short(pieces: Sequence[ManifestFile], split: SplitConfig) -> bool:
     if standing_index(pieces, split.reading):
         return True
     if sum(os.path.getsize(piece.path) for piece in pieces) > TABLE:
@@ -32,8 +32,7 @@ def _is_short(split: SplitConfig) -> bool:
     return sum(1 for _ in islice(rows, ROWS + 1)) <= ROWS
 
 
-def _is_small(split: SplitConfig) -> bool:
-    shards = find_shards(split.source)
+def _is_small(shards: Sequence[str]) -> bool:
     if any(map(is_url, shards)):
         return False
     return sum(map(os.path.getsize, shards)) <= SHARDS or all(map(find_record, shards))

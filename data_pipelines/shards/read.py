@@ -88,8 +88,13 @@ def open_shards(
     missing: Missing = "fail",
     max_bad: float = 0.01,
 ) -> Shards:
-    """Find, index and open the shards that a config names. Damaged ones are skipped up to a share, or not at all."""
-    found = find_shards(spec)
+    """Finds, indexes and opens the shards that a config names. Skips damaged ones up to a share, or none."""
+    return open_found(find_shards(spec), checksums=checksums, missing=missing, max_bad=max_bad)
+
+
+def open_found(
+    found: Sequence[str], *, checksums: bool = False, missing: Missing = "fail", max_bad: float = 0.01
+) -> Shards:
     indexed = index_shards(found, checksums=checksums)
     shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))
     if not len(shards):

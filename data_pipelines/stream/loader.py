@@ -62,15 +62,16 @@ class StreamLoader:
         shuffled: int = 1000,
         folder: Path | None = None,
         patience: Patience | None = None,
+        shards: Sequence[str] | None = None,
     ) -> None:
         """`start`: to resume, the least `place` of all ranks, however many there were. `shuffled`: how many samples are
-        held, undecoded, to be mixed."""
+        held, undecoded, to be mixed. `shards`: those of the source, where they are listed already."""
         if batch_size % world:
             raise UserError(f"batch_size {batch_size} does not divide by {world} processes: take a multiple of {world}")
         if len(data.train) > 1:
             raise UserError(f"a stream has one source, and data.train names {len(data.train)}: {', '.join(data.train)}")
         ((name, source),) = data.train.items()
-        found = find_shards(source.source)
+        found = find_shards(source.source) if shards is None else shards
         shards = part_by_shard(found, source.part) if source.part else found
         self.batch_size, self.cursor, self._name = batch_size, 0, name
         share = Share(name, source.weight, True, len(shards), _named(shards))

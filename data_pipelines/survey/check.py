@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import Fault
-from tercet.data_pipelines.manifests.find import is_manifest
+from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.manifests.reading import PLAIN, Reading
 from tercet.data_pipelines.manifests.source import open_manifest_source
 from tercet.data_pipelines.shards.address import is_url, redacted
@@ -71,7 +71,7 @@ def _in_shards(spec: str | Sequence[str], workers: int) -> tuple[Findings, Sourc
 
 
 def _listed(spec: str | Sequence[str], reading: Reading) -> tuple[Findings, Source, NDArray[np.uint8]]:
-    source = open_manifest_source(spec, reading)
+    source = open_manifest_source(find_pieces(spec), reading)
     repeated_N = np.zeros(len(source), dtype=np.uint8)
     repeated_N[source.index.arrays["repeated"]] = LISTED
     findings = Findings(

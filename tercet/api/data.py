@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.preflight.declared import check_source
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
@@ -25,8 +26,9 @@ def run_of(model: str) -> RunConfig | None:
 def looked_at(model: str, data: Data | None) -> DataConfig:
     """All of the data as one split, `val`, read as the model's run reads its own; without any, what that held out."""
     found = _held_out(model) if data is None else _whole(model, data)
+    sources = OpenedSources()
     for split in found.val.values():
-        check_source(split)
+        check_source(split, sources)
     return found
 
 

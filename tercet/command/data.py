@@ -199,9 +199,10 @@ def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
 def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":
     from tercet.data_pipelines.config import SplitConfig
     from tercet.data_pipelines.preflight.declared import check_source
+    from tercet.data_pipelines.sources.opened import OpenedSources
 
     split = SplitConfig.model_validate(_table(arguments, source).model_dump())
-    check_source(split)
+    check_source(split, OpenedSources())
     return split.reading
 
 

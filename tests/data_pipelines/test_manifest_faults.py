@@ -12,6 +12,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.source import say_once
 from tercet.data_pipelines.preflight.declared import check_columns, check_source
 from tercet.data_pipelines.shorthand import split_in_two
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
 from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv
 
@@ -107,7 +108,7 @@ def test_a_mistake_is_one_line_before_anything_is_built(
     said, words = MISTAKES[case]
     monkeypatch.chdir(table.parent)
     with pytest.raises(UserError, match=words) as error:
-        check_source(config(**{"source": "photos.csv", **said}).train["train"])  # type: ignore[arg-type]
+        check_source(config(**{"source": "photos.csv", **said}).train["train"], OpenedSources())  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 
 
@@ -116,11 +117,13 @@ def test_what_is_to_be_learned_from_has_a_column(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("file,caption\na.jpg,a caption\n")
     alone, both = config(source=str(tmp_path / "m.csv")), {name: str(tmp_path / f"{name}.csv") for name in "mn"}
     with pytest.raises(UserError, match=r"m.csv is known to hold text, .* with `text` \(columns: file, blurb\)"):
-        check_columns(alone, ["image", "text.rewrite"])
-    check_columns(alone, ["image"])
-    check_columns(config(source=str(tmp_path / "m.csv"), text="blurb"), ["image", "text"])
-    check_columns(config(source=str(tmp_path / "m.csv"), captions={"json.blurb": 1}), ["image", "text"])
-    check_columns(config(**{name: {"source": path} for name, path in both.items()}), ["image", "text"])
+        check_columns(alone, ["image", "text.rewrite"], OpenedSources())
+    check_columns(alone, ["image"], OpenedSources())
+    check_columns(config(source=str(tmp_path / "m.csv"), text="blurb"), ["image", "text"], OpenedSources())
+    check_columns(
+        config(source=str(tmp_path / "m.csv"), captions={"json.blurb": 1}), ["image", "text"], OpenedSources()
+    )
+    check_columns(config(**{name: {"source": path} for name, path in both.items()}), ["image", "text"], OpenedSources())
 
 
 def test_none_of_the_files_there_is_a_mistake_and_no_hundred_bad_rows(tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def test_options_of_tables_are_refused_for_shards(tmp_path: Path, option: dict[s
     (name,) = option
     (tmp_path / "0.tar").touch()
     with pytest.raises(UserError, match=f"`{name}` does not apply to .*, which are shards: "):
-        check_source(config(source=str(tmp_path / "0.tar"), **option).train["train"])
+        check_source(config(source=str(tmp_path / "0.tar"), **option).train["train"], OpenedSources())
 
 
 def test_a_table_is_not_streamed(table: Path) -> None:
@@ -252,12 +255,12 @@ def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFix
 
 
 def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
-    check_source(config(source=str(table), group="json.score").train["train"])
-    check_source(config(source=str(table), group="text").train["train"])
+    check_source(config(source=str(table), group="json.score").train["train"], OpenedSources())
+    check_source(config(source=str(table), group="text").train["train"], OpenedSources())
     with pytest.raises(UserError, match=r"no further column `scor`; did you mean `score`\?"):
-        check_source(config(source=str(table), group="json.scor").train["train"])
+        check_source(config(source=str(table), group="json.scor").train["train"], OpenedSources())
     with pytest.raises(UserError, match="no further column `path`"):
-        check_source(config(source=str(table), group="json.path").train["train"])
+        check_source(config(source=str(table), group="json.path").train["train"], OpenedSources())
 
 
 def test_a_part_is_not_divided_in_silence() -> None:

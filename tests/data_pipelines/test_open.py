@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.distributed.distributed_c10d import _set_pg_timeout
@@ -13,8 +14,9 @@ from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.shards import build
 from tercet.data_pipelines.shards.tar import members
 from tercet.data_pipelines.source import Source
-from tercet.data_pipelines.sources import open as opening
-from tercet.data_pipelines.sources.open import open_first, open_split
+from tercet.data_pipelines.sources import opened as opening
+from tercet.data_pipelines.sources.open import open_split
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.stream.loader import StreamLoader
 from tercet.distributed import World
 from tercet.testing import on_ranks
@@ -35,7 +37,7 @@ def scanned_by(world: World, source: str) -> list[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "members", slowly)
-        opened = open_first(DataConfig(train=source), SplitConfig(source=source), world)
+        opened = OpenedSources().open_first(DataConfig(train=source), SplitConfig(source=source), world)
     assert len(opened) == SHARDS
     return scanned
 
@@ -53,13 +55,13 @@ def samples_of_slow(world: World, source: str) -> int:
     """Collectives give up after half a second; the first rank takes two to open the source."""
     _set_pg_timeout(timedelta(seconds=0.5))
 
-    def slowly(data: DataConfig, split: SplitConfig) -> Source:
+    def slowly(data: DataConfig, split: SplitConfig, *rest: Any) -> Source:
         time.sleep(2 * world.first)
-        return open_split(data, split)
+        return open_split(data, split, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "open_split", slowly)
-        return len(open_first(DataConfig(train=source), SplitConfig(source=source), world))
+        return len(OpenedSources().open_first(DataConfig(train=source), SplitConfig(source=source), world))
 
 
 @pytest.mark.parametrize("kind", ["shards", "table"])

@@ -15,6 +15,7 @@ from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources import part as part_module
 from tercet.data_pipelines.sources.open import open_split
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.sources.part import part_by_shard
 from tercet.errors import UserError
 from tercet.training.recipe import load_recipe
@@ -130,7 +131,7 @@ def test_a_table_has_no_shards_to_hold_out(tmp_path: Path) -> None:
 def test_a_bundled_recipe_takes_a_single_path(recipe: str, folder: Path) -> None:
     config = load_recipe(recipe, [f"data.train={folder}"])
     for split in (*config.data.train.values(), *config.data.val.values()):
-        check_source(split)
+        check_source(split, OpenedSources())
         assert len(open_split(config.data, split))
     assert config.data.val["val"].part == (0.0, 0.1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
@@ -42,7 +43,7 @@ def run_all(world: World, jobs: list[Job], recipes: dict[str, list[str]]) -> Non
     for values, stop in jobs:
         run(world, values, stop)
     for name, overrides in recipes.items():
-        config = counted(inherited(load_recipe(name, overrides)), world)
+        config = counted(inherited(load_recipe(name, overrides)), world, OpenedSources())
         with open_folder(config, world) as folder:
             Runner(config, folder, world).finish()
 
