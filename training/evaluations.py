@@ -1,25 +1,27 @@
-"""evaluations.jsonl: the numbers of a run while it trains, a line for each evaluation, and what they decide.
+"""evaluations.jsonl: one line for each evaluation of a run, and what the lines decide.
 
-A run that is taken up again forgets what was evaluated beyond its checkpoint. So the lines alone say when it has got no
-better for long enough, on any number of ranks and however often it was cut short.
+A resumed run drops the lines after its checkpoint. So the lines alone decide when a run stops early, on any number of
+ranks and however often the run was interrupted.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.load_tasks import load_tasks
-from tercet.eval.result import Json
+from tercet.eval.result import Json, from_json
 from tercet.training.config import EarlyStoppingConfig
 from tercet.training.hooks.metrics_file import forget_after
+from tercet.training.overfitting import HeldOutScore
 
 
 @dataclass(frozen=True)
 class EvaluationHistory:
-    """The step and the score of the best evaluation, how many there were, and how many since brought nothing better."""
+    """The best evaluation's step and score, the number of evaluations, and how many since the best were no better."""
 
     best: int
     score: float
@@ -28,7 +30,7 @@ class EvaluationHistory:
 
 
 class Evaluations:
-    """The lines of one run, read from disk whenever they are asked for."""
+    """The lines of one run. Every call reads them from disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,21 +43,41 @@ class Evaluations:
             print(json.dumps({"step": step, "results": results}), file=lines)
 
     def standing(self, config: EarlyStoppingConfig, start: int) -> EvaluationHistory | None:
-        """How the run stands. Evaluations up to step `start`, where its stage began, do not count against it."""
+        """The run so far. Evaluations up to step `start`, where its stage began, do not use up its patience."""
         scores = {line["step"]: score(line["results"], config.task, config.metric) for line in self._lines()}
         if not scores:
             return None
         best = max(scores, key=lambda step: scores[step])  # the first of equals
         return EvaluationHistory(best, scores[best], len(scores), sum(step > max(best, start) for step in scores))
 
+    def held_out(self, task: str, metric: str) -> list[HeldOutScore]:
+        """The metric's mean over the subjects and splits of a task, in the order of the steps.
+
+        The ends of the intervals are averaged, too: that interval is wider than the one of the mean. The mean is above
+        chance where any subject is.
+        """
+        names = {one.name for one in load_tasks([task])}
+        scores = []
+        for line in self._lines():
+            found = [one for one in from_json(line["results"]) if one.task in names and one.metric == metric]
+            if found:
+                ends = [[one.value for one in found], [one.low for one in found], [one.high for one in found]]
+                value, low, high = (fmean(values) for values in ends)
+                above = any(one.above_chance for one in found)
+                scores.append(HeldOutScore(line["step"], value, low, high, above))
+        return scores
+
     def _lines(self) -> list[dict[str, Any]]:
+        """In the order of the steps; of a step that was evaluated twice, the later line."""
         if not self.path.is_file():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        by_step = {int(line["step"]): line for line in lines}
+        return [by_step[step] for step in sorted(by_step)]
 
 
 def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float:
-    """The metric's mean over the subjects and splits of a task, or of the tasks of a group."""
+    """The metric's mean over the subjects and splits of a task, or of the tasks in a group."""
     names = {one.name for one in load_tasks([task])}
     found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
     numbers = [(kind_of(name), float(value)) for metrics in found for name, value in metrics.items()]

@@ -1,7 +1,7 @@
-"""How a run is examined: before it, while it trains, and when it has ended, with all that is written about it."""
+"""Evaluates a run before it trains, while it trains and at its end, and writes the results and the report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +17,21 @@ from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
-from tercet.training.config import RunConfig
+from tercet.training.config import EarlyStoppingConfig, RunConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
+from tercet.training.hooks.metrics_file import losses
+from tercet.training.overfitting import overfitting
 from tercet.training.recipe import dump
 from tercet.training.wise_ft import InterpolatedModel, Interpolation, along, best, check_start, keep_start, told
 
 TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
-RESULTS, EVALUATIONS, REPORT, BEFORE = "eval.json", "evaluations.jsonl", "report.html", "before.json"
+RESULTS, REPORT, BEFORE = "eval.json", "report.html", "before.json"
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+OVERFITTING = "overfitting"  # the note's name
 
 
 class RunEvaluation:
-    """Examines one run on its held-out splits, in its folder. Every method is a collective."""
+    """Evaluates one run on its held-out splits, in its folder. Every method is a collective."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World, sources: OpenedSources | None = None) -> None:
         self.config, self.folder, self.world = config, folder, world
@@ -40,8 +44,8 @@ class RunEvaluation:
         return bool(self.config.data.val) and (self.config.eval.before or bool(self.config.eval.wise_ft))
 
     def begin(self, model: Multimodal, step: int) -> None:
-        """What the run's end will be compared with, from the weights that it begins with."""
-        self._forget_after(-1)  # what a run left behind that ended before its first checkpoint
+        """Evaluates or keeps the weights before training, as the recipe asks, for comparison at the end."""
+        self._forget_after(-1)  # lines of a run that ended before its first checkpoint
         if self.config.eval.wise_ft and self.world.first:
             keep_start(self.folder, model, self.config)
         if self.config.eval.before:
@@ -59,36 +63,52 @@ class RunEvaluation:
             self.evaluations.forget_after(step)
 
     def note(self, model: Multimodal, step: int) -> list[Json]:
-        """In the middle of a run: the numbers alone, beside those of other steps."""
+        """Evaluates in the middle of a run and adds a line to `evaluations.jsonl`."""
         results = to_json(self.evaluator(model).results, self.config.name)
         if self.world.first:
             self.evaluations.add(step, results)
         return results
 
     def standing(self, start: int) -> EvaluationHistory | None:
-        """How a run stands that may stop early, from step `start` of its stage on; all ranks agree."""
+        """The evaluations so far of a run that may stop early; its stage began at step `start`. All ranks agree."""
         if self.config.early_stopping is None:
             return None
         mine = self.evaluations.standing(self.config.early_stopping, start) if self.world.first else None
         return self.world.broadcast(mine)
 
     def conclude(self, model: Multimodal, stage: RunConfig, step: int) -> None:
-        """The numbers, what stands beside them, and the report about it all."""
+        """Evaluates the final weights, and writes eval.json, the tables and the report."""
         if not self.config.data.val:
             return
-        examined = self.evaluator(model, untrained=self._untrained(stage) if self.config.eval.shortcuts else None)
+        evaluated = self.evaluator(model, untrained=self._untrained(stage) if self.config.eval.shortcuts else None)
         places = self._between(model, stage) if self.config.eval.wise_ft else []
         standing = self.standing(0)
         if self.world.first:
-            results = beside_before(examined.results, self.folder / BEFORE)
-            notes = stopped(standing, step) | told(places, self.folder, self.config.eval.keep_wise_ft)
-            self._write(model, Evaluated(results, examined.tables), places, notes)
+            results = beside_before(evaluated.results, self.folder / BEFORE)
+            if standing is None:  # a run that may stop early has evaluated its last step, which may not be its best
+                self.evaluations.add(step, to_json(results, self.config.name))
+            notes = stopped(standing, self.config.early_stopping, step) | self._overfitting(results)
+            notes |= told(places, self.folder, self.config.eval.keep_wise_ft)
+            self._write(model, Evaluated(results, evaluated.tables), places, notes)
+
+    def _overfitting(self, results: Sequence[Result]) -> dict[str, str]:
+        """Judged by the metric that stops the run early, or else by the first one of the first task."""
+        stopping = self.config.early_stopping
+        if stopping:
+            task, metric = stopping.task, stopping.metric
+        elif results and not results[0].metric.endswith("rank"):  # of which less is better
+            task, metric = self.config.eval.tasks[0], results[0].metric
+        else:
+            return {}
+        words = overfitting(losses(self.folder / METRICS), self.evaluations.held_out(task, metric), metric)
+        advice = "" if stopping else "; set `early_stopping` to keep the best weights"
+        return {OVERFITTING: words + advice} if words else {}
 
     def _untrained(self, stage: RunConfig) -> Multimodal:
         return build_model(stage.model, stage.terms, stage.seed).to(self.world.device)
 
     def _between(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
-        """Places between the weights before and after the run; the best of them is kept where that is asked for."""
+        """Models between the weights before and after the run. Saves the best one if the recipe asks for it."""
         line = Interpolation(stage, self.folder, model.state_dict())
         places = line.examined(lambda there: self.evaluator(there.to(self.world.device)).results)
         if self.config.eval.keep_wise_ft and self.world.first:
@@ -108,11 +128,14 @@ class RunEvaluation:
             galleries = self.evaluator.galleries(model, examined)
             curve = {place.alpha: place.results for place in places}
             about = {**facts(), **notes}
-            write_report(self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve)
+            write_report(
+                self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve,
+                warnings=[f"{name}: {notes[name]}" for name in (OVERFITTING,) if name in notes],
+            )  # fmt: skip
 
 
 def check_asked(config: RunConfig) -> None:
-    """Before a run, at whose end it would be late to be told of a mistyped task or metric."""
+    """Checks the names of tasks and metrics before a run, because its end would be too late."""
     load_tasks(config.eval.tasks)
     if config.early_stopping:
         task, metric = config.early_stopping.task, config.early_stopping.metric
@@ -122,19 +145,20 @@ def check_asked(config: RunConfig) -> None:
 
 
 def beside_before(results: list[Result], path: Path) -> list[Result]:
-    """Each number with what it was before the run, where that was asked for."""
+    """Each number with its value before the run, if the recipe asked for that."""
     known: dict[tuple[str, str, str], float] = {}
     for found in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
         known |= {(found["dataset"], found["task"], name): value for name, value in found["metrics"].items()}
     return [replace(one, before=known.get((one.dataset, one.task, one.name))) for one in results]
 
 
-def stopped(standing: EvaluationHistory | None, step: int) -> dict[str, str]:
+def stopped(standing: EvaluationHistory | None, stopping: EarlyStoppingConfig | None, step: int) -> dict[str, str]:
     """Which weights a run ended with, where evaluations decided it."""
-    if standing is None:
+    if standing is None or stopping is None:
         return {}
     words = f"the weights are those of step {standing.best:,}, the best of {standing.count} evaluations"
-    return {"early stopping": f"{words} (mean {100 * standing.score:.1f}); the run ended at step {step:,}"}
+    score = f"mean {stopping.metric} of {stopping.task}: {100 * standing.score:.1f} %"
+    return {"early stopping": f"{words} ({score}); the run ended at step {step:,}"}
 
 
 def _write(path: Path, results: list[Json]) -> None:

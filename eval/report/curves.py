@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tercet.eval.formatting import heading
 from tercet.eval.result import Result
@@ -63,15 +64,15 @@ CHARTS = (
 )
 
 
-def read_metrics(path: Path) -> list[Record]:
-    """The run's `metrics.jsonl`; nothing where a run has none. A last line that was cut off is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A run's `metrics.jsonl` or `evaluations.jsonl`, if it has one, without a last line that was cut off."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
 
 
-def charts(records: list[Record]) -> list[Chart]:
+def charts(records: Sequence[Record]) -> list[Chart]:
     """A chart for everything that the run recorded: `loss` and all of `loss/…` share one."""
     found = []
     for title, key in CHARTS:
@@ -123,7 +124,7 @@ def _label(name: str) -> str:
     return name.partition("/")[2] or WHOLE
 
 
-def _series(records: list[Record], name: str) -> Points:
+def _series(records: Sequence[Record], name: str) -> Points:
     """The finite values over the steps, averaged where there are more than a line can show."""
     points = [(record["step"], record[name]) for record in records if isinstance(record.get(name), int | float)]
     points = [point for point in points if math.isfinite(point[1])]

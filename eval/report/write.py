@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tercet.eval.formatting import heading, interval, shown
-from tercet.eval.report.curves import Record, charts, line_of_weights, read_metrics
+from tercet.eval.report.curves import Record, charts, line_of_weights, read_lines
 from tercet.eval.report.gallery import Gallery
+from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import data_uri
 from tercet.eval.result import Result
 from tercet.eval.table import tabulate
@@ -25,18 +26,23 @@ def write_report(
     config: str = "",
     facts: Mapping[str, str] | None = None,
     curve: Mapping[float, Sequence[Result]] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Path:
-    """Writes `report.html` into a run's folder, with the curves of its `metrics.jsonl`.
+    """Writes `report.html` into a run's folder, with the curves of its `metrics.jsonl` and `evaluations.jsonl`.
 
     `config` is the resolved recipe, `facts` what else a reader needs to repeat the run: versions, machine, commit.
-    `curve` holds the results of weights on the line from those before training (0) to those after it (1).
+    `curve` holds the results of weights on the line from those before training (0) to those after it (1). `warnings`
+    stand above all numbers.
     """
-    records = read_metrics(folder / "metrics.jsonl")
+    records = read_lines(folder / "metrics.jsonl")
+    evaluations = read_lines(folder / "evaluations.jsonl")
+    drawn = charts(records)  # the loss first, then what is held out beside it
     page = environment("tercet.eval.report", FILTERS).get_template("report.html").render(
         name=name,
         facts=facts or {},
         tables=tabulate(results),
-        charts=[*charts(records), *line_of_weights(curve or {})],
+        charts=[*drawn[:1], *held_out_chart(evaluations), *drawn[1:], *line_of_weights(curve or {})],
+        warnings=warnings,
         journey=_journey(records) if records else [],
         galleries=galleries,
         config=config,

@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.report.curves import charts, read_metrics
+from tercet.eval.report.curves import charts, read_lines
 from tercet.eval.report.gallery import galleries
+from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import mp3, spectrogram, webp
 from tercet.eval.report.write import write_report
-from tercet.eval.result import Result
+from tercet.eval.result import Result, to_json
 from tercet.eval.table import tabulate
 from tercet.page.axis import labels, ticks, words
 
@@ -216,7 +217,7 @@ def test_a_click_is_heard_and_seen(samples: int) -> None:
 
 def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
     metrics(tmp_path / "metrics.jsonl")
-    records = read_metrics(tmp_path / "metrics.jsonl")
+    records = read_lines(tmp_path / "metrics.jsonl")
     assert len(records) == 40
     (loss,) = charts(records)
     assert [line.name for line in loss.lines] == ["all", "image-text"]
@@ -228,6 +229,36 @@ def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
         for x, y, step, _ in line.points:
             assert x == pytest.approx(left + (step - 1) / 39 * (right - left), abs=0.06)
             assert y == pytest.approx(bottom - peak / step / 6 * (bottom - top), abs=0.06)
+
+
+def test_the_held_out_curve_stands_beside_the_loss_curve(tmp_path: Path) -> None:
+    """The mean over the subjects of the first task, a line for each split, and chance."""
+    metrics(tmp_path / "metrics.jsonl")
+    with (tmp_path / "evaluations.jsonl").open("w") as lines:
+        for step in (20, 40):
+            splits = [(name, subject) for name in ("val", HOSTILE) for subject in ("a→b", "b→a")]
+            found = [
+                Result(
+                    subject, metric, 0.01 * step / len(name) / len(metric), 0.1, 0.9, 0.05, 90, "retrieval", "R", name
+                )
+                for name, subject in splits
+                for metric in ("R@1", "R@10")
+            ]
+            other = Result("a", "acc1", 0.9, 0.8, 1.0, 0.1, 90, "zero_shot", "Z", "val")
+            print(json.dumps({"step": step, "results": to_json([*found, other], "run")}), file=lines)
+    (drawn,) = held_out_chart(read_lines(tmp_path / "evaluations.jsonl"))
+    assert drawn.title == "Held-out R@1 %"
+    told = {line.name: [(step, float(value)) for _, _, step, value in line.points] for line in drawn.lines}
+    rows = {
+        name: [(step, pytest.approx(step / len(name) / 3, rel=1e-2)) for step in (20, 40)] for name in ("val", HOSTILE)
+    }
+    assert told == rows | {"chance": [(20, 5.0), (40, 5.0)]}
+    page = Page(write_report(tmp_path, "run", found, warnings=[HOSTILE]).read_text())
+    titles = re.findall(r"Loss|Held-out R@1 %", page.text)
+    assert titles == ["Loss", "Held-out R@1 %"]
+    assert page.open == []
+    assert any(attributes.get("class") == "warning" for _, attributes in page.tags)
+    assert held_out_chart(read_lines(tmp_path / "evaluations.jsonl")[:1]) == []
 
 
 def test_long_runs_are_averaged_to_what_a_screen_shows() -> None:

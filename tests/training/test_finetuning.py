@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval.result import Result, to_json
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
@@ -65,7 +66,8 @@ def scripted(world: World, values: dict[str, Any], stop: int | None, scores: dic
     """A run of which every evaluation is foretold."""
 
     def note(self: RunEvaluation, model: object, step: int) -> list[dict[str, Any]]:
-        results = [{"dataset": "val", "task": "retrieval", "metrics": {"image→text R@1": scores[step]}}]
+        value = scores[step]
+        results = to_json([Result("image→text", "R@1", value, value - 0.1, value + 0.1, 0.01, 90, "retrieval")], "")
         if world.first:
             self.evaluations.add(step, results)
         return results
@@ -159,6 +161,8 @@ def test_the_line_between_the_weights(runs: Path) -> None:
     assert scores[f"{found[0]['wise_ft']['best']:g}"] == max(scores.values())
     report = (folder / "report.html").read_text()
     assert "Between the weights before" in report
+    assert evaluated(folder) == [0, 4]
+    assert "<h3>Held-out R@1 %" in report
     assert "chosen on these very data" in report
     assert report.count("<th>before</th>") == len(expected)
 

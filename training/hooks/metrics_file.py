@@ -1,4 +1,4 @@
-"""metrics.jsonl: every step as one JSON line, which a resumed run takes up where its checkpoint stands."""
+"""metrics.jsonl: one JSON line for each step. A resumed run drops the lines after its checkpoint."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class MetricsFile:
-    """One line a step, on disk as soon as it is written."""
+    """Writes one line for each step to disk, without buffering."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class MetricsFile:
         self._lines = self.path.open("a", encoding="utf-8", buffering=1)
 
     def step(self, record: StepRecord) -> None:
-        # JSON knows no NaN: a number that is none is null.
+        # JSON has no NaN: such a number becomes null.
         numbers = {name: value if math.isfinite(value) else None for name, value in record.flat().items()}
         line = {"step": record.step, "stage": record.stage, **numbers, "time": round(time.time(), 3)}
         print(json.dumps(line, allow_nan=False), file=self._lines)
@@ -33,8 +33,14 @@ class MetricsFile:
             self._lines.close()
 
 
+def losses(path: Path) -> list[tuple[int, float]]:
+    """The step and the loss of each line; without losses that are not finite."""
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    return [(line["step"], line["loss"]) for line in lines if line["loss"] is not None]
+
+
 def forget_after(path: Path, step: int) -> None:
-    """Drops the lines of steps that will be made again, and a last line that was cut short."""
+    """Drops the lines of steps that the run will repeat, and a last line that was cut off."""
     if not path.exists():
         return
     shorter = path.with_suffix(".tmp")
