@@ -130,4 +130,4 @@ def restore_moments(origin: Origin, engine: Engine) -> None:
             if f"{kind}/{one.name}" in known:
                 one.fragment.copy(origin.read(f"{OPTIM}/{kind}/{one.name}"), into)
         for key, value in origin.progress.counters.items():
-            state[key] = torch.tensor(value)
+            state[key] = torch.tensor(value, device=one.fragment.flat.device)  # where a fused optimizer keeps it

@@ -122,7 +122,7 @@ class RunConfig(SpaceConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Literal["fp32", "bf16"] = "bf16"
     zero: Literal[0, 1, 2, 3] = Field(
-        1, description="what DeepSpeed shards over ranks: nothing, optimizer, gradients, parameters"
+        1, description="what DeepSpeed shards over several processes: nothing, optimizer, gradients, parameters"
     )
     clip: float = Field(1.0, ge=0, description="largest norm of the whole gradient; 0 leaves it as it is")
     ema: float | None = Field(

@@ -1,112 +1,83 @@
-"""DeepSpeed, set up by the one recipe under which gradients are exact at every ZeRO stage.
+"""What a step runs on: the forward pass, the backward pass and the update of a model.
 
-The trainer hands the engine the true gradient of the global loss with respect to this rank's rows, times the number of
-ranks, because DeepSpeed averages over ranks. No part of the loss is computed in here.
+A step hands the engine the true gradient of the global loss with respect to this rank's rows, times the number of
+ranks, because an engine averages gradients over ranks. An engine computes no part of the loss.
 """
 
-import logging
-import os
-import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch
-from tercet.distributed import TIMEOUT, World
-from tercet.training.config import RunConfig
-
-
-def import_deepspeed() -> Any:
-    """Imports DeepSpeed quietly, and so that a CPU run neither compiles anything nor needs a compiler."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, in a world of one too
-    warnings.filterwarnings("ignore", module="deepspeed")
-    # Names that DeepSpeed uses, as torch 2.11 has them.
-    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    __compatible_ops__["deepspeed_shm_comm"] = False  # else gloo is replaced by an extension compiled at start
-    return deepspeed
-
-
-def settings(config: RunConfig, world: World) -> dict[str, Any]:
-    """DeepSpeed's own configuration. Whatever it would otherwise decide by a default that matters is written out."""
-    autocast = config.precision == "bf16"
-    return {
-        "train_micro_batch_size_per_gpu": config.batch_size // world.size,
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": config.clip if config.zero else 0.0,
-        "zero_optimization": {"stage": config.zero, "overlap_comm": False},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 2**31,
-        # With no module called safe for it, parameters and gradients travel between ranks in fp32.
-        "torch_autocast": {"enabled": autocast, "dtype": "bfloat16", "lower_precision_safe_modules": []},
-    }
+from tercet.distributed import World
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """What became of an optimizer step: the norm of the whole gradient, and whether it was finite and applied."""
+    """The result of an optimizer step: the norm of the whole gradient, and whether it was finite and applied."""
 
     grad_norm: float
     applied: bool
 
 
-class Engine:
-    """A model that DeepSpeed shards, runs forward and backward, and steps."""
+@dataclass(frozen=True)
+class Fragment:
+    """Elements `begin … begin + count` of a parameter stand at `offset` of a flat tensor that the optimizer steps."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, world: World) -> None:
-        deepspeed = import_deepspeed()
-        backend = "nccl" if world.device.type == "cuda" else "gloo"
-        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
-        self.world, self.zero, self.clip = world, config.zero, config.clip
-        self.optimizer = optimizer
-        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))
-        # Without ZeRO the reduction is called from here, so that the norm is known before the step.
-        self.engine.enable_backward_allreduce = config.zero > 0
-        self._gathered: Callable[..., Any] = deepspeed.zero.GatheredParameters
+    flat: Tensor
+    offset: int
+    begin: int
+    count: int
 
-    @property
-    def module(self) -> nn.Module:
-        module: nn.Module = self.engine.module
-        return module
+    def of(self, values: Tensor) -> Tensor:
+        """The fragment's part of anything laid out like its flat tensor."""
+        return values.view(-1)[self.offset : self.offset + self.count]
 
+    def copy(self, whole: Tensor, into: Tensor) -> None:
+        """Copies its part of the parameter's `whole` values to its place in `into`, laid out like the flat tensor."""
+        self.of(into).copy_(whole.view(-1)[self.begin : self.begin + self.count])
+
+
+class Engine(ABC):
+    """A model and its optimizer. `zero` is the ZeRO stage by which they are sharded over ranks; 0: not at all."""
+
+    zero: int
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
+        self.module, self.optimizer, self.world = module, optimizer, world
+
+    @abstractmethod
     def __call__(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        vectors, temperatures = self.engine(batch)
-        return vectors, temperatures
+        """The forward pass."""
 
+    @abstractmethod
     def backward(self, surrogate: Tensor) -> None:
-        self.engine.backward(surrogate, scale_wrt_gas=False)
+        """Adds to the gradients of all parameters."""
 
+    @abstractmethod
     def step(self) -> Stepped:
-        if self.zero == 0:
-            return self._step_whole()
-        self.engine.step()
-        return Stepped(float(self.engine.get_global_grad_norm()), not self.engine.optimizer.overflow)
+        """Clips the gradient and updates the weights, or skips the update on all ranks. The gradients are then gone."""
 
-    def _step_whole(self) -> Stepped:
-        """Stage 0 has no check of its own: one rank's NaN would poison all of them."""
-        self.engine.buffered_allreduce_fallback()
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip or float("inf")))
-        applied = norm < float("inf")
-        if applied:
-            self.engine.step()
-        self.engine.zero_grad()
-        return Stepped(norm, applied)
+    @abstractmethod
+    def whole(self, parameter: nn.Parameter) -> Tensor:
+        """A copy of a parameter as the forward pass sees it. A collective at stage 3."""
+
+    @abstractmethod
+    def fragment(self, parameter: nn.Parameter) -> Fragment | None:
+        """The part of a trained parameter that this rank's optimizer steps, if any."""
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
-    def whole(self, parameter: nn.Parameter) -> Tensor:
-        """A parameter as the forward pass sees it, put together from all ranks. A collective at stage 3."""
-        with self._gathered([parameter], enabled=self.zero == 3):
-            return parameter.detach().clone()
+
+def clip_gradient(module: nn.Module, most: float) -> float:
+    """Scales the gradient down to the norm `most`, unless that is 0. Returns the norm that it had."""
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    found = float(norm)
+    if 0 < most < found:
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return found

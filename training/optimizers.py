@@ -22,7 +22,7 @@ optimizers: Registry[Callable[[Groups, OptimizerConfig], torch.optim.Optimizer]]
 
 @optimizers.register("adamw")
 def adamw(groups: Groups, config: OptimizerConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def build_optimizer(model: Multimodal, config: RunConfig) -> torch.optim.Optimizer:

@@ -14,11 +14,11 @@ from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.training.build_engine import build_engine
 from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
@@ -118,7 +118,7 @@ class Runner:
         model = self._fresh(config)
         if origin:
             origin.fill(model)
-        engine = Engine(model.train(), build_optimizer(model, config), config, world)
+        engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, origin.progress if origin else Progress())
         memories = build_memories(StageContext(config, engine, loader.plan, world))
         if origin:

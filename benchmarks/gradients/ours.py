@@ -11,7 +11,7 @@ from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_grad
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.losses.terms import Terms
-from tercet.training.engine import Engine
+from tercet.training.build_engine import build_engine
 from tercet.training.partition import assemble, placed
 from tercet.training.step import Step
 
@@ -42,7 +42,7 @@ class GradientCase:
         model = model_of(case, world.device)
         self.world, self.case, self.step_type = world, case, step_type
         self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        self.engine = Engine(model, Recorder(model.parameters()), config, world)
+        self.engine = build_engine(model, Recorder(model.parameters()), config, world)
         self.terms = Terms(config.terms, config.tile)
 
     def errors(self, way: str, layout: str) -> list[Error]:

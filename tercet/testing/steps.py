@@ -13,8 +13,8 @@ from tercet.models.multimodal import build_model
 from tercet.testing.ranks import on_ranks
 from tercet.testing.rows import rows_for
 from tercet.testing.verdict import demand_equal
+from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
 from tercet.training.step import Step
 
 ITEMS, RATE = 4, 1.0
@@ -36,7 +36,7 @@ def weights_after_a_step(world: World, modality: str, tower: TowerConfig) -> dic
     model = build_model(config.model, config.terms, seed=0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": RATE, "lr_scale": 1.0}]
-    engine = Engine(model, torch.optim.SGD(groups), config, world)
+    engine = build_engine(model, torch.optim.SGD(groups), config, world)
     batch = make_batch({name: model.intakes[name] for name in (modality, other)}, modality, world)
     Step(engine, Terms(config.terms, config.tile), world, 0, None)(batch, 0)
     return {name: engine.whole(p).cpu() - before[name] for name, p in engine.module.named_parameters()}

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.terms import Outcome
-from tercet.training.engine import Engine
+from tercet.training.engine import Engine, Fragment
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
-from tercet.training.partition import Fragment, assemble, placed
+from tercet.training.partition import assemble, placed
 
 
 class Ema(Memory):

@@ -17,6 +17,7 @@ from tercet.data_pipelines.sample import Batch, Field, Intake
 from tercet.distributed import World, joined
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import build_model
+from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.optimizers import build_optimizer
@@ -55,7 +56,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         model = build_model(config.model, config.terms, config.seed).to(world.device)
         batch, loading = _load(config, model.intakes, world, Path(folder))
         batch = batch.to(world.device)
-        bench = StepTimer(config, Engine(model.train(), build_optimizer(model, config), config, world), world)
+        bench = StepTimer(config, build_engine(model.train(), build_optimizer(model, config), config, world), world)
         bench.time(tiled(batch, FIRST), None)  # the first step also allocates and compiles
         pace = bench.time(tiled(batch, FIRST), None) / FIRST
         fits = bench.room(batch) or in_memory or share

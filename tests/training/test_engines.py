@@ -1,0 +1,46 @@
+"""A run of one process steps as DeepSpeed would step it at any ZeRO stage."""
+
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from tercet.benchmarks.gradients.case import Case, make_batch
+from tercet.benchmarks.gradients.ours import WAYS
+from tercet.benchmarks.gradients.truth import model_of
+from tercet.distributed import World
+from tercet.models.losses.terms import Terms
+from tercet.testing import on_ranks
+from tercet.training.build_engine import build_engine
+from tercet.training.deepspeed_engine import DeepSpeedEngine
+from tercet.training.optimizers import build_optimizer
+from tercet.training.step import Step
+
+STEPS = 3
+
+
+def trained(world: World, make: Any, zero: int, way: str, clip: float) -> tuple[dict[str, Tensor], list[float]]:
+    """The weights after a few steps, and the norms of their gradients."""
+    case = Case(world.size, zero, clip=clip)
+    config, model = case.config(), model_of(case, world.device)
+    engine = make(model, build_optimizer(model, config), config, world)
+    engine.set_learning_rate(1e-3)
+    step = Step(engine, Terms(config.terms, config.tile), world, 0, WAYS[way])
+    norms = [step(make_batch(model, case, "rows missing", world), index).stepped.grad_norm for index in range(STEPS)]
+    return {name: engine.whole(parameter) for name, parameter in engine.module.named_parameters()}, norms
+
+
+def compare(world: World, way: str, clip: float) -> None:
+    plain, norms = trained(world, build_engine, 2, way, clip)
+    before = dict(model_of(Case(1, 0), world.device).named_parameters())
+    for zero in range(4):
+        sharded, theirs = trained(world, DeepSpeedEngine, zero, way, clip)
+        assert norms == pytest.approx(theirs, rel=1e-5), zero
+        for name, weight in plain.items():
+            change = (weight - before[name]).norm()
+            assert (weight - sharded[name]).norm() < 1e-3 * change, (zero, name)
+
+
+@pytest.mark.parametrize(("way", "clip"), [("plain", 0.1), ("cached", 0.0)])
+def test_one_process_steps_as_deepspeed_would(way: str, clip: float) -> None:
+    on_ranks(compare, 1, way, clip)

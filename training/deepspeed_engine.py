@@ -1,0 +1,112 @@
+"""DeepSpeed, configured so that gradients are exact at every ZeRO stage, for a run of several processes."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tercet.data_pipelines.sample import Batch
+from tercet.distributed import TIMEOUT, World
+from tercet.training.config import RunConfig
+from tercet.training.engine import Engine, Fragment, Stepped, clip_gradient
+
+
+def import_deepspeed() -> Any:
+    """Imports DeepSpeed quietly, and so that a CPU run neither compiles anything nor needs a compiler."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, in a world of one too
+    warnings.filterwarnings("ignore", module="deepspeed")
+    # Names that DeepSpeed uses, as torch 2.11 has them.
+    warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    __compatible_ops__["deepspeed_shm_comm"] = False  # else gloo is replaced by an extension compiled at start
+    return deepspeed
+
+
+def settings(config: RunConfig, world: World) -> dict[str, Any]:
+    """DeepSpeed's own configuration. It names every option whose default matters."""
+    autocast = config.precision == "bf16"
+    return {
+        "train_micro_batch_size_per_gpu": config.batch_size // world.size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.clip if config.zero else 0.0,
+        "zero_optimization": {"stage": config.zero, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+        # With no module called safe for it, parameters and gradients travel between ranks in fp32.
+        "torch_autocast": {"enabled": autocast, "dtype": "bfloat16", "lower_precision_safe_modules": []},
+    }
+
+
+class DeepSpeedEngine(Engine):
+    """A model that DeepSpeed shards, runs forward and backward, and steps."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, world: World) -> None:
+        super().__init__(model, optimizer, world)
+        deepspeed = import_deepspeed()
+        backend = "nccl" if world.device.type == "cuda" else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+        self.zero, self.clip = config.zero, config.clip
+        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))
+        # Without ZeRO the reduction is called from here, so that the norm is known before the step.
+        self.engine.enable_backward_allreduce = config.zero > 0
+        self._gathered: Callable[..., Any] = deepspeed.zero.GatheredParameters
+
+    def __call__(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+        vectors, temperatures = self.engine(batch)
+        return vectors, temperatures
+
+    def backward(self, surrogate: Tensor) -> None:
+        self.engine.backward(surrogate, scale_wrt_gas=False)
+
+    def step(self) -> Stepped:
+        if self.zero == 0:
+            return self._step_whole()
+        self.engine.step()
+        return Stepped(float(self.engine.get_global_grad_norm()), not self.engine.optimizer.overflow)
+
+    def _step_whole(self) -> Stepped:
+        """Stage 0 has no check of its own: one rank's NaN would poison all of them."""
+        self.engine.buffered_allreduce_fallback()
+        norm = clip_gradient(self.module, self.clip)
+        applied = isfinite(norm)
+        if applied:
+            self.engine.step()
+        self.engine.zero_grad()
+        return Stepped(norm, applied)
+
+    def whole(self, parameter: nn.Parameter) -> Tensor:
+        with self._gathered([parameter], enabled=self.zero == 3):
+            return parameter.detach().clone()
+
+    def fragment(self, parameter: nn.Parameter) -> Fragment | None:
+        """DeepSpeed flattens parameters into partitions and hands those to the optimizer."""
+        if self.zero == 0:
+            return Fragment(parameter, 0, 0, parameter.numel())
+        return self._in_flat_group(parameter) if self.zero < 3 else self._in_partition(parameter)
+
+    def _in_flat_group(self, parameter: nn.Parameter) -> Fragment | None:
+        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+        if mapping is None:
+            return None
+        flat = self.engine.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+        here = mapping.hp_fragment_address
+        return Fragment(flat, here.start, mapping.lp_fragment_address.start, here.numel)
+
+    def _in_partition(self, parameter: nn.Parameter) -> Fragment | None:
+        optimizer = self.engine.optimizer
+        group, offset, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
+        begin = size * self.world.rank
+        count = min(size, parameter.ds_numel - begin)  # type: ignore[attr-defined]  # the last partition is padded
+        return Fragment(optimizer.fp32_partitioned_groups_flat[group], offset, begin, count) if count > 0 else None
