@@ -172,7 +172,7 @@ class Terms:
     ) -> Tensor:
         """Every item's own loss, over all ranks `[B · ranks]`: the mean, by weight, over the terms that it is in.
 
-        Needs the first pass of the kernel only. An item that is in no term has loss 0.
+        Needs the first pass of the kernel only. The loss of an item that is in no term is NaN.
         """
         fields = self._gather(batch, vectors, world)
         losses_B = torch.zeros(len(batch) * world.size, device=world.device)
@@ -184,7 +184,7 @@ class Terms:
                 loss_N = _item_losses(self.objectives[term.name], pair, world)
                 losses_B[x.item_N] += weight * loss_N.to(losses_B)
                 weights_B[x.item_N] += weight
-        return losses_B / weights_B.where(weights_B > 0, 1.0)
+        return losses_B / weights_B
 
     def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Gathered]:
         return {name: gather(batch, name, z_nd, self.rows.get(name, 1), world) for name, z_nd in vectors.items()}

@@ -67,14 +67,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"selection": {"name": "random", "filter_ratio": 0.5, "strat": 2}},
         "selection rule `random` has no option `strat`; did you mean `strata`",
     ),
+    "an option's value": (
+        {"selection": {"name": "loss", "filter_ratio": 0.5, "keep": "hard"}},
+        "selection rule.keep = 'hard'",
+    ),
     "a later stage": (
         {
             "stages": [
                 {"name": "a", "steps": 10},
-                {"name": "b", "steps": 10, "set": {"selection": {"name": "rando", "filter_ratio": 0}}},
+                {"name": "b", "steps": 10, "set": {"selection": {"name": "los", "filter_ratio": 0}}},
             ]
         },
-        "unknown selection rule `rando`; did you mean `random`",
+        "unknown selection rule `los`; did you mean `loss`",
     ),
 }
 
@@ -119,9 +123,9 @@ def test_the_recipe_and_the_plan_show_the_selection(
 ) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe(world_folder, tmp_path / "run")))
-    selecting = ["selection=replay", "selection.run=first", "selection.filter_ratio=0.8"]
+    selecting = ["selection=loss", "selection.keep=easiest", "selection.filter_ratio=0.8"]
     assert main(["recipes", "show", str(path), *selecting]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["selection"] == {"name": "replay", "filter_ratio": 0.8, "record": True, "run": "first"}
+    assert shown["selection"] == {"name": "loss", "filter_ratio": 0.8, "record": True, "keep": "easiest"}
     assert main(["train", str(path), "steps=3", *selecting, "--dry-run"]) == 0
-    assert "3 steps of 16 kept from 80 drawn by replay = 48 samples" in " ".join(capsys.readouterr().out.split())
+    assert "3 steps of 16 kept from 80 drawn by loss = 48 samples" in " ".join(capsys.readouterr().out.split())

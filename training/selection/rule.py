@@ -28,6 +28,14 @@ class SuperBatch:
         first = self.learner.world.rank * len(self.batch)
         return range(first, first + len(self.batch))
 
+    def losses(self) -> Tensor:
+        """The learner's loss of each of this rank's samples: the mean over its rows in all terms and directions, each
+        row against the whole super-batch. NaN where a sample is in no term. A collective."""
+        vectors, temperatures = self.learner.embed(self.batch)
+        frozen = self.learner.memories.frozen(self.batch)
+        loss_N = self.learner.terms.item_losses(self.batch, vectors, temperatures, self.learner.world, frozen)
+        return loss_N[self.places.start : self.places.stop]
+
 
 class SelectionRule:
     """Chooses the samples of a super-batch that a step trains on. Its fields are its options in a recipe.
