@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
@@ -80,8 +82,12 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(parser.parse_args(arguments).device)
     torch.backends.cuda.matmul.allow_tf32 = False
-    rows = [*memory(device), time_row(device)]
-    return rows + [row for name in PEERS for row in agreement(name, device)]
+    parts: dict[str, Callable[[], list[BenchRow]]] = {
+        "memory": lambda: memory(device),
+        "time": lambda: [time_row(device)],
+        **{f"agreement on {name}": partial(agreement, name, device) for name in PEERS},
+    }
+    return [row for part in announced(list(parts)) for row in parts[part]()]
 
 
 def time_row(device: torch.device) -> BenchRow:

@@ -19,6 +19,7 @@ import torch
 from tercet.benchmarks.gradients.case import ITEMS, Case
 from tercet.benchmarks.gradients.ours import measure
 from tercet.benchmarks.gradients.peer import measure_beside
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.errors import UserError
@@ -57,8 +58,12 @@ def measure_all(world: World, cases: Sequence[Case]) -> list[BenchRow]:
     """All ranks find the same."""
     torch.backends.cudnn.allow_tf32 = False
     logging.disable(logging.WARNING)  # DeepSpeed's, at every engine, that it does not know the optimizer
-    rows = [row for case in cases for row in measure(world, case)]
+    rows = [row for case in announced(cases, named) for row in measure(world, case)]
     return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
+
+
+def named(case: Case) -> str:
+    return f"{case.setting}, {case.objective} at ZeRO {case.zero} on {case.world} processes"
 
 
 def worst_by_name(rows: Iterable[BenchRow]) -> list[BenchRow]:

@@ -7,7 +7,8 @@ are photographs that come with scikit-image, stored as JPEG at qualities of 90 t
 """
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ import torch
 from tercet.benchmarks.loader.pictures import picture_rows
 from tercet.benchmarks.loader.reading import reading_rows
 from tercet.benchmarks.loader.sounds import sound_rows
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
 
@@ -38,7 +40,11 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
 
 
 def _rows(folder: Path, sides: Sequence[int], rounds: int) -> list[BenchRow]:
-    rows = reading_rows(folder / "small", rounds)
-    for side in sides:
-        rows += picture_rows(folder / f"pictures {side}", side, rounds)
-    return [*rows, *sound_rows(folder / "sounds", rounds)]
+    parts: dict[str, Callable[[], list[BenchRow]]] = {
+        "reading": lambda: reading_rows(folder / "small", rounds),
+        **{
+            f"pictures of {side} px": partial(picture_rows, folder / f"pictures {side}", side, rounds) for side in sides
+        },
+        "sounds": lambda: sound_rows(folder / "sounds", rounds),
+    }
+    return [row for part in announced(list(parts)) for row in parts[part]()]

@@ -5,7 +5,7 @@ Options: `--device cuda`, `--ranks 2`, `--rows 8192` over all ranks, `--rounds 5
 """
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,7 @@ import torch
 
 from tercet.benchmarks.own.loop import Size, loop_rows
 from tercet.benchmarks.own.table import table_row
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
 
@@ -29,4 +30,8 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     if options.rounds < 1 or ranks < 1 or options.rows % ranks or options.rows < ranks:
         raise UserError("give at least one of --rounds, and --rows that --ranks divide")
     with TemporaryDirectory() as folder:
-        return [*loop_rows(Size(ranks, options.rows, options.rounds, cuda)), table_row(Path(folder), options.rounds)]
+        parts: dict[str, Callable[[], list[BenchRow]]] = {
+            "the training loop": lambda: loop_rows(Size(ranks, options.rows, options.rounds, cuda)),
+            "the table of pictures": lambda: [table_row(Path(folder), options.rounds)],
+        }
+        return [row for part in announced(list(parts)) for row in parts[part]()]

@@ -7,6 +7,7 @@ peaks are those of the first step of fresh ones, beyond what the towers and inpu
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -75,6 +76,7 @@ def stepper(who: str, rows: int, world: World) -> tuple[nn.Module, Callable[[], 
     model = DistributedDataParallel(Towers().to(world.device))
     own = [side.chunk(world.size)[world.rank].to(world.device) for side in inputs(rows)]
     lose = criterion(who, world)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="open_clip")  # it gathers by a deprecated function
 
     def step() -> None:
         model.zero_grad()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tercet.benchmarks import table
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow, bench_names, judge, print_outcome
 
 TARGETS = """
@@ -69,3 +70,11 @@ def test_every_benchmark_has_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(bench_names()) <= set(targets)
     for target in (target for rows in targets.values() for target in rows.values()):
         assert set(target) in ({"of", "limit", "target"}, {"of", "at_least", "target"})
+
+
+def test_what_is_measured_is_announced_beside_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    for part in announced(["memory", "time"], str.upper):
+        print(part)
+    out, err = capsys.readouterr()
+    assert out == "memory\ntime\n"
+    assert err == "tercet: measuring MEMORY (1 more after it)\ntercet: measuring TIME (0 more after it)\n"
