@@ -43,7 +43,10 @@ class TowerConfig(Config):
         None, ge=0, description="how many of the last blocks train: 0 locks the tower, nothing given trains all of it"
     )
     grad_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
-    frozen_batchnorm: bool = Field(False, description="accept a tower with BatchNorm and never update its statistics")
+    frozen_batchnorm: bool = Field(
+        False,
+        description="train a tower with BatchNorm and never update its statistics; needed to train such a tower",
+    )
     lr_scale: float = Field(1.0, gt=0, description="this tower's learning rate relative to `optimizer.lr`")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="each block's learning rate relative to that of the block above it"

@@ -9,7 +9,7 @@ from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, modal
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
 from tercet.models.config import ModelConfig, TermConfig
-from tercet.models.encoders.encoder import Encoder, build_encoder
+from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.head import Head
 from tercet.models.losses import build_objective
 from tercet.models.tuning.tune import tune
@@ -87,15 +87,24 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
     return Multimodal(towers, head, [term.name for term in terms], fields)
 
 
+def check_trainable(model: Multimodal, config: ModelConfig) -> None:
+    """Refuses towers that evaluation can run and training cannot."""
+    for modality, tower in config.towers.items():
+        check_batchnorm(model.tower(modality), tower)
+
+
 def joint_width(config: ModelConfig, towers: Mapping[str, Encoder]) -> int:
-    """What `dim` says, and every tower that projects already agrees with."""
+    """`dim`, or else the width that towers project into. All towers that project must agree with it."""
     projected = {modality: tower.width for modality, tower in towers.items() if tower.projects}
+    if config.dim is None and len(set(projected.values())) > 1:
+        widths = ", ".join(f"{name} `{config.towers[name].encoder}` {width}" for name, width in projected.items())
+        raise UserError(f"the towers project into spaces of different dimensions ({widths}); take towers of one width")
     width = config.dim or next(iter(projected.values()), DIM)
     for modality, theirs in projected.items():
         if theirs != width:
             encoder = config.towers[modality].encoder
             raise UserError(
                 f"model.dim is {width}, but the {modality} tower `{encoder}` projects into {theirs} dimensions; "
-                f"set model.dim={theirs}"
+                f"leave model.dim out, or set it to {theirs}"
             )
     return width

@@ -16,7 +16,7 @@ from pydantic import (
 from tercet.configs.base import Config, Misfit, build
 from tercet.configs.layers import nested
 from tercet.data_pipelines.config import DataConfig
-from tercet.errors import did_you_mean
+from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES
 from tercet.models.space import SpaceConfig
@@ -116,7 +116,9 @@ class RunConfig(SpaceConfig):
         description="passes over all training samples, in place of `steps`; with `selection`, counts all drawn samples",
     )
     steps: int = Field(
-        1000, ge=0, description="optimizer steps; the sum of the stages' where there are any; 0: what `init` is like"
+        1000,
+        ge=0,
+        description="optimizer steps; the sum of the stages' where there are any; 0: evaluate `init` without training",
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -214,6 +216,12 @@ class RunConfig(SpaceConfig):
         return self
 
     @model_validator(mode="after")
+    def _micro_batch_fits(self) -> "RunConfig":
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise Misfit("micro_batch", f"is {self.micro_batch}, more than batch_size {self.batch_size}; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _stops_by_what_is_seen(self) -> "RunConfig":
         if self.early_stopping is None:
             return self
@@ -252,6 +260,12 @@ class RunConfig(SpaceConfig):
         """A run is headed by its name, and its length is said once."""
         written = {"name": self.name} | super()._as_written(handler)
         return written if self.epochs is None else {key: value for key, value in written.items() if key != "steps"}
+
+
+def check_steps(config: RunConfig) -> None:
+    """Refuses a run that does nothing. A single stage may well have no steps, where stages are shares."""
+    if config.steps == 0 and config.epochs is None and config.init is None:
+        raise UserError("`steps` is 0, which evaluates `init` without training; give `init`, or train 1 step or more")
 
 
 def _sum_of_steps(stages: Any) -> int:

@@ -1,30 +1,37 @@
-"""How a run begins: what it would fail on is said before anything is built. A dry run is this beginning, stopped."""
+"""The checks before a run builds anything. `--dry-run` makes these checks and stops."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.plans.plan import make_plan
 from tercet.data_pipelines.preflight.declared import check_columns, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.preflight.quick_open import open_at_once
+from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.modality import modality_of
-from tercet.models.encoders import family_of
+from tercet.models.encoders import check_encoder
 from tercet.models.losses import build_objective
+from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
-from tercet.training.config import RunConfig
-from tercet.training.folder import check_same_run
+from tercet.training.config import RunConfig, check_steps
+from tercet.training.folder import check_same_run, folder_of
 from tercet.training.optimizers import optimizers
+from tercet.training.plans import check_plan
+from tercet.training.progress import Progress
 from tercet.training.run_evaluation import check_asked
 from tercet.training.selection.select import build_rule
 
 
 def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
-    """The run in full, all of whose stages name what there is."""
+    """The complete config, once everything that its stages name has been found."""
+    check_steps(config)
     config = inherited(config)
     for stage in _stages(config):
         optimizers.get(stage.optimizer.name)
         for modality, tower in stage.model.towers.items():
-            family_of(modality, tower)
+            check_encoder(modality, tower)
         for term in stage.terms:
             build_objective(term.objective)
         if stage.selection:
@@ -49,7 +56,7 @@ def check_processes(config: RunConfig, processes: int) -> None:
 
 
 def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfig:
-    """The run with its steps: where a recipe gives epochs, they are passes over all sources together. A collective."""
+    """The config with its steps. An epoch is one pass over all sources together. A collective."""
     if config.epochs is None:
         return config
     opened = [sources.open_first(config.data, source, world) for source in config.data.train.values()]
@@ -57,28 +64,41 @@ def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfi
 
 
 def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
-    """The run in full, and in words what was not looked at. Nothing of it is written, and no large data set is gone
-    through."""
+    """The complete config, and what was not checked. Writes nothing and reads no large data set."""
     sources = OpenedSources()
     config = ready(config, sources)
-    unseen = dict.fromkeys(name for stage in _stages(config) for name in _unseen(stage, sources))
+    opened = [(stage, _opened(stage.data, sources)) for stage in _stages(config)]
+    unseen = dict.fromkeys(name for stage, found in opened for name in _unseen(stage, found, sources))
     if not unseen:
         config = counted(config, World(), sources)
     if config.epochs is None:
         check_same_run(config)
+    _check_opened(config, opened)
     return config, [*unseen, "towers and their weights"]
 
 
-def _unseen(config: RunConfig, sources: OpenedSources) -> list[str]:
-    """The sources of a stage that are too large to be looked into; the others are."""
-    data = config.data
-    indexed = {} if data.mode == "stream" else data.train
-    opened = {name: source for name, one in indexed.items() if (source := open_at_once(data, one, sources)) is not None}
-    if opened.keys() == data.train.keys():
-        check_held(data.train, opened, _learned(config))
-    learned = [name for name in data.train if name not in opened]
-    held_out = [name for name, one in data.val.items() if open_at_once(data, one, sources) is None]
-    return [f"samples of {name}" for name in (*learned, *held_out)]
+def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str, Source]]]) -> None:
+    """The checks of the loader, for each stage that is still to come and whose sources are all open."""
+    saved = resume_point(folder_of(config) / CHECKPOINTS, World())
+    progress = saved.progress if saved else Progress()
+    for stage, found in opened[progress.stage :]:
+        if found.keys() == stage.data.train.keys():
+            check_held(stage.data.train, found, _learned(stage))
+            check_plan(config, stage, make_plan(stage.data, found, stage.seed), progress, folder_of(config))
+        progress = Progress()  # a later stage's sources start where the run will be then
+
+
+def _opened(data: DataConfig, sources: OpenedSources) -> dict[str, Source]:
+    """The training sources that open within seconds."""
+    if data.mode == "stream":
+        return {}
+    return {name: found for name, one in data.train.items() if (found := open_at_once(data, one, sources)) is not None}
+
+
+def _unseen(config: RunConfig, opened: Collection[str], sources: OpenedSources) -> list[str]:
+    """The sources of a stage that take longer to open, and so are not checked."""
+    held_out = [name for name, one in config.data.val.items() if open_at_once(config.data, one, sources) is None]
+    return [f"samples of {name}" for name in (*(name for name in config.data.train if name not in opened), *held_out)]
 
 
 def _learned(config: RunConfig) -> list[str]:

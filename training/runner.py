@@ -1,6 +1,5 @@
 """One run in its folder: builds each stage from the config, takes it from wherever it stands, and examines the end."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,12 +7,11 @@ from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.open import open_loader
-from tercet.data_pipelines.plans.plan import read_plan
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
-from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
 from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
@@ -26,14 +24,13 @@ from tercet.training.initial_weights import begin
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
 from tercet.training.optimizers import build_optimizer
+from tercet.training.plans import check_plan, cursors_for, note_plan
 from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import Selection
 from tercet.training.step import Step
 from tercet.training.trainer import Occasions, Stage, Trainer
-
-PLANS = "plans"
 
 
 class Runner:
@@ -118,6 +115,7 @@ class Runner:
         model = self._fresh(config)
         if origin:
             origin.fill(model)
+        check_trainable(model, config.model)
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, origin.progress if origin else Progress())
         memories = build_memories(StageContext(config, engine, loader.plan, world))
@@ -132,27 +130,17 @@ class Runner:
         return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder))
 
     def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
-        """From wherever each source stands. A plan that is not the checkpoint's takes effect here, and is noted."""
-        cursors = self._standing(config, progress)
+        """From wherever each source stands. A plan that differs from the checkpoint's takes effect here."""
+        cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         loader = open_loader(
             config.data, model.intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned,
             self.sources,
         )  # fmt: skip
-        if progress.plan:
-            loader.plan.follows(read_plan(self.folder / PLANS, progress.plan), cursors)
-        if self.world.first and loader.plan.digest != progress.plan:
-            loader.plan.write(self.folder / PLANS)
-            line = {"step": progress.step, "samples": progress.samples, "plan": loader.plan.digest}
-            with (self.folder / PLANS / "history.jsonl").open("a", encoding="utf-8") as lines:
-                print(json.dumps(line), file=lines)
+        check_plan(self.config, config, loader.plan, progress, self.folder)
+        if self.world.first:
+            note_plan(loader.plan, progress, self.folder)
         return loader
-
-    def _standing(self, config: RunConfig, progress: Progress) -> dict[str, int]:
-        """Where sources stand. One that the stage before had under the same name, but with other shards, begins."""
-        before, now = self.config.stage(progress.stage).data.train, config.data.train
-        begins = {name for name in before.keys() & now.keys() if before[name].source != now[name].source}
-        return {name: at for name, at in progress.cursors.items() if name not in begins}
 
     def _steps(self, index: int) -> range:
         lengths = self.config.lengths

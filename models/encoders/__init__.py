@@ -1,6 +1,6 @@
-"""The towers, behind one small protocol: importing this room registers every family of them."""
+"""The towers, behind one small protocol. Importing this package registers every built-in family."""
 
-from tercet.models.encoders import families as families
 from tercet.models.encoders.encoder import FAMILIES, Encoder, build_encoder, family_of
+from tercet.models.encoders.families import check_encoder
 
-__all__ = ["FAMILIES", "Encoder", "build_encoder", "family_of"]
+__all__ = ["FAMILIES", "Encoder", "build_encoder", "check_encoder", "family_of"]

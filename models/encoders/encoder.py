@@ -16,6 +16,7 @@ from tercet.data_pipelines.sample import Intake, channels_first
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES
 from tercet.models.config import TowerConfig
+from tercet.models.encoder_names import split_encoder
 
 
 class Encoder(nn.Module, ABC):
@@ -79,10 +80,7 @@ FAMILIES = Families()
 
 def family_of(modality: str, config: TowerConfig) -> tuple[Build, str]:
     """What builds the tower, and the name that it builds it by."""
-    family, colon, name = config.encoder.partition(":")
-    if not colon or not name:
-        where = f"model.{modality}.encoder"
-        raise UserError(f"{where}: `{config.encoder}` is not of the form FAMILY:NAME, as `small:{modality}`")
+    family, name = split_encoder(modality, config.encoder)
     return FAMILIES[modality].get(family), name
 
 
@@ -91,7 +89,7 @@ def build_encoder(modality: str, config: TowerConfig) -> Encoder:
     build, name = family_of(modality, config)
     encoder = build(name, config)
     _give_scalars_a_dimension(encoder)
-    _settle_batchnorm(encoder, config)
+    encoder.still += _batchnorms(encoder)
     return encoder
 
 
@@ -103,15 +101,20 @@ def _give_scalars_a_dimension(encoder: nn.Module) -> None:
                 setattr(module, name, nn.Parameter(parameter.detach().reshape(1), parameter.requires_grad))
 
 
-def _settle_batchnorm(encoder: Encoder, config: TowerConfig) -> None:
-    """Batch statistics would tie a vector to the rows beside it, and so to the number of ranks and of chunks."""
-    norms = tuple(module for module in encoder.modules() if isinstance(module, _BatchNorm))
-    if norms and not config.frozen_batchnorm:
+def check_batchnorm(encoder: Encoder, config: TowerConfig) -> None:
+    """Training with frozen statistics differs from how such towers were trained, so the recipe must ask for it.
+
+    Batch statistics would make a vector depend on the other rows of its chunk, and so on the number of ranks.
+    """
+    if _batchnorms(encoder) and not config.frozen_batchnorm:
         raise UserError(
             f"model.{encoder.modality}.encoder: `{config.encoder}` has BatchNorm, whose vectors depend on the batch; "
-            f"set model.{encoder.modality}.frozen_batchnorm=true to run it with frozen statistics"
+            f"set model.{encoder.modality}.frozen_batchnorm=true to train it with frozen statistics"
         )
-    encoder.still += norms
+
+
+def _batchnorms(encoder: Encoder) -> tuple[nn.Module, ...]:
+    return tuple(module for module in encoder.modules() if isinstance(module, _BatchNorm))
 
 
 def parameters_of(*parts: nn.Module | nn.Parameter | None) -> list[nn.Parameter]:

@@ -1,7 +1,7 @@
-"""Which families there are for which modality. The libraries behind them are imported once a recipe names them."""
+"""The encoder families of each modality. A family's library is imported once a recipe names the family."""
 
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.encoder import FAMILIES, Encoder
+from tercet.models.encoders.encoder import FAMILIES, Encoder, family_of
 from tercet.models.encoders.hf.hub import fetched
 
 
@@ -76,3 +76,22 @@ def _small_text(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.small import SmallText, small_options
 
     return SmallText(**small_options("text", name, config))
+
+
+def check_encoder(modality: str, config: TowerConfig) -> None:
+    """Refuses a name that its family does not have, without building the tower. An `hf:` name is checked when it is
+    loaded."""
+    _, name = family_of(modality, config)
+    family = config.encoder.partition(":")[0]
+    if family == "open_clip":
+        from tercet.models.encoders.open_clip_models import check_name
+
+        check_name(f"model.{modality}.encoder", name)
+    if family == "timm":
+        from tercet.models.encoders.timm_towers import check_timm_name
+
+        check_timm_name(modality, name)
+    if family == "small":
+        from tercet.models.encoders.small import small_options
+
+        small_options(modality, name, config)

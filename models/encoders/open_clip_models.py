@@ -15,6 +15,7 @@ from open_clip import CoCa, CustomTextCLIP
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
+from tercet.models.encoder_names import check_open_clip_name
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, fetched
 
 STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower where only the pictures' one is wanted
@@ -54,9 +55,7 @@ def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
 
 
 def check_name(where: str, name: str) -> None:
-    known = open_clip.list_models()
-    if name not in known:
-        raise UserError(f"{where}: open_clip has no model `{name}`; {did_you_mean(name, known)}")
+    check_open_clip_name(where, name, open_clip.list_models())
 
 
 def text_config(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tercet.data_pipelines.sample import ImageIntake, TextIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
+from tercet.models.encoder_names import check_small_name
 from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.text import TextEncoder
@@ -137,10 +138,9 @@ class SmallText(SmallTower, TextEncoder):
 
 
 def small_options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:
+    check_small_name(modality, name)
     where = f"model.{modality}"
     known = ("width", "depth", "heads", "context") if modality == "text" else ("width", "depth", "heads")
-    if name != modality:
-        raise UserError(f"{where}.encoder: no small {modality} tower is named `{name}`; write `small:{modality}`")
     options: dict[str, int] = {}
     for option, value in config.options.items():
         if option not in known:

@@ -39,6 +39,7 @@ class TimmImage(TimmTower, ImageEncoder):
     """Pooled features of a timm model, normalised as its weights expect."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
+        check_timm_name("image", name)
         size = {} if config.size is None or not _has_fixed_size(name) else {"img_size": config.size}
         model = create("image", name, config, **size)
         data = resolve_model_data_config(model)
@@ -56,6 +57,7 @@ class TimmAudio(TimmTower, AudioEncoder):
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         super().__init__(config)
+        check_timm_name("audio", name)
         frames = int(self.front_end.frames(torch.tensor(self.intake.window)))
         self.window = -(-frames // STRIDE) * STRIDE
         size = {"img_size": (self.front_end.mels, self.window)} if _has_fixed_size(name) else {}
@@ -96,16 +98,22 @@ def patchify(log_mel: Tensor, frames: Tensor, patch: tuple[int, int]) -> dict[st
     return {"x": patches, "patch_coord": coordinates * valid[..., None], "patch_valid": valid}
 
 
-def create(modality: str, name: str, config: TowerConfig, **ours: object) -> nn.Module:
-    """A timm model without its classifier; a name or an option that timm does not know is the recipe's mistake."""
-    where = f"model.{modality}"
+def check_timm_name(modality: str, name: str) -> None:
     if not timm.is_model(name):
-        raise UserError(f"{where}.encoder: timm has no model `{name}`; {did_you_mean(name, timm.list_models())}")
+        known = did_you_mean(name, timm.list_models())
+        raise UserError(f"model.{modality}.encoder: timm has no model `{name}`; {known}")
+
+
+def create(modality: str, name: str, config: TowerConfig, **ours: object) -> nn.Module:
+    """A timm model without its classifier. A name or an option that timm does not know is the user's mistake."""
+    check_timm_name(modality, name)
     try:
         model: nn.Module = timm.create_model(name, num_classes=0, **{**ours, **config.options})
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{where}: timm cannot build `{name}` with options {config.options}: {cause}") from error
+        raise UserError(
+            f"model.{modality}: timm cannot build `{name}` with options {config.options}: {cause}"
+        ) from error
     return model
 
 

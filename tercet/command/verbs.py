@@ -58,12 +58,18 @@ def recipes_check(arguments: Namespace) -> int:
     """Every recipe is read before the verdict, so that one look shows all that is wrong."""
     from tercet.configs.catalogue import recipe_names
     from tercet.errors import UserError
+    from tercet.models.encoder_names import check_known_name
+    from tercet.training.config import check_steps
     from tercet.training.recipe import load_recipe
 
     wrong = 0
     for name in arguments.recipes or recipe_names():
         try:
             config = load_recipe(name, arguments.overrides)
+            check_steps(config)
+            for modality, tower in config.model.towers.items():
+                if tower.encoder:
+                    check_known_name(modality, tower.encoder)
             print(f"ok    {name}: {config.length} of {config.batch_size}")
         except UserError as error:
             wrong += 1

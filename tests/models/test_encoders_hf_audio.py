@@ -38,6 +38,7 @@ from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.audio import AudioEncoder
+from tercet.models.encoders.encoder import check_batchnorm
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 STILL = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
@@ -283,9 +284,10 @@ def test_what_the_folder_decides_is_not_asked_for(saved: Saved) -> None:
 
 
 @only("clap")
-def test_batch_statistics_are_asked_for(saved: Saved) -> None:
+def test_only_training_asks_what_becomes_of_batch_statistics(saved: Saved) -> None:
+    tower = build(saved, frozen_batchnorm=False)
     with pytest.raises(UserError, match="has BatchNorm, whose vectors depend on the batch"):
-        build(saved, frozen_batchnorm=False)
+        check_batchnorm(tower, TowerConfig(encoder="hf:clap"))
 
 
 def test_a_model_of_another_hearing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torchvision.transforms.functional import to_pil_image
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
+from tercet.models.encoders.encoder import check_batchnorm
 
 VIT = {"depth": 3, "embed_dim": 32, "num_heads": 2}
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
@@ -46,7 +47,8 @@ def test_blocks_of_a_vit() -> None:
     [
         ("image", {"encoder": "timm:convnext_ato"}, "did you mean `convnext_atto`"),
         ("image", {"encoder": "timm:convnext_atto", "options": {"deth": 3}}, "unexpected keyword argument 'deth'"),
-        ("image", {"encoder": "timm:mobilenetv4_conv_small"}, "frozen_batchnorm=true"),
+        ("image", {"encoder": "timm:resnet5000", "size": 64}, "timm has no model `resnet5000`"),
+        ("audio", {"encoder": "timm:resnet5000"}, "timm has no model `resnet5000`"),
         ("text", {"encoder": "timm:convnext_atto"}, "unknown text encoder family `timm`; known: hf, open_clip, small"),
         ("image", {"encoder": "tim:convnext_atto"}, "did you mean `timm`"),
         ("image", {"encoder": "convnext_atto"}, "FAMILY:NAME"),
@@ -60,6 +62,20 @@ def test_mistakes_are_one_line(modality: str, config: dict[str, object], message
     with pytest.raises(UserError, match=message) as caught:
         build_encoder(modality, TowerConfig(**config))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_a_tower_with_batchnorm_needs_a_word_to_train_and_none_to_evaluate() -> None:
+    torch.manual_seed(0)
+    given = {"encoder": "timm:mobilenetv4_conv_small", "size": 64}
+    asked = TowerConfig(**given, frozen_batchnorm=True)  # type: ignore[arg-type]
+    tower = build_encoder("image", TowerConfig(**given)).eval()  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"has BatchNorm, .* set model\.image\.frozen_batchnorm=true to train it"):
+        check_batchnorm(tower, TowerConfig(**given))  # type: ignore[arg-type]
+    check_batchnorm(tower, asked)
+    other = build_encoder("image", asked).eval()
+    other.load_state_dict(tower.state_dict())
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(tower(pixels), other(pixels))
 
 
 def test_frozen_batchnorm_reads_no_batch_and_writes_no_statistics() -> None:

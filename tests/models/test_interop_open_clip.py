@@ -23,6 +23,7 @@ from tercet.models.interop.pretrained import adopt
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.training.pretrained import load_model, pretrained, take_over
+from tercet.training.recipe import load_recipe
 from tests.models.test_encoders_open_clip import MODELS, TEXT, TEXTS, VISION
 
 SIGLIP = {
@@ -31,7 +32,8 @@ SIGLIP = {
     "text_cfg": {**TEXT, "width": 64, "pool_type": "last", "no_causal_mask": True, "proj_bias": True},
 }  # fmt: skip
 COCA = {**MODELS["tiny-coca"], "text_cfg": {**TEXT, "width": 24, "heads": 4, "embed_cls": True, "output_tokens": True}}
-LAYOUTS = {**MODELS, "tiny-coca-whole": COCA, "tiny-sigmoid": SIGLIP}
+RESNET = {**MODELS["tiny-clip"], "vision_cfg": {**VISION, "layers": [1, 1, 1, 1], "width": 16}}
+LAYOUTS = {**MODELS, "tiny-coca-whole": COCA, "tiny-sigmoid": SIGLIP, "tiny-batchnorm": RESNET}
 del LAYOUTS["tiny-coca"]  # whose decoder does not fit its text tower: its forward never runs
 OTHERS = {  # of the tiny CLIP, each in one respect
     "tiny-longer": {**MODELS["tiny-clip"], "text_cfg": {**TEXT, "context_length": 20}},
@@ -268,6 +270,15 @@ def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(UserError, match=r"neither in the cache.*nor to be had; run once with a network") as caught:
         pretrained("open_clip:ViT-B-32/laion2b_s34b_b79k").weights()
     assert "\n" not in str(caught.value)
+
+
+def test_the_recipe_for_pictures_takes_its_dimensions_from_any_towers(folder: Path) -> None:
+    overrides = [f"model.{modality}.encoder=open_clip:tiny-clip" for modality in ("image", "text")]
+    config = load_recipe("image_text", overrides)
+    assert build_model(config.model, config.terms, 0).embed_text(TEXTS).shape[1] == MODELS["tiny-clip"]["embed_dim"]
+    config = load_recipe("image_text", [*overrides, "model.text.encoder=open_clip:tiny-sigmoid"])
+    with pytest.raises(UserError, match=r"different dimensions \(image `open_clip:tiny-clip` 24, text .* 64\)"):
+        build_model(config.model, config.terms, 0)
 
 
 def test_an_exported_folder_reads_back_equal(folder: Path, tmp_path: Path) -> None:

@@ -140,3 +140,19 @@ def test_data_generate_takes_the_worlds_knobs(tmp_path: Path, capsys: pytest.Cap
     assert main(["data", "generate", "--out", str(tmp_path / "world"), *knobs]) == 0
     assert json.loads((tmp_path / "world" / "world.json").read_text())
     assert str(tmp_path / "world") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.image.encoder=small:imag", "write `small:image`"),
+        ("model.image.encoder=open_clip:ViT-B-33", "did you mean `ViT-B-32`"),
+        ("steps=0", "give `init`"),
+        ("micro_batch=512", "more than batch_size 256"),
+    ],
+)
+def test_a_check_of_recipes_finds_what_no_run_can_use(
+    override: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipes", "check", "demo", override]) == 2
+    assert told in capsys.readouterr().out

@@ -211,7 +211,10 @@ def test_without_init_nothing_may_be_left_out() -> None:
     for said, message in [
         ({"pairs": {"image-text": 1.0}}, "needs a tower that the model lacks"),
         ({"model": {"image": {"encoder": "small:image"}}}, "pairs. is missing"),
-        ({"pairs": {"image-image": 1.0}, "model": {"image": {"size": 32}}}, r"model.image.encoder. is missing"),
+        (
+            {"pairs": {"image-text": 1.0}, "model": {"image": {"size": 32}, "text": {"encoder": "small:text"}}},
+            r"model.image.encoder. is missing",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             SpaceConfig.model_validate(said)

@@ -37,6 +37,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an objective": ({"objective": "infonec"}, "unknown objective `infonec`; did you mean `infonce`"),
     "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
     "a family of towers": ({"model": {**MODEL, "image": {"encoder": "smal:image"}}}, "`smal`; did you mean `small`"),
+    "no steps": ({"steps": 0}, "`steps` is 0, which evaluates `init` without training; give `init`"),
+    "a tower": ({"model": {**MODEL, "image": {"encoder": "small:imag"}}}, "no small image tower is named `imag`"),
+    "a tower of open_clip": ({"model": {**MODEL, "text": {"encoder": "open_clip:ViT-B-33"}}}, "mean `ViT-B-32`"),
+    "a tower of timm": ({"model": {**MODEL, "image": {"encoder": "timm:resnet5000"}}}, "no model `resnet5000`"),
+    "a batch": ({"batch_size": 97}, r"batch_size is 97, but the training data hold only 96 samples.* batch_size=96"),
     "a task": ({"eval": {"tasks": ["retrievl"]}}, "unknown task `retrievl`; did you mean `retrieval`"),
     "no shards": ({"data": {"train": "gone"}}, "gone does not exist"),
     "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "gone does not exist"),
@@ -107,6 +112,18 @@ def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Pa
     assert dry_run(RunConfig.model_validate(values))
     with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8"):
         dry_run(RunConfig.model_validate(values | {"batch_size": 8}))
+
+
+def test_data_that_changed_since_the_checkpoint_end_a_dry_run(data: Path, tmp_path: Path) -> None:
+    values = recipe(data, tmp_path / "begun", steps=1)
+    train(RunConfig.model_validate(values))
+    longer = RunConfig.model_validate(values)
+    assert dry_run(longer)
+    next((data / "train").glob("*.tar")).unlink()
+    told = r"the data of `train` changed since the last checkpoint \(96 samples then, 72 now\)"
+    for start in (dry_run, train):
+        with pytest.raises(UserError, match=told):
+            start(longer)
 
 
 def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

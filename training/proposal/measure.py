@@ -16,7 +16,7 @@ from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sample import Batch, Field, Intake
 from tercet.distributed import World, joined
 from tercet.models.losses.terms import Terms
-from tercet.models.multimodal import build_model
+from tercet.models.multimodal import build_model, check_trainable
 from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
@@ -54,6 +54,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
     """`share` is a rank's part of the batch; `in_memory`, how many rows a CPU may hold at once if not all."""
     with joined() as world, TemporaryDirectory() as folder:
         model = build_model(config.model, config.terms, config.seed).to(world.device)
+        check_trainable(model, config.model)
         batch, loading = _load(config, model.intakes, world, Path(folder))
         batch = batch.to(world.device)
         bench = StepTimer(config, build_engine(model.train(), build_optimizer(model, config), config, world), world)

@@ -1,0 +1,43 @@
+"""Which encoder names exist, as far as that can be known without importing an encoder library. Imports no torch."""
+
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+
+from tercet.errors import UserError, did_you_mean
+
+
+def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
+    """FAMILY and NAME of `FAMILY:NAME`."""
+    family, colon, name = encoder.partition(":")
+    if not colon or not name:
+        where = f"model.{modality}.encoder"
+        raise UserError(f"{where}: `{encoder}` is not of the form FAMILY:NAME, such as `small:{modality}`")
+    return family, name
+
+
+def check_known_name(modality: str, encoder: str) -> None:
+    """Refuses names that small and open_clip do not have. Names of other families need their libraries to check."""
+    family, name = split_encoder(modality, encoder)
+    if family == "small":
+        check_small_name(modality, name)
+    if family == "open_clip":
+        check_open_clip_name(f"model.{modality}.encoder", name, _packaged_open_clip_names())
+
+
+def check_small_name(modality: str, name: str) -> None:
+    if name != modality:
+        where = f"model.{modality}.encoder"
+        raise UserError(f"{where}: no small {modality} tower is named `{name}`; write `small:{modality}`")
+
+
+def check_open_clip_name(where: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise UserError(f"{where}: open_clip has no model `{name}`; {did_you_mean(name, known)}")
+
+
+def _packaged_open_clip_names() -> list[str]:
+    """open_clip keeps one JSON file for each model."""
+    package = find_spec("open_clip")
+    folders = package.submodule_search_locations if package else None
+    return [file.stem for folder in folders or () for file in Path(folder, "model_configs").glob("*.json")]

@@ -1,0 +1,36 @@
+"""The plans of a run: where each source goes on, and whether the data are still those of the checkpoint."""
+
+import json
+from pathlib import Path
+
+from tercet.data_pipelines.plans.plan import Plan, read_plan
+from tercet.data_pipelines.preflight.batch_size import check_batch_size
+from tercet.training.config import RunConfig
+from tercet.training.progress import Progress
+
+PLANS = "plans"
+
+
+def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[str, int]:
+    """Samples taken so far by source. A source that has other shards than in the stage before starts at 0."""
+    before, now = run.stage(progress.stage).data.train, stage.data.train
+    replaced = {name for name in before.keys() & now.keys() if before[name].source != now[name].source}
+    return {name: at for name, at in progress.cursors.items() if name not in replaced}
+
+
+def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress, folder: Path) -> None:
+    """Refuses a batch that the data cannot fill, and data that changed since the checkpoint."""
+    if stage.data.mode == "index":
+        check_batch_size(plan, stage.drawn)
+    if progress.plan:
+        plan.follows(read_plan(folder / PLANS, progress.plan), cursors_for(run, stage, progress))
+
+
+def note_plan(plan: Plan, progress: Progress, folder: Path) -> None:
+    """Writes a plan that differs from the checkpoint's, and from which step on it holds."""
+    if plan.digest == progress.plan:
+        return
+    plan.write(folder / PLANS)
+    line = {"step": progress.step, "samples": progress.samples, "plan": plan.digest}
+    with (folder / PLANS / "history.jsonl").open("a", encoding="utf-8") as lines:
+        print(json.dumps(line), file=lines)
