@@ -1,7 +1,8 @@
-"""Two models on the same items: how far apart they are, and whether that is more than the choice of the items.
+"""Compares two models on the same items: how far apart they are, and whether that is more than chance.
 
-The interval is that of the difference on the same resamples, which is much narrower than two intervals side by side
-suggest. Each is a 95 % interval of its own: of twenty metrics of equal models, one may well exclude zero.
+The interval is that of the paired difference, which is narrower than the intervals of two models side by side suggest,
+because an item that is hard for one model is usually hard for the other. Each interval holds the true difference in 95
+of 100 cases: among twenty metrics of two equally good models, expect one that excludes zero.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tercet.eval.bootstrap import Estimate, bootstrap, difference
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.formatting import heading, shown
+from tercet.eval.intervals import Estimate
 from tercet.eval.measure import Measure
 from tercet.eval.result import Json
 
@@ -22,7 +23,7 @@ VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("not told
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one subject: what the baseline and the other score, and their difference with its interval."""
+    """One metric of one subject: the scores of the baseline and of the other model, and the difference."""
 
     subject: str
     metric: str
@@ -35,7 +36,7 @@ class Difference:
 
     @property
     def better(self) -> bool | None:
-        """Whether the other model is better; nothing where the interval holds zero."""
+        """Whether the other model is better. None where the interval contains zero."""
         if self.apart.low <= 0 <= self.apart.high:
             return None
         return (self.apart.low > 0) != self.metric.endswith("rank")
@@ -53,34 +54,34 @@ class Difference:
 
 
 def same_items(first: EmbeddingTable, second: EmbeddingTable) -> None:
-    """Two models are compared on what both of them saw."""
+    """Fails unless both models embedded the same samples."""
     ids = [[sample.id for sample in table.samples] for table in (first, second)]
     if ids[0] != ids[1]:
         only = set(ids[0]) ^ set(ids[1])
-        raise EvalError(f"{len(only)} samples are usable to one of the models only; leave them out of the data")
+        raise EvalError(f"only one of the models can use {len(only)} of the samples; remove them from the data")
 
 
 def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str = "val") -> list[Difference]:
-    """Every metric that both models have, in the baseline's order."""
+    """The differences of all metrics that both models have, in the baseline's order."""
     known = {(measure.task, measure.subject): measure for measure in other}
     shared = [one for one in baseline if (one.task, one.subject) in known]
     if not shared:
-        raise EvalError("the two models have no number in common: no two modalities that both of them encode")
+        raise EvalError("the two models share no metric: they need two modalities that both of them encode")
     return [contrast for one in shared for contrast in _contrasts(one, known[one.task, one.subject], dataset)]
 
 
 def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Difference]:
     if not baseline.items.equal(other.items):
-        raise EvalError(f"`{baseline.subject}` is not about the same items for both models; examine them on equal data")
-    shared = [metric for metric in baseline.statistics if metric in other.statistics]
-    apart = {metric: difference(baseline.statistics[metric], other.statistics[metric]) for metric in shared}
-    found = bootstrap(apart, baseline.items)
+        raise EvalError(
+            f"`{baseline.subject}` has other items for one model than for the other; evaluate both on the same data"
+        )
     return [
         Difference(
-            baseline.subject, metric, baseline.task, dataset,
-            baseline.value(metric), other.value(metric), found[metric], len(other.items),
+            baseline.subject, metric, baseline.task, dataset, before.value, after.value,
+            after.difference(before, baseline.groups), len(other.items),
         )
-        for metric in shared
+        for metric, before in baseline.statistics.items()
+        if (after := other.statistics.get(metric))
     ]  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) 
         drawn.add_row(Text("" if subject == above else subject), *_cells(contrast))
         above = subject
     drawn.caption, drawn.caption_justify = (
-        Text("each interval is of the difference, on the same items", style="dim"),
+        Text("95 %: the interval of the difference, on the same items", style="dim"),
         "left",
     )
     return drawn

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from pydantic import Field
 
-from tercet.eval.bootstrap import mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
+from tercet.eval.intervals import Share
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import TIE
 from tercet.eval.task import KINDS, Sensed, WordedTask
@@ -83,6 +83,7 @@ def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong:
     measures = []
     for kind in [*sorted(set(kinds)), *(["all"] if len(set(kinds)) > 1 else [])]:
         chosen = torch.tensor([kind in (own, "all") for own in kinds])
-        statistics = {"accuracy": mean(beaten[chosen])}
-        measures.append(Measure(f"{modality}, {kind}", statistics, items[chosen], {"accuracy": 0.5}))
+        statistics = {"accuracy": Share(beaten[chosen])}
+        groups = table.groups[items[chosen]]
+        measures.append(Measure(f"{modality}, {kind}", statistics, items[chosen], groups, {"accuracy": 0.5}))
     return measures

@@ -15,15 +15,15 @@ KEYS = ("label", "class")
 
 def label_of(sample: Sample, labels: Sequence[str]) -> str | None:
     """The label that a sample bears, if any."""
-    known = {_plain(label): label for label in labels}
+    known = {plain(label): label for label in labels}
     named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
     if named is not None:
-        return known.get(_plain(str(named))) or _counted(named, labels)
-    said = {label for plain, label in known.items() if sample.text and _says(sample.text[0], plain)}
+        return known.get(plain(str(named))) or _counted(named, labels)
+    said = {label for name, label in known.items() if sample.text and _says(sample.text[0], name)}
     return said.pop() if len(said) == 1 else None
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Of a folder in a folder, the last name."""
     return re.sub(r"[\s_-]+", " ", name.rpartition("/")[2]).strip().casefold()
 
@@ -33,6 +33,6 @@ def _counted(named: object, labels: Sequence[str]) -> str | None:
     return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None
 
 
-def _says(caption: str, plain: str) -> bool:
+def _says(caption: str, name: str) -> bool:
     """In whole words, also as a plural."""
-    return re.search(rf"(?<!\w){re.escape(plain)}(?:e?s)?(?!\w)", _plain(caption)) is not None
+    return re.search(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", plain(caption)) is not None

@@ -1,5 +1,4 @@
-"""What a task asks of one subject, before any interval: a model's numbers and the difference of two models come from
-the same statistics."""
+"""What a task measures of one subject. Both a model's results and the difference of two models come from it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,34 +6,37 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tercet.eval.bootstrap import Statistic, bootstrap
+from tercet.eval.intervals import Statistic
 from tercet.eval.result import Result
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Statistics over the queries of one subject by metric, the item of each query, and what chance scores."""
+    """Statistics of one subject's queries by metric, and by metric what chance scores.
+
+    `items` and `groups` name the item and the group of each query. Groups are the independent observations that
+    intervals count.
+    """
 
     subject: str
     statistics: Mapping[str, Statistic]
     items: Tensor
+    groups: Tensor
     chance: Mapping[str, float]
     notes: Mapping[str, object] = field(default_factory=dict)
     task: str = ""
     title: str = ""
 
-    def value(self, metric: str) -> float:
-        return float(self.statistics[metric](torch.ones(1, len(self.items), dtype=torch.float64)))
-
     def results(self, dataset: str = "") -> list[Result]:
         """Every metric with its interval."""
-        found = bootstrap(self.statistics, self.items)
+        items, groups = (len(torch.unique(names)) for names in (self.items, self.groups))
+        notes = {**self.notes, "groups": groups} if groups < items else self.notes
         return [
             Result(
-                self.subject, metric, *estimate, self.chance[metric], len(self.items),
-                self.task, self.title, dataset, self.notes,
+                self.subject, metric, *statistic.estimate(self.groups), self.chance[metric], len(self.items),
+                self.task, self.title, dataset, notes,
             )
-            for metric, estimate in found.items()
+            for metric, statistic in self.statistics.items()
         ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Models that know nothing, as tables of vectors in place of a model's own: what evaluation is examined with.
+"""Null models, which have learned nothing: tables of vectors that take the place of a model's own in the self-test.
 
 Shape letters: n rows of a modality, D dimensions.
 """
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tercet.eval.embed import EmbeddingTable, TextEmbedder
 
 DIM = 64
-ROWS = 4096  # of the table that random texts are made of
+ROWS = 4096  # random vectors that those of texts are made of
 
 
 def constant(table: EmbeddingTable) -> EmbeddingTable:
@@ -27,10 +27,10 @@ def constant_text(texts: list[str]) -> Tensor:
 
 
 def opposed(table: EmbeddingTable) -> EmbeddingTable:
-    """Nothing is further from an item than what describes it.
+    """Every right answer is further away than every wrong one.
 
-    A group's own direction times a corner of the simplex for each modality: the inner product is -1 / (modalities - 1)
-    within a group, and zero between groups.
+    A vector is the direction of its group times a corner of the simplex for its modality. The inner product of two
+    modalities is -1 / (modalities - 1) within a group, and zero between groups.
     """
     group = torch.unique(table.groups, return_inverse=True)[1]
     own = torch.eye(int(group.max()) + 1, dtype=torch.float64)
@@ -45,7 +45,7 @@ def opposed(table: EmbeddingTable) -> EmbeddingTable:
     )
 
 
-def drawn(table: EmbeddingTable, seed: int) -> EmbeddingTable:
+def random_vectors(table: EmbeddingTable, seed: int) -> EmbeddingTable:
     """Every row has a random direction."""
     generator = torch.Generator().manual_seed(seed)
     vectors = {
@@ -55,8 +55,8 @@ def drawn(table: EmbeddingTable, seed: int) -> EmbeddingTable:
     return replace(table, vectors=vectors)
 
 
-def drawn_text(dim: int, seed: int) -> TextEmbedder:
-    """Every text has a random direction of its own: the sum of two rows, chosen by two parts of its hash."""
+def random_text(dim: int, seed: int) -> TextEmbedder:
+    """Every text has a random direction of its own: the sum of two random rows, chosen by its hash."""
     rows = torch.randn(ROWS, dim, generator=torch.Generator().manual_seed(seed))
 
     def embed(texts: list[str]) -> Tensor:
@@ -66,15 +66,15 @@ def drawn_text(dim: int, seed: int) -> TextEmbedder:
     return embed
 
 
-def dealt_out(table: EmbeddingTable, seed: int) -> EmbeddingTable:
-    """The model's own vectors, each given to any row."""
+def shuffled(table: EmbeddingTable, seed: int) -> EmbeddingTable:
+    """The model's own vectors, shuffled among the rows of their modality."""
     generator = torch.Generator().manual_seed(seed)
-    shuffled = {name: rows[torch.randperm(len(rows), generator=generator)] for name, rows in table.vectors.items()}
-    return replace(table, vectors=shuffled)
+    vectors = {name: rows[torch.randperm(len(rows), generator=generator)] for name, rows in table.vectors.items()}
+    return replace(table, vectors=vectors)
 
 
 def reordered(table: EmbeddingTable, seed: int) -> EmbeddingTable:
-    """The same table with its items in another order. The rows of an item keep theirs."""
+    """The same table with its items in another order. The rows of one item keep their order."""
     order = torch.randperm(len(table.samples), generator=torch.Generator().manual_seed(seed))
     place = order.argsort()
     vectors, items = {}, {}
@@ -84,8 +84,8 @@ def reordered(table: EmbeddingTable, seed: int) -> EmbeddingTable:
     return EmbeddingTable(vectors, items, tuple(table.samples[item] for item in order.tolist()))
 
 
-def thinned(table: EmbeddingTable, most: int) -> EmbeddingTable:
-    """So many items at most, spread evenly over the table, in double precision."""
+def subset(table: EmbeddingTable, most: int) -> EmbeddingTable:
+    """At most so many items, spread evenly over the table, in double precision."""
     kept = torch.linspace(0, len(table.samples) - 1, min(most, len(table.samples))).round().long()
     vectors, items = {}, {}
     for name, rows in table.vectors.items():

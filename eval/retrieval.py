@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.eval import chance
-from tercet.eval.bootstrap import Statistic, mean, median
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
+from tercet.eval.intervals import MeanRank, MedianRank, Share, Statistic
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import Ranking, rank
 from tercet.eval.task import KINDS, Task
@@ -103,15 +103,19 @@ def _direction(table: EmbeddingTable, query: str, key: str, task: RetrievalTask,
         f"{query}→{key}",
         _statistics(ranking, task.recall_at),
         pairing.items[query],
+        groups[pairing.items[query]],
         _chances(ranking, task.recall_at),
         {"candidates": ranking.candidates},
     )
 
 
 def _statistics(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:
-    recalls = {f"R@{k}": mean(ranking.rank <= k) for k in recall_at}
-    ranks = {"median rank": median(ranking.rank), "mean rank": mean(ranking.rank)}
-    return {**recalls, **ranks, f"mAP@{DEPTH}": mean(ranking.average_precision)}
+    return {
+        **{f"R@{k}": Share(ranking.rank <= k) for k in recall_at},
+        "median rank": MedianRank(ranking.rank, ranking.candidates),
+        "mean rank": MeanRank(ranking.rank, ranking.candidates),
+        f"mAP@{DEPTH}": Share(ranking.average_precision),
+    }
 
 
 def _chances(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, float]:

@@ -1,14 +1,18 @@
-"""Evaluation examined by models whose scores are known: on the data at hand, through the code that examines a model.
+"""Tests evaluation itself: null models, whose scores are known, go through the code that evaluates a model.
 
-A constant model ties everywhere, and a tie is wrong: it scores the worst that there is. A random model scores chance.
-The model's own vectors dealt out to any item score no more than that; less, where some of them are alike. And the order
-in which candidates stand changes nothing. Where one of these fails, every other number of the evaluation is void.
+- A constant model gives every item the same vector. All ties, and a tie is wrong: its score is the worst possible.
+- A random model scores chance, on average over many draws.
+- The model's own vectors, shuffled among the items, score chance at most; less, where some of them are alike.
+- The model's own vectors score the same in any order of the items and of the classes.
+
+Where one of these fails, no other number of the evaluation can be trusted.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import fmean, stdev
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -25,31 +29,33 @@ from tercet.eval.null_models import (
     DIM,
     constant,
     constant_text,
-    dealt_out,
-    drawn,
-    drawn_text,
     opposed,
+    random_text,
+    random_vectors,
     reordered,
-    thinned,
+    shuffled,
+    subset,
 )
 from tercet.eval.result import Json
 from tercet.eval.retrieval import RetrievalTask
 from tercet.eval.task import Task
 from tercet.eval.zero_shot import ZeroShotTask
 
-ITEMS = 400  # of the data that are looked at: the rules hold for any number
-DRAWS = 16
-ERRORS = 5.0  # standard errors: the mean of the draws lies beyond once in ten thousand
+ITEMS = 400  # the rules hold for any number of items, and more take longer
+QUERIES = 10_000  # over all draws: the mean over fewer can be far from chance
+LEAST_DRAWS, MOST_DRAWS = 16, 400
+ERRORS = 5.0  # standard errors that the mean of the draws may be off
 EXACT = 1e-9
 KINDS = (RetrievalTask, ZeroShotTask, CompositionTask)
-UNJUDGED = "median rank"  # no mean over queries, so that its expectation is not that of a single query
+UNJUDGED = "median rank"  # its expectation over draws is not chance's median rank
 
 Key = tuple[str, str, str]  # task, subject, metric
+Bound = Literal["equal", "at most", "at least"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number of one stand-in: what it scored, and what it had to."""
+    """One metric of one null model: its score, and the score that it must have, up to a tolerance."""
 
     model: str
     task: str
@@ -57,59 +63,67 @@ class Check:
     metric: str
     scored: float
     expected: float
-    holds: bool
+    tolerance: float = EXACT
+    bound: Bound = "equal"
+
+    @property
+    def holds(self) -> bool:
+        above = self.scored - self.expected
+        excess = {"equal": abs(above), "at most": above, "at least": -above}[self.bound]
+        return excess <= self.tolerance
 
     def to_json(self) -> Json:
-        return asdict(self)
+        return {**asdict(self), "holds": self.holds}
 
 
 def self_test(table: EmbeddingTable, tasks: Sequence[str | Task]) -> list[Check]:
-    """Every number of these tasks, for each stand-in; what stand-ins score in a plugin's tasks is not known here."""
-    few, asked = thinned(table, ITEMS), [task for task in load_tasks(tasks) if isinstance(task, KINDS)]
-    if not asked:
-        raise EvalError("none of these tasks has scores that are known beforehand; take `retrieval`")
-    retrieval = [task for task in asked if isinstance(task, RetrievalTask)]
+    """Checks every metric of these tasks with each null model. Scores in a plugin's tasks are not known."""
+    few, known = subset(table, ITEMS), [task for task in load_tasks(tasks) if isinstance(task, KINDS)]
+    if not known:
+        raise EvalError("the self-test knows the scores of none of these tasks; name another, such as `retrieval`")
+    retrieval = [task for task in known if isinstance(task, RetrievalTask)]
     return [
-        *_constant(few, asked, retrieval),
-        *_by_chance("random", lambda seed: drawn(few, seed), asked, _as_good),
-        *_by_chance("dealt out", lambda seed: dealt_out(few, seed), retrieval, _no_better),
-        *_reordered(few, asked),
+        *_constant(few, known, retrieval),
+        *_by_chance("random", few, random_vectors, known, lambda metric: "equal"),
+        *_by_chance("shuffled", few, shuffled, retrieval, _no_better),
+        *_reordered(few, known),
     ]
 
 
 def _constant(table: EmbeddingTable, tasks: Sequence[Task], retrieval: Sequence[Task]) -> list[Check]:
-    """Retrieval's worst is what a model scores that puts every right answer last; other tasks' is nothing."""
+    """The worst in retrieval is the score of a model that ranks every right answer last; in other tasks it is zero."""
     worst = _numbers(_measures(opposed(table), constant_text, retrieval))
     scored = _numbers(_measures(constant(table), constant_text, tasks))
-    return [_check("constant", key, value, worst.get(key, 0.0), EXACT) for key, value in scored.items()]
+    return [Check("constant", *key, value, worst.get(key, 0.0)) for key, value in scored.items()]
 
 
 def _by_chance(
     model: str,
-    deal: Callable[[int], EmbeddingTable],
+    table: EmbeddingTable,
+    draw: Callable[[EmbeddingTable, int], EmbeddingTable],
     tasks: Sequence[Task],
-    agrees: Callable[[str, float, float], bool],
+    bound: Callable[[str], Bound],
 ) -> list[Check]:
-    """The mean of several draws beside chance."""
-    draws = [_measures(deal(seed), drawn_text(DIM, seed), tasks) for seed in range(DRAWS)]
-    numbers = [_numbers(draw) for draw in draws]
+    """Compares the mean of many draws with chance."""
+    count = min(max(QUERIES // len(table.samples), LEAST_DRAWS), MOST_DRAWS)
+    draws = [_measures(draw(table, seed), random_text(DIM, seed), tasks) for seed in range(count)] if tasks else []
+    numbers = [_numbers(one) for one in draws]
     checks = []
     for one in draws[0] if draws else ():
         for metric in filter(_judged, one.statistics):
             key, chance = (one.task, one.subject, metric), one.chance[metric]
             scored = [number[key] for number in numbers]
-            most = EXACT + ERRORS * _error(scored, chance, len(one.items))
-            holds = agrees(metric, fmean(scored) - chance, most)
-            checks.append(Check(model, *key, fmean(scored), chance, holds))
+            tolerance = EXACT + ERRORS * _error(scored, chance, len(one.items))
+            checks.append(Check(model, *key, fmean(scored), chance, tolerance, bound(metric)))
     return checks
 
 
 def _reordered(table: EmbeddingTable, tasks: Sequence[Task]) -> list[Check]:
-    """The model's own numbers, with items and classes in their order and in another."""
-    texts = drawn_text(next(iter(table.vectors.values())).shape[1], seed=0)
+    """Compares the model's own numbers with those for another order of the items and of the classes."""
+    texts = random_text(next(iter(table.vectors.values())).shape[1], seed=0)
     straight = _numbers(_measures(table, texts, tasks))
     turned = _numbers(_measures(reordered(table, seed=0), texts, list(map(_other_order, tasks))))
-    return [_check("reordered", key, turned[key], value, EXACT) for key, value in straight.items()]
+    return [Check("reordered", *key, turned[key], value) for key, value in straight.items()]
 
 
 def _other_order(task: Task) -> Task:
@@ -124,7 +138,7 @@ def _measures(table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[T
 
 def _numbers(measures: Iterable[Measure]) -> dict[Key, float]:
     return {
-        (one.task, one.subject, metric): one.value(metric)
+        (one.task, one.subject, metric): one.statistics[metric].value
         for one in measures
         for metric in filter(_judged, one.statistics)
     }
@@ -134,47 +148,48 @@ def _judged(metric: str) -> bool:
     return metric != UNJUDGED
 
 
-def _check(model: str, key: Key, scored: float, expected: float, most: float) -> Check:
-    return Check(model, *key, scored, expected, abs(scored - expected) <= most)
-
-
-def _as_good(metric: str, above: float, most: float) -> bool:
-    return abs(above) <= most
-
-
-def _no_better(metric: str, above: float, most: float) -> bool:
-    return -above <= most if metric.endswith("rank") else above <= most
+def _no_better(metric: str) -> Bound:
+    return "at least" if metric.endswith("rank") else "at most"
 
 
 def _error(scored: Sequence[float], chance: float, queries: int) -> float:
-    """The standard error of the mean of the draws. Draws that agree by luck tell less than a share's own deviation."""
+    """The standard error of the mean of the draws. Draws may agree by luck: a share has a deviation of its own."""
     own = sqrt(chance * (1 - chance) / queries) if 0 < chance < 1 else 0.0
     return max(stdev(scored), own) / sqrt(len(scored))
 
 
 def render_checks(checks: Sequence[Check]) -> Table:
-    """A row per stand-in and metric for a rich console: what it scored over all subjects, and what it had to."""
-    drawn = Table(title=Text("Evaluation's self-test", style="bold"), title_justify="left", box=SIMPLE_HEAD)
+    """The table for a rich console: a row per null model and metric, with the range over all subjects."""
+    drawn = Table(title=Text("Self-test of the evaluation", style="bold"), title_justify="left", box=SIMPLE_HEAD)
     for words in ("model", "task", "metric"):
         drawn.add_column(words, no_wrap=True)
-    for words in ("scored", "expected"):
+    for words in ("scored", "expected", "tolerance"):
         drawn.add_column(words, justify="right", no_wrap=True)
     drawn.add_column("")
-    for rows in _together(checks):
-        wrong = [check.subject for check in rows if not check.holds]
-        verdict = Text(f"wrong: {', '.join(wrong)}", style="red") if wrong else Text("holds", style="green")
+    for rows in _by_metric(checks):
+        failed = [check.subject for check in rows if not check.holds]
+        verdict = Text(f"wrong: {', '.join(failed)}", style="red") if failed else Text("holds", style="green")
         first = rows[0]
         scored, expected = _range([row.scored for row in rows], first), _range([row.expected for row in rows], first)
-        drawn.add_row(first.model, first.task, heading(first.metric), scored, expected, verdict)
+        bound = "" if first.bound == "equal" else f"{first.bound} "
+        drawn.add_row(
+            first.model, first.task, heading(first.metric), scored, f"{bound}{expected}", _tolerance(rows), verdict
+        )
     return drawn
 
 
-def _together(checks: Sequence[Check]) -> list[list[Check]]:
-    """The subjects of one number of one stand-in."""
+def _by_metric(checks: Sequence[Check]) -> list[list[Check]]:
+    """The checks of all subjects, by null model, task and metric."""
     found: dict[Key, list[Check]] = {}
     for check in checks:
         found.setdefault((check.model, check.task, check.metric), []).append(check)
     return list(found.values())
+
+
+def _tolerance(rows: Sequence[Check]) -> str:
+    if rows[0].tolerance == EXACT:
+        return "exact"
+    return f"± {_range([row.tolerance for row in rows], rows[0])}"
 
 
 def _range(values: Sequence[float], check: Check) -> str:

@@ -19,10 +19,10 @@ from tercet.configs.base import build
 from tercet.data_pipelines.captions.templates import agree
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.bootstrap import Statistic, class_mean, mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
-from tercet.eval.labels import label_of
+from tercet.eval.intervals import Share, Statistic, class_mean
+from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
 from tercet.eval.task import KINDS, WordedTask, entries, lookup
@@ -162,11 +162,19 @@ def _classify(
     notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
     if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items.tolist()))):
         notes["items without one"] = unlabelled
-    return Measure(f"{task.what} from {modality}", statistics, items, guess, notes)
+    return Measure(f"{task.what} from {modality}", statistics, items, _observations(table, task)[items], guess, notes)
+
+
+def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
+    """The group of each item. A group that is named like a class is the class: its items are separate observations."""
+    classes = set(map(plain, task.classes))
+    named = torch.tensor([plain(str(sample.meta.get("group", ""))) in classes for sample in table.samples])
+    alone = table.groups.min().clamp(max=0) - 1 - torch.arange(len(table.samples))
+    return torch.where(named, alone, table.groups)
 
 
 def _statistics(place: Tensor, label: Tensor, classes: int) -> tuple[dict[str, Statistic], dict[str, float]]:
     """The statistics and what chance scores in each; the top five say nothing where there are no more classes."""
-    first: dict[str, Statistic] = {"acc1": mean(place == 1), "mean_per_class_recall": class_mean(place == 1, label)}
+    first: dict[str, Statistic] = {"acc1": Share(place == 1), "mean_per_class_recall": class_mean(place == 1, label)}
     guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
-    return (first | {"acc5": mean(place <= 5)} if classes > 5 else first), guess
+    return (first | {"acc5": Share(place <= 5)} if classes > 5 else first), guess

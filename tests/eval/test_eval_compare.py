@@ -13,24 +13,23 @@ from tercet.eval.evaluate import evaluate, measure
 from tercet.eval.measure import Measure
 
 
-def table(spread: float, items: int = 150) -> EmbeddingTable:
-    """Pictures and captions that stand so far from what they have in common."""
+def table(spread: float, items: int = 150, rows: int = 1) -> EmbeddingTable:
+    """Pictures and captions that stand so far from what they have in common; each comes in so many rows of a group."""
     base = torch.randn(items, 12, generator=torch.Generator().manual_seed(0))
     noise = torch.Generator().manual_seed(1)
     views = {side: base + spread * torch.randn(items, 12, generator=noise) for side in ("image", "text")}
-    item = torch.arange(items)
-    samples = tuple(Sample(str(number), number, number) for number in range(items))
-    return EmbeddingTable(
-        {side: F.normalize(rows, dim=1) for side, rows in views.items()}, dict.fromkeys(views, item), samples
-    )
+    item = torch.arange(items * rows)
+    samples = tuple(Sample(str(number), number, number // rows) for number in range(items * rows))
+    vectors = {side: F.normalize(view, dim=1).repeat_interleave(rows, dim=0) for side, view in views.items()}
+    return EmbeddingTable(vectors, dict.fromkeys(views, item), samples)
 
 
 def unasked(texts: list[str]) -> Tensor:
     raise AssertionError("retrieval embeds no text")
 
 
-def measures(spread: float) -> list[Measure]:
-    return measure(table(spread), unasked, ["retrieval"], EvalConfig())
+def measures(spread: float, rows: int = 1) -> list[Measure]:
+    return measure(table(spread, rows=rows), unasked, ["retrieval"], EvalConfig())
 
 
 def test_the_better_model_is_better_in_shares_and_in_ranks() -> None:
@@ -56,9 +55,21 @@ def test_values_and_differences_are_those_of_the_two_evaluations() -> None:
 def test_a_model_is_not_told_apart_from_itself() -> None:
     for contrast in compare(measures(1.0), measures(1.0)):
         assert contrast.better is None
-        assert contrast.apart == (0, 0, 0)
+        assert contrast.apart.value == 0
+        assert contrast.apart.low == pytest.approx(-contrast.apart.high)
 
 
 def test_models_that_saw_different_samples_are_not_compared() -> None:
-    with pytest.raises(EvalError, match="10 samples are usable to one of the models only"):
+    with pytest.raises(EvalError, match="only one of the models can use 10 of the samples"):
         same_items(table(1.0), table(1.0, items=140))
+
+
+def test_rows_that_repeat_a_picture_and_its_caption_do_not_narrow_an_interval() -> None:
+    """Four equal rows of a group are one observation, for a result and for a difference."""
+    once, often = (compare(measures(1.2, rows), measures(0.9, rows)) for rows in (1, 4))
+    for one, many in zip(once, often, strict=True):
+        if one.metric == "R@1":
+            assert many.apart == pytest.approx(one.apart)
+            assert (one.n, many.n) == (150, 600)
+    ours = {(found.name, found.metadata.get("groups")) for one in measures(0.9, rows=4) for found in one.results()}
+    assert ("image→text R@1", 150) in ours

@@ -109,6 +109,26 @@ def test_items_of_one_group_answer_for_each_other() -> None:
     assert by_name(retrieval(together, RETRIEVAL))["image→text R@1"].value == 1.0
 
 
+def test_zero_shot_counts_pictures_and_not_their_copies_or_classes_as_observations() -> None:
+    """Copies of a picture share a group, and so do all pictures of a class whose captions are made of its name."""
+    shapes = [SHAPES[number % 2] for number in range(40)]
+
+    def width(groups: list[int], named: bool) -> float:
+        samples = tuple(
+            Sample(str(n), n, group, meta={"objects": [{"shape": shape}]} | ({"group": shape} if named else {}))
+            for n, (group, shape) in enumerate(zip(groups, shapes, strict=True))
+        )
+        table = EmbeddingTable(
+            {"image": F.normalize(noise(40, 16, seed=3), dim=1)}, {"image": torch.arange(40)}, samples
+        )
+        (measure,) = zero_shot(table, embed_text, ZERO_SHOT)
+        return next(found.high - found.low for found in measure.results() if found.metric == "acc1")
+
+    alone = width(list(range(40)), named=False)
+    assert width([n // 4 for n in range(40)], named=False) > alone
+    assert width([n % 2 for n in range(40)], named=True) == pytest.approx(alone)
+
+
 def test_constant_embeddings_score_nothing_anywhere() -> None:
     same = F.normalize(noise(1, 16, seed=9), dim=1).expand(20, -1).contiguous()
     meta = {"objects": [{"shape": "star"}], "negatives": [{"kind": "swapped", "text": "wrong"}]}

@@ -112,7 +112,7 @@ def nearer() -> tuple[float, float]:
     (measure,) = load_task("sensors.yaml").measure(table, None, EvalConfig())  # type: ignore[union-attr, arg-type]
     x, y = vectors["series"].tolist(), vectors["text"].tolist()
     dot = [[sum(a * b for a, b in zip(x[i], y[j], strict=True)) for j in (i, i - 1)] for i in range(30)]
-    return measure.value("nearer"), sum(own > other for own, other in dot) / 30
+    return measure.statistics["nearer"].value, sum(own > other for own, other in dot) / 30
 
 
 def momentum() -> dict[str, Any]:
