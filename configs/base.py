@@ -29,6 +29,7 @@ PLAINER = {
     "int_from_float": "should be a whole number",
     "bool_parsing": "should be true or false",
     "string_type": "should be text",
+    "too_short": "should not be empty",
 }
 
 

@@ -52,6 +52,7 @@ class Head(nn.Module):
     def __init__(self, widths: Mapping[str, int | None], dim: int, objectives: Mapping[str, Objective]) -> None:
         """`widths`: what each modality's tower returns; None where it already projects. `objectives`: by term."""
         super().__init__()
+        self.dim = dim
         self.projections = nn.ModuleDict(
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )

@@ -21,7 +21,7 @@ from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES
 from tercet.models.space import SpaceConfig
 from tercet.training.layering import RECIPE
-from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, with_kinds
+from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, check_offered, with_kinds
 from tercet.training.selection.config import SelectionConfig
 
 Logger = Literal["console", "tensorboard", "wandb"]
@@ -192,6 +192,7 @@ class RunConfig(SpaceConfig):
             raise Misfit("ema", f"and `memories.{EMA}` are both given; keep one of them")
         for name, memory in self.memories.items():
             memory.check(name, self)
+        check_offered(self.memories, self.terms)
         return self
 
     @model_validator(mode="before")

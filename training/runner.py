@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
+from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -65,6 +66,7 @@ class Runner:
                     break
                 if index + 1 < self._stages:
                     origin = self._resume_point()
+        stage.memories.finish(self.folder / COLUMNS)
         self._conclude(stage)
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
@@ -118,7 +120,7 @@ class Runner:
         check_trainable(model, config.model)
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, origin.progress if origin else Progress())
-        memories = build_memories(StageContext(config, engine, loader.plan, world))
+        memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, world))
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)

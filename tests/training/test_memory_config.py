@@ -47,6 +47,14 @@ def test_a_recipe_with_memories_loads_back_equal(tmp_path: Path) -> None:
         ({"slow": {"kind": "ema"}}, r"`memories.slow` is an average of the weights; .* call it `ema`"),
         ({"text": {"kind": "ema"}}, r"`memories.text` has the name of a modality"),
         ({"a/b": {"kind": "ema"}}, r"`memories.a/b` is not a valid name"),
+        ({"queue": {}}, r"`memories.queue.fields` is missing: the fields whose vectors are kept"),
+        ({"queue": {"fields": []}}, r"`memories.queue.fields` is `\[\]`, but should not be empty"),
+        ({"queue": {"fields": ["txet"]}}, r"`memories.queue.fields` `txet` is not trained; did you mean `text`"),
+        ({"queue": {"fields": ["text"], "size": 0}}, r"`memories.queue.size` is `0`, but should be greater than 0"),
+        (
+            {"cartography": {"term": "text"}},
+            r"`memories.cartography.term` `text` is not trained; known: audio",
+        ),
         (0.9, r"`memories` is `0.9`, but should be a mapping of keys"),
     ],
 )
@@ -61,8 +69,28 @@ def test_ema_is_given_once() -> None:
         made(ema=0.9, memories={"ema": {}})
 
 
-def test_names_of_frozen_vectors_need_no_torch() -> None:
-    assert offers({"ema": EmaConfig()}) == []
+def test_a_frozen_name_that_no_memory_offers_is_refused() -> None:
+    """The check is that of the recipe, before there is a model."""
+    against = {"text": ["queue.image"]}
+    assert offers(made(memories={"queue": {"fields": ["image", "text"]}}).memories) == ["queue.image", "queue.text"]
+    assert offers(made(memories={"bank": {"kind": "queue", "fields": ["image"]}}).memories) == ["bank.image"]
+    for memories, message in (
+        ({}, r"`against.text` of image-text has `queue.image`, which no memory offers; add a memory"),
+        ({"queue": {"fields": ["text"]}}, r"has `queue.image`, which no memory offers; did you mean `queue.text`\?"),
+        ({"quue": {"kind": "queue", "fields": ["image"]}}, r"no memory offers; did you mean `quue.image`\?"),
+    ):
+        with pytest.raises(UserError, match=message):
+            made(memories=memories, against=against)
+
+
+def test_a_stream_has_no_stable_ids() -> None:
+    data = {"train": "shards/train", "mode": "stream"}
+    with pytest.raises(UserError, match=r"`memories.cartography` needs stable sample ids, .* set data.mode=index"):
+        made(data=data, memories={"cartography": {}})
+    made(data=data, memories={"queue": {"fields": ["text"]}})
+
+
+def test_memories_are_read_without_torch() -> None:
     program = "import sys, tercet.training.config; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -6,11 +6,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.training.checkpoint_reader import CHECKPOINTS
+from tercet.training.checkpoint_reader import CHECKPOINTS, SHARDED
 from tercet.training.commit import newest
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
@@ -59,10 +59,20 @@ def run(world: World, values: dict[str, Any], stop: int | None = None) -> None:
 
 
 def saved(out: Path) -> dict[str, Tensor]:
-    """All tensors of the newest checkpoint that verifies."""
+    """All tensors of the newest checkpoint that verifies; a rank's rows of a sharded one end in `@RANK`."""
     path = newest(out / CHECKPOINTS).path
     assert path is not None
-    return {name: tensor for part in path.glob("*.safetensors") for name, tensor in load_file(part).items()}
+    return saved_in(path)
+
+
+def saved_in(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for rank, part in enumerate(sorted(path.glob("*.safetensors"))):
+        with safe_open(part, framework="pt") as file:
+            sharded = json.loads(file.metadata()[SHARDED])
+            for name in file.keys():  # noqa: SIM118  # not a mapping
+                found[f"{name}@{rank}" if name in sharded else name] = file.get_tensor(name)
+    return found
 
 
 def losses(out: Path) -> list[float]:

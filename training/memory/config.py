@@ -4,7 +4,7 @@ A memory's config names what it offers to the loss and builds the memory when a 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
@@ -12,7 +12,8 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.configs.registry import Registry
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import MODALITIES
+from tercet.modality import MODALITIES, modality_of
+from tercet.models.config import TermConfig
 
 if TYPE_CHECKING:
     from tercet.training.config import RunConfig
@@ -53,6 +54,9 @@ class MemoryConfig(Config):
         for key in raw:
             if key not in kind.model_fields:
                 raise Misfit(key, f"is no option of the memory `{raw['kind']}`; {did_you_mean(key, kind.model_fields)}")
+        for key, field in kind.model_fields.items():
+            if field.is_required() and key not in raw:
+                raise Misfit(key, f"is missing: {field.description}")
         return kind.model_validate(raw)
 
 
@@ -77,6 +81,54 @@ class EmaConfig(MemoryConfig):
         return Ema(context.engine, self.decay)
 
 
+@memory("queue")
+class QueueConfig(MemoryConfig):
+    """The vectors of the last steps, as extra negatives (MoCo, He et al. 2020): `against: {text: [queue.image]}`."""
+
+    fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are kept, as [image, text]")
+    size: int = Field(4096, gt=0, description="how many vectors of each field are kept, over all ranks together")
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        return self.fields
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
+        for field in self.fields:
+            if trained and field not in trained:
+                raise Misfit(f"memories.{name}.fields", f"`{field}` is not trained; {did_you_mean(field, trained)}")
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.vector_queue import VectorQueue, origin_of
+
+        return VectorQueue(self.fields, self.size, context.dim, origin_of(context), context.world.device)
+
+
+@memory("cartography")
+class CartographyConfig(MemoryConfig):
+    """How sure the model is of each training sample over the whole run (dataset cartography, Swayamdipta et al. 2020).
+
+    At the end, `columns/NAME` of the run's folder holds `count`, `confidence` and `variability` of every sample.
+    """
+
+    term: str = Field("", description="the term whose probabilities are recorded; default: the first one of the stage")
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        terms = [term.name for term in run.terms]
+        if self.term and terms and self.term not in terms:
+            raise Misfit(f"memories.{name}.term", f"`{self.term}` is not trained; {did_you_mean(self.term, terms)}")
+        if run.data.mode == "stream":
+            raise Misfit(f"memories.{name}", "needs stable sample ids, which a stream lacks; set data.mode=index")
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.models.losses import build_objective
+        from tercet.training.memory.cartography import Cartography
+
+        terms = {term.name: term for term in context.config.terms}
+        term = terms[self.term or next(iter(terms))]
+        return Cartography(term.name, build_objective(term.objective), context.plan, context.world)
+
+
 def with_kinds(raw: Any) -> Any:
     """Memories as a recipe writes them, each with its `kind`. A memory set to null is left out."""
     if not isinstance(raw, Mapping):
@@ -91,6 +143,17 @@ def check_names(names: Mapping[str, MemoryConfig]) -> None:
             raise Misfit(f"memories.{name}", "is not a valid name: use lower-case letters, digits and underscores")
         if name in MODALITIES:
             raise Misfit(f"memories.{name}", f"has the name of a modality; choose another, such as `{name}_memory`")
+
+
+def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConfig]) -> None:
+    """Refuses extra negatives that are neither a field of the batch nor offered by a memory."""
+    known = offers(memories)
+    for term in terms:
+        for anchor, names in term.against.items():
+            for name in names:
+                if modality_of(name) not in MODALITIES and name not in known:
+                    hint = did_you_mean(name, known) if known else "add a memory, as memories: {queue: {fields: […]}}"
+                    raise Misfit(f"against.{anchor}", f"of {term.name} has `{name}`, which no memory offers; {hint}")
 
 
 def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:

@@ -39,8 +39,9 @@ class Memories:
             memory.restore(SavedMemory(origin, f"{MEMORY}/{name}/"))
 
     def finish(self, folder: Path) -> None:
-        for memory in self.by_name.values():
-            memory.finish(folder)
+        """Each memory's results go into a folder of its own in `folder`."""
+        for name, memory in self.by_name.items():
+            memory.finish(folder / name)
 
     def whole(self, name: str) -> dict[str, Tensor]:
         """The tensors of one memory, which are the same on all ranks; empty if there is no such memory."""

@@ -6,7 +6,7 @@ Life of a memory in a stage:
 2. Before each step, `frozen` gives vectors that terms may use, and `read` the values of samples.
 3. After each applied step, `after` gets the batch and its outcome. A step that is skipped changes nothing.
 4. A checkpoint saves what `state` yields.
-5. At the end of the run, `finish` writes what it has learned into the run's folder.
+5. At the end of the run, `finish` writes what it has learned of samples as columns.
 
 Every method is a collective, called by all ranks in the same order.
 """
@@ -32,6 +32,7 @@ class StageContext:
 
     config: RunConfig
     engine: Engine
+    dim: int  # of the joint space
     plan: Plan
     world: World
 
@@ -88,4 +89,4 @@ class Memory:
         """Takes what a checkpoint holds. What it does not hold starts as in a new run."""
 
     def finish(self, folder: Path) -> None:
-        """Writes results into the run's folder when the run ends."""
+        """When the run ends, writes columns of values by sample into `folder`, which is this memory's own."""

@@ -1,0 +1,71 @@
+"""Columns: values of samples, kept beside a run or beside shards, for whoever selects or weighs samples later.
+
+    FOLDER/FINGERPRINT/000000000000.safetensors   ids 0 to 1,048,575 of the source with this fingerprint
+    FOLDER/FINGERPRINT/000001048576.safetensors   the next ones, and so on
+
+A file holds `id` [n], the ids within the source in ascending order, and each value [n, …] under its name. A sample
+without values is not in it. Files are replaced whole, so a reader never sees half of one.
+
+Shape letters: n samples of a file.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from tercet.errors import UserError
+
+COLUMNS = "columns"  # the folder of a run's columns
+PIECE = 2**20  # how many ids share a file
+
+Values = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Values by name of the samples with these ids."""
+
+    id_n: NDArray[np.int64]
+    values: Values
+
+
+def write_column(folder: Path, fingerprint: str, column: Column) -> None:
+    """Replaces the files of all ids in the column; so bring all samples of such a range of ids at once."""
+    place = _place(folder, fingerprint)
+    place.mkdir(parents=True, exist_ok=True)
+    order = np.argsort(column.id_n, kind="stable")
+    piece_n = column.id_n[order] // PIECE
+    for piece in np.unique(piece_n).tolist():
+        rows = order[piece_n == piece]
+        path = place / f"{piece * PIECE:012d}.safetensors"
+        draft = path.with_suffix(f".tmp{os.getpid()}")
+        save_file({"id": column.id_n[rows], **{name: value[rows] for name, value in column.values.items()}}, draft)
+        os.replace(draft, path)
+
+
+def read_pieces(folder: Path, fingerprint: str) -> Iterator[Column]:
+    """The column of a source, one file at a time, in the order of the ids."""
+    place = _place(folder, fingerprint)
+    if not place.is_dir():
+        raise UserError(f"{folder} has no values for the source with fingerprint {fingerprint}: its samples changed")
+    for path in sorted(place.glob("*.safetensors")):
+        values = load_file(path)
+        yield Column(values.pop("id"), values)
+
+
+def read_column(folder: Path, fingerprint: str) -> Column:
+    """The whole column of a source."""
+    pieces = list(read_pieces(folder, fingerprint))
+    names = pieces[0].values if pieces else {}
+    values = {name: np.concatenate([piece.values[name] for piece in pieces]) for name in names}
+    return Column(np.concatenate([piece.id_n for piece in pieces]), values)
+
+
+def _place(folder: Path, fingerprint: str) -> Path:
+    return folder / fingerprint.replace(" ", "_")

@@ -1,0 +1,41 @@
+"""Columns come back as they were written, by source and id, however they were brought."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tercet.data_pipelines import columns
+from tercet.data_pipelines.columns import Column, read_column, read_pieces, write_column
+from tercet.errors import UserError
+
+
+def test_values_come_back_by_source_and_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "PIECE", 10)
+    expected = {}
+    for fingerprint in ("0a1b", "0a1b 0.5 1"):
+        draw = np.random.default_rng(len(fingerprint))
+        id_n = draw.permutation(100)[:37]
+        values = {"score": draw.normal(size=37), "place": draw.integers(9, size=(37, 2))}
+        write_column(tmp_path, fingerprint, Column(id_n, values))
+        expected[fingerprint] = {id: (values["score"][at], tuple(values["place"][at])) for at, id in enumerate(id_n)}
+    for fingerprint, rows in expected.items():
+        found = read_column(tmp_path, fingerprint)
+        assert found.id_n.tolist() == sorted(rows)
+        for at, id in enumerate(found.id_n):
+            assert (found.values["score"][at], tuple(found.values["place"][at])) == rows[id]
+        assert all(len(set(piece.id_n // 10)) == 1 for piece in read_pieces(tmp_path, fingerprint))
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_column(tmp_path, "a", Column(np.arange(5), {"score": np.zeros(5)}))
+    write_column(tmp_path, "a", Column(np.arange(3), {"other": np.ones(3)}))
+    found = read_column(tmp_path, "a")
+    assert (found.id_n.tolist(), list(found.values)) == ([0, 1, 2], ["other"])
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["000000000000.safetensors"]
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    write_column(tmp_path, "a", Column(np.arange(5), {"score": np.zeros(5)}))
+    with pytest.raises(UserError, match=r"has no values for the source with fingerprint b: its samples changed"):
+        read_column(tmp_path, "b")

@@ -1,0 +1,114 @@
+"""Values by sample, sharded over ranks: rank r of W owns the samples r, r + W, r + 2W, … of every source.
+
+So each rank holds ⌈n / W⌉ rows of a source of n samples, whatever is read or written. Tables are keyed by the source's
+fingerprint and the id within the source; ids of a batch count through all sources of a stage. A source that a stage
+leaves alone keeps its values. They are kept in main memory.
+
+Shape letters: N samples that all ranks name, n samples that this rank owns.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from math import gcd
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.plans.plan import Plan
+from tercet.distributed import World
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
+
+SAMPLES = "samples"  # under which a checkpoint says how many samples a source has
+
+
+class Table(Memory):
+    """Columns of values, zero at first. `columns`: the type of each by name."""
+
+    def __init__(self, columns: Mapping[str, torch.dtype], plan: Plan, world: World) -> None:
+        self.columns, self.world = dict(columns), world
+        self.samples: dict[str, int] = {}  # by the fingerprint of the source
+        self.rows: dict[str, dict[str, Tensor]] = {}  # this rank's, by fingerprint and column
+        stops = list(accumulate(share.samples for share in plan.shares))
+        self._ids = [range(stop - one.samples, stop) for stop, one in zip(stops, plan.shares, strict=True)]
+        self._sources = [share.fingerprint for share in plan.shares]
+        for share in plan.shares:
+            self._add(share.fingerprint, share.samples)
+
+    def owned(self, id_N: Tensor) -> Tensor:
+        """Which of these samples this rank owns."""
+        owned_N = torch.zeros(len(id_N), dtype=torch.bool)
+        for _, among_N, id_n in self._by_source(id_N):
+            owned_N[among_N] = id_n % self.world.size == self.world.rank
+        return owned_N
+
+    def get(self, id_n: Tensor) -> dict[str, Tensor]:
+        """The values of samples that this rank owns."""
+        values = {name: torch.zeros(len(id_n), dtype=dtype) for name, dtype in self.columns.items()}
+        for source, among_n, id_m in self._by_source(id_n):
+            for name, value_n in values.items():
+                value_n[among_n] = self.rows[source][name][id_m // self.world.size]
+        return values
+
+    def put(self, id_n: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Sets the values of samples that this rank owns; each sample may come once."""
+        for source, among_n, id_m in self._by_source(id_n):
+            for name, value_n in values.items():
+                self.rows[source][name][id_m // self.world.size] = value_n[among_n].to(self.columns[name])
+
+    def read(self, id_N: Tensor) -> dict[str, Tensor]:
+        """The values of any samples, the same ones on all ranks, on the rank's device. A collective."""
+        owned_N = self.owned(id_N.cpu())
+        found = self.get(id_N.cpu()[owned_N])
+        values = {}
+        for name, dtype in self.columns.items():
+            value_N = torch.zeros(len(id_N), dtype=dtype)
+            value_N[owned_N] = found[name]
+            values[name] = self.world.sum(value_N.to(self.world.device))
+        return values
+
+    def pieces(self, size: int) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
+        """All values, `size` samples of a source at a time: the source's fingerprint, the first id, the columns. A
+        collective."""
+        rank, ranks = self.world.rank, self.world.size
+        for source, samples in sorted(self.samples.items()):
+            for first in range(0, samples, size):
+                ids = range(first, min(first + size, samples))
+                mine = slice(-(-(ids.start - rank) // ranks), -(-(ids.stop - rank) // ranks))
+                values = {}
+                for name, dtype in self.columns.items():
+                    value_N = torch.zeros(len(ids), dtype=dtype)
+                    value_N[(rank - first) % ranks :: ranks] = self.rows[source][name][mine]
+                    values[name] = self.world.sum(value_N.to(self.world.device)).cpu()
+                yield source, first, values
+
+    def state(self) -> Iterator[SavedTensor]:
+        for source, samples in sorted(self.samples.items()):
+            yield SavedTensor(f"{source}/{SAMPLES}", torch.tensor(samples))
+            for name in self.columns:
+                yield SavedTensor(f"{source}/{name}", self.rows[source][name], sharded=True)
+
+    def restore(self, saved: SavedMemory) -> None:
+        """Takes this rank's rows from those of the ranks that wrote the checkpoint, one rank's at a time."""
+        names = set(saved.names())
+        for source in sorted({name.rpartition("/")[0] for name in names}):
+            self._add(source, int(saved.read(f"{source}/{SAMPLES}")))
+            for rank in range(saved.ranks):
+                if (rank - self.world.rank) % gcd(saved.ranks, self.world.size) == 0:  # else they share no sample
+                    for name in self.columns:
+                        self._take(source, name, saved.read_shard(f"{source}/{name}", rank), rank, saved.ranks)
+
+    def _take(self, source: str, name: str, value_m: Tensor, rank: int, ranks: int) -> None:
+        id_m = rank + ranks * torch.arange(len(value_m))
+        mine_m = id_m % self.world.size == self.world.rank
+        self.rows[source][name][id_m[mine_m] // self.world.size] = value_m[mine_m]
+
+    def _add(self, source: str, samples: int) -> None:
+        owned = len(range(self.world.rank, samples, self.world.size))
+        self.samples[source] = samples
+        self.rows[source] = {name: torch.zeros(owned, dtype=dtype) for name, dtype in self.columns.items()}
+
+    def _by_source(self, id_N: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Each source of the stage with those of the samples that are its own, and their ids within it."""
+        for source, ids in zip(self._sources, self._ids, strict=True):
+            among_N = (id_N >= ids.start) & (id_N < ids.stop)
+            yield source, among_N, id_N[among_N] - ids.start

@@ -1,0 +1,69 @@
+"""The vectors of the last steps, as extra negatives (MoCo, He et al. 2020).
+
+As in XBM (Wang et al. 2020) the trained towers themselves fill it; MoCo's slowly moving copy of them is left out, so
+vectors of older steps were made by older weights. Choose a `size` of a few batches at first.
+
+The queue holds the rows of all ranks in the order of the items of the global batch, and is the same on every rank.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.sample import Batch
+from tercet.models.losses.terms import Gathered, Outcome
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+
+
+class VectorQueue(Memory):
+    """The newest `size` vectors of each field, oldest first. Empty at first, and again when `origin` changes."""
+
+    def __init__(self, fields: Sequence[str], size: int, dim: int, origin: str, device: torch.device) -> None:
+        self.size, self.origin = size, origin
+        self.rows = {field: frozen_rows(*empty(dim, device)) for field in fields}
+
+    def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
+        return self.rows
+
+    def after(self, batch: Batch, outcome: Outcome) -> None:
+        for field, rows in self.rows.items():
+            new = outcome.gathered[field]
+            z_Nd, group_N, id_N = (
+                torch.cat([old, late])[-self.size :]
+                for old, late in ((rows.z_Nd, new.z_Nd), (rows.group_N, new.group_N), (rows.id_N, new.id_N))
+            )
+            self.rows[field] = frozen_rows(z_Nd, group_N, id_N)
+
+    def state(self) -> Iterator[SavedTensor]:
+        for field, rows in self.rows.items():
+            yield SavedTensor(f"{self.origin}/{field}/vectors", rows.z_Nd)
+            yield SavedTensor(f"{self.origin}/{field}/groups", rows.group_N)
+            yield SavedTensor(f"{self.origin}/{field}/ids", rows.id_N)
+
+    def restore(self, saved: SavedMemory) -> None:
+        known = set(saved.names())
+        for field, rows in self.rows.items():
+            names = [f"{self.origin}/{field}/{part}" for part in ("vectors", "groups", "ids")]
+            if known.issuperset(names):
+                self.rows[field] = frozen_rows(*(saved.read(name).to(rows.z_Nd.device) for name in names))
+
+
+def empty(dim: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    ids = torch.zeros(0, dtype=torch.int64, device=device)
+    return torch.zeros(0, dim, device=device), ids, ids
+
+
+def frozen_rows(z_Nd: Tensor, group_N: Tensor, id_N: Tensor) -> Gathered:
+    """Rows of no item and no rank."""
+    none_N = torch.full_like(id_N, -1)
+    return Gathered(z_Nd, item_N=none_N, group_N=group_N, id_N=id_N, rank_N=none_N)
+
+
+def origin_of(context: StageContext) -> str:
+    """Differs when ids and groups mean other samples, or the stage trains other fields."""
+    sources = [(share.fingerprint, share.samples) for share in context.plan.shares]
+    fields = sorted({field for term in context.config.terms for field in term.fields})
+    return sha256(json.dumps([sources, fields]).encode()).hexdigest()[:16]
