@@ -29,6 +29,9 @@ class PlainEngine(Engine):
         torch.autograd.backward(surrogate)
 
     def step(self) -> Stepped:
+        for parameter in self.module.parameters():
+            if parameter.requires_grad and parameter.grad is None:  # of a tower in no term; DeepSpeed has zeros there
+                parameter.grad = torch.zeros_like(parameter)
         norm = clip_gradient(self.module, self.clip)
         applied = isfinite(norm)
         if applied:

@@ -60,6 +60,18 @@ def test_two_processes_train_as_one(world_folder: Path, tmp_path: Path) -> None:
     assert two == pytest.approx(one, rel=1e-5)
 
 
+def test_a_tower_that_no_term_uses_is_saved_alike(world_folder: Path, tmp_path: Path) -> None:
+    for world, zero in ((1, 0), (2, 0), (2, 1)):
+        out = tmp_path / f"{world}-{zero}"
+        job = recipe(world_folder, out, steps=3, pairs={"image-text": 1.0}, zero=zero), None
+        on_ranks(run_all, world, [job])
+    alone = saved(tmp_path / "1-0")
+    for name in ("2-0", "2-1"):
+        others = saved(tmp_path / name)
+        assert alone.keys() == others.keys()
+        assert [key for key in alone if not torch.allclose(alone[key], others[key], rtol=1e-3, atol=2e-5)] == []
+
+
 def test_a_run_moves_to_another_stage_and_number_of_ranks(world_folder: Path, tmp_path: Path) -> None:
     """7 steps on two ranks at stage 3, 6 on one at stage 0, 7 on two at stage 1: as 20 on one."""
     on_ranks(run_all, 1, [(recipe(world_folder, tmp_path / "whole", zero=0), None)])
