@@ -105,7 +105,9 @@ class RunConfig(SpaceConfig):
     data: DataConfig
     batch_size: int = Field(256, gt=1, description="samples that a step trains on, over all ranks")
     selection: SelectionConfig | None = Field(
-        None, description="draw more than `batch_size` samples a step, and choose those to train on"
+        None,
+        description="draw more than `batch_size` samples a step, and choose those to train on; the model scores them "
+        "with the augmentation that it would train on",
     )
     micro_batch: int | None = Field(
         None, gt=0, description="rows that a rank holds in memory at once; turns on gradient caching"

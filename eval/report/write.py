@@ -54,7 +54,8 @@ def _journey(records: Sequence[Record]) -> list[str]:
     """How far the run went, in words. A break between two sittings counts as time."""
     first, last = records[0], records[-1]
     told = [f"{last['step']:,} steps"]
-    told += [f"{last['samples']:,} samples"] if "samples" in last else []
+    drawn = f" of {last['drawn']:,} drawn" if "drawn" in last else ""
+    told += [f"{last['samples']:,} samples{drawn}"] if "samples" in last else []
     told += [_duration(last["time"] - first["time"])] if "time" in last else []
     return told + ([f"{last['skipped']:,} bad samples skipped"] if last.get("skipped") else [])
 

@@ -56,7 +56,8 @@ def _training(config: RunConfig) -> str:
     rate = f"{config.optimizer.name} at {config.optimizer.lr:g}, {config.schedule.name}"
     batch = f"{config.batch_size:,}"
     if config.selection:
-        batch += f" kept from {config.drawn:,} drawn by {config.selection.name}"
+        strata = config.selection.strata_of(config.batch_size)
+        batch += f" kept from {config.drawn:,} by {config.selection.name} in {strata} strata"
     if config.epochs:
         return f"{config.length} of {batch}; {rate}"
     return f"{config.steps:,} steps of {batch} = {config.steps * config.batch_size:,} samples; {rate}"

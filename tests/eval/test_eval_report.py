@@ -75,6 +75,7 @@ def metrics(path: Path) -> None:
         {
             "step": step,
             "samples": 8 * step,
+            "drawn": 40 * step,
             "stage": "",
             "time": 100.0 + step,
             "loss": 6 / step,
@@ -147,7 +148,7 @@ def test_numbers_stand_with_interval_chance_and_cheats(report: Path) -> None:
     assert "image → text R@1 91.3 % 87.1–95.2 · chance 0.4" in text
     assert "image → text 91.3 87.1–95.2 0.4 12.3 1 1–2 chance 128 256" in text
     assert "text → image 50.0 40.0–60.0 0.4 – – 256" in text
-    assert "40 steps · 320 samples · 39 s" in text
+    assert "40 steps · 320 samples of 1,600 drawn · 39 s" in text
 
 
 def test_every_direction_has_a_gallery_whose_pictures_and_sounds_can_be_opened(report: Path) -> None:

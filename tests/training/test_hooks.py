@@ -68,6 +68,14 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
     assert (line["loss"], line["grad_norm"], line["lr"]) == (None, None, 2e-3)
 
 
+def test_what_a_selection_draws_is_told_beside_what_is_trained_on() -> None:
+    sources = {"photos": 1000, "scans": 280}
+    selecting = replace(RECORD, drawn=1280, drawn_per_s=2468.0, sources=sources)
+    assert selecting.flat() == FLAT | {"drawn": 1280, "drawn/photos": 1000, "drawn/scans": 280}
+    assert "494 samples/s of 2,468 drawn" in plain(selecting)
+    assert "drawn" not in plain(replace(RECORD, drawn=256, drawn_per_s=493.6))
+
+
 def test_plain_lines_say_everything_every_so_often() -> None:
     out = io.StringIO()
     console = Console(10, out)

@@ -86,7 +86,7 @@ def test_a_random_selection_trains_as_its_batches_do(
 
 
 def test_each_stratum_keeps_its_share_at_any_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
-    """Also after an interruption, and with several sources."""
+    """Also with several sources, after an interruption, and when a run moves from two processes to one."""
     train = {
         "scenes": {"source": str(world_folder / "train"), "weight": 3},
         "pairs": {"source": str(world_folder / "combinations"), "fields": ["image", "text"]},
@@ -96,7 +96,8 @@ def test_each_stratum_keeps_its_share_at_any_number_of_processes(world_folder: P
         values = recipe(
             world_folder, tmp_path / str(processes), steps=6, selection=RANDOM, data=data, checkpoint={"every": 2}
         )
-        on_ranks(run_all, processes, [(values, 3), (values, None)])
+        on_ranks(run_all, processes, [(values, 3)])
+        on_ranks(run_all, 1, [(values, None)])
     steps = selected(tmp_path / "1")
     assert steps == selected(tmp_path / "2")
     assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
@@ -131,11 +132,14 @@ def test_a_selection_is_replayed_on_other_processes(world_folder: Path, tmp_path
 
 
 def test_a_stage_may_select_and_leave_no_record(world_folder: Path, tmp_path: Path) -> None:
-    """The samples that the second stage draws follow those of the first."""
+    """The samples that the second stage draws follow those of the first. A streamed run selects, too."""
     selecting = {"name": "selects", "steps": 4, "set": {"selection": RANDOM | {"record": False}}}
     values = recipe(world_folder, tmp_path / "run", stages=[{"name": "all", "steps": 3}, selecting])
     del values["steps"]
-    on_ranks(run_all, 1, [(values, None)])
+    data = {"train": str(world_folder / "train"), "crop": None, "mode": "stream", "window": 8}
+    stream = recipe(world_folder, tmp_path / "stream", steps=4, selection=RANDOM, data=data)
+    on_ranks(run_all, 1, [(values, None), (stream, None)])
+    assert [len(set(line["ids"])) for line in selected(tmp_path / "stream")] == [16] * 4
     reached = state(tmp_path / "run")
     assert (reached["samples"], reached["drawn"]) == (7 * 16, 3 * 16 + 4 * DRAWN)
     assert reached["cursors"] == {"train": 3 * 16 + 4 * DRAWN}

@@ -9,6 +9,7 @@ from typing_extensions import dataclass_transform
 
 from tercet.configs.registry import Registry, register_named
 from tercet.data_pipelines.sample import Batch
+from tercet.errors import RankError
 from tercet.training.selection.strata import Kept, Strata
 from tercet.training.step import Step
 
@@ -50,7 +51,12 @@ class SelectionRule:
 
     def choose(self, drawn: SuperBatch) -> Kept:
         """The samples that stay: as many of each stratum as `drawn.strata.kept`."""
-        return drawn.strata.best(self.scores(drawn))
+        score_n = self.scores(drawn)
+        if score_n.shape != drawn.batch.ids.shape:
+            raise RankError(
+                f"{type(self).__name__} gave scores of shape {list(score_n.shape)} to {len(drawn.batch)} samples"
+            )
+        return drawn.strata.best(score_n)
 
 
 Kind = TypeVar("Kind", bound=SelectionRule)
