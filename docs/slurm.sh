@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # sbatch docs/slurm.sh RECIPE [key=value …]
 #
-# One torchrun on each machine; the first machine is where they meet. Submitted again, the job goes on where the last
-# checkpoint stands: set checkpoint.every.
+# One torchrun on each machine; they meet at the first machine. Slurm sends SIGTERM two minutes before the time is up: the
+# run finishes its step, saves and ends. torchrun kills ranks that take longer than 30 s for that, so set checkpoint.every
+# as well. Submitted again, the job resumes.
 
 #SBATCH --job-name=tercet
 #SBATCH --nodes=4
@@ -10,6 +11,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
 #SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
 #SBATCH --requeue
 
 set -euo pipefail

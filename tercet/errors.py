@@ -1,19 +1,27 @@
-"""What goes wrong, said so that a person can mend it."""
+"""Errors that tell a person what is wrong and how to fix it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A user's mistake: one line that says what is wrong, where, and how to mend it. Commands exit with 2 on it."""
+    """A user's mistake, in one line: what is wrong, where, and how to fix it. Commands exit with 2."""
 
 
 class RankError(UserError):
-    """A mistake that one rank has met and the others have not: that rank speaks, whichever it is."""
+    """A mistake that only one rank has met. That rank prints it, whichever it is."""
+
+
+class RunStopped(KeyboardInterrupt):
+    """A signal stopped a run, which was saved first. Commands exit with 128 + the number of the signal."""
+
+    def __init__(self, signal: int, step: int) -> None:
+        super().__init__(f"stopped at step {step:,}, saved; the same command resumes")
+        self.signal = signal
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest known one, or all of them when they are few."""
+    """The end of an error about an unknown name: the nearest known name, or else up to twelve known names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

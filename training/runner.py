@@ -10,6 +10,7 @@ from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
+from tercet.errors import RunStopped
 from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
@@ -22,6 +23,7 @@ from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.initial_weights import begin
+from tercet.training.interruption import Interruption
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
 from tercet.training.optimizers import build_optimizer
@@ -52,16 +54,22 @@ class Runner:
             self.evaluation.resume(progress.step)
         if self.world.first:
             forget_after(self.folder / SELECTED, progress.step)
+        interruption = Interruption(self.world)
         with self._hooks(progress) as hooks:
-            trainer = Trainer(self.world, hooks, Occasions(self._save, self._evaluate), self.config.steps)
+            trainer = Trainer(
+                self.world, hooks, Occasions(self._save, self._evaluate, interruption.asked), self.config.steps
+            )
             for index in range(progress.stage, self._stages):
                 stage = self._build(index, origin)
                 origin = None  # whose tensors would stay in memory
                 if saved is None and index == progress.stage:
                     self._begin(stage, progress)
                 if saved is None or (progress.step < stage.steps.stop and not self._enough(stage)):
-                    progress = trainer.run(stage, progress)
-                    self._close(stage, progress)
+                    with interruption.watched():
+                        progress = trainer.run(stage, progress)
+                        self._close(stage, progress, interruption.asked())
+                    if interruption.asked():
+                        raise RunStopped(interruption.signal, progress.step)
                 if self._enough(stage):
                     break
                 if index + 1 < self._stages:
@@ -76,8 +84,12 @@ class Runner:
             if self.config.early_stopping:
                 self._save(stage, progress)
 
-    def _close(self, stage: Stage, progress: Progress) -> None:
-        """A stage's last checkpoint. Where evaluations decide, that of the run's end is its best."""
+    def _close(self, stage: Stage, progress: Progress, stopped: bool) -> None:
+        """A stage's last checkpoint, or that of the step at which a signal stopped it. Where evaluations decide, the
+        checkpoint of the run's end is its best."""
+        if stopped and progress.step < stage.steps.stop and not self._enough(stage):
+            self._save(stage, progress)
+            return
         if self.config.early_stopping and not self._enough(stage):
             self._evaluate(stage, progress)
         standing = self.evaluation.standing(stage.steps.start)

@@ -40,13 +40,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Occasions:
-    """What is done beside stepping, each on all ranks: `save` and `evaluate` are told how far the stage is.
+    """What else happens between steps, on all ranks. `save` and `evaluate` are told how far the stage is.
 
-    `evaluate` says whether the run has seen enough.
+    `evaluate` returns whether the run ends early; `stop`, whether a signal asked it to stop.
     """
 
     save: Callable[[Stage, Progress], None]
     evaluate: Callable[[Stage, Progress], bool]
+    stop: Callable[[], bool]
 
 
 class Trainer:
@@ -69,7 +70,7 @@ class Trainer:
             )
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))
-            if self._now_and_then(stage, progress):
+            if self._now_and_then(stage, progress) or self.occasions.stop():
                 break
         return progress
 

@@ -1,12 +1,18 @@
-"""The command `tercet`: 0 on success, 2 and one line on a user's mistake, 1 and a traceback on a failure of ours."""
+"""The command `tercet`. Its exit codes:
+
+0    success
+1    a failure of tercet itself, with a traceback; or a check that did not pass
+2    a mistake of the user, in one line
+130  stopped by SIGINT (Ctrl-C)        143  stopped by SIGTERM; a training run was saved first
+"""
 
 import sys
 from collections.abc import Sequence
 
 from tercet.command.arguments import parse
-from tercet.errors import RankError, UserError
+from tercet.errors import RankError, RunStopped, UserError
 from tercet.machine import settle
-from tercet.main_process import is_main_process
+from tercet.main_process import is_main_process, say
 from tercet.plugins import load_plugins
 
 
@@ -21,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_main_process() or isinstance(error, RankError):  # else every rank made the same mistake
             print(f"tercet: {error}", file=sys.stderr)
         return 2
+    except RunStopped as stopped:
+        say(str(stopped))
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         return 130
     return code
