@@ -108,7 +108,7 @@ def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[s
     for part in location:
         model = None if _is_mapping(annotation) else _config_within(annotation)
         if model and isinstance(part, str):
-            known = model.model_fields
+            known = {info.alias or name: info for name, info in model.model_fields.items()}
             fields = dict.fromkeys(model.short, "")
             fields |= {name: info.description or "" for name, info in known.items()}
             annotation = known[part].annotation if part in known else _unnamed(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.preflight.declared import check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.sample import Intake
@@ -26,18 +27,22 @@ def open_loader(
     folder: Path,
     learned: Collection[str] = (),
     opened: OpenedSources | None = None,
+    further: Mapping[str, FieldSpec] | None = None,
 ) -> Batches:
-    """The batches of this rank from wherever the sources stand; `learned`: modalities that these must hold somewhere.
-    A collective."""
+    """The batches of this rank from wherever the sources stand. A collective.
+
+    `learned`: modalities that the sources must hold somewhere. `further`: the recipe's own fields.
+    """
     opened = opened or OpenedSources()
     if data.mode == "stream":
         check_streams(data, opened)
-        return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened)
+        return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
     check_held(data.train, sources, learned)
     return Loader(
-        data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder
-    )
+        data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder,
+        further=further,
+    )  # fmt: skip
 
 
 def _stream(
@@ -49,6 +54,7 @@ def _stream(
     cursors: Mapping[str, int],
     folder: Path,
     opened: OpenedSources,
+    further: Mapping[str, FieldSpec] | None,
 ) -> Batches:
     from tercet.data_pipelines.stream.loader import StreamLoader  # webdataset, which only a stream needs
 
@@ -60,5 +66,5 @@ def _stream(
     (shards, *_) = [opened.files(source).shards for source in data.train.values()]
     return StreamLoader(
         data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
-        start=start, shuffled=min(data.window, HELD), folder=folder, shards=shards,
+        start=start, shuffled=min(data.window, HELD), folder=folder, shards=shards, further=further,
     )  # fmt: skip

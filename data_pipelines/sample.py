@@ -94,15 +94,28 @@ def channels_first(values: Tensor, intake: Intake) -> Tensor:
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded item: its media by modality, an image uint8 `[H, W, C]`, audio float `[T]`, and its captions."""
+    """One decoded item: its media by modality, an image uint8 `[H, W, C]`, audio float `[T]`, and its captions.
+
+    `further` holds the rows of the fields that a recipe adds, media or captions. `masks` `[rows, K, 4]` hide shares of
+    the spectrograms of a field's sounds.
+    """
 
     key: str
     id: int
     group: int
     media: Mapping[str, Media] = field(default_factory=dict)
     text: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
+    further: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    masks: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def media_rows(self, name: str) -> tuple[Media, ...]:
+        """The media of a field."""
+        return (self.media[name],) if name in self.media else self.further.get(name, ())
+
+    def captions(self, name: str) -> tuple[str, ...]:
+        """The captions of a field."""
+        return self.text if name == "text" else self.further.get(name, ())
 
     @property
     def image(self) -> NDArray[np.uint8] | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.batches.collate import undecoded
+from tercet.data_pipelines.batches.batch_maker import undecoded
 from tercet.data_pipelines.sample import Batch, Sample
 from tercet.errors import UserError
 from tercet.modality import MODALITIES

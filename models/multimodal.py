@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, modality_of
+from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first, modality_of
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
 from tercet.models.config import ModelConfig, TermConfig
@@ -43,6 +43,23 @@ class Multimodal(nn.Module):
         """Unit vectors `[n, d]` by field, one dummy row where a field has none, and (scale, bias) by term."""
         vectors = {name: self.encode(batch.fields[name]) for name in self.fields}
         return vectors, {term: self.head.temperature(term) for term in self.terms}
+
+    @torch.no_grad()
+    def check_sizes(self, intakes: Mapping[str, Intake]) -> None:
+        """Whether the towers take in pictures of the sizes of further fields."""
+        for name, intake in intakes.items():
+            tower = self.tower(modality_of(name))
+            if intake == tower.intake:
+                continue
+            values = torch.zeros(1, *intake.shape, dtype=getattr(torch, intake.dtype))
+            try:
+                tower(channels_first(values, intake))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"fields.{name}.size: the {modality_of(name)} tower does not accept {intake.shape[0]} pixels "
+                    f"({reason}); leave `size` out, or choose a tower that takes pictures of several sizes"
+                ) from None
 
     def encode(self, field: Field) -> Tensor:
         tower = self.tower(field.modality)

@@ -16,9 +16,10 @@ from pydantic import (
 from tercet.configs.base import Config, Misfit, build
 from tercet.configs.layers import nested
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.fields import FieldConfig, check_field
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
-from tercet.modality import MODALITIES
+from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, check_offered, with_kinds
@@ -27,7 +28,10 @@ from tercet.training.selection.config import SelectionConfig
 Logger = Literal["console", "tensorboard", "wandb"]
 
 # What a stage may change; everything else is one and the same for the whole run.
-STAGED = ("data", "pairs", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch", "selection")
+STAGED = (
+    "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
+    "selection",
+)  # fmt: skip
 
 
 class OptimizerConfig(Config):
@@ -103,6 +107,11 @@ class RunConfig(SpaceConfig):
     out: str | None = Field(None, description="the run's folder")
     seed: int = Field(0, ge=0, lt=2**63)
     data: DataConfig
+    fields: dict[str, FieldConfig] = Field(
+        {},
+        description="what terms may use beside each sample's picture, sound and caption: "
+        "{text.negative: {from: json.negatives, rows: 4}}",
+    )
     batch_size: int = Field(256, gt=1, description="samples that a step trains on, over all ranks")
     selection: SelectionConfig | None = Field(
         None,
@@ -195,6 +204,18 @@ class RunConfig(SpaceConfig):
         for name, memory in self.memories.items():
             memory.check(name, self)
         check_offered(self.memories, self.terms)
+        return self
+
+    @model_validator(mode="after")
+    def _fields_can_be_filled(self) -> "RunConfig":
+        for name, field in self.fields.items():
+            check_field(name, field)
+        known = [*(MODALITIES if self.init else self.model.towers), *self.fields]
+        for term in self.terms:
+            for name in term.fields:
+                if modality_of(name) in MODALITIES and name not in known:
+                    key = "terms" if not self.pairs else "pairs" if name in term.between else "against"
+                    raise Misfit(key, f"uses `{name}`; {did_you_mean(name, known)}; `fields` adds fields")
         return self
 
     @model_validator(mode="before")

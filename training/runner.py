@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.columns import COLUMNS
+from tercet.data_pipelines.fields import further_fields
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -132,11 +133,12 @@ class Runner:
         check_trainable(model, config.model)
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, origin.progress if origin else Progress())
+        rows = {name: field.rows for name, field in config.fields.items()}
         memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, world))
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
-        step = Step(engine, Terms(config.terms, config.tile), world, config.seed, config.micro_batch, memories)
+        step = Step(engine, Terms(config.terms, config.tile, rows), world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:
@@ -147,9 +149,12 @@ class Runner:
         """From wherever each source stands. A plan that differs from the checkpoint's takes effect here."""
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
+        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        further = further_fields(model.fields, config.fields, model.intakes)
+        model.check_sizes({name: spec.intake for name, spec in further.items()})
         loader = open_loader(
-            config.data, model.intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned,
-            self.sources,
+            config.data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources,
+            further,
         )  # fmt: skip
         check_plan(self.config, config, loader.plan, progress, self.folder)
         if self.world.first:

@@ -8,18 +8,18 @@ batch that was handed out in it.
 import mmap
 import os
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.sample import Intake
 from tercet.errors import UserError
 
 ALIGNMENT = 64
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
+Column = tuple[str, str, tuple[int, ...]]  # an array's name, its type, and the shape of an item's part
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BufferLayout:
     """Which arrays a slot holds: name, type and shape of a row, for so many rows."""
 
     rows: int
-    columns: tuple[tuple[str, str, tuple[int, ...]], ...]
+    columns: tuple[Column, ...]
 
     @property
     def size(self) -> int:
@@ -42,19 +42,13 @@ class BufferLayout:
             start += self._span(dtype, shape)
         return arrays
 
+    def allocate(self) -> Arrays:
+        """In this process's own memory."""
+        return self.arrays(np.zeros(self.size, dtype=np.uint8))
+
     def _span(self, dtype: str, shape: tuple[int, ...]) -> int:
         count = self.rows * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         return -(-count // ALIGNMENT) * ALIGNMENT
-
-
-def layout_of(rows: int, intakes: Mapping[str, Intake], masks: int) -> BufferLayout:
-    """Ids, groups, and for every field its values and whether a row has them."""
-    columns: list[tuple[str, str, tuple[int, ...]]] = [("id", "int64", ()), ("group", "int64", ())]
-    for name, intake in intakes.items():
-        columns += [(f"{name} present", "bool", ()), (name, intake.dtype, intake.shape)]
-        columns += [(f"{name} length", "int64", ())] if intake.ragged else []
-        columns += [(f"{name} masks", "float32", (masks, 4))] if masks and name == "audio" else []
-    return BufferLayout(rows, tuple(columns))
 
 
 class Buffer:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, islice, repeat
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
-from tercet.data_pipelines.batches.collate import collate, undecoded
+from tercet.data_pipelines.batches.batch_maker import BatchMaker, undecoded
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.decode.item import Decoder, checked
 from tercet.data_pipelines.sample import Batch, Intake, Sample
@@ -37,7 +37,7 @@ class EvalLoader:
         max_bad: float = 0.01,
     ) -> None:
         """`ids`: these alone, whatever the rank."""
-        self.intakes = checked(intakes)
+        self._maker = BatchMaker(checked(intakes))
         self.batch_size = batch_size
         self.workers = workers
         self.ledger = Ledger(max_bad)
@@ -58,7 +58,7 @@ class EvalLoader:
                 self.ledger.note(len(found), faults)
                 samples = [one for _, one in found if isinstance(one, Sample)]
                 if samples:
-                    yield replace(collate(samples, self.intakes), samples=undecoded(samples))
+                    yield replace(self._maker.collate(samples), samples=undecoded(samples))
 
     def _chunks(self) -> Iterator[range]:
         for first in range(self._ids.start, self._ids.stop, self.batch_size):

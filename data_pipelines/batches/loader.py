@@ -15,18 +15,18 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tercet.data_pipelines.bad_samples import Ledger
-from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferPool, layout_of
-from tercet.data_pipelines.batches.fill import DecodedSource, DecodeTask, Filled, Filler
+from tercet.data_pipelines.batches.batch_maker import BatchMaker
+from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
+from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeTask, DecodeWorker, Filled
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.plan import Plan, make_plan
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, channels_first
+from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
@@ -70,13 +70,14 @@ class Loader:
         world: int = 1,
         start: Mapping[str, int] | None = None,
         folder: Path | None = None,
+        further: Mapping[str, FieldSpec] | None = None,
     ) -> None:
+        """`further`: the fields of the recipe beside one for each modality."""
         if batch_size % world:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
         self.plan: Plan = heard(make_plan(data, sources, seed), batch_size)
-        self.intakes = checked(intakes)
         self.batch_size = batch_size
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
@@ -85,9 +86,11 @@ class Loader:
         self._orders = [
             Order(source.counts, own_seed(name, seed), data.streams, data.window) for name, source in sources.items()
         ]
-        layout = layout_of(self._share, intakes, data.augment.audio.masks)
+        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks)
+        layout = maker.layout(self._share)
         self._slots = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        self._fill = Filler(_feeds(data, sources, intakes), intakes, layout, seed, data.crop, data.augment)
+        feeds = _feeds(data, sources, intakes, further)
+        self._fill = DecodeWorker(feeds, maker, layout, seed, data.crop, data.augment)
 
     @property
     def bad(self) -> Counter[str]:
@@ -109,7 +112,8 @@ class Loader:
                 batch = begun.pop(0)
                 self._note(chain([first], islice(filled, batch.tasks - 1)))
                 self.cursors = dict(zip(self.cursors, batch.cursors, strict=True))
-                yield replace(self._batch(self._slots.hand_out(batch.slot)), cursors=self.cursors)
+                arrays = self._slots.hand_out(batch.slot)
+                yield replace(self._fill.maker.batch(arrays), cursors=self.cursors)
 
     def _tasks(self, begun: list[Begun]) -> Iterator[DecodeTask]:
         """The work for batch after batch; each batch is noted in `begun` before its first task."""
@@ -158,34 +162,22 @@ class Loader:
         parts = list(filled)
         self.ledger.note(sum(part.seen for part in parts), [fault for part in parts for fault in part.faults])
 
-    def _batch(self, arrays: Arrays) -> Batch:
-        columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        fields = {name: _field(name, intake, columns) for name, intake in self.intakes.items()}
-        return Batch(columns["id"], columns["group"], fields)
 
-
-def _feeds(data: DataConfig, sources: Mapping[str, Source], intakes: Mapping[str, Intake]) -> list[DecodedSource]:
+def _feeds(
+    data: DataConfig,
+    sources: Mapping[str, Source],
+    intakes: Mapping[str, Intake],
+    further: Mapping[str, FieldSpec] | None,
+) -> list[DecodedSource]:
     feeds, first = [], 0
     kind = Keeper if data.keep else Decoder
     sounds = {name: intake for name, intake in intakes.items() if isinstance(intake, AudioIntake)}
     for name, source in sources.items():
-        decode = kind(source, intakes, data.train[name], data.exact_images)
+        decode = kind(source, intakes, data.train[name], data.exact_images, further)
         hear = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
         feeds.append(DecodedSource(name, decode, first, hear))
         first += len(source)
     return feeds
-
-
-def _field(name: str, intake: Intake, columns: Mapping[str, Tensor]) -> Field:
-    """The rows that exist."""
-    (item_n,) = torch.nonzero(columns[f"{name} present"], as_tuple=True)
-
-    def rows(column: str) -> Tensor:
-        return columns[column] if len(item_n) == len(columns[column]) else columns[column][item_n]
-
-    lengths = rows(f"{name} length") if intake.ragged else None
-    masks = rows(f"{name} masks") if f"{name} masks" in columns else None
-    return Field(name, channels_first(rows(name), intake), item_n, lengths, masks)
 
 
 def _chunks(rows: Ints) -> list[Ints]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from math import isfinite
 
+import numpy as np
+
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.text import cleaned, decode_captions
 from tercet.data_pipelines.source import Files
@@ -34,6 +36,12 @@ class Captions:
         """Every caption of the first place, for evaluation."""
         return _worded(*map(cleaned, self.places[0]))
 
+    def some(self, count: int, dice: np.random.Generator) -> tuple[str, ...]:
+        """Up to `count` different captions of all places, in any order."""
+        captions = [caption for place in self.places for caption in place]
+        chosen = dice.permutation(len(captions))[:count]
+        return tuple(word for word in (cleaned(captions[at]) for at in chosen) if word)
+
     def pick(self, place: float, caption: float) -> str:
         """One caption for training: a place by its weight, then any of its captions; both draws are from [0, 1)."""
         bounds = list(accumulate(self.weights))
@@ -56,10 +64,14 @@ class CaptionReader:
     def __call__(self, files: Files, meta: Mapping[str, object]) -> Captions:
         """What the sample's files hold; a place with no word in it spoils the sample unless another has some."""
         found = list(islice(self._present(files, meta), self._most))
-        worded = [(captions, weight) for captions, weight in found if captions]
-        if found and not worded:
+        captions = _with_words(found)
+        if found and not captions:
             raise BadSample("text: empty")
-        return Captions(tuple(captions for captions, _ in worded), tuple(weight for _, weight in worded))
+        return captions
+
+    def any(self, files: Files, meta: Mapping[str, object]) -> Captions:
+        """The same, but a sample may have none, as one without negatives."""
+        return _with_words(list(islice(self._present(files, meta), self._most)))
 
     def _present(self, files: Files, meta: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], float]]:
         for place, weight in self._weights.items():
@@ -68,6 +80,11 @@ class CaptionReader:
                     yield decode_captions(files["txt"]), weight
             elif (value := within(meta, place)) is not None:
                 yield _strings(value), weight
+
+
+def _with_words(found: list[tuple[tuple[str, ...], float]]) -> Captions:
+    worded = [(captions, weight) for captions, weight in found if captions]
+    return Captions(tuple(captions for captions, _ in worded), tuple(weight for _, weight in worded))
 
 
 def within(meta: Mapping[str, object], place: str) -> object:

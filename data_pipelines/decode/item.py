@@ -8,10 +8,11 @@ import numpy as np
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta, negatives_of
+from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
@@ -30,16 +31,30 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
 class FileDecoder:
     """A sample from its files. A modality that it lacks is absent; a broken one spoils it."""
 
-    def __init__(self, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False) -> None:
+    def __init__(
+        self,
+        intakes: Mapping[str, Intake],
+        config: SplitConfig,
+        exact_images: bool = False,
+        further: Mapping[str, FieldSpec] | None = None,
+    ) -> None:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
         self._reads_text = len(self.intakes) < len(taken)
         self._captions = CaptionReader(config.captions)
         self._group = GroupReader(config.group, self._captions)
         self._exact_images = exact_images
-        extensions = {extension for name in self.intakes for extension in FILES[name]}
-        captions = self._captions.wanted if self._reads_text else frozenset()
-        self.wanted = {"json"} | extensions | captions | self._group.wanted
+        added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
+        self._places = {
+            one: CaptionReader({one.place: 1.0}) if one.place else self._captions
+            for one in added
+            if one.modality == "text"
+        }
+        self._looks = [one for one in added if one.modality != "text"]
+        modalities = {*self.intakes, *(one.modality for one in self._looks)}
+        extensions = {extension for name in modalities for extension in FILES[name]}
+        readers = [*([self._captions] if self._reads_text else ()), *self._places.values(), self._group]
+        self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
 
     def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
         if isinstance(files, BadSample):
@@ -49,9 +64,10 @@ class FileDecoder:
             media = self._all_media(id, files, view)
             captions = self._captions(files, meta) if self._reads_text else None
             text = view.captions(captions) if captions else ()
-            if not media and not text:
+            further = self._further(id, files, meta, view)
+            if not (media or text or further):
                 return BadSample("none of the run's modalities")
-            return Sample(key, id, self._group(files, meta, id), media, text, negatives_of(meta), meta)
+            return Sample(key, id, self._group(files, meta, id), media, text, meta, further)
         except BadSample as bad:
             return bad
 
@@ -63,7 +79,27 @@ class FileDecoder:
                 media[name] = self._media(id, name, extension, files[extension], intake, view)
         return media
 
+    def _further(
+        self, id: int, files: Files, meta: Mapping[str, object], view: View
+    ) -> dict[str, tuple[Media | str, ...]]:
+        """The rows of the recipe's own fields."""
+        rows: dict[str, tuple[Media | str, ...]] = {}
+        for field, places in self._places.items():
+            if captions := places.any(files, meta):
+                rows[field.name] = view.some(field.name, captions, field.rows)
+        for field in self._looks:
+            extension = next((extension for extension in FILES[field.modality] if extension in files), None)
+            if extension is not None:
+                looks = [view.of(field.name, row, field.crop) for row in range(field.rows)]
+                rows[field.name] = tuple(
+                    self._decoded(field.modality, extension, files[extension], field.intake, look) for look in looks
+                )
+        return {name: found for name, found in rows.items() if found}
+
     def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
+        return self._decoded(name, extension, data, intake, view)
+
+    def _decoded(self, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
         if extension in DECODERS:
             return fitted(name, DECODERS[extension](data, intake, view), intake, view)
         if isinstance(intake, ImageIntake):
@@ -91,9 +127,14 @@ class Decoder(FileDecoder):
     """Reads and decodes samples by id."""
 
     def __init__(
-        self, source: Source, intakes: Mapping[str, Intake], config: SplitConfig, exact_images: bool = False
+        self,
+        source: Source,
+        intakes: Mapping[str, Intake],
+        config: SplitConfig,
+        exact_images: bool = False,
+        further: Mapping[str, FieldSpec] | None = None,
     ) -> None:
-        super().__init__(intakes, config, exact_images)
+        super().__init__(intakes, config, exact_images, further)
         self.source = source
 
     def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:

@@ -27,6 +27,7 @@ from tercet.data_pipelines.bad_samples import BadSample, Ledger
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import checked
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.plan import Plan, Share
 from tercet.data_pipelines.sample import Batch, Intake
 from tercet.data_pipelines.seeding import keyed
@@ -63,6 +64,7 @@ class StreamLoader:
         folder: Path | None = None,
         patience: Patience | None = None,
         shards: Sequence[str] | None = None,
+        further: Mapping[str, FieldSpec] | None = None,
     ) -> None:
         """`start`: to resume, the least `place` of all ranks, however many there were. `shuffled`: how many samples are
         held, undecoded, to be mixed. `shards`: those of the source, where they are listed already."""
@@ -78,7 +80,7 @@ class StreamLoader:
         self.plan = Plan(seed, world, shuffled, "stream", (share,))
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
-        self._eyes = Eyes(data, name, source, checked(intakes), seed)
+        self._eyes = Eyes(data, name, source, checked(intakes), further, seed)
         self._reader = ShardReader(shards, self._eyes.wanted, data.missing, patience or Patience())
         self._turns = partial(turns, shards, seed, rank, world)
         self._random = partial(keyed, "stream", seed, item=rank)

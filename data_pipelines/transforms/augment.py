@@ -1,26 +1,59 @@
-"""What is done to the media of a sample while training, by modality: the house's own changes, then a plugin's."""
+"""What is done to a sample while training, by modality: the built-in changes, then those of plugins."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from tercet.data_pipelines.sample import Media
+import numpy as np
+from numpy.typing import NDArray
+
+from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.audio import AudioAugmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig
+from tercet.data_pipelines.transforms.crop import RandomView
 from tercet.data_pipelines.transforms.image import ImageAugmenter
 from tercet.data_pipelines.transforms.transform import Transform, build_transform
+from tercet.modality import modality_of
 
 
 class Augmenter:
-    """Changes one sample's picture, sound or array as the sample's 64-bit key decides."""
+    """Changes what a sample shows, as the 64-bit key of its view decides. Every row of a field is drawn on its own."""
 
     def __init__(self, config: AugmentConfig) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
+        self._masks = config.audio.masks
         self._further: Mapping[str, list[Transform]] = {
             modality: [build_transform(one) for one in listed] for modality, listed in config.further.items()
         }
 
-    def __call__(self, modality: str, media: Media, key: int, partner: Media | None = None) -> Media:
-        """`partner`: the sound that is mixed into this one."""
+    def __call__(self, sample: Sample, view: RandomView, partner: Media | None = None) -> Sample:
+        """`partner`: the sound that is mixed into the sample's own."""
+        media = {
+            name: self._changed(name, value, view.key, partner if name == "audio" else None)
+            for name, value in sample.media.items()
+        }
+        further = {name: self._rows(name, rows, view) for name, rows in sample.further.items()}
+        return replace(sample, media=media, further=further, masks=self._all_masks(sample, view))
+
+    def _rows(self, name: str, rows: tuple[Any, ...], view: RandomView) -> tuple[Any, ...]:
+        modality = modality_of(name)
+        if modality == "text":
+            return rows
+        keys = [view.of(name, row, None).key for row in range(len(rows))]
+        return tuple(self._changed(modality, media, key, None) for media, key in zip(rows, keys, strict=True))
+
+    def _all_masks(self, sample: Sample, view: RandomView) -> dict[str, NDArray[np.float32]]:
+        """Of every sound `[rows, K, 4]`."""
+        if not self._masks:
+            return {}
+        masks = {"audio": [self.sound.masks(view.key)]} if "audio" in sample.media else {}
+        for name, rows in sample.further.items():
+            if modality_of(name) == "audio":
+                masks[name] = [self.sound.masks(view.of(name, row, None).key) for row in range(len(rows))]
+        return {name: np.stack(rows) for name, rows in masks.items()}
+
+    def _changed(self, modality: str, media: Media, key: int, partner: Media | None) -> Media:
         if modality == "image":
             media = self.picture(media, key)
         elif modality == "audio":

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.captions.reader import Captions
-from tercet.data_pipelines.seeding import keys, uniforms
+from tercet.data_pipelines.seeding import keyed, keys, uniforms
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 WIDE = 0.5  # crops that may be smaller than this vary in shape too
@@ -42,6 +42,14 @@ class View(Protocol):
         ...
 
     def captions(self, captions: Captions) -> tuple[str, ...]: ...
+
+    def of(self, field: str, row: int, area: tuple[float, float] | None) -> "View":
+        """Another look at the same sample: for a row of a further field, whose crops keep a share of this range."""
+        ...
+
+    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
+        """So many of the captions for the rows of a further field."""
+        ...
 
 
 def largest_box(picture: tuple[int, int], aspect: float) -> tuple[float, float]:
@@ -78,6 +86,12 @@ class CentreView:
 
     def captions(self, captions: Captions) -> tuple[str, ...]:
         return captions.all
+
+    def of(self, field: str, row: int, area: tuple[float, float] | None) -> "CentreView":
+        return self
+
+    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
+        return captions.all[:count]
 
 
 @dataclass(frozen=True)
@@ -119,6 +133,16 @@ class RandomView:
 
     def captions(self, captions: Captions) -> tuple[str, ...]:
         return (captions.pick(self.draws[5], self.draws[6]),)
+
+    def of(self, field: str, row: int, area: tuple[float, float] | None) -> "RandomView":
+        purpose = f"{field} {row}"
+        (draws,) = uniforms(f"view {purpose}", self.key, [0], [0], 7).tolist()
+        (key,) = keys(f"augment {purpose}", self.key, [0], [0]).tolist()
+        return RandomView(draws, key, area or self.area)
+
+    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
+        """All of them are equally likely, and none comes twice."""
+        return captions.some(count, keyed(f"captions {field}", self.key))
 
 
 def random_views(

@@ -17,7 +17,7 @@ from tercet.processes import follow_parent, server
 
 Kind = Literal["process", "thread"]
 
-LOADED = "tercet.data_pipelines.batches.fill"
+LOADED = "tercet.data_pipelines.batches.decode_worker"
 
 Pool: TypeAlias = "tuple[Executor | None, Callable[..., Any]]"
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tercet.api.media import files_of, is_picture, is_sound
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.batches.collate import collate
+from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.captions.text import cleaned
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
@@ -86,7 +86,9 @@ class Model:
         for start in range(0, len(things), size):
             some = enumerate(things[start : start + size], start)
             samples = [_sample(modality, place, thing, decode) for place, thing in some]
-            rows.append(embed_batch(self.towers, collate(samples, intakes).to(self.device)).vectors[modality])
+            rows.append(
+                embed_batch(self.towers, BatchMaker(intakes).collate(samples).to(self.device)).vectors[modality]
+            )
         return torch.cat(rows)
 
     def __repr__(self) -> str:

@@ -4,15 +4,16 @@ Bad samples are replaced by others of the same source, first of the same shard, 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
+from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, attached
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.sample import Intake, Media, Sample, TextIntake
+from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.augment import Augmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig
@@ -60,21 +61,19 @@ class ViewedSample:
     view: RandomView
 
 
-class Filler:
-    """What every worker of a loader does with a task."""
+class DecodeWorker:
+    """Does a `DecodeTask`: reads the samples, decodes and augments them, and writes them into their rows."""
 
     def __init__(
         self,
         feeds: Sequence[DecodedSource],
-        intakes: Mapping[str, Intake],
+        maker: BatchMaker,
         layout: BufferLayout,
         seed: int,
         crop: tuple[float, float] | None,
         augment: AugmentConfig,
     ) -> None:
-        self.feeds, self.intakes, self.layout, self._seed, self._crop = feeds, intakes, layout, seed, crop
-        media = {name: intake for name, intake in intakes.items() if not isinstance(intake, TextIntake)}
-        self._put = {name: _put_ragged if intake.ragged else _put_whole for name, intake in media.items()}
+        self.feeds, self.maker, self.layout, self._seed, self._crop = feeds, maker, layout, seed, crop
         self._augment = Augmenter(augment)
 
     def __call__(self, task: DecodeTask) -> Filled:
@@ -86,7 +85,7 @@ class Filler:
             self._substitute(feed, id, epoch, one, faults) if isinstance(one, BadSample) else ViewedSample(one, view)
             for id, epoch, view, one in zip(task.ids, task.epochs, views, feed.decode(task.ids, views), strict=True)
         ]
-        self._write(arrays, task.rows, seen, feed)
+        self.maker.write(arrays, task.rows, [self._finished(one, feed) for one in seen])
         return Filled(len(seen) + len(faults), tuple(faults))
 
     def _views(self, feed: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
@@ -94,7 +93,7 @@ class Filler:
         views = random_views(feed.name, self._seed, task.epochs, task.ids, self._crop)
         if "image" not in arrays:
             return views
-        return [replace(view, canvas=arrays["image"][row]) for view, row in zip(views, task.rows, strict=True)]
+        return [replace(view, canvas=arrays["image"][row, 0]) for view, row in zip(views, task.rows, strict=True)]
 
     def _substitute(
         self, feed: DecodedSource, id: int, epoch: int, bad: BadSample, faults: list[Fault]
@@ -109,53 +108,25 @@ class Filler:
                 return ViewedSample(one, view)
             row.append(feed.decode.fault(other, one.reason))
         counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in row).items())
-        raise UserError(f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}; mend the shards")
+        raise UserError(
+            f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}; repair the shards"
+        )
 
-    def _write(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[ViewedSample], feed: DecodedSource) -> None:
-        for row, one in zip(rows, seen, strict=True):
-            sample = one.sample
-            arrays["id"][row] = feed.first + sample.id
-            arrays["group"][row] = sample.group - feed.first if sample.group < 0 else sample.group
-            for name, put in self._put.items():
-                arrays[f"{name} present"][row] = name in sample.media
-                if name in sample.media:
-                    put(arrays, name, row, self._changed(name, one, feed))
-            if "audio masks" in arrays and "audio" in sample.media:
-                arrays["audio masks"][row] = self._augment.sound.masks(one.view.key)
-        self._write_texts(arrays, rows, seen)
-
-    def _changed(self, name: str, one: ViewedSample, feed: DecodedSource) -> Media:
-        partner = self._partner(one, feed) if name == "audio" else None
-        return self._augment(name, one.sample.media[name], one.view.key, partner)
+    def _finished(self, one: ViewedSample, feed: DecodedSource) -> Sample:
+        """The augmented sample, under its number in the run."""
+        sample = self._augment(one.sample, one.view, self._partner(one, feed))
+        group = sample.group - feed.first if sample.group < 0 else sample.group
+        return replace(sample, id=feed.first + sample.id, group=group)
 
     def _partner(self, one: ViewedSample, feed: DecodedSource) -> Media | None:
-        """The sound that is mixed into this one, if one is drawn and it can be heard."""
+        """The sound that is mixed into this one, if one is drawn and it can be decoded."""
+        if feed.hear is None or "audio" not in one.sample.media:
+            return None
         other = self._augment.sound.partner(one.view.key, one.sample.id, len(feed.decode.source))
-        if other is None or feed.hear is None:
+        if other is None:
             return None
         (heard,) = feed.hear([other], [one.view])
         return heard.audio if isinstance(heard, Sample) else None
-
-    def _write_texts(self, arrays: Arrays, rows: Sequence[int], seen: Sequence[ViewedSample]) -> None:
-        """The captions of all rows at once, which tokenizers do sooner."""
-        intake = self.intakes.get("text")
-        if not isinstance(intake, TextIntake):
-            return
-        worded = {row: one.sample.text[0] for row, one in zip(rows, seen, strict=True) if one.sample.text}
-        arrays["text present"][list(rows)] = [row in worded for row in rows]
-        if worded:
-            arrays["text"][list(worded)] = intake.tokenize(list(worded.values())).numpy()
-
-
-def _put_whole(arrays: Arrays, name: str, row: int, media: Media) -> None:
-    if not np.may_share_memory(media, arrays[name][row]):  # a picture may have been drawn here
-        arrays[name][row] = media
-
-
-def _put_ragged(arrays: Arrays, name: str, row: int, media: Media) -> None:
-    arrays[f"{name} length"][row] = len(media)
-    arrays[name][row, : len(media)] = media
-    arrays[name][row, len(media) :] = 0
 
 
 def _candidates(feed: DecodedSource, seed: int, epoch: int, id: int) -> Iterator[int]:

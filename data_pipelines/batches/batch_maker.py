@@ -1,0 +1,120 @@
+"""Samples to batches, for training and for evaluation: rows are written into arrays, and a batch is read from these.
+
+Several processes may write rows of one batch, each those of its own samples.
+
+Shape letters: B items, R rows that an item may own, n rows that exist.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.batches.buffers import Arrays, BufferLayout, Column
+from tercet.data_pipelines.fields import FieldSpec, own_fields
+from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntake, channels_first
+
+
+def undecoded(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples without the media that their batch holds already."""
+    return tuple(replace(sample, media={}) for sample in samples)
+
+
+class BatchMaker:
+    """Knows the arrays of a batch: for each field its rows and how many of them each item has.
+
+    `further`: the fields of the recipe beside one for each modality. `masks`: how many parts of a sound's spectrogram
+    are hidden.
+    """
+
+    def __init__(
+        self, intakes: Mapping[str, Intake], further: Mapping[str, FieldSpec] | None = None, masks: int = 0
+    ) -> None:
+        self.fields = own_fields(intakes) | dict(further or {})
+        self.masks = masks
+        self._shapes = {name: field.intake.shape for name, field in self.fields.items()}  # a tokenizer is asked once
+
+    def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
+        """`longest`: of ragged fields, the longest row where rows may be longer than the tower's window."""
+        columns: list[Column] = [("id", "int64", ()), ("group", "int64", ())]
+        for name, field in self.fields.items():
+            shape = self._shapes[name]
+            if longest and name in longest:
+                shape = (max(shape[0], longest[name]), *shape[1:])
+            columns += [(f"{name} rows", "int64", ()), (name, field.intake.dtype, (field.rows, *shape))]
+            columns += [(f"{name} length", "int64", (field.rows,))] if field.intake.ragged else []
+            columns += [(f"{name} masks", "float32", (field.rows, self.masks, 4))] if self._masked(field) else []
+        return BufferLayout(items, tuple(columns))
+
+    def _masked(self, field: FieldSpec) -> bool:
+        return self.masks > 0 and field.modality == "audio"
+
+    def write(self, arrays: Arrays, items: Sequence[int], samples: Sequence[Sample]) -> None:
+        """Each sample at its place in the batch."""
+        for item, sample in zip(items, samples, strict=True):
+            arrays["id"][item], arrays["group"][item] = sample.id, sample.group
+        for name, field in self.fields.items():
+            if isinstance(field.intake, TextIntake):
+                self._write_texts(arrays, field, field.intake, items, samples)
+            else:
+                for item, sample in zip(items, samples, strict=True):
+                    self._write_media(arrays, field, item, sample)
+            for item, sample in zip(items, samples, strict=True):
+                if name in sample.masks:
+                    arrays[f"{name} masks"][item, : len(sample.masks[name])] = sample.masks[name]
+
+    def _write_media(self, arrays: Arrays, field: FieldSpec, item: int, sample: Sample) -> None:
+        rows = sample.media_rows(field.name)
+        arrays[f"{field.name} rows"][item] = len(rows)
+        for row, media in enumerate(rows):
+            if field.intake.ragged:
+                arrays[f"{field.name} length"][item, row] = len(media)
+                arrays[field.name][item, row, : len(media)] = media
+                arrays[field.name][item, row, len(media) :] = 0
+            elif not np.may_share_memory(media, arrays[field.name][item]):  # a picture may have been drawn here
+                arrays[field.name][item, row] = media
+
+    def _write_texts(
+        self, arrays: Arrays, field: FieldSpec, intake: TextIntake, items: Sequence[int], samples: Sequence[Sample]
+    ) -> None:
+        """All captions at once, which is faster for tokenizers."""
+        captions = [sample.captions(field.name)[: field.rows] for sample in samples]
+        arrays[f"{field.name} rows"][list(items)] = [len(rows) for rows in captions]
+        places = [(item, row) for item, rows in zip(items, captions, strict=True) for row in range(len(rows))]
+        if places:
+            tokens = intake.tokenize([caption for rows in captions for caption in rows]).numpy()
+            at_item, at_row = zip(*places, strict=True)
+            arrays[field.name][list(at_item), list(at_row)] = tokens
+
+    def batch(self, arrays: Arrays) -> Batch:
+        columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Batch(columns["id"], columns["group"], {name: self._field(name, columns) for name in self.fields})
+
+    def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
+        """The rows that exist, without a copy where all do."""
+        spec, count_B = self.fields[name], columns[f"{name} rows"]
+        exists_BR = torch.arange(spec.rows) < count_B[:, None]
+        item_n, _ = torch.nonzero(exists_BR, as_tuple=True)
+
+        def rows(column: str) -> Tensor | None:
+            if column not in columns:
+                return None
+            values = columns[column].flatten(0, 1)
+            return values if len(item_n) == len(values) else values[exists_BR.flatten()]
+
+        values = rows(name)
+        assert values is not None
+        values = channels_first(values, spec.intake)
+        return Field(spec.modality, values, item_n, rows(f"{name} length"), rows(f"{name} masks"))
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """A batch of whole samples: their sounds may be of any length."""
+        ragged = [name for name, field in self.fields.items() if field.intake.ragged]
+        longest = {
+            name: max((len(row) for one in samples for row in one.media_rows(name)), default=0) for name in ragged
+        }
+        arrays = self.layout(len(samples), longest).allocate()
+        self.write(arrays, range(len(samples)), samples)
+        return self.batch(arrays)

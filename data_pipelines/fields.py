@@ -1,0 +1,99 @@
+"""The fields that a recipe adds to a batch beside each sample's own picture, sound and caption. Imports no torch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field
+
+from tercet.configs.base import Config, Misfit
+from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import MODALITIES, modality_of
+
+if TYPE_CHECKING:
+    from tercet.data_pipelines.sample import Intake
+
+Area = tuple[float, float]
+
+
+class FieldConfig(Config):
+    """What the rows of a field are drawn from."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+    source: str = Field(
+        alias="from",
+        description="a modality, as image: another crop of the picture, another part of the sound, another caption; or "
+        "a place of captions, as json.negatives",
+    )
+    rows: int = Field(1, gt=0, le=64, description="how many rows an item may own; fewer where it has no more captions")
+    crop: Area | None = Field(
+        None, description="of pictures: the range of shares that a crop keeps, as [0.05, 0.4]; default: data.crop"
+    )
+    size: int | None = Field(
+        None, gt=0, description="of pictures: side in pixels, which the tower must accept; default: the tower's own"
+    )
+
+
+def check_field(name: str, config: FieldConfig) -> None:
+    """Whether something can fill the field."""
+    modality, key = modality_of(name), f"fields.{name}"
+    if modality not in MODALITIES:
+        raise Misfit(key, f"is of the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
+    if name == modality:
+        raise Misfit(key, f"is what every sample has. Give a further field a longer name, as {modality}.more")
+    if config.source != modality:
+        _check_place(key, modality, config.source)
+    if modality != "image" and (config.crop or config.size):
+        raise Misfit(f"{key}.{'crop' if config.crop else 'size'}", "applies to pictures only; leave it out")
+    if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
+        low, high = config.crop
+        fix = "Give two numbers in (0, 1], smallest first, as [0.05, 0.4]"
+        raise Misfit(f"{key}.crop", f"is [{low:g}, {high:g}], which is not a valid range. {fix}")
+
+
+def _check_place(key: str, modality: str, place: str) -> None:
+    if modality != "text":
+        raise Misfit(f"{key}.from", f"is `{place}`, which cannot fill a field of {modality}; write `from: {modality}`")
+    try:
+        CaptionReader({place: 1.0})
+    except UserError:
+        raise Misfit(
+            f"{key}.from", f"is `{place}`, which holds no captions. Write text, txt, or json.KEY for a key of `.json`"
+        ) from None
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """A field as its rows are made: what the tower takes in, and what the rows are drawn from.
+
+    `place`: of texts, where the captions are; none: where those of the source are.
+    """
+
+    name: str
+    intake: "Intake"
+    rows: int = 1
+    crop: Area | None = None
+    place: str | None = None
+
+    @property
+    def modality(self) -> str:
+        return modality_of(self.name)
+
+
+def own_fields(intakes: "Mapping[str, Intake]") -> dict[str, FieldSpec]:
+    """The field of each modality: a sample's picture, its sound, its caption."""
+    return {name: FieldSpec(name, intake) for name, intake in intakes.items()}
+
+
+def further_fields(
+    names: Iterable[str], configs: Mapping[str, FieldConfig], intakes: "Mapping[str, Intake]"
+) -> dict[str, FieldSpec]:
+    """Those of the named fields that the recipe adds."""
+    return {name: _spec(name, configs[name], intakes[modality_of(name)]) for name in names if name in configs}
+
+
+def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
+    sized = replace(intake, size=(config.size, config.size)) if config.size else intake
+    place = None if config.source == modality_of(name) else config.source
+    return FieldSpec(name, sized, config.rows, config.crop, place)

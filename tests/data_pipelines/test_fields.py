@@ -1,0 +1,216 @@
+"""The fields that a recipe adds: what their rows are drawn from, and that they repeat at any number of processes."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tercet.configs.base import build
+from tercet.data_pipelines.batches.batch_maker import BatchMaker
+from tercet.data_pipelines.batches.loader import Loader
+from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
+from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.data_pipelines.stream.loader import StreamLoader
+
+ITEMS = 24
+SIDE = 40
+
+
+def tokenize(captions: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([list(caption.encode().ljust(16)[:16]) for caption in captions])
+
+
+INTAKES: dict[str, Intake] = {
+    "image": ImageIntake((16, 16)),
+    "audio": AudioIntake(8000, 0.02),
+    "text": TextIntake(tokenize),
+}
+FIELDS = {
+    "text.negative": {"from": "json.negatives", "rows": 3},
+    "text.rewrite": {"from": "json.deep.rewrites"},
+    "text.more": {"from": "text", "rows": 2},
+    "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
+    "audio.other": {"from": "audio", "rows": 2},
+}
+FURTHER: dict[str, FieldSpec] = further_fields(
+    FIELDS, {name: FieldConfig.model_validate(values) for name, values in FIELDS.items()}, INTAKES
+)
+
+
+def negatives(item: int) -> list[str]:
+    return [f"not {n} of {item}" for n in range(item % 6)]
+
+
+def ramp(item: int) -> bytes:
+    """Red grows along x, green along y, so that pixels tell where a crop was; blue is the item's own."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    steps = np.arange(SIDE, dtype=np.uint8) * 6
+    red, green = np.meshgrid(steps, steps)
+    pixels = np.stack([red, green, np.full_like(red, item)], axis=2)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
+    """Every sample has 0 to 5 wrong captions; every third has no rewrite, every fourth no picture."""
+
+    def item(i: int) -> dict[str, Any]:
+        wrong = [{"kind": "swap", "text": text} for text in negatives(i)]
+        meta: dict[str, object] = {"negatives": wrong}
+        if i % 3:
+            meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"]}
+        files = {"txt": f"one {i}\ntwo {i}\nthree {i}", "json": json.dumps(meta).encode()}
+        files["flac"] = sound(np.arange(400) / 800 + i / 1000, 8000)
+        return {"__key__": f"{i:02d}", **files, **({"png": ramp(i)} if i % 4 else {})}
+
+    items = [item(i) for i in range(ITEMS)]
+    return open_shards([str(pack("0.tar", items[:10])), str(pack("1.tar", items[10:]))])
+
+
+def batches(shards: Shards, count: int, **options: Any) -> list[Batch]:
+    data = {"train": "here", "streams": 4, "window": 6, "workers": 0, "crop": (0.5, 1.0)}
+    data |= {name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}
+    config = DataConfig.model_validate(data)
+    loader = Loader(config, {"train": shards}, INTAKES, 8, seed=5, further=FURTHER, **options)
+    return list(islice(loader, count))
+
+
+def words(field: Field, item: int) -> list[str]:
+    return [bytes(row.tolist()).decode().strip() for row in field.values[field.item == item]]
+
+
+def plain(parts: Sequence[Batch]) -> list[object]:
+    """Each item's id and rows, as plain numbers."""
+    return [
+        (int(batch.ids[i]), [(name, field.values[field.item == i].tolist()) for name, field in batch])
+        for batch in parts
+        for i in range(len(batch))
+    ]
+
+
+def test_rows_are_what_the_fields_say(shards: Shards) -> None:
+    """Over three epochs every wrong caption of every sample comes up, and no other."""
+    seen: dict[int, set[str]] = {}
+    for batch in batches(shards, 9):
+        for i, id in enumerate(batch.ids.tolist()):
+            wrong = words(batch.fields["text.negative"], i)
+            assert len(wrong) == min(3, id % 6)
+            assert len(set(wrong)) == len(wrong)
+            seen.setdefault(id, set()).update(wrong)
+            rewrites = words(batch.fields["text.rewrite"], i)
+            assert (len(rewrites), {*rewrites} <= {f"again {id}", f"anew {id}"}) == (1 if id % 3 else 0, True)
+            more = words(batch.fields["text.more"], i)
+            assert len({*more} & {f"one {id}", f"two {id}", f"three {id}"}) == 2
+    for id, found in seen.items():
+        assert found <= set(negatives(id))
+    assert sum(map(len, seen.values())) > 0.9 * sum(len(negatives(id)) for id in seen)
+
+
+def test_local_crops_are_small_and_differ(shards: Shards) -> None:
+    """The spread of the ramp tells each crop's width and height as a share of the picture's."""
+    crops = []
+    for batch in batches(shards, 6):
+        local = batch.fields["image.local"]
+        assert (local.modality, tuple(local.values.shape[1:])) == ("image", (3, 8, 8))
+        for i, id in enumerate(batch.ids.tolist()):
+            rows = local.values[local.item == i].double()
+            assert len(rows) == (2 if id % 4 else 0)
+            crops += [(row, id) for row in rows]
+        whole = batch.fields["image"].values.double()
+        assert float((whole[:, 0].amax((1, 2)) - whole[:, 0].amin((1, 2))).mean()) > 6 * SIDE * 0.6
+    for row, id in crops:
+        width, height = (float(row[c].max() - row[c].min()) / (6 * SIDE) for c in (0, 1))
+        assert 0.02 < width * height < 0.3
+        assert float(row[2].mean()) == id
+    assert len({tuple(row.flatten().tolist()) for row, _ in crops}) > 0.9 * len(crops)
+
+
+def test_other_sounds_are_parts_of_the_same_one(shards: Shards) -> None:
+    starts = set()
+    for batch in batches(shards, 3):
+        other = batch.fields["audio.other"]
+        for i, id in enumerate(batch.ids.tolist()):
+            for wave in other.values[other.item == i].double():
+                start = (float(wave[0]) - id / 1000) * 800
+                assert start == pytest.approx(round(start), abs=0.1)
+                assert torch.allclose(wave, (round(start) + torch.arange(160)).double() / 800 + id / 1000, atol=1e-3)
+                starts.add(round(start))
+    assert len(starts) > 20
+
+
+@pytest.mark.parametrize("worker", ["thread", "process"])
+def test_any_world_and_workers_make_the_same_rows(shards: Shards, worker: str) -> None:
+    straight = plain(batches(shards, 5))
+    ranks = [batches(shards, 5, rank=rank, world=2, workers=2, worker=worker) for rank in (0, 1)]
+    assert plain([part for pair in zip(*ranks, strict=True) for part in pair]) == straight
+
+
+def test_rows_are_augmented_each_for_itself(shards: Shards) -> None:
+    """A flip turns the ramp around: among rows of one item some are turned and others are not."""
+    augment = {"image": {"flip": 0.5}, "audio": {"frequency_masks": 2, "time_masks": 1}}
+    turned = []
+    for batch in batches(shards, 6, augment=augment):
+        local, sounds = batch.fields["image.local"], batch.fields["audio.other"]
+        turned += [bool(row[0, 0, 0] > row[0, 0, -1]) for row in local.values]
+        assert sounds.masks is not None
+        assert tuple(sounds.masks.shape) == (len(sounds), 3, 4)
+        assert len({tuple(mask.flatten().tolist()) for mask in sounds.masks}) == len(sounds)
+    pairs = list(zip(turned[::2], turned[1::2], strict=True))
+    assert 0 < sum(one != other for one, other in pairs) < len(pairs)
+
+
+def test_a_stream_makes_them_too(shards: Shards, tmp_path: Path) -> None:
+    folder = next(Path(path).parent for path in (shards.shard(0),))
+    data = DataConfig.model_validate({"train": str(folder), "mode": "stream", "workers": 1})
+    (batch,) = islice(StreamLoader(data, INTAKES, 8, seed=0, further=FURTHER), 1)
+    assert len(batch.fields["text.more"]) == 16
+    items, counts = batch.fields["text.negative"].item.unique(return_counts=True)
+    assert 0 < len(items) <= 8
+    assert int(counts.max()) <= 3
+
+
+def test_one_maker_collates_for_evaluation() -> None:
+    """Whole sounds of unequal lengths, and items that lack a field."""
+    waves = [np.arange(200, dtype=np.float32), np.arange(90, dtype=np.float32)]
+    samples = [
+        Sample("a", 7, -8, {"audio": waves[0]}, ("x", "y")),
+        Sample("b", 9, 3, {}, ("z",), further={"text.negative": ("n", "m")}),
+        Sample("c", 4, 3, {"audio": waves[1]}),
+    ]
+    batch = BatchMaker(INTAKES, FURTHER).collate(samples)
+    assert (batch.ids.tolist(), batch.groups.tolist()) == ([7, 9, 4], [-8, 3, 3])
+    sounds = batch.fields["audio"]
+    assert (sounds.item.tolist(), sounds.lengths.tolist()) == ([0, 2], [200, 90])  # type: ignore[union-attr]
+    for wave, row in zip(waves, sounds.values, strict=True):
+        assert row.tolist() == [*wave.tolist(), *[0.0] * (200 - len(wave))]
+    assert [words(batch.fields["text"], i) for i in range(3)] == [["x"], ["z"], []]
+    assert words(batch.fields["text.negative"], 1) == ["n", "m"]
+    assert (len(batch.fields["image"]), len(batch.fields["image.local"])) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rows": 2}, "r: `from` is missing"),
+        ({"from": "image", "row": 2}, "r: unknown key `row`; did you mean `rows`?"),
+        ({"from": "image", "rows": 0}, "r: `rows` is `0`, but should be greater than 0"),
+    ],
+)
+def test_a_mistake_is_one_line(values: dict[str, object], message: str) -> None:
+    from tercet.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        build(FieldConfig, values, lambda key: "r")
+    assert str(caught.value).startswith(message)
