@@ -1,10 +1,9 @@
-"""A model and held-out shards in, results out: each split is embedded once, on all ranks, for all tasks."""
+"""Evaluates a model on held-out data. Each split is embedded once, on all ranks, for all tasks."""
 
 import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
@@ -15,13 +14,16 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, embed
+from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
 from tercet.eval.evaluate import evaluate
 from tercet.eval.overlap import check_overlap
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.result import Result
-from tercet.eval.shortcuts import ridge_recall, simple_features
+from tercet.eval.shortcuts import ridge_recall
+from tercet.eval.simple_features import simple_features
 from tercet.models.multimodal import Multimodal
+
+STRETCH = 32  # samples
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,16 @@ class Evaluated:
     tables: Mapping[str, EmbeddingTable]
 
 
+@dataclass(frozen=True)
+class InitialTowers:
+    """The model as it was before training."""
+
+    towers: Multimodal
+    kind: str  # random or pretrained
+
+
 class Evaluator:
-    """Examines models on one run's held-out splits."""
+    """Evaluates models on one run's held-out splits."""
 
     def __init__(
         self, data: DataConfig, config: EvalConfig, world: World, sources: OpenedSources | None = None
@@ -41,15 +51,15 @@ class Evaluator:
         self.data, self.config, self.world = data, config, world
         self.sources = sources or OpenedSources()
 
-    def __call__(self, model: Multimodal, untrained: Multimodal | None = None) -> Evaluated:
-        """A collective. `untrained`, the same towers as they began, puts the shortcuts beside R@1 on the first rank."""
+    def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
+        """A collective. With `initial`, which only the first rank needs, R@1 comes with what the shortcuts reach."""
         results: list[Result] = []
         tables = {}
-        known = self._fitted(untrained) if untrained and self.world.first else []
+        fitted = self._fitted(initial) if initial else []
         for split, source in self.data.val.items():
             tables[split] = self.table(model, split)
-            asked = self._witless(untrained, source) if untrained and known else {}
-            shortcuts = {name: self._shortcut([of[name] for of in known], table) for name, table in asked.items()}
+            features = self._features(initial, source) if initial and fitted else {}
+            shortcuts = {name: self._shortcut([one[name] for one in fitted], table) for name, table in features.items()}
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, shortcuts)
         return Evaluated(results, tables)
 
@@ -62,9 +72,11 @@ class Evaluator:
         self._tell(split, loader)
         return table
 
-    def _loader(self, model: Multimodal, decoder: Decoder, world: World) -> EvalLoader:
+    def _loader(
+        self, model: Multimodal, decoder: Decoder, world: World, ids: Sequence[int] | None = None
+    ) -> EvalLoader:
         return EvalLoader(
-            decoder, model.intakes, self.config.batch_size,
+            decoder, model.intakes, self.config.batch_size, ids=ids,
             rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
         )  # fmt: skip
 
@@ -82,27 +94,32 @@ class Evaluator:
             said = f"tercet: {len(faults)} samples of {split} are not in its numbers ({summary(faults)})"
             print(said, file=sys.stderr)
 
-    def _fitted(self, towers: Multimodal) -> list[dict[str, EmbeddingTable]]:
-        """What is streamed is not read for the sake of a shortcut."""
+    def _fitted(self, initial: "InitialTowers") -> list[dict[str, EmbeddingTable]]:
+        """Features of some samples of each training source; none of a stream, which cannot be read twice."""
         if self.data.mode == "stream":
             return []
-        return [self._witless(towers, source, self.config.shortcuts) for source in self.data.train.values()]
+        return [self._features(initial, source, self.config.shortcuts) for source in self.data.train.values()]
 
     def _shortcut(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
         """Each direction as the first source that carries both of its modalities teaches it."""
         return dict(ChainMap(*(ridge_recall(train, table, self.config.candidates) for train in known)))
 
-    def _witless(self, towers: Multimodal, split: SplitConfig, most: int | None = None) -> dict[str, EmbeddingTable]:
-        """What shortcuts reach on some samples: simple features, and towers that learned nothing."""
-        alone = World(device=self.world.device)
-        count = None if most is None else -(-most // self.config.batch_size)
-        loader = self._loader(towers, self._decoder(towers, split), alone)
-        batches = list(islice(self._batches(loader), count))
-        samples = (sample for batch in batches for sample in decoded(batch))
-        return {
-            "colours and spectra": simple_features(samples, sound_rate(towers)),
-            "random towers": embed(towers.eval(), batches, alone),
-        }
+    def _features(
+        self, initial: "InitialTowers", split: SplitConfig, most: int | None = None
+    ) -> dict[str, EmbeddingTable]:
+        """What the shortcuts regress between, of all samples or `most` of them. Holds one batch at a time."""
+        decoder = self._decoder(initial.towers, split)
+        ids = spread(len(decoder.source), most or len(decoder.source))
+        loader = self._loader(initial.towers, decoder, World(device=self.world.device), ids)
+        embedded = []
+
+        def samples() -> Iterator[Sample]:
+            for batch in self._batches(loader):
+                embedded.append(embed_batch(initial.towers.eval(), batch))
+                yield from decoded(batch)
+
+        simple = simple_features(samples(), sound_rate(initial.towers))
+        return {"ridge on simple features": simple, f"ridge on {initial.kind} towers": join(embedded)}
 
     def galleries(self, model: Multimodal, examined: Evaluated) -> list[Gallery]:
         """What the model brings back on the first split, to be seen and heard."""
@@ -115,6 +132,16 @@ class Evaluator:
             return sample
 
         return galleries(table, load, sound_rate(model), self.config.candidates)
+
+
+def spread(count: int, most: int) -> Sequence[int]:
+    """About `most` of so many ids, in evenly spread stretches: sources may be sorted, and opening a shard may cost."""
+    if count <= most:
+        return range(count)
+    length = min(STRETCH, most)
+    stretches = most // length
+    starts = (at * (count - length) // max(stretches - 1, 1) for at in range(stretches))
+    return [id for start in starts for id in range(start, start + length)]
 
 
 def sound_rate(model: Multimodal) -> int:

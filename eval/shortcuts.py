@@ -1,124 +1,41 @@
-"""Shortcuts: what retrieval reaches without understanding anything, on the same items as the model.
+"""Shortcuts: what retrieval reaches on the same items without training a network.
 
-Two feature sets, one method. The features are colour histograms, mean log-mel spectra, bags of words and the course
-of other numbers, or the embeddings of an untrained model. Ridge regression, fitted on training items, carries one
-modality's features into another's, and the nearest by cosine is the answer. A trained model that does not stay far
-above both has been set too easy a task.
+Ridge regression, fitted on training items, predicts one modality's features from another's. The features are simple
+ones, such as colour histograms and log-mel statistics, or the embeddings of the towers as they were before training.
+A trained model that is not above both has been set too easy a task, or has failed.
 
-Shape letters: N training items, P features of the query's modality, K of the candidates'.
+The prediction comes with an error for each feature. A pair scores by how much more likely the prediction makes the
+answer, with Gaussian errors: a feature that cannot be predicted does not count. Such scores are the same in both
+directions, so that the regression that explains more serves both. Errors are those of leaving each training item out.
+The penalty is the one that explains most of those: nothing is chosen on the items of the evaluation.
+
+Shape letters: N training items, Q queries, C candidates, P features of the query's modality, K of the candidates'.
 """
 
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 
-import numpy as np
 import torch
-import torchaudio.functional as audio_functional
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from tercet.data_pipelines.sample import Media, Sample
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.ranking import rank
-from tercet.eval.retrieval import directions, one_row_each, pair, shared_items
-from tercet.modality import MODALITIES
+from tercet.eval.retrieval import one_row_each, pair, shared_items
 
-BINS = 6  # per colour channel
-MELS = 64
-WORDS = 512  # buckets of the bag of words
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # relative to the variance of a feature
-
-
-def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
-    """Colour histograms, mean log-mel spectra, bags of words and courses of decoded samples; sounds are at `rate`."""
-    mel = audio_functional.melscale_fbanks(513, 0.0, rate / 2, MELS, rate, norm="slaney")
-    found = [(replace(sample, media={}), _features(sample, mel)) for sample in samples]
-    found.sort(key=lambda pair: pair[0].id)
-    vectors, items = {}, {}
-    for modality in MODALITIES:
-        present = [item for item, (_, features) in enumerate(found) if modality in features]
-        if present:
-            vectors[modality] = torch.stack([found[item][1][modality] for item in present])
-            items[modality] = torch.tensor(present)
-    return EmbeddingTable(vectors, items, tuple(sample for sample, _ in found))
+LEAST = 1e-6  # of an error, relative to the variance of its feature
 
 
 def ridge_recall(train: EmbeddingTable, table: EmbeddingTable, candidates: int | None = None) -> dict[str, float]:
-    """R@1 in each direction, as `image→text`, of features carried over by the regression that serves them best.
-
-    A direction that no training item shows has none. The penalty is chosen on the examined items themselves: a
-    shortcut is given every advantage.
-    """
-    shown = [each for each in directions(table.modalities) if _together(train, *each)]
-    return {f"{x}→{y}": _recall(train, table, x, y, candidates) for x, y in shown}
-
-
-def _features(sample: Sample, mel: Tensor) -> dict[str, Tensor]:
-    found = {}
-    if sample.image is not None:
-        found["image"] = _colour_histogram(sample.image)
-    if sample.audio is not None:
-        found["audio"] = _mean_spectrum(sample.audio, mel)
-    if sample.text:
-        found["text"] = _bag_of_words(sample.text[0])
-    return found | {name: _course(media) for name, media in sample.media.items() if name not in ("image", "audio")}
-
-
-def _colour_histogram(image_HWC: NDArray[np.uint8]) -> Tensor:
-    """Square roots of the shares of joint RGB bins."""
-    level = (torch.from_numpy(image_HWC).long() * BINS // 256).flatten(0, 1).T
-    bins = (level[0] * BINS + level[1]) * BINS + level[2]
-    return torch.bincount(bins, minlength=BINS**3).div(len(bins)).sqrt()
-
-
-def _mean_spectrum(audio_T: NDArray[np.float32], mel: Tensor) -> Tensor:
-    window = torch.hann_window(1024)
-    power = torch.stft(torch.from_numpy(audio_T), 1024, 256, window=window, return_complex=True).abs().square()
-    return (mel.T @ power).clamp(min=1e-10).log().mean(dim=1)
-
-
-def _course(media: Media) -> Tensor:
-    """Of numbers that are neither: mean, spread and mean step of every column."""
-    rows = torch.from_numpy(media).reshape(len(media), -1).float()
-    steps = rows.diff(dim=0, prepend=rows[:1]).abs()
-    return torch.cat([rows.mean(dim=0), rows.std(dim=0, correction=0), steps.mean(dim=0)])
-
-
-def _bag_of_words(text: str) -> Tensor:
-    buckets = torch.tensor([zlib.crc32(word.encode()) % WORDS for word in text.lower().split()])
-    return torch.bincount(buckets, minlength=WORDS).float()
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Centres features, and scales all that vary to variance one."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> "_Scale":
-        return cls(features.mean(dim=0), features.std(dim=0).clamp(min=1e-6))
-
-    def __call__(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.deviation
-
-
-def _recall(train: EmbeddingTable, table: EmbeddingTable, query: str, key: str, candidates: int | None) -> float:
-    x_NP, y_NK = _aligned(train, query, key)
-    scale_x, scale_y = _Scale.of(x_NP), _Scale.of(y_NK)
-    asked = pair(table, query, key, candidates)
-    groups = table.groups if candidates is None else torch.arange(len(table.samples))
-    answers = F.normalize(scale_y(table.vectors[key][asked.rows[key]].double()), dim=1)
-    questions = scale_x(table.vectors[query][asked.rows[query]].double())
-    recalls = []
-    for weights_PK in _ridge(scale_x(x_NP), scale_y(y_NK)):
-        guesses = F.normalize(questions @ weights_PK, dim=1)
-        place = rank(guesses, answers, groups[asked.items[query]], groups[asked.items[key]]).rank
-        recalls.append(float((place == 1).double().mean()))
-    return max(recalls)
+    """R@1 in each direction, as `image→text`. A direction that no training item shows has none."""
+    recalls = {}
+    for first, second in combinations(table.modalities, 2):
+        if _together(train, first, second):
+            ridges = _fit(train, first, second), _fit(train, second, first)
+            best = max(ridges, key=lambda ridge: ridge.nats)
+            for query, key in ((first, second), (second, first)):
+                recalls[f"{query}→{key}"] = _recall(best, table, query, key, candidates)
+    return recalls
 
 
 def _together(table: EmbeddingTable, first: str, second: str) -> bool:
@@ -126,14 +43,82 @@ def _together(table: EmbeddingTable, first: str, second: str) -> bool:
     return carry and bool(torch.isin(table.items[first], table.items[second]).any())
 
 
-def _aligned(table: EmbeddingTable, query: str, key: str) -> tuple[Tensor, Tensor]:
-    """Both modalities' features of every item that carries both."""
-    joined = one_row_each(table, (query, key), shared_items(table, query, key))
-    return table.vectors[query][joined.rows[query]].double(), table.vectors[key][joined.rows[key]].double()
+def _fit(train: EmbeddingTable, source: str, target: str) -> "Ridge":
+    """On every item that carries both modalities."""
+    joined = one_row_each(train, (source, target), shared_items(train, source, target))
+    x_NP, y_NK = (train.vectors[side][joined.rows[side]].double() for side in (source, target))
+    return Ridge.fitted(source, x_NP, y_NK)
 
 
-def _ridge(x_NP: Tensor, y_NK: Tensor) -> list[Tensor]:
-    """(xᵀx + λN)⁻¹ xᵀy for every penalty λ, from one decomposition."""
-    values, vectors_PP = torch.linalg.eigh(x_NP.T @ x_NP)
-    turned_PK = vectors_PP.T @ (x_NP.T @ y_NK)
-    return [vectors_PP @ (turned_PK / (values + penalty * len(x_NP))[:, None]) for penalty in PENALTIES]
+def _recall(ridge: "Ridge", table: EmbeddingTable, query: str, key: str, candidates: int | None) -> float:
+    asked = pair(table, query, key, candidates)
+    groups = table.groups if candidates is None else torch.arange(len(table.samples))
+    rows_QD, rows_CD = (ridge.rows(side, table.vectors[side][asked.rows[side]].double()) for side in (query, key))
+    place = rank(rows_QD, rows_CD, groups[asked.items[query]], groups[asked.items[key]]).rank
+    return float((place == 1).double().mean())
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centres features and scales them to variance one. A feature that never varies becomes zero."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Scale":
+        deviation = features.std(dim=0, correction=0)
+        return cls(features.mean(dim=0), deviation.masked_fill(deviation < 1e-9, torch.inf))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A regression from the modality `source`.
+
+    `error_K` holds mean squared leave-one-out errors, relative to the feature's variance and at most 1.
+    """
+
+    source: str
+    x: Scale
+    y: Scale
+    weights_PK: Tensor
+    error_K: Tensor
+
+    @property
+    def nats(self) -> float:
+        """How much the prediction says about the answer."""
+        return -float(self.error_K.log().sum()) / 2
+
+    @classmethod
+    def fitted(cls, source: str, x_NP: Tensor, y_NK: Tensor) -> "Ridge":
+        """(xᵀx + λN)⁻¹ xᵀy with the best λ, all from one decomposition."""
+        x, y = Scale.of(x_NP), Scale.of(y_NK)
+        x_NP, y_NK = x(x_NP), y(y_NK)
+        values_P, vectors_PP = torch.linalg.eigh(x_NP.T @ x_NP)
+        turned_NP = x_NP @ vectors_PP
+        answers_PK = turned_NP.T @ y_NK
+        found = []
+        for penalty in PENALTIES:
+            shrunk_P = 1 / (values_P + penalty * len(x_NP))
+            leverage_N = turned_NP.square() @ shrunk_P + 1 / len(x_NP)  # how far an item decides its own prediction
+            residual_NK = y_NK - turned_NP @ (shrunk_P[:, None] * answers_PK)
+            left_out_NK = residual_NK / (1 - leverage_N).clamp(min=LEAST)[:, None]
+            error_K = left_out_NK.square().mean(dim=0).clamp(LEAST, 1).masked_fill(y.deviation.isinf(), 1)
+            found.append(cls(source, x, y, vectors_PP @ (shrunk_P[:, None] * answers_PK), error_K))
+        return max(found, key=lambda ridge: ridge.nats)
+
+    def rows(self, modality: str, features: Tensor) -> Tensor:
+        """Vectors whose inner product is the score of a pair, for the one modality or the other.
+
+        log N(a; p, e) - log N(a; 0, 1), summed over the features of the answer a, the prediction p and the errors e.
+        """
+        if modality == self.source:
+            predicted_QK = self.x(features) @ self.weights_PK
+            own_Q = -(predicted_QK.square() / self.error_K).sum(dim=1) / 2
+            return torch.cat([predicted_QK / self.error_K, own_Q[:, None], torch.ones_like(own_Q)[:, None]], dim=1)
+        answers_CK = self.y(features)
+        own_C = -answers_CK.square() @ (1 / self.error_K - 1) / 2
+        return torch.cat([answers_CK, torch.ones_like(own_C)[:, None], own_C[:, None]], dim=1)

@@ -1,6 +1,7 @@
 """Evaluates a run before it trains, while it trains and at its end, and writes the results and the report."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.evaluator import Evaluated, Evaluator
+from tercet.eval.evaluator import Evaluated, Evaluator, InitialTowers
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
@@ -21,6 +22,7 @@ from tercet.training.config import EarlyStoppingConfig, RunConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
 from tercet.training.hooks.metrics_file import losses
 from tercet.training.overfitting import overfitting
+from tercet.training.pretrained import pretrained, take_over
 from tercet.training.recipe import dump
 from tercet.training.wise_ft import InterpolatedModel, Interpolation, along, best, check_start, keep_start, told
 
@@ -80,7 +82,9 @@ class RunEvaluation:
         """Evaluates the final weights, and writes eval.json, the tables and the report."""
         if not self.config.data.val:
             return
-        evaluated = self.evaluator(model, untrained=self._untrained(stage) if self.config.eval.shortcuts else None)
+        evaluated = self.evaluator(
+            model, self._initial(stage) if self.config.eval.shortcuts and self.world.first else None
+        )
         places = self._between(model, stage) if self.config.eval.wise_ft else []
         standing = self.standing(0)
         if self.world.first:
@@ -104,8 +108,21 @@ class RunEvaluation:
         advice = "" if stopping else "; set `early_stopping` to keep the best weights"
         return {OVERFITTING: words + advice} if words else {}
 
-    def _untrained(self, stage: RunConfig) -> Multimodal:
-        return build_model(stage.model, stage.terms, stage.seed).to(self.world.device)
+    def _initial(self, stage: RunConfig) -> InitialTowers | None:
+        """The model before training, on the first rank. If `init` is gone by now, a line says so."""
+        if not self.world.first:
+            return None
+        towers = build_model(stage.model, stage.terms, stage.seed).to(self.world.device)
+        kind = "pretrained" if any(one.options.get("pretrained") for one in stage.model.towers.values()) else "random"
+        if not stage.init:
+            return InitialTowers(towers, kind)
+        try:
+            found = pretrained(stage.init)
+            take_over(towers, found.weights(), found.source)
+        except UserError as error:
+            print(f"tercet: `eval.shortcuts` uses {kind} towers: {error}", file=sys.stderr)
+            return InitialTowers(towers, kind)
+        return InitialTowers(towers, "pretrained")
 
     def _between(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
         """Models between the weights before and after the run. Saves the best one if the recipe asks for it."""

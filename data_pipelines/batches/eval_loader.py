@@ -1,6 +1,6 @@
 """Every held-out sample once, in index order and seen whole: first caption, centre of the picture, all of the clip."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
@@ -32,7 +32,7 @@ class EvalLoader:
         *,
         rank: int = 0,
         world: int = 1,
-        ids: range | None = None,
+        ids: Sequence[int] | None = None,
         workers: int = 2,
         max_bad: float = 0.01,
     ) -> None:
@@ -60,11 +60,11 @@ class EvalLoader:
                 if samples:
                     yield replace(self._maker.collate(samples), samples=undecoded(samples))
 
-    def _chunks(self) -> Iterator[range]:
-        for first in range(self._ids.start, self._ids.stop, self.batch_size):
-            stop = min(first + self.batch_size, self._ids.stop)
-            for start in range(first, stop, CHUNK):
-                yield range(start, min(start + CHUNK, stop))
+    def _chunks(self) -> Iterator[Sequence[int]]:
+        for first in range(0, len(self._ids), self.batch_size):
+            batch = self._ids[first : first + self.batch_size]
+            for start in range(0, len(batch), CHUNK):
+                yield batch[start : start + CHUNK]
 
-    def _take(self, ids: range) -> Found:
+    def _take(self, ids: Sequence[int]) -> Found:
         return list(zip(ids, self._decode(ids, repeat(CentreView(), len(ids))), strict=True))

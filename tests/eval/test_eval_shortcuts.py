@@ -1,15 +1,22 @@
 """The shortcuts find what can be found linearly, and nothing more."""
 
+import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributions import Normal
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.shortcuts import ridge_recall, simple_features
+from tercet.eval.evaluator import spread
+from tercet.eval.shortcuts import PENALTIES, Ridge, ridge_recall
+from tercet.eval.simple_features import MELS, NGRAMS, WORDS, simple_features
 from tercet.modality import FILES
 
 
@@ -22,6 +29,12 @@ def table(rows: dict[str, Tensor]) -> EmbeddingTable:
     return EmbeddingTable(
         rows, {m: torch.arange(count) for m in rows}, tuple(Sample(str(n), n, n) for n in range(count))
     )
+
+
+def parted(rows: dict[str, Tensor], count: int) -> tuple[EmbeddingTable, EmbeddingTable]:
+    """So many items to train on, and the others."""
+    first, others = ({name: of[part] for name, of in rows.items()} for part in (slice(count), slice(count, None)))
+    return table(first), table(others)
 
 
 def test_a_linear_relation_between_features_is_found_at_any_scale() -> None:
@@ -62,12 +75,83 @@ def test_directions_that_no_training_item_shows_are_left_out() -> None:
     assert ridge_recall(apart, examined).keys() == {"image→text", "text→image"}
 
 
+def test_what_no_training_item_shows_does_not_count() -> None:
+    """A word that training never shows would otherwise be infinitely surprising, and decide everything."""
+    features = {"image": noise(120, 4, seed=7)}
+    features["text"] = torch.cat([features["image"], torch.zeros(120, 3)], dim=1)
+    features["text"][100:, 4] = noise(20, seed=8)
+    train, rest = (
+        table({name: rows[part] for name, rows in features.items()}) for part in (slice(100), slice(100, 120))
+    )
+    assert ridge_recall(train, rest) == {"image→text": 1.0, "text→image": 1.0}
+
+
+def test_the_easier_direction_serves_both() -> None:
+    """Of two texts' numbers one is that of the picture, and hundreds are noise that no regression from text ignores."""
+    image = noise(260, 1, seed=9)
+    features = {"image": image, "text": torch.cat([image + 0.05 * noise(260, 1, seed=10), noise(260, 300, seed=11)], 1)}
+    train, rest = (
+        table({name: rows[part] for name, rows in features.items()}) for part in (slice(200), slice(200, 260))
+    )
+    found = ridge_recall(train, rest)
+    assert min(found.values()) > 0.2
+
+
+def test_errors_are_those_of_leaving_each_item_out_and_scores_are_likelihoods() -> None:
+    x, y = noise(24, 5, seed=12).double(), noise(24, 3, seed=13).double()
+    y[:, 0] += 2 * x[:, 0]
+    scaled_x, scaled_y = ((rows - rows.mean(dim=0)) / rows.std(dim=0, correction=0) for rows in (x, y))
+    naive = {}
+    for penalty in PENALTIES:
+        left_out = []
+        for item in range(24):
+            others = torch.tensor([one for one in range(24) if one != item])
+            ones = torch.cat([torch.ones(24, 1), scaled_x], dim=1).double()
+            ridge = torch.diag(torch.tensor([0.0] + 5 * [penalty * 24], dtype=torch.float64))
+            weights = torch.linalg.solve(ones[others].T @ ones[others] + ridge, ones[others].T @ scaled_y[others])
+            left_out.append(scaled_y[item] - ones[item] @ weights)
+        naive[penalty] = torch.stack(left_out).square().mean(dim=0).clamp(max=1)
+    found = Ridge.fitted("image", x, y)
+    best = min(naive, key=lambda penalty: float(naive[penalty].log().sum()))
+    torch.testing.assert_close(found.error_K, naive[best])
+    predicted = found.x(x) @ found.weights_PK
+    told, known = found.rows("image", x) @ found.rows("text", y).T, torch.zeros(24, 24, dtype=torch.float64)
+    for query, candidate in itertools.product(range(24), repeat=2):
+        likely = Normal(predicted[query], found.error_K.sqrt()).log_prob(scaled_y[candidate])
+        known[query, candidate] = (likely - Normal(0, 1).log_prob(scaled_y[candidate])).sum()
+    torch.testing.assert_close(told - told.mean(), known - known.mean())
+
+
+def test_sounds_and_sentences_are_told_by_their_length_alone() -> None:
+    """Noise of random length, and meaningless sentences that take as long to say."""
+    dice = np.random.default_rng(0)
+    samples = []
+    for id in range(500):
+        letters = "".join(dice.choice(list("abcdefgh "), dice.integers(10, 120)))
+        sound = dice.standard_normal(400 * len(letters)).astype(np.float32)
+        samples.append(Sample(str(id), id, id, {"audio": sound}, (letters,)))
+    train, rest = simple_features(samples[:400], 16000), simple_features(samples[400:], 16000)
+    found = ridge_recall(train, rest)
+    assert min(found.values()) > 0.1
+
+
+@given(st.integers(1, 5000), st.integers(1, 3000))
+def test_samples_to_fit_on_are_spread_over_the_source(count: int, most: int) -> None:
+    ids = list(spread(count, most))
+    assert ids == sorted(set(ids))
+    assert min(count, most) * 0.5 <= len(ids) <= most
+    assert 0 <= ids[0] <= ids[-1] < count
+    if most >= 64:
+        assert (ids[0], ids[-1]) == (0, count - 1)
+
+
 def test_simple_features_are_histograms_spectra_and_words() -> None:
-    rate, seconds = 16000, 1
+    rate = 16000
     red, half = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
     red[..., 0], half[:4, :, 0] = 255, 255
-    time = torch.arange(rate * seconds) / rate
+    time = torch.arange(2 * rate) / rate
     high, low = (torch.sin(2 * math.pi * hertz * time).numpy() for hertz in (3000, 300))
+    high = high[:rate]
     samples = [
         Sample("b", 1, 1, {"image": half, "audio": high}, ("a cat a dog",)),
         Sample("a", 0, 0, {"image": red, "audio": low}, ("A dog",)),
@@ -76,10 +160,17 @@ def test_simple_features_are_histograms_spectra_and_words() -> None:
     assert [sample.key for sample in found.samples] == ["a", "b"]
     assert found.vectors["image"].square().sum(dim=1).tolist() == pytest.approx([1, 1])
     assert sorted(found.vectors["image"][1].tolist())[-2:] == pytest.approx([math.sqrt(0.5)] * 2)
-    low, high = found.vectors["audio"].argmax(dim=1).tolist()
+    assert found.vectors["audio"].shape == (2, 2 * MELS + 1)
+    assert found.vectors["audio"][:, -1].tolist() == pytest.approx([math.log(2), 0.0])
+    low, high = found.vectors["audio"][:, :MELS].argmax(dim=1).tolist()
     assert low < high
-    assert sorted(found.vectors["text"][1].tolist())[-3:] == [1, 1, 2]
-    assert float(found.vectors["text"][0] @ found.vectors["text"][1]) == 1 * 2 + 1 * 1
+    words, letters, length = found.vectors["text"].square().split([WORDS, NGRAMS, 1], dim=1)
+    assert sorted(words[1].tolist())[-3:] == pytest.approx([1, 1, 2])
+    assert float(words[0].sqrt() @ words[1].sqrt()) == pytest.approx(2**0.5 + 1)
+    grams = Counter(text[at : at + size] for text in ("a cat a dog",) for size in (1, 2, 3) for at in range(12 - size))
+    assert letters[1].sum() == pytest.approx(sum(grams.values()))
+    assert letters[1].max() >= max(grams.values())
+    assert length.sqrt()[:, 0].tolist() == pytest.approx([math.log(6), math.log(12)])
 
 
 def test_other_numbers_are_told_by_their_course(monkeypatch: pytest.MonkeyPatch) -> None:

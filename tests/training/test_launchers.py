@@ -42,6 +42,8 @@ def alone(recipe_file: Path) -> list[float]:
     assert "step 12/12" in done.stdout
     assert "image→text" in done.stdout
     assert (recipe_file.parent / "alone" / "report.html").is_file()
+    first = json.loads((recipe_file.parent / "alone" / "eval.json").read_text())[0]["details"]["image→text R@1"]
+    assert list(first["shortcuts"]) == ["ridge on simple features", "ridge on random towers"]
     return losses(recipe_file.parent / "alone")
 
 

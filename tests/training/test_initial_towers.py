@@ -1,0 +1,42 @@
+"""The towers as they were before training, which a shortcut regresses between at the end of a run."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.multimodal import build_model
+from tercet.training.config import RunConfig
+from tercet.training.run_evaluation import RunEvaluation
+from tests.training.tiny import recipe
+
+
+class Given:
+    """Weights of another model of the same architecture."""
+
+    source = "given"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.weights = build_model(config.model, config.terms, seed=7).state_dict
+
+
+@pytest.mark.parametrize("init", ["given", None])
+def test_they_are_those_of_init_or_else_random(tmp_path: Path, init: str | None) -> None:
+    config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init=init))
+    with patch("tercet.training.run_evaluation.pretrained", return_value=Given(config)):
+        found = RunEvaluation(config, tmp_path, World())._initial(config)
+    assert found is not None
+    assert found.kind == ("pretrained" if init else "random")
+    known = build_model(config.model, config.terms, seed=7 if init else config.seed).state_dict()
+    assert all(value.equal(known[name]) for name, value in found.towers.state_dict().items())
+
+
+def test_weights_that_are_gone_by_the_end_cost_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init="gone"))
+    with patch("tercet.training.run_evaluation.pretrained", side_effect=UserError("there is no model `gone`")):
+        found = RunEvaluation(config, tmp_path, World())._initial(config)
+    assert found is not None
+    assert found.kind == "random"
+    assert capsys.readouterr().err == "tercet: `eval.shortcuts` uses random towers: there is no model `gone`\n"
