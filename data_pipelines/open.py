@@ -10,6 +10,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.preflight.declared import check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -39,6 +40,8 @@ def open_loader(
         return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
     check_held(data.train, sources, learned)
+    if world.first:
+        warn_if_all_alike(data.train, sources, learned)
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder,
         further=further,

@@ -1,5 +1,7 @@
 """Errors that tell a person what is wrong and how to fix it."""
 
+import errno
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -18,6 +20,13 @@ class RunStopped(KeyboardInterrupt):
     def __init__(self, signal: int, step: int) -> None:
         super().__init__(f"stopped at step {step:,}, saved; the same command resumes")
         self.signal = signal
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether a disk, a quota or a limit on files is exhausted. safetensors tells it only in the text of its error."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else told and int(told[1])
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from tercet.distributed import World
 from tercet.errors import UserError
 
@@ -48,18 +50,20 @@ def place(parent: Path, step: int) -> Path:
 
 
 def _together(world: World, act: Callable[[], None], draft: Path) -> None:
-    """What one rank cannot write, no rank keeps."""
+    """If one rank cannot write, no rank keeps its part."""
     try:
         act()
         problem = None
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         problem = f"rank {world.rank}: {error}"
     problems = [found for found in world.gather_objects(problem) if found]
     if problems:
         if world.first:
             shutil.rmtree(draft, ignore_errors=True)
         told = "; ".join(problems)
-        raise UserError(f"no checkpoint could be written ({told}); the last one is kept: mend that and run again")
+        raise UserError(
+            f"cannot write a checkpoint ({told}). The last one is intact. Fix this and run the same command again"
+        )
 
 
 def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from tercet.data_pipelines.plans.plan import make_plan
 from tercet.data_pipelines.preflight.declared import check_columns, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.preflight.quick_open import open_at_once
+from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -84,6 +85,7 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
     for stage, found in opened[progress.stage :]:
         if found.keys() == stage.data.train.keys():
             check_held(stage.data.train, found, _learned(stage))
+            warn_if_all_alike(stage.data.train, found, _learned(stage))
             check_plan(config, stage, make_plan(stage.data, found, stage.seed), progress, folder_of(config))
         progress = Progress()  # a later stage's sources start where the run will be then
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tercet.command.arguments import parse
-from tercet.errors import RankError, RunStopped, UserError
+from tercet.errors import RankError, RunStopped, UserError, is_full_disk
 from tercet.machine import settle
 from tercet.main_process import is_main_process, say
 from tercet.plugins import load_plugins
@@ -32,4 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        print(f"tercet: cannot write: {error}. Free space, and run the same command again", file=sys.stderr)
+        return 2
     return code

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from safetensors import SafetensorError
 
 from tercet.benchmarks.table import BenchRow
-from tercet.command import main
+from tercet.command import main, verbs
 from tercet.command.arguments import parse
 from tercet.configs.catalogue import recipe_names
 from tercet.version import __version__
@@ -156,3 +158,26 @@ def test_a_check_of_recipes_finds_what_no_run_can_use(
 ) -> None:
     assert main(["recipes", "check", "demo", override]) == 2
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "run/metrics.jsonl"),
+        OSError(122, "Disk quota exceeded"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "recipes_ls", Mock(side_effect=error))
+    assert main(["recipes", "ls"]) == 2
+    assert capsys.readouterr().err == f"tercet: cannot write: {error}. Free space, and run the same command again\n"
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("28"), SafetensorError("header")])
+def test_other_failures_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "recipes_ls", Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        main(["recipes", "ls"])

@@ -1,9 +1,13 @@
 """The commit protocol: whenever a process dies, the checkpoint before or the one after can be resumed, whole."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +18,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.training import commit as protocol
 from tercet.training.commit import commit, committed, flaw, newest, prune
+from tests.training.tiny import recipe
 
 FORK = multiprocessing.get_context("fork")
 
@@ -82,7 +87,7 @@ def test_what_cannot_be_written_leaves_the_last_checkpoint_alone(tmp_path: Path)
         (folder / "numbers").write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match=r"rank 0: .*No space left on device.*the last one is kept"):
+    with pytest.raises(UserError, match=r"rank 0: .*No space left on device.*The last one is intact"):
         commit(tmp_path, 2, write, {}, World())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
 
@@ -149,3 +154,24 @@ def test_random_kills_never_leave_less_than_a_checkpoint(tmp_path: Path) -> None
         found = newest(tmp_path)
         assert found.path is not None
         assert holds(found.path, int(found.path.name.removeprefix("step_")))
+
+
+LIMITED = """
+import resource, sys
+from tercet.command import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
+def test_a_full_disk_ends_a_run_with_one_line(world_folder: Path, tmp_path: Path) -> None:
+    """A limit on the size of files fails where a full disk does: in the middle of a file of tensors."""
+    (tmp_path / "tiny.yaml").write_text(json.dumps(recipe(world_folder, tmp_path / "run", steps=1)))
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "tiny.yaml")]
+    environment = os.environ | {"DS_ACCELERATOR": "cpu"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 2, ended.stderr
+    told = r"tercet: cannot write a checkpoint \(rank 0: .*File too large.*\)\. The last one is intact"
+    assert re.search(told, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
