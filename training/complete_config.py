@@ -46,6 +46,8 @@ def _terms(config: RunConfig, found: Pretrained) -> dict[str, Any]:
         said["terms"] = [term.model_dump(mode="json") for term in config.terms]
     if "objective" in config.model_fields_set:
         said["objective"] = config.objective.model_dump(mode="json", exclude_unset=True)
+    if config.against:
+        said["against"] = {anchor: list(names) for anchor, names in config.against.items()}
     below = {key: value for key, value in found.terms.items() if key == "objective" or key not in said}
     return RECIPE.lay(below, said)
 

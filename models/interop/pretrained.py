@@ -41,13 +41,15 @@ class Pretrained:
 
 
 def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, Tensor]]) -> Pretrained:
-    """A model of our own by its config, without what was said of it for the sake of training."""
+    """A model of our own by its config, without what matters to its training only, such as extra negatives."""
     written = config.model_dump(mode="json")
     towers = {
         modality: {key: value for key, value in written["model"][modality].items() if key not in OF_TRAINING}
         for modality in config.model.towers
     }
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
+    for term in terms.get("terms", ()):
+        term.pop("against", None)
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 

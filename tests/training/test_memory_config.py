@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 from tercet.configs.base import build
 from tercet.errors import UserError
+from tercet.models.interop.pretrained import described
 from tercet.training.checkpoint_reader import Saved
+from tercet.training.complete_config import complete
 from tercet.training.config import RunConfig
 from tercet.training.memory.config import EmaConfig, offers
 from tercet.training.recipe import dump, load_recipe
@@ -100,3 +102,21 @@ def test_a_checkpoint_of_the_old_form_is_refused(tmp_path: Path) -> None:
     save_file({"weight/a": torch.ones(2), "exp_avg/a": torch.ones(2)}, tmp_path / "rank_00000.safetensors")
     with pytest.raises(UserError, match=r"written by an earlier version of tercet \(it names a tensor `exp_avg/a`\)"):
         Saved(tmp_path)
+
+
+def test_a_run_from_init_has_its_own_extra_negatives() -> None:
+    """Those of `init` need memories that the new run may not have."""
+    queue = {"memories": {"queue": {"fields": ["image"]}}, "against": {"text": ["queue.image"]}}
+    written_out = {"pairs": None, "terms": [{"between": ["image", "text"], "against": {"text": ["queue.image"]}}]}
+    for before in (made(**queue), made(**queue | {"against": None} | written_out)):
+        found = described("x", before, dict)
+        assert not any(term.against for term in complete(made(init="x", pairs=None), found).terms)
+    found = described("x", made(**queue), dict)
+    bank = {"memories": {"bank": {"kind": "queue", "fields": ["text"]}}, "against": {"image": ["bank.text"]}}
+    assert complete(made(init="x", pairs=None, **bank), found).terms[0].against == {"image": ("bank.text",)}
+
+
+def test_a_stage_may_add_extra_negatives() -> None:
+    stages = [{"name": "plain", "steps": 3}, {"name": "queued", "steps": 3, "set": {"against.text": ["queue.image"]}}]
+    config = made(steps=None, stages=stages, memories={"queue": {"fields": ["image"]}})
+    assert [config.stage(index).terms[0].against for index in (0, 1)] == [{}, {"text": ("queue.image",)}]
