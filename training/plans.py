@@ -21,7 +21,7 @@ def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[st
 def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress, folder: Path) -> None:
     """Refuses a batch that the data cannot fill, and data that changed since the checkpoint."""
     if stage.data.mode == "index":
-        check_batch_size(plan, stage.drawn)
+        check_batch_size(plan, stage.batch_size, stage.drawn)
     if progress.plan:
         plan.follows(read_plan(folder / PLANS, progress.plan), cursors_for(run, stage, progress))
 

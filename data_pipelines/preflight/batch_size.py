@@ -4,13 +4,15 @@ from tercet.data_pipelines.plans.plan import Plan
 from tercet.errors import UserError
 
 
-def check_batch_size(plan: Plan, batch_size: int) -> None:
+def check_batch_size(plan: Plan, batch_size: int, drawn: int) -> None:
+    """`drawn`: the samples of a batch before a selection drops some of them."""
     within = plan.mix == "within_batches"
     where, samples = ("the training data", plan.samples) if within else _smallest(plan)
-    if batch_size > samples:
+    if drawn > samples:
+        draws = f" and a step draws {drawn:,}" if drawn > batch_size else ""
         raise UserError(
-            f"batch_size is {batch_size:,}, but {where} hold only {samples:,} samples, so that a batch would repeat "
-            f"some; set batch_size={samples} or less, or add data"
+            f"batch_size is {batch_size:,}{draws}, but {where} hold only {samples:,} samples, so that a batch would repeat "
+            f"some; set batch_size={samples * batch_size // drawn} or less, or add data"
         )
 
 

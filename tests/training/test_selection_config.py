@@ -54,6 +54,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"selection": {"name": "random", "filter_ratio": 1}},
         "`selection.filter_ratio` is `1`, but should",
     ),
+    "too few samples": (
+        {"batch_size": 32, "selection": {"name": "random", "filter_ratio": 0.8}},
+        "batch_size is 32 and a step draws 160, but the training data hold only 96 samples, so that a batch would repeat "
+        "some; set batch_size=19 or less",
+    ),
     "uneven strata": (
         {"batch_size": 16, "selection": {"name": "random", "filter_ratio": 0.5, "strata": 3}},
         "`selection.strata` is 3, which does not divide both the 32 samples that a step draws and the 16 that it "
