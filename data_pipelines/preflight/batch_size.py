@@ -11,8 +11,8 @@ def check_batch_size(plan: Plan, batch_size: int, drawn: int) -> None:
     if drawn > samples:
         draws = f" and a step draws {drawn:,}" if drawn > batch_size else ""
         raise UserError(
-            f"batch_size is {batch_size:,}{draws}, but {where} hold only {samples:,} samples, so that a batch would repeat "
-            f"some; set batch_size={samples * batch_size // drawn} or less, or add data"
+            f"batch_size is {batch_size:,}{draws}, but {where} hold only {samples:,} samples, so that a batch would "
+            f"repeat some; set batch_size={samples * batch_size // drawn} or less, or add data"
         )
 
 

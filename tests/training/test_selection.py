@@ -117,15 +117,19 @@ def test_each_stratum_keeps_its_share_at_any_number_of_processes(world_folder: P
 def test_a_selection_is_replayed_on_other_processes(world_folder: Path, tmp_path: Path) -> None:
     def replaying(name: str, **changes: Any) -> dict[str, Any]:
         selection = {"name": "replay", "filter_ratio": 0.5, "run": str(tmp_path / "first")}
-        return recipe(world_folder, tmp_path / name, steps=5, selection=selection, **changes)
+        return recipe(world_folder, tmp_path / name, **{"steps": 5, "selection": selection} | changes)
 
     on_ranks(run_all, 1, [(recipe(world_folder, tmp_path / "first", steps=5, selection=RANDOM), None)])
+    with (tmp_path / "first" / "selection.jsonl").open("a") as lines:
+        lines.write('{"step": 6, "near_t')  # by a run that was killed
     on_ranks(run_all, 2, [(replaying("again", zero=3, micro_batch=5), None)])
-    assert selected(tmp_path / "again") == selected(tmp_path / "first")
+    first = (tmp_path / "first" / "selection.jsonl").read_text()
+    assert first.startswith((tmp_path / "again" / "selection.jsonl").read_text())
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "first"), rel=1e-5)
     for changes, told in (
         ({"seed": 1}, "step 1 of .*first drew other samples; set the same data, seed, batch_size and filter_ratio"),
         ({"batch_size": 8}, "step 1 of .*first drew other samples"),
+        ({"steps": 6}, "first recorded no selection of step 6"),
     ):
         with pytest.raises(RankFailed, match=told):
             on_ranks(run_all, 1, [(replaying("refused", **changes), None)])

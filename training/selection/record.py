@@ -39,6 +39,8 @@ class Selected:
 
 
 def read_selected(path: Path) -> Iterator[Selected]:
+    """All steps but a last one whose line was cut short."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            yield Selected(**json.loads(line))
+            if line.endswith("\n"):
+                yield Selected(**json.loads(line))

@@ -19,17 +19,23 @@ class ReplaySelection(SelectionRule):
 
     run: str
 
+    def __post_init__(self) -> None:
+        if not self._path.is_file():
+            raise UserError(
+                f"selection.run: there is no {self._path}; name the folder of a run that recorded its selection"
+            )
+
     def choose(self, drawn: SuperBatch) -> Kept:
-        selected, places = self._selected(drawn.step + 1), drawn.places
-        (place_k,) = np.nonzero(selected.kept()[places.start : places.stop])
-        ids = drawn.batch.ids.cpu().numpy()
-        before = int(selected.kept()[: places.start].sum())
+        selected, places, ids = self._selected(drawn.step + 1), drawn.places, drawn.batch.ids
+        kept_N = selected.kept()
+        kept_n, before = kept_N[places.start : places.stop], int(kept_N[: places.start].sum())
+        place_k = torch.from_numpy(np.flatnonzero(kept_n)).to(ids.device)
         if ids[place_k].tolist() != selected.ids[before : before + len(place_k)]:
             raise RankError(
                 f"selection.run: step {selected.step} of {self.run} drew other samples; set the same data, seed, "
                 "batch_size and filter_ratio"
             )
-        return Kept(torch.from_numpy(place_k).to(drawn.batch.ids.device))
+        return Kept(place_k)
 
     def _selected(self, step: int) -> Selected:
         """Steps are asked for in ascending order."""
@@ -40,7 +46,8 @@ class ReplaySelection(SelectionRule):
 
     @cached_property
     def _lines(self) -> Iterator[Selected]:
-        path = Path(self.run) / SELECTED
-        if not path.is_file():
-            raise UserError(f"selection.run: there is no {path}; name the folder of a run that recorded its selection")
-        return read_selected(path)
+        return read_selected(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.run) / SELECTED
