@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
-from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, GROUP, SLOT, Reading
+from tercet.data_pipelines.captions.templates import SLOT
+from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, GROUP, Reading
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.shorthand import named, split_in_two
 from tercet.data_pipelines.transforms.config import AugmentConfig

@@ -3,7 +3,9 @@
 import errno
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+LISTED = 12  # known names in a message
+MOST_EDITS = 3
 
 
 class UserError(Exception):
@@ -30,9 +32,25 @@ def is_full_disk(error: Exception) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest known name, or else up to twelve known names."""
+    """The end of an error about an unknown name: the known name that it misspells, or else up to twelve known ones."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return "known: " + ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    limit = min(max(len(name), 3) // 3, MOST_EDITS)  # of letters, as in the messages of Rust's compiler
+    distances = {other: _edits(name.lower(), other.lower()) for other in names if abs(len(other) - len(name)) <= limit}
+    nearest = min(distances, key=distances.__getitem__, default=None)
+    if nearest is not None and distances[nearest] <= limit:
+        return f"did you mean `{nearest}`?"
+    return "known: " + ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+
+
+def _edits(one: str, other: str) -> int:
+    """How many letters must be inserted, removed, replaced or exchanged with the next one (Damerau–Levenshtein)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        previous, row = row, [i]
+        for j, wanted in enumerate(other, start=1):
+            row.append(min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (letter != wanted)))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                row[j] = min(row[j], before[j - 2] + 1)
+        before = previous
+    return row[-1]

@@ -1,9 +1,9 @@
-"""The modalities: what a field of a sample may be, and the files of a shard that hold it. A plugin adds its own.
+"""The modalities of a sample, and the files that hold each of them. A plugin adds its own.
 
-How the house's own files are decoded stands in `data_pipelines/decode`; here are the decoders that plugins bring.
+`data_pipelines/decode` decodes the files that are listed here; `DECODERS` has the decoders of plugins.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -11,14 +11,21 @@ from tercet.errors import UserError, did_you_mean
 
 Decode = TypeVar("Decode", bound=Callable[..., Any])
 
-FILES: dict[str, tuple[str, ...]] = {  # extensions of the files that hold a modality, the first one there being taken
-    "image": ("png", "jpg", "jpeg", "webp"),
-    "audio": ("flac", "wav", "ogg", "mp3", "opus"),
+FILES: dict[str, tuple[str, ...]] = {  # extensions by modality; of several files of a sample, the first is taken
+    "image": ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"),
+    "audio": ("flac", "wav", "ogg", "mp3", "opus", "aif", "aiff", "aifc"),
     "text": ("txt",),
 }
-MODALITIES = FILES.keys()  # as many as are known by now
+CONVERT: dict[str, str] = {  # common files that are not read, and a command that converts them
+    "svg": "rsvg-convert in.svg -o out.png",
+    "heic": "heif-convert in.heic out.jpg",
+    "heif": "heif-convert in.heif out.jpg",
+    "jxl": "djxl in.jxl out.png",
+    **{extension: f"ffmpeg -i in.{extension} out.flac" for extension in ("m4a", "aac", "wma", "amr", "mp4", "webm")},
+}
+MODALITIES = FILES.keys()  # those known so far
 EXTENSIONS = [*chain.from_iterable(FILES.values()), "json", "cls"]  # of all files that are ever read
-DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (a file's bytes, the tower's intake, the view) -> array
+DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file, the tower's intake, the view) → array
 
 
 def modality(name: str, *extensions: str) -> Callable[[Decode], Decode]:
@@ -35,14 +42,14 @@ def decoder(name: str, *extensions: str) -> Callable[[Decode], Decode]:
     if name not in MODALITIES:
         raise UserError(f"unknown modality `{name}`; {did_you_mean(name, MODALITIES)}")
     if name == "text":
-        raise UserError("captions are read from `.txt` and `.json`, and no decoder adds to these")
+        raise UserError("captions are read from `.txt` and `.json` only; a decoder cannot add another file")
     return _decoder(name, extensions)
 
 
 def _decoder(name: str, extensions: tuple[str, ...]) -> Callable[[Decode], Decode]:
     for extension in extensions:
         if extension in EXTENSIONS:
-            raise UserError(f"`.{extension}` is decoded already; give the files of {name} another extension")
+            raise UserError(f"`.{extension}` already has a decoder; give the files of {name} another extension")
 
     def add(decode: Decode) -> Decode:
         FILES[name] = FILES.get(name, ()) + extensions
@@ -51,6 +58,12 @@ def _decoder(name: str, extensions: tuple[str, ...]) -> Callable[[Decode], Decod
         return decode
 
     return add
+
+
+def how_to_convert(extensions: Iterable[str]) -> list[str]:
+    """A sentence for each kind of file that is common and not read."""
+    known = sorted({extension.removeprefix(".").lower() for extension in extensions} & CONVERT.keys())
+    return [f".{extension} files are not read; convert them first: {CONVERT[extension]}" for extension in known]
 
 
 def modality_of(field_name: str) -> str:

@@ -13,7 +13,7 @@ from math import isfinite
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.captions.text import cleaned, decode_captions
+from tercet.data_pipelines.captions.text import MOST_CHARACTERS, cleaned, decode_captions
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
@@ -30,6 +30,11 @@ class Captions:
 
     def __bool__(self) -> bool:
         return bool(self.places)
+
+    @property
+    def too_long(self) -> bool:
+        """Whether cleaning cuts one of them."""
+        return any(len(caption) > MOST_CHARACTERS for captions in self.places for caption in captions)
 
     @property
     def all(self) -> tuple[str, ...]:

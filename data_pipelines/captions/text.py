@@ -1,28 +1,28 @@
-"""Bytes to captions and to what a sample says of itself.
+"""Decodes the captions and the metadata of a sample.
 
-A `.txt` holds captions, one a line. A `.json` is an object; its `negatives` are captions that are wrong on purpose,
+A `.txt` has a caption on each line. A `.json` is an object; its `negatives` are captions that are wrong on purpose,
 `{"kind": …, "text": …}`.
 """
 
 import html
 import json
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 
 import ftfy
 
 from tercet.data_pipelines.bad_samples import BadSample
 
-MOST_BYTES = 2**20
-MOST_CHARACTERS = 2**14  # of a caption that is repaired: its time grows with the length
+MOST_BYTES = 2**20  # of a `.txt`
+MOST_CHARACTERS = 2**14  # of a caption: the time to repair it grows with its length
 REPAIRS = 4  # layers of damage that are undone; real captions have one or two
 
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
-    """The lines that hold something, as they stand there: `cleaned` is for those that are used."""
-    if len(data) > MOST_BYTES:
-        raise BadSample("text: over the caps")
+    """The lines that are not empty, not cleaned yet. Only the first MOST_BYTES are read."""
+    decoder = getincrementaldecoder("utf-8-sig")()
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = decoder.decode(data[:MOST_BYTES], final=len(data) <= MOST_BYTES).splitlines()
     except UnicodeDecodeError as error:
         raise BadSample("text: not UTF-8") from error
     return tuple(line.strip() for line in lines if line.strip())
@@ -50,11 +50,11 @@ def negatives_of(meta: Mapping[str, object]) -> tuple[str, ...]:
 def cleaned(caption: str) -> str:
     """A caption as open_clip cleans it, until cleaning changes nothing more.
 
-    So a tower whose tokenizer cleans and one whose tokenizer does not read the same caption. Once is not enough where
-    an entity stands beside a `<`, which ftfy takes for markup, or where damage was done in layers.
+    So a tower whose tokenizer cleans and one whose tokenizer does not read the same caption. Once is not enough if an
+    entity is beside a `<`, which ftfy takes for markup, or if damage was done in layers. A caption longer than
+    MOST_CHARACTERS is cut there: no tokenizer reads so far.
     """
-    if len(caption) > MOST_CHARACTERS:
-        raise BadSample("text: over the caps")
+    caption = caption[:MOST_CHARACTERS]
     for _ in range(REPAIRS):
         if _is_plain(caption):
             break
@@ -65,7 +65,7 @@ def cleaned(caption: str) -> str:
 
 
 def _is_plain(caption: str) -> bool:
-    """Nothing in it that could want repair; spares most captions the cost of looking."""
+    """Whether nothing in it can need repair, which saves most captions the cost of looking."""
     return caption.isascii() and caption.isprintable() and "&" not in caption
 
 

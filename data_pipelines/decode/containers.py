@@ -1,7 +1,7 @@
-"""Which containers of sound are opened, and whether all bytes are there of which a container speaks.
+"""Which containers of sound are opened, and whether a file has all the bytes that its container announces.
 
-libsndfile reads a WAV or an OGG that was cut short as a shorter one, and a crop that lies before the cut of any file as
-though nothing were amiss.
+libsndfile reads a WAV, an AIFF or an OGG that was cut short as a shorter one, and reports no error for a crop that lies
+before the cut.
 """
 
 import struct
@@ -14,8 +14,9 @@ NEAR = 256  # bytes into an MP3 within which that frame says so
 
 
 def readable(data: bytes) -> bool:
-    """Whether these bytes begin as WAV, FLAC, OGG or MP3 do."""
-    return data[:4] in COMPLETE or _is_mp3(data)
+    """Whether these bytes begin as WAV, FLAC, OGG, AIFF or MP3 do."""
+    known = data[:4] in COMPLETE and (data[:4] != b"FORM" or data[8:12] in (b"AIFF", b"AIFC"))
+    return known or _is_mp3(data)
 
 
 def complete(data: bytes) -> bool:
@@ -32,6 +33,16 @@ def _wav(data: bytes) -> bool:
         if name == b"data":
             size = long_size if size == UNKNOWN else size
             return size == UNKNOWN or at + 8 + size <= len(data)
+        at += 8 + size + size % 2
+    return False
+
+
+def _aiff(data: bytes) -> bool:
+    at = 12
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from(">4sI", data, at)
+        if name == b"SSND":
+            return bool(at + 8 + size <= len(data))
         at += 8 + size + size % 2
     return False
 
@@ -70,4 +81,6 @@ def _after_tag(data: bytes) -> int:
     return 10 + (a << 21 | b << 14 | c << 7 | d)
 
 
-COMPLETE: Mapping[bytes, Callable[[bytes], bool]] = {b"RIFF": _wav, b"RF64": _wav, b"OggS": _ogg, b"fLaC": _flac}
+COMPLETE: Mapping[bytes, Callable[[bytes], bool]] = {
+    b"RIFF": _wav, b"RF64": _wav, b"FORM": _aiff, b"OggS": _ogg, b"fLaC": _flac,
+}  # fmt: skip

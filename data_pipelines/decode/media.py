@@ -1,7 +1,9 @@
-"""A picture or a sound opened by its header, with the caps of decoding, and read whole where every byte is wanted."""
+"""Opens a picture or a sound by its header, within the caps, and reads it whole where every byte is wanted."""
 
 import struct
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -20,22 +22,54 @@ from tercet.data_pipelines.decode.caps import (
 )
 from tercet.data_pipelines.decode.containers import complete, readable
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on broken files
-UNTOLD = 2**63 - 1  # frames that libsndfile gives a FLAC which was written to a pipe and does not say how many
-BLOCK = 2**16  # frames of a sound that are held at once
+HEIC = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
+M4A = (b"M4A ", b"M4B ", b"mp42", b"isom", b"mp41", b"iso2")
+OTHERS: Mapping[str, Callable[[bytes], bool]] = {
+    "SVG, which is not read; convert it to PNG": lambda data: b"<svg" in data[:1024],
+    "HEIC, which is not read; convert it to JPEG": lambda data: data[4:8] == b"ftyp" and data[8:12] in HEIC,
+}
+# What Pillow raises on broken files.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    EOFError,
+)
+UNTOLD = 2**63 - 1  # what libsndfile gives as the frames of a FLAC that was written to a pipe, without their number
+BLOCK = 2**16  # frames of a sound in memory at once
+
+# Pillow warns of tags that it skips, and of large pictures, for which MOST_PIXELS is the limit.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """Not decoded yet."""
+    """Not decoded yet. Of an animation, only the first frame is ever decoded."""
     try:
-        picture: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
+        picture: Image.Image = Image.open(BytesIO(data), formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadSample("image: too many pixels") from error
     except UNREADABLE as error:
-        raise BadSample("image: not a JPEG, PNG or WEBP") from error
+        raise BadSample(f"image: {_other_format(data)}") from error
     if picture.width * picture.height > MOST_PIXELS:
         raise BadSample("image: too many pixels")
     return picture
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow knows: AVIF is missing from builds without its library."""
+    Image.init()
+    return tuple(format for format in FORMATS if format in Image.OPEN)
+
+
+def _other_format(data: bytes) -> str:
+    return next((reason for reason, applies in OTHERS.items() if applies(data)), "not a known format")
 
 
 def verify_picture(data: bytes) -> None:
@@ -50,7 +84,7 @@ def verify_picture(data: bytes) -> None:
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """soundfile sets its place anew after every read, from where an MP3 does not go on as it was; not if it cannot."""
+    """soundfile seeks after every read, which disturbs the decoding of an MP3, unless the file is not seekable."""
 
     def seekable(self) -> bool:
         return False
@@ -59,7 +93,8 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
 def open_sound(data: bytes) -> Sound:
     """Not decoded yet."""
     if not readable(data):
-        raise BadSample("audio: not a WAV, FLAC, OGG or MP3")
+        m4a = data[4:8] == b"ftyp" and data[8:12] in M4A
+        raise BadSample(f"audio: {'M4A, which is not read; convert it to FLAC' if m4a else 'not a known format'}")
     if not complete(data):
         raise BadSample("audio: truncated or damaged")
     try:

@@ -1,6 +1,7 @@
-"""Pictures that Pillow reads: PNG, WEBP, and JPEG in the colours of print or damaged in a way that it forgives."""
+"""Pictures that Pillow decodes: all but JPEG, and JPEG in CMYK or with damage that Pillow repairs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +32,37 @@ class Still:
 
 
 def opened_still(data: bytes) -> Still:
-    """The picture in RGB, if it is of a format and size that are taken in."""
+    """The picture in RGB, if its format is known and its size below the cap."""
     picture = open_picture(data)
     try:
         picture.load()
     except UNREADABLE as error:
         raise BadSample("image: truncated or damaged") from error
-    return Still(_rgb(picture), turn_of(picture.info.get("exif", b"")))
+    return Still(rgb(picture), turn_of(picture.info.get("exif", b"")))
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def rgb(picture: Image.Image) -> Image.Image:
+    """In eight bits a channel, transparent parts on white."""
     if picture.mode == "RGB" and not picture.has_transparency_data:
         return picture
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+    try:
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        return picture.convert("RGB")
+    except ValueError as error:  # as LAB, which needs a colour profile
+        raise BadSample("image: colours that cannot be converted to RGB") from error
+
+
+def _eight_bits(grey_HW: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of more bits, which Pillow would clip to white. Numbers of 16 bits keep their upper half, and floats
+    from 0 to 1 their range; others are stretched over the range that they have."""
+    if grey_HW.dtype.kind != "f" and grey_HW.min() >= 0 and grey_HW.max() < 2**16:
+        return (grey_HW >> 8).astype(np.uint8)
+    value_HW = np.nan_to_num(grey_HW.astype(np.float64), posinf=0, neginf=0)
+    least, most = float(value_HW.min()), float(value_HW.max())
+    if grey_HW.dtype.kind == "f" and least >= 0 and most <= 1:
+        least, most = 0.0, 1.0
+    return np.rint((value_HW - least) * (255 / ((most - least) or 1))).astype(np.uint8)

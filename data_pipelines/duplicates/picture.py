@@ -13,6 +13,7 @@ from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.media import UNREADABLE, open_picture
+from tercet.data_pipelines.decode.still import rgb
 
 SIDE, LOWEST, THUMB, LOOK = 32, 8, 16, 128
 CUT = 0.03
@@ -38,7 +39,7 @@ def look(data: bytes) -> Image.Image:
     picture = open_picture(data)
     try:
         picture.draft("RGB", (LOOK, LOOK))
-        return picture.convert("RGB").resize((LOOK, LOOK), Image.Resampling.BOX)
+        return rgb(picture).resize((LOOK, LOOK), Image.Resampling.BOX)
     except UNREADABLE as error:
         raise BadSample("image: truncated or damaged") from error
 

@@ -38,7 +38,7 @@ from tercet.data_pipelines.manifests.watched import Watched
 from tercet.data_pipelines.split import Marks, marks
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
-from tercet.modality import FILES
+from tercet.modality import FILES, how_to_convert
 
 
 def kept_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
@@ -86,23 +86,28 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
     roles, counts = reading.roles, []
     home = os.path.dirname(pieces[0].index)
     watched: Watched = {}
+    unused: list[str] = []
     passed_over: Counter[str] = Counter()
     for piece in pieces:
         manifest = piece.open(roles)
-        roles = manifest.roles  # as the first table is read, so are the others
+        roles = manifest.roles  # all tables are read like the first
+        unused = unused or manifest.unused
         before = len(gatherer)
         _gather(gatherer, piece, manifest, pieces[0].root)
         counts.append(len(gatherer) - before)
         watched |= {os.path.relpath(path, home): state for path, state in manifest.watched.items()}
         passed_over.update({} if piece.pattern else manifest.passed_over)
     if not sum(counts):
+        hints = "".join(f"; {line}" for line in how_to_convert(passed_over))
         raise UserError(
-            f"{pieces[0].label} holds no samples: no *.tar shards, and no pictures, sounds or rows that name some"
+            f"{pieces[0].label} contains no samples: no *.tar shards, and no pictures, sounds or rows that name "
+            f"some{hints}"
         )
     return {
         "counts": counts,
         "watched": watched,
         "roles": str(roles),
+        "unused": unused,
         "left_out": dict(gatherer.left_out.most_common()),
         "passed_over": dict(passed_over.most_common()),
         "classes": len(gatherer.classes),

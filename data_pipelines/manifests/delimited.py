@@ -1,8 +1,9 @@
-"""CSV and TSV: a header, then rows; quotes around cells that hold the delimiter, a quote or a line break."""
+"""CSV and TSV: a header, then rows; quotes around cells that contain the delimiter, a quote or a line break."""
 
 import csv
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tercet.data_pipelines.bad_samples import BadSample
@@ -10,9 +11,8 @@ from tercet.data_pipelines.manifests.table import Rows, Table
 from tercet.errors import UserError
 
 LONGEST_CELL = 2**24
-NAMED = {",": "commas", "\t": "tabs"}
-OTHERS = "\t;|,"
-KINDS = "a .csv with commas, or a .tsv with tabs"
+DELIMITERS = (",", ";", "\t")
+SNIFFED = 50  # rows that the delimiter is guessed from
 
 
 def read_csv(path: Path) -> Table:
@@ -23,16 +23,32 @@ def read_tsv(path: Path) -> Table:
     return _delimited(path, "\t")
 
 
-def _delimited(path: Path, delimiter: str) -> Table:
-    lines = _lines(path, delimiter)
-    columns = next(lines, [])
-    if len(columns) == 1 and any(other in columns[0] for other in OTHERS):
-        raise UserError(f"{path}: its cells seem not to be parted by {NAMED[delimiter]}; write it as {KINDS}")
+def _delimited(path: Path, usual: str) -> Table:
+    delimiter = _sniffed(path, usual)
+    columns = next(_lines(path, delimiter), [])
+    if len(columns) == 1 and "|" in columns[0]:
+        raise UserError(f"{path}: its cells are separated by `|`; separate them by commas, semicolons or tabs")
     if not all(column.isprintable() for column in columns):
         raise UserError(f"{path}: its header is not UTF-8 text; save it as UTF-8")
     if not any(columns) or len(set(columns)) < len(columns):
         raise UserError(f"{path}: its first line must name the columns, each once")
     return Table(path, tuple(columns), partial(_rows, path, delimiter))
+
+
+def _sniffed(path: Path, usual: str) -> str:
+    """The delimiter that gives most of the first rows as many cells as the header; of several, the most columns."""
+    found = {delimiter: _fit(path, delimiter) for delimiter in (usual, *DELIMITERS)}
+    return max(found, key=lambda delimiter: found[delimiter])  # of equal ones the usual, which is first
+
+
+def _fit(path: Path, delimiter: str) -> tuple[float, int]:
+    try:
+        header, *rows = islice(_lines(path, delimiter), SNIFFED)
+    except (UserError, ValueError):
+        return 0.0, 0
+    if len(header) < 2:
+        return 0.0, 0
+    return sum(len(row) == len(header) for row in rows) / (len(rows) or 1), len(header)
 
 
 def _rows(path: Path, delimiter: str) -> Rows:
@@ -51,6 +67,6 @@ def _lines(path: Path, delimiter: str) -> Iterator[list[str]]:
             yield from filter(None, reader)
         except csv.Error as error:
             raise UserError(
-                f"{path}: line {reader.line_num} cannot be read ({error}); put quotes around a cell that holds the "
+                f"{path}: line {reader.line_num} cannot be read ({error}); put quotes around a cell that contains the "
                 "delimiter, a quote or a line break, and write a quote within as two"
             ) from error

@@ -27,6 +27,7 @@ class FolderManifest:
         check_roles(asked, ("class",), str(path))
         self.roles = asked
         self.columns: tuple[str, ...] = ()
+        self.unused: list[str] = []
         self.passed_over: Counter[str] = Counter()
         self.watched: Watched = {}
         self._path, self._chosen = path, chosen

@@ -11,6 +11,7 @@ from tercet.data_pipelines.manifests.arrow import read_arrow
 from tercet.data_pipelines.manifests.delimited import read_csv, read_tsv
 from tercet.data_pipelines.manifests.entry import Entry, Outcome
 from tercet.data_pipelines.manifests.folder import FolderManifest
+from tercet.data_pipelines.manifests.json_array import read_json
 from tercet.data_pipelines.manifests.jsonl import read_jsonl
 from tercet.data_pipelines.manifests.medium import is_remote
 from tercet.data_pipelines.manifests.parquet import read_parquet
@@ -22,6 +23,7 @@ from tercet.errors import UserError, did_you_mean
 READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
+    ".json": read_json,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".parquet": read_parquet,
@@ -34,6 +36,7 @@ class Manifest(Protocol):
 
     roles: Roles
     columns: tuple[str, ...]  # of a table
+    unused: list[str]  # columns that have no role
     passed_over: Counter[str]
     watched: Watched  # the table, or the folders that were gone through
 
@@ -50,19 +53,19 @@ def open_manifest(path: Path, asked: Roles) -> Manifest:
         return FolderManifest(path, asked)
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise UserError(f"{path}: no such file or folder; name a folder, or a CSV, TSV, JSONL or Parquet table")
+        raise UserError(f"{path} does not exist; name a folder, or a CSV, TSV, JSON, JSONL, Parquet or Arrow table")
     if suffix not in READERS:
-        raise UserError(f"{path}: not a folder, and no known kind of table; {did_you_mean(suffix, READERS)}")
+        raise UserError(f"{path} is neither a folder nor a known kind of table; {did_you_mean(suffix, READERS)}")
     return TableManifest(READERS[suffix](path), asked)
 
 
 def check_files(manifest: Manifest) -> None:
-    """One look before a long run that could only leave everything out."""
+    """Refuses a table none of whose first files exists, before a long run leaves out every row."""
     paths = [path for entry in islice(manifest.entries(), ENOUGH) if isinstance(entry, Entry) for path in _paths(entry)]
     if paths and not any(map(os.path.isfile, paths)):
+        which = f"none of the first {len(paths)} files exists, beginning with {paths[0]}"
         raise UserError(
-            f"none of the first {len(paths)} files is there, beginning with {paths[0]}; "
-            "paths in a table are taken relative to its folder"
+            f"{which if len(paths) > 1 else f'{paths[0]} does not exist'}; paths in a table are relative to its folder"
         )
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from tercet.data_pipelines.captions.templates import SLOT, filled
 from tercet.data_pipelines.manifests.roles import Roles
 
-SLOT = "{}"
 CLASS_TEMPLATES = {"image": "a photo of a {}.", "audio": "This is a sound of {}."}  # in the words of zero-shot prompts
 GROUP = "json.group"
 
@@ -31,7 +31,7 @@ class Reading:
         """The captions of a sample that has these media."""
         usual = (template for medium, template in CLASS_TEMPLATES.items() if medium in media)
         templates = self.templates or (next(usual, SLOT),)
-        return tuple(template.replace(SLOT, name.replace("_", " ")) for name in names for template in templates)
+        return tuple(filled(template, name.replace("_", " ")) for name in names for template in templates)
 
 
 PLAIN = Reading()

@@ -1,21 +1,24 @@
-"""Which columns of a table are picture, sound, captions, key and group: guessed by name, or as the user says."""
+"""Which columns of a table hold pictures, sounds, captions, keys and groups: as the user says, or guessed by the names
+of the columns and by their cells."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path
 
+from tercet.data_pipelines.manifests.contents import UNSURE, by_language, has_words, language, medium_in
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import MODALITIES
+from tercet.modality import FILES, MODALITIES
 
-PICTURES = frozenset(("jpg", "jpeg", "png", "webp"))
-SOUNDS = frozenset(("wav", "flac", "ogg", "mp3", "opus"))
-
-IMAGE = ("image", "image_path", "image_file", "img", "img_path", "picture", "photo", *sorted(PICTURES))
-AUDIO = ("audio", "audio_path", "audio_file", "sound", "clip", *sorted(SOUNDS))
-FILE = ("filepath", "file_path", "path", "file", "filename", "file_name")  # of either: the values tell
-TEXT = ("text", "texts", "caption", "captions", "txt", "title", "titles", "description", "sentence", "sentences")
+IMAGE = ("image", "image_path", "image_file", "img", "img_path", "picture", "photo", *FILES["image"])
+AUDIO = ("audio", "audio_path", "audio_file", "sound", "clip", *FILES["audio"])
+FILE = ("filepath", "file_path", "path", "file", "filename", "file_name")  # of either, as their cells tell
+TEXT = (
+    "text", "texts", "caption", "captions", "txt", "title", "titles", "description", "sentence", "sentences",
+    "transcript", "transcription", "alt", "alt_text", "prompt", "words", "word",
+)  # fmt: skip
 KEY = ("key", "__key__", "uid")
 GROUP = ("group",)
 
@@ -29,7 +32,7 @@ class Roles:
     text: tuple[str, ...] = ()
     key: str | None = None
     group: str | None = None
-    others: tuple[str, ...] = ()  # columns that are named as a plugin's modality is
+    others: tuple[str, ...] = ()  # columns named like the modality of a plugin
 
     @cached_property
     def media(self) -> dict[str, str]:
@@ -39,7 +42,7 @@ class Roles:
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        """Columns that become files or names, and are no further knowledge about the sample."""
+        """Columns that become files, captions or keys, and no metadata."""
         return frozenset(filter(None, (self.key, *self.media.values(), *self.text)))
 
     def __str__(self) -> str:
@@ -49,7 +52,9 @@ class Roles:
 
 
 def check_roles(asked: Roles, columns: Sequence[str], where: str) -> None:
-    for column in (asked.image, asked.audio, *asked.text, asked.key, asked.group):
+    """Refuses columns that do not exist. Captions may lie deeper, as `words.en` in a column `words`."""
+    nested = [column.partition(".")[0] if column not in columns else column for column in asked.text]
+    for column in (asked.image, asked.audio, *nested, asked.key, asked.group):
         if column is not None and column not in columns:
             raise UserError(f"{where} has no column `{column}`; {did_you_mean(column, columns)}")
 
@@ -57,17 +62,20 @@ def check_roles(asked: Roles, columns: Sequence[str], where: str) -> None:
 def choose_roles(asked: Roles, columns: Sequence[str], first: Sequence[Mapping[str, object]], where: str) -> Roles:
     """The columns asked for, and guesses for the rest by their names and the first rows."""
     check_roles(asked, columns, where)
-    free = {plain(column): column for column in reversed(columns) if column not in asked.taken}
-    files = [column for name in FILE if (column := free.get(name))]
+    cells = {column: [row.get(column) for row in first] for column in columns if column not in asked.taken}
+    free = {plain(column): column for column in reversed(list(cells))}
+    likely = dict.fromkeys([*(free[name] for name in FILE if name in free), *cells])
+    holding = {column: medium_in(cells[column], str(Path(where).parent)) for column in likely}
     roles = replace(
         asked,
-        image=asked.image or _named(IMAGE, free) or _holding(PICTURES, files, first),
-        audio=asked.audio or _named(AUDIO, free) or _holding(SOUNDS, files, first),
-        text=asked.text or _captions(columns, free),
+        image=asked.image or _named(IMAGE, free) or _holding("image", holding),
+        audio=asked.audio or _named(AUDIO, free) or _holding("audio", holding),
         key=asked.key or _named(KEY, free),
         group=asked.group or _named(GROUP, free),
         others=tuple(name for name in MODALITIES if name in columns and name not in ("image", "audio", "text")),
     )
+    rest = {column: values for column, values in cells.items() if column not in roles.taken and not holding[column]}
+    roles = replace(roles, text=asked.text or _captions(rest) or _by_language(rest))
     if not roles.media:
         raise UserError(
             f"{where}: no column is known to name pictures or sounds; say which does with `image` or `audio` "
@@ -84,20 +92,39 @@ def _named(names: Iterable[str], free: Mapping[str, str]) -> str | None:
     return next((free[name] for name in names if name in free), None)
 
 
-def _holding(extensions: frozenset[str], files: Sequence[str], first: Sequence[Mapping[str, object]]) -> str | None:
-    """The column of files whose values mostly end so."""
-    for column in files:
-        ends = [PurePath(str(row[column])).suffix[1:].lower() in extensions for row in first if row.get(column)]
-        if sum(ends) * 2 > len(ends):
-            return column
-    return None
+def _holding(modality: str, holding: Mapping[str, str | None]) -> str | None:
+    return next((column for column, found in holding.items() if found == modality), None)
 
 
-def _captions(columns: Sequence[str], free: Mapping[str, str]) -> tuple[str, ...]:
-    """`caption`, and with it `caption_1`, `caption2` and so on."""
+def _captions(cells: Mapping[str, Sequence[object]]) -> tuple[str, ...]:
+    """`caption`, and with it `caption_1`, `caption2`, `caption_de` and so on."""
     for name in TEXT:
-        numbered = re.compile(rf"{name}_?\d*")
-        found = tuple(c for c in columns if numbered.fullmatch(plain(c)) and c in free.values())
+        found = tuple(column for column in cells if _is_numbered(name, plain(column)))
         if found:
             return found
     return ()
+
+
+def _is_numbered(name: str, column: str) -> bool:
+    ending = column.removeprefix(name)
+    return column.startswith(name) and (
+        not ending or ending.removeprefix("_").isdecimal() or (ending[0] == "_" and language(ending[1:]) is not None)
+    )
+
+
+def _by_language(cells: Mapping[str, Sequence[object]]) -> tuple[str, ...]:
+    """Columns named `en`, `de` and so on; several such as `words.en` and `words.de`; or cells that hold such keys."""
+    nested = [column for column, values in cells.items() if any(map(by_language, values))]
+    worded = [column for column, values in cells.items() if has_words(values)]
+    alone = [column for column in worded if language(column)]
+    if len(alone) == 1 and alone[0].lower() in UNSURE:
+        alone = []
+    stems = Counter(_stem(column) for column in worded)
+    several = [column for column in worded if _stem(column) and stems[_stem(column)] > 1]
+    return tuple(nested or alone or several)
+
+
+def _stem(column: str) -> str:
+    """What is before the language; nothing if the name does not end with one."""
+    stem, _, ending = plain(column).rpartition("_")
+    return stem if language(ending) else ""

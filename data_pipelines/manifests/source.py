@@ -23,6 +23,8 @@ from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.split import Part, in_part
 from tercet.errors import UserError
 from tercet.main_process import say
+from tercet.modality import FILES, how_to_convert
+from tercet.plural import number_of
 
 ROWS_PER_PIECE = 1024
 
@@ -87,6 +89,23 @@ class ManifestSource:
         passed_over: dict[str, int] = self._made_of[0].facts["passed_over"]
         return passed_over
 
+    @property
+    def modalities(self) -> list[str]:
+        """Those that any sample has. A `.json` beside a file may add captions."""
+        kinds = {*self.index.kinds, *(["text"] if len(self.index.arrays["captions"]) else [])}
+        return [modality for modality in FILES if modality in kinds or (modality == "text" and "json" in kinds)]
+
+    @property
+    def lacking(self) -> str:
+        """What to do about samples of one modality only; nothing to do: an empty string."""
+        if len(self.modalities) > 1:
+            return ""
+        held, unused = ", ".join(self.modalities), self._made_of[0].facts["unused"]
+        add = "captions" if held != "text" else "pictures or sounds"
+        role = "text" if held != "text" else "image"
+        columns = f". Columns that are not used: {', '.join(unused)}; name one, as {role}={unused[0]}" if unused else ""
+        return f"every sample has {held} alone, and training needs two modalities; add {add}{columns}"
+
     def place(self, row: int) -> str:
         """Where a person finds a row."""
         return f"{self._rows.key(row)} in {self._labels[self._rows.table(row)]}"
@@ -123,17 +142,21 @@ def _rows_of(index: ManifestIndex, part: Part | None) -> Sequence[int]:
 def _told(pieces: Sequence[ManifestFile], kept: Kept, source: ManifestSource) -> Iterator[str]:
     facts, rows = kept.facts, len(source.index)
     what = pieces[0].label + (f" and {len(pieces) - 1} more" if len(pieces) > 1 else "")
-    read = facts["roles"] or (f"{facts['classes']:,} classes" if facts["classes"] else "files that share a name")
+    read = facts["roles"] or (_classes(facts["classes"]) if facts["classes"] else "files that share a name")
     some = f"{len(source):,} of " if len(source) < rows else ""
-    unit = "row" if facts["roles"] else "sample"
-    yield f"{what}: {read}; {some}{rows:,} {unit}{'s' * (rows != 1)}"
+    yield f"{what}: {read}; {some}{number_of(rows, 'row' if facts['roles'] else 'sample')}"
     if facts["left_out"]:
         yield f"{what}: rows that give no sample: {_listed(facts['left_out'])}"
     if facts["passed_over"]:
-        yield f"{what}: files passed over: {_listed(facts['passed_over'])}"
+        yield f"{what}: files that are not part of a sample: {_listed(facts['passed_over'])}"
+        yield from (f"{what}: {line}" for line in how_to_convert(facts["passed_over"]))
     if repeated := source.index.arrays["repeated"].tolist():
         first = source.place(repeated[0])
-        yield f"{what}: rows that repeat another one, file and caption alike: {len(repeated):,}, the first is {first}"
+        yield f"{what}: rows that repeat another one, with the same file and caption: {len(repeated):,}, first {first}"
+
+
+def _classes(count: int) -> str:
+    return f"{count:,} classes" if count > 1 else "1 class"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.contents import by_language
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
@@ -19,7 +20,7 @@ from tercet.errors import UserError
 Row: TypeAlias = Mapping[str, object]
 Rows: TypeAlias = Iterator[tuple[int, Row | BadSample]]  # numbered from one
 
-ENOUGH = 100  # rows that are looked at before columns are guessed
+ENOUGH = 100  # rows that the roles of the columns are guessed from
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TableManifest:
         first = [row for row in looked_at if not isinstance(row, BadSample)]
         self.roles = choose_roles(asked, table.columns, first, str(table.path))
         self.columns = table.columns
+        self.unused = [c for c in table.columns if c not in self.roles.taken and c != self.roles.group]
         self.passed_over: Counter[str] = Counter()
         self._table = table
 
@@ -89,21 +91,36 @@ def _check(names: Mapping[str, Medium]) -> None:
 
 
 def _captions(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
-    captions = tuple(caption for column in columns for caption in _listed(row.get(column)))
+    captions = tuple(caption for column in columns for caption in _listed(_cell(row, column)))
     if columns and not captions:
         raise BadSample("text: empty")
     return captions
 
 
+def _cell(row: Row, column: str) -> object:
+    """The cell of a column, or what lies deeper in one, as `words.en`."""
+    if column in row:
+        return row[column]
+    value: object = row
+    for key in column.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def _listed(cell: object) -> Iterator[str]:
-    """A cell holds one caption, a list of them, or such a list as JSON."""
+    """A cell holds one caption, a list of them, such a list as JSON, or captions by language."""
     if isinstance(cell, str) and cell.startswith("["):
         cell = _json_list(cell)
-    for caption in cell if isinstance(cell, list) else [cell]:
+    cell = [one for value in by_language(cell).values() for one in _as_list(value)] or cell
+    for caption in _as_list(cell):
         if isinstance(caption, Mapping):
             caption = caption.get("text", caption.get("caption"))
         if caption is not None and str(caption).strip():
             yield str(caption).strip()
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _json_list(cell: str) -> object:

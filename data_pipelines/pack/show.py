@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.data_pipelines.manifests.roles import Roles
+from tercet.modality import how_to_convert
 
 
 class Rate(ProgressColumn):
@@ -49,7 +50,8 @@ def print_result(result: Mapping[str, Any], out: Path) -> None:
         console.print(f"row by row: {out / 'bad_samples.jsonl'}", style="dim", soft_wrap=True, markup=False)
     if passed_over := result["plan"]["source"]["passed_over"]:
         listed = ", ".join(f"{count:,} × {kind}" for kind, count in passed_over.items())
-        console.print(f"files passed over: {listed}", style="dim", soft_wrap=True, markup=False)
+        lines = [f"files that are not part of a sample: {listed}", *how_to_convert(passed_over)]
+        console.print("\n".join(lines), style="dim", soft_wrap=True, markup=False)
 
 
 def print_verdict(result: Mapping[str, Any], max_bad: float) -> bool:

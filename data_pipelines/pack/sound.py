@@ -16,7 +16,9 @@ from tercet.data_pipelines.decode.media import Sound, open_sound, verify_sound, 
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.pack.config import PackConfig
 
-EXTENSIONS = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3"}
+EXTENSIONS = {
+    "WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3", "AIFF": "aiff",
+}  # fmt: skip
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # what 16 bits would not hold
 
 Wave = NDArray[np.float32]

@@ -12,6 +12,7 @@ from rich.table import Table
 from tercet.data_pipelines.shards.build import Indexed
 from tercet.data_pipelines.shards.record import Record, load_census
 from tercet.data_pipelines.shards.tar import DamagedShard
+from tercet.modality import how_to_convert
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _remarks(found: Inventory) -> list[str]:
         f"samples whose key stands more than once in their shard: {found.repeated:,}": found.repeated,
         f"samples that lack a kind of file which most of their shard have: {found.incomplete:,}": found.incomplete,
     }
-    return [f"{found.data}: {remark}" for remark, worth_saying in remarks.items() if worth_saying]
+    lines = [remark for remark, worth_saying in remarks.items() if worth_saying]
+    return [f"{found.data}: {line}" for line in [*lines, *how_to_convert(found.passed_over)]]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

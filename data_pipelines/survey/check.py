@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.bad_samples import Fault
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.manifests.reading import PLAIN, Reading
-from tercet.data_pipelines.manifests.source import open_manifest_source
+from tercet.data_pipelines.manifests.source import ManifestSource, open_manifest_source
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.find import find_shards
@@ -28,18 +28,19 @@ from tercet.data_pipelines.shards.remote import RemoteShards
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.content import Equals
 from tercet.data_pipelines.survey.examine import SampleChecker
-from tercet.data_pipelines.survey.findings import Findings
+from tercet.data_pipelines.survey.findings import AGAIN, NOTES, Findings
 from tercet.data_pipelines.survey.manifest import promises
 from tercet.data_pipelines.survey.stock import Stock, digest, take_stock
 from tercet.data_pipelines.survey.walk import parts_of, walk
 from tercet.errors import UserError
+from tercet.modality import how_to_convert
 
 USUAL = 0.9  # share of the samples that have something which the others then lack
 HERE, ELSEWHERE, LISTED = 1, 2, 3
 REPEATED = {
     HERE: "key: used before in its shard",
     ELSEWHERE: "key: used before in another shard",
-    LISTED: "row: another one before it has the same file and caption",
+    LISTED: AGAIN,
 }
 
 
@@ -58,8 +59,9 @@ def check(spec: str | Sequence[str], workers: int, listing: Path | None = None, 
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(asdict(fault)) + "\n" for fault in damage)
         for fault in _faults(source, findings.usual, repeated_N, workers):
-            findings.note(fault)
-            lines.write(json.dumps(asdict(fault)) + "\n")
+            findings.add(fault)
+            if fault.reason not in NOTES:
+                lines.write(json.dumps(asdict(fault)) + "\n")
     return findings
 
 
@@ -76,9 +78,13 @@ def _listed(spec: str | Sequence[str], reading: Reading) -> tuple[Findings, Sour
     repeated_N[source.index.arrays["repeated"]] = LISTED
     findings = Findings(
         shards=len(source.tables), damaged={}, samples_of=source.tables,
-        bytes=0, files={}, passed_over=source.passed_over, usual=[],
+        bytes=0, files={}, passed_over=source.passed_over, usual=[], hints=_hints(source),
     )  # fmt: skip
     return findings, source, repeated_N
+
+
+def _hints(source: ManifestSource) -> list[str]:
+    return [*([source.lacking] if source.lacking else []), *how_to_convert(source.passed_over)]
 
 
 def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:
@@ -119,6 +125,7 @@ def _findings(stocks: Sequence[Stock]) -> Findings:
         files=dict(files.most_common()),
         passed_over=dict(passed_over.most_common()),
         usual=[kind for kind in kinds if kinds[kind] >= USUAL * sum(samples_of.values())],
+        hints=how_to_convert(passed_over),
     )
 
 

@@ -1,14 +1,15 @@
-"""One sample, every byte of it: pictures and sounds decoded to their ends, JSON and captions parsed."""
+"""Examines every byte of a sample: decodes pictures and sounds to their ends, parses JSON and captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta, negatives_of
+from tercet.data_pipelines.captions.text import MOST_BYTES, decode_meta, negatives_of
 from tercet.data_pipelines.decode.media import verify_picture, verify_sound
 from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.source import Files, Source
+from tercet.data_pipelines.survey.findings import CUT
 from tercet.modality import DECODERS, EXTENSIONS, FILES
 
 CAPTIONS = CaptionReader({})
@@ -16,7 +17,7 @@ CAPTIONS = CaptionReader({})
 
 @dataclass(frozen=True)
 class SampleChecker:
-    """Finds the first thing that is wrong with each sample. `usual` is what the samples beside it have."""
+    """Finds the first fault of each sample, or else a note. `usual`: the kinds of files that most samples have."""
 
     source: Source
     usual: Sequence[str]
@@ -29,13 +30,13 @@ class SampleChecker:
         if isinstance(files, BadSample):
             return files.reason
         try:
-            examine(files, self.usual)
+            return examine(files, self.usual)
         except BadSample as bad:
             return bad.reason
-        return ""
 
 
-def examine(files: Files, usual: Sequence[str]) -> None:
+def examine(files: Files, usual: Sequence[str]) -> str:
+    """Raises the first fault; without any, returns a note or nothing."""
     held = set(map(kind_of, files))
     for kind in usual:
         if kind not in held:
@@ -49,5 +50,6 @@ def examine(files: Files, usual: Sequence[str]) -> None:
             verify_sound(data)
     meta = decode_meta(files["json"]) if "json" in files else {}
     negatives_of(meta)
-    if captions := CAPTIONS(files, meta):
-        _ = captions.all  # cleaned, which may leave nothing
+    captions = CAPTIONS(files, meta)
+    _ = captions and captions.all  # cleaned, which may leave nothing
+    return CUT if captions.too_long or len(files.get("txt", b"")) > MOST_BYTES else ""

@@ -8,6 +8,7 @@ from tercet.data_pipelines.survey.findings import Findings
 from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, PlotSpec, plot
 from tercet.data_pipelines.survey.stats import Stats
 from tercet.page.write import environment, write_page
+from tercet.plural import number_of
 
 SHARDS = 50  # of a page; JSON has all
 MEASURES = {
@@ -32,6 +33,7 @@ def write_check(path: Path, name: str, findings: Findings, max_bad: float, listi
         verdict=findings.verdict(max_bad),
         listing=listing,
         most=SHARDS,
+        number_of=number_of,
     )
     return write_page(path, page)
 

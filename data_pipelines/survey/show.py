@@ -1,4 +1,4 @@
-"""What a check or a survey has found, for people at a terminal."""
+"""Prints what `data check` and `data stats` found."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tercet.data_pipelines.survey.findings import EXAMPLES, Findings
 from tercet.data_pipelines.survey.page import MEASURES, SHARED, share
 from tercet.data_pipelines.survey.plots import LINEAR
 from tercet.data_pipelines.survey.stats import Stats
+from tercet.plural import number_of
 
 SHARDS = 10
 NAMES = 4  # of the most frequent things in a line
@@ -24,6 +25,8 @@ def print_findings(findings: Findings, max_bad: float, listing: Path | None = No
         console.print(_shards(findings))
     colour = "green" if findings.clean(max_bad) else "red"
     console.print(f"[{colour}]{'✓' if findings.clean(max_bad) else '✗'}[/] {' '.join(findings.verdict(max_bad))}")
+    for remark in findings.remarks():
+        console.print(f"note: {remark}", soft_wrap=True, markup=False)
     if any(count > EXAMPLES for count in findings.reasons.values()):
         console.print(f"{listing or '--out FILE.html'} lists each of them.", style="dim", markup=False)
 
@@ -32,7 +35,7 @@ def print_stats(stats: Stats) -> None:
     console = Console(highlight=False)
     looked = f", {stats.tally.samples:,} of them looked at" if stats.tally.samples < stats.samples else ""
     pieces = f" in {stats.shards:,} shards" if stats.shards > 1 else ""
-    console.print(f"{stats.samples:,} samples{pieces}{looked}")
+    console.print(f"{number_of(stats.samples, 'sample')}{pieces}{looked}")
     console.print(_values(stats))
     console.print(_counts(stats))
 
@@ -49,7 +52,7 @@ def _reasons(findings: Findings) -> Table:
 
 def _shards(findings: Findings) -> Table:
     more = len(findings.worst) - SHARDS
-    table = _table("where" + (f" ({more:,} shards more)" if more > 0 else ""), "samples", "bad")
+    table = _table("where" + (f" ({number_of(more, 'shard')} more)" if more > 0 else ""), "samples", "bad")
     table.add_column("", overflow="fold")
     for shard in findings.worst[:SHARDS]:
         read = shard in findings.samples_of
@@ -81,8 +84,8 @@ def _counts(stats: Stats) -> Table:
             table.add_row(name, Text(", ".join(f"{thing} × {count:,}" for thing, count in counts)))
     for name, words in SHARED.items():
         if (sharing := stats.shared.get(name)) and sharing.groups:
-            groups = f"{sharing.groups:,} group{'s' * (sharing.groups > 1)}"
-            table.add_row(f"share {words}", f"{sharing.samples:,} samples in {groups}")
+            groups = number_of(sharing.groups, "group")
+            table.add_row(f"share {words}", f"{number_of(sharing.samples, 'sample')} in {groups}")
     return table
 
 

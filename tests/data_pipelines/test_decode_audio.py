@@ -18,7 +18,7 @@ from tercet.data_pipelines.transforms.crop import CentreView
 
 Sound = Callable[..., bytes]
 
-FORMATS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]
+FORMATS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None)]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,11 @@ def without_a_length(flac: bytes) -> bytes:
 
 
 BROKEN: dict[str, tuple[str, Callable[[Sound], bytes]]] = {
-    "no bytes": ("not a WAV, FLAC, OGG or MP3", lambda sound: b""),
-    "a page of the web": ("not a WAV, FLAC, OGG or MP3", lambda sound: b"<!DOCTYPE html>" * 20),
-    "of a kind not taken in": ("not a WAV, FLAC, OGG or MP3", lambda sound: sound(sine(440, 16000, 1), 16000, "AIFF")),
+    "no bytes": ("not a known format", lambda sound: b""),
+    "a page of the web": ("not a known format", lambda sound: b"<!DOCTYPE html>" * 20),
+    "of another kind": ("not a known format", lambda sound: sound(sine(440, 16000, 1), 16000, "CAF")),
+    "another FORM": ("not a known format", lambda sound: sound(sine(440, 16000, 1), 16000, "SVX")),
+    "an M4A": ("M4A, which is not read; convert it to FLAC", lambda sound: b"\0\0\0 ftypM4A " + bytes(40)),
     "nothing but a magic": ("truncated", lambda sound: b"RIFF" + b"hello" * 20),
     "nothing but a sync": ("unreadable", lambda sound: b"\xff\xfb" + b"\0" * 400),
     "no frames": ("empty", lambda sound: sound(np.zeros(0), 16000, "WAV")),

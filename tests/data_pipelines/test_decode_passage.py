@@ -13,7 +13,7 @@ from tercet.data_pipelines.decode.passage import SOON, passage
 
 Sound = Callable[..., bytes]
 
-FORMATS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]
+FORMATS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None)]
 
 
 def bursts(frames: int, channels: int) -> NDArray[np.float64]:

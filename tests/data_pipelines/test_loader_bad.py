@@ -25,7 +25,7 @@ INTAKES: dict[str, Intake] = {
 }
 REASONS = (
     "image: truncated or damaged",
-    "audio: not a WAV, FLAC, OGG or MP3",
+    "audio: not a known format",
     "audio: not finite",
     "text: not UTF-8",
     "text: empty",

@@ -165,7 +165,7 @@ def test_class_folders_become_captions_where_there_are_none(tmp_path: Path, pict
     assert {key: files.get("txt") for key, files in found.items()} == {
         "red_fox/1": b"a photo of a red fox.",
         "red_fox/2": None,
-        "dog/a/1": b"a photo of a a.",
+        "dog/a/1": b"a photo of an a.",
         "dog/2": b"a dog in the snow",
         "own": None,
     }

@@ -114,7 +114,7 @@ MISTAKES = {
     "a misspelt column": ("m.csv", b"image,caption\na.jpg,c\n", Roles(text=("captoin",)), "did you mean `caption`?"),
     "no files": (
         "m.csv",
-        b"url,caption\nhttp://x/y.jpg,c\n",
+        b"url,caption\nhttp://x/y,c\n",
         Roles(),
         "with `image` or `audio` (columns: url, caption)",
     ),

@@ -84,9 +84,9 @@ def test_transparency_and_the_colour_profile_stay() -> None:
 @pytest.mark.parametrize("format", EXTENSION)
 def test_a_picture_that_is_not_whole_is_left_out(picture: Picture, format: str, size: int | None) -> None:
     data = picture(3, (200, 160), format)
-    with pytest.raises(BadSample, match="not a JPEG" if format == "webp" else "truncated or damaged"):
+    with pytest.raises(BadSample, match="not a known format" if format == "webp" else "truncated or damaged"):
         pack_picture(data[: len(data) * 3 // 4], PackConfig(size=size))
-    with pytest.raises(BadSample, match="not a JPEG, PNG or WEBP"):
+    with pytest.raises(BadSample, match="not a known format"):
         pack_picture(b"<html>" + data, PackConfig(size=size))
 
 
@@ -140,7 +140,7 @@ def test_sounds_that_cannot_be_are_left_out(sound: Sound) -> None:
         (sound(wave, 8000, "WAV", "FLOAT"), "not finite"),
         (sound(np.zeros((10, 100)), 8000, "WAV"), "over the caps"),
         (sound(np.zeros(0), 8000, "WAV"), "empty"),
-        (b"nothing that sounds", "not a WAV, FLAC, OGG or MP3"),
+        (b"nothing that sounds", "not a known format"),
     ]:
         with pytest.raises(BadSample, match=reason):
             pack_sound(data, PackConfig())

@@ -166,7 +166,7 @@ def spoil(table: Path, picture: Picture) -> dict[str, int]:
     return {
         "image: missing file": 3,
         "image: truncated or damaged": 1,
-        "image: not a JPEG, PNG or WEBP": 1,
+        "image: not a known format": 1,
         "image: empty file": 1,
         "text: empty": 1,
         "no picture or sound": 1,
@@ -272,7 +272,7 @@ def test_a_mistake_is_one_line(options: str, table: Path, tmp_path: Path, capsys
 def test_a_table_moved_away_from_its_files_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.csv").write_text("image\na.jpg\nb.jpg\n")
     assert main(["data", "pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out")]) == 2
-    assert "none of the first 2 files is there" in capsys.readouterr().err
+    assert "none of the first 2 files exists" in capsys.readouterr().err
 
 
 def test_shards_have_a_place_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: Picture) -> None:

@@ -34,9 +34,9 @@ def spoiled(name: str, change: Callable[[bytes], bytes]) -> Spoil:
 
 SPOILT: Mapping[str, tuple[str, Spoil]] = {
     "a picture cut short": ("image: truncated or damaged", spoiled("jpg", lambda data: data[:-50])),
-    "an empty picture": ("image: not a JPEG, PNG or WEBP", spoiled("jpg", lambda data: b"")),
-    "a page as a picture": ("image: not a JPEG, PNG or WEBP", spoiled("jpg", lambda data: b"<html>404</html>")),
-    "an empty sound": ("audio: not a WAV, FLAC, OGG or MP3", spoiled("wav", lambda data: b"")),
+    "an empty picture": ("image: not a known format", spoiled("jpg", lambda data: b"")),
+    "a page as a picture": ("image: not a known format", spoiled("jpg", lambda data: b"<html>404</html>")),
+    "an empty sound": ("audio: not a known format", spoiled("wav", lambda data: b"")),
     "a sound cut short": ("audio: truncated or damaged", spoiled("wav", lambda data: data[:-100])),
     "a sound that is not finite": ("audio: not finite", spoiled("wav", lambda data: data[:-4] + b"\0\0\xc0\x7f")),
     "words in another encoding": ("text: not UTF-8", spoiled("txt", lambda data: "Böot".encode("latin-1"))),
@@ -212,7 +212,7 @@ def test_shards_that_are_damaged_stand_above_samples_that_are_not_bad(
     (shards / "1.tar").write_bytes(b"")
     assert main(["data", "check", str(shards), "--workers", "1"]) == 1
     told = " ".join(capsys.readouterr().out.split())
-    assert "✗ 1 of 3 shards is damaged. The 120 samples that could be read are good." in told
+    assert "✗ 1 of 3 shards is damaged. 120 samples could be read, without a fault." in told
 
 
 def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

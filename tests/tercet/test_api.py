@@ -182,12 +182,11 @@ def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
         ({"image": ["photos/no.png"]}, "photos/no.png: cannot be read"),
         ({"image": ["horn.wav"]}, "horn.wav: no file of image"),
         ({"image": [np.zeros((4, 4, 3))]}, "an array of float64 [4, 4, 3]; give uint8"),
-        ({"image": [b"nothing"]}, "image number 0 cannot be embedded (image: not a JPEG, PNG or WEBP)"),
+        ({"image": [b"nothing"]}, "image number 0 cannot be embedded (image: not a known format)"),
         ({"audio": [np.zeros(9)]}, "audio: ndarray is nothing to embed; give a path, bytes or (wave, rate)"),
         ({"audio": (np.zeros(9, np.uint8), 8000)}, "audio: a wave of uint8; give numbers from -1 to 1, or whole ones"),
         ({"audio": (np.zeros(9), 0)}, "audio: a wave of shape [9] at 0; give"),
         ({"text": "a", "batch_size": 0}, "batch_size is 0"),
-        ({"text": ["é", "é" * 20_000]}, "text number 1 cannot be embedded (text: over the caps)"),
         ({"picture": ["boat.jpg"]}, "exported has no picture tower"),
     ],
 )

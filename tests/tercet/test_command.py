@@ -39,7 +39,7 @@ MISTAKES = {
     "train nowhere.yaml": "nowhere.yaml: no such recipe file, and no folder of a run",
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",
-    "data pack nowhere --out x": "nowhere: no such file or folder",
+    "data pack nowhere --out x": "nowhere does not exist; name a folder",
     "data check shards --workers 0": "--workers 0 are no processes; take a whole number from 1 up",
     "data check shards --max-bad 7": "--max-bad 7 is no share; take a number from 0 to 1",
     "data leaks shards others --out .": "--out . is a folder; name a file in it",

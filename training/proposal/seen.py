@@ -6,6 +6,7 @@ from typing import Any
 
 from tercet.data_pipelines.bad_samples import most_bad
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.manifests.source import ManifestSource
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.stats import Stats, survey
 from tercet.errors import UserError
@@ -73,7 +74,8 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
     if len(seen.modalities) < 2:
         held = next(iter(seen.modalities), "nothing that can be used")
         lacking = "captions" if "text" not in seen.modalities else "pictures or sounds"
-        raise UserError(f"{name} holds {held} alone: a contrast needs two modalities; add {lacking}")
+        hint = source.lacking if isinstance(source, ManifestSource) else ""
+        raise UserError(f"{name}: {hint or f'it has {held} alone, and training needs two modalities; add {lacking}'}")
     if seen.bad > most_bad(MAX_BAD, seen.looked_at):
         raise UserError(
             f"{seen.bad:,} of {seen.looked_at:,} samples of {name} cannot be used, and a run stops above "
