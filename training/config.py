@@ -78,7 +78,7 @@ class EarlyStoppingConfig(Config):
 class LogConfig(Config):
     """Who is told of the run's progress; metrics.jsonl always is."""
 
-    every: int = Field(10, gt=0, description="steps between two lines")
+    every: int = Field(10, gt=0, description="steps between two lines; in a log file, at least 5 seconds as well")
     to: tuple[Logger, ...] = Field(("console",), description="loggers by name")
 
 

@@ -27,6 +27,8 @@ def modality_of(query: Any) -> str:
 def _named(query: str | os.PathLike[str]) -> str:
     """One word that ends as a file does is a path, and not words if there is no such file."""
     words = os.fspath(query)
+    if not words.strip():
+        raise UserError(f"the query is empty; {KNOWN}")
     extension = Path(words).suffix[1:].lower()
     named = (modality for modality, extensions in FILES.items() if modality != "text" and extension in extensions)
     modality = next(named, "text")

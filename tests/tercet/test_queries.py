@@ -55,6 +55,9 @@ def test_the_name_of_another_file_is_not_searched_for_as_words(tmp_path: Path) -
 def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
     with pytest.raises(UserError, match=r"there is no file photos/baot\.png; a query is words, or the path"):
         modality_of("photos/baot.png")
+    for empty in ("", " \n"):
+        with pytest.raises(UserError, match=r"the query is empty; a query is words, or the path"):
+            modality_of(empty)
 
 
 @pytest.mark.parametrize(

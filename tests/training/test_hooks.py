@@ -18,6 +18,7 @@ import pytest
 
 from tercet.errors import UserError
 from tercet.training.config import LogConfig, Logger
+from tercet.training.hooks import console as console_module
 from tercet.training.hooks import tensorboard, wandb
 from tercet.training.hooks.console import Console, clock, plain
 from tercet.training.hooks.hook import RunInfo, StepRecord
@@ -76,7 +77,8 @@ def test_what_a_selection_draws_is_told_beside_what_is_trained_on() -> None:
     assert "drawn" not in plain(replace(RECORD, drawn=256, drawn_per_s=493.6))
 
 
-def test_plain_lines_say_everything_every_so_often() -> None:
+def test_plain_lines_say_everything_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "PAUSE", 0.0)
     out = io.StringIO()
     console = Console(10, out)
     console.start(RunInfo("demo", Path("runs/demo"), steps=25, step=0))
@@ -91,6 +93,17 @@ def test_plain_lines_say_everything_every_so_often() -> None:
         "494 samples/s  skipped 2  2:30 left"
     )
     assert "grad" not in plain(replace(RECORD, grad_norm=None))
+
+
+def test_a_log_gets_a_line_every_few_seconds_however_fast_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    out = io.StringIO()
+    console = Console(1, out)
+    for step in range(1, 101):
+        now = 100.0 + step / 10
+        console.step(replace(RECORD, step=step, steps=100))
+    assert re.findall(r"step +(\d+)/100", out.getvalue()) == ["1", "51", "100"]
 
 
 def test_a_terminal_shows_the_last_step_live() -> None:

@@ -1,6 +1,7 @@
 """Progress for people: a live panel of a few lines on a terminal, plain lines in a log."""
 
 import sys
+import time
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -13,16 +14,18 @@ from rich.text import Text
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
 DRAWINGS = 4  # of the live lines in a second
+PAUSE = 5.0  # seconds at least between two lines of a log
 
 
 class Console:
-    """Live on a terminal; elsewhere a line every `every` steps."""
+    """Live on a terminal; elsewhere a line every `every` steps, and not more often than every few seconds."""
 
     def __init__(self, every: int, out: TextIO | None = None) -> None:
         self.every = every
         self._console = RichConsole(file=out or sys.stdout, highlight=False)
         self._live: Live | None = None
         self._name = ""
+        self._printed_at = -PAUSE
 
     def start(self, run: RunInfo) -> None:
         self._name = run.name
@@ -36,8 +39,12 @@ class Console:
     def step(self, record: StepRecord) -> None:
         if self._live:
             self._live.update(panel(self._name, record))
-        elif record.step % self.every == 0 or record.step in (1, record.steps):
+        elif record.step in (1, record.steps) or (record.step % self.every == 0 and self._paused()):
+            self._printed_at = time.monotonic()
             self._console.print(plain(record), soft_wrap=True, markup=False)
+
+    def _paused(self) -> bool:
+        return time.monotonic() - self._printed_at >= PAUSE
 
     def stop(self) -> None:
         if self._live:
