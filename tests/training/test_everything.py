@@ -1,0 +1,108 @@
+"""One recipe with all that a run can remember and choose, killed at random, and moved to other processes.
+
+A queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources and gradient
+caching: at every ZeRO stage, on one process and on two.
+"""
+
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tercet.distributed import World
+from tercet.testing import RankFailed, on_ranks
+from tests.training.test_selection import selected
+from tests.training.tiny import MODEL, losses, recipe, run, saved
+
+STEPS = 12
+STAGES = (0, 1, 2, 3)
+
+
+def everything(world_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    sources = {"scenes": {"source": str(world_folder / "train"), "weight": 2.0}, "more": str(world_folder / "val")}
+    return recipe(
+        world_folder,
+        out,
+        steps=STEPS,
+        batch_size=8,
+        micro_batch=3,
+        model={**MODEL, "audio": None},
+        data={"train": sources, "crop": [0.5, 1.0], "worker": "thread"},
+        fields={
+            "text.negative": {"from": "json.negatives", "rows": 2},
+            "image.local": {"from": "image", "rows": 2, "crop": [0.1, 0.4], "size": 16},
+        },
+        pairs={},
+        terms=[
+            {"between": ["image", "text"], "against": {"image": ["text.negative"], "text": ["queue.image"]}},
+            {"between": ["image.local", "text"], "objective": "sigmoid", "weight": 0.5},
+        ],
+        memories={"queue": {"fields": ["image"], "size": 20}, "cartography": {"term": "image-text"}},
+        selection={"name": "loss", "filter_ratio": 0.5, "strata": 2},
+        checkpoint={"every": 2},
+        **changes,
+    )
+
+
+def run_all(world: World, jobs: list[dict[str, Any]]) -> None:
+    for values in jobs:
+        run(world, values)
+
+
+def run_killed(world: World, values: dict[str, Any], seconds: float) -> None:
+    """Trains until this process is killed, so long after its first checkpoint."""
+
+    def kill() -> None:
+        while not list((Path(values["out"]) / "checkpoints").glob("step_????????")):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    run(world, values)
+    time.sleep(60)  # a run that ends before is killed all the same
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_run_that_is_killed_goes_on_as_if_it_was_not(world_folder: Path, tmp_path: Path, world: int) -> None:
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+    straight = [everything(world_folder, tmp_path / f"straight{zero}", zero=zero) for zero in STAGES]
+    killed = [everything(world_folder, tmp_path / f"killed{zero}", zero=zero) for zero in STAGES]
+    for values in killed:
+        for _ in range(2):
+            with pytest.raises(RankFailed, match="without a word"):
+                on_ranks(run_killed, world, values, dice.uniform(0, 0.3))
+    on_ranks(run_all, world, [*straight, *killed])
+    for zero in STAGES:
+        whole, parts = saved(tmp_path / f"straight{zero}"), saved(tmp_path / f"killed{zero}")
+        assert whole.keys() == parts.keys()
+        assert {name.split("/")[1] for name in whole if name.startswith("memory/")} == {"ema", "queue", "cartography"}
+        assert [name for name in whole if not torch.equal(whole[name], parts[name])] == [], f"seed {seed}, stage {zero}"
+        assert selected(tmp_path / f"straight{zero}") == selected(tmp_path / f"killed{zero}")
+        assert losses(tmp_path / f"straight{zero}") == losses(tmp_path / f"killed{zero}")
+        assert len(losses(tmp_path / f"straight{zero}")) == STEPS
+
+
+def test_other_processes_repeat_a_recorded_selection(world_folder: Path, tmp_path: Path) -> None:
+    """One process selects; two repeat its selection at every stage. Two that select anew differ at near ties only."""
+    on_ranks(run_all, 1, [everything(world_folder, tmp_path / "one")])
+    replay = {"name": "replay", "filter_ratio": 0.5, "strata": 2, "run": str(tmp_path / "one")}
+    jobs = [everything(world_folder, tmp_path / f"two{zero}", zero=zero) | {"selection": replay} for zero in STAGES]
+    anew = everything(world_folder, tmp_path / "anew", zero=1)
+    on_ranks(run_all, 2, [*jobs, anew])
+    expected = losses(tmp_path / "one")
+    assert len(expected) == STEPS
+    for zero in STAGES:
+        assert losses(tmp_path / f"two{zero}") == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    for one, two in zip(selected(tmp_path / "one"), selected(tmp_path / "anew"), strict=True):
+        if one["near_ties"] or two["near_ties"]:
+            break  # from here on the two runs may have learned from other samples
+        assert (one["step"], one["ids"]) == (two["step"], two["ids"])
