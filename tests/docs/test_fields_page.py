@@ -1,0 +1,42 @@
+"""The recipes of the pages about fields, as they are written there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tercet.testing import on_ranks
+from tercet.training.config import RunConfig
+from tercet.training.recipe import load_recipe
+from tests.training.conftest import world_folder as world_folder
+from tests.training.test_resume import run_all
+from tests.training.tiny import losses, recipe
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```yaml\n(.+?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("architecture.md") if block.startswith("# crops.yaml")]
+    (tmp_path / "crops.yaml").write_text(block, encoding="utf-8")
+    written = load_recipe(str(tmp_path / "crops.yaml")).model_dump(mode="json")
+    changes: dict[str, Any] = {key: written[key] for key in ("fields", "terms")}
+    changes["fields"]["image.local"]["size"] = 16  # the tower of tests takes 32 as the whole picture
+    tiny = recipe(world_folder, tmp_path / "run", steps=3, pairs={}, **changes)
+    on_ranks(run_all, 1, [(tiny, None)])
+    assert len(losses(tmp_path / "run")) == 3
+
+
+def test_the_page_of_fields_is_a_recipe() -> None:
+    """The three blocks fit together: fields, terms that use them, and extra negatives of pairs."""
+    fields, terms, negatives = map(yaml.safe_load, blocks("fields.md"))
+    base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
+    plain = {key: value for key, value in base.items() if key not in ("pairs", "objective", "terms")}
+    config = RunConfig.model_validate(plain | fields | terms)
+    assert [term.name for term in config.terms] == ["image-text", "image-text.rewrite", "image.local-text"]
+    config = RunConfig.model_validate(plain | negatives)
+    assert config.terms[0].against == {"image": ("text.negative",), "text": ("queue.image",)}
