@@ -130,8 +130,13 @@ def test_a_queue_begins_again_with_other_sources_or_fields(world_folder: Path, t
         {"name": "slower", "steps": 2, "set": {"optimizer.lr": 1e-4, "batch_size": 8}},
         {"name": "other data", "steps": 2, "set": {"data.train": str(world_folder / "combinations")}},
         {"name": "other fields", "steps": 2, "set": {"pairs": {"audio-text": 0}}},
+        {"name": "other crops", "steps": 2, "set": {"fields": {"image.part": {"from": "image", "crop": [0.2, 0.4]}}}},
     ]
-    queue = {"memories": {"queue": {"fields": ["image"], "size": SIZE}}, "against": {"text": ["queue.image"]}}
+    queue = {
+        "memories": {"queue": {"fields": ["image"], "size": SIZE}},
+        "fields": {"image.part": {"from": "image", "crop": [0.5, 1.0]}},
+        "against": {"text": ["queue.image", "image.part"]},
+    }
     values = recipe(world_folder, tmp_path / "run", stages=stages, pairs={"image-text": 1, "audio-text": 1}, **queue)
     del values["steps"]
-    assert on_ranks(offered, 1, values) == [[0, 16, 32, 40, 40, 0, 16, 0, 16]]
+    assert on_ranks(offered, 1, values) == [[0, 16, 32, 40, 40, 0, 16, 0, 16, 0, 16]]

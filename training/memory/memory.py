@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from tercet.data_pipelines.plans.plan import Plan
@@ -24,6 +25,8 @@ from tercet.models.losses.terms import Gathered, Outcome
 from tercet.training.checkpoint_reader import Origin
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
+
+NO_GROUP = torch.iinfo(torch.int64).min
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,16 @@ class SavedMemory:
 
     def read_shard(self, name: str, rank: int) -> Tensor:
         return self.origin.read_shard(self.prefix + name, rank)
+
+
+def frozen_rows(z_Nd: Tensor, group_N: Tensor | None = None, id_N: Tensor | None = None) -> Gathered:
+    """Vectors that belong to no item of the batch and to no rank. Anchors of the same group do not count them.
+
+    Without `group_N`, they are of no group, so that they are negatives of every anchor.
+    """
+    none_N = torch.full((len(z_Nd),), -1, device=z_Nd.device)
+    groups_N = torch.full_like(none_N, NO_GROUP) if group_N is None else group_N
+    return Gathered(z_Nd, item_N=none_N, group_N=groups_N, id_N=none_N if id_N is None else id_N, rank_N=none_N)
 
 
 class Memory:

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import torch
-from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.terms import Gathered, Outcome
-from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext, frozen_rows
 
 
 class VectorQueue(Memory):
@@ -23,7 +22,7 @@ class VectorQueue(Memory):
 
     def __init__(self, fields: Sequence[str], size: int, dim: int, origin: str, device: torch.device) -> None:
         self.size, self.origin = size, origin
-        self.rows = {field: frozen_rows(*empty(dim, device)) for field in fields}
+        self.rows = {field: frozen_rows(torch.zeros(0, dim, device=device)) for field in fields}
 
     def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
         return self.rows
@@ -51,19 +50,10 @@ class VectorQueue(Memory):
                 self.rows[field] = frozen_rows(*(saved.read(name).to(rows.z_Nd.device) for name in names))
 
 
-def empty(dim: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    ids = torch.zeros(0, dtype=torch.int64, device=device)
-    return torch.zeros(0, dim, device=device), ids, ids
-
-
-def frozen_rows(z_Nd: Tensor, group_N: Tensor, id_N: Tensor) -> Gathered:
-    """Rows of no item and no rank."""
-    none_N = torch.full_like(id_N, -1)
-    return Gathered(z_Nd, item_N=none_N, group_N=group_N, id_N=id_N, rank_N=none_N)
-
-
 def origin_of(context: StageContext) -> str:
-    """Differs when ids and groups mean other samples, or the stage trains other fields."""
+    """Differs when ids and groups mean other samples, or the stage trains other fields or fills them otherwise."""
     sources = [(share.fingerprint, share.samples) for share in context.plan.shares]
-    fields = sorted({field for term in context.config.terms for field in term.fields})
+    trained = sorted({field for term in context.config.terms for field in term.fields})
+    further = context.config.fields
+    fields = [(name, further[name].model_dump(mode="json") if name in further else None) for name in trained]
     return sha256(json.dumps([sources, fields]).encode()).hexdigest()[:16]
