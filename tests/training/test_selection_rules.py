@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.testing import RankFailed, on_ranks
+from tercet.training.selection.baselines import RandomSelection
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 from tercet.training.selection.strata import Kept, Strata
 from tests.training.test_selection import selected
@@ -39,6 +42,17 @@ def test_each_stratum_keeps_its_best(score: list[float], count: int, data: st.Da
 
 def value(score: float) -> float:
     return score if score == score else -float("inf")
+
+
+def test_random_scores_are_never_near_ties() -> None:
+    """Of many random numbers, those beside a threshold are closer than the rounding errors of losses."""
+    ids = torch.arange(1_000_000)
+    learner: Any = SimpleNamespace(seed=0, world=World())
+    drawn = SuperBatch(Batch(ids, ids, {}), 0, Strata(1, 500_000), learner)
+    rule = RandomSelection()
+    assert drawn.strata.best(rule.scores(drawn)).near_ties > 0
+    assert rule.choose(drawn).near_ties == 0
+    assert torch.equal(rule.choose(drawn).places, drawn.strata.best(rule.scores(drawn)).places)
 
 
 @selection_rule("spread")

@@ -1,5 +1,6 @@
 """The baselines of joint selection: samples at random, and those that the learner finds hardest or easiest."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.seeding import uniforms
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
+from tercet.training.selection.strata import Kept
 
 
 @selection_rule("random")
@@ -16,6 +18,10 @@ class RandomSelection(SelectionRule):
     def scores(self, drawn: SuperBatch) -> Tensor:
         score_n = uniforms("selection", drawn.learner.seed, drawn.step, drawn.places, 1)[:, 0]
         return torch.from_numpy(score_n).to(drawn.batch.ids.device)
+
+    def choose(self, drawn: SuperBatch) -> Kept:
+        """The scores are the same to the bit at any number of processes, so no pair can be swapped."""
+        return replace(super().choose(drawn), near_ties=0)
 
 
 @selection_rule("loss")
