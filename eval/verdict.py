@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tercet.eval.formatting import WORDS, with_unit
 from tercet.eval.result import Result
 
+NOTHING = "the model has learned nothing that transfers to these items"
 FEW = 6  # subjects that each get a sentence; of more, only those that are not above chance
 
 
@@ -33,8 +34,8 @@ def verdict(result: Result) -> Verdict:
     guess = f"{name} ({with_unit(bar, result.metric)})"
     if result.above_chance:
         return Verdict(f"{number} is above {guess}{_beside_shortcuts(result)}", above_chance=True)
-    failed = f"is not distinguishable from {guess}: the model has learned nothing that transfers to these items"
-    return Verdict(f"{number} {failed}{_reached(result)}", above_chance=False)
+    failed = f"{number} is not distinguishable from {guess}"
+    return Verdict(f"{failed}: {NOTHING} (n = {result.n}){_reached(result)}", above_chance=False)
 
 
 def _beside_shortcuts(result: Result) -> str:

@@ -40,7 +40,10 @@ def overfitting(losses: Losses, scores: Sequence[HeldOutScore], metric: str) -> 
         return f"{peak} and fell to {fell}, while the training loss fell from {then:.3g} to {end:.3g}"
     if end < NEAR_ZERO * start and not last.above_chance:
         fell = f"the training loss fell from {start:.3g} to {end:.3g}"
-        return f"{fell}, but held-out {metric} is not above chance: the model has memorised the training samples"
+        return (
+            f"{fell}, but held-out {metric} is not above chance: the model has memorised its training samples; "
+            "start from pretrained weights (init), or add data"
+        )
     return None
 
 

@@ -105,7 +105,7 @@ class RunEvaluation:
         else:
             return {}
         words = overfitting(losses(self.folder / METRICS), self.evaluations.held_out(task, metric), metric)
-        advice = "" if stopping else "; set `early_stopping` to keep the best weights"
+        advice = "" if stopping else "; set early_stopping to keep the best weights"
         return {OVERFITTING: words + advice} if words else {}
 
     def _initial(self, stage: RunConfig) -> InitialTowers | None:
@@ -147,7 +147,7 @@ class RunEvaluation:
             about = {**facts(), **notes}
             write_report(
                 self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve,
-                warnings=[f"{name}: {notes[name]}" for name in (OVERFITTING,) if name in notes],
+                warnings=[f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else [],
             )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
 POINTS = 300  # of a line
 COLOURS = 6
 WHOLE = "all"  # the line of a metric that is not told by term
+CHANCE = "chance"  # the line of what guessing reaches
 
 Record = Mapping[str, float]
 Points = list[tuple[float, float]]
@@ -30,7 +31,7 @@ class Curve:
     """One named series: its path in the plot, its latest value, and the points that the pointer reads out."""
 
     name: str
-    colour: str  # the same in every chart: `all`, or a number
+    colour: str  # the same in every chart: `all`, `chance`, or a number
     path: str
     last: str
     points: list[tuple[float, float, float, str]]  # x and y in the plot, step, value in words
@@ -87,8 +88,8 @@ def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart
     """Scales the series to common axes. The lower end of the values' axis is zero wherever that wastes little room."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
-    terms = [name for name in lines if name != WHOLE]
-    colours = {WHOLE: WHOLE} | {name: str(number % COLOURS) for number, name in enumerate(terms)}
+    terms = [name for name in lines if name not in (WHOLE, CHANCE)]
+    colours = {WHOLE: WHOLE, CHANCE: CHANCE} | {name: str(number % COLOURS) for number, name in enumerate(terms)}
     x_ticks = ticks(min(xs), max(xs), 6)
     y_ticks = ticks(0 if 0 < min(ys) < 0.4 * max(ys) else min(ys), max(ys), 4)
     x_at = scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)

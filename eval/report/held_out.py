@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from tercet.eval.formatting import heading
-from tercet.eval.report.curves import Chart, Points, chart
+from tercet.eval.report.curves import CHANCE, Chart, Points, chart
 from tercet.eval.result import from_json
 from tercet.eval.table import ResultTable, tabulate
 
@@ -21,7 +21,7 @@ def held_out_chart(evaluations: Sequence[Evaluation]) -> list[Chart]:
         for table in splits:
             lines.setdefault(table.dataset, []).append((step, _mean(table)))
         for table in splits[:1]:
-            lines.setdefault("chance", []).append((step, 100 * fmean(one.chance for one in table.first)))
+            lines.setdefault(CHANCE, []).append((step, 100 * fmean(one.chance for one in table.first)))
     metrics = {table.metrics[0] for tables in evaluated.values() for table in tables[:1]}
     drawn = len(evaluated) > 1 and len(metrics) == 1
     return [chart(f"Held-out {heading(*metrics)}", lines)] if drawn else []

@@ -22,6 +22,7 @@ from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.training.config import EarlyStoppingConfig
 from tercet.training.layering import RECIPE
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import batch_size, choose_way, warmup
@@ -39,7 +40,7 @@ ROWS = 48
 GPU_OF_80 = SimpleNamespace(total_memory=80 * GIB)
 CPU = Machine((), 2, 8 * GIB, 50 * GIB)
 GPU = Machine((Gpu("H100", 80 * GIB),), 16, 128 * GIB, 50 * GIB)
-TABLE = Splits("photos.csv", None, "given", divides=True)
+TABLE = Splits("photos.csv", None, "given")
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 
 
@@ -97,8 +98,16 @@ def test_the_recipe_trains_as_it_is(
     learnt, held = config.data.train["train"], config.data.val["val"]
     assert (learnt.source, learnt.group, learnt.part, held.part) == (str(photos), "image", (0.1, 1.0), (0.0, 0.1))
     assert main(["train", str(recipe), "steps=3", f"out={tmp_path / 'run'}", "data.workers=0"]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines][-1] == 3
+    steps = {
+        file: [json.loads(line)["step"] for line in (tmp_path / "run" / file).read_text().splitlines()]
+        for file in ("metrics.jsonl", "evaluations.jsonl")
+    }
+    assert steps == {"metrics.jsonl": [1, 2, 3], "evaluations.jsonl": [1, 2, 3]}
+    said = capfd.readouterr().out
+    assert "early stopping: the weights are those of step " in said
+    assert said.count(" is not distinguishable from chance (") + said.count(" is above chance (") == 2
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert all(words in report for words in ("ridge on simple features", "ridge on random towers", "Held-out R@1 %"))
 
 
 def values_of(choices: Iterable[Choice]) -> dict[str, Any]:
@@ -180,13 +189,18 @@ def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: 
 
 @pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
 @pytest.mark.parametrize("val", ["shards/val", None])
-def test_shards_are_learnt_from_as_they_are(pairs: int, val: str | None) -> None:
-    """Whatever a recipe that is extended says of data and of evaluation."""
+def test_whatever_is_proposed_is_watched(pairs: int, val: str | None) -> None:
+    """It holds samples out, evaluates them while it trains, keeps the best weights, and is compared with shortcuts."""
     layout = Splits("shards/train", val, "given")
-    config = as_config(draft(layout, seen(pairs, "image", "text", twice={"image": pairs}), GPU, lambda recipe: True)[1])
-    (learnt,), held = config.data.train.values(), list(config.data.val.values())
-    assert (learnt.source, learnt.group, learnt.part) == ("shards/train", "image", None)
-    assert [(split.source, split.group) for split in held] == ([(val, "image")] if val else [])
+    summary = seen(pairs, "image", "text", twice={"image": pairs})
+    config = as_config(draft(layout, summary, GPU, lambda recipe: True)[1])
+    (learnt,), (held,) = config.data.train.values(), config.data.val.values()
+    share = held_out(layout, summary)
+    assert (learnt.source, learnt.group, learnt.part) == ("shards/train", "image", None if val else (share, 1))
+    assert (held.source, held.group, held.part) == (val or "shards/train", "image", None if val else (0, share))
+    assert config.eval.interval(config.steps) == config.steps // 10
+    assert config.eval.shortcuts == min(2_000, round(pairs * (1 - share)))
+    assert config.early_stopping == EarlyStoppingConfig(task="retrieval", metric="mAP@10", patience=3)
 
 
 def test_the_page_says_what_the_rules_say() -> None:

@@ -1,4 +1,4 @@
-"""Look at the data, look at the machine, choose, measure one step, and put it all down as a recipe."""
+"""Looks at the data and the machine, chooses how to train, measures one step, and writes it all as a recipe."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tercet.training.proposal.pace import Duration, pace_of, running
 from tercet.training.proposal.seen import DataSummary, look
 from tercet.training.proposal.splits import Splits, held_out, layout_of, splits
 from tercet.training.proposal.towers import towers
+from tercet.training.proposal.watching import watching
 from tercet.training.proposal.weights import given, reachable
 from tercet.training.proposal.write import to_yaml
 from tercet.training.recipe import load_recipe
@@ -26,7 +27,7 @@ NAME = "proposed"
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe, and all that it stands on."""
+    """A recipe, and the facts that it follows from."""
 
     data: str
     seen: DataSummary
@@ -55,7 +56,7 @@ class Proposal:
 
 
 def propose(data: str, said: Mapping[str, Any], init: str | None = None) -> Proposal:
-    """`said` holds keys of a source that are not to be guessed, as columns; `init` names weights of one's own."""
+    """`said` holds options of the source that the user gave, such as columns; `init` names weights to start from."""
     begins = given(init) if init else reachable
     machine, layout = this_machine(), layout_of(data, said)
     opened = open_split(DataConfig.model_validate({"train": layout.train}), layout.learnt)
@@ -68,34 +69,26 @@ def propose(data: str, said: Mapping[str, Any], init: str | None = None) -> Prop
 def draft(
     layout: Splits, seen: DataSummary, machine: Machine, reachable: Reachable, init: str | None = None
 ) -> tuple[Chosen, list[Choice]]:
-    """All but what a measured step decides."""
+    """All choices but those that need a measured step."""
     pairs = round(seen.pairs * (1 - held_out(layout, seen)))
     chosen = choose_way(seen, pairs, machine, reachable, init)
     model, numbers = towers(chosen, seen, machine), training(chosen.way, pairs, machine)
-    return chosen, [*_begin(chosen, init), *splits(layout, seen), *model, *numbers, *_unexamined(chosen, layout, seen)]
+    return chosen, [*_begin(chosen, init), *splits(layout, seen), *model, *numbers, *watching(pairs)]
 
 
 def _begin(chosen: Chosen, asked: str | None) -> Iterator[Choice]:
     recipe = chosen.way.recipe
     if recipe is None:
         return
-    yield Choice("extends", recipe, f"the rest stands there: tercet recipes show {recipe}")
+    yield Choice("extends", recipe, f"the base recipe; `tercet recipes show {recipe}` prints it")
     init = asked or load_recipe(recipe).init
     if init:
-        yield Choice("init", init, "as was asked" if asked else f"the weights that `{recipe}` begins from")
-
-
-def _unexamined(chosen: Chosen, layout: Splits, seen: DataSummary) -> Iterator[Choice]:
-    """What a recipe says of evaluation on the way is idle where nothing is held out."""
-    recipe = chosen.way.recipe
-    held = layout.val or held_out(layout, seen)
-    if not held and recipe and load_recipe(recipe).early_stopping:
-        yield Choice("early_stopping", None, "nothing is held out that could tell when to stop")
+        yield Choice("init", init, "as you asked" if asked else f"the weights that `{recipe}` starts from")
 
 
 def as_config(choices: Sequence[Choice]) -> RunConfig:
-    """The choices as the run that they would be: written down and read as any recipe."""
+    """The choices as a run: written to a file and read like any recipe."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{NAME}.yaml"
         path.write_text(to_yaml([NAME], choices), encoding="utf-8")
-        return load_recipe(str(path), [f"out={folder}"])  # no run of any name is meant
+        return load_recipe(str(path), [f"out={folder}"])
