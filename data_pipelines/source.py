@@ -40,6 +40,10 @@ class Source(Protocol):
         """Where a person finds it: its own file of the modality, or the shard that holds it."""
         ...
 
+    def size(self, id: int, modality: str) -> int:
+        """Bytes of its file of the modality; 0 where there is none, or where it would have to be fetched to know."""
+        ...
+
     def prefetch(self, ids: Sequence[int]) -> None:
         """These will be read soon, by whichever process."""
         ...

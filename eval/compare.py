@@ -86,8 +86,10 @@ def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Differen
 
 
 def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) -> Table:
-    """The table for a rich console: `name` against `baseline`."""
-    title = Text(f"{name} against {baseline}", style="bold")
+    """The table for a rich console: `name` against `baseline`, with a dataset that all share in the title."""
+    datasets = {contrast.dataset for contrast in contrasts}
+    shared = "".join(datasets) if len(datasets) == 1 else ""
+    title = Text(" · ".join(filter(None, (f"{name} against {baseline}", shared))), style="bold")
     drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("", no_wrap=True)
     drawn.add_column("metric", no_wrap=True)
@@ -96,7 +98,8 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) 
     drawn.add_column("", no_wrap=True)
     above = ""
     for contrast in contrasts:
-        subject = " · ".join(part for part in (contrast.dataset, contrast.subject, f"n = {contrast.n}") if part)
+        parts = ("" if shared else contrast.dataset, contrast.subject, f"n = {contrast.n}")
+        subject = " · ".join(filter(None, parts))
         if subject != above:
             drawn.add_section()
         drawn.add_row(Text("" if subject == above else subject), *_cells(contrast))

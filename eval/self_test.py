@@ -160,7 +160,9 @@ def _error(scored: Sequence[float], chance: float, queries: int) -> float:
 
 def render_checks(checks: Sequence[Check]) -> Table:
     """The table for a rich console: a row per null model and metric, with the range over all subjects."""
-    drawn = Table(title=Text("Self-test of the evaluation", style="bold"), title_justify="left", box=SIMPLE_HEAD)
+    drawn = Table(
+        title=Text("Self-test of the evaluation", style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for words in ("model", "task", "metric"):
         drawn.add_column(words, no_wrap=True)
     for words in ("scored", "expected", "tolerance"):
@@ -187,9 +189,8 @@ def _by_metric(checks: Sequence[Check]) -> list[list[Check]]:
 
 
 def _tolerance(rows: Sequence[Check]) -> str:
-    if rows[0].tolerance == EXACT:
-        return "exact"
-    return f"± {_range([row.tolerance for row in rows], rows[0])}"
+    most = max(row.tolerance for row in rows)
+    return "exact" if most == EXACT else f"± {_range([row.tolerance for row in rows], rows[0])}"
 
 
 def _range(values: Sequence[float], check: Check) -> str:

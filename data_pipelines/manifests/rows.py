@@ -39,6 +39,15 @@ class ManifestRows:
         wanted = kind in self.index.kinds and self.index.has(kind, row)
         return self._place(kind, row) if wanted else next(self._paths(row), "")
 
+    def size(self, row: int, kind: str) -> int:
+        """Bytes of its medium of the kind; 0 where it has none, or one behind a URL."""
+        if kind not in self.index.kinds:
+            return 0
+        place = self._place(kind, row) if self.index.has(kind, row) else ""
+        if size := self.index.number(f"{kind}.size", row):
+            return size
+        return os.path.getsize(place) if place and not is_remote(place) and os.path.exists(place) else 0
+
     def state(self, row: int) -> str:
         """Sizes and times of its files, as far as they are on this machine."""
         return "".join(map(_state, self._paths(row)))

@@ -77,6 +77,9 @@ class ManifestSource:
         """Of its picture or sound; of its table where that holds them."""
         return self._rows.path(self._row_N[id], modality) or self.shard(id)
 
+    def size(self, id: int, modality: str) -> int:
+        return self._rows.size(self._row_N[id], modality)
+
     @property
     def tables(self) -> dict[str, int]:
         """The rows of each table, by the name that faults are attributed to."""

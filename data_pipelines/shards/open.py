@@ -8,8 +8,10 @@ from xxhash import xxh3_64_intdigest
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.fingerprint import fingerprint_of
+from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.source import LARGEST_FILE, Files
+from tercet.modality import EXTENSIONS
 from tercet.system import BINARY, descriptors, pread
 
 OPEN_SHARDS = 512  # of a source; twice the usual number of streams: at the seam of two shards, a stream reads from both
@@ -46,6 +48,11 @@ class OpenShard:
     def key(self, row: int) -> str:
         key = self._keys[self._key_first[row] : self._key_first[row + 1]]
         return key.decode("utf-8", "surrogateescape")
+
+    def size(self, row: int, modality: str) -> int:
+        """Bytes of the sample's first file of a modality; 0 where it has none."""
+        places = range(self._first[row], self._first[row + 1])
+        return next((self._size[place] for place in places if kind_of(EXTENSIONS[self._code[place]]) == modality), 0)
 
     def read(self, row: int, wanted: Mapping[int, str]) -> Files:
         """The sample's files whose codes are wanted, by extension."""

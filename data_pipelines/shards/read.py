@@ -63,6 +63,13 @@ class Shards:
         except BadSample:  # the shard is gone since; what is wrong with its samples is attributed all the same
             return f"#{row}"
 
+    def size(self, id: int, modality: str) -> int:
+        record, row = self._place(id)
+        try:
+            return self._open(record).size(row, modality)
+        except BadSample:
+            return 0
+
     def prefetch(self, ids: Sequence[int]) -> None:
         """What lies on a disk is there."""
 

@@ -82,6 +82,9 @@ class RemoteShards:
         codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
         return [self._one(*self._place(id), codes) for id in ids]
 
+    def size(self, id: int, modality: str) -> int:
+        return 0
+
     def prefetch(self, ids: Sequence[int]) -> None:
         """Begin to fetch what these will be read from."""
         shards = dict.fromkeys(self._place(id)[0] for id in ids)

@@ -65,6 +65,9 @@ class PartOfShards:
     def path(self, id: int, modality: str) -> str:
         return self._whole.path(int(self._id_n[id]), modality)
 
+    def size(self, id: int, modality: str) -> int:
+        return self._whole.size(int(self._id_n[id]), modality)
+
     def prefetch(self, ids: Sequence[int]) -> None:
         self._whole.prefetch(self._id_n[ids].tolist())
 

@@ -1,10 +1,12 @@
 """Models against a baseline, which shows itself: in a terminal and in a notebook, each difference with its interval."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group
+from rich.text import Text
 
 from tercet.api.table import FILTERS
+from tercet.api.trained_on import TrainedOn
 from tercet.eval.compare import Difference, render_contrasts, signed
 from tercet.eval.result import Json
 from tercet.eval.table import plain_text
@@ -14,8 +16,11 @@ from tercet.page.write import environment
 class Comparison(Mapping[str, list[Difference]]):
     """Each of the other models by name, as it stands against the baseline on the same items."""
 
-    def __init__(self, baseline: str, against: Mapping[str, list[Difference]]) -> None:
-        self.baseline, self.against = baseline, against
+    def __init__(
+        self, baseline: str, against: Mapping[str, list[Difference]], trained_on: Sequence[TrainedOn] = ()
+    ) -> None:
+        """`trained_on`: how many samples of a dataset a model was trained on, where that is known."""
+        self.baseline, self.against, self.trained_on = baseline, against, tuple(trained_on)
 
     def __getitem__(self, model: str) -> list[Difference]:
         return self.against[model]
@@ -28,15 +33,23 @@ class Comparison(Mapping[str, list[Difference]]):
 
     def to_json(self) -> Json:
         against = {name: [contrast.to_json() for contrast in contrasts] for name, contrasts in self.against.items()}
-        return {"baseline": self.baseline, "against": against}
+        known: dict[str, Json] = {}
+        for one in self.trained_on:
+            known.setdefault(one.model, {})[one.dataset] = one.to_json()
+        return {"baseline": self.baseline, "against": against, "trained_on": known}
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for one in self.trained_on for warning in one.warnings]
 
     def drawn(self) -> Group:
         """For a rich console."""
-        return Group(*(render_contrasts(name, self.baseline, contrasts) for name, contrasts in self.against.items()))
+        tables = (render_contrasts(name, self.baseline, contrasts) for name, contrasts in self.against.items())
+        return Group(*tables, *(Text(f"warning: {words}", style="bold red") for words in self.warnings))
 
     def __repr__(self) -> str:
         return plain_text(self.drawn())
 
     def _repr_html_(self) -> str:
         page = environment("tercet.api", {**FILTERS, "signed": signed}).get_template("comparison.html")
-        return page.render(baseline=self.baseline, against=self.against)
+        return page.render(baseline=self.baseline, against=self.against, warnings=self.warnings)

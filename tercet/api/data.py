@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.preflight.declared import check_source
+from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.sources.opened import OpenedSources
-from tercet.errors import UserError
+from tercet.errors import UserError, did_you_mean
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import pretrained
@@ -23,17 +24,20 @@ def run_of(model: str) -> RunConfig | None:
     return load_recipe(str(Path(model) / CONFIG)) if (Path(model) / CHECKPOINTS).is_dir() else None
 
 
-def looked_at(model: str, data: Data | None) -> DataConfig:
-    """All of the data as one split, `val`, read as the model's run reads its own; without any, what that held out."""
-    found = _held_out(model) if data is None else _whole(model, data)
+def looked_at(model: str, data: Data | None, split: str | None = None) -> DataConfig:
+    """What to evaluate on, as the splits of `val`: all of the data, read as the model's run reads its own; without any,
+    what the run held out, or with the split `train`, what it was trained on."""
+    if data is not None and split is not None:
+        raise UserError("`split` names a split of the run's own data; leave it out, or leave out the data")
+    found = _own(model, split or "val") if data is None else _whole(model, data)
     sources = OpenedSources()
-    for split in found.val.values():
-        check_source(split, sources)
+    for source in found.val.values():
+        check_source(source, sources)
     return found
 
 
 def _whole(model: str, data: Data) -> DataConfig:
-    """Nothing is trained here, so that `train` names what is there anyway."""
+    """The data under a name of its own. Nothing is trained here, so that `train` may name the same."""
     if isinstance(data, DataConfig):
         return data
     given = _said(data)
@@ -43,7 +47,16 @@ def _whole(model: str, data: Data) -> DataConfig:
     if "source" not in split and "val" not in given:
         raise UserError("data: `source` is missing, the table, folder or shards; write {'source': 'photos.csv', …}")
     seen = given.pop("val", split)
-    return build(DataConfig, {**settings, **given, "train": seen, "val": seen}, lambda key: "data")
+    config = build(DataConfig, {**settings, **given, "train": seen, "val": seen}, lambda key: "data")
+    return config.model_copy(update={"val": {_name(config.val["val"].source): config.val["val"]}}) if split else config
+
+
+def _name(source: str | tuple[str, ...]) -> str:
+    """The last part of the path or URL, or the whole of a pattern."""
+    first, *more = [source] if isinstance(source, str) else source
+    first = redacted(first)
+    name = first if set(first) & set("*?[{") else PurePath(first.rstrip("/")).name or first
+    return f"{name} and {len(more)} more" if more else name
 
 
 def _said(data: Any) -> dict[str, Any]:
@@ -56,11 +69,18 @@ def _said(data: Any) -> dict[str, Any]:
     raise UserError(f"data are a path, several, or a mapping as {{'source': …}}, and not of type {type(data).__name__}")
 
 
-def _held_out(model: str) -> DataConfig:
+def _own(model: str, split: str) -> DataConfig:
+    """A split of the data of the model's run."""
+    if split not in ("val", "train"):
+        raise UserError(f"split: `{split}` is not a split of a run; {did_you_mean(split, ('val', 'train'))}")
     run = run_of(model)
     if run is None:
         pretrained(model)  # which says so where there is no such model
         raise UserError(f"{model} holds out no data of its own; name what to evaluate it on: --data D, or data=…")
+    if split == "train":
+        options = set(SplitConfig.model_fields)
+        own = {name: SplitConfig(**source.model_dump(include=options)) for name, source in run.data.train.items()}
+        return run.data.model_copy(update={"val": own})
     if not run.data.val:
         raise UserError(f"the run {model} held out no data; name what to evaluate it on: --data D, or data=…")
     return run.data

@@ -1,15 +1,16 @@
-"""`tercet.evaluate` and `tercet.compare`: models on any data, and evaluation's own test on them."""
+"""`tercet.evaluate` and `tercet.compare`, on any data, and the self-test of the evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at, run_of
 from tercet.api.model import Loadable, Model, load, name_of
 from tercet.api.table import Table
+from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
 from tercet.errors import UserError
@@ -36,57 +37,89 @@ def evaluate(
     data: Data | None = None,
     labels: Labels = (),
     templates: str | Sequence[str] = (),
+    split: Literal["val", "train"] | None = None,
 ) -> Table:
-    """Tasks by name, or as YAML files; every number with its interval and chance.
+    """Evaluates a model on tasks; every number comes with its interval and with the score of chance.
 
-    `tasks`: those of the run, or retrieval, if none are named. `data`: all of it is asked about; without any, what the
-    run held out. `labels` are the classes of `zero_shot`: a sample's own is its column or folder `label` or `class`, or
-    else the only one that its caption names. `templates` word them, as `a photo of a {class}.`
+    `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole.
+    The default is what the run held out; `split="train"` takes what it was trained on. `labels` are the classes of
+    `zero_shot`: a sample's class is its column or folder `label` or `class`, or else the only one that its caption
+    names. `templates` are the prompts, such as `a photo of a {class}.`
+
+    The table warns if the model is a run that was trained on some of the samples.
     """
-    asked = Question.of(name_of(model), tasks, labels, templates)
-    with embedded(model, looked_at(name_of(model), data), asked.config) as (found, tables):
+    asked, seen = Question.of(name_of(model), tasks, labels, templates), looked_at(name_of(model), data, split)
+    with embedded(model, seen, asked.config) as (found, tables):
         results = [
-            ask(table, found.towers.embed_text, asked.tasks, asked.config, split) for split, table in tables.items()
+            ask(table, found.towers.embed_text, asked.tasks, asked.config, name) for name, table in tables.items()
         ]
-    return Table(list(chain.from_iterable(results)), found.name)
+    return Table(list(chain.from_iterable(results)), found.name, _trained_on(model, seen, tables, data, split))
 
 
 def compare(
-    baseline: Loadable, *others: Loadable, data: Data | None = None, tasks: Tasks = (), labels: Labels = ()
+    baseline: Loadable,
+    *others: Loadable,
+    data: Data | None = None,
+    tasks: Tasks = (),
+    labels: Labels = (),
+    split: Literal["val", "train"] | None = None,
 ) -> Comparison:
-    """Each of the others against the baseline on the same items, by name."""
+    """Compares each of the others with the baseline on the same items. The arguments are those of `evaluate`."""
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
-    asked, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data)
+    asked, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
     with embedded(baseline, seen, asked.config) as (found, tables):
-        ours = {split: asked.measures(found, table) for split, table in tables.items()}
+        ours = {name: asked.measures(found, table) for name, table in tables.items()}
     against = {}
     for other in others:
         with embedded(other, seen, asked.config) as (found, theirs):
-            for split in theirs:
-                same_items(tables[split], theirs[split])
-            compared = [contrasts(ours[split], asked.measures(found, table), split) for split, table in theirs.items()]
+            for name, table in theirs.items():
+                same_items(tables[name], table)
+            compared = [contrasts(ours[name], asked.measures(found, table), name) for name, table in theirs.items()]
         against[found.name] = list(chain.from_iterable(compared))
-    return Comparison(name_of(baseline), against)
+    own = [
+        _trained_on(baseline, seen, tables, data, split),
+        *(trained_on(name_of(one), seen, tables) for one in others),
+    ]
+    return Comparison(name_of(baseline), against, [one for by_dataset in own for one in by_dataset.values()])
 
 
-def self_test(model: Loadable, tasks: Tasks = (), data: Data | None = None, labels: Labels = ()) -> list[Check]:
-    """Whether evaluation itself holds on these data: `eval/self_test.py` says by what."""
+def _trained_on(
+    model: Loadable, seen: DataConfig, tables: Mapping[str, EmbeddingTable], data: Data | None, split: str | None
+) -> dict[str, TrainedOn]:
+    """A run was trained on its split `train`, and on nothing that it held out."""
+    name = name_of(model)
+    if data is not None:
+        return trained_on(name, seen, tables)
+    return {
+        dataset: TrainedOn(name, dataset, len(table.samples) if split == "train" else 0, len(table.samples))
+        for dataset, table in tables.items()
+    }
+
+
+def self_test(
+    model: Loadable,
+    tasks: Tasks = (),
+    data: Data | None = None,
+    labels: Labels = (),
+    split: Literal["val", "train"] | None = None,
+) -> list[Check]:
+    """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
     asked = Question.of(name_of(model), tasks, labels)
-    with embedded(model, looked_at(name_of(model), data), asked.config) as (_, tables):
+    with embedded(model, looked_at(name_of(model), data, split), asked.config) as (_, tables):
         return list(chain.from_iterable(run_self_test(table, asked.tasks) for table in tables.values()))
 
 
 @dataclass(frozen=True)
 class Question:
-    """Tasks, and how they are asked."""
+    """The tasks of an evaluation, and its settings."""
 
     tasks: list[str | Task]
     config: EvalConfig
 
     @classmethod
     def of(cls, model: str, tasks: Tasks, labels: Labels, templates: str | Sequence[str] = ()) -> "Question":
-        """As the run asks, where the model is one. Labels, where there are any, are what `zero_shot` stands for."""
+        """Takes what is not named from the model's run, if it is one. `labels` are the classes of `zero_shot`."""
         run = run_of(model)
         config = run.eval if run else EvalConfig()
         named: list[str | Task] = [tasks] if isinstance(tasks, str) else [*(tasks or config.tasks)]
@@ -98,7 +131,7 @@ class Question:
 
 def _with_labels(tasks: list[str | Task], labels: Labels, templates: str | Sequence[str]) -> list[str | Task]:
     if "zero_shot" not in tasks:
-        raise UserError("labels are the classes of the task `zero_shot`, which is not asked for; add it to the tasks")
+        raise UserError("labels are the classes of the task `zero_shot`, which is not among the tasks; add it")
     place = tasks.index("zero_shot")
     return [*tasks[:place], *label_tasks(labels, templates), *tasks[place + 1 :]]
 
@@ -107,8 +140,8 @@ def _with_labels(tasks: list[str | Task], labels: Labels, templates: str | Seque
 def embedded(
     model: Loadable, data: DataConfig, config: EvalConfig
 ) -> Iterator[tuple[Model, dict[str, EmbeddingTable]]]:
-    """The model, and the embeddings of each split on all ranks."""
+    """The model, and the embeddings of each split, on all ranks."""
     with joined() as world:
         found = load(model, world.device)
-        examiner = Evaluator(data, config, world)
-        yield found, {split: examiner.table(found.towers, split) for split in data.val}
+        evaluator = Evaluator(data, config, world)
+        yield found, {split: evaluator.table(found.towers, split) for split in data.val}

@@ -1,12 +1,16 @@
 """Numbers that show themselves: as tables in a terminal and in a notebook, each with its interval and chance."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
+from rich.console import Group
+from rich.text import Text
+
+from tercet.api.trained_on import TrainedOn
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.formatting import heading, interval, shown
 from tercet.eval.result import Json, Result, to_json
-from tercet.eval.table import table_text, tabulate
+from tercet.eval.table import plain_text, render, tabulate
 from tercet.page.write import environment
 
 FILTERS = {"shown": shown, "interval": interval, "heading": heading}
@@ -15,8 +19,11 @@ FILTERS = {"shown": shown, "interval": interval, "heading": heading}
 class Table(Sequence[Result]):
     """Results in their order, or by name as `table["image→text R@1"]`."""
 
-    def __init__(self, results: Sequence[Result], model: str = "") -> None:
-        self.results, self.model = tuple(results), model
+    def __init__(
+        self, results: Sequence[Result], model: str = "", trained_on: Mapping[str, TrainedOn] | None = None
+    ) -> None:
+        """`trained_on`: by dataset, how many of its samples the model was trained on, where that is known."""
+        self.results, self.model, self.trained_on = tuple(results), model, dict(trained_on or {})
 
     def __len__(self) -> int:
         return len(self.results)
@@ -36,14 +43,23 @@ class Table(Sequence[Result]):
             if at not in known:
                 raise UserError(f"there is no number `{at}`; {did_you_mean(at, known)}")
             return known[at]
-        return Table(self.results[at], self.model) if isinstance(at, slice) else self.results[at]
+        return Table(self.results[at], self.model, self.trained_on) if isinstance(at, slice) else self.results[at]
 
     def to_json(self) -> list[Json]:
-        return to_json(self.results, self.model)
+        known = {dataset: {"trained_on": one.to_json()} for dataset, one in self.trained_on.items()}
+        return [{**one, **known.get(str(one["dataset"]), {})} for one in to_json(self.results, self.model)]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for one in self.trained_on.values() for warning in one.warnings]
+
+    def drawn(self) -> Group:
+        """For a rich console."""
+        return Group(render(self.results), *(Text(f"warning: {words}", style="bold red") for words in self.warnings))
 
     def __repr__(self) -> str:
-        return table_text(self.results)
+        return plain_text(self.drawn())
 
     def _repr_html_(self) -> str:
         page = environment("tercet.api", FILTERS).get_template("tables.html")
-        return page.render(tables=tabulate(self.results))
+        return page.render(tables=tabulate(self.results), warnings=self.warnings)

@@ -17,8 +17,9 @@ def declare_eval(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("tasks", nargs="*", metavar="TASK", help="by name (default: those of the recipe, or retrieval)")
     verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
+    _takes_split(verb)
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
-    verb.add_argument("--self-test", action="store_true", help="examine evaluation itself; exit with 1 where it fails")
+    verb.add_argument("--self-test", action="store_true", help="test the evaluation itself; exit with 1 if it fails")
     _takes_usual(verb)
     verb.set_defaults(verb=evaluate)
 
@@ -27,10 +28,9 @@ def evaluate(arguments: Namespace) -> int:
     if arguments.self_test:
         return self_test(arguments)
     from tercet.api.evaluate import evaluate
-    from tercet.eval.table import render
 
-    table = evaluate(arguments.model, arguments.tasks, arguments.data, _labels(arguments))
-    _show(arguments, table.to_json(), render(table))
+    table = evaluate(arguments.model, arguments.tasks, arguments.data, _labels(arguments), split=arguments.split)
+    _show(arguments, table.to_json(), table.drawn())
     return 0
 
 
@@ -38,15 +38,16 @@ def self_test(arguments: Namespace) -> int:
     from tercet.api.evaluate import self_test
     from tercet.eval.self_test import render_checks
 
-    checks = self_test(arguments.model, arguments.tasks, arguments.data, _labels(arguments))
+    checks = self_test(arguments.model, arguments.tasks, arguments.data, _labels(arguments), arguments.split)
     holds = all(check.holds for check in checks)
     _show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
     return 0 if holds else 1
 
 
 def declare_compare(verb: Parser) -> None:
-    verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is what the others stand against: {MODEL}")
+    verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is the baseline: {MODEL}")
     verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the first held out)")
+    _takes_split(verb)
     verb.add_argument("--task", action="append", default=[], metavar="TASK", help="by name; may be repeated")
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
     _takes_usual(verb)
@@ -56,7 +57,13 @@ def declare_compare(verb: Parser) -> None:
 def compare(arguments: Namespace) -> int:
     from tercet.api.evaluate import compare
 
-    found = compare(*arguments.models, data=arguments.data, tasks=arguments.task, labels=_labels(arguments))
+    found = compare(
+        *arguments.models,
+        data=arguments.data,
+        tasks=arguments.task,
+        labels=_labels(arguments),
+        split=arguments.split,
+    )
     _show(arguments, found.to_json(), found.drawn())
     return 0
 
@@ -102,6 +109,11 @@ def search(arguments: Namespace) -> int:
     hits = index(arguments.model, arguments.data).search(arguments.query, arguments.k, arguments.among)
     _show(arguments, hits.to_json(), render_hits(hits))
     return 0
+
+
+def _takes_split(verb: Parser) -> None:
+    text = "instead of --data: what the run held out (val, the default), or what it was trained on (train)"
+    verb.add_argument("--split", choices=("val", "train"), help=text)
 
 
 def _takes_usual(verb: Parser) -> None:

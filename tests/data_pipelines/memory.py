@@ -39,6 +39,9 @@ class Captions:
     def path(self, id: int, modality: str) -> str:
         return self.shard(id)
 
+    def size(self, id: int, modality: str) -> int:
+        return 0
+
     def key(self, id: int) -> str:
         return str(id)
 

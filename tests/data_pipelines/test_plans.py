@@ -106,3 +106,14 @@ def test_other_weights_follow_and_other_data_do_not() -> None:
     with pytest.raises(UserError, match=r"data of `s1` changed .*20 samples then, 21 now"):
         changed.follows(first, {"s0", "s1"})
     changed.follows(first, {"s0"})  # the other begins
+
+
+def test_a_source_gives_its_last_whole_batch_and_nothing_after_it() -> None:
+    """With exactly one batch left there is one; with a sample less there is none."""
+    for mix in ("within_batches", "between_batches"):
+        mixed = plan((1, False, 12), mix=mix)
+        assert quotas(mixed, [8], 4) == [4]
+        assert quotas(mixed, [9], 4) == []
+    both = plan((1, False, 12), (1, False, 8), mix="between_batches")
+    assert quotas(both, [8, 8], 4) == [4, 0]
+    assert quotas(plan((1, False, 12), (1, False, 8)), [10, 6], 4) == [2, 2]

@@ -121,7 +121,7 @@ def run_readme(world: World, home: Path) -> tuple[str, str]:
 def test_what_readme_shows_runs_as_it_stands(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
     ((printed, html),) = on_ranks(run_readme, 1, tmp_path / "home")
-    assert re.search(r"Retrieval · val · 12 candidates", printed)
+    assert re.search(r"Retrieval · val\.csv · 12 candidates", printed)
     assert re.search(r"class from image +\d+\.\d", printed)
     hits = re.findall(r"^(-?[\d.e-]+) photos/(\d+)\.png$", printed, re.MULTILINE)
     assert len(hits) == 5
@@ -214,10 +214,12 @@ def test_results_show_themselves(model: Model) -> None:
     )
     with patch("rich.console._is_jupyter", return_value=True):
         assert f"{found[0].score:.3f}   {found[0].path}" in repr(found)
-        assert re.search(r"exported against exported\n.*not told apart", repr(compared), re.DOTALL)
+        assert re.search(r"exported against exported · val\.csv\n.*not told apart", repr(compared), re.DOTALL)
     assert "<b>&lt;b&gt;red&lt;/b&gt;</b>" in found._repr_html_()
     assert f">{found[1].path}</td>" in found._repr_html_()
-    rows = re.findall(r">val · (.*?)</th>\s*<th.*?>(.*?)</th>.*?<td>0.0 to 0.0</td>", compared._repr_html_(), re.DOTALL)
+    rows = re.findall(
+        r">val\.csv · (.*?)</th>\s*<th.*?>(.*?)</th>.*?<td><b>0.0</b></td>", compared._repr_html_(), re.DOTALL
+    )
     assert rows[0] == ("image→text", "R@1 %")
     assert compared.to_json()["against"]["exported"][0]["verdict"] == "not told apart"
     store = tercet.embed(model, "val.csv")
@@ -296,7 +298,7 @@ def test_the_self_test_ends_with_its_verdict(capsys: pytest.CaptureFixture[str])
     assert "holds" in capsys.readouterr().out
     with patch("tercet.eval.ranking.TIE", -1e-6):
         assert main(command) == 1
-    assert "wrong: image→text, text→image" in capsys.readouterr().out
+    assert "wrong: image→text, text→image" in " ".join(capsys.readouterr().out.split())
 
 
 ELSEWHERE = """
