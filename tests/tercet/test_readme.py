@@ -1,4 +1,4 @@
-"""What README shows is what there is."""
+"""What README and the pages that it links to show is what there is."""
 
 import re
 import shlex
@@ -15,15 +15,18 @@ from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.config import DataConfig
 from tercet.training.recipe import load_recipe
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_recipes_is_complete() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == set(recipe_names())
+    assert set(re.findall(r"^\| `(\w+)` \|", RECIPES, re.MULTILINE)) == set(recipe_names())
 
 
 def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(.*?)```", RECIPES, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     config = load_recipe(str(tmp_path / "mine.yaml"))
     assert [stage.name for stage in config.stages] == ["align", "tune"]
@@ -33,7 +36,7 @@ def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
 
 
 def test_the_mistake_it_shows_is_answered_so(capsys: pytest.CaptureFixture[str]) -> None:
-    command, answer = re.findall(r"    \$ (tercet .*)\n    (tercet: .*)\n", README)[0]
+    command, answer = re.findall(r"    \$ (tercet .*)\n    (tercet: .*)\n", RECIPES)[0]
     assert main(shlex.split(command)[1:]) == 2
     assert capsys.readouterr().err == f"{answer}\n"
 
@@ -41,9 +44,8 @@ def test_the_mistake_it_shows_is_answered_so(capsys: pytest.CaptureFixture[str])
 def test_the_training_commands_it_shows_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos.yaml").write_text("extends: image_text\ndata: photos.csv\n", encoding="utf-8")
-    joined = README.replace("\\\n", " ")
-    commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", joined, re.MULTILINE)
-    assert len(commands) == 7
+    commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", README + TRAINING, re.MULTILINE)
+    assert len(commands) == 10
     asked = [parse(["train", *shlex.split(command, comments=True)]) for command in commands]
     configs = [load_recipe(arguments.recipe, arguments.overrides) for arguments in asked]
     assert "runs/mine" in [config.out for config in configs]
@@ -70,7 +72,7 @@ def test_the_settings_that_the_page_about_data_names_exist() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`data\.(\w+)", page))
     assert named
-    assert named <= set(DataConfig.model_fields)
+    assert named <= {*DataConfig.model_fields, *DataConfig.short}
 
 
 def test_what_the_page_about_data_writes_in_a_recipe_is_yaml() -> None:
@@ -78,3 +80,10 @@ def test_what_the_page_about_data_writes_in_a_recipe_is_yaml() -> None:
     shown = [yaml.safe_load(text) for text in re.findall(r"`(\w+: [^`]+)`", page)]
     assert {"text": "label"} in shown
     assert {"templates": "a photo of a {}."} in shown
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        words = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", words):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
