@@ -109,6 +109,11 @@ class SourceConfig(SplitConfig):
 
     weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
     repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
+    list: str | None = Field(
+        None,
+        description="CSV file with a column `id` or `key`, and if wanted `count`: train on these samples only, each so "
+        "often in an epoch (default: once)",
+    )
 
 
 class DataConfig(Config):
@@ -191,6 +196,13 @@ class DataConfig(Config):
         for name, source in self.train.items():
             if self.mode == "stream" and source.part and source.split_by != "shard":
                 raise Misfit(f"train.{name}.part", "cannot be streamed sample by sample; set `split_by: shard`")
+        return self
+
+    @model_validator(mode="after")
+    def _lists_what_has_ids(self) -> "DataConfig":
+        for name, source in self.train.items():
+            if source.list and self.mode == "stream":
+                raise Misfit(f"train.{name}.list", "needs samples with ids: set `mode: index`, or leave the list out")
         return self
 
     @model_validator(mode="after")

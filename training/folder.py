@@ -19,7 +19,8 @@ LOCK = ".lock"
 FREE = (
     "out", "log", "checkpoint", "eval", "early_stopping", "zero", "micro_batch", "tile", "selection.record",
     "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
-    "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",  # the plan knows whether the data are the same
+    "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
+    "data.train.*.list",  # the plan knows whether the data are the same
 )  # fmt: skip
 
 

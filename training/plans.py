@@ -12,9 +12,11 @@ PLANS = "plans"
 
 
 def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[str, int]:
-    """Samples taken so far by source. A source that has other shards than in the stage before starts at 0."""
+    """Samples taken so far by source. A source that has other shards, or another list, than in the stage before starts
+    at 0."""
     before, now = run.stage(progress.stage).data.train, stage.data.train
-    replaced = {name for name in before.keys() & now.keys() if before[name].source != now[name].source}
+    drawn_from = [{name: (one.source, one.list) for name, one in train.items()} for train in (before, now)]
+    replaced = {name for name in before.keys() & now.keys() if drawn_from[0][name] != drawn_from[1][name]}
     return {name: at for name, at in progress.cursors.items() if name not in replaced}
 
 

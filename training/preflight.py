@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.plans.plan import make_plan
-from tercet.data_pipelines.preflight.declared import check_columns, check_source, check_streams
+from tercet.data_pipelines.plans.sample_list import lists_of, samples_of
+from tercet.data_pipelines.preflight.declared import check_columns, check_lists, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_held
 from tercet.data_pipelines.preflight.quick_open import open_at_once
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
@@ -46,6 +47,7 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
     check_streams(config.data, sources)
     for source in (*config.data.train.values(), *config.data.val.values()):
         check_source(source, sources)
+    check_lists(config.data)
     check_columns(config.data, _learned(config), sources)
 
 
@@ -60,8 +62,8 @@ def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfi
     """The config with its steps. An epoch is one pass over all sources together. A collective."""
     if config.epochs is None:
         return config
-    opened = [sources.open_first(config.data, source, world) for source in config.data.train.values()]
-    return config.counted(sum(map(len, opened)))
+    train = config.data.train.values()
+    return config.counted(sum(samples_of(one, sources.open_first(config.data, one, world)) for one in train))
 
 
 def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -83,10 +85,11 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
     saved = resume_point(folder_of(config) / CHECKPOINTS, World())
     progress = saved.progress if saved else Progress()
     for stage, found in opened[progress.stage :]:
+        lists = lists_of(stage.data, found)
         if found.keys() == stage.data.train.keys():
             check_held(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
-            check_plan(config, stage, make_plan(stage.data, found, stage.seed), progress, folder_of(config))
+            check_plan(config, stage, make_plan(stage.data, found, stage.seed, lists), progress, folder_of(config))
         progress = Progress()  # a later stage's sources start where the run will be then
 
 

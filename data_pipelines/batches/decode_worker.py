@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, attached
 from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.augment import Augmenter
@@ -31,6 +30,7 @@ class DecodedSource:
     name: str
     decode: Decoder
     first: int
+    members: Members
     hear: Decoder | None = None  # the sounds alone, of samples that are mixed into others
 
 
@@ -122,17 +122,15 @@ class DecodeWorker:
         """The sound that is mixed into this one, if one is drawn and it can be decoded."""
         if feed.hear is None or "audio" not in one.sample.media:
             return None
-        other = self._augment.sound.partner(one.view.key, one.sample.id, len(feed.decode.source))
+        members = feed.members
+        other = self._augment.sound.partner(one.view.key, members.number(one.sample.id), len(members))
         if other is None:
             return None
-        (heard,) = feed.hear([other], [one.view])
+        (heard,) = feed.hear([members.id(other)], [one.view])
         return heard.audio if isinstance(heard, Sample) else None
 
 
 def _candidates(feed: DecodedSource, seed: int, epoch: int, id: int) -> Iterator[int]:
-    source = feed.decode.source
-    ends = np.cumsum(source.counts)
-    shard = int(np.searchsorted(ends, id, side="right"))
     draw = keyed(f"substitute {feed.name}", seed, epoch, id)
-    yield from draw.integers(ends[shard] - source.counts[shard], ends[shard], size=NEARBY).tolist()
-    yield from draw.integers(len(source), size=ANYWHERE).tolist()
+    yield from map(feed.members.id, draw.integers(*feed.members.near(id), size=NEARBY).tolist())
+    yield from map(feed.members.id, draw.integers(len(feed.members), size=ANYWHERE).tolist())

@@ -23,9 +23,12 @@ from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeTas
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.fields import FieldSpec
+from tercet.data_pipelines.plans.listed import build_order
+from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.plans.mixture import heard, quotas
 from tercet.data_pipelines.plans.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.plan import Plan, make_plan
+from tercet.data_pipelines.plans.sample_list import SampleList, lists_of
 from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
@@ -77,19 +80,21 @@ class Loader:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
-        self.plan: Plan = heard(make_plan(data, sources, seed), batch_size)
+        lists = lists_of(data, sources)
+        self.plan: Plan = heard(make_plan(data, sources, seed, lists), batch_size)
         self.batch_size = batch_size
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
         self._orders = [
-            Order(source.counts, own_seed(name, seed), data.streams, data.window) for name, source in sources.items()
+            build_order(source.counts, lists[name], own_seed(name, seed), data.streams, data.window)
+            for name, source in sources.items()
         ]
         maker = BatchMaker(checked(intakes), further, data.augment.audio.masks)
         layout = maker.layout(self._share)
         self._slots = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        feeds = _feeds(data, sources, intakes, further)
+        feeds = _feeds(data, sources, intakes, further, lists)
         self._fill = DecodeWorker(feeds, maker, layout, seed, data.crop, data.augment)
 
     @property
@@ -135,7 +140,7 @@ class Loader:
             source = np.concatenate([one.source_n for one in block])
             position = np.concatenate([one.position_n for one in block])
             ids = self._by_source(source, position, lambda order, at: order.at(at))
-            epochs = self._by_source(source, position, lambda order, at: at // order.samples)
+            epochs = self._by_source(source, position, lambda order, at: order.appearance(at))
             for number, feed in enumerate(self._fill.feeds):
                 feed.decode.source.prefetch(ids[source == number].tolist())
             for i, one in enumerate(block):
@@ -168,6 +173,7 @@ def _feeds(
     sources: Mapping[str, Source],
     intakes: Mapping[str, Intake],
     further: Mapping[str, FieldSpec] | None,
+    lists: Mapping[str, SampleList | None],
 ) -> list[DecodedSource]:
     feeds, first = [], 0
     kind = Keeper if data.keep else Decoder
@@ -175,7 +181,7 @@ def _feeds(
     for name, source in sources.items():
         decode = kind(source, intakes, data.train[name], data.exact_images, further)
         hear = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
-        feeds.append(DecodedSource(name, decode, first, hear))
+        feeds.append(DecodedSource(name, decode, first, Members(source.counts, lists[name]), hear))
         first += len(source)
     return feeds
 

@@ -1,6 +1,7 @@
 """Which sample stands at a position: a pure function, so that the loader's state is one integer.
 
-Positions run on over the epochs, and every epoch holds each sample once. The shards are laid out one after another, in
+`Order` is what a loader needs of one. `Shuffled` is the usual one: positions run on over the epochs, and every epoch
+holds each sample once. The shards are laid out one after another, in
 an order drawn once, and cut into C equal pieces: the canonical streams. Position p is of stream p mod C, whatever the
 batch size, the number of ranks or of workers. In each epoch a stream goes through its piece with the shards in a new
 order, the samples of each shard shuffled, and those of a window of the stream once more among each other.
@@ -14,6 +15,7 @@ Shape letters: n positions, S shards, C streams.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,31 @@ class Epoch:
     offset_C: Ints  # first position of the epoch that is of the piece's stream
 
 
-class Order:
+class Order(Protocol):
+    """Which sample of a source stands at each position. A pure function of what the order was made with: no state, no
+    generator, the same on every process."""
+
+    samples: int  # of an epoch
+
+    def epoch(self, position: int) -> int:
+        """How many epochs are complete before this position."""
+        ...
+
+    def at(self, position_n: Ints) -> Ints:
+        """The ids of the samples at these positions."""
+        ...
+
+    def appearance(self, position_n: Ints) -> Ints:
+        """A number that differs between the appearances of one sample; its random crop, caption and augmentation are
+        drawn by it."""
+        ...
+
+    def piece(self, position_n: Ints) -> Ints:
+        """Sorts the positions of a batch, so that each process gets samples that are stored near each other."""
+        ...
+
+
+class Shuffled:
     """A shuffle of samples in shards of known sizes that starts afresh in each epoch."""
 
     def __init__(self, counts: Ints, seed: int, streams: int = 256, window: int = 4096) -> None:
@@ -50,6 +76,9 @@ class Order:
 
     def epoch(self, position: int) -> int:
         return position // self.samples
+
+    def appearance(self, position_n: Ints) -> Ints:
+        return position_n // self.samples
 
     def piece(self, position_n: Ints) -> Ints:
         """The place, among the pieces of the layout, of the stream that each position is of."""

@@ -1,7 +1,8 @@
-"""A plan: everything besides the seed that decides who meets whom. A small immutable file, named by its digest.
+"""A plan: everything besides the seed that decides which samples share a batch. A small immutable file, named by its
+digest.
 
-A checkpoint names the plan that it was made under. The data behind a plan never change; its weights may, and then a new
-plan goes on from where every source stands.
+A checkpoint names the plan that it was made under. The data and the lists behind a plan never change. Its weights may,
+and then a new plan goes on from the position of every source.
 """
 
 import json
@@ -11,20 +12,22 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.config import DataConfig, SourceConfig
+from tercet.data_pipelines.plans.sample_list import SampleList
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 
 
 @dataclass(frozen=True)
 class Share:
-    """One source in a plan: what it holds, and how much of each batch it gives."""
+    """One source in a plan: the samples of its epoch, and how much of each batch it gives."""
 
     name: str
     weight: float
     repeat: bool
     samples: int
     fingerprint: str
+    order: str = ""  # the digest of its list, where it has one
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,30 @@ class Plan:
         """Refuses to go on in sources of a plan whose data were others."""
         for now in self.shares:
             for before in earlier.shares:
-                same = now.fingerprint == before.fingerprint
-                if now.name == before.name and now.name in going_on and not same:
+                if now.name != before.name or now.name not in going_on:
+                    continue
+                if now.fingerprint != before.fingerprint:
                     raise UserError(
                         f"the data of `{now.name}` changed since the last checkpoint ({before.samples:,} samples then, "
                         f"{now.samples:,} now): bring back the shards, or start afresh with out=…"
                     )
+                if now.order != before.order:
+                    raise UserError(
+                        f"the list of `{now.name}` changed since the last checkpoint ({before.samples:,} samples an "
+                        f"epoch then, {now.samples:,} now): bring back the file, or start afresh with out=…"
+                    )
 
 
-def make_plan(data: DataConfig, sources: Mapping[str, Source], seed: int) -> Plan:
-    shares = [
-        Share(name, config.weight, config.repeat, len(sources[name]), sources[name].fingerprint)
-        for name, config in data.train.items()
-    ]
+def make_plan(
+    data: DataConfig, sources: Mapping[str, Source], seed: int, lists: Mapping[str, SampleList | None]
+) -> Plan:
+    shares = [_share(name, data.train[name], sources[name], lists[name]) for name in data.train]
     return Plan(seed, data.streams, data.window, data.mix, tuple(shares))
+
+
+def _share(name: str, config: SourceConfig, source: Source, listed: SampleList | None) -> Share:
+    samples, order = (len(source), "") if listed is None else (listed.epoch, listed.digest)
+    return Share(name, config.weight, config.repeat, samples, source.fingerprint, order)
 
 
 def read_plan(folder: Path, digest: str) -> Plan:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.manifest import Manifest
+from tercet.data_pipelines.plans.list_file import ListFile
+from tercet.data_pipelines.plans.sample_list import check_part
 from tercet.data_pipelines.sources.open import check_options
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
@@ -36,6 +38,13 @@ def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSource
                 f"no column of {table} is known to hold {modality}, which is to be learned from; "
                 f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
             )
+
+
+def check_lists(data: DataConfig) -> None:
+    """Refuses lists that cannot be read, or that cannot be applied to a part of a source."""
+    for source in data.train.values():
+        if source.list:
+            check_part(ListFile(source.list), source.part is not None)
 
 
 def check_streams(data: DataConfig, sources: OpenedSources) -> None:

@@ -36,6 +36,8 @@ def print_stats(stats: Stats) -> None:
     looked = f", {stats.tally.samples:,} of them looked at" if stats.tally.samples < stats.samples else ""
     pieces = f" in {stats.shards:,} shards" if stats.shards > 1 else ""
     console.print(f"{number_of(stats.samples, 'sample')}{pieces}{looked}")
+    if stats.listed_by:
+        console.print(f"list {stats.listed_by}", markup=False, soft_wrap=True)
     console.print(_values(stats))
     console.print(_counts(stats))
 

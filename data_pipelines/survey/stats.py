@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.data_pipelines.plans.sample_list import SampleList
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.shards.index import kinds
 from tercet.data_pipelines.source import Source
@@ -55,6 +56,7 @@ class Stats:
     samples: int  # that there are; the tally says how many were looked at
     tally: Tally
     shared: dict[str, Sharing]  # by what is shared: image, audio, text or group
+    listed_by: SampleList | None = None  # the list whose samples alone were looked at
 
     def listed(self, name: str, most: int = LISTED) -> list[tuple[str, int]]:
         counts = self.tally.counts.get(name)
@@ -75,6 +77,7 @@ class Stats:
         return {
             "shards": self.shards,
             "samples": self.samples,
+            **({"list": self.listed_by.to_json()} if self.listed_by else {}),
             "surveyed": self.tally.samples,
             "lacking": dict(self.lacking()),
             "values": {name: self.tally.values[name].to_json() for name in sorted(self.tally.values)},
@@ -85,9 +88,11 @@ class Stats:
         }
 
 
-def survey(source: Source, workers: int, sample: int | None = None) -> Stats:
-    """Looks at all samples, or at `sample` of them."""
-    ids = _drawn(len(source), sample)
+def survey(source: Source, workers: int, sample: int | None = None, listed: SampleList | None = None) -> Stats:
+    """Looks at all samples, or at those of a list; or at `sample` of them."""
+    ids = _drawn(len(source) if listed is None else listed.kept, sample)
+    if listed is not None:
+        ids = np.flatnonzero(listed.times_N)[ids].tolist()
     heard = min(2**64, 2**64 * HEARD // len(ids))
     tally, equals = Tally(), dict[str, Equals]()
     for part in walk(Surveyor(source, heard), parts_of(ids), workers, "reading samples"):
@@ -95,7 +100,7 @@ def survey(source: Source, workers: int, sample: int | None = None) -> Stats:
         for name, hashed in part.hashes.items():
             equals.setdefault(name, Equals()).add(*hashed)
     shared = {name: _sharing(source, equal) for name, equal in equals.items()}
-    return Stats(len(source.counts), len(source), tally, shared)
+    return Stats(len(source.counts), len(source), tally, shared, listed)
 
 
 def _drawn(count: int, sample: int | None) -> Sequence[int]:

@@ -139,17 +139,20 @@ def _stats(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
     verb.add_argument("--out", type=_file, metavar="FILE", help="a page for people, with plots")
     verb.add_argument("--sample", type=int, metavar="N", help="look at so many samples (default: all)")
+    verb.add_argument("--list", metavar="FILE", help="look at the samples of a list alone (docs/data.md)")
     verb.set_defaults(verb=stats)
 
 
 def stats(arguments: Namespace) -> int:
+    from tercet.data_pipelines.plans.sample_list import read_list
     from tercet.data_pipelines.sources.open import open_source
     from tercet.data_pipelines.survey.page import write_stats
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
 
     source = open_source(arguments.shards, reading=_reading(arguments, arguments.shards))
-    found = survey(source, _workers(arguments), arguments.sample)
+    listed = read_list(arguments.list, source) if arguments.list else None
+    found = survey(source, _workers(arguments), arguments.sample, listed)
     if arguments.out:
         write_stats(arguments.out, _titled(arguments.shards), found)
     print_json(found.to_json()) if arguments.json else print_stats(found)

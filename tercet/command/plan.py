@@ -70,7 +70,8 @@ def _terms(config: RunConfig) -> str:
 
 def _source(name: str, source: SourceConfig) -> str:
     share = f" × {source.weight:g}" if source.weight != 1 else ""
-    return f"{name}: {_split(source)}{share}"
+    listed = f", listed in {source.list}" if source.list else ""
+    return f"{name}: {_split(source)}{share}{listed}"
 
 
 def _split(split: SplitConfig) -> str:

@@ -50,8 +50,23 @@ def recipes_ls(arguments: Namespace) -> int:
 def recipes_show(arguments: Namespace) -> int:
     from tercet.training.recipe import dump, load_recipe
 
-    sys.stdout.write(dump(load_recipe(arguments.recipe, arguments.overrides)))
+    config = load_recipe(arguments.recipe, arguments.overrides)
+    sys.stdout.write(dump(config))
+    for name, source in config.data.train.items():
+        if source.list:
+            print(f"# data.train.{name}.list: {_told(source.list)}")
     return 0
+
+
+def _told(path: str) -> str:
+    """A recipe may be shown where its lists are not."""
+    from tercet.data_pipelines.plans.list_file import ListFile
+    from tercet.errors import UserError
+
+    try:
+        return ListFile(path).told()
+    except UserError as error:
+        return str(error)
 
 
 def recipes_check(arguments: Namespace) -> int:

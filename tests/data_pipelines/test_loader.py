@@ -10,7 +10,7 @@ import torch
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.plans.order import Order, own_seed
+from tercet.data_pipelines.plans.order import Shuffled, own_seed
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.transforms.audio import AudioAugmenter
@@ -84,7 +84,7 @@ def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
     """Against a naive loop over positions, past the end of the first and of the second epoch."""
     decode, order = (
         Decoder(shards, INTAKES, SplitConfig(source="here")),
-        Order(shards.counts, own_seed("train", 5), 4, 6),
+        Shuffled(shards.counts, own_seed("train", 5), 4, 6),
     )
     batches = taken(loader(shards), 11)
     positions = [sorted(range(8 * b, 8 * b + 8), key=lambda p: order.piece(np.array([p])).item()) for b in range(11)]
@@ -141,7 +141,7 @@ def test_a_new_loader_goes_on_where_the_cursor_stood(shards: Shards, stop: int) 
 
 
 def test_a_cursor_goes_on_at_another_batch_size(shards: Shards) -> None:
-    order = Order(shards.counts, own_seed("train", 5), 4, 6)
+    order = Shuffled(shards.counts, own_seed("train", 5), 4, 6)
     batches = taken(loader(shards, 6, start={"train": 24}), 4)
     for batch, first in zip(batches, range(24, 48, 6), strict=True):
         assert sorted(batch.ids.tolist()) == sorted(order.at(np.arange(first, first + 6)).tolist())
@@ -213,7 +213,7 @@ def test_augmented_samples_are_the_plain_ones_changed(shards: Shards) -> None:
     config = AugmentConfig.model_validate(AUGMENT)
     plain, changed = taken(loader(shards), 10), taken(loader(shards, augment=AUGMENT), 10)
     decode = Decoder(shards, {"audio": INTAKES["audio"]}, SplitConfig(source="here"))
-    order = Order(shards.counts, own_seed("train", 5), 4, 6)
+    order = Shuffled(shards.counts, own_seed("train", 5), 4, 6)
     paint, sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
     mixed = 0
     for number, (before, after) in enumerate(zip(plain, changed, strict=True)):

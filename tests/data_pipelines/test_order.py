@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.data_pipelines.plans.order import Order, reversed_digits
+from tercet.data_pipelines.plans.order import Shuffled, reversed_digits
 from tercet.data_pipelines.plans.shuffle import shuffled
 from tercet.data_pipelines.seeding import keys, uniforms
 
@@ -15,7 +15,7 @@ SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 @settings(max_examples=60)
 @given(SHARDS, st.sampled_from([1, 4, 12, 256]), st.integers(1, 40), st.integers(0, 9))
 def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, window: int, seed: int) -> None:
-    order = Order(np.array(counts), seed, streams, window)
+    order = Shuffled(np.array(counts), seed, streams, window)
     for epoch in range(3):
         start = epoch * order.samples
         ids = order.at(np.arange(start, start + order.samples))
@@ -26,20 +26,20 @@ def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, wi
 @settings(max_examples=30)
 @given(SHARDS, st.lists(st.integers(0, 500), min_size=1))
 def test_a_position_asked_for_alone_is_the_same(counts: list[int], positions: list[int]) -> None:
-    order, fresh = Order(np.array(counts), 5, 8, 16), Order(np.array(counts), 5, 8, 16)
+    order, fresh = Shuffled(np.array(counts), 5, 8, 16), Shuffled(np.array(counts), 5, 8, 16)
     together = order.at(np.array(positions))
     assert together.tolist() == [fresh.at(np.array([position])).item() for position in reversed(positions)][::-1]
 
 
 def test_seeds_and_epochs_differ() -> None:
     counts = np.array([40, 60])
-    first, other = (Order(counts, seed).at(np.arange(300)).reshape(3, 100) for seed in (1, 2))
+    first, other = (Shuffled(counts, seed).at(np.arange(300)).reshape(3, 100) for seed in (1, 2))
     orders = {tuple(ids) for ids in (*first.tolist(), *other.tolist())}
     assert len(orders) == 6
 
 
 def test_a_batch_takes_equally_many_samples_from_each_stream() -> None:
-    order = Order(np.full(20, 50), 0, streams=16)
+    order = Shuffled(np.full(20, 50), 0, streams=16)
     for start in (0, 64, 960, 1024):
         pieces = order.piece(np.arange(start, start + 64))
         assert np.bincount(pieces, minlength=16).tolist() == [4] * 16
@@ -47,7 +47,7 @@ def test_a_batch_takes_equally_many_samples_from_each_stream() -> None:
 
 @pytest.mark.parametrize("world", [2, 4, 8])
 def test_a_rank_touches_its_share_of_the_shards(world: int) -> None:
-    order = Order(np.full(64, 100), 1, 256, 32)
+    order = Shuffled(np.full(64, 100), 1, 256, 32)
     positions = np.arange(3 * order.samples)
     rank = order.piece(positions) * world // 256
     touched = [set((order.at(positions[rank == one]) // 100).tolist()) for one in range(world)]
@@ -57,7 +57,7 @@ def test_a_rank_touches_its_share_of_the_shards(world: int) -> None:
 
 def test_neighbours_in_a_shard_do_not_stay_together() -> None:
     """With fewer shards than streams a stream is no fixed run of a shard: who meets whom changes."""
-    order = Order(np.array([256]), 0, 16)
+    order = Shuffled(np.array([256]), 0, 16)
     batches = order.at(np.arange(40 * 256)).reshape(-1, 16)
     met = sum({3, 4} <= set(batch) for batch in batches.tolist())
     assert met == pytest.approx(40 * 15 / 255, abs=6)  # the batches of 40 epochs that would hold both by chance

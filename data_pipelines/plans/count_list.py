@@ -1,0 +1,93 @@
+"""Reads a whole list: how often each sample of a source comes in an epoch.
+
+Shape letters: N samples of the source, n lines of a block of the list.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from tercet.data_pipelines.plans.list_file import ListBlock, ListFile
+from tercet.data_pipelines.plans.order import Ints
+from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
+
+UNLISTED = 65_535  # more than any count
+
+Times = NDArray[np.unsignedinteger]
+Resolved = tuple[Ints, Ints, Ints]  # lines, ids and counts
+
+
+def counted(file: ListFile, source: Source, *, part: bool = False) -> Times:
+    """Reads the whole list. Each sample that it names must exist, and stand in it once."""
+    times_N = np.full(len(source), UNLISTED, dtype=np.uint16)
+    resolve = KeyLookup(file.path, source, part) if file.by_key else IdLookup(file.path, source)
+    for block in file.blocks():
+        line_n, id_n, count_n = resolve(block)
+        if (again := _first_repeated(times_N, id_n)) is not None:
+            name = source.key(int(id_n[again])) if file.by_key else id_n[again]
+            raise UserError(f"{file.path}, line {line_n[again]}: `{name}` is listed twice; leave one of the lines out")
+        times_N[id_n] = count_n
+    times_N[times_N == UNLISTED] = 0
+    most = times_N.max(initial=0)
+    if not most:
+        raise UserError(f"{file.path} keeps no sample of {source.shard(0)}; list some with a count above 0")
+    return times_N.astype(np.uint8) if most <= np.iinfo(np.uint8).max else times_N
+
+
+def _first_repeated(times_N: Times, id_n: Ints) -> int | None:
+    """The first place of a block whose id an earlier line names."""
+    order_n = np.argsort(id_n, kind="stable")
+    same = id_n[order_n][1:] == id_n[order_n][:-1]
+    repeated = np.concatenate([order_n[1:][same], np.flatnonzero(times_N[id_n] != UNLISTED)])
+    return int(repeated.min()) if len(repeated) else None
+
+
+class IdLookup:
+    """Takes the ids of a block as they are, if the source has them."""
+
+    def __init__(self, path: str, source: Source) -> None:
+        self.path, self.source = path, source
+
+    def __call__(self, block: ListBlock) -> Resolved:
+        id_n = np.asarray(block.named, dtype=np.int64)
+        (unknown,) = np.nonzero(id_n >= len(self.source))
+        if len(unknown):
+            line, id = block.line_n[unknown[0]], id_n[unknown[0]]
+            last = len(self.source) - 1
+            raise UserError(f"{self.path}, line {line}: {self.source.shard(0)} has no id {id}; ids go from 0 to {last}")
+        return block.line_n, id_n, block.count_n
+
+
+class KeyLookup:
+    """Finds the samples that a block names by their keys, through a table of hashes of all keys."""
+
+    def __init__(self, path: str, source: Source, part: bool) -> None:
+        self.path, self.source, self.part = path, source, part
+        keys = (source.key(id) for id in range(len(source)))
+        hash_N = np.fromiter(map(_hashed, keys), dtype=np.uint64, count=len(source))
+        self._id_N = np.argsort(hash_N, kind="stable")
+        self._hash_N = hash_N[self._id_N]
+
+    def __call__(self, block: ListBlock) -> Resolved:
+        """Without those of other parts, where the source is a part."""
+        id_n = np.array(
+            [self._id(key, line) for key, line in zip(block.named, block.line_n, strict=True)], dtype=np.int64
+        )
+        here = id_n >= 0
+        return block.line_n[here], id_n[here], block.count_n[here]
+
+    def _id(self, key: str, line: int) -> int:
+        hashed = np.uint64(_hashed(key))
+        begin, end = (int(np.searchsorted(self._hash_N, hashed, side)) for side in ("left", "right"))
+        found = [int(id) for id in self._id_N[begin:end] if self.source.key(int(id)) == key]
+        where = f"{self.path}, line {line}: "
+        if len(found) > 1:
+            raise UserError(f"{where}the key `{key}` names {len(found)} samples of the source; list ids instead")
+        if not found and not self.part:
+            raise UserError(f"{where}{self.source.shard(0)} has no key `{key}`")
+        return found[0] if found else -1
+
+
+def _hashed(key: str) -> int:
+    return xxh3_64_intdigest(key.encode("utf-8", "surrogateescape"))

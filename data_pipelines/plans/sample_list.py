@@ -1,0 +1,103 @@
+"""Which samples of a source a run trains on, and how often each comes in an epoch.
+
+That is a small number for each sample of the source: for 100 million samples, 100 MB that all processes of a machine
+share. It is made once for each list and source, and kept in the cache.
+
+Shape letters: N samples of the source.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from xxhash import xxh3_64_hexdigest
+
+from tercet.data_pipelines.config import DataConfig, SourceConfig
+from tercet.data_pipelines.plans.count_list import Times, counted
+from tercet.data_pipelines.plans.list_file import ListFile
+from tercet.data_pipelines.shards.cache import Cache, cache_folder
+from tercet.data_pipelines.source import Source
+from tercet.errors import UserError
+
+
+class SampleList:
+    """How often each sample of a source comes in an epoch. Pickled as the name of its file, if it has one."""
+
+    def __init__(self, path: str, digest: str, times_N: Times, place: Path | None = None) -> None:
+        self.path, self.digest, self.times_N, self._place = path, digest, times_N, place
+
+    def __reduce__(self) -> tuple[Callable[..., "SampleList"], tuple[object, ...]]:
+        if self._place is None:
+            return SampleList, (self.path, self.digest, self.times_N)
+        return _mapped, (self.path, self.digest, self._place)
+
+    @property
+    def kept(self) -> int:
+        """How many samples come at all."""
+        return int(np.count_nonzero(self.times_N))
+
+    @property
+    def epoch(self) -> int:
+        """How many samples an epoch has."""
+        return int(self.times_N.sum(dtype=np.int64))
+
+    def to_json(self) -> dict[str, object]:
+        return {"file": self.path, "digest": self.digest, "samples": self.kept, "epoch": self.epoch}
+
+    def __str__(self) -> str:
+        kept = f"{self.kept:,} of {len(self.times_N):,} samples"
+        return f"{self.path} (digest {self.digest}): {kept}, {self.epoch:,} an epoch"
+
+
+def list_of(split: SourceConfig, source: Source) -> SampleList | None:
+    """The list that a recipe names for a source, if it names one."""
+    return read_list(split.list, source, part=split.part is not None) if split.list else None
+
+
+def lists_of(data: DataConfig, sources: Mapping[str, Source]) -> dict[str, SampleList | None]:
+    return {name: list_of(data.train[name], source) for name, source in sources.items()}
+
+
+def samples_of(split: SourceConfig, source: Source) -> int:
+    """How many samples an epoch of a source has."""
+    listed = list_of(split, source)
+    return len(source) if listed is None else listed.epoch
+
+
+def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:
+    """The list in a file, as it applies to a source; `part`: the source is a part of what the list may name."""
+    file = ListFile(path)
+    check_part(file, part)
+    digest = file.digest()
+    place = cache_folder() / "lists" / f"{digest}-{xxh3_64_hexdigest(source.fingerprint.encode())}.npy"
+    with Cache().alone(place.name):
+        if not place.exists():
+            _write(place, counted(file, source, part=part))
+    return _mapped(path, digest, place)
+
+
+def check_part(file: ListFile, part: bool) -> None:
+    """Ids number the samples of a source as it is opened, and a part numbers its samples anew."""
+    if part and not file.by_key:
+        raise UserError(
+            f"{file.path} lists ids, which number all samples of a source, but `part` or `held_out` takes some of "
+            "them: list keys, or name the validation data as data.val"
+        )
+
+
+def _write(place: Path, times_N: Times) -> None:
+    """Whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_suffix(".part")
+    try:
+        with unfinished.open("wb") as file:
+            np.save(file, times_N, allow_pickle=False)
+        os.replace(unfinished, place)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _mapped(path: str, digest: str, place: Path) -> SampleList:
+    times_N: Times = np.load(place, mmap_mode="r", allow_pickle=False)
+    return SampleList(path, digest, times_N, place)
