@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a modality that no column holds": ({"data": {"train": "WORLD/photos.csv"}}, "is known to hold audio"),
     "files that are not there": (
         {"data": {"train": "WORLD/gone.csv"}, "pairs": {"image-text": 1}},
-        "none of the first 1 files is there",
+        "1.jpg does not exist; paths in a table are relative",
     ),
     "pictures without captions": (
         {"data": {"train": "WORLD/pictures"}, "pairs": {"image-text": 1}},
