@@ -119,6 +119,8 @@ def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: P
     text = (photos.parent / "new.yaml").read_text()
     said = " ".join(line.strip(" #") for line in text.splitlines() if line.strip().startswith("#"))
     assert all(choice["why"] in said for choice in proposed["recipe"])
+    assert proposed["caution"].startswith("this run does not start from pretrained weights")
+    assert f"Weights: {proposed['caution']}." in said
     assert read_yaml(text, "") == values_of(Choice(**choice) for choice in proposed["recipe"])
 
 
@@ -170,7 +172,7 @@ def test_given_weights_are_never_left_out(pairs: int, machine: Machine, recipe: 
     assert chosen.way.recipe == recipe
     assert ("unlocked" in values_of(choices).get("model", {}).get("image", {})) == (machine is CPU)
     assert values_of(choices)["init"] == "runs/mine"
-    with pytest.raises(UserError, match="no recipe goes on from weights for audio, image, text"):
+    with pytest.raises(UserError, match="no recipe starts from weights for audio, image, text"):
         draft(TABLE, seen(pairs, "image", "audio", "text"), machine, lambda recipe: True, "runs/mine")
 
 
@@ -182,6 +184,7 @@ def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: 
     chosen, choices = draft(TABLE, seen(pairs, *modalities.split()), machine, lambda recipe: weights)
     config = as_config(choices)
     learnt = pairs * (1 - held_out(TABLE, seen(pairs)))
+    assert (chosen.caution is None) == (chosen.way is not SMALL)
     assert config.batch_size <= learnt / 8
     assert config.schedule.warmup <= config.steps / 10
     assert config.steps * config.batch_size == pytest.approx(chosen.way.epochs * learnt, rel=0.1)
@@ -301,7 +304,7 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.
     (tmp_path / "gone.csv").write_text("path,caption\n" + "few/a.png,black\n" * 40 + "".join(gone))
     (tmp_path / "there.yaml").write_text("")
     mistakes = {
-        ("x", "--init", str(tmp_path / "no_run")): "no_run is neither here nor to be had",
+        ("x", "--init", str(tmp_path / "no_run")): "no_run is not on this machine and cannot be downloaded",
         (str(tmp_path / "few.csv"), "imge=path"): "command line: unknown key `imge`; did you mean `image`?",
         (str(tmp_path / "nowhere.csv"),): "there is no table",
         (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",

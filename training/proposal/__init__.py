@@ -1,1 +1,1 @@
-"""A recipe proposed for given data on a given machine: what is looked at, the rules by scale, and one measured step."""
+"""Proposes a recipe for given data on a given machine: facts about both, rules by scale, and one measured step."""

@@ -1,4 +1,4 @@
-"""One value of a recipe and why it is what it is."""
+"""One value of a recipe, and the reason for it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Choice:
-    """`key` is dotted; the value is what YAML can say."""
+    """`key` is dotted; `value` can be written as YAML."""
 
     key: str
     value: Any

@@ -1,4 +1,4 @@
-"""What of a machine decides how to train on it: its GPUs and their memory, cores, memory and disk."""
+"""The facts about a machine that decide how to train on it: GPUs and their memory, cores, memory and disk."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """Sizes are in bytes. The cores are those that this process may use."""
+    """Sizes are in bytes. `cores` counts those that this process may use."""
 
     gpus: tuple[Gpu, ...]
     cores: int

@@ -1,8 +1,7 @@
-"""One real optimisation step of the proposed recipe on this machine's device, and how long its samples take to load.
+"""Measures one real optimization step of the proposed recipe on this machine, and the time to load its samples.
 
-The step is as large as memory and a few seconds allow, and the rest is counted up from it: time goes with the rows.
-Samples are those of the data, said again where a step takes more than were loaded. No weights are needed: they weigh
-the same at random.
+The step is as large as memory and a few seconds allow. Larger steps take time in proportion to their rows. Samples come
+from the data, repeated where a step needs more than were loaded. Random weights do: they take the same time and memory.
 """
 
 import time
@@ -23,16 +22,16 @@ from tercet.training.engine import Engine
 from tercet.training.optimizers import build_optimizer
 from tercet.training.step import Step
 
-FIRST = 8  # rows of the steps that say what a larger one will take
+FIRST = 8  # rows of the steps that larger ones are extrapolated from
 LOADED = 32  # samples
-ROUNDS = 3  # of which the quickest counts: what else the machine does only ever takes time
+ROUNDS = 3  # the fastest counts: other work on the machine can only add time
 PATIENCE = 5.0  # seconds that a measured step may take
-ROOM = 0.8  # of a GPU's memory; the rest is for what fragments and for other programs
+ROOM = 0.8  # of a GPU's memory; the rest is for fragmentation and other programs
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`rows` of a rank's share of the batch were measured to take `seconds`; with `micro_batch` in chunks."""
+    """`rows` of a rank's share of the batch took `seconds`, in chunks of `micro_batch` if there is one."""
 
     rows: int
     seconds: float
@@ -51,7 +50,7 @@ class Measured:
 
 
 def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
-    """`share` is a rank's part of the batch; `in_memory`, how many rows a CPU may hold at once if not all."""
+    """`share`: a rank's part of the batch. `in_memory`: the rows that a CPU may hold at once; nothing: all."""
     with joined() as world, TemporaryDirectory() as folder:
         model = build_model(config.model, config.terms, config.seed).to(world.device)
         check_trainable(model, config.model)
@@ -69,7 +68,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
 
 
 class StepTimer:
-    """Takes steps and the time of them."""
+    """Takes steps and measures their time and memory."""
 
     def __init__(self, config: RunConfig, engine: Engine, world: World) -> None:
         self.config, self.engine, self.world = config, engine, world
@@ -85,7 +84,7 @@ class StepTimer:
         return time.perf_counter() - start
 
     def room(self, batch: Batch) -> int | None:
-        """How many rows a GPU holds at once, by a line through what two steps took of its memory; no word on CPUs."""
+        """How many rows fit into a GPU's memory, extrapolated from two steps; nothing on CPUs."""
         if not self.cuda:
             return None
         small, large = (self._peak(tiled(batch, rows)) for rows in (FIRST, 2 * FIRST))
@@ -104,7 +103,7 @@ class StepTimer:
 
 
 def _load(config: RunConfig, intakes: dict[str, Intake], world: World, folder: Path) -> tuple[Batch, float]:
-    """Some samples, and how long this process took for each, once everything was open."""
+    """Some samples, and the seconds that this process took for each, without opening the data."""
     data = config.data.model_copy(update={"workers": 0, "max_bad": 1.0})  # bad ones were counted beforehand
     batches = iter(open_loader(data, intakes, LOADED, config.seed, world, {}, folder))
     batch, times = next(batches), []
@@ -116,14 +115,14 @@ def _load(config: RunConfig, intakes: dict[str, Intake], world: World, folder: P
 
 
 def tiled(batch: Batch, rows: int) -> Batch:
-    """The first `rows` items of the batch, said again and again; each is a group of its own, as other samples are."""
+    """`rows` items: those of the batch, repeated. Each is a group of its own, like different samples."""
     index = torch.arange(rows, device=batch.ids.device)
     fields = {name: _tiled(field, rows, len(batch)) for name, field in batch}
     return replace(batch, ids=index, groups=index, fields=fields)
 
 
 def _tiled(field: Field, rows: int, items: int) -> Field:
-    """Item for item: what some items of the batch lack, their repetitions lack too."""
+    """Repetitions of an item lack the modalities that the item lacks."""
     rounds = -(-rows // items)
     item = torch.cat([field.item + items * number for number in range(rounds)])
     lengths, masks = (None if some is None else torch.cat([some] * rounds) for some in (field.lengths, field.masks))
@@ -132,5 +131,5 @@ def _tiled(field: Field, rows: int, items: int) -> Field:
 
 
 def _power_of_two(most: float) -> int:
-    """The largest that is no more."""
+    """The largest power of two that is at most `most`."""
     return 1 << max(0, int(most).bit_length() - 1)

@@ -42,7 +42,8 @@ class Proposal:
         heading = f"{title[0].upper()}{title[1:]}, for {self.data}"
         why = "; ".join(self.chosen.reasons)
         told = [f"Data: {self.seen}.", f"Machine: {self.machine}.", f"Way: {why}.", f"Time: {self.pace}."]
-        return to_yaml([heading, *told], self.choices)
+        caution = [f"Weights: {self.chosen.caution}."] if self.chosen.caution else []
+        return to_yaml([heading, *told, *caution], self.choices)
 
     def to_json(self) -> dict[str, Any]:
         chosen = self.chosen
@@ -50,6 +51,7 @@ class Proposal:
             "data": {"source": self.data, **self.seen.to_json()},
             "machine": self.machine.to_json(),
             "way": {"name": chosen.way.title, "extends": chosen.way.recipe, "why": list(chosen.reasons)},
+            "caution": chosen.caution,
             "recipe": [choice.to_json() for choice in self.choices],
             "pace": self.pace.to_json(),
         }

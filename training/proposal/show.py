@@ -1,4 +1,4 @@
-"""A proposal in a dozen lines, for people at a terminal."""
+"""Prints a proposal on a terminal, in about a dozen lines."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,9 @@ def _rows(proposal: Proposal) -> Iterator[tuple[str, str]]:
     yield "way", chosen.reasons[0]
     for objection in chosen.reasons[1:]:
         yield "", objection
-    yield "extends", chosen.way.recipe or "nothing: the recipe is whole"
+    if chosen.caution:
+        yield "weights", chosen.caution
+    yield "extends", chosen.way.recipe or "nothing: the recipe is complete"
     values = {choice.key: choice for choice in proposal.choices}
     for key in NUMBERS:
         if key in values:

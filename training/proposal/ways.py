@@ -1,6 +1,6 @@
-"""How to train, by how many pairs there are: the one place of the numbers, each with where it stands written.
+"""How to train, by the number of pairs. Every number has its source beside it.
 
-What `tercet recipes new` proposes is taken from here, and `docs/choose.md` says the same. Imports no torch.
+`tercet recipes new` proposes these, and `docs/choose.md` lists them. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ NUMBERS = ("batch_size", "lr", "warmup", "weight_decay", "betas", "epochs")
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train data of these modalities: a recipe to extend, and the numbers that are its own."""
+    """One way to train on data of these modalities: a base recipe and the numbers to use with it."""
 
     title: str
     why: str
@@ -35,12 +35,12 @@ class Way:
     eps: float
     epochs: int
     sources: Mapping[str, str]  # of NUMBERS
-    pretrained: bool = True  # it begins from weights
+    pretrained: bool = True  # it starts from weights
 
 
 ADAPTERS = Way(
     title="adapters: LoRA in pretrained towers",
-    why="so few pairs would bend whole towers; a few matrices of low rank learn what is new and forget little",
+    why="so few pairs would spoil whole towers; a few matrices of low rank learn what is new and forget little",
     modalities=PICTURES,
     recipe="finetune_lora",
     batch_size=128,
@@ -53,20 +53,20 @@ ADAPTERS = Way(
     sources=dict.fromkeys(("lr", "weight_decay", "betas"), ZANELLA)
     | {
         "batch_size": f"four times that of {ZANELLA}, who contrast with all classes: here, with the batch",
-        "warmup": f"none, as in {ZANELLA}: adapters begin as nothing",
+        "warmup": f"none, as in {ZANELLA}: adapters start as the identity",
         "epochs": f"{GOYAL}, on their smaller sets",
     },
 )
 BOTTLENECK = replace(
     ADAPTERS,
     title="adapters: a bottleneck on the outputs of locked towers",
-    why=f"so few pairs would bend whole towers; what corrects their outputs ({GAO}) needs no way back through them",
+    why=f"so few pairs would spoil whole towers; correcting their outputs ({GAO}) needs no backpropagation",
     recipe="finetune_clip",
 )
 BOTTLENECK_OF_SOUNDS = replace(BOTTLENECK, modalities=SOUNDS, recipe="finetune_clap")
 FINETUNING = Way(
     title="fine-tuning of pretrained towers",
-    why="enough pairs to move whole towers a little, too few to make them",
+    why="enough pairs to adjust whole towers, too few to train them from scratch",
     modalities=PICTURES,
     recipe="finetune_clip",
     batch_size=512,
@@ -91,7 +91,7 @@ FINETUNING_OF_SOUNDS = replace(
 )
 LOCKED = Way(
     title="LiT: a locked image tower, and text that learns to read it out",
-    why="enough pairs for a text tower, fewer than a good image tower has already seen",
+    why="enough pairs to train a text tower, fewer than a good image tower was trained on",
     modalities=PICTURES,
     recipe="finetune_lit",
     batch_size=4096,
@@ -105,7 +105,7 @@ LOCKED = Way(
 )
 SCRATCH = Way(
     title="from scratch",
-    why="enough pairs that towers which know nothing catch up",
+    why="enough pairs for towers without pretraining",
     modalities=PICTURES,
     recipe="image_text",
     batch_size=8192,
@@ -134,7 +134,7 @@ SCRATCH_OF_ALL = replace(
 )
 SMALL = Way(
     title="small towers from scratch",
-    why=f"smaller towers are the better ones for little data and little compute ({LI})",
+    why=f"smaller towers are better for little data and little compute ({LI})",
     modalities=frozenset(),  # any
     recipe=None,
     batch_size=256,
@@ -149,7 +149,7 @@ SMALL = Way(
     pretrained=False,
 )
 
-# Up to so many pairs, the first of these ways that nothing stands against.
+# Up to so many pairs, the first of these ways without an objection.
 FROM_SCRATCH = (SCRATCH, SCRATCH_OF_SOUNDS, SCRATCH_OF_ALL)
 SCALES: tuple[tuple[float, tuple[Way, ...]], ...] = (
     (10_000, (ADAPTERS, BOTTLENECK, BOTTLENECK_OF_SOUNDS)),
@@ -160,13 +160,13 @@ SCALES: tuple[tuple[float, tuple[Way, ...]], ...] = (
 
 
 def ways_for(pairs: int, modalities: frozenset[str]) -> list[Way]:
-    """In the order of preference; nothing ever stands against small towers."""
+    """In order of preference. Small towers come last: there is never an objection to them."""
     ways = next(ways for most, ways in SCALES if pairs <= most)
     return [*(way for way in ways if way.modalities == modalities), SMALL]
 
 
 def tuned(pairs: int, modalities: frozenset[str]) -> list[Way]:
-    """The ways to go on from given weights, whose owner wants them: with many pairs as with a million."""
+    """The ways that start from the user's weights. Above a million pairs, those for a million."""
     (few, adapters), (_, whole), *_ = SCALES
     ways = adapters if pairs <= few else (*whole, *adapters)
     return [way for way in ways if way.modalities == modalities]

@@ -1,4 +1,4 @@
-"""Whether the weights that a recipe begins from are to be had: here as files, in a cache, or from the network."""
+"""Whether the weights that a recipe starts from are available: as files, in a cache, or from the network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,25 +7,25 @@ from urllib.request import Request, urlopen
 from tercet.errors import UserError
 from tercet.training.recipe import load_recipe
 
-PATIENCE = 3.0  # seconds for one answer of the hub
+PATIENCE = 3.0  # seconds to wait for the hub
 
 
 def reachable(recipe: str) -> bool:
-    """All that it begins from: `init`, or else those towers of its own that are not random."""
+    """Whether `init` is available or, without it, every pretrained tower."""
     config = load_recipe(recipe)
     towers = [tower.encoder for tower in config.model.towers.values() if tower.options.get("pretrained")]
     return all(map(obtainable, [config.init] if config.init else towers))
 
 
 def given(init: str) -> Callable[[str], bool]:
-    """Weights that were asked for are what every recipe begins from; that they are not there is said at once."""
+    """The user's own weights are available to every recipe. Raises an error if they are not there."""
     if not obtainable(init):
-        raise UserError(f"--init {init} is neither here nor to be had from the network; name a model that is")
+        raise UserError(f"--init {init} is not on this machine and cannot be downloaded; name another model")
     return lambda recipe: True
 
 
 def obtainable(init: str) -> bool:
-    """Weights as a recipe names them."""
+    """Whether a model, named as in a recipe, is available."""
     family, _, name = init.partition(":")
     if family == "open_clip":
         return _open_clip(name)
@@ -46,13 +46,13 @@ def _open_clip(name: str) -> bool:
 
 
 def _on_hub(repository: str, files: tuple[str, ...]) -> bool:
-    """One of the files is in the cache, or the hub says that it has it."""
+    """Whether one of the files is in the cache or on the hub."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-    except HFValidationError:  # no repository can be named so
+    except HFValidationError:  # not the name of a repository
         return False
     return cached or any(_answers(hf_hub_url(repository, file)) for file in files)
 

@@ -1,4 +1,4 @@
-"""A recipe in YAML with, above each value, why it is what it is."""
+"""Writes a recipe as YAML, with the reason for each value as a comment above it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
@@ -13,7 +13,7 @@ WIDTH = 110
 
 
 def to_yaml(heading: Sequence[str], choices: Sequence[Choice]) -> str:
-    """The heading's first line is the recipe's summary. Keys that begin alike stand together."""
+    """The first line of `heading` is the recipe's summary. Keys of one section are written together."""
     summary, *paragraphs = heading
     parts = ["\n".join([f"# {summary}", *(line for text in paragraphs for line in ("#", *_comment(text, "")))])]
     for section in dict.fromkeys(map(_section_of, choices)):
@@ -27,7 +27,7 @@ def _section_of(choice: Choice) -> str:
 
 
 def _section(section: str, members: list[Choice]) -> Iterator[str]:
-    """A key of its own, or a mapping whose keys follow indented; what lies deeper stands within a value."""
+    """A single key, or a mapping with its keys indented. Deeper mappings are written on one line, as values."""
     if members[0].key == section:
         yield from _entry(section, members[0], "")
         return
@@ -41,12 +41,12 @@ def _entry(key: str, choice: Choice, indent: str) -> list[str]:
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    plain = "".join(letter if letter.isprintable() else "�" for letter in text)  # names of files may hold anything
+    plain = "".join(letter if letter.isprintable() else "�" for letter in text)  # names of files may hold any character
     return wrap(plain, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ", break_on_hyphens=False)
 
 
 def inline(value: Any) -> str:
-    """A value on one line, which reads back equal."""
+    """A value on one line of YAML, which reads back as an equal value."""
     flow = isinstance(value, Mapping | Sequence) and not isinstance(value, str)
     text: str = yaml.dump(
         value, Dumper=Flow, default_flow_style=flow, sort_keys=False, allow_unicode=True, width=float("inf")
