@@ -1,6 +1,6 @@
-"""What guessing would score: closed forms for a random order of the candidates.
+"""The score of chance in each metric: closed forms for a random order of the candidates.
 
-With c right candidates among M, the first k hold none with probability Π_{i<k} (M-c-i)/(M-i).
+With c right candidates among M, none of the first k is right with probability Π_{i<k} (M-c-i)/(M-i).
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def hit_curve(positives: Tensor, candidates: int) -> Tensor:
-    """P(a right candidate is among the first k), k = 1 … M, averaged over queries with these numbers of right ones."""
+    """P(a right candidate is among the first k) for k = 1 … M, the mean over queries with so many right ones."""
     counts, weight = torch.unique(positives, return_counts=True)
     place = torch.arange(candidates, dtype=torch.float64)
     missed = ((candidates - counts[:, None] - place).clamp(min=0) / (candidates - place)).cumprod(dim=1)

@@ -1,6 +1,6 @@
-"""Composition: does the right caption score above one that is wrong on purpose, by the kind of the mistake?
+"""Composition: does the right caption score higher than one with a deliberate mistake? By kind of mistake.
 
-Strictly above: a tie is wrong, so that constant embeddings score nothing.
+A tie is wrong, so that constant embeddings have an accuracy of zero.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from tercet.eval.task import KINDS, Sensed, WordedTask
 
 @KINDS.register("composition")
 class CompositionTask(WordedTask):
-    """Whether the right caption beats one that is wrong on purpose."""
+    """Whether the right caption scores higher than one with a deliberate mistake."""
 
     undecidable: dict[Sensed, tuple[str, ...]] = Field(
-        {}, description="kinds of mistakes that nothing in a modality gives away, as `{audio: [relation]}`"
+        {}, description="kinds of mistakes that cannot be recognised in a modality, such as `{audio: [relation]}`"
     )
 
     @property
@@ -43,23 +43,23 @@ class _Case:
 
 
 def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: CompositionTask) -> list[Measure]:
-    """The accuracy of every modality on every kind of wrong caption, and on all of them."""
+    """The accuracy of every modality on every kind of wrong caption, and on all kinds together."""
     cases = _cases(table)
     if not cases:
-        raise EvalError(f"task `{task.name}` needs wrong captions: `negatives` in the samples' meta")
+        raise EvalError(f"task `{task.name}` needs wrong captions; add `negatives` to the `.json` of the samples")
     texts = sorted({case.text for case in cases})
     place = {text: row for row, text in enumerate(texts)}
     wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
     measures = []
     for modality in task.asked(table):
-        mute = task.undecidable.get(modality, ())
-        told = [number for number, case in enumerate(cases) if case.kind not in mute]
-        measures += _accuracies(table, modality, [cases[number] for number in told], wrong[told])
+        hidden = task.undecidable.get(modality, ())
+        kept = [number for number, case in enumerate(cases) if case.kind not in hidden]
+        measures += _accuracies(table, modality, [cases[number] for number in kept], wrong[kept])
     return measures
 
 
 def _cases(table: EmbeddingTable) -> list[_Case]:
-    """All wrong captions of the items that have a right one."""
+    """All wrong captions of the items that have a right caption."""
     captioned = set(table.items["text"].tolist()) if "text" in table.items else set()
     found = []
     for item in sorted(captioned):
@@ -70,7 +70,7 @@ def _cases(table: EmbeddingTable) -> list[_Case]:
 
 
 def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor) -> list[Measure]:
-    """Per kind in order of the alphabet, then all cases together where there are several kinds."""
+    """By kind in alphabetical order, then all cases together if there are several kinds."""
     anchor, caption = table.first_rows(modality), table.first_rows("text")
     kept = [number for number, case in enumerate(cases) if case.item in anchor]
     if not kept:

@@ -1,4 +1,4 @@
-"""Embeds a whole data set once, for all tasks: every rank its own batches, then everything on all ranks.
+"""Embeds a dataset once for all tasks: each rank embeds its own batches, and every rank gets the whole table.
 
 Shape letters: n rows of a modality, d dimensions of the joint space.
 """
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class EvalError(UserError):
-    """Something that has no score: embeddings that are not numbers, or a task that the data cannot answer."""
+    """An evaluation that is not possible: an embedding is not finite, or the data do not have what a task needs."""
 
 
 class Embedder(Protocol):
-    """A model as evaluation sees it. Rows are aligned with those of the batch's fields."""
+    """The interface of a model. Its rows are aligned with those of the batch's fields."""
 
     def embed(self, batch: Batch) -> dict[str, Tensor]: ...
 
@@ -33,16 +33,16 @@ class Embedder(Protocol):
 
 
 class Gathers(Protocol):
-    """All ranks' objects, on every rank, in the order of the ranks."""
+    """Returns the objects of all ranks, in the order of the ranks, on every rank."""
 
     def gather_objects(self, item: T, /) -> list[T]: ...
 
 
 @dataclass(frozen=True, repr=False)
 class EmbeddingTable:
-    """A data set's embeddings: per modality unit rows `[n, d]` and the item that each belongs to (ascending).
+    """The embeddings of a dataset: by modality, unit vectors `[n, d]` and the item of each (ascending).
 
-    `samples` are the items in the order of their ids, without pictures and sounds.
+    `samples` are the items, ordered by id, without their pictures and sounds.
     """
 
     vectors: dict[str, Tensor]
@@ -55,7 +55,9 @@ class EmbeddingTable:
             if len(broken):
                 key = self.samples[int(self.items[modality][broken[0]])].key
                 share = f"{len(broken)} of {len(rows)}"
-                raise EvalError(f"the {modality} embedding of sample `{key}` is not finite; neither are {share} in all")
+                raise EvalError(
+                    f"the {modality} embedding of sample `{key}` is not finite, nor are {share}; check the weights"
+                )
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{modality} {list(self.vectors[modality].shape)}" for modality in self.modalities)
@@ -70,13 +72,13 @@ class EmbeddingTable:
         return torch.tensor([sample.group for sample in self.samples], dtype=torch.long)
 
     def first_rows(self, modality: str) -> dict[int, int]:
-        """Where each item's first row of this modality stands."""
+        """The first row of each item in this modality."""
         return {item: row for row, item in reversed(list(enumerate(self.items[modality].tolist())))}
 
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """One batch's rows with the ids of their samples."""
+    """The vectors of one batch, with the sample ids of the rows."""
 
     samples: tuple[Sample, ...]
     vectors: dict[str, Tensor]
@@ -85,16 +87,16 @@ class EmbeddedBatch:
 
 @torch.no_grad()
 def embed(model: Embedder, batches: Iterable[Batch], world: Gathers) -> EmbeddingTable:
-    """Every rank embeds its own batches, be they more or fewer than others'; all ranks get the whole table."""
+    """Each rank embeds its own batches, of which ranks may have unequal numbers. All ranks get the whole table."""
     mine = [embed_batch(model, batch) for batch in batches]
     parts = [part for share in world.gather_objects(mine) for part in share]
     if not parts:
-        raise EvalError("there is nothing to evaluate on: no sample of the data holds what the model reads")
+        raise EvalError("no sample of the data has a modality that the model encodes; evaluate on other data")
     return join(parts)
 
 
 def embed_prompts(model_embed_text: "TextEmbedder", texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Unit vectors of many texts, a batch at a time."""
+    """Unit vectors of texts, computed in batches."""
     with torch.no_grad():
         chunks = [model_embed_text(list(texts[at : at + batch_size])) for at in range(0, len(texts), batch_size)]
     vectors = F.normalize(torch.cat(chunks).float().cpu(), dim=1)
@@ -122,7 +124,7 @@ def join(parts: list[EmbeddedBatch]) -> EmbeddingTable:
     samples = sorted((sample for part in parts for sample in part.samples), key=lambda sample: sample.id)
     for before, after in pairwise(samples):
         if before.id == after.id:
-            raise EvalError(f"sample `{after.key}` was embedded twice; every item must belong to one batch of one rank")
+            raise EvalError(f"sample `{after.key}` was embedded twice; each item must be in one batch of one rank")
     known = torch.tensor([sample.id for sample in samples])
     vectors, items = {}, {}
     for modality in [m for m in MODALITIES if any(len(part.ids.get(m, ())) for part in parts)]:

@@ -1,4 +1,4 @@
-"""Embeds a data set into a store: each rank takes pieces of its own, and what stands already is not made again."""
+"""Embeds a dataset into a store. Each rank embeds its own pieces, and pieces that exist are not computed again."""
 
 import sys
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from tercet.eval.overlap import tell_unread
 from tercet.eval.store import Request, Store, StoredPart
 from tercet.models.multimodal import Multimodal
 
-PIECE, BATCH = 4096, 256  # samples; batches fill a piece
+PIECE, BATCH = 4096, 256  # samples; a piece is a whole number of batches
 
 
 def embed_data(
     model: Multimodal, data: DataConfig, split: SplitConfig, world: World, folder: Path | None = None
 ) -> Store:
-    """One split's embeddings: made, gone on with, or found in the folder; without one, in the cache. A collective."""
+    """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective."""
     source = OpenedSources().open_first(data, split, world)
     tell_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
@@ -44,7 +44,7 @@ def embed_data(
     world.barrier()
     made = Store(store.folder)
     if not made.modalities:
-        raise UserError(f"no sample of {split.source} holds what the model reads; name other data")
+        raise UserError(f"no sample of {split.source} has a modality that the model encodes; name other data")
     return made
 
 
@@ -56,4 +56,4 @@ def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> 
 
 def _tell(faults: Sequence[Fault]) -> None:
     if faults:
-        print(f"tercet: {len(faults)} samples are not embedded ({summary(faults)})", file=sys.stderr)
+        print(f"tercet: {len(faults)} samples could not be embedded ({summary(faults)})", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Tasks asked of one embedding table: every number with its interval, its chance and the shortcuts beside it."""
+"""Evaluates tasks on one embedding table: each result has its interval, the score of chance and shortcut baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result
 from tercet.eval.task import Task
 
-Shortcuts = Mapping[str, Mapping[str, float]]  # the shortcut's name -> R@1 of each direction
+Shortcuts = Mapping[str, Mapping[str, float]]  # name of the baseline -> R@1 of each direction
 
 
 def evaluate(
@@ -21,15 +21,15 @@ def evaluate(
     dataset: str = "val",
     shortcuts: Shortcuts | None = None,
 ) -> list[Result]:
-    """All results of these tasks on one data set, in the order of the tasks."""
+    """All results of these tasks on one dataset, in the order of the tasks."""
     found = results(measure(table, embed_text, tasks, config), dataset)
-    return [_beside(result, shortcuts or {}) for result in found]
+    return [_with_shortcuts(result, shortcuts or {}) for result in found]
 
 
 def measure(
     table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[str | Task], config: EvalConfig
 ) -> list[Measure]:
-    """What these tasks, by name or as they are, measure on one data set, in their order."""
+    """The measures of these tasks on one dataset, in the order of the tasks."""
     return [
         replace(found, task=task.name, title=task.title)
         for task in load_tasks(tasks)
@@ -37,7 +37,7 @@ def measure(
     ]
 
 
-def _beside(result: Result, shortcuts: Shortcuts) -> Result:
+def _with_shortcuts(result: Result, shortcuts: Shortcuts) -> Result:
     if result.metric != "R@1":
         return result
     known = {name: recalls[result.subject] for name, recalls in shortcuts.items() if result.subject in recalls}

@@ -28,7 +28,7 @@ STRETCH = 32  # samples
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The numbers, and each split's embeddings for whoever wants to look closer."""
+    """The results, and the embeddings of each split."""
 
     results: list[Result]
     tables: Mapping[str, EmbeddingTable]
@@ -52,19 +52,21 @@ class Evaluator:
         self.sources = sources or OpenedSources()
 
     def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
-        """A collective. With `initial`, which only the first rank needs, R@1 comes with what the shortcuts reach."""
+        """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1."""
         results: list[Result] = []
         tables = {}
-        fitted = self._fitted(initial) if initial else []
+        training = self._training_features(initial) if initial else []
         for split, source in self.data.val.items():
             tables[split] = self.table(model, split)
-            features = self._features(initial, source) if initial and fitted else {}
-            shortcuts = {name: self._shortcut([one[name] for one in fitted], table) for name, table in features.items()}
+            features = self._features(initial, source) if initial and training else {}
+            shortcuts = {
+                name: self._shortcut([one[name] for one in training], table) for name, table in features.items()
+            }
             results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, shortcuts)
         return Evaluated(results, tables)
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
-        """The split's embeddings. A collective."""
+        """The embeddings of a split. A collective."""
         decoder = self._decoder(model, self.data.val[split])
         loader = self._loader(model, decoder, self.world)
         table = embed(model.eval(), self._batches(loader), self.world)
@@ -88,26 +90,26 @@ class Evaluator:
         return Decoder(source, model.intakes, split, self.data.exact_images)
 
     def _tell(self, split: str, loader: EvalLoader) -> None:
-        """Numbers about some of the samples say so. A collective."""
+        """Says how many samples are missing from the results. A collective."""
         faults = [fault for faults in self.world.gather_objects(loader.faults) for fault in faults]
         if faults and self.world.first:
-            said = f"tercet: {len(faults)} samples of {split} are not in its numbers ({summary(faults)})"
+            said = f"tercet: {len(faults)} samples of {split} could not be evaluated ({summary(faults)})"
             print(said, file=sys.stderr)
 
-    def _fitted(self, initial: "InitialTowers") -> list[dict[str, EmbeddingTable]]:
+    def _training_features(self, initial: "InitialTowers") -> list[dict[str, EmbeddingTable]]:
         """Features of some samples of each training source; none of a stream, which cannot be read twice."""
         if self.data.mode == "stream":
             return []
         return [self._features(initial, source, self.config.shortcuts) for source in self.data.train.values()]
 
     def _shortcut(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
-        """Each direction as the first source that carries both of its modalities teaches it."""
+        """R@1 of each direction, fitted on the first source that has both of its modalities."""
         return dict(ChainMap(*(ridge_recall(train, table, self.config.candidates) for train in known)))
 
     def _features(
         self, initial: "InitialTowers", split: SplitConfig, most: int | None = None
     ) -> dict[str, EmbeddingTable]:
-        """What the shortcuts regress between, of all samples or `most` of them. Holds one batch at a time."""
+        """The features of each shortcut baseline, of all samples or `most` of them. Holds one batch at a time."""
         decoder = self._decoder(initial.towers, split)
         ids = spread(len(decoder.source), most or len(decoder.source))
         loader = self._loader(initial.towers, decoder, World(device=self.world.device), ids)
@@ -121,9 +123,9 @@ class Evaluator:
         simple = simple_features(samples(), sound_rate(initial.towers))
         return {"ridge on simple features": simple, f"ridge on {initial.kind} towers": join(embedded)}
 
-    def galleries(self, model: Multimodal, examined: Evaluated) -> list[Gallery]:
-        """What the model brings back on the first split, to be seen and heard."""
-        split, table = next(iter(examined.tables.items()))
+    def galleries(self, model: Multimodal, evaluated: Evaluated) -> list[Gallery]:
+        """Retrieval examples from the first split, with pictures and sounds."""
+        split, table = next(iter(evaluated.tables.items()))
         decode = self._decoder(model, self.data.val[split])
 
         def load(id: int) -> Sample:
@@ -150,7 +152,7 @@ def sound_rate(model: Multimodal) -> int:
 
 
 def decoded(batch: Batch) -> Iterator[Sample]:
-    """The batch's samples with their media."""
+    """The samples of a batch with their decoded media."""
     rows = {name: dict(zip(field.item.tolist(), range(len(field)), strict=True)) for name, field in batch}
     for item, sample in enumerate(batch.samples):
         there = {name: rows[name][item] for name in rows if name != "text" and item in rows[name]}
@@ -158,6 +160,6 @@ def decoded(batch: Batch) -> Iterator[Sample]:
 
 
 def media_of(field: Field, row: int) -> Media:
-    """One row as it was decoded: a picture's channels last, and of a sound what was heard."""
+    """One row as it was decoded: a picture with its channels last, a sound without its padding."""
     values = field.values[row] if field.lengths is None else field.values[row, : int(field.lengths[row])]
     return (values.permute(1, 2, 0) if field.modality == "image" else values).cpu().numpy()

@@ -1,4 +1,4 @@
-"""What decides a vector, as digests: the weights in their architecture, and how a sample is read and seen."""
+"""Digests of what determines an embedding: the model with its weights, and how samples are read and transformed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,8 +12,8 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.sample import Intake, TextIntake
 
-TOLD = ("A photo of two dogs, and 3 × naïve cafés!", "", "word " * 400)  # what a tokenizer makes of them tells it apart
-ADDRESS = " at 0x"  # in the names of things that have no other
+PROBES = ("A photo of two dogs, and 3 × naïve cafés!", "", "word " * 400)  # tokenizers differ in at least one of these
+ADDRESS = " at 0x"  # part of the default repr of objects
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -26,14 +26,14 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def transform_digest(intakes: Mapping[str, Intake], split: SplitConfig, exact_images: bool) -> str:
-    """Where the data lie makes no difference, but which columns and captions are read does."""
+    """Covers the options by which samples are read, such as columns and captions, but not their location."""
     read = split.model_dump(mode="json", exclude={"source"})
-    seen = {name: _told(intake) for name, intake in sorted(intakes.items())}
+    seen = {name: _seen(intake) for name, intake in sorted(intakes.items())}
     return blake2b(json.dumps([read, seen, exact_images]).encode(), digest_size=16).hexdigest()
 
 
 def _settings(model: nn.Module) -> Iterator[list[str]]:
-    """What no tensor shows: kinds of modules, numbers of heads, strides, the settings of a front end."""
+    """What no tensor shows: types of modules, numbers of heads, strides, settings of a front end."""
     for name, module in model.named_modules():
         plain = {key: repr(value) for key, value in vars(module).items() if not key.startswith("_") and _plain(value)}
         plain.pop("training", None)
@@ -50,7 +50,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _told(intake: Intake) -> str:
+def _seen(intake: Intake) -> str:
     if isinstance(intake, TextIntake):
-        return xxh3_128(intake.tokenize(list(TOLD)).numpy().tobytes()).hexdigest()
+        return xxh3_128(intake.tokenize(list(PROBES)).numpy().tobytes()).hexdigest()
     return repr(intake)

@@ -1,8 +1,9 @@
 """Which of given labels a sample has, for zero-shot classification with labels of one's own.
 
-A sample's class is its `label`, or else its `class`: a column of the table, or the folder that it lies in. Capitals,
-hyphens and underscores make no difference, and a number counts the labels from zero. A sample that has neither is of
-the one label that its first caption names in whole words; where none or several are named, it is left out.
+The label of a sample is its `label`, or else its `class`: a column of the table, or the name of its folder. Capitals,
+hyphens and underscores do not matter, and a number is a place in the list of labels, from zero. A sample that has
+neither has the label that its first caption names in whole words. If the caption names none or several, the sample is
+left out.
 """
 
 import re
@@ -14,17 +15,17 @@ KEYS = ("label", "class")
 
 
 def label_of(sample: Sample, labels: Sequence[str]) -> str | None:
-    """The label that a sample bears, if any."""
+    """The label of a sample, if it has one."""
     known = {plain(label): label for label in labels}
     named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
     if named is not None:
         return known.get(plain(str(named))) or _counted(named, labels)
-    said = {label for name, label in known.items() if sample.text and _says(sample.text[0], name)}
+    said = {label for name, label in known.items() if sample.text and _names(sample.text[0], name)}
     return said.pop() if len(said) == 1 else None
 
 
 def plain(name: str) -> str:
-    """Of a folder in a folder, the last name."""
+    """A name without capitals, hyphens and underscores; of a path, the last part."""
     return re.sub(r"[\s_-]+", " ", name.rpartition("/")[2]).strip().casefold()
 
 
@@ -33,6 +34,6 @@ def _counted(named: object, labels: Sequence[str]) -> str | None:
     return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None
 
 
-def _says(caption: str, name: str) -> bool:
-    """In whole words, also as a plural."""
+def _names(caption: str, name: str) -> bool:
+    """Whether a caption contains the name in whole words, also as a plural."""
     return re.search(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", plain(caption)) is not None

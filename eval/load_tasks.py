@@ -19,7 +19,7 @@ def task_names() -> list[str]:
 
 
 def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
-    """Tasks by name, groups written out; those that are no names are tasks already."""
+    """The tasks of these names, with groups expanded. Tasks that are given as objects stay as they are."""
     loaded: list[Task] = []
     for found in (load_task(one) if isinstance(one, str) else one for one in asked):
         loaded += load_tasks(found.tasks) if isinstance(found, TaskGroup) else [found]
@@ -27,7 +27,7 @@ def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
 
 
 def load_task(name: str) -> Task | TaskGroup:
-    """A task or a group by its name, or by the path of a YAML file of one's own."""
+    """A task or a group by its name or by the path of a YAML file."""
     values = _read(name, ())
     if "kind" not in values:
         raise UserError(f"task `{name}`: `kind` is missing; {did_you_mean('', KINDS.names())}")
@@ -40,9 +40,9 @@ def load_task(name: str) -> Task | TaskGroup:
 
 
 def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
-    """The file's mapping over those that it extends."""
+    """The mapping in the file, laid over those that it extends."""
     if name in heirs:
-        raise UserError(f"task `{name}` extends itself by way of {' → '.join(heirs)}")
+        raise UserError(f"task `{name}` extends itself through {' → '.join(heirs)}")
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"unknown task `{name}`; {did_you_mean(name, task_names())}")

@@ -1,5 +1,5 @@
-"""What a model reads of data. Captions alone are common to pictures and sounds: where there is nothing else, both are
-named, and where some of the data is left out, that is said."""
+"""Compares the modalities that a model encodes with those that the data have. An audio model is not evaluated on
+pictures by their captions alone, and modalities that are left out are named."""
 
 import sys
 from collections.abc import Collection, Iterable
@@ -12,12 +12,12 @@ from tercet.main_process import is_main_process
 
 
 def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], found: Collection[str]) -> None:
-    """A model of sounds is not examined on pictures by their captions: `found` is what of its modalities was there."""
+    """Fails if the data have none of the model's modalities but text. `found`: modalities of the model in the data."""
     sensed = [modality for modality in encoded if modality != "text"]
     there = held(split, source)
     if unread(there, encoded) and sensed and not set(found) & set(sensed):
         raise UserError(
-            f"the model reads {_told(encoded)}, and {source.shard(0)} holds {_told(there)}; name data with "
+            f"the model encodes {_joined(encoded)}, and {source.shard(0)} holds {_joined(there)}; name data with "
             f"{' or '.join(sensed)}, or another model"
         )
 
@@ -25,7 +25,7 @@ def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], 
 def tell_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
     left_out = unread(held(split, source), encoded)
     if left_out and is_main_process():
-        said = f"{_told(left_out)} is left out: the model has no tower for it"
+        said = f"{_joined(left_out)} is left out: the model has no encoder for it"
         print(f"tercet: {source.shard(0)}: {said}", file=sys.stderr)
 
 
@@ -33,5 +33,5 @@ def unread(there: Iterable[str], encoded: Collection[str]) -> list[str]:
     return [modality for modality in there if modality not in encoded]
 
 
-def _told(modalities: Iterable[str]) -> str:
+def _joined(modalities: Iterable[str]) -> str:
     return " and ".join(modalities)

@@ -1,7 +1,7 @@
-"""Where the right answer stands among the candidates: the one rule that retrieval, zero-shot and the shortcuts share.
+"""Ranks the right answer among the candidates, by one rule for retrieval, zero-shot and the shortcut baselines.
 
-A tie is wrong: a candidate that scores as high as the right one stands before it, so that constant embeddings score
-nothing at all. Scores exist only for one tile of queries at a time.
+A tie is wrong: a candidate that scores as high as the right one is ranked before it, so that constant embeddings have
+the worst rank. Scores are computed for one tile of queries at a time.
 
 Shape letters: Q queries, C candidates, D dimensions, K depth of the average precision.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# The last bits of a product depend on where in the matrix a row stands: equal vectors must still tie.
+# The last bits of a product depend on the place of a row in the matrix: equal vectors must tie all the same.
 TIE = 1e-6
 
 
@@ -33,7 +33,7 @@ def rank(
     depth: int = 10,
     tile: int = 256,
 ) -> Ranking:
-    """Ranks candidates by inner product; those of the query's own group are right. Every query must have one."""
+    """Ranks candidates by inner product. Those of the query's group are right; each query must have one."""
     parts = []
     for queries, groups in zip(torch.split(queries_QD, tile), torch.split(query_group, tile), strict=True):
         right_QC = groups[:, None] == candidate_group[None, :]
@@ -51,7 +51,7 @@ def _rank_tile(scores_QC: Tensor, right_QC: Tensor, depth: int) -> tuple[Tensor,
 
 
 def _average_precision(before_QK: Tensor, positives: Tensor, depth: int) -> Tensor:
-    """AP@depth from the number of wrong candidates before each right one; all right ones, up to depth, count."""
+    """AP@depth from the number of wrong candidates before each right one. The first `depth` right ones count."""
     nth_K = torch.arange(1, before_QK.shape[1] + 1)
     rank_QK = before_QK + nth_K
     found_QK = (rank_QK <= depth) & (nth_K <= positives[:, None])

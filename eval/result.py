@@ -1,4 +1,4 @@
-"""One number of an evaluation with all that it needs to be judged by, and the JSON in which numbers leave the house."""
+"""One result of an evaluation with its interval and its baselines, and results as JSON."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and what chance scores.
+    """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and the score of chance.
 
-    `shortcuts` holds what was reached on the same items without understanding anything.
+    `shortcuts` holds the scores of shortcut baselines on the same items.
     """
 
     subject: str
@@ -26,7 +26,7 @@ class Result:
     dataset: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
     shortcuts: Mapping[str, float] = field(default_factory=dict)
-    before: float | None = None  # what it was before training
+    before: float | None = None  # the value before training
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Result:
 
     @property
     def guess(self) -> tuple[str, float]:
-        """What the metric is compared with: chance or, for accuracy, the largest class where it holds more."""
+        """What the metric is compared with: chance or, for accuracy, the share of the largest class if that is more."""
         majority = float(str(self.metadata.get("majority", 0))) if self.metric == "acc1" else 0.0
         return ("the share of the largest class", majority) if majority > self.chance else ("chance", self.chance)
 
@@ -50,7 +50,7 @@ class Result:
 
 
 def to_json(results: Iterable[Result], model: str, pretrained: str = "", language: str = "en") -> list[Json]:
-    """One object per data set and task, in CLIP_benchmark's shape; `details` adds what each number stands beside."""
+    """One object per dataset and task, in the format of CLIP_benchmark. `details` adds intervals and baselines."""
     of_task: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         of_task.setdefault((result.dataset, result.task), []).append(result)
@@ -77,7 +77,7 @@ def _details(result: Result) -> Json:
 
 
 def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """The results that were written so."""
+    """The results from what `to_json` returned."""
     return [
         _result({**details}, task["metrics"][name], task["task"], task["dataset"])
         for task in tasks
@@ -86,7 +86,7 @@ def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 
 def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> Result:
-    """What is left of the details when all else is taken out of them is metadata."""
+    """All details that are not a field of `Result` are metadata."""
     subject, metric, title = (details.pop(name) for name in ("subject", "metric", "title"))
     low, high = details.pop("interval")
     chance, n, shortcuts = (details.pop(name) for name in ("chance", "n", "shortcuts"))

@@ -1,7 +1,7 @@
 """Retrieval between every two modalities, in both directions.
 
-Items of one group describe the same thing, so any of them is right: with several captions an item is found when any of
-its captions is, and each caption is a query of its own. Among `candidates` items, each is one row: its first caption.
+Items of one group describe the same thing, so each of them is a right answer. An item with several captions is found
+when one of its captions is, and each caption is a query. With `candidates`, each item has one row: its first caption.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ DEPTH = 10  # of the mean average precision
 
 @KINDS.register("retrieval")
 class RetrievalTask(Task):
-    """Every modality finds every other."""
+    """Retrieval between every two modalities."""
 
     recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
 
@@ -38,26 +38,28 @@ class RetrievalTask(Task):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two modalities' rows that are examined against each other, and the item of each."""
+    """The rows of two modalities that are ranked against each other, and the item of each row."""
 
     rows: dict[str, Tensor]
     items: dict[str, Tensor]
 
 
 def directions(modalities: tuple[str, ...]) -> list[tuple[str, str]]:
-    """All ordered pairs: six for three modalities."""
+    """All ordered pairs of modalities: six for three modalities."""
     return list(permutations(modalities, 2))
 
 
 def retrieval(table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None) -> list[Measure]:
-    """All directions. `candidates` takes the first so many items of unique identity."""
+    """Measures all directions. `candidates`: use this many items, the first of each identity."""
     if len(table.modalities) < 2:
-        raise EvalError(f"retrieval needs two modalities; only {', '.join(table.modalities) or 'none'} was embedded")
+        raise EvalError(
+            f"retrieval needs two modalities, and the data have only {', '.join(table.modalities) or 'none'}"
+        )
     return [_direction(table, query, key, task, candidates) for query, key in directions(table.modalities)]
 
 
 def pair(table: EmbeddingTable, first: str, second: str, candidates: int | None) -> Pairing:
-    """The rows of the items that carry both modalities: all of them, or one of each of the first unique items."""
+    """The rows of the items that have both modalities: all of them, or one of each of the first unique items."""
     shared = shared_items(table, first, second)
     if candidates is not None:
         return one_row_each(table, (first, second), _unique(table, shared)[:candidates])
@@ -66,10 +68,10 @@ def pair(table: EmbeddingTable, first: str, second: str, candidates: int | None)
 
 
 def shared_items(table: EmbeddingTable, first: str, second: str) -> list[int]:
-    """The items that carry both modalities, in order."""
+    """The items that have both modalities, in order."""
     shared = set(table.items[first].tolist()) & set(table.items[second].tolist())
     if not shared:
-        raise EvalError(f"no item of the data carries both {first} and {second}")
+        raise EvalError(f"no item of the data has both {first} and {second}")
     return sorted(shared)
 
 

@@ -1,7 +1,6 @@
-"""The nearest samples to a query: exact, by comparing it with every vector of a store, one piece at a time.
+"""Exact nearest-neighbour search: compares a query with every vector of a store, one piece at a time.
 
-What is held at once is the vectors of a piece and the best so far, however large the store. Among equals the earlier
-sample is first.
+Memory holds the vectors of one piece and the best matches so far. Of equal matches the earlier sample comes first.
 
 Shape letters: n rows of a piece, D dimensions.
 """
@@ -18,14 +17,14 @@ from tercet.eval.store import Store
 
 
 class Match(NamedTuple):
-    """A sample and its cosine to the query."""
+    """A sample and its cosine similarity to the query."""
 
     score: float
     sample: Sample
 
 
 class _Row(NamedTuple):
-    """Ordered as matches are: pieces and the samples within them are in the order of ids."""
+    """A candidate. Rows sort like matches, because pieces, and the samples within them, are ordered by id."""
 
     distance: float
     piece: int
@@ -33,9 +32,9 @@ class _Row(NamedTuple):
 
 
 def search(store: Store, query_D: Tensor, k: int, among: str) -> list[Match]:
-    """The k samples whose vectors of one modality have the largest inner products with a unit vector."""
+    """The k samples whose vectors of a modality have the largest inner products with a unit vector."""
     if among not in store.modalities:
-        raise UserError(f"the data hold no {among} to search among; {did_you_mean(among, store.modalities)}")
+        raise UserError(f"the data hold no {among} to search; {did_you_mean(among, store.modalities)}")
     best: list[_Row] = []
     for piece, (rows_nD, item_n) in enumerate(store.vectors(among)):
         best = nsmallest(k, [*best, *_top(piece, rows_nD @ query_D, item_n, k)])

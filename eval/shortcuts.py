@@ -1,8 +1,9 @@
-"""Shortcuts: what retrieval reaches on the same items without training a network.
+"""Shortcut baselines: how well retrieval works without training a network, on the same items as the model's.
 
+A dataset may have shortcuts: if all boats are on blue water, the colours of a picture are enough to find its caption.
 Ridge regression, fitted on training items, predicts one modality's features from another's. The features are simple
 ones, such as colour histograms and log-mel statistics, or the embeddings of the towers as they were before training.
-A trained model that is not above both has been set too easy a task, or has failed.
+If a trained model is not above both baselines, the task is too easy to show what it has learned, or training failed.
 
 The prediction comes with an error for each feature. A pair scores by how much more likely the prediction makes the
 answer, with Gaussian errors: a feature that cannot be predicted does not count. Such scores are the same in both
@@ -27,7 +28,7 @@ LEAST = 1e-6  # of an error, relative to the variance of its feature
 
 
 def ridge_recall(train: EmbeddingTable, table: EmbeddingTable, candidates: int | None = None) -> dict[str, float]:
-    """R@1 in each direction, as `image→text`. A direction that no training item shows has none."""
+    """R@1 by direction, such as `image→text`. A direction is left out if no training item has both modalities."""
     recalls = {}
     for first, second in combinations(table.modalities, 2):
         if _together(train, first, second):
@@ -39,12 +40,12 @@ def ridge_recall(train: EmbeddingTable, table: EmbeddingTable, candidates: int |
 
 
 def _together(table: EmbeddingTable, first: str, second: str) -> bool:
-    carry = table.items.keys() >= {first, second}
-    return carry and bool(torch.isin(table.items[first], table.items[second]).any())
+    both = table.items.keys() >= {first, second}
+    return both and bool(torch.isin(table.items[first], table.items[second]).any())
 
 
 def _fit(train: EmbeddingTable, source: str, target: str) -> "Ridge":
-    """On every item that carries both modalities."""
+    """Fits on every item that has both modalities."""
     joined = one_row_each(train, (source, target), shared_items(train, source, target))
     x_NP, y_NK = (train.vectors[side][joined.rows[side]].double() for side in (source, target))
     return Ridge.fitted(source, x_NP, y_NK)

@@ -1,12 +1,12 @@
-"""A data set's embeddings on disk: pieces of so many samples by id, each there whole or not at all.
+"""The embeddings of a dataset on disk, in pieces of 4,096 samples by id. A piece is written whole or not at all.
 
-    FOLDER/manifest.json               what decides every vector: weights, data, transform; when done, what there is
+    FOLDER/manifest.json               fingerprints of weights, data and transform; at the end also the totals
     FOLDER/piece_00000000.safetensors  samples 0 to 4095: for each modality unit vectors `image` [n, d] in fp32 and
                                        which of the samples each belongs to, `image.item` [n]; as JSON in bytes the
                                        `samples`, by id, and the `faults` of those that are not among them
 
-Whoever embeds goes on after the pieces that stand. They are the same however many ranks made them, and a batch never
-crosses the end of one.
+An interrupted command continues after the pieces that exist. Pieces do not depend on the number of ranks, because a
+batch never crosses the end of a piece.
 """
 
 import json
@@ -35,7 +35,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What decides every vector, as fingerprints, and how many samples the data and a piece have."""
+    """Fingerprints of what determines every vector, and the number of samples of the data and of a piece."""
 
     weights: str
     data: str
@@ -50,14 +50,14 @@ class Request:
 
 @dataclass(frozen=True)
 class StoredPart:
-    """The embeddings of a stretch of ids, and the samples that could not be used."""
+    """The embeddings of a range of ids, and the samples that could not be used."""
 
     table: EmbeddingTable
     faults: tuple[Fault, ...]
 
 
 class Store:
-    """One request's embeddings in a folder of their own."""
+    """The embeddings of one request, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,7 +65,7 @@ class Store:
 
     @classmethod
     def begin(cls, folder: Path, request: Request) -> "Store":
-        """The folder for this request, begun or gone on with; another request's is refused."""
+        """Creates or continues the folder of this request. Fails on the folder of another request."""
         if not (folder / MANIFEST).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / MANIFEST, _json(asdict(request)))
@@ -88,7 +88,7 @@ class Store:
 
     @property
     def told(self) -> str:
-        """What it holds, in a line."""
+        """A summary in one line."""
         if not self.complete:
             return f"{len(self.missing()):,} pieces are missing; the same request goes on with it"
         held = [f"{name} {found['rows']:,} × {found['dim']}" for name, found in self.facts["modalities"].items()]
@@ -98,7 +98,7 @@ class Store:
         return f"Store({self.folder}: {self.told})"
 
     def missing(self) -> list[range]:
-        """The ids of the pieces that do not stand yet."""
+        """The ids of the pieces that do not exist yet."""
         count, size = self.facts["samples"], self.facts["piece"]
         stretches = [range(start, min(start + size, count)) for start in range(0, count, size)]
         return [ids for ids in stretches if not self._place(ids.start).is_file()]
@@ -107,12 +107,12 @@ class Store:
         table = piece.table
         tensors = {name: rows.contiguous() for name, rows in table.vectors.items()}
         tensors |= {f"{name}.item": items.contiguous() for name, items in table.items.items()}
-        tensors["samples"] = _bytes(list(map(_light, table.samples)))
+        tensors["samples"] = _bytes(list(map(_without_media, table.samples)))
         tensors["faults"] = _bytes([asdict(fault) for fault in piece.faults])
         _write(self._place(ids.start), save(tensors))
 
     def finish(self) -> None:
-        """States what there is, once all pieces stand."""
+        """Writes the totals to the manifest, once all pieces exist."""
         counts, dims = Counter[str](), dict[str, int]()
         for piece in self.pieces():
             counts.update(embedded=len(piece.table.samples), left_out=len(piece.faults))
@@ -124,11 +124,11 @@ class Store:
         _write(self.folder / MANIFEST, _json(self.facts))
 
     def pieces(self) -> Iterator[StoredPart]:
-        """In the order of ids, one in memory at a time."""
+        """The pieces in the order of ids, one in memory at a time."""
         yield from map(_read_piece, self._places())
 
     def vectors(self, modality: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each piece, the rows of one modality and which of its samples each belongs to; nothing else is read."""
+        """The vectors of one modality in each piece, and the sample of each. Reads nothing else."""
         for path in self._places():
             with safe_open(path, framework="pt") as file:
                 if modality in file.keys():  # noqa: SIM118  # not a mapping
@@ -145,7 +145,7 @@ class Store:
         return [fault for piece in self.pieces() for fault in piece.faults]
 
     def table(self) -> EmbeddingTable:
-        """All of it in memory, as evaluation takes it."""
+        """The whole store in memory, as an evaluation needs it."""
         tables = [piece.table for piece in self.pieces()]
         starts = [0, *accumulate(len(table.samples) for table in tables)]
         vectors, items = {}, {}
@@ -166,7 +166,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        raise UserError(f"{folder} holds no embeddings; make them with `tercet embed`") from None
+        raise UserError(f"{folder} holds no embeddings; create them with `tercet embed`") from None
     return facts
 
 
@@ -183,8 +183,8 @@ def _samples(data: Tensor) -> tuple[Sample, ...]:
     return tuple(Sample(**{**one, "text": tuple(one["text"])}) for one in _parsed(data))
 
 
-def _light(sample: Sample) -> Mapping[str, object]:
-    """What is kept of a sample beside its vectors; wrong captions stand in its meta."""
+def _without_media(sample: Sample) -> Mapping[str, object]:
+    """What the store keeps of a sample beside its vectors. Wrong captions are in its meta."""
     return {"key": sample.key, "id": sample.id, "group": sample.group, "text": sample.text, "meta": sample.meta}
 
 
@@ -201,7 +201,7 @@ def _json(facts: Mapping[str, object]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, also where the machine stops."""
+    """Writes the whole file or nothing, even if the machine stops."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("wb") as file:
         file.write(data)

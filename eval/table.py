@@ -1,4 +1,4 @@
-"""Results as people read them: one table per task, a row per subject, a column per metric.
+"""Tables of results: one per task, with a row per subject and a column per metric.
 
 The terminal and the HTML report show the same tables.
 """
@@ -24,7 +24,7 @@ NOTED = ("candidates", "classes", "groups", "items without one")
 
 @dataclass(frozen=True)
 class ResultTable:
-    """The tasks of one title on one data set."""
+    """The results of one task on one dataset."""
 
     title: str
     dataset: str
@@ -40,23 +40,23 @@ class ResultTable:
 
     @property
     def shortcuts(self) -> list[str]:
-        """The shortcuts that stand beside the first metric."""
+        """The names of the shortcut baselines of the first metric."""
         return list(dict.fromkeys(name for result in self.results for name in result.shortcuts))
 
     @property
-    def looks_back(self) -> bool:
-        """Whether numbers from before training stand beside these."""
+    def has_before(self) -> bool:
+        """Whether there are results from before training."""
         return any(result.before is not None for result in self.results)
 
     @property
     def note(self) -> str:
-        """What all of its numbers have in common: the candidates or the classes among which was chosen."""
+        """What all rows have in common: the number of candidates, of classes or of groups."""
         known = {key: value for key, value in self.results[0].metadata.items() if key in NOTED}
         shared = all(result.metadata.items() >= known.items() for result in self.results)
         return ", ".join(f"{value} {key}" for key, value in known.items()) if shared else ""
 
     def shared_chance(self, metric: str) -> float | None:
-        """What guessing scores in this metric, where it is the same for all subjects."""
+        """The score of chance in this metric, if it is the same for all subjects."""
         known = {result.chance for result in self.results if result.metric == metric}
         return known.pop() if len(known) == 1 else None
 
@@ -75,7 +75,7 @@ class ResultTable:
 
 
 def tabulate(results: Iterable[Result]) -> list[ResultTable]:
-    """Results by title and data set, in the order in which they came."""
+    """Results by title and dataset, in their order."""
     found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         found.setdefault((result.title, result.dataset), []).append(result)
@@ -88,7 +88,7 @@ def table_text(results: Iterable[Result], width: int = 110) -> str:
 
 
 def plain_text(drawn: RenderableType, width: int = 110) -> str:
-    """What a console shows, without its colours; in a notebook, too."""
+    """What a console shows, without colours, also in a notebook."""
     page = StringIO()
     Console(file=page, width=width, force_terminal=False, force_jupyter=False).print(drawn)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
@@ -101,7 +101,7 @@ def render(results: Iterable[Result]) -> "Drawing":
 
 @dataclass(frozen=True)
 class Drawing:
-    """Tables on a terminal. Where one is too wide, its first metric stays with all that stands beside it."""
+    """Tables on a terminal. A table that is too wide shows its first metric only."""
 
     tables: list[ResultTable]
 
@@ -132,7 +132,7 @@ def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
     first, *others = metrics
     shortcuts = [Text("\n".join(wrap(name, NARROW)), justify="right") for name in table.shortcuts]
     return [
-        *([Text("before")] if table.looks_back else []),
+        *([Text("before")] if table.has_before else []),
         Text(heading(first)),
         Text("95 %"),
         Text("chance"),
@@ -143,14 +143,14 @@ def _headings(table: ResultTable, metrics: list[str]) -> list[Text]:
 
 
 def _headed(table: ResultTable, metric: str) -> Text:
-    """The metric, with its chance beneath where that is the same in every row."""
+    """The metric, with the score of chance below if that is the same in every row."""
     chance = table.shared_chance(metric)
     beneath = "" if chance is None else f"\n({shown(chance, metric)})"
     return Text.assemble(heading(metric).replace(" rank", "\nrank"), (beneath, "dim"), justify="right")
 
 
 def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
-    """The subject's row: the first metric with all that stands beside it, then the others."""
+    """A row: the first metric with its interval and baselines, then the other metrics."""
     row = table.of(subject)
     first = row[metrics[0]]
     before = "–" if first.before is None else shown(first.before, first.metric)
@@ -160,7 +160,7 @@ def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
     ]
     return [
         Text(subject),
-        *([Text(before)] if table.looks_back else []),
+        *([Text(before)] if table.has_before else []),
         Text(shown(first.value, first.metric), style="bold"),
         *(Text(words, style="dim") for words in beside),
         *(_with_chance(table, row.get(metric)) for metric in metrics[1:]),
@@ -169,7 +169,7 @@ def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
 
 
 def _with_chance(table: ResultTable, result: Result | None) -> Text:
-    """The value, with its chance behind it where rows differ in that."""
+    """The value, with the score of chance behind it if rows differ in that."""
     if result is None:
         return Text("–", style="dim")
     shared = table.shared_chance(result.metric) is not None

@@ -1,4 +1,4 @@
-"""A task says what is measured on the embeddings of a data set. Each kind of task is registered by the module that
+"""A task says what is measured on the embeddings of a dataset. Each kind of task is registered by the module that
 measures it."""
 
 import re
@@ -18,15 +18,15 @@ from tercet.modality import MODALITIES
 
 
 class Task(Config, ABC):
-    """What is asked of a model, and how it is measured on a data set's embeddings."""
+    """What is measured on the embeddings of a dataset."""
 
     kind: str
     name: str
-    title: str = Field(description="what people read above its numbers")
+    title: str = Field(description="the title of its table")
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Its numbers by name, as far as they are known before anything is measured."""
+        """The names of its metrics, as far as they are known before the evaluation."""
         return ()
 
     @abstractmethod
@@ -48,25 +48,27 @@ KINDS.register("group")(TaskGroup)
 def _sensed(modality: str) -> str:
     known = MODALITIES - {"text"}
     if modality not in known:
-        raise ValueError(f"`{modality}` is nothing that captions are held against; {did_you_mean(modality, known)}")
+        raise ValueError(f"`{modality}` is not a modality that captions describe; {did_you_mean(modality, known)}")
     return modality
 
 
-Sensed = Annotated[str, AfterValidator(_sensed)]  # whatever is no text
+Sensed = Annotated[str, AfterValidator(_sensed)]  # any modality but text
 
 
 class WordedTask(Task):
-    """A task that holds what was seen or heard against words."""
+    """A task that compares pictures, sounds or other media with text."""
 
-    modalities: tuple[Sensed, ...] = Field((), description="what is held against words; nothing: all but text")
+    modalities: tuple[Sensed, ...] = Field(
+        (), description="modalities that are compared with text; empty: all but text"
+    )
 
     def asked(self, table: EmbeddingTable) -> list[str]:
-        """The modalities of a table that the task is about."""
+        """The modalities of a table that the task uses."""
         return [one for one in table.modalities if one != "text" and one in (self.modalities or table.modalities)]
 
 
 def lookup(meta: Mapping[str, object], path: str) -> object:
-    """What stands at `objects[0].shape`; a KeyError or IndexError where nothing does."""
+    """The value at a path such as `objects[0].shape`. Raises KeyError or IndexError if there is none."""
     found: Any = meta
     for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         found = found[key] if key else found[int(index)]
@@ -74,6 +76,6 @@ def lookup(meta: Mapping[str, object], path: str) -> object:
 
 
 def entries(meta: Mapping[str, object], path: str) -> int:
-    """How many entries the list at `path` has."""
+    """The number of entries of the list at `path`."""
     listed: Any = lookup(meta, path)
     return len(listed)

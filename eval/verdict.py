@@ -33,12 +33,12 @@ def verdict(result: Result) -> Verdict:
     number = f"{result.subject} {WORDS.get(result.metric, result.metric)} {with_unit(result.value, result.metric)}"
     guess = f"{name} ({with_unit(bar, result.metric)})"
     if result.above_chance:
-        return Verdict(f"{number} is above {guess}{_beside_shortcuts(result)}", above_chance=True)
+        return Verdict(f"{number} is above {guess}{_with_shortcuts(result)}", above_chance=True)
     failed = f"{number} is not distinguishable from {guess}"
     return Verdict(f"{failed}: {NOTHING} (n = {result.n}){_reached(result)}", above_chance=False)
 
 
-def _beside_shortcuts(result: Result) -> str:
+def _with_shortcuts(result: Result) -> str:
     """The best shortcut counts. A result is above it where its whole interval is."""
     if not result.shortcuts:
         return ""

@@ -1,6 +1,7 @@
 """Zero-shot classification with prompt ensembles, from pictures and from sounds.
 
-A class is the normalised mean of its prompts' unit vectors; an item belongs to the nearest class, and a tie is wrong.
+The vector of a class is the normalised mean of the unit vectors of its prompts. An item is assigned to the nearest
+class. A tie is wrong.
 """
 
 import hashlib
@@ -35,29 +36,35 @@ PROMPTS = {
 
 @KINDS.register("zero_shot")
 class ZeroShotTask(WordedTask):
-    """Which class an item belongs to, told by the nearest of the classes' prompt ensembles."""
+    """Assigns each item to the class whose prompts are nearest."""
 
-    what: str = Field(description="what the classes are, as `shape`")
+    what: str = Field(description="what the classes are, such as `shape`")
     label: str | None = Field(
         None,
-        description="where an item's `meta` names its class, as `objects[0].shape`; nothing: its `label` or `class`, "
-        "or else the one class that its caption names",
+        description="where the class of an item is in its `meta`, such as `objects[0].shape`; null: its `label` or "
+        "`class`, or else the only class that its caption names",
     )
-    count: dict[str, int] = Field({}, description="only items with so many entries in `meta`, as `{objects: 1}`")
-    where: dict[str, str] = Field({}, description="only items of which `meta` says so, as `{objects[0].size: large}`")
-    classes: dict[str, str] = Field(description="the label in `meta` and how prompts word it")
+    count: dict[str, int] = Field(
+        {}, description="only items whose list in `meta` has this many entries, such as `{objects: 1}`"
+    )
+    where: dict[str, str] = Field(
+        {}, description="only items whose `meta` has this value, such as `{objects[0].size: large}`"
+    )
+    classes: dict[str, str] = Field(description="each label in `meta`, and its words in prompts")
     templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
-    fill: dict[str, tuple[str, ...]] = Field({}, description="words for other slots; every choice makes a prompt")
+    fill: dict[str, tuple[str, ...]] = Field(
+        {}, description="words for other slots; each choice of words gives a prompt"
+    )
 
     @model_validator(mode="after")
     def _fillable(self) -> "ZeroShotTask":
         for template in self.templates:
             slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot is not None}
             if "class" not in slots:
-                raise ValueError(f"the template `{template}` has no place for a class; write it as {{class}}")
+                raise ValueError(f"the template `{template}` has no place for the class; add {{class}}")
             unknown = slots - {"class", *self.fill}
             if unknown:
-                raise ValueError(f"no words in `fill` for {{{', '.join(sorted(unknown))}}}")
+                raise ValueError(f"`fill` has no words for {{{', '.join(sorted(unknown))}}}")
         return self
 
     @property
@@ -69,7 +76,7 @@ class ZeroShotTask(WordedTask):
 
 
 def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = ()) -> list[ZeroShotTask]:
-    """One task for each modality that has prompts of its own. A mapping says how prompts word each label."""
+    """One task for pictures and one for sounds. A mapping gives the words of each label in prompts."""
     if isinstance(labels, str):
         raise UserError(f"labels are a list of classes, and `{labels}` is a text; write ['boat', 'car']")
     worded = (templates,) if isinstance(templates, str) else tuple(templates)
@@ -84,7 +91,7 @@ def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequ
 
 
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
-    """Top-1, top-5 and balanced accuracy from every modality that the task and the table share."""
+    """Top-1, top-5 and balanced accuracy for every modality that the task and the table share."""
     labels = _labels(table, task)
     classes_CD = class_vectors(embed_text, task)
     labelled = torch.tensor(list(labels))
@@ -101,7 +108,7 @@ def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
 
 
 def prompts_of(task: ZeroShotTask, words: str) -> list[str]:
-    """Every template with the class in it, once for each choice of words for its other slots."""
+    """Every template filled with the class, once for each choice of words for its other slots."""
     return [
         agree(prompt) for template in task.templates for prompt in _filled(template, {**task.fill, "class": (words,)})
     ]
@@ -114,29 +121,29 @@ def _filled(template: str, words: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def fingerprint(task: ZeroShotTask) -> str:
-    """Which class names and templates a number belongs to."""
+    """Identifies the class names and templates of a result."""
     text = json.dumps([list(task.classes.items()), task.templates, list(task.fill.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
-    """The class of each item that the task is about."""
+    """The class of each item that the task uses."""
     order = {name: place for place, name in enumerate(task.classes)}
     bears = partial(label_of, labels=list(order)) if task.label is None else partial(_label, task=task, path=task.label)
     named = {item: bears(sample) for item, sample in enumerate(table.samples)}
     labels = {item: order[label] for item, label in named.items() if label in order}
     for label in set(named.values()) - order.keys() - {None}:
         raise EvalError(
-            f"task `{task.name}` has no class `{label}`, which the data name; {did_you_mean(str(label), order)}"
+            f"the data have the class `{label}`, and task `{task.name}` does not; {did_you_mean(str(label), order)}"
         )
     if not labels:
         asked = task.count | task.where or f"a `label`, a `class` or a caption that names one of {', '.join(order)}"
-        raise EvalError(f"task `{task.name}` fits no item of the data; it asks for {asked}")
+        raise EvalError(f"no item of the data fits task `{task.name}`, which needs {asked}")
     return labels
 
 
 def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
-    """What the sample's meta says; nothing where the task is not about such a sample."""
+    """The class in the sample's meta. None if the task does not use such samples."""
     try:
         if any(entries(sample.meta, path) != count for path, count in task.count.items()):
             return None
@@ -145,8 +152,8 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
         return str(lookup(sample.meta, path))
     except (KeyError, IndexError, TypeError):
         raise EvalError(
-            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; classes of your own are given to "
-            "the task `zero_shot` as labels"
+            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; for classes of your own, use the "
+            "task `zero_shot` with labels"
         ) from None
 
 
@@ -174,7 +181,7 @@ def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
 
 
 def _statistics(place: Tensor, label: Tensor, classes: int) -> tuple[dict[str, Statistic], dict[str, float]]:
-    """The statistics and what chance scores in each; the top five say nothing where there are no more classes."""
+    """The statistics and the score of chance in each. Top-5 needs more than five classes."""
     first: dict[str, Statistic] = {"acc1": Share(place == 1), "mean_per_class_recall": class_mean(place == 1, label)}
     guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
     return (first | {"acc5": Share(place <= 5)} if classes > 5 else first), guess

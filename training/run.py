@@ -27,7 +27,7 @@ def train(config: RunConfig) -> Path:
 
 
 def demo(out: Path | None = None) -> Path:
-    """From nothing to a report: generates the built-in world, trains the recipe `demo` on it and examines it."""
+    """From nothing to a report: generates the built-in world, trains the recipe `demo` on it and evaluates it."""
     config = load_recipe("demo", [f"out={out}"] if out else [])
     generate(WorldConfig(), Path(str(config.data.train["train"].source)).parent)
     return train(config) / REPORT

@@ -41,7 +41,7 @@ class RunEvaluation:
         self.evaluations = Evaluations(folder / EVALUATIONS)
 
     @property
-    def looks_back(self) -> bool:
+    def compares_with_start(self) -> bool:
         """Whether the run's end is compared with its beginning."""
         return bool(self.config.data.val) and (self.config.eval.before or bool(self.config.eval.wise_ft))
 
@@ -127,26 +127,26 @@ class RunEvaluation:
     def _between(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
         """Models between the weights before and after the run. Saves the best one if the recipe asks for it."""
         line = Interpolation(stage, self.folder, model.state_dict())
-        places = line.examined(lambda there: self.evaluator(there.to(self.world.device)).results)
+        places = line.evaluated(lambda there: self.evaluator(there.to(self.world.device)).results)
         if self.config.eval.keep_wise_ft and self.world.first:
             line.keep(best(places), self.folder)
         return places
 
     def _write(
-        self, model: Multimodal, examined: Evaluated, places: list[InterpolatedModel], notes: Mapping[str, str]
+        self, model: Multimodal, evaluated: Evaluated, places: list[InterpolatedModel], notes: Mapping[str, str]
     ) -> None:
-        _write(self.folder / RESULTS, along(to_json(examined.results, self.config.name), places))
+        _write(self.folder / RESULTS, along(to_json(evaluated.results, self.config.name), places))
         console = Console()
         console.width = max(console.width, TABLE_WIDTH)
-        console.print(render(examined.results))
+        console.print(render(evaluated.results))
         for name, words in notes.items():
             console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
         if self.config.eval.report:
-            galleries = self.evaluator.galleries(model, examined)
+            galleries = self.evaluator.galleries(model, evaluated)
             curve = {place.alpha: place.results for place in places}
             about = {**facts(), **notes}
             write_report(
-                self.folder, self.config.name, examined.results, galleries, dump(self.config), about, curve,
+                self.folder, self.config.name, evaluated.results, galleries, dump(self.config), about, curve,
                 warnings=[f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else [],
             )  # fmt: skip
 

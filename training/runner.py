@@ -1,4 +1,4 @@
-"""One run in its folder: builds each stage from the config, takes it from wherever it stands, and examines the end."""
+"""One run in its folder: builds each stage from the config, takes it from wherever it stands, and evaluates it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +47,7 @@ class Runner:
         self._last_saved: int | None = None
 
     def finish(self) -> None:
-        """Trains what is left of every stage, then examines what came of it."""
+        """Trains what is left of every stage, then evaluates the result."""
         saved = self._resume_point()
         origin: Origin | None = saved or begin(self.config, self.world)
         progress = origin.progress if origin else Progress()
@@ -80,7 +80,7 @@ class Runner:
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
         """Before the first step. A run that may end early may find nothing better than this."""
-        if self.evaluation.looks_back:
+        if self.evaluation.compares_with_start:
             self.evaluation.begin(self._copy(stage), progress.step)
             if self.config.early_stopping:
                 self._save(stage, progress)

@@ -1,8 +1,8 @@
-"""WiSE-FT (Wortsman et al. 2022): what lies between the weights before and after a run, examined place by place.
+"""WiSE-FT (Wortsman et al. 2022): evaluates interpolations of the weights before and after fine-tuning.
 
-Of fine-tuned models some point of the line is often better than either end, most of all on data unlike the training
-data. Low-rank updates are merged first: the line is one of weights, and of nothing that they are a product of. The best
-place is chosen by the very numbers that are shown of it; what is to be published needs another split.
+An interpolation is often better than either end, most of all on data unlike the training data. Low-rank updates are
+merged into the weights first. The best interpolation is chosen by the same results that the report shows of it: to
+publish a result, evaluate it on another split.
 """
 
 import os
@@ -52,9 +52,9 @@ class Interpolation:
         fill(model, interpolate(self.start, {name: value.cpu() for name, value in self.end.items()}, alpha))
         return model
 
-    def examined(self, examine: Callable[[Multimodal], list[Result]]) -> list[InterpolatedModel]:
-        """Every place that the recipe asks for, in its order."""
-        return [InterpolatedModel(alpha, examine(self.at(alpha))) for alpha in self.config.eval.wise_ft]
+    def evaluated(self, evaluate: Callable[[Multimodal], list[Result]]) -> list[InterpolatedModel]:
+        """The interpolations that the recipe names, in its order."""
+        return [InterpolatedModel(alpha, evaluate(self.at(alpha))) for alpha in self.config.eval.wise_ft]
 
     def keep(self, place: InterpolatedModel, folder: Path) -> None:
         export_folder(self.at(place.alpha), self.config, folder / KEPT)

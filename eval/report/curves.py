@@ -1,6 +1,6 @@
-"""Training curves as plain geometry: what the template draws as inline SVG.
+"""Training curves as coordinates, which the template draws as inline SVG.
 
-A line with more points than a screen can show is averaged over equal stretches of steps.
+A line with more points than a screen can show is averaged over equal numbers of steps.
 """
 
 import json
@@ -19,8 +19,8 @@ WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
 POINTS = 300  # of a line
 COLOURS = 6
-WHOLE = "all"  # the line of a metric that is not told by term
-CHANCE = "chance"  # the line of what guessing reaches
+WHOLE = "all"  # the line of a metric that is not divided by term
+CHANCE = "chance"  # the line of the score of chance
 
 Record = Mapping[str, float]
 Points = list[tuple[float, float]]
@@ -28,7 +28,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Curve:
-    """One named series: its path in the plot, its latest value, and the points that the pointer reads out."""
+    """One named series: its path in the plot, its latest value, and the points that the pointer shows."""
 
     name: str
     colour: str  # the same in every chart: `all`, `chance`, or a number
@@ -39,7 +39,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the steps, or over what `along` names, on one pair of axes."""
+    """Lines over the steps, or over what `along` names, on common axes."""
 
     title: str
     lines: tuple[Curve, ...]
@@ -74,7 +74,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def charts(records: Sequence[Record]) -> list[Chart]:
-    """A chart for everything that the run recorded: `loss` and all of `loss/…` share one."""
+    """A chart for everything that the run recorded. `loss` and all of `loss/…` share one."""
     found = []
     for title, key in CHARTS:
         names = [name for name in _keys(records) if name == key or name.startswith(f"{key}/")]
@@ -85,7 +85,7 @@ def charts(records: Sequence[Record]) -> list[Chart]:
 
 
 def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart:
-    """Scales the series to common axes. The lower end of the values' axis is zero wherever that wastes little room."""
+    """Scales the series to common axes. The axis of the values starts at zero where that wastes little space."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
     terms = [name for name in lines if name not in (WHOLE, CHANCE)]
@@ -104,7 +104,7 @@ def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart
 
 
 def line_of_weights(curve: Mapping[float, Sequence[Result]]) -> list[Chart]:
-    """What each task's first metric is, in per cent, along the line from the weights before training to those after."""
+    """The first metric of each task, in per cent, along the line from the weights before training to those after."""
     first = {table.title: table.metrics[0] for table in tabulate(next(iter(curve.values()), ()))}
     lines: dict[str, Points] = {}
     for alpha, results in sorted(curve.items()):
@@ -121,12 +121,12 @@ def _keys(records: Iterable[Record]) -> list[str]:
 
 
 def _label(name: str) -> str:
-    """`loss/image-text` is the line `image-text`; a bare `loss` is the whole."""
+    """`loss/image-text` is the line `image-text`, and `loss` alone the line of the whole."""
     return name.partition("/")[2] or WHOLE
 
 
 def _series(records: Sequence[Record], name: str) -> Points:
-    """The finite values over the steps, averaged where there are more than a line can show."""
+    """The finite values over the steps, averaged if there are more than a line can show."""
     points = [(record["step"], record[name]) for record in records if isinstance(record.get(name), int | float)]
     points = [point for point in points if math.isfinite(point[1])]
     stretch = math.ceil(len(points) / POINTS) or 1

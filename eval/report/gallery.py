@@ -1,6 +1,6 @@
-"""Retrieval galleries: queries and what the model brings back for them, to be seen and heard.
+"""Retrieval examples for the report: queries with their best candidates, as pictures, sounds and text.
 
-Which queries are shown is not a matter of taste: the first of the examined items, then the first that failed.
+The queries are not chosen by hand: they are the first ones, and the first after them whose best candidate is wrong.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from tercet.eval.retrieval import directions, pair
 
 @dataclass(frozen=True)
 class Exhibit:
-    """An item seen through one modality; `caption` says in small print what it is."""
+    """One modality of an item, with its caption."""
 
-    image: bytes | None = None  # WebP; the spectrogram of a sound, the course of numbers
+    image: bytes | None = None  # WebP: a picture, the spectrogram of a sound, or a plot of other media
     audio: bytes | None = None  # MP3
     text: str = ""
     caption: str = ""
@@ -49,14 +49,14 @@ class Gallery:
 
 
 QUERIES, HITS = 3, 5
-EXAMINED = 256  # queries among which a failed one is looked for
+SEARCHED = 256  # the first queries, among which one with a wrong answer is searched
 
 Load = Callable[[int], Sample]  # a sample's id -> the sample with its picture and its sound
-Show = Callable[[int, str], Exhibit]  # an item of the table, seen through a modality
+Show = Callable[[int, str], Exhibit]  # an item of the table and a modality
 
 
 def galleries(table: EmbeddingTable, load: Load, rate: int, candidates: int | None = None) -> list[Gallery]:
-    """A gallery for each direction; sounds are at `rate`."""
+    """A gallery for each direction. Sounds are at `rate`."""
 
     def show(item: int, modality: str) -> Exhibit:
         return exhibit(load(table.samples[item].id), modality, rate)
@@ -65,7 +65,7 @@ def galleries(table: EmbeddingTable, load: Load, rate: int, candidates: int | No
 
 
 def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
-    """What of a decoded sample is shown."""
+    """One modality of a decoded sample, ready for the page."""
     caption = sample.text[0] if sample.text else sample.key
     if modality == "image" and sample.image is not None:
         return Exhibit(image=webp(sample.image), caption=caption)
@@ -78,8 +78,8 @@ def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
 
 def _gallery(table: EmbeddingTable, show: Show, query: str, key: str, candidates: int | None) -> Gallery:
     asked = pair(table, query, key, candidates)
-    items, answers = asked.items[query][:EXAMINED], asked.items[key]
-    scores = table.vectors[query][asked.rows[query][:EXAMINED]] @ table.vectors[key][asked.rows[key]].T
+    items, answers = asked.items[query][:SEARCHED], asked.items[key]
+    scores = table.vectors[query][asked.rows[query][:SEARCHED]] @ table.vectors[key][asked.rows[key]].T
     best = scores.topk(min(HITS, scores.shape[1]), dim=1)
     right = table.groups[answers][best.indices] == table.groups[items][:, None]
     searches = []

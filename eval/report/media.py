@@ -1,4 +1,4 @@
-"""Pictures and sounds small enough to live inside a page: WebP, MP3, and a sound's spectrogram to look at."""
+"""Pictures and sounds small enough to embed in a page: WebP, MP3, and the spectrograms of sounds."""
 
 import io
 from base64 import b64encode
@@ -14,12 +14,12 @@ SIDE = 128  # pixels of a gallery picture's longer side
 SECONDS = 10.0  # of a sound
 BANDS = 64  # of a spectrogram
 FLOOR = 1e-5  # power below which a spectrogram is dark
-# From night to light: the spectrogram's colours, evenly spaced.
+# The colours of a spectrogram from quiet to loud, evenly spaced.
 SHADES = np.array([(18, 16, 44), (75, 32, 110), (160, 50, 110), (230, 95, 75), (253, 180, 95), (252, 245, 190)])
 
 
 def webp(image_HWC: NDArray[np.uint8]) -> bytes:
-    """A picture, no larger than a gallery shows it."""
+    """A picture, scaled down to its size in the gallery."""
     picture = Image.fromarray(image_HWC)
     picture.thumbnail((SIDE, SIDE))
     return _webp(picture)
@@ -33,7 +33,7 @@ def mp3(audio_T: NDArray[np.float32], rate: int) -> bytes:
 
 
 def spectrogram(audio_T: NDArray[np.float32], rate: int) -> bytes:
-    """Loudness over time and logarithmic frequency, as a picture twice as wide as high."""
+    """Loudness over time and logarithmic frequency, twice as wide as high."""
     size = 1024
     heard_T = torch.from_numpy(audio_T[: int(rate * SECONDS)])
     window = torch.hann_window(size)
@@ -46,7 +46,7 @@ def spectrogram(audio_T: NDArray[np.float32], rate: int) -> bytes:
 
 
 def lines(media: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> bytes:
-    """Whatever is neither picture nor sound: numbers over their first axis, a line for each of the first columns."""
+    """A plot of other media: numbers over their first axis, with a line for each of the first columns."""
     columns = media.reshape(len(media), -1).T[: len(SHADES) - 1].astype(np.float64)
     low, high = columns.min(), columns.max()
     picture = Image.new("RGB", (2 * SIDE, SIDE), tuple(SHADES[0].tolist()))

@@ -1,6 +1,6 @@
-"""The report: one HTML file that needs nothing else, neither network nor library.
+"""Writes the report: one HTML file that needs neither a network nor a library.
 
-Captions and names come from data and are hostile input: everything is escaped, and media enter as base64 only.
+Captions and names come from data and may be hostile: everything is escaped, and media are embedded as base64.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def write_report(
 
 
 def _journey(records: Sequence[Record]) -> list[str]:
-    """How far the run went, in words. A break between two sittings counts as time."""
+    """How far the run went, in words. The time includes breaks before a resume."""
     first, last = records[0], records[-1]
     told = [f"{last['step']:,} steps"]
     drawn = f" of {last['drawn']:,} drawn" if "drawn" in last else ""

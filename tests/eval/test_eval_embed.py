@@ -76,7 +76,7 @@ def test_a_sample_that_two_ranks_embed_is_refused() -> None:
 
 
 def test_no_data_is_an_error() -> None:
-    with pytest.raises(EvalError, match="no sample of the data holds what the model reads"):
+    with pytest.raises(EvalError, match="no sample of the data has a modality that the model encodes"):
         embed(Doubling(), [], Ranks([]))
 
 

@@ -75,5 +75,7 @@ def test_the_file_that_the_page_shows_asks_what_labels_ask(tmp_path: Path) -> No
 
 
 def test_labels_that_fit_nothing_are_an_error() -> None:
-    with pytest.raises(EvalError, match="fits no item of the data; it asks for a `label`, a `class` or a caption"):
+    with pytest.raises(
+        EvalError, match="no item of the data fits task `zero_shot`, which needs a `label`, a `class` or a caption"
+    ):
         evaluate(table(["a field"]), embed_text, label_tasks(LABELS)[:1], EvalConfig())

@@ -55,5 +55,5 @@ def test_the_nearest_are_those_of_the_sorted_list(store: Store, k: int, seed: in
 
 
 def test_what_the_data_do_not_hold_is_not_searched(store: Store) -> None:
-    with pytest.raises(UserError, match="the data hold no text to search among; known: audio, image"):
+    with pytest.raises(UserError, match="the data hold no text to search; known: audio, image"):
         search(store, torch.ones(2), 3, "text")

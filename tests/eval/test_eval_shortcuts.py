@@ -65,14 +65,14 @@ def test_training_items_that_lack_a_modality_are_left_out() -> None:
 
 def test_directions_that_no_training_item_shows_are_left_out() -> None:
     image = noise(60, 4, seed=6)
-    examined = table({"image": image[40:], "audio": 3 * image[40:], "text": 2 * image[40:]})
+    evaluated = table({"image": image[40:], "audio": 3 * image[40:], "text": 2 * image[40:]})
     apart = EmbeddingTable(
         {"image": image[:20], "audio": image[:20], "text": 2 * image[:20]},
         {"image": torch.arange(20), "audio": torch.arange(20, 40), "text": torch.arange(20)},
         tuple(Sample(str(n), n, n) for n in range(40)),
     )
-    assert ridge_recall(table({"text": image[:40]}), examined) == {}
-    assert ridge_recall(apart, examined).keys() == {"image→text", "text→image"}
+    assert ridge_recall(table({"text": image[:40]}), evaluated) == {}
+    assert ridge_recall(apart, evaluated).keys() == {"image→text", "text→image"}
 
 
 def test_what_no_training_item_shows_does_not_count() -> None:

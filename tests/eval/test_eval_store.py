@@ -62,8 +62,8 @@ def same(first: EmbeddingTable, second: EmbeddingTable) -> None:
 
 def test_the_store_holds_what_evaluation_embeds(shards: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "store", shards)
-    examined = Evaluator(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
-    same(store.table(), examined.tables["val"])
+    evaluated = Evaluator(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
+    same(store.table(), evaluated.tables["val"])
     assert store.facts["modalities"]["audio"]["rows"] < store.facts["modalities"]["image"]["rows"] == 70
     assert len(list(store.pieces())) == 5
 
@@ -142,7 +142,7 @@ def test_samples_that_cannot_be_used_are_kept_as_faults_and_told(
     store = stored(tmp_path / "store", tmp_path / "data")
     assert len(store.faults) == store.facts["left_out"] == 3
     assert store.facts["embedded"] == 67
-    assert f"3 samples are not embedded (3 × {store.faults[0].reason}; the first is" in capsys.readouterr().err
+    assert f"3 samples could not be embedded (3 × {store.faults[0].reason}; the first is" in capsys.readouterr().err
 
 
 def test_weights_and_settings_decide_the_digest() -> None:

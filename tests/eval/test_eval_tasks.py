@@ -246,7 +246,7 @@ def test_groups_of_tasks_are_written_out() -> None:
     [
         (
             "kind: zero_shot\ntitle: T\nwhat: a\nlabel: a\nclasses: {a: a}\ntemplates: ['{class} {b}']",
-            "no words in `fill` for {b}",
+            "`fill` has no words for {b}",
         ),
         (
             "kind: zero_shot\ntitle: T\nwhat: a\nlabl: a\nclasses: {a: a}\ntemplates: ['{class}']",
@@ -273,7 +273,9 @@ def test_lookup_walks_mappings_and_lists() -> None:
 
 def test_data_that_cannot_answer_a_task_are_an_error_that_names_them() -> None:
     table = aligned(4, spread=0.1)
-    with pytest.raises(EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; classes of your own"):
+    with pytest.raises(
+        EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; for classes of your own"
+    ):
         zero_shot(table, embed_text, ZERO_SHOT)
     with pytest.raises(EvalError, match="negatives"):
         composition(table, embed_text, COMPOSITION)

@@ -241,7 +241,7 @@ def test_results_show_themselves(model: Model) -> None:
         (lambda: tercet.evaluate("exported", "zero_shot", "val.csv", labels="boat"), "`boat` is a text; write"),
         (
             lambda: tercet.evaluate("exported", "zero_shot", "val.csv", ["boat", "car"], templates="a {}"),
-            "the template `a {}` has no place for a class",
+            "the template `a {}` has no place for the class",
         ),
     ],
 )
@@ -266,14 +266,14 @@ def test_a_model_of_sounds_is_not_asked_about_pictures(
     towers = {name: tower for name, tower in SPACE["model"].items() if name != "image"}
     config = SpaceConfig.model_validate({"model": towers, "pairs": {"audio-text": 1.0}})
     heard = str(export_folder(build_model(config.model, config.terms, seed=3), config, tmp_path / "heard"))
-    told = "the model reads audio and text, and val.csv holds image and text; name data with audio, or another model"
+    told = "the model encodes audio and text, and val.csv holds image and text; name data with audio, or another model"
     with pytest.raises(UserError, match=told):
         tercet.evaluate(heard, data="val.csv")
     assert tercet.embed(heard, "val.csv").modalities == ["text"]
-    assert "val.csv: image is left out: the model has no tower for it" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no sample of photos holds what the model reads"):
+    assert "val.csv: image is left out: the model has no encoder for it" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no sample of photos has a modality that the model encodes"):
         tercet.embed(heard, "photos")
-    with pytest.raises(UserError, match="no sample of the data holds what the model reads"):
+    with pytest.raises(UserError, match="no sample of the data has a modality that the model encodes"):
         tercet.evaluate(heard, data="photos")
 
 

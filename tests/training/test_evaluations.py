@@ -1,4 +1,4 @@
-"""What evaluations decide, by their lines alone; how long a run is; when it warms up and is examined."""
+"""What evaluations decide, by their lines alone; how long a run is; when it warms up and is evaluated."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ SCORES = {0: 0.1, 1: 0.3, 2: 0.5, 3: 0.2, 4: 0.5, 5: 0.9, 6: 0.9}  # nothing bet
 
 
 def pairs(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    """A short run of one pair that is examined on two splits."""
+    """A short run of one pair that is evaluated on two splits."""
     values = recipe(data, out, **{"pairs": {"image-text": 1.0}, "ema": None, "steps": 6} | changes)
     splits = {"val": str(data / "val"), "new": str(data / "combinations")}
     held_out = {"val": splits} if "eval" in changes else {}

@@ -93,7 +93,7 @@ def test_a_run_that_has_begun_goes_on_without_init(world_folder: Path, tmp_path:
 
 @pytest.fixture(scope="module")
 def trained(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three small towers with averaged weights, examined at its end."""
+    """A run of three small towers with averaged weights, evaluated at its end."""
     out = tmp_path_factory.mktemp("runs") / "trained"
     data = {"train": str(world_folder / "train"), "val": str(world_folder / "val"), "crop": None, "worker": "thread"}
     objective = {"name": "infonce", "scale": 20}

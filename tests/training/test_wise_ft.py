@@ -29,5 +29,5 @@ def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:
 
 def test_null_is_no_place_and_none_of_no_places_is_kept() -> None:
     assert build(EvalConfig, {"wise_ft": None}, lambda key: "r").wise_ft == ()
-    with pytest.raises(UserError, match="`keep_wise_ft` keeps the best of `wise_ft`, which is empty"):
+    with pytest.raises(UserError, match="`keep_wise_ft` needs interpolations to choose from"):
         build(EvalConfig, {"keep_wise_ft": True}, lambda key: "r")
