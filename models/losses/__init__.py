@@ -1,4 +1,4 @@
-"""Objectives on the one tiled kernel. Nothing here has state or knows of ranks beyond the `World` that it is handed."""
+"""Pair objectives and the tiled kernel that computes them. Nothing here keeps state."""
 
 from tercet.models.losses import infonce, sigmoid
 from tercet.models.losses.objective import Objective, build_objective, objective

@@ -1,12 +1,12 @@
-"""The tiled kernel: the loss and exact gradients of any pair objective, without ever holding the matrix of logits.
+"""The tiled kernel: the loss and exact gradients of any pair objective, without storing the matrix of logits.
 
 Each rank compares its own rows with all keys, one tile of columns at a time. The first pass reduces every row. The
-ranks then exchange these few vectors, and the second pass forms the whole gradient of the rank's own rows, as anchors
-of one direction and as keys of the other. Memory is linear in the batch, and features travel once. A single process
-serves both directions from the same tile.
+ranks then exchange these few vectors, and the second pass computes the whole gradient of the rank's own rows, as
+anchors of one direction and as keys of the other. Memory is linear in the batch, and ranks exchange features once. A
+single process computes both directions from the same tile.
 
-Extra negatives (wrong captions, a queue) are further columns for the anchors of one side. Their own gradient, where
-they have one, belongs to the rank that brought them.
+Extra negatives (wrong captions, a queue) are additional columns for the anchors of one side. If they need a gradient,
+the rank that owns them computes it.
 
 Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, M extra negatives, d dimensions.
 """
@@ -23,9 +23,9 @@ from tercet.models.losses.objective import Objective, Row
 
 @dataclass(frozen=True)
 class Side:
-    """Unit rows of all ranks and which of them are this rank's own; frozen rows are nobody's own.
+    """Unit rows of all ranks, and which of them this rank owns. No rank owns frozen rows.
 
-    Rows of the anchor's group are never its negatives. Without groups, every row may be.
+    Rows of an anchor's group are never its negatives. Without groups, every row may be a negative.
     """
 
     z_Nd: Tensor
@@ -39,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Block:
-    """One matrix of logits: own rows of `p` against all rows of `q`. `paired`: row k of either is of the same item."""
+    """One matrix of logits: own rows of `p` against all rows of `q`. `paired`: row k of both is the same item."""
 
     p: Side
     q: Side
@@ -52,7 +52,7 @@ class Block:
         return Block(self.q, self.p, self.scale, self.bias, self.tile, self.paired)
 
     def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Scaled and shifted similarities, −inf where the two rows are different items of one group."""
+        """Scaled and shifted similarities; −inf where the two rows are different items of one group."""
         anchors_Ad = self.p.z_Ad * self.scale
         masks = self._masks()
         for start in range(0, len(self.q.z_Nd), self.tile):
@@ -69,7 +69,7 @@ class Block:
             yield columns, logits_AK
 
     def _masks(self) -> Mapping[int, tuple[Tensor, Tensor]]:
-        """By the number of each tile that has something to mask: the groups of its anchors and of its keys."""
+        """The groups of the anchors and of the keys of each tile that needs a mask, by the number of the tile."""
         if self.p.group_N is None or self.q.group_N is None:
             return {}
         if self.paired:
@@ -103,7 +103,7 @@ class Pair:
 
     @property
     def x_extra(self) -> list[Block]:
-        """What anchors of x are compared with beside y."""
+        """The extra negatives of the anchors of x."""
         return self._extra(self.x, self.more_y)
 
     @property
@@ -116,7 +116,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Anchors:
-    """One direction's anchors of all ranks: positive logit, reduction, and how much each counts in the loss."""
+    """The anchors of one direction, over all ranks: positive logit, reduction, and weight in the loss."""
 
     positive_N: Tensor
     reduced_N: Tensor
@@ -124,7 +124,7 @@ class Anchors:
 
     @property
     def loss_N(self) -> Tensor:
-        """What each anchor adds to the loss."""
+        """The contribution of each anchor to the loss."""
         return self.weight_N * (self.reduced_N - self.positive_N)
 
     def loss(self) -> Tensor:
@@ -133,7 +133,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The loss over all ranks and its gradients: of this rank's own rows, and of the scale and bias over all ranks.
+    """The loss over all ranks, and its gradients: for this rank's own rows, and for scale and bias over all ranks.
 
     A symmetric objective has anchors of x only.
     """
@@ -150,7 +150,7 @@ class Contrast:
 
 @torch.no_grad()
 def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
-    """A pair's loss with all of its gradients. Where no item has both fields they are exact zeros."""
+    """The loss of a pair and all of its gradients. They are exactly zero if no item has both fields."""
     x_anchors, y_anchors = first_pass(objective, pair, world)
     paired_y = None if objective.symmetric else y_anchors
     x_Ad, y_Ad, slope = second_pass(objective, pair.block, x_anchors, paired_y, world)
@@ -159,7 +159,7 @@ def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
             x_Ad -= anchors.weight_N[pair.x.own, None] * pair.y.z_Ad
             y_Ad -= anchors.weight_N[pair.y.own, None] * pair.x.z_Ad
             slope -= anchors.weight_N[pair.x.own].sum()
-    # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times what has been summed so far.
+    # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times the sum so far.
     share = (pair.x.z_Ad * x_Ad).sum()
     more: dict[str, list[Tensor]] = {"x": [], "y": []}
     extras: list[tuple[Block, str, Anchors | None, Tensor]]
@@ -178,7 +178,7 @@ def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
 
 
 def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors, Anchors | None]:
-    """Reduces every row of every rank. A symmetric objective counts each entry once, as x's anchors see it."""
+    """Reduce every row of every rank. A symmetric objective counts each entry once, in the rows of x."""
     alone = world.size == 1 and not objective.symmetric
     x_A, x_positive_A, y_A = reduce_rows(objective, pair.block, columns_too=alone)
     x_A = with_extra(objective, x_A, pair.x_extra)
@@ -197,9 +197,9 @@ def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors,
 
 
 def reduce_rows(objective: Objective, block: Block, columns_too: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Own rows reduced over all keys, their positive logits and, where asked for, each key reduced over the own rows.
+    """Reduce own rows over all keys. Returns also their positive logits and, with `columns_too`, each reduced column.
 
-    The positive logit comes from the same product as the reduction, so that no probability exceeds 1.
+    Positive logits come from the same matrix product as the reduction, so that no probability exceeds 1.
     """
     rows_A: Tensor | None = None
     positive_A = block.p.z_Nd.new_zeros(len(block.p.z_Ad))
@@ -215,20 +215,20 @@ def reduce_rows(objective: Objective, block: Block, columns_too: bool) -> tuple[
 
 
 def diagonal(tile_AK: Tensor, own: slice, columns: slice) -> Tensor:
-    """The entries of a tile whose row and column are of the same item, as a view."""
+    """A view of the entries of a tile whose row and column belong to the same item."""
     rows = diagonal_rows(own, columns, tile_AK.shape[1])
     first = own.start + rows.start - columns.start
     return tile_AK[rows, first : first + rows.stop - rows.start].diagonal()
 
 
 def diagonal_rows(own: slice, columns: slice, width: int) -> slice:
-    """Which own rows have their own item among the tile's columns."""
+    """The own rows whose item is among the columns of the tile."""
     begin = max(own.start, columns.start)
     return slice(begin - own.start, max(begin, min(own.stop, columns.start + width)) - own.start)
 
 
 def with_extra(objective: Objective, reduced_A: Tensor | None, extra: list[Block]) -> Tensor:
-    """The reduction of own rows over further keys too."""
+    """The reduction of own rows, extended to the extra negatives."""
     for block in extra:
         for _, logits_AK in block.tiles():
             tile_A = objective.reduce(logits_AK)
@@ -239,7 +239,7 @@ def with_extra(objective: Objective, reduced_A: Tensor | None, extra: list[Block
 def exchange(
     objective: Objective, side: Side, positive_A: Tensor, reduced_A: Tensor, share: float, world: World
 ) -> Anchors:
-    """Own rows' results, known to every rank."""
+    """Give every rank the results of all rows."""
     weight_A = objective.row_weight(Row(positive_A, reduced_A))
     weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A.to(reduced_A)
     known = side.z_Nd.new_zeros(3, len(side.z_Nd))
@@ -250,7 +250,7 @@ def exchange(
 def second_pass(
     objective: Objective, block: Block, anchors: Anchors | None, keys: Anchors | None, world: World
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What repels own rows of p and of q, before the factor s, and the sum of all slopes over p's own rows."""
+    """The repelling gradients of own rows of p and q, without the factor s, and the sum of the slopes over p's rows."""
     if world.size == 1:
         p_Ad, q_Nd, slope = push(objective, block, anchors, keys, keys_too=len(block.q.z_Ad) > 0)
         return p_Ad, q_Nd[block.q.own], slope
@@ -277,7 +277,7 @@ def push(
 def weighted_slope(
     objective: Objective, logits_AK: Tensor, anchors: Anchors | None, keys: Anchors | None, own: slice, columns: slice
 ) -> Tensor:
-    """What an entry adds to the loss as it grows: by its row's reduction, by its column's, or by both."""
+    """The derivative of the loss by each logit: through the reduction of its row, of its column, or of both."""
     slopes = []
     if anchors is not None:
         slopes += [objective.slope(logits_AK, anchors.reduced_N[own, None]).mul_(anchors.weight_N[own, None])]

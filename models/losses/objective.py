@@ -1,12 +1,12 @@
 """What a pair objective supplies to the kernel.
 
-Every objective here is, summed over anchors i of both directions,
+Every objective has this form, summed over the anchors i of both directions:
 
     L = Σ_side 1/(2n) Σ_i r_i (R_i − S_ii),    R_i a reduction of row i over all keys that may repel it,
 
-with S the scaled similarities, shifted by the bias where there is one. So an objective says how a row is reduced tile
-by tile, the slope ∂R_i/∂S_ij that this reduction has at each entry, and how much a row counts. Unless it says
-otherwise, the reduction is the log-sum-exp of a softmax, and every row counts the same.
+S are the scaled similarities, plus the bias if the objective has one. An objective defines how tiles of a row are
+reduced, the slope ∂R_i/∂S_ij of this reduction at each entry, and the weight r_i of a row. By default, the reduction is
+the log-sum-exp of a softmax, and all rows have the same weight.
 """
 
 from collections.abc import Callable
@@ -24,45 +24,45 @@ from tercet.models.config import ObjectiveConfig
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of each anchor when its row has been reduced. Detached."""
+    """The results of each anchor after its row is reduced. Detached."""
 
     positive: Tensor
     reduced: Tensor
 
     @property
     def lse(self) -> Tensor:
-        """The reduction by its usual name, for objectives of the softmax type."""
+        """The reduction under its usual name for softmax objectives."""
         return self.reduced
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A pair objective. Its fields are its config: where the inverse temperature starts and may move, and the bias."""
+    """A pair objective. Its fields are its config: the first inverse temperature, its bounds, and the first bias."""
 
     scale: float = 1 / 0.07
     bounds: tuple[float, float] = (1.0, 100.0)
     bias: float | None = None
 
-    symmetric: ClassVar[bool] = False  # an entry weighs the same from either side: one direction is counted in full
+    symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
 
     def reduce(self, logits: Tensor) -> Tensor:
-        """A row's reduction over the keys of one tile `[anchors, keys]`; masked entries are −inf."""
+        """The reduction of each row over one tile `[anchors, keys]`; masked entries are −inf."""
         return torch.logsumexp(logits, dim=1)
 
     def merge(self, one: Tensor, other: Tensor) -> Tensor:
-        """The reduction over two tiles from the reductions over each."""
+        """Combine the reductions of two tiles."""
         return torch.logaddexp(one, other)
 
     def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        """∂R_i/∂S_ij on one tile; `reduced` broadcasts along the keys. Never writes to `logits`."""
+        """∂R_i/∂S_ij on one tile; `reduced` broadcasts along the keys. Must not write to `logits`."""
         return (logits - reduced).exp_()
 
     def row_weight(self, row: Row) -> Tensor | None:
-        """How much each anchor counts; nothing means 1."""
+        """The weight of each anchor; None means 1."""
         return None
 
     def probability(self, row: Row) -> Tensor:
-        """The probability that each anchor gives to its positive."""
+        """The probability that each anchor assigns to its positive."""
         return (row.positive - row.reduced).exp()
 
 
@@ -72,7 +72,7 @@ _objectives: Registry[type[Objective]] = Registry("objective")
 
 @dataclass_transform(frozen_default=True)
 def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
-    """Registers an objective under the name that recipes use."""
+    """Register an objective under the name that recipes use."""
     return register_named(_objectives, name)
 
 
@@ -80,5 +80,7 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     built = build_named(_objectives, config.name, config.model_extra or {})
     low, high = built.bounds
     if not 0 < low <= built.scale <= high:
-        raise UserError(f"objective.scale {built.scale:g} is not within objective.bounds [{low:g}, {high:g}]")
+        raise UserError(
+            f"objective.scale {built.scale:g} is not within objective.bounds [{low:g}, {high:g}]; change one of them"
+        )
     return built

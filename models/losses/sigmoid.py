@@ -1,6 +1,6 @@
-"""The sigmoid loss: every entry of the matrix is a yes-or-no question of its own (SigLIP, Zhai et al. 2023).
+"""The sigmoid loss: a binary classification of every entry of the matrix (SigLIP, Zhai et al. 2023).
 
-−log σ(u) = softplus(u) − u turns it into the form of the other objectives: all entries repel, the positives attract.
+−log σ(u) = softplus(u) − u gives it the form of the other objectives: all entries repel, the positives attract.
 """
 
 from typing import ClassVar
@@ -14,7 +14,7 @@ from tercet.models.losses.objective import Objective, Row, objective
 
 @objective("sigmoid")
 class Sigmoid(Objective):
-    """Softplus over all pairs; the bias starts low, so that a batch of negatives begins near zero loss."""
+    """Softplus over all pairs. The bias starts low, so that the loss of the many negatives starts near zero."""
 
     scale: float = 10.0
     bounds: tuple[float, float] = (1.0, 1000.0)

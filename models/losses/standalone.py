@@ -1,8 +1,9 @@
-"""A registered objective for anybody's training loop: where open_clip's `ClipLoss` stands, with exact gradients.
+"""Any registered objective as a loss for your own training loop. It replaces open_clip's `ClipLoss`.
 
-Under DistributedDataParallel, which averages gradients over ranks, every parameter gets the gradient of the loss over
-the whole batch: rows are given theirs times the number of ranks, while temperature and bias, which every rank holds,
-get the whole one on each. No matrix of logits exists, so that memory is linear in the batch.
+Gradients are exact. Memory is linear in the batch, because the matrix of logits is never stored. Under
+DistributedDataParallel, every parameter gets the gradient of the loss over the whole batch. DDP averages gradients over
+ranks, so the gradient of the rows is multiplied by the number of ranks. The gradient of scale and bias is not, because
+every rank has all of it.
 
 Shapes: n rows of this rank, N of all ranks, d dimensions.
 """
@@ -21,7 +22,7 @@ from tercet.configs.base import build
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
-from tercet.models.losses.given import Given, given
+from tercet.models.losses.inputs import LossInputs, loss_inputs
 from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
 from tercet.models.losses.objective import Objective, build_objective
 
@@ -31,14 +32,17 @@ TILE = 512
 
 
 def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
-    """An objective by its name, its fields as options; `tile` columns of the logits exist at a time."""
+    """The loss of a registered objective. `options` are the fields of the objective.
+
+    `tile` is how many columns of the logits are computed at a time: more is faster, fewer need less memory.
+    """
     if tile < 1:
-        raise UserError(f"`tile` of the loss is {tile}, the columns that exist at a time; give 1 or more")
+        raise UserError(f"`tile` of the loss is {tile}. Pass 1 or more")
     return Loss(build_objective(build(ObjectiveConfig, {"name": name, **options}, lambda key: "loss")), tile)
 
 
 class Loss(nn.Module):
-    """The loss over the rows of all ranks; of three fields or more, the sum over all pairs."""
+    """The loss over the rows of all ranks. With three or more fields, it is the sum over all pairs of fields."""
 
     def __init__(self, objective: Objective, tile: int = TILE) -> None:
         super().__init__()
@@ -47,22 +51,22 @@ class Loss(nn.Module):
     def forward(
         self, *ordered: Tensor, groups: Tensor | None = None, output_dict: bool = False, **named: Tensor
     ) -> Tensor | dict[str, Tensor]:
-        """`loss(image=…, text=…, scale=…, bias=…)`, or as `ClipLoss` is called, in order or by its own names.
+        """Call it as `loss(image=…, text=…, scale=…, bias=…)`, or with the arguments of `ClipLoss`.
 
-        Row i of every field belongs to item i, and every rank brings equally many. Items of one of the `groups` `[n]`,
-        which is a number for each, do not repel each other.
+        Row i of every field belongs to item i. All ranks must pass the same number of rows. `groups` `[n]` has a number
+        for each item: items with the same number do not repel each other.
         """
-        total = self.over_pairs(given(ordered, named, groups))
+        total = self.over_pairs(loss_inputs(ordered, named, groups))
         return {"contrastive_loss": total} if output_dict else total
 
-    def over_pairs(self, asked: Given) -> Tensor:
-        world = present_world(asked.device)
-        sides = gather(asked, world)
+    def over_pairs(self, inputs: LossInputs) -> Tensor:
+        world = current_world(inputs.device)
+        sides = gather(inputs, world)
         losses = []
-        for one, other in combinations(asked.fields, 2):
+        for one, other in combinations(inputs.fields, 2):
             solve = self._solver(sides[one], sides[other], world)
-            rows = asked.fields[one], asked.fields[other]
-            losses.append(_Exact.apply(solve, world.size, *rows, asked.scale, asked.bias))
+            rows = inputs.fields[one], inputs.fields[other]
+            losses.append(_Exact.apply(solve, world.size, *rows, inputs.scale, inputs.bias))
         return torch.stack(losses).sum()
 
     def extra_repr(self) -> str:
@@ -76,7 +80,7 @@ class Loss(nn.Module):
 
 
 class _Exact(torch.autograd.Function):
-    """The kernel's loss, whose gradients are known when it is."""
+    """The loss of the kernel. The forward pass already computes the gradients."""
 
     @staticmethod
     def forward(
@@ -101,19 +105,19 @@ class _Exact(torch.autograd.Function):
         return None, None, x_nd, y_nd, scale, bias if ctx.needs_input_grad[-1] else None
 
 
-def present_world(device: torch.device) -> World:
-    """The default process group, where there is one."""
+def current_world(device: torch.device) -> World:
+    """The ranks of the default process group, or this process alone."""
     if not (dist.is_available() and dist.is_initialized()):
         return World(device=device)
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def gather(asked: Given, world: World) -> dict[str, Side]:
-    """Each field's rows of all ranks, at full precision; items without a group are one each."""
-    rows = len(next(iter(asked.fields.values())))
+def gather(inputs: LossInputs, world: World) -> dict[str, Side]:
+    """The rows of all ranks by field, at full precision. Without `groups`, every item is its own group."""
+    rows = len(next(iter(inputs.fields.values())))
     group_N = torch.arange(rows * world.size, device=world.device)
-    if asked.groups is not None:
-        group_N = world.gather(asked.groups)
+    if inputs.groups is not None:
+        group_N = world.gather(inputs.groups)
     own = slice(world.rank * rows, (world.rank + 1) * rows)
-    whole = {name: world.gather(z_nd.detach().to(asked.dtype)) for name, z_nd in asked.fields.items()}
+    whole = {name: world.gather(z_nd.detach().to(inputs.dtype)) for name, z_nd in inputs.fields.items()}
     return {name: Side(z_Nd, group_N, own) for name, z_Nd in whole.items()}

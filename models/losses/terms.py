@@ -1,7 +1,7 @@
-"""All terms of a step: each field's vectors gathered once, each term's pairs drawn from them, one gradient per row.
+"""All terms of a step. The vectors of each field are gathered once, and each row gets one gradient over all terms.
 
-An item may own several rows of a field. A term between fields of several rows is the mean over the terms between their
-first rows, their second rows and so on, each with one row an item.
+An item may have several rows of a field. The loss of a term is then the mean over all combinations of a row number of
+one field and a row number of the other. Each combination has one row per item.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by t
 
 @dataclass(frozen=True)
 class Gathered:
-    """A field's rows of all ranks, in the order of their items over all ranks.
+    """The rows of a field over all ranks, in the order of their items.
 
-    `id_N` are the ids of their samples. Frozen rows, which carry no gradient, are of no item and no rank: both are −1.
+    `id_N` are the ids of their samples. Frozen rows have no gradient, no item and no rank: both numbers are −1.
     """
 
     z_Nd: Tensor
@@ -36,7 +36,7 @@ class Gathered:
 
     @property
     def row_N(self) -> Tensor:
-        """Which of its item's rows each one is, from 0."""
+        """The number of each row among the rows of its item, from 0."""
         first_N = torch.searchsorted(self.item_N, self.item_N)
         return torch.arange(len(first_N), device=first_N.device) - first_N
 
@@ -47,7 +47,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Direction:
-    """The anchors of one direction of a term over all ranks, and the item and the sample that each belongs to."""
+    """The anchors of one direction of a term over all ranks, with their items and samples."""
 
     field: str
     item_N: Tensor
@@ -57,9 +57,9 @@ class Direction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The losses over all ranks, and the weighted total's gradients: own rows by field, scale and bias by term.
+    """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
-    `gathered` holds the vectors of all ranks by field, `directions` what was found of every anchor by term.
+    `gathered` has the vectors of all ranks by field, `directions` the results of every anchor by term.
     """
 
     loss: Tensor
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Gathered:
-    """Every rank holds equally many items, so a field is padded to `rows` an item and travels in one shape."""
+    """Gather a field. All ranks have the same number of items, so each pads the field to `rows` per item."""
     capacity, field = len(batch) * rows, batch.fields[name]
     z_bd = z_nd.new_zeros(capacity, z_nd.shape[1])
     z_bd[: len(z_nd)] = z_nd
@@ -87,7 +87,7 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ga
 
 @dataclass(frozen=True)
 class Drawn:
-    """One side of a pair: its rows of all ranks with their items and samples, and which of the own rows are in it."""
+    """One side of a pair: its rows over all ranks, their items and samples, and which of the own rows it has."""
 
     field: str
     side: Side
@@ -100,7 +100,7 @@ class Drawn:
 
 
 def draw(name: str, rows: Gathered, row: int, other: Gathered, other_row: int, rank: int) -> Drawn:
-    """The rows of this number whose item has the other field's row of that number."""
+    """The rows with number `row` whose item also has row `other_row` of the other field."""
     partners = other.item_N[other.row_N == other_row]
     among_N = (rows.row_N == row) & torch.isin(rows.item_N, partners)
     rank_N = rows.rank_N[among_N]
@@ -110,12 +110,12 @@ def draw(name: str, rows: Gathered, row: int, other: Gathered, other_row: int, r
 
 
 def extra(name: str, rows: Gathered, rank: int) -> Side:
-    """Rows as extra negatives. What is wrong about an item is wrong about its whole group, and repels all of it."""
+    """Rows as extra negatives. A wrong caption of an item is wrong for its whole group, so it repels all of it."""
     return Side(rows.z_Nd, None if is_negative(name) else rows.group_N, rows.own(rank))
 
 
 class Terms:
-    """What a step trains. `rows`: how many rows an item may own of a field, where that is more than one."""
+    """The terms that a step trains. `rows`: how many rows of a field an item may have, if more than one."""
 
     def __init__(self, configs: Sequence[TermConfig], tile: int, rows: Mapping[str, int] | None = None) -> None:
         self.configs, self.tile, self.rows = tuple(configs), tile, rows or {}
@@ -130,7 +130,7 @@ class Terms:
         world: World,
         frozen: Mapping[str, Gathered] | None = None,
     ) -> Outcome:
-        """`vectors` holds exactly the rows that exist, by field; `frozen` rows without a gradient, as a queue's."""
+        """`vectors` has the existing rows of each field. `frozen` rows get no gradient, such as those of a queue."""
         fields = self._gather(batch, vectors, world)
         known = {**(frozen or {}), **fields}
         gradients = {name: torch.zeros_like(z_nd) for name, z_nd in vectors.items()}
@@ -170,9 +170,9 @@ class Terms:
         world: World,
         frozen: Mapping[str, Gathered] | None = None,
     ) -> Tensor:
-        """Every item's own loss, over all ranks `[B · ranks]`: the mean, by weight, over the terms that it is in.
+        """The loss of every item over all ranks `[B · ranks]`: the weighted mean over the terms that include it.
 
-        Needs the first pass of the kernel only. The loss of an item that is in no term is NaN.
+        Runs only the first pass of the kernel. The loss of an item in no term is NaN.
         """
         fields = self._gather(batch, vectors, world)
         losses_B = torch.zeros(len(batch) * world.size, device=world.device)
@@ -206,12 +206,12 @@ class Terms:
 
 
 def _directions(x: Drawn, y: Drawn, anchors: tuple[Anchors, Anchors | None]) -> list[Direction]:
-    """A symmetric objective counts every entry on x's side."""
+    """Both directions, or x alone: a symmetric objective counts every entry there."""
     return [drawn.direction(found) for drawn, found in zip((x, y), anchors, strict=True) if found is not None]
 
 
 def _item_losses(objective: Objective, pair: Pair, world: World) -> Tensor:
-    """Per item of a pair, what its anchors of both directions add to the loss, times the number of items."""
+    """The contribution of each item's anchors in both directions to the loss, times the number of items."""
     turns = (pair, pair.turned()) if objective.symmetric else (pair,)
     found = [anchors for turn in turns for anchors in first_pass(objective, turn, world) if anchors is not None]
     loss_N = torch.stack([anchors.loss_N for anchors in found]).sum(dim=0)

@@ -1,4 +1,4 @@
-"""The kernel against plain autograd on the whole matrix of logits, in fp64."""
+"""The kernel equals autograd on the whole matrix of logits, in fp64."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tercet.models.losses.objective import Row
 
 @objective("focal_nce")
 class FocalNCE(Objective):
-    """InfoNCE with rows weighted by (1 - P_ii)^gamma: all that a user writes."""
+    """InfoNCE with rows weighted by (1 - P_ii)^gamma, as a user would write it."""
 
     gamma: float = 2.0
 
@@ -98,8 +98,8 @@ def test_loss_and_gradients_equal_autograd(name: str, tile: int, groups: list[in
 
 
 @pytest.mark.parametrize("name", NAIVE)
-def test_items_of_one_group_do_not_repel_at_all(name: str) -> None:
-    """With every negative masked only the positives are left: zero for a softmax, softplus(−S_ii) for a sigmoid."""
+def test_items_of_one_group_do_not_repel_each_other(name: str) -> None:
+    """With all negatives masked, only positives remain: zero for a softmax, softplus(−S_ii) for a sigmoid."""
     problem = Problem.of(name, [3] * 5)
     found = problem.solve(build(name), tile=2)
     positive = problem.scale * (problem.x * problem.y).sum(dim=1)
@@ -109,7 +109,7 @@ def test_items_of_one_group_do_not_repel_at_all(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAIVE)
-def test_a_pair_that_no_item_has_is_exactly_zero(name: str) -> None:
+def test_loss_and_gradients_without_items_are_exactly_zero(name: str) -> None:
     found = Problem.of(name, []).solve(build(name), tile=4)
     assert [float(value) for value in (found.loss, found.scale, found.bias)] == [0.0, 0.0, 0.0]
     assert found.x_Ad.shape == found.y_Ad.shape == (0, 6)
@@ -117,7 +117,7 @@ def test_a_pair_that_no_item_has_is_exactly_zero(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["infonce", "sigmoid"])
 def test_logits_of_ten_thousand_stay_finite_in_fp32(name: str) -> None:
-    """At such a scale the loss is the hinge that its softmax or softplus tends to."""
+    """At this scale, softmax and softplus are close to a hinge loss."""
     exact = Problem.of(name, list(range(7)), scale=1e4)
     bias = None if exact.bias is None else exact.bias.float()
     rounded = Problem(exact.x.float(), exact.y.float(), exact.groups, exact.scale.float(), bias)
@@ -132,8 +132,8 @@ def test_logits_of_ten_thousand_stay_finite_in_fp32(name: str) -> None:
     assert all(torch.isfinite(value).all() for value in (found.x_Ad, found.y_Ad, found.scale, found.bias))
 
 
-def test_far_repelled_rows_give_no_nan() -> None:
-    """Positives at −1e4 and negatives at +1e4: every probability of a positive underflows."""
+def test_underflow_of_positive_probabilities_gives_no_nan() -> None:
+    """Positive logits are −1e4 and negative logits +1e4."""
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     side = [Side(z, torch.arange(2), slice(0, 2)) for z in (x, -x)]
     found = contrast(build("infonce"), Pair(*side, torch.tensor([1e4]), None, 1), World())
@@ -143,7 +143,7 @@ def test_far_repelled_rows_give_no_nan() -> None:
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_no_probability_exceeds_one(gamma: float) -> None:
-    """Where both sides are equal and the scale is high, rounding must not make (1 − P)^0.5 a root of less than 0."""
+    """With equal sides and a high scale, rounding must not make 1 − P negative, or (1 − P)^0.5 is NaN."""
     x = normalize(torch.randn(300, 48, generator=torch.Generator().manual_seed(0)), dim=1)
     side = Side(x, torch.arange(300), slice(0, 300))
     for tile in (64, 512):
@@ -156,7 +156,7 @@ def test_no_probability_exceeds_one(gamma: float) -> None:
 
 @dataclass(frozen=True)
 class Extra:
-    """Extra negatives: wrong captions, which repel every anchor, and a queue, whose rows spare their own groups."""
+    """Extra negatives: wrong captions, which repel all anchors, and a queue, whose rows spare their own group."""
 
     wrong: Tensor
     queue: Tensor
@@ -169,7 +169,7 @@ class Extra:
         return Extra(wrong, queue, torch.tensor([0, 50, 3, 51, 52]))
 
     def logits(self, problem: Problem, anchors: Tensor, scale: Tensor, bias: Tensor | float) -> tuple[Tensor, Tensor]:
-        """What anchors are compared with beside the other side: wrong captions, and the queue."""
+        """The logits of anchors with the wrong captions and with the queue."""
         own_group = problem.groups[:, None].eq(self.queue_groups[None])
         queue = (scale * anchors @ self.queue.T + bias).masked_fill(own_group, -torch.inf)
         return scale * anchors @ self.wrong.T + bias, queue
@@ -178,7 +178,7 @@ class Extra:
 @pytest.mark.parametrize("name", ["infonce", "sigmoid"])
 @pytest.mark.parametrize("tile", [2, 100])
 def test_extra_negatives_equal_autograd(name: str, tile: int) -> None:
-    """Anchors of x against wrong captions that are trained, those of y against a frozen queue and wrong captions."""
+    """Anchors of x see trained wrong captions; anchors of y see a frozen queue and wrong captions."""
     problem = Problem.of(name, [0, 1, 0, 2, 3, 3, 4, 0, 5])
     extra = Extra.of(problem)
     own = slice(0, 9)
@@ -219,7 +219,7 @@ def naively_with_extra(
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
-def test_a_symmetric_matrix_has_one_gradient_for_both_sides(scale: float) -> None:
+def test_equal_sides_get_equal_gradients(scale: float) -> None:
     problem = Problem.of("infonce", list(range(8)), scale)
     found = Problem(problem.x, problem.x, problem.groups, problem.scale, None).solve(build("infonce"), tile=3)
     torch.testing.assert_close(found.x_Ad, found.y_Ad, rtol=1e-12, atol=1e-13)

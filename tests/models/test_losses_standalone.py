@@ -1,4 +1,4 @@
-"""The loss for anybody's loop: against open_clip's losses on the whole batch, in one process and under DDP."""
+"""The standalone loss equals open_clip's losses on the whole batch, in one process and under DDP."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
 
 
 class Towers(nn.Module):
-    """Two projections and the parameters that a CLIP has."""
+    """Two projections, a scale and a bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
 
 def under_ddp(world: World, name: str) -> tuple[float, list[Tensor]]:
     model = DistributedDataParallel(Towers())
-    own = [rows[world.rank :: world.size] for rows in inputs()]  # dealt out: rows of no rank follow one another
+    own = [rows[world.rank :: world.size] for rows in inputs()]  # interleaved, so that no rank has consecutive rows
     total = loss(name, tile=5)(*model(*own))
     assert isinstance(total, Tensor)
     total.backward()  # type: ignore[no-untyped-call]
@@ -65,8 +65,8 @@ def test_ddp_gets_the_gradient_of_the_whole_batch(name: str, ranks: int) -> None
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
 
 
-def test_it_takes_the_place_of_clip_loss_by_its_own_names() -> None:
-    """As their training loop calls it, what comes back is what their loss returns."""
+def test_accepts_the_arguments_of_clip_loss() -> None:
+    """Called as in the training loop of open_clip, it returns what `ClipLoss` returns."""
     image, text, scale, _ = Towers()(*inputs())
     given = {"image_features": image, "text_features": text, "logit_scale": scale, "output_dict": True}
     ours, peer = loss("infonce")(**given), ClipLoss()(**given)
@@ -75,7 +75,7 @@ def test_it_takes_the_place_of_clip_loss_by_its_own_names() -> None:
     torch.testing.assert_close(loss("infonce")(image=image, text=text, scale=scale), peer["contrastive_loss"])
 
 
-def test_three_fields_are_all_three_pairs() -> None:
+def test_three_fields_sum_the_losses_of_three_pairs() -> None:
     fields = {name: normalize(torch.randn(ROWS, DIM), dim=1).requires_grad_() for name in ("image", "audio", "text")}
     scale = torch.tensor([5.0], requires_grad=True)
     other = {name: copy.deepcopy(value) for name, value in {**fields, "scale": scale}.items()}
@@ -86,7 +86,7 @@ def test_three_fields_are_all_three_pairs() -> None:
         torch.testing.assert_close(value.grad, other[name].grad)
 
 
-def test_items_of_one_group_do_not_repel() -> None:
+def test_items_of_one_group_do_not_repel_each_other() -> None:
     image, text, scale, _ = (value.detach().requires_grad_() for value in Towers()(*inputs()))
     groups = torch.tensor([0, 0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8])
     found = torch.autograd.grad(
@@ -100,8 +100,8 @@ def test_items_of_one_group_do_not_repel() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_under_autocast_it_computes_at_full_precision(dtype: torch.dtype) -> None:
-    """Gradients come back in the type of the rows, and nothing in between is rounded to it."""
+def test_computes_in_fp32_under_autocast(dtype: torch.dtype) -> None:
+    """Gradients have the dtype of the rows, and no intermediate result is rounded to it."""
     image, text = (normalize(torch.randn(300, 32), dim=1).to(dtype).requires_grad_() for _ in range(2))
     scale = torch.tensor(50.0, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -117,8 +117,8 @@ def test_under_autocast_it_computes_at_full_precision(dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("other", [torch.float64, torch.bfloat16, torch.float16])
-def test_sides_of_two_types_are_each_given_their_own_back(other: torch.dtype) -> None:
-    """Under autocast towers need not agree; what is computed is what both of them hold exactly."""
+def test_each_gradient_has_the_dtype_of_its_field(other: torch.dtype) -> None:
+    """Under autocast, towers may return different dtypes. The computation rounds to neither."""
     image, text = (normalize(torch.randn(40, 8), dim=1).to(dtype) for dtype in (torch.float32, other))
     scale = torch.tensor([[9.0]])
     given = [value.requires_grad_() for value in (image, text, scale)]
@@ -130,7 +130,7 @@ def test_sides_of_two_types_are_each_given_their_own_back(other: torch.dtype) ->
         torch.testing.assert_close(one, true.to(one.dtype), rtol=1e-2 if one.dtype.itemsize == 2 else 1e-4, atol=1e-6)
 
 
-def test_a_number_of_another_type_or_shape_counts_as_it_is() -> None:
+def test_scale_bias_and_groups_may_be_numbers_lists_or_tensors() -> None:
     image, text = (normalize(torch.randn(6, 4), dim=1) for _ in range(2))
     values = [loss("sigmoid")(image, text, scale, bias=-3.0) for scale in (5, 5.0, np.float64(5), torch.ones(1, 1) * 5)]
     assert all(value.equal(values[0]) and value.dtype == torch.float32 for value in values)
@@ -138,7 +138,7 @@ def test_a_number_of_another_type_or_shape_counts_as_it_is() -> None:
     assert loss("infonce")(image, text, 5.0, groups=listed).equal(loss("infonce")(image, text, 5.0, groups=held))
 
 
-def test_a_weighted_loss_weighs_its_gradients() -> None:
+def test_scaling_the_loss_scales_its_gradients() -> None:
     image, text, scale, _ = (value.detach().requires_grad_() for value in Towers()(*inputs()))
     once = torch.autograd.grad(loss("infonce")(image, text, scale), (image, scale))
     thrice = torch.autograd.grad(3 * loss("infonce")(image, text, scale), (image, scale))
@@ -150,28 +150,28 @@ SIDE = torch.zeros(3, 2)
 
 
 @pytest.mark.parametrize(
-    ("given", "error"),
+    ("arguments", "error"),
     [
-        ({"image": SIDE}, "a loss takes two fields or more and their `scale`"),
-        ({"image": SIDE, "text": None, "scale": 1.0}, "two fields or more and their `scale`"),
-        ({"image": SIDE, "text": SIDE}, "two fields or more and their `scale`"),
-        ({"image": SIDE, "text": torch.zeros(4, 2), "scale": 1.0}, r"here are image \[3, 2\], text \[4, 2\]"),
-        ({"image": SIDE, "text": torch.zeros(3, 5), "scale": 1.0}, r"here are image \[3, 2\], text \[3, 5\]"),
-        ({"image": SIDE, "text": SIDE.to("meta"), "scale": 1.0}, "here are image on cpu, text on meta; move them"),
-        ({"image": SIDE, "text": SIDE.numpy(), "scale": 1.0}, r"`text` of the loss is of type ndarray; give a tensor"),
-        ({"image": SIDE, "text": SIDE, "scale": torch.ones(2)}, r"`scale` is one number .*, but has shape \[2\]"),
-        ({"image": SIDE, "text": SIDE, "scale": 1.0, "bias": SIDE}, r"`bias` is one number .*, but has shape \[3, 2\]"),
-        ({"image": SIDE, "image_features": SIDE, "scale": 1.0}, "`image` of the loss is given twice"),
-        ({"image": SIDE, "text": SIDE, "scale": 1.0, "groups": [1, 2]}, r"each of the 3 items, but has shape \[2\]"),
+        ({"image": SIDE}, "a loss needs two or more fields and a `scale`"),
+        ({"image": SIDE, "text": None, "scale": 1.0}, "needs two or more fields and a `scale`"),
+        ({"image": SIDE, "text": SIDE}, "needs two or more fields and a `scale`"),
+        ({"image": SIDE, "text": torch.zeros(4, 2), "scale": 1.0}, r"but got image \[3, 2\], text \[4, 2\]"),
+        ({"image": SIDE, "text": torch.zeros(3, 5), "scale": 1.0}, r"but got image \[3, 2\], text \[3, 5\]"),
+        ({"image": SIDE, "text": SIDE.to("meta"), "scale": 1.0}, "several devices: image cpu, text meta. Move"),
+        ({"image": SIDE, "text": SIDE.numpy(), "scale": 1.0}, r"`text` of the loss is of type ndarray. Pass a tensor"),
+        ({"image": SIDE, "text": SIDE, "scale": torch.ones(2)}, r"`scale` of the loss has shape \[2\]. Pass one"),
+        ({"image": SIDE, "text": SIDE, "scale": 1.0, "bias": SIDE}, r"`bias` of the loss has shape \[3, 2\]. Pass one"),
+        ({"image": SIDE, "image_features": SIDE, "scale": 1.0}, "the loss got `image` twice"),
+        ({"image": SIDE, "text": SIDE, "scale": 1.0, "groups": [1, 2]}, r"\[2\]. Pass one number for each of the 3"),
     ],
 )
-def test_what_fits_no_loss_is_told(given: dict[str, Tensor], error: str) -> None:
+def test_invalid_inputs_are_rejected(arguments: dict[str, Tensor], error: str) -> None:
     with pytest.raises(UserError, match=error):
-        loss("infonce")(**given)
+        loss("infonce")(**arguments)
 
 
-def test_a_loss_that_there_is_not_is_told() -> None:
-    with pytest.raises(UserError, match="image_features, text_features, logit_scale, logit_bias in order"):
+def test_wrong_arguments_are_rejected() -> None:
+    with pytest.raises(UserError, match="only image_features, text_features, logit_scale, logit_bias by position"):
         loss("infonce")(SIDE, SIDE, 1.0, None, True)
     with pytest.raises(UserError, match="did you mean `infonce`"):
         loss("infonec")

@@ -1,4 +1,4 @@
-"""Terms on two real processes, with missing rows and unequal shares, against one process and against autograd."""
+"""Terms on two processes, with missing rows and unequal numbers of rows, equal one process and autograd."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ TERMS = (
     TermConfig(between=("audio", "text"), objective=ObjectiveConfig(name="sigmoid"), weight=0.7),
     TermConfig(between=("image", "audio"), weight=0.5),
 )
-# The first rank has two sounds, the second four; of the first one's pictures most are missing.
+# The first rank has two sounds and two images, the second has four of each.
 EXISTS = {"image": [3, 4, 5, 6, 7, 8], "audio": [0, 3, 5, 6, 8, 9], "text": [0, 1, 2, 3, 4, 5, 7, 8, 9]}
 NOTHING = {**EXISTS, "audio": [5, 6, 8, 9]}  # no sound at all on the first rank
 DISJOINT = {**EXISTS, "audio": [0, 9], "image": [3, 4]}  # no item has both
@@ -32,7 +32,7 @@ TEMPERATURES: dict[str, tuple[Tensor, Tensor | None]] = {
 
 
 def shard(layout: Mapping[str, list[int]], world: World) -> tuple[Batch, dict[str, Tensor]]:
-    """This rank's items and vectors; the whole batch in a world of one."""
+    """The items and vectors of this rank; in one process, the whole batch."""
     random = torch.Generator().manual_seed(0)
     own = list(world.share(range(ITEMS)))
     fields, vectors = {}, {}
@@ -73,7 +73,7 @@ def test_two_processes_equal_one(two_ranks: list[list[Outcome]], index: int) -> 
         torch.testing.assert_close(rank.temperatures, alone.temperatures, rtol=1e-12, atol=1e-14)
 
 
-def test_one_process_equals_autograd_over_the_items_that_have_both() -> None:
+def test_one_process_equals_autograd_on_items_with_both_fields() -> None:
     batch, vectors = shard(EXISTS, World())
     leaves = {name: rows.clone().requires_grad_() for name, rows in vectors.items()}
     scales = {term: scale.clone().requires_grad_() for term, (scale, _) in TEMPERATURES.items()}
@@ -101,7 +101,7 @@ def naive(logits: Tensor, bias: Tensor | None, items: list[int]) -> Tensor:
     return softplus(-sign * (logits + bias)).masked_fill(same, 0.0).sum() / len(items)
 
 
-def test_a_term_that_no_item_serves_is_exactly_zero(two_ranks: list[list[Outcome]]) -> None:
+def test_a_term_without_items_is_exactly_zero(two_ranks: list[list[Outcome]]) -> None:
     for rank in two_ranks:
         assert float(rank[2].losses["image-audio"]) == 0.0
         assert [float(slope) for slope in rank[2].temperatures["image-audio"]] == [0.0, 0.0]
@@ -179,7 +179,7 @@ def test_several_rows_and_extra_negatives_equal_autograd_and_two_processes() -> 
 
 
 def naive_more(z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Loops over terms, over the numbers of rows, and over anchors. Returns the loss and each item's own."""
+    """Loops over terms, row numbers and anchors. Returns the total loss and the loss of each item."""
     total, weights = torch.zeros(ITEMS, dtype=torch.float64), torch.zeros(ITEMS, dtype=torch.float64)
     loss = torch.zeros((), dtype=torch.float64)
     for term in MORE_TERMS:
@@ -198,7 +198,7 @@ def naive_more(z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def numbered(name: str, number: int) -> dict[int, int]:
-    """The row of each item that is its number-th."""
+    """The row with this number, by item."""
     of_items = {item: [row for row, one in enumerate(MORE_EXISTS[name]) if one == item] for item in range(ITEMS)}
     return {item: rows[number] for item, rows in of_items.items() if len(rows) > number}
 
