@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tercet.data_pipelines.columns import COLUMNS, Column, read_column
@@ -14,6 +15,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.testing import on_ranks
+from tercet.training.memory.cartography import Cartography
 from tests.training.test_resume import run_all
 from tests.training.tiny import recipe, run
 
@@ -50,6 +52,20 @@ def observed(world: World, values: dict[str, Any]) -> Observed:
     with patch.object(Terms, "__call__", log):
         run(world, values)
     return found
+
+
+def read_at_the_end(world: World, values: dict[str, Any]) -> dict[str, Tensor]:
+    """The values of all 96 scenes, as an objective would read them."""
+    read: list[dict[str, Tensor]] = []
+    finish = Cartography.finish
+
+    def also_read(self: Cartography, folder: Path) -> None:
+        read.append(self.read(torch.arange(96)))
+        finish(self, folder)
+
+    with patch.object(Cartography, "finish", also_read):
+        run(world, values)
+    return read[0]
 
 
 def assert_is(column: Column, expected: Observed) -> None:
@@ -93,8 +109,14 @@ def test_an_objective_says_what_its_probability_is(world_folder: Path, tmp_path:
     values = recipe(
         world_folder, tmp_path, objective="sigmoid", steps=2, memories={"cartography": {"term": "image-text"}}
     )
-    on_ranks(run_all, 2, [(values, None)])
+    ranks = on_ranks(read_at_the_end, 2, values)
     (column,) = columns(tmp_path).values()
+    for found in ranks:
+        seen = found["count"] > 0
+        assert seen.nonzero()[:, 0].tolist() == column.id_n.tolist()
+        for name, value in column.values.items():
+            assert found[name][seen].tolist() == value.tolist()
+            assert not found[name][~seen].any()
     assert column.values["count"].tolist() == [1] * 32
     assert ((column.values["confidence"] > 0) & (column.values["confidence"] < 0.5)).all()
     assert (column.values["variability"] == 0).all()

@@ -1,8 +1,10 @@
 """Values by sample, sharded over ranks: rank r of W owns the samples r, r + W, r + 2W, … of every source.
 
-So each rank holds ⌈n / W⌉ rows of a source of n samples, whatever is read or written. Tables are keyed by the source's
-fingerprint and the id within the source; ids of a batch count through all sources of a stage. A source that a stage
-leaves alone keeps its values. They are kept in main memory.
+Each rank holds ⌈n / W⌉ rows of a source of n samples, in main memory, whatever is read or written. Tables are keyed by
+the source's fingerprint and the id within the source, because ids of a batch count through all sources of a stage. A
+source that a stage does not use keeps its values.
+
+`read` takes ids from any device; the other methods take ids and values from main memory.
 
 Shape letters: N samples that all ranks name, n samples that this rank owns.
 """
