@@ -142,7 +142,7 @@ class RunConfig(SpaceConfig):
         None, gt=0, lt=1, description="decay of averaged weights for evaluation; short for memories: {ema: {decay: …}}"
     )
     memories: dict[str, SerializeAsAny[MemoryConfig]] = Field(
-        {}, description="what the run remembers from step to step, by name: {queue: {size: 4096}}"
+        {}, description="what the run remembers from step to step, by name: {queue: {fields: [image], size: 4096}}"
     )
     tile: int = Field(512, gt=0, description="columns of the logit matrix that exist at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
