@@ -78,7 +78,7 @@ def test_a_frozen_name_that_no_memory_offers_is_refused() -> None:
     assert offers(made(memories={"bank": {"kind": "queue", "fields": ["image"]}}).memories) == ["bank.image"]
     for memories, message in (
         ({}, r"`against.text` of image-text has `queue.image`, which no memory offers; add a memory"),
-        ({"queue": {"fields": ["text"]}}, r"has `queue.image`, which no memory offers; did you mean `queue.text`\?"),
+        ({"queue": {"fields": ["text"]}}, r"has `queue.image`, which no memory offers; .*queue.text"),
         ({"quue": {"kind": "queue", "fields": ["image"]}}, r"no memory offers; did you mean `quue.image`\?"),
     ):
         with pytest.raises(UserError, match=message):
