@@ -1,13 +1,13 @@
 """One run in its folder: builds each stage from the config, takes it from wherever it stands, and evaluates it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.columns import COLUMNS
-from tercet.data_pipelines.fields import further_fields
+from tercet.data_pipelines.fields import FieldSpec, further_fields
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -131,27 +131,29 @@ class Runner:
         if origin:
             origin.fill(model)
         check_trainable(model, config.model)
+        further = further_fields(model.fields, config.fields, model.intakes)
+        model.check_sizes({name: field.intake for name, field in further.items()})
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
-        loader = self._loader(config, model, origin.progress if origin else Progress())
-        rows = {name: field.rows for name, field in config.fields.items()}
+        loader = self._loader(config, model, further, origin.progress if origin else Progress())
         memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, world))
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
-        step = Step(engine, Terms(config.terms, config.tile, rows), world, config.seed, config.micro_batch, memories)
+        terms = Terms(config.terms, config.tile, {name: field.rows for name, field in further.items()})
+        step = Step(engine, terms, world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:
             return stage
         return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder))
 
-    def _loader(self, config: RunConfig, model: Multimodal, progress: Progress) -> Batches:
+    def _loader(
+        self, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress
+    ) -> Batches:
         """From wherever each source stands. A plan that differs from the checkpoint's takes effect here."""
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
-        further = further_fields(model.fields, config.fields, model.intakes)
-        model.check_sizes({name: spec.intake for name, spec in further.items()})
         loader = open_loader(
             config.data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources,
             further,
