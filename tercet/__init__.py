@@ -1,6 +1,6 @@
 """Contrastive pretraining of image, audio and text encoders into one space.
 
-What Python code calls stands here by name and is imported when it is first used.
+The public functions are listed here by name. Each is imported when it is first used.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m tercet`, and what the launchers start: `torchrun -m tercet`, `deepspeed --module tercet`."""
+"""Runs `python -m tercet`, also under a launcher: `torchrun -m tercet`, `deepspeed --module tercet`."""
 
 import sys
 

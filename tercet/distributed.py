@@ -1,4 +1,4 @@
-"""Every collective of the project. What needs other ranks takes a `World`; a world of one needs no process group."""
+"""All collectives of the project. Code that needs other ranks takes a `World`; one of size 1 needs no process group."""
 
 import atexit
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
-PATIENCE = timedelta(days=1)  # with work that one rank does for all
+PATIENCE = timedelta(days=1)  # while one rank works for all
 CPU = torch.device("cpu")
 
 
@@ -31,7 +31,7 @@ class World:
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The ranks' rows one after another; every rank brings the same shape. Carries no gradient."""
+        """The rows of all ranks, in order of rank. All have the same shape. Carries no gradient."""
         if self.size == 1:
             return rows.detach()
         out = rows.new_empty((self.size * rows.shape[0], *rows.shape[1:]))
@@ -75,14 +75,14 @@ class World:
             dist.barrier()
 
     def wait_for_all(self) -> None:
-        """A barrier that outlasts long work: collectives give up on a rank that indexes or downloads for an hour."""
+        """A barrier with a timeout of a day, for work such as indexing or downloads that outlasts other collectives."""
         if self.size > 1:
             patient = dist.new_group(backend="gloo", timeout=PATIENCE)
             dist.barrier(patient)  # type: ignore[arg-type]  # every rank is of it
             dist.destroy_process_group(patient)
 
     def share(self, values: Sequence[T]) -> Sequence[T]:
-        """This rank's contiguous share of a list that every rank holds; the shares differ by one at most."""
+        """This rank's contiguous share of a list that every rank holds. Shares differ by one item at most."""
         start, stop = len(values) * self.rank // self.size, len(values) * (self.rank + 1) // self.size
         return values[start:stop]
 
@@ -95,7 +95,7 @@ def device_of(local_rank: int) -> torch.device:
 
 
 def join() -> World:
-    """The world that torchrun or the deepspeed launcher started this process in; without one, a world of its own."""
+    """The world that torchrun or the deepspeed launcher set up for this process; without either, one of size 1."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device_of(int(os.environ.get("LOCAL_RANK", 0)))
     if not dist.is_initialized():
@@ -112,7 +112,7 @@ def leave() -> None:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world, to whose end the process stays in it: what DeepSpeed set up in one world, it looks for in the next."""
+    """The world, which the process leaves only when it ends: DeepSpeed cannot move to another process group."""
     world = join()
     atexit.register(leave)
     yield world

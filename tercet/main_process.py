@@ -1,15 +1,15 @@
-"""Of the many processes that a launcher starts, one is_main_process."""
+"""Only one of the processes that a launcher starts prints for people: the main process."""
 
 import os
 import sys
 
 
 def is_main_process() -> bool:
-    """Launchers number the processes; a process that nobody numbered is alone."""
+    """Launchers set RANK. A process without it runs alone."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def say(line: str) -> None:
-    """Beside the results, which may be JSON."""
+    """Prints a line for people on stderr, because the results on stdout may be JSON."""
     if is_main_process():
         print(f"tercet: {line}", file=sys.stderr)

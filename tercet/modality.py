@@ -29,16 +29,16 @@ DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file
 
 
 def modality(name: str, *extensions: str) -> Callable[[Decode], Decode]:
-    """Adds a modality, by the function that decodes its files."""
+    """Registers a modality with the function that decodes its files."""
     if name in MODALITIES:
         raise UserError(f"two modalities are named `{name}`; rename one of them")
     if not name.isidentifier() or name == "dim":
-        raise UserError(f"`{name}` cannot name a modality; take letters, digits and underscores")
+        raise UserError(f"`{name}` is not a valid name of a modality; use letters, digits and underscores")
     return _decoder(name, extensions)
 
 
 def decoder(name: str, *extensions: str) -> Callable[[Decode], Decode]:
-    """Adds files that hold a modality, by the function that decodes them."""
+    """Registers more file extensions of a modality, with the function that decodes them."""
     if name not in MODALITIES:
         raise UserError(f"unknown modality `{name}`; {did_you_mean(name, MODALITIES)}")
     if name == "text":
@@ -67,7 +67,7 @@ def how_to_convert(extensions: Iterable[str]) -> list[str]:
 
 
 def modality_of(field_name: str) -> str:
-    """`text.rewrite` is of modality `text`."""
+    """The modality of a field: that of `text.rewrite` is `text`."""
     return field_name.partition(".")[0]
 
 

@@ -1,7 +1,7 @@
-"""Plugins: Python files from outside that register components of their own, as objectives, encoders and modalities.
+"""Plugins: Python files that register components, such as objectives, encoders and modalities.
 
-They come by `--plugin FILE.py`, or installed under the entry point group `tercet.plugins`; never from inside a recipe,
-which is data. A run notes which ones it was made with, and every process that works for it loads the same.
+A plugin is loaded by `--plugin FILE.py`, or is installed with an entry point in the group `tercet.plugins`. A recipe
+cannot load one, because a recipe is data. A run records its plugins, and all its processes load the same ones.
 """
 
 import importlib.util
@@ -18,11 +18,11 @@ from tercet.errors import UserError
 GROUP = "tercet.plugins"
 RECORD = "plugins.json"  # in a run's folder
 
-_loaded: dict[str, str] = {}  # by name: a file's path, or what an entry point refers to
+_loaded: dict[str, str] = {}  # by name: the path of a file, or the target of an entry point
 
 
 def load_plugins(files: Iterable[str | Path] = ()) -> None:
-    """What is installed as a plugin, then these files; what is loaded already is not loaded again."""
+    """Loads the installed plugins and then these files, each once."""
     for entry in entry_points(group=GROUP):
         _load(entry.name, entry.value, entry.load)
     for path in (Path(file).resolve() for file in files):
@@ -32,7 +32,7 @@ def load_plugins(files: Iterable[str | Path] = ()) -> None:
 
 
 def _load(name: str, place: str, load: Callable[[], object]) -> None:
-    """Whatever is wrong with somebody else's code is one line that says where."""
+    """Turns any error of a plugin into one line that names its file and line."""
     if _loaded.get(name, place) != place:
         raise UserError(f"two plugins are named {name}: {_loaded[name]} and {place}; rename one of them")
     if name not in _loaded:
@@ -50,12 +50,12 @@ def _run(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where pickles look for its classes
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # pickle looks up its classes here
     spec.loader.exec_module(module)
 
 
 def _line(error: Exception) -> str:
-    """The file and the line of a plugin at which it went wrong."""
+    """The file and the line of the plugin that raised the error."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     passed = (__file__, "<frozen", str(Path(importlib.util.__file__).parent))
@@ -64,28 +64,28 @@ def _line(error: Exception) -> str:
 
 
 def note_plugins(folder: Path) -> None:
-    """Writes down which plugins a run is made with."""
+    """Records the loaded plugins in the run's folder."""
     if _loaded:
         (folder / RECORD).write_text(json.dumps(_loaded, indent=2) + "\n", encoding="utf-8")
 
 
 def require_plugins(folder: Path) -> None:
-    """Refuses to go on with what was made with plugins that are not loaded."""
+    """Refuses a folder whose plugins are not loaded."""
     noted = folder / RECORD
     for name, place in json.loads(noted.read_text(encoding="utf-8")).items() if noted.is_file() else ():
         if name not in _loaded:
-            mend = f"add --plugin {place}" if name.endswith(".py") else f"install what brings {place}"
-            raise UserError(f"{folder} was made with the plugin {name}, which is not loaded; {mend}")
+            fix = f"add --plugin {place}" if name.endswith(".py") else f"install the package that provides {place}"
+            raise UserError(f"{folder} was made with the plugin {name}, which is not loaded; {fix}")
 
 
 def with_plugins(start: Callable[..., None], *arguments: object) -> tuple[Callable[..., None], tuple[object, ...]]:
-    """An initializer of processes and its arguments, among which the plugins come first: what they define can be read
-    there once they are loaded."""
+    """An initializer for child processes, and its arguments. The plugins come first: other arguments may be pickles of
+    what they define."""
     return _start, (Plugins(), start, *arguments)
 
 
 class Plugins:
-    """Sent to another process, it loads there what is loaded here."""
+    """Loads the same plugins in the process that unpickles it."""
 
     def __reduce__(self) -> tuple[Callable[..., "Plugins"], tuple[object, ...]]:
         files = tuple(place for name, place in _loaded.items() if name.endswith(".py"))

@@ -1,4 +1,4 @@
-"""What a number or a run stands on: versions, machine, commit. Imports no torch."""
+"""The versions, machine and commit behind a number or a run. Imports no torch."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor by the name it gives itself, where the system tells."""
+    """The name of the processor, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -33,7 +33,7 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, marked where files differ from it; nothing in an installed copy."""
+    """The commit of the checkout, marked if files differ from it. None in an installed copy."""
     folder = str(Path(__file__).resolve().parent)
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
@@ -44,5 +44,5 @@ def commit() -> str | None:
 
 
 def facts() -> dict[str, str]:
-    """All of it, for a reader."""
+    """All of these, for reports."""
     return {"commit": commit() or "not in a checkout", "machine": machine(), **versions()}

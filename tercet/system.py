@@ -1,14 +1,14 @@
-"""What not every system has, and what stands in for it. Training wants Linux; the rest runs where Python does."""
+"""System calls that some systems lack, with substitutes. Training needs Linux; the rest runs wherever Python runs."""
 
 import os
 from threading import Lock
 from typing import Any
 
-BINARY = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would read other line ends than there are
+BINARY = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # else Windows translates line ends
 
 try:
     from os import pread
-except ImportError:  # Windows: one thread reads after another
+except ImportError:  # Windows: threads take turns
     _turn = Lock()
 
     def pread(fd: int, length: int, offset: int, /) -> bytes:
@@ -19,12 +19,12 @@ except ImportError:  # Windows: one thread reads after another
 
 try:
     import resource
-except ImportError:  # Windows: far more files may be open than shards ever are
+except ImportError:  # Windows: its limit is far above any number of shards
     resource = None  # type: ignore[assignment]
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
-except ImportError:  # Windows: whoever comes second does the work twice, and files are put in place whole
+except ImportError:  # Windows: two processes may do the same work; files are still replaced as a whole
     LOCK_EX, LOCK_NB, LOCK_UN = 2, 4, 8  # type: ignore[misc]
 
     def flock(fd: Any, operation: int, /) -> None:  # type: ignore[misc]
@@ -35,13 +35,13 @@ __all__ = ["BINARY", "LOCK_EX", "LOCK_NB", "LOCK_UN", "cores", "descriptors", "f
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def descriptors(wanted: int) -> int:
-    """How many files may be open at once, the limit being raised as far as is wanted and allowed."""
+    """How many files may be open at once, after raising the limit to `wanted` as far as the system allows."""
     if resource is None:
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""What Python code calls, lazily exposed by `tercet` itself: train, load, embed, evaluate, compare, index, loss.
+"""The public functions train, load, embed, evaluate, compare and index, which `tercet` exposes lazily.
 
-Each module is one of these; none but `train` needs an engine.
+Only `train` needs an engine.
 """

@@ -1,4 +1,4 @@
-"""Models against a baseline, which shows itself: in a terminal and in a notebook, each difference with its interval."""
+"""Models compared with a baseline, as tables in a terminal or a notebook; each difference has its interval."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,7 +14,7 @@ from tercet.page.write import environment
 
 
 class Comparison(Mapping[str, list[Difference]]):
-    """Each of the other models by name, as it stands against the baseline on the same items."""
+    """The differences of each other model from the baseline on the same items, by the name of the model."""
 
     def __init__(
         self, baseline: str, against: Mapping[str, list[Difference]], trained_on: Sequence[TrainedOn] = ()

@@ -1,4 +1,4 @@
-"""Data as Python code names them: anything that `--data` takes, or a mapping that says how it is read."""
+"""The `data` argument: anything that `--data` takes, or a mapping that says how to read it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Data: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ma
 
 
 def run_of(model: str) -> RunConfig | None:
-    """The config of the run that a model is named by, if it is one."""
+    """The config of the run, if the model is the folder of a run."""
     return load_recipe(str(Path(model) / CONFIG)) if (Path(model) / CHECKPOINTS).is_dir() else None
 
 
@@ -45,7 +45,9 @@ def _whole(model: str, data: Data) -> DataConfig:
     run = run_of(model)
     settings = run.data.model_dump(mode="json") if run else {}
     if "source" not in split and "val" not in given:
-        raise UserError("data: `source` is missing, the table, folder or shards; write {'source': 'photos.csv', …}")
+        raise UserError(
+            "data: `source` is missing; give a table, a folder or shards, such as {'source': 'photos.csv', …}"
+        )
     seen = given.pop("val", split)
     config = build(DataConfig, {**settings, **given, "train": seen, "val": seen}, lambda key: "data")
     return config.model_copy(update={"val": {_name(config.val["val"].source): config.val["val"]}}) if split else config
@@ -66,7 +68,9 @@ def _said(data: Any) -> dict[str, Any]:
         return {"source": os.fspath(data)}
     if isinstance(data, list | tuple):
         return {"source": list(map(os.fspath, data))}
-    raise UserError(f"data are a path, several, or a mapping as {{'source': …}}, and not of type {type(data).__name__}")
+    raise UserError(
+        f"data is of type {type(data).__name__}; give a path, a list of paths, or a mapping such as {{'source': …}}"
+    )
 
 
 def _own(model: str, split: str) -> DataConfig:
@@ -82,5 +86,5 @@ def _own(model: str, split: str) -> DataConfig:
         own = {name: SplitConfig(**source.model_dump(include=options)) for name, source in run.data.train.items()}
         return run.data.model_copy(update={"val": own})
     if not run.data.val:
-        raise UserError(f"the run {model} held out no data; name what to evaluate it on: --data D, or data=…")
+        raise UserError(f"the run {model} has no validation data; name data to evaluate it on: --data D, or data=…")
     return run.data

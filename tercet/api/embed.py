@@ -1,4 +1,4 @@
-"""`tercet.embed`: a whole data set's embeddings, made once and kept."""
+"""`tercet.embed`: the embeddings of a data set, computed once and stored."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,16 @@ from tercet.eval.store import Store
 
 
 def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None) -> Store:
-    """In `out`, or in the cache, where an equal request finds them: `.table()` reads all, `.pieces()` one by one.
+    """Stores the embeddings in `out`, or else in the cache, and reuses those of an equal call.
 
-    What is cut short goes on where it stood, on any number of ranks.
+    `.table()` reads all of them, `.pieces()` a piece at a time. An interrupted call resumes, on any number of ranks.
     """
     check_folder(out)
     given = looked_at(name_of(model), data)
     if len(given.val) != 1:
-        raise UserError(f"embeddings are of one data set, and these are {len(given.val)}: {', '.join(given.val)}")
+        raise UserError(
+            f"only one data set can be embedded at a time, and these are {len(given.val)}: {', '.join(given.val)}"
+        )
     with joined() as world:
         towers = load(model, world.device).towers
         return embed_data(towers, given, next(iter(given.val.values())), world, None if out is None else Path(out))
@@ -27,4 +29,4 @@ def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None
 
 def check_folder(out: str | os.PathLike[str] | None) -> None:
     if out is not None and Path(out).is_file():
-        raise UserError(f"{out} is a file, and embeddings are a folder; name another")
+        raise UserError(f"{out} is a file, and embeddings need a folder; name a folder")

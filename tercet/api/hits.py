@@ -1,4 +1,4 @@
-"""What a search found, as a table of its own in a terminal and in a notebook."""
+"""The results of a search, as a table in a terminal or a notebook."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from tercet.page.write import environment
 
 @dataclass(frozen=True)
 class Hit:
-    """A sample that was found: its cosine to the query, where it lies, and its first caption, if it has any."""
+    """A sample that was found: its cosine to the query, its path, and its first caption, if it has one."""
 
     score: float
     path: str
@@ -27,7 +27,7 @@ class Hit:
 
 
 class Hits(Sequence[Hit]):
-    """The nearest first. `query`: in words, if it was words."""
+    """Hits, the nearest first. `query` is empty unless the query was words."""
 
     def __init__(self, hits: Sequence[Hit], query: str = "") -> None:
         self.hits, self.query = tuple(hits), query
@@ -55,7 +55,7 @@ class Hits(Sequence[Hit]):
 
 
 def render_hits(hits: Hits) -> Drawing:
-    """For a rich console."""
+    """The table for a rich console."""
     title = Text(hits.query, style="bold") if hits.query else None
     drawn = Drawing(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("cosine", justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""`tercet.index`: a data set to be searched, by words, or by a picture or a sound like those wanted."""
+"""`tercet.index`: search in a data set by words, a picture or a sound."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from tercet.modality import FILES
 
 
 class Index:
-    """The embeddings of a data set beside the model that made them."""
+    """The embeddings of a data set, and the model that made them."""
 
     def __init__(self, model: Model, store: Store, source: Source) -> None:
         self.model, self.store, self.source = model, store, source
@@ -28,10 +28,10 @@ class Index:
         return int(self.store.facts["embedded"])
 
     def search(self, query: Any = None, k: int = 5, among: str | None = None, **named: Any) -> Hits:
-        """The k nearest of one modality, by default pictures, or else sounds, or else captions.
+        """The k nearest samples by one modality: by default pictures, else sounds, else captions.
 
-        A query is words, the path of a picture or a sound, or one of these themselves; `image=…`, or whatever else
-        `Model.embed` takes, says which.
+        A query is words, the path of a picture or a sound, a picture or a sound. To name its modality, pass it as
+        `Model.embed` takes it, such as `image=…`.
         """
         if k < 1:
             raise UserError(f"k is {k}, the number of samples to find; give 1 or more")
@@ -44,7 +44,7 @@ class Index:
     def _vector(self, things: Mapping[str, Any]) -> Tensor:
         rows: list[Tensor] = [row for vectors in self.model.embed(**things).vectors.values() for row in vectors]
         if len(rows) != 1:
-            raise UserError(f"one thing is searched for at a time, and not {len(rows)}")
+            raise UserError(f"a search takes one query, and not {len(rows)}")
         return rows[0]
 
     def _hit(self, match: Match, modality: str) -> Hit:
@@ -56,7 +56,7 @@ class Index:
 
 
 def index(model: Loadable, data: Data) -> Index:
-    """Embeds the data, or finds their embeddings in the cache."""
+    """Embeds the data, or reads their embeddings from the cache."""
     found = load(model)
     given = looked_at(found.name, data)
     store = embed(found, given)

@@ -1,4 +1,4 @@
-"""What Python code hands over to be embedded, as files: so it is decoded, resized and resampled as data sets are."""
+"""Converts what `embed` is given into files, so that it is decoded, resized and resampled like data sets."""
 
 import os
 from io import BytesIO
@@ -16,7 +16,7 @@ from tercet.data_pipelines.source import Files
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES
 
-PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of pictures that a PNG holds
+PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # picture modes that PNG can store
 
 
 def files_of(modality: str, given: Any) -> Files:
@@ -29,11 +29,11 @@ def files_of(modality: str, given: Any) -> Files:
         return {"png": _png(given if isinstance(given, Image.Image) else _picture(given))}
     if modality == "audio" and is_sound(given):
         return {"wav": _wav(*given)}
-    raise UserError(f"{modality}: {type(given).__name__} is nothing to embed; give {_known(modality)}")
+    raise UserError(f"{modality}: {type(given).__name__} cannot be embedded; give {_known(modality)}")
 
 
 def is_picture(given: Any) -> bool:
-    """Or its pixels."""
+    """Whether it is a PIL image or an array of pixels."""
     return isinstance(given, Image.Image) or getattr(given, "ndim", None) == 3
 
 
@@ -44,7 +44,7 @@ def is_sound(given: Any) -> bool:
 def _read(modality: str, path: Path) -> Files:
     extension = path.suffix[1:].lower()
     if extension not in FILES[modality]:
-        raise UserError(f"{path}: no file of {modality}; {did_you_mean(extension, FILES[modality])}")
+        raise UserError(f"{path} is not a file of {modality}; {did_you_mean(extension, FILES[modality])}")
     try:
         return {extension: path.read_bytes()}
     except OSError as error:
@@ -52,7 +52,7 @@ def _read(modality: str, path: Path) -> Files:
 
 
 def _png(picture: Image.Image) -> bytes:
-    """Upright, and without loss."""
+    """An upright PNG, without loss."""
     upright = ImageOps.exif_transpose(picture)
     written = BytesIO()
     (upright if upright.mode in PLAIN else upright.convert("RGB")).save(written, "PNG", compress_level=1)
@@ -67,14 +67,14 @@ def _picture(pixels: Any) -> Image.Image:
 
 
 def _wav(wave: Any, rate: float) -> bytes:
-    """A wave `[T]`, or of several channels with time along the longer axis. Whole numbers are of their full range."""
+    """A WAV of a wave `[T]`, or of channels with time along the longer axis. Integers use their full range."""
     array = _array(wave)
     if array.ndim not in (1, 2) or not array.size or rate < 1 or rate != int(rate):
         raise UserError(f"audio: a wave of shape {list(array.shape)} at {rate!r}; give ([T] or [channels, T], hertz)")
     if array.dtype.kind == "i":
         array = array / -np.iinfo(array.dtype).min
     if array.dtype.kind != "f":
-        raise UserError(f"audio: a wave of {array.dtype}; give numbers from -1 to 1, or whole ones with a sign")
+        raise UserError(f"audio: a wave of {array.dtype}; give floats from -1 to 1, or signed integers")
     written = BytesIO()
     along = array.T if array.ndim == 2 and array.shape[0] < array.shape[1] else array
     soundfile.write(written, along, int(rate), format="WAV", subtype="FLOAT")

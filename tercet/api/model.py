@@ -1,4 +1,4 @@
-"""`tercet.load`: a trained model, wherever it comes from, and `embed`, which takes things as they are."""
+"""`tercet.load`: a trained model from any source, and its `embed`, which takes paths, bytes or arrays."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from tercet.training.pretrained import KNOWN, load_model
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Unit vectors by modality, `[n, d]` each: as `z.image`, or `z["image"]`."""
+    """Unit vectors by modality, `[n, d]` each: `z.image` or `z["image"]`."""
 
     vectors: Mapping[str, Tensor]
 
@@ -33,9 +33,9 @@ class Embeddings:
         return self.vectors[modality]
 
     def __getattr__(self, name: str) -> Tensor:
-        vectors: Mapping[str, Tensor] = vars(self).get("vectors", {})  # there is none yet while a copy is made
+        vectors: Mapping[str, Tensor] = vars(self).get("vectors", {})  # a copy has none at first
         if name not in vectors:
-            raise AttributeError(f"nothing of `{name}` was embedded; {did_you_mean(name, vectors)}")
+            raise AttributeError(f"there are no embeddings of `{name}`; {did_you_mean(name, vectors)}")
         return vectors[name]
 
     def __repr__(self) -> str:
@@ -58,16 +58,16 @@ class Model:
 
     @property
     def dim(self) -> int:
-        """Of the joint space."""
+        """The dimensions of the joint space."""
         modality = self.modalities[0]
         projection = self.towers.head.projections[modality]
         return projection.out_features if isinstance(projection, nn.Linear) else self.towers.tower(modality).width
 
     def embed(self, *, batch_size: int = 256, **given: Any) -> Embeddings:
-        """Unit vectors of what is given by modality: `text=["a boat"], image=[path | PIL | bytes | uint8 pixels],
-        audio=[path | bytes | (wave, rate)]`. One thing alone is a list of one."""
+        """Unit vectors by modality: `text=["a boat"], image=[path | PIL | bytes | uint8 pixels],
+        audio=[path | bytes | (wave, rate)]`. A single thing counts as a list of one."""
         if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}, the things that are embedded at once; give 1 or more")
+            raise UserError(f"batch_size is {batch_size}; give 1 or more")
         for modality in given:
             if modality not in self.modalities:
                 raise UserError(f"{self.name} has no {modality} tower; {did_you_mean(modality, self.modalities)}")
@@ -101,7 +101,7 @@ Loadable: TypeAlias = str | os.PathLike[str] | Model
 def load(model: Loadable, device: str | torch.device | None = None) -> Model:
     """MODEL: a run's folder, an exported folder, `open_clip:NAME[/TAG or weights file]` or `hf:FOLDER`.
 
-    It stands on `device`: the first GPU where there is one, if nothing is said.
+    By default, the model is on the first GPU, or on the CPU without a GPU.
     """
     if isinstance(model, Model):
         model.towers.to(device or model.device)
@@ -114,7 +114,7 @@ def name_of(model: Loadable) -> str:
     if isinstance(model, Model):
         return model.name
     if not isinstance(model, str | os.PathLike):
-        raise UserError(f"a model is {KNOWN}, or what `tercet.load` gave, and not of type {type(model).__name__}")
+        raise UserError(f"the model is of type {type(model).__name__}; give {KNOWN}, or a model from `tercet.load`")
     return os.fspath(model)
 
 
@@ -128,13 +128,13 @@ def _sample(modality: str, place: int, thing: Any, decode: FileDecoder) -> Sampl
     found = _worded(place, thing) if modality == "text" else _decoded(place, files_of(modality, thing), decode)
     if isinstance(found, BadSample):
         named = thing if modality != "text" and isinstance(thing, str | os.PathLike) else f"number {place}"
-        raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); mend it, or leave it out")
+        raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); fix it, or leave it out")
     return found
 
 
 def _worded(place: int, text: Any) -> Sample | BadSample:
     if not isinstance(text, str):
-        raise UserError(f"text: {type(text).__name__} is nothing to embed; give strings")
+        raise UserError(f"text: {type(text).__name__} cannot be embedded; give strings")
     try:
         return Sample(str(place), place, place, text=(cleaned(text),))
     except BadSample as bad:

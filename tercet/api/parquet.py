@@ -1,6 +1,6 @@
-"""Embeddings as one Parquet file: a row for each sample, and its vectors as lists of numbers.
+"""Embeddings as one Parquet file, with a row for each sample and its vectors as lists of numbers.
 
-The file says in its own metadata of what weights and data it is.
+The metadata of the file records the weights and data behind it.
 """
 
 import json
@@ -18,11 +18,11 @@ from tercet.eval.store import Store
 from tercet.main_process import is_main_process
 
 FILE = "embeddings.parquet"
-REQUEST = ("weights", "data", "transform")  # what decides every vector
+REQUEST = ("weights", "data", "transform")  # together they determine every vector
 
 
 def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> Store:
-    """`OUT/embeddings.parquet`, a row group for each piece; the pieces themselves are made and kept in the cache."""
+    """Writes `OUT/embeddings.parquet`, with a row group for each piece. The pieces stay in the cache."""
     arrow = _pyarrow()
     check_folder(out)
     store = embed(model, data)
@@ -42,7 +42,7 @@ def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> S
 
 
 def _check_same(arrow: Any, path: Path, request: dict[str, str]) -> None:
-    """What stands there may be made again, and not be replaced by something else."""
+    """Refuses to overwrite embeddings of other weights or data."""
     if not path.is_file():
         return
     told = json.loads((arrow.parquet.read_schema(path).metadata or {}).get(b"tercet", b"{}"))
@@ -62,7 +62,7 @@ def _schema(arrow: Any, dims: dict[str, int], request: dict[str, str]) -> Any:
 
 
 def _rows(table: EmbeddingTable, dims: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Of a modality with several rows for a sample, the first."""
+    """A sample with several rows of a modality keeps the first."""
     at = {name: table.first_rows(name) if name in table.vectors else {} for name in dims}
     for item, sample in enumerate(table.samples):
         vectors = {name: table.vectors[name][rows[item]].numpy() for name, rows in at.items() if item in rows}

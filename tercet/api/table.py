@@ -1,4 +1,4 @@
-"""Numbers that show themselves: as tables in a terminal and in a notebook, each with its interval and chance."""
+"""Results of an evaluation, as tables in a terminal or a notebook; each number has its interval and chance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
@@ -17,7 +17,7 @@ FILTERS = {"shown": shown, "interval": interval, "heading": heading}
 
 
 class Table(Sequence[Result]):
-    """Results in their order, or by name as `table["image→text R@1"]`."""
+    """Results in order, or by name: `table["image→text R@1"]`."""
 
     def __init__(
         self, results: Sequence[Result], model: str = "", trained_on: Mapping[str, TrainedOn] | None = None
@@ -41,7 +41,7 @@ class Table(Sequence[Result]):
         if isinstance(at, str):
             known = {result.name: result for result in reversed(self.results)}
             if at not in known:
-                raise UserError(f"there is no number `{at}`; {did_you_mean(at, known)}")
+                raise UserError(f"there is no result `{at}`; {did_you_mean(at, known)}")
             return known[at]
         return Table(self.results[at], self.model, self.trained_on) if isinstance(at, slice) else self.results[at]
 

@@ -1,4 +1,4 @@
-"""`tercet.train`: a recipe run from Python, and the run that came of it."""
+"""`tercet.train`: runs a recipe from Python, and returns the run."""
 
 import json
 import os
@@ -21,17 +21,17 @@ RESULTS, REPORT = "eval.json", "report.html"
 
 
 class Run:
-    """A run's folder: what it scored, its report, and the model that it trained. `tercet.load(run)` works, too."""
+    """The folder of a run: its results, its report and its model. `tercet.load(run)` works as well."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
     @property
     def results(self) -> Table:
-        """The numbers at its end."""
+        """The results at the end of the run."""
         written = self.folder / RESULTS
         if not written.is_file():
-            raise UserError(f"{self.folder} has no results: it did not end, or held nothing out")
+            raise UserError(f"{self.folder} has no results: the run has not ended, or has no validation data")
         tasks = json.loads(written.read_text(encoding="utf-8"))
         return Table(from_json(tasks), str(self.folder))
 
@@ -66,12 +66,12 @@ def train(
     plugins: str | Path | Iterable[str | Path] = (),
     **settings: Any,
 ) -> Run:
-    """Runs a recipe, or goes on with it; the same call resumes it.
+    """Runs a recipe. The same call resumes the run.
 
-    Settings are the recipe's keys: `batch_size=64`, nested as `optimizer={"lr": 1e-4}`, or dotted as
-    `**{"optimizer.lr": 1e-4}`.
+    Settings are keys of the recipe: `batch_size=64`, nested `optimizer={"lr": 1e-4}`, or dotted
+    `**{"optimizer.lr": 1e-4}`. Ctrl-C ends the run after a step, with a checkpoint, and raises `RunStopped`.
     """
-    from tercet.training.run import train as run  # the one room that needs an engine
+    from tercet.training.run import train as run  # the only function that needs an engine
 
     load_plugins([plugins] if isinstance(plugins, str | Path) else plugins)
     named = {"data": data, "init": init, "epochs": epochs, "out": out}
@@ -80,7 +80,7 @@ def train(
 
 
 def _layer(key: str, value: Any) -> Layer:
-    """As a recipe would say it."""
+    """The setting as a layer of a recipe."""
     return Layer("tercet.train", nested(key, json.loads(json.dumps(value, default=_plain))))
 
 
@@ -89,4 +89,4 @@ def _plain(value: object) -> Any:
         return os.fspath(value)
     if isinstance(value, Mapping):
         return dict(value)
-    raise UserError(f"{value!r} is nothing that a recipe can say; give numbers, text, lists or mappings")
+    raise UserError(f"{value!r} cannot be part of a recipe; give numbers, text, lists or mappings")

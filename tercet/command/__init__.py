@@ -1,9 +1,12 @@
 """The command `tercet`. Its exit codes:
 
 0    success
-1    a failure of tercet itself, with a traceback; or a check that did not pass
-2    a mistake of the user, in one line
-130  stopped by SIGINT (Ctrl-C)        143  stopped by SIGTERM; a training run was saved first
+1    a failure of tercet itself, with a traceback, or a check that did not pass
+2    a mistake of the user, or a full disk, in one line
+130  stopped by SIGINT (Ctrl-C)
+143  stopped by SIGTERM
+
+A training run that one of these signals stops is saved first.
 """
 
 import sys
@@ -24,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugins(arguments.plugin)
         code: int = arguments.verb(arguments)
     except UserError as error:
-        if is_main_process() or isinstance(error, RankError):  # else every rank made the same mistake
+        if is_main_process() or isinstance(error, RankError):  # every rank makes the same mistake, and one prints it
             print(f"tercet: {error}", file=sys.stderr)
         return 2
     except RunStopped as stopped:

@@ -1,4 +1,4 @@
-"""What the command line accepts. Importing this imports no room: help and argument errors answer at once."""
+"""The arguments of the command line. Imports no other package of tercet, so that help and errors appear at once."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,31 +10,31 @@ from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
-OVERRIDES = "dotted keys and their values, as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
+OVERRIDES = "dotted keys and their values, such as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of one verb. What a benchmark's own options are, only the benchmark knows: they come as `rest`."""
+    """The arguments of one verb. The options of a benchmark come as `rest`, because only the benchmark knows them."""
     arguments, rest = parser().parse_known_args(argv)
-    if hasattr(arguments, "overrides"):  # argparse gives up on a list once an option interrupts it
+    if hasattr(arguments, "overrides"):  # argparse ends a list at the first option
         arguments.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
         rest = [text for text in rest if text not in arguments.overrides]
     if hasattr(arguments, "many"):
         part(arguments)
     if rest and not hasattr(arguments, "bench"):
-        raise UserError(f"`{arguments.parser.prog}` does not take `{rest[0]}`; {_mend(arguments, rest[0])}")
+        raise UserError(f"`{arguments.parser.prog}` does not take `{rest[0]}`; {_fix(arguments, rest[0])}")
     arguments.rest = rest
     return arguments
 
 
-def _mend(arguments: argparse.Namespace, word: str) -> str:
-    """The option that was meant; or it is a key, and these are set without dashes."""
+def _fix(arguments: argparse.Namespace, word: str) -> str:
+    """Suggests an option, or says that keys of a recipe have no dashes."""
     options = arguments.parser._option_string_actions
     name = word.partition("=")[0].lstrip("-")
     near = did_you_mean(name, (option.lstrip("-") for option in options)).startswith("did")
     if near or word == name or not hasattr(arguments, "overrides"):
         return did_you_mean(word, options)
-    return f"a key is set without dashes: {name}=…"
+    return f"write a key of the recipe without dashes: {name}=…"
 
 
 def parser() -> Parser:
@@ -48,7 +48,9 @@ def parser() -> Parser:
 
 
 def _demo(known: Verbs) -> None:
-    demo = add_verb(known, "demo", "generate the built-in data set, train, evaluate, report: minutes on two cores")
+    demo = add_verb(
+        known, "demo", "generate the built-in data set, train on it, and write a report; takes minutes on two cores"
+    )
     demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/demo)")
     demo.set_defaults(verb=verbs.demo)
 
@@ -56,7 +58,9 @@ def _demo(known: Verbs) -> None:
 def _train(known: Verbs) -> None:
     train = add_verb(known, "train", "run a recipe; the same command resumes it")
     _takes_recipe(train)
-    train.add_argument("--dry-run", action="store_true", help="say what would run, or fail, and run nothing")
+    train.add_argument(
+        "--dry-run", action="store_true", help="check the recipe and print what would run, without running it"
+    )
     train.epilog = (
         "several processes:\n"
         "  torchrun --nproc-per-node 8 -m tercet train RECIPE\n"
@@ -68,27 +72,29 @@ def _train(known: Verbs) -> None:
 def _recipes(known: Verbs) -> None:
     recipes = add_verb(known, "recipes", "list, print, check, propose or translate recipes")
     within = recipes.add_subparsers(title="verbs", metavar="verb")
-    listing = add_verb(within, "ls", "list the recipes that come along")
+    listing = add_verb(within, "ls", "list the built-in recipes")
     _takes_json(listing)
     listing.set_defaults(verb=verbs.recipes_ls)
-    show = add_verb(within, "show", "print a recipe resolved: every key, with what it extends and the overrides")
+    show = add_verb(within, "show", "print every key of a recipe, after `extends` and overrides")
     _takes_recipe(show)
     show.set_defaults(verb=verbs.recipes_show)
-    check = add_verb(within, "check", "check recipes without running them")
-    takes_many(check, "recipes", "RECIPE", "names or YAML files (default: those of `ls`)", OVERRIDES)
+    check = add_verb(within, "check", "check recipes without reading their data; `train --dry-run` checks data as well")
+    takes_many(check, "recipes", "RECIPE", "names or YAML files (default: all built-in recipes)", OVERRIDES)
     takes_plugins(check)
     check.set_defaults(verb=verbs.recipes_check)
-    proposal.declare(add_verb(within, "new", "propose a recipe for given data on this machine, and say why each value"))
+    proposal.declare(
+        add_verb(within, "new", "propose a recipe for your data and this machine, with a reason for each value")
+    )
     translation.declare(add_verb(within, "from-open-clip", "translate a command line of open_clip_train into a recipe"))
 
 
 def _eval(known: Verbs) -> None:
-    models.declare_eval(add_verb(known, "eval", "evaluate a model on any data, or a run on what it held out"))
+    models.declare_eval(add_verb(known, "eval", "evaluate a model on any data, or a run on its validation data"))
 
 
 def _compare(known: Verbs) -> None:
     models.declare_compare(
-        add_verb(known, "compare", "say how far models are apart on the same items, and whether at all")
+        add_verb(known, "compare", "compare models on the same items, with the interval of each difference")
     )
 
 
@@ -97,25 +103,25 @@ def _embed(known: Verbs) -> None:
 
 
 def _search(known: Verbs) -> None:
-    models.declare_search(add_verb(known, "search", "find what is nearest to words, a picture or a sound"))
+    models.declare_search(add_verb(known, "search", "find the samples nearest to words, a picture or a sound"))
 
 
 def _bench(known: Verbs) -> None:
-    bench = add_verb(known, "bench", "measure ours against a named peer")
-    bench.add_argument("bench", metavar="NAME", help="a benchmark; its own options follow")
+    bench = add_verb(known, "bench", "measure tercet against another library")
+    bench.add_argument("bench", metavar="NAME", help="the benchmark; its own options follow")
     _takes_json(bench)
-    bench.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
+    bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     bench.set_defaults(verb=verbs.bench)
 
 
 def _doctor(known: Verbs) -> None:
-    doctor = add_verb(known, "doctor", "check this installation and machine, and say how to mend what is wrong")
+    doctor = add_verb(known, "doctor", "check this installation and machine, and tell how to fix problems")
     _takes_json(doctor)
     doctor.set_defaults(verb=verbs.doctor)
 
 
 def _data(known: Verbs) -> None:
-    group = add_verb(known, "data", "make, index and look through data sets")
+    group = add_verb(known, "data", "create, index and inspect data sets")
     within = group.add_subparsers(title="verbs", metavar="verb")
     data.add_verbs(within)
 

@@ -1,4 +1,4 @@
-"""`tercet data …`: the verbs about data, each declared beside the few lines that open the room for it."""
+"""`tercet data …`: each verb, with its arguments and the few lines that run it."""
 
 import argparse
 import tempfile
@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from tercet.data_pipelines.manifests.reading import Reading
     from tercet.data_pipelines.manifests.roles import Roles
 
-COLUMNS = "columns of a table that are not to be guessed, as image=file text=[title,alt] group=json.album"
+COLUMNS = "the columns of a table, where the guess is wrong, such as image=file text=[title,alt] group=json.album"
 
 
 def add_verbs(within: Verbs) -> None:
-    _generate(add_verb(within, "generate", "write the built-in world of pictures, sounds and captions as shards"))
+    _generate(add_verb(within, "generate", "write shards of generated pictures, sounds and captions"))
     _pack(add_verb(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
-    _index(add_verb(within, "index", "note where every sample of the shards lies, and say what they hold"))
-    _check(add_verb(within, "check", "read and decode every sample of shards, a table or a folder; say what is wrong"))
-    _stats(add_verb(within, "stats", "say what a data set is like: sizes, durations, captions, languages, duplicates"))
-    _leaks(add_verb(within, "leaks", "find the pictures, sounds and captions that training and evaluation share"))
+    _index(add_verb(within, "index", "index shards: record where each sample is, and print what they hold"))
+    _check(
+        add_verb(
+            within, "check", "read and decode every sample of shards, a table or a folder, and report what is broken"
+        )
+    )
+    _stats(add_verb(within, "stats", "describe a data set: sizes, durations, captions, languages, duplicates"))
+    _leaks(
+        add_verb(within, "leaks", "find pictures, sounds and captions that are in both training and evaluation data")
+    )
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    takes_overrides(verb, "knobs, as train=2000 seed=7")
+    takes_overrides(verb, "settings, such as train=2000 seed=7")
     verb.set_defaults(verb=generate)
 
 
@@ -52,16 +58,18 @@ def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a CSV, TSV, JSONL or Parquet table")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
     takes_overrides(verb, COLUMNS)
-    verb.add_argument("--size", metavar="PX", help="make the shorter side of larger pictures this long")
-    verb.add_argument("--quality", metavar="Q", help="of pictures that are made smaller (default: 92)")
-    verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, as FLAC")
-    verb.add_argument("--seconds", metavar="S", help="keep so much of longer sounds, from their start")
+    verb.add_argument("--size", metavar="PX", help="shrink larger pictures so that their shorter side has this length")
+    verb.add_argument("--quality", metavar="Q", help="JPEG quality of shrunk pictures (default: 92)")
+    verb.add_argument("--rate", metavar="HZ", help="resample sounds to this rate, and write FLAC")
+    verb.add_argument("--seconds", metavar="S", help="cut longer sounds to this length, from their start")
     limit = verb.add_mutually_exclusive_group()
     limit.add_argument("--shard-mb", metavar="MB", help="megabytes of source files in a shard (default: 256)")
-    limit.add_argument("--shard-samples", metavar="N", help="samples in a shard, whatever their size")
-    verb.add_argument("--max-bad", metavar="SHARE", help="exit with 1 when more rows are left out (default: 0.01)")
-    verb.add_argument("--workers", type=_number, metavar="N", help="processes that decode (default: one for each core)")
-    verb.add_argument("--json", action="store_true", help="print the manifest of what was packed as JSON")
+    limit.add_argument("--shard-samples", metavar="N", help="samples in a shard, instead of --shard-mb")
+    verb.add_argument(
+        "--max-bad", metavar="SHARE", help="exit with 1 if a larger share of rows is left out (default: 0.01)"
+    )
+    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--json", action="store_true", help="print the manifest of the shards as JSON")
     takes_plugins(verb)
     verb.set_defaults(verb=pack)
 
@@ -93,9 +101,11 @@ def pack(arguments: Namespace) -> int:
 
 
 def _index(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("data", nargs="+", metavar="SHARDS", help="data sets: folders or patterns as `d/{000..099}.tar`")
-    verb.add_argument("--checksums", action="store_true", help="read every file once and keep its checksum")
-    verb.add_argument("--workers", type=_number, metavar="N", help="processes that index (default: one for each core)")
+    verb.add_argument(
+        "data", nargs="+", metavar="SHARDS", help="data sets: folders, or patterns such as `d/{000..099}.tar`"
+    )
+    verb.add_argument("--checksums", action="store_true", help="read every file once and store its checksum")
+    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     takes_plugins(verb)
     verb.set_defaults(verb=index)
@@ -108,7 +118,9 @@ def index(arguments: Namespace) -> int:
     from tercet.data_pipelines.shards.show import inventory, print_inventories, to_json
 
     for data in filter(is_manifest, arguments.data):
-        raise UserError(f"{data} is no set of shards; tables and folders are indexed when they are first read")
+        raise UserError(
+            f"{data} is not a set of shards; tables and folders need no command, they are indexed when first read"
+        )
     options = {"checksums": arguments.checksums, "workers": arguments.workers}
     found = [inventory(data, index_shards(find_shards(data), **options)) for data in arguments.data]
     print_json(to_json(found)) if arguments.json else print_inventories(found)
@@ -117,8 +129,12 @@ def index(arguments: Namespace) -> int:
 
 def _check(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
-    verb.add_argument("--out", type=_file, metavar="FILE", help="a page for people, with bad_samples.jsonl beside it")
-    verb.add_argument("--max-bad", type=_share, default=0.0, metavar="SHARE", help="exit with 1 above it (default: 0)")
+    verb.add_argument(
+        "--out", type=_file, metavar="FILE", help="write an HTML page, and bad_samples.jsonl in the same folder"
+    )
+    verb.add_argument(
+        "--max-bad", type=_share, default=0.0, metavar="SHARE", help="exit with 1 if a larger share is bad (default: 0)"
+    )
     verb.set_defaults(verb=check)
 
 
@@ -160,12 +176,14 @@ def stats(arguments: Namespace) -> int:
 
 
 def _leaks(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("train", metavar="TRAIN", help="data to learn from: shards, a table or a folder")
-    verb.add_argument("evaluation", metavar="EVAL", help="data to be examined on, which are held in memory as hashes")
+    verb.add_argument("train", metavar="TRAIN", help="training data: shards, a table or a folder")
+    verb.add_argument("evaluation", metavar="EVAL", help="evaluation data; their hashes are kept in memory")
     takes_overrides(verb, COLUMNS)
     takes_plugins(verb)
-    verb.add_argument("--out", type=_file, metavar="FILE", help="each leak as a line of JSON with both shards and keys")
-    verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument(
+        "--out", type=_file, metavar="FILE", help="write each leak as a line of JSON, with both shards and keys"
+    )
+    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     verb.set_defaults(verb=leaks)
 
@@ -178,7 +196,7 @@ def leaks(arguments: Namespace) -> int:
     from tercet.data_pipelines.sources.open import open_source
 
     sides = [arguments.train, arguments.evaluation]
-    tables = [side for side in sides if is_table(side)] or sides  # where there is none, columns are a mistake
+    tables = [side for side in sides if is_table(side)] or sides  # without any table, columns are a mistake
     readings = {side: _reading(arguments, side) if side in tables else PLAIN for side in sides}
     train, evaluation = (open_source(side, reading=readings[side]) for side in sides)
     inquiry = Inquiry(train, evaluation, _workers(arguments))
@@ -188,13 +206,13 @@ def leaks(arguments: Namespace) -> int:
 
 
 def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
-    """The data with their columns, as a recipe would name them."""
+    """The data and their columns, as in a recipe."""
     from tercet.configs.base import build
     from tercet.configs.layers import PLAIN, parse_override
     from tercet.data_pipelines.config import TableConfig
 
     if not source:
-        raise UserError(f"there is no DATA to look at; see `{arguments.parser.prog} --help`")
+        raise UserError(f"DATA is missing; see `{arguments.parser.prog} --help`")
     said = PLAIN.stack([parse_override(text) for text in arguments.overrides])
     return build(TableConfig, {"source": source, **said}, lambda key: "command line")
 
@@ -210,23 +228,25 @@ def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":
 
 
 def _roles(arguments: Namespace) -> "Roles":
-    """What shards keep as a group is what a column says."""
+    """Shards store the group that a column gives."""
     table = _table(arguments, str(arguments.source))
     place, _, column = table.group.partition(".")
     if place != "json":
-        raise UserError(f"`group={table.group}` is for recipes; shards keep a column, as group=json.album")
+        raise UserError(
+            f"`group={table.group}` works in recipes only; to pack a group, name a column, such as group=json.album"
+        )
     return replace(table.roles, group=column if "group" in table.model_fields_set else None)
 
 
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
     takes_many(verb, "shards", "DATA", "shards (folders, patterns, URLs), tables, or a folder", COLUMNS)
     takes_plugins(verb)
-    verb.add_argument("--workers", type=_number, metavar="N", help="processes that read (default: one for each core)")
+    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 
 
 def _file(text: str) -> Path:
-    """A file to be written at the end of a long look is known to be writable before it begins."""
+    """Checks that the file can be written before the long work begins."""
     path = Path(text)
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; name a file in it")
@@ -240,7 +260,9 @@ def _file(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UserError(f"--workers {text} are no processes; take a whole number from 1 up, or leave it out")
+        raise UserError(
+            f"--workers {text} is not a number of processes; give a whole number of 1 or more, or leave it out"
+        )
     return int(text)
 
 
@@ -250,7 +272,7 @@ def _share(text: str) -> float:
     except ValueError:
         share = -1
     if not 0 <= share <= 1:
-        raise UserError(f"--max-bad {text} is no share; take a number from 0 to 1, as 0.01")
+        raise UserError(f"--max-bad {text} is not a share; give a number from 0 to 1, such as 0.01")
     return share
 
 
@@ -259,5 +281,5 @@ def _workers(arguments: Namespace) -> int:
 
 
 def _titled(shards: list[str]) -> str:
-    """What a page about the shards is called."""
+    """The title of a page about the shards."""
     return Path(shards[0]).name + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")

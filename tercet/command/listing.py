@@ -1,4 +1,4 @@
-"""The recipes that come along, as a table."""
+"""Prints the built-in recipes as a table."""
 
 from rich import box
 from rich.console import Console

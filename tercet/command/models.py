@@ -1,4 +1,4 @@
-"""What is done with a trained model: `tercet eval | compare | embed | search`, each declared beside its few lines."""
+"""`tercet eval | compare | embed | search`: each verb, with its arguments and the few lines that run it."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,7 +9,7 @@ from tercet.command.verbs import print_json
 from tercet.main_process import is_main_process
 
 MODEL = "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER"
-WIDTH = 110  # where the output is no terminal
+WIDTH = 110  # of output that is not a terminal
 DATA = "shards, a table, a folder, or a data set on disk"
 
 
@@ -76,7 +76,7 @@ def declare_embed(verb: Parser) -> None:
         "--format", choices=("safetensors", "parquet"), default="safetensors", help="(default: safetensors)"
     )
     _takes_usual(verb)
-    verb.epilog = "the same command goes on where it was cut short; torchrun shares the work among processes"
+    verb.epilog = "the same command resumes; under torchrun, processes share the work"
     verb.set_defaults(verb=embed)
 
 
@@ -93,10 +93,10 @@ def embed(arguments: Namespace) -> int:
 def declare_search(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("query", metavar="QUERY", help="words, or the path of a picture or a sound")
-    verb.add_argument("--data", metavar="D", required=True, help=f"what is searched: {DATA}")
-    verb.add_argument("-k", type=int, default=5, metavar="K", help="how many to show (default: 5)")
+    verb.add_argument("--data", metavar="D", required=True, help=f"the data to search: {DATA}")
+    verb.add_argument("-k", type=int, default=5, metavar="K", help="how many samples to show (default: 5)")
     verb.add_argument(
-        "--among", metavar="MODALITY", help="what is found (default: pictures, else sounds, else captions)"
+        "--among", metavar="MODALITY", help="the modality to search in (default: pictures, else sounds, else captions)"
     )
     _takes_usual(verb)
     verb.set_defaults(verb=search)
@@ -122,7 +122,7 @@ def _takes_usual(verb: Parser) -> None:
 
 
 def _show(arguments: Namespace, told: object, drawn: object) -> None:
-    """Once, however many processes there are."""
+    """Prints the result, from the main process only."""
     if not is_main_process():
         return
     if arguments.json:

@@ -1,4 +1,4 @@
-"""Options that many verbs take."""
+"""Options that several verbs share."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ SETS_A_KEY = re.compile(r"[a-z_][\w.-]*=")
 
 
 def takes_plugins(verb: argparse.ArgumentParser) -> None:
-    text = "a Python file that registers components of its own; may be repeated"
+    text = "a Python file that registers components; may be repeated"
     verb.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help=text)
 
 
@@ -17,14 +17,14 @@ def takes_overrides(verb: argparse.ArgumentParser, text: str) -> None:
 
 
 def takes_many(verb: argparse.ArgumentParser, name: str, metavar: str, text: str, overrides: str) -> None:
-    """Any number of words, then overrides; argparse takes all of them for words, and `part` tells them apart."""
+    """Any number of words, then overrides. argparse cannot tell them apart; `part` does so afterwards."""
     verb.add_argument(name, nargs="*", default=[], metavar=metavar, help=text)
     takes_overrides(verb, overrides)
     verb.set_defaults(many=name)
 
 
 def part(arguments: argparse.Namespace) -> None:
-    """What sets a key is an override, unless a file is called so."""
+    """Words of the form key=value are overrides, unless a file has that name."""
     words: list[str] = getattr(arguments, arguments.many)
     said = [word for word in words if SETS_A_KEY.match(word) and not os.path.exists(word)]
     setattr(arguments, arguments.many, [word for word in words if word not in said])

@@ -1,4 +1,4 @@
-"""The parser of the command line: mistakes are `UserError`s, help stands in two columns."""
+"""The parser of the command line: mistakes raise `UserError`, and help has two columns."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from tercet.errors import UserError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Mistakes are `UserError`s, and an unknown choice names the nearest known one."""
+    """Raises `UserError` for mistakes, with the nearest known choice for an unknown one."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **options)  # type: ignore[arg-type]
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help in two columns that keep their distance; a list of verbs is not headed by its own name."""
+    """Help in two columns, without a heading line above the list of verbs."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=min(110, int(os.environ.get("COLUMNS", 110))))

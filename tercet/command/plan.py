@@ -1,4 +1,4 @@
-"""What a recipe is about to run, for people."""
+"""Prints what a recipe would run."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,13 @@ from tercet.training.config import RunConfig
 
 
 def print_plan(config: RunConfig, unseen: Sequence[str]) -> None:
-    """The run in a dozen lines, each stage on its own, and what was not looked at; once, however many processes would
-    run it."""
+    """The run in a dozen lines, with each stage, and what was not checked. Only the main process prints."""
     if not is_main_process():
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in (*_lines(config), ("not looked at", ", ".join(unseen))):
+    for name, value in (*_lines(config), ("not checked", ", ".join(unseen))):
         table.add_row(name, value)
     Console(highlight=False).print(table)
 
@@ -28,7 +27,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
-        ("held out", ", ".join(map(_split, config.data.val.values())) or "nothing"),
+        ("validation", ", ".join(map(_split, config.data.val.values())) or "nothing"),
         *([("init", config.init)] if config.init else []),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]

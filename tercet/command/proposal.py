@@ -1,4 +1,4 @@
-"""`tercet recipes new`: declared beside the few lines that open the room for it."""
+"""`tercet recipes new`: its arguments and the few lines that run it."""
 
 import argparse
 import sys
@@ -12,18 +12,20 @@ from tercet.errors import UserError
 
 def declare(verb: argparse.ArgumentParser) -> None:
     kinds = "a folder or table of files, or shards"
-    verb.add_argument("--data", required=True, metavar="DATA", help=f"what to learn from: {kinds}")
-    verb.add_argument("--init", metavar="MODEL", help="weights of your own to begin from (default: those of a recipe)")
+    verb.add_argument("--data", required=True, metavar="DATA", help=f"the training data: {kinds}")
+    verb.add_argument(
+        "--init", metavar="MODEL", help="pretrained weights to start from (default: those of a built-in recipe)"
+    )
     verb.add_argument("--out", type=_new_file, metavar="FILE", help="write the recipe here instead of printing it")
-    columns = "what is not to be guessed of a table, as image=file text=headline"
+    columns = "the columns of a table, where the guess is wrong, such as image=file text=headline"
     verb.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=columns)
     takes_plugins(verb)
-    verb.add_argument("--json", action="store_true", help="print all that the proposal stands on as JSON")
+    verb.add_argument("--json", action="store_true", help="print everything that the proposal is based on as JSON")
     verb.set_defaults(verb=propose)
 
 
 def propose(arguments: Namespace) -> int:
-    """The recipe goes to the file or the output, what there is to say about it elsewhere."""
+    """Writes the recipe to the file or to stdout, and remarks to stderr."""
     from tercet.configs.layers import PLAIN, parse_override
     from tercet.training.proposal.propose import propose
     from tercet.training.proposal.show import print_proposal
@@ -44,7 +46,7 @@ def propose(arguments: Namespace) -> int:
 def _new_file(text: str) -> Path:
     path = Path(text)
     if path.exists():
-        raise UserError(f"--out {path} is there already; name another file, or delete it")
+        raise UserError(f"--out {path} already exists; name another file, or delete it")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {path}: a recipe is a YAML file; name it {path.with_suffix('.yaml')}")
     if not path.parent.is_dir():

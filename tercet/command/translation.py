@@ -9,18 +9,22 @@ from tercet.errors import UserError
 
 
 def declare(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("command", metavar="COMMAND", help="the whole command line, in quotes, with its launcher or not")
-    verb.add_argument("--out", type=Path, metavar="FILE", help="write the recipe there (default: print it)")
-    verb.add_argument("--processes", type=int, metavar="N", help="processes in all (default: what the launcher says)")
+    verb.add_argument(
+        "command", metavar="COMMAND", help="the whole command line in quotes, with or without its launcher"
+    )
+    verb.add_argument("--out", type=Path, metavar="FILE", help="write the recipe to this file (default: print it)")
+    verb.add_argument(
+        "--processes", type=int, metavar="N", help="number of processes (default: taken from the launcher)"
+    )
     verb.set_defaults(verb=from_open_clip)
 
 
 def from_open_clip(arguments: Namespace) -> int:
-    """What the recipe cannot say is told beside it, too: a reader of a file may not look at its comments."""
+    """Prints what the recipe cannot express on stderr as well, because comments in a file are easy to miss."""
     from tercet.training.from_open_clip import translate
 
     if arguments.processes is not None and arguments.processes < 1:
-        raise UserError(f"--processes {arguments.processes} are none; take a whole number from 1 up")
+        raise UserError(f"--processes is {arguments.processes}; give a whole number of 1 or more")
     translation = translate(arguments.command, arguments.processes)
     if arguments.out:
         try:

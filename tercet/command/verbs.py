@@ -1,4 +1,4 @@
-"""The verbs: each opens the room that does the work, and prints what came of it. Rooms are imported when called."""
+"""The verbs. Each imports the package that does the work when it is called, and prints the result."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from argparse import Namespace
 
 
 def help(arguments: Namespace) -> int:
-    """A verb that stands alone says what may follow it."""
+    """Prints the help of a verb that needs another verb after it."""
     arguments.parser.print_help()
     return 0
 
@@ -70,7 +70,7 @@ def _told(path: str) -> str:
 
 
 def recipes_check(arguments: Namespace) -> int:
-    """Every recipe is read before the verdict, so that one look shows all that is wrong."""
+    """Checks every recipe before it exits, so that one call shows all mistakes."""
     from tercet.configs.catalogue import recipe_names
     from tercet.errors import UserError
     from tercet.models.encoder_names import check_known_name

@@ -1,4 +1,4 @@
-"""What the doctor looks at: do the versions fit together, does everything load, and is the machine fit for a run."""
+"""Checks of an installation: versions that fit together, packages that load, a machine that can train."""
 
 from tercet.doctor.finding import Finding, healthy
 from tercet.doctor.imports import imports

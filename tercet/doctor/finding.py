@@ -9,13 +9,13 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it stands, what was found, and how to mend it where it does not stand."""
+    """What was checked, its state, what was found, and how to fix it if it is not ok."""
 
-    room: str
+    group: str
     name: str
     state: State
     found: str
-    mend: str | None = None
+    fix: str | None = None
 
     def to_json(self) -> dict[str, str | None]:
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Does every package load, and what does torch find? Asked in another process, which a broken binary may take down."""
+"""Checks that every package loads, and which devices torch sees. Runs in another process, which may crash."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from typing import Any
 from tercet.doctor.finding import Finding
 from tercet.doctor.probe import PROBED
 
-ROOM = "imports"
+GROUP = "imports"
 PATIENCE = 180  # seconds; the first import after an installation compiles thousands of files
 
 CPU_ONLY = (
     "this torch is built for the CPU only and its companions are not: "
     "pip install --force-reinstall 'torch>=2.11,<2.15' torchvision 'torchaudio>=2.11,<2.12'"
 )
-# What a message contains, and what mends it.
+# A part of the message, and the fix.
 KNOWN = (
     ("torchvision::nms does not exist", CPU_ONLY),
     ("libc10_cuda", CPU_ONLY),
@@ -40,35 +40,35 @@ def _lines(text: str | bytes) -> list[dict[str, Any]]:
 
 
 def judged(outcomes: list[dict[str, Any]], end: str) -> list[Finding]:
-    """A finding for each package, and for what torch sees; what stands after the last answer is where it ended."""
+    """A finding for each package and each device. The first package without an answer is where the process ended."""
     answered = {outcome["name"]: outcome for outcome in outcomes}
     silent = [name for name in (*PROBED, "devices") if name not in answered]
     findings = [_loaded(answered[name]) for name in PROBED if name in answered]
     if "devices" in answered:
         findings += _devices(answered["devices"])
     elif "error" not in answered.get("torch", {}):
-        findings.append(Finding(ROOM, silent[0], "fail", end, f"python -c 'import {silent[0]}' shows more"))
+        findings.append(Finding(GROUP, silent[0], "fail", end, f"python -c 'import {silent[0]}' shows more"))
     return findings
 
 
 def _loaded(outcome: dict[str, Any]) -> Finding:
     name, error = outcome["name"], outcome.get("error")
     if error is None:
-        return Finding(ROOM, name, "ok", "loads")
-    mend = next((mend for part, mend in KNOWN if part in error), "pip install --upgrade --force-reinstall tercet")
-    return Finding(ROOM, name, "fail", error, mend)
+        return Finding(GROUP, name, "ok", "loads")
+    fix = next((fix for part, fix in KNOWN if part in error), "pip install --upgrade --force-reinstall tercet")
+    return Finding(GROUP, name, "fail", error, fix)
 
 
 def _devices(seen: dict[str, Any]) -> list[Finding]:
     cuda = [Finding("devices", f"cuda:{i}", "ok", name) for i, name in enumerate(seen["cuda"])]
     build = f"torch is built for CUDA {seen['built_for']}" if seen["built_for"] else "torch is built for the CPU only"
-    none = Finding("devices", "cuda", "ok", f"no GPU here, the CPU trains; {build}")
+    none = Finding("devices", "cuda", "ok", f"no GPU, so the CPU trains; {build}")
     gloo = Finding("devices", "gloo", *_available(seen["gloo"], "several processes on CPUs need it: reinstall torch"))
     nccl = Finding("devices", "nccl", *_available(seen["nccl"], "several GPUs need it: reinstall torch", bool(cuda)))
     return [Finding("devices", "cpu", "ok", f"{seen['threads']} threads"), *(cuda or [none]), gloo, nccl]
 
 
-def _available(there: bool, mend: str, needed: bool = True) -> tuple[Any, str, str | None]:
+def _available(there: bool, fix: str, needed: bool = True) -> tuple[Any, str, str | None]:
     if there:
         return "ok", "available", None
-    return ("fail", "missing", mend) if needed else ("ok", "missing, and not needed without a GPU", None)
+    return ("fail", "missing", fix) if needed else ("ok", "missing, and not needed without a GPU", None)

@@ -1,4 +1,4 @@
-"""Do the installed versions lie in the ranges of setup.cfg? Metadata is read; nothing is imported."""
+"""Checks that the installed versions lie in the ranges of setup.cfg. Reads metadata and imports nothing."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from packaging.version import Version
 from tercet.doctor.finding import Finding
 from tercet.version import __version__
 
-ROOM = "versions"
+GROUP = "versions"
 OLDEST_PYTHON = (3, 10)
 
 Installed = Callable[[str], str]
@@ -20,20 +20,24 @@ def packages() -> list[Finding]:
     try:
         wanted = metadata.requires("tercet") or []
     except metadata.PackageNotFoundError:
-        return [_python(), Finding(ROOM, "tercet", "warn", f"{__version__}, not installed", "pip install -e .")]
-    return [_python(), Finding(ROOM, "tercet", "ok", __version__), *fitting(map(Requirement, wanted), metadata.version)]
+        return [_python(), Finding(GROUP, "tercet", "warn", f"{__version__}, not installed", "pip install -e .")]
+    return [
+        _python(),
+        Finding(GROUP, "tercet", "ok", __version__),
+        *fitting(map(Requirement, wanted), metadata.version),
+    ]
 
 
 def fitting(wanted: Iterable[Requirement], installed: Installed) -> list[Finding]:
-    """One finding for each requirement of the core; extras are asked for by whoever wants them."""
+    """One finding for each requirement, except those of extras."""
     return [_fits(requirement, installed) for requirement in wanted if not _is_extra(requirement)]
 
 
 def _python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
-        return Finding(ROOM, "python", "fail", found, "make .venv again with Python 3.10 or newer")
-    return Finding(ROOM, "python", "ok", found)
+        return Finding(GROUP, "python", "fail", found, "create .venv again with Python 3.10 or newer")
+    return Finding(GROUP, "python", "ok", found)
 
 
 def _is_extra(requirement: Requirement) -> bool:
@@ -41,12 +45,12 @@ def _is_extra(requirement: Requirement) -> bool:
 
 
 def _fits(requirement: Requirement, installed: Installed) -> Finding:
-    mend = f"pip install '{requirement.name}{requirement.specifier}'"
+    fix = f"pip install '{requirement.name}{requirement.specifier}'"
     try:
         found = installed(requirement.name)
     except metadata.PackageNotFoundError:
-        return Finding(ROOM, requirement.name, "fail", "not installed", mend)
-    # A local label, as in 2.13.0+cpu, says how it was built: whether it loads is for the imports to say.
+        return Finding(GROUP, requirement.name, "fail", "not installed", fix)
+    # A local label, such as +cpu in 2.13.0+cpu, tells how it was built. The import check finds builds that do not load.
     if Version(found).public not in requirement.specifier:
-        return Finding(ROOM, requirement.name, "fail", f"{found}, outside {requirement.specifier}", mend)
-    return Finding(ROOM, requirement.name, "ok", found)
+        return Finding(GROUP, requirement.name, "fail", f"{found}, outside {requirement.specifier}", fix)
+    return Finding(GROUP, requirement.name, "ok", found)

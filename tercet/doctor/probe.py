@@ -1,6 +1,6 @@
-"""Run by the doctor in a process of its own: imports one package after another and prints a JSON line after each.
+"""Imports one package after another and prints a line of JSON after each. The doctor runs this in another process.
 
-A package that takes the process down with it is the one after the last line.
+If the process crashes, the package after the last line is the cause.
 """
 
 import importlib
@@ -15,13 +15,13 @@ PROBED = ("torch", "torchvision", "torchaudio", "soundfile", "PIL", "webdataset"
 def attempt(name: str) -> dict[str, str]:
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever a broken binary raises is what the doctor is after
+    except Exception as error:  # a broken binary may raise anything
         return {"name": name, "error": f"{type(error).__name__}: {error}".splitlines()[0]}
     return {"name": name}
 
 
 def devices() -> dict[str, object]:
-    """What torch sees; asked last, since a broken driver may hang or die here."""
+    """The devices that torch sees. Comes last, because a broken driver may hang or crash here."""
     import torch
 
     cuda = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -37,7 +37,7 @@ def devices() -> dict[str, object]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    # Packages print while they load; the lines of the probe stay apart from theirs.
+    # Packages print while they load, so the probe's own lines go to a descriptor of their own.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     broken = set()

@@ -1,4 +1,4 @@
-"""A diagnosis as a person reads it: by room, and the mend beneath what is wrong."""
+"""Prints a diagnosis for people: by group, with the fix below each problem."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -14,12 +14,12 @@ MARKS = {"ok": "[green]✓[/green]", "warn": "[yellow]![/yellow]", "fail": "[red
 
 def print_findings(findings: Sequence[Finding]) -> None:
     console = Console(highlight=False)
-    for room, members in groupby(findings, key=lambda finding: finding.room):
-        console.print(f"\n[bold]{room}[/bold]")
+    for group, members in groupby(findings, key=lambda finding: finding.group):
+        console.print(f"\n[bold]{group}[/bold]")
         console.print(_table(list(members)))
     warnings = sum(finding.state == "warn" for finding in findings)
-    verdict = "[green]all is well[/green]" if healthy(findings) else "[red]something must be mended[/red]"
-    console.print(f"\n{verdict}" + (f", {warnings} to keep in mind" if warnings else ""))
+    verdict = "[green]everything is in order[/green]" if healthy(findings) else "[red]some problems must be fixed[/red]"
+    console.print(f"\n{verdict}" + (f", {warnings} warnings" if warnings else ""))
 
 
 def _table(findings: list[Finding]) -> Table:
@@ -29,6 +29,6 @@ def _table(findings: list[Finding]) -> Table:
     table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(MARKS[finding.state], finding.name, Text(finding.found))
-        if finding.mend:
-            table.add_row("", "", Text(f"→ {finding.mend}", style="cyan"))
+        if finding.fix:
+            table.add_row("", "", Text(f"→ {finding.fix}", style="cyan"))
     return table

@@ -1,4 +1,4 @@
-"""Axes that people read: round ticks, short numbers, values placed along a length."""
+"""Axes of plots: round ticks, short labels, and the position of a value."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def labels(values: Sequence[float]) -> list[str]:
-    """The words of ticks, with the digits that their distance asks for."""
+    """The labels of ticks, with as many digits as their distance needs."""
     largest, step = max(map(abs, values)), values[1] - values[0]
     digits = 1 + math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-6)
     return [words(value, max(digits, 3)) for value in values]
 
 
 def words(value: float, digits: int = 3) -> str:
-    """So many digits or one more, larger numbers by the thousand."""
+    """A number with this many digits or one more; from 10,000 on in k, M or G."""
     if 1e3 <= abs(value) < 1e4:
         return f"{value:,.{digits - 3}f}"
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):

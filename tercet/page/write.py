@@ -1,6 +1,6 @@
-"""Pages that need nothing else: one HTML file each, neither network nor library.
+"""HTML pages in one file each, which need no network and no library.
 
-Captions, keys and names come from data and are hostile input: everything is escaped.
+Captions, keys and names come from data and may be hostile: everything is escaped.
 """
 
 import os
@@ -12,7 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
 def environment(package: str, filters: Mapping[str, Any]) -> Environment:
-    """Templates of the package, which may include the `page.css` that all pages share."""
+    """The templates of a package. They may include `page.css`, which all pages share."""
     found = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("tercet.page", ".")]),
         autoescape=True,
@@ -25,7 +25,7 @@ def environment(package: str, filters: Mapping[str, Any]) -> Environment:
 
 
 def write_page(path: Path, page: str) -> Path:
-    """A page stands under its name when it is whole, and never before."""
+    """Writes the page under its name only once it is complete."""
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
     os.replace(unfinished, path)

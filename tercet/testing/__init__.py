@@ -1,4 +1,4 @@
-"""Checks that anyone can run on an objective or an encoder of their own, and any function on several real processes."""
+"""Checks for objectives and encoders of plugins, and a way to run a function on several real processes."""
 
 from tercet.testing.encoders import check_encoder
 from tercet.testing.objectives import check_objective

@@ -1,6 +1,4 @@
-"""Whether an encoder is a tower that can be trained and evaluated here: what it declares, what its vectors depend on,
-which parameters they reach.
-"""
+"""Checks that an encoder can be trained and evaluated: its attributes, what its vectors depend on, its gradients."""
 
 import copy
 from collections.abc import Callable
@@ -18,8 +16,11 @@ from tercet.testing.verdict import demand, demand_equal
 
 
 def check_encoder(encoder: str | Encoder, modality: str | None = None, **config: object) -> None:
-    """Raises an AssertionError that says what is wrong. An encoder is given as a recipe names it, with its modality and
-    the other keys of its tower, or as it is; by its name it also takes a step on two processes."""
+    """Raises an AssertionError that says what is wrong.
+
+    Give an encoder, or its name in a recipe with its modality and the other keys of its tower. An encoder given by name
+    also takes a step on two processes.
+    """
     if isinstance(encoder, Encoder):
         look(encoder)
         return
@@ -106,7 +107,7 @@ def has_each_block_once(encoder: Encoder, rows: TowerInput) -> None:
 
 
 def has_a_dummy(encoder: Encoder, rows: TowerInput) -> None:
-    """A rank without rows must reach the same parameters, or the ranks would wait for each other for ever."""
+    """A rank without rows must compute the same gradients, else the ranks wait for each other for ever."""
     device = rows.values.device
     values, lengths = encoder.dummy(device)
     demand(len(values) == 1, f"`dummy` gives {len(values)} rows, not one")
@@ -117,7 +118,7 @@ def has_a_dummy(encoder: Encoder, rows: TowerInput) -> None:
 
 
 def gradients(encoder: Encoder, rows: TowerInput) -> dict[str, Tensor]:
-    """What each parameter gets, with the same dropout every time."""
+    """The gradient of each parameter, with the same dropout every time."""
     encoder.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -128,7 +129,7 @@ def gradients(encoder: Encoder, rows: TowerInput) -> dict[str, Tensor]:
 
 
 def checkpoints_gradients(encoder: Encoder, rows: TowerInput) -> None:
-    """A tower that cannot may refuse."""
+    """A tower may refuse to checkpoint gradients."""
     saving = copy.deepcopy(encoder).train()
     try:
         saving.checkpoint_gradients()

@@ -1,5 +1,5 @@
-"""Whether an objective is what the kernel takes it for: each of its parts by autograd, then all of it, in every tiling,
-with groups, at odd sizes, at extreme logits, and on two real processes.
+"""Checks that an objective meets the contract of the kernel: each part against autograd, then the whole, in every
+tiling, with groups, at odd sizes, at extreme logits, and on two real processes.
 
 Shapes: N rows of both sides, A anchors and K keys of a tile, d dimensions.
 """
@@ -22,11 +22,11 @@ from tercet.testing.verdict import demand, demand_equal
 GROUPS = ([0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 0, 2, 3, 3, 4, 0, 5], [7])
 TILES = (1, 4, 9, 100)
 PARTS = ("loss", "gradient", "gradient", "temperature's gradient", "bias's gradient")
-ROWS_A = [0, 1, 2]  # anchors that are looked at alone
+ROWS_A = [0, 1, 2]  # anchors that are also computed alone
 
 
 def check_objective(objective: str | Objective, **options: object) -> None:
-    """Raises an AssertionError that says what is wrong. An objective is given by its name and options, or as it is."""
+    """Raises an AssertionError that says what is wrong. Give an objective, or its name and options."""
     if isinstance(objective, str):
         objective = build_objective(ObjectiveConfig.model_validate({"name": objective, **options}))
     for check in CHECKS:
@@ -35,7 +35,7 @@ def check_objective(objective: str | Objective, **options: object) -> None:
 
 @dataclass(frozen=True)
 class PairProblem:
-    """Unit rows of both sides, their groups, and where the objective's temperature and bias begin."""
+    """Unit rows of both sides, their groups, and the initial temperature and bias of the objective."""
 
     x_Nd: Tensor
     y_Nd: Tensor

@@ -1,7 +1,7 @@
-"""Any function on several real gloo processes.
+"""Runs a function on several real gloo processes.
 
-The processes come from a server that has loaded the heavy packages once, so that many launches cost seconds each. They
-load the plugins that are loaded here.
+The processes come from a server that has loaded the heavy packages once, so that each launch takes seconds. They load
+the same plugins as this process.
 """
 
 import os
@@ -21,15 +21,16 @@ PRELOADED = [*HEAVY, "tercet.training.step", "tercet.models.multimodal"]
 
 
 class RankFailed(AssertionError):
-    """A rank failed; carries its traceback."""
+    """A rank failed. The message holds its traceback."""
 
 
 def on_ranks(
     function: Callable[..., Any], size: int, *arguments: object, timeout: float = 300, nccl: bool = False
 ) -> list[Any]:
-    """Runs `function(world, *arguments)` on so many processes; their results by rank, which must be picklable.
+    """Runs `function(world, *arguments)` on `size` processes and returns the results by rank.
 
-    The function must be importable by name. The first failure ends all ranks, and so does the timeout.
+    The function must be importable by name, and the results picklable. The first failure ends all ranks, as does the
+    timeout.
     """
     if not nccl:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -63,7 +64,7 @@ def _collect(pipes: list[Connection], timeout: float) -> list[Any]:
             try:
                 failed, value = pickle.loads(pipes[rank].recv_bytes())
             except EOFError:
-                raise RankFailed(f"rank {rank} died without a word") from None
+                raise RankFailed(f"rank {rank} died without an error message") from None
             if failed:
                 raise RankFailed(f"rank {rank}:\n{value}")
             results[rank] = value
@@ -91,10 +92,10 @@ def _one_rank(
     torch.set_num_threads(1)
     try:
         world = join()
-        # As bytes: a tensor sent as it is stays in this process's shared memory, and goes with it.
+        # As bytes: a tensor itself would stay in the shared memory of this process, and vanish with it.
         pipe.send_bytes(pickle.dumps((False, function(world, *arguments))))
         leave()
-    except BaseException:  # whatever it is, the other ranks wait for it
+    except BaseException:  # of any kind, because the other ranks wait for this one
         pipe.send_bytes(pickle.dumps((True, traceback.format_exc())))
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""TowerInput to try a tower on, made from what it takes in."""
+"""Example inputs for a tower, made from its intake."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ ROWS = len(CAPTIONS)
 
 @dataclass(frozen=True)
 class TowerInput:
-    """What a tower is called with; ragged rows end at their lengths."""
+    """The arguments of a tower. Ragged rows end at their lengths."""
 
     values: Tensor
     lengths: Tensor | None = None
@@ -28,7 +28,7 @@ class TowerInput:
 
 
 def rows_for(intake: Intake) -> TowerInput:
-    """TowerInput of different content, and of different lengths where they may be."""
+    """Rows of different content, and of different lengths where the intake allows that."""
     random = torch.Generator().manual_seed(0)
     if isinstance(intake, ImageIntake):
         return TowerInput(torch.randint(0, 256, (ROWS, 3, *intake.size), generator=random).to(torch.uint8))

@@ -1,4 +1,4 @@
-"""One step through the engine on two processes, where the second has no row of an encoder's modality, against one."""
+"""Compares a step on two processes, the second of which has no rows for the encoder, with a step on one."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tercet.training.config import RunConfig
 from tercet.training.step import Step
 
 ITEMS, RATE = 4, 1.0
-BESIDE = {"text": {"encoder": "small:image", "size": 32}}  # what an encoder of text is trained with; others with text
+BESIDE = {"text": {"encoder": "small:image", "size": 32}}  # a text encoder trains with pictures, any other with text
 TEXT = {"encoder": "small:text"}
 
 

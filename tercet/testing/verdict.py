@@ -1,4 +1,4 @@
-"""What a check says: nothing, or one plain sentence about what is wrong with the component."""
+"""Raises one plain sentence about what is wrong with a component."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def demand(holds: bool, sentence: str) -> None:
 
 
 def demand_equal(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tensor], sentence: str) -> None:
-    """Up to rounding in the precision that the values have, relative to the largest of them."""
+    """Compares up to rounding in the precision of the values, relative to the largest of them."""
     ones, others = ([side] if isinstance(side, Tensor) else side for side in (found, expected))
     demand(all(near(one.detach(), other.detach()) for one, other in zip(ones, others, strict=True)), sentence)
 

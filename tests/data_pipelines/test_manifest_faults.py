@@ -194,7 +194,7 @@ def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[...,
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("image=file", "there is no DATA to look at"),
+        ("image=file", "DATA is missing"),
         ("DATA imag=there", "unknown key `imag`; did you mean `image`?"),
         ("DATA group=json.albun", "no further column `albun`"),
         ("shards image=there", "shards does not exist; name a folder, a table, or shards"),
@@ -242,7 +242,7 @@ def test_columns_are_of_the_tables_among_what_is_compared(
 
 def test_what_is_no_set_of_shards_is_not_indexed_as_one(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "index", str(table)]) == 2
-    assert "is no set of shards; tables and folders are indexed when they are first read" in capsys.readouterr().err
+    assert "is not a set of shards; tables and folders need no command" in capsys.readouterr().err
 
 
 def test_a_table_without_rows_and_one_parted_otherwise_are_mistakes(tmp_path: Path) -> None:

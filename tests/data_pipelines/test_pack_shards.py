@@ -254,9 +254,9 @@ MISTAKES = {
     "--size big": "`size` is `big`, but should be a whole number",
     "--quality 101": "`quality` is `101`",
     "image=fiel": "has no column `fiel`; did you mean `file`?",
-    "--image file": "does not take `--image`; a key is set without dashes: image=…",
+    "--image file": "does not take `--image`; write a key of the recipe without dashes: image=…",
     "imag=file": "unknown key `imag`; did you mean `image`?",
-    "group=image": "shards keep a column, as group=json.album",
+    "group=image": "to pack a group, name a column, such as group=json.album",
     "group=json.albun": "has no column `albun`",
     "--shard-mb 1 --shard-samples 3": "not allowed with",
 }

@@ -1,4 +1,4 @@
-"""The doctor: versions against ranges, imports that break or die, and the mend for each."""
+"""The doctor: versions against ranges, imports that break or die, and the fix for each."""
 
 import json
 from importlib import metadata
@@ -36,8 +36,8 @@ def test_versions_are_held_against_their_ranges() -> None:
     findings = fitting(map(Requirement, [*ranges, "ruff; extra == 'dev'"]), installed)
     assert states(findings) == {"torch": "fail", "torchvision": "ok", "timm": "ok", "deepspeed": "ok", "rich": "fail"}
     torch, *_, rich = findings
-    assert (torch.found, torch.mend) == ("2.15.0, outside <2.15,>=2.11", "pip install 'torch<2.15,>=2.11'")
-    assert (rich.found, rich.mend) == ("not installed", "pip install 'rich>=13'")
+    assert (torch.found, torch.fix) == ("2.15.0, outside <2.15,>=2.11", "pip install 'torch<2.15,>=2.11'")
+    assert (rich.found, rich.fix) == ("not installed", "pip install 'rich>=13'")
 
 
 def test_all_that_loads_is_well() -> None:
@@ -47,7 +47,7 @@ def test_all_that_loads_is_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "mend"),
+    ("name", "error", "fix"),
     [
         ("torchvision", "RuntimeError: operator torchvision::nms does not exist", "built for the CPU only"),
         ("torchaudio", "OSError: libc10_cuda.so: cannot open shared object file", "built for the CPU only"),
@@ -55,11 +55,11 @@ def test_all_that_loads_is_well() -> None:
         ("timm", "ImportError: anything else", "pip install --upgrade"),
     ],
 )
-def test_a_broken_import_comes_with_its_mend(name: str, error: str, mend: str) -> None:
+def test_a_broken_import_comes_with_its_fix(name: str, error: str, fix: str) -> None:
     outcomes = [outcome | ({"error": error} if outcome["name"] == name else {}) for outcome in ALL_LOAD]
     (broken,) = (finding for finding in judged(outcomes, "") if finding.state == "fail")
     assert (broken.name, broken.found) == (name, error)
-    assert mend in str(broken.mend)
+    assert fix in str(broken.fix)
 
 
 def test_where_the_probe_dies_is_the_package_after_its_last_line() -> None:
@@ -79,11 +79,11 @@ def test_an_attempt_survives_whatever_a_package_raises(tmp_path: Path, monkeypat
 def test_limits_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
     (few,) = _open_files()
-    assert (few.state, few.mend) == ("warn", "ulimit -n 4096")
+    assert (few.state, few.fix) == ("warn", "ulimit -n 4096")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"total": 64 * 2**20, "free": 0}))
     (small,) = _shared_memory(tmp_path)
     assert small.state == "warn"
-    assert "--shm-size" in str(small.mend)
+    assert "--shm-size" in str(small.fix)
     assert _shared_memory(tmp_path / "nowhere") == []
 
 
@@ -94,7 +94,7 @@ def test_this_installation_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"python", "tercet", "torch", "gloo", "free disk"} <= {finding["name"] for finding in answer["findings"]}
 
 
-def test_people_see_the_mend_beneath_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_people_see_the_fix_below_each_problem(capsys: pytest.CaptureFixture[str]) -> None:
     torch = Finding("versions", "torch", "fail", "2.15.0", "pip install 'torch[x]<2.15'")
     print_findings([torch, Finding("machine", "free disk", "ok", "9 GiB here")])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
@@ -104,5 +104,5 @@ def test_people_see_the_mend_beneath_what_is_wrong(capsys: pytest.CaptureFixture
         "→ pip install 'torch[x]<2.15'",
         "machine",
         "✓  free disk         9 GiB here",
-        "something must be mended",
+        "some problems must be fixed",
     ]

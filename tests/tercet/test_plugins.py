@@ -71,7 +71,7 @@ MISTAKES = {
     "\ndef f(:": r"line 2: SyntaxError: invalid syntax$",
     "def f():\n    return {}['a']\n\nf()": r"line 4: KeyError: 'a'$",
     "from tercet.modality import modality\nmodality('image', 'x')": r"line 2: two modalities are named `image`",
-    "from tercet.modality import modality\nmodality('a', 'png')": r"line 2: `.png` is decoded already",
+    "from tercet.modality import modality\nmodality('a', 'png')": r"line 2: `.png` already has a decoder",
     "from tercet.modality import decoder\ndecoder('imge', 'x')": r"unknown modality `imge`; did you mean `image`",
     "from tercet.training.optimizers import optimizers\noptimizers.register('adamw')(id)": r"two optimizers are named",
 }

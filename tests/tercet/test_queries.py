@@ -48,7 +48,7 @@ def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
 
 def test_the_name_of_another_file_is_not_searched_for_as_words(tmp_path: Path) -> None:
     (tmp_path / "memo.m4a").touch()
-    with pytest.raises(UserError, match=r"memo\.m4a is no file of a modality .*; a query is words, or the path"):
+    with pytest.raises(UserError, match=r"memo\.m4a is not a picture or a sound; a query is words, or the path"):
         modality_of(str(tmp_path / "memo.m4a"))
 
 
@@ -76,13 +76,13 @@ def test_a_picture_or_a_sound_is_what_it_is(query: Any, modality: str) -> None:
 @pytest.mark.parametrize("query", [3, b"picture", ["a boat"]])
 def test_what_may_be_anything_is_asked_for_by_name(query: Any) -> None:
     kind = type(query).__name__
-    with pytest.raises(UserError, match=f"not of type {kind}; of anything else say what it is, as search.image=…"):
+    with pytest.raises(UserError, match=f"the query is of type {kind}; .* name the modality, as in search.image=…"):
         modality_of(query)
 
 
 @pytest.mark.parametrize("query", [{}, {"text": ["a", "b"]}, {"query": "a", "image": np.zeros((8, 8, 3), np.uint8)}])
 def test_one_thing_is_searched_for(model: Model, query: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"one thing is searched for at a time, and not [02]"):
+    with pytest.raises(UserError, match=r"a search takes one query, and not [02]"):
         Index(model, Mock(), Mock()).search(**query)
 
 
@@ -99,5 +99,5 @@ def test_nothing_is_not_asked_for(model: Model, k: int) -> None:
 
 @pytest.mark.parametrize("thing", [3, None, b"a boat", Path("boat")])
 def test_text_is_given_as_strings(model: Model, thing: Any) -> None:
-    with pytest.raises(UserError, match=f"text: {type(thing).__name__} is nothing to embed; give strings"):
+    with pytest.raises(UserError, match=f"text: {type(thing).__name__} cannot be embedded; give strings"):
         model.embed(text=[thing])

@@ -134,7 +134,7 @@ def test_evaluating_a_model_needs_no_engine(
     exported = export_folder(load_model(str(trained)), config, tmp_path / "exported")
     elsewhere = evaluate(str(exported), data=str(world_folder / "val")).to_json()
     assert [one["metrics"] for one in elsewhere] == expected
-    with pytest.raises(UserError, match="holds out no data of its own; name what to evaluate it on: --data D"):
+    with pytest.raises(UserError, match="has no validation data of its own; name data to evaluate it on: --data D"):
         evaluate(str(exported))
 
 

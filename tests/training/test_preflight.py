@@ -132,7 +132,7 @@ def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixtu
     assert main(["train", str(path), "steps=3", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "3 steps of 16 = 48 samples" in shown
-    assert "not looked at   towers and their weights" in shown
+    assert "not checked   towers and their weights" in shown
     assert main(["train", str(path), "data.train=gone", "--dry-run"]) == 2
 
 
