@@ -1,4 +1,4 @@
-"""The tiled kernel beside open_clip's `ClipLoss` and `SigLipLoss`: time, peak memory, agreement; forward and backward.
+"""The tiled kernel against open_clip's `ClipLoss` and `SigLipLoss`: time, peak memory, agreement; forward and backward.
 
 Times alternate in one process. Peaks are measured in a fresh process each: resident memory above what stood before the
 call on a CPU, the allocator's peak on a GPU. Gradients count for both. Option: `--device cuda`.
@@ -28,13 +28,13 @@ from tercet.testing import on_ranks
 
 ROWS, DIM, TILE, ROUNDS = 8192, 512, 512, 7
 GROWTH = (4096, 8192, 16384)
-M_MMAP_THRESHOLD = -3  # glibc's own number for it
+M_MMAP_THRESHOLD = -3  # glibc's constant
 PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
 
 
 @dataclass(frozen=True)
 class LossProblem:
-    """Unit rows of both sides that belong together, and an objective's temperature and bias where it begins."""
+    """Matching unit rows of both sides, and the initial temperature and bias of an objective."""
 
     objective: Objective
     x: Tensor
@@ -119,7 +119,7 @@ def settle(device: torch.device) -> None:
 
 
 def memory(device: torch.device) -> list[BenchRow]:
-    """Ours beside theirs at one size, and ours as the batch grows at one tile."""
+    """Both at one batch size, and ours at growing batch sizes with one tile."""
     peaks = {rows: fresh_peak("ours", rows, device) for rows in GROWTH}
     peer = fresh_peak("theirs", ROWS, device)
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
@@ -152,18 +152,18 @@ def peak_bytes(world: World, who: str, rows: int) -> int:
 
 
 def return_what_is_freed() -> None:
-    """Neither slack of the heap nor hidden room in it: large blocks go back to the system."""
+    """Makes free() return large blocks to the system, so that resident memory shows what is in use."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
 def extra_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """The most memory that a call holds beyond what stood before it."""
+    """The peak memory of a call above the memory in use before it."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident memory
     before = resident("VmRSS")
     call()
     return resident("VmHWM") - before
@@ -175,7 +175,7 @@ def resident(field: str) -> int:
 
 
 def agreement(name: str, device: torch.device) -> list[BenchRow]:
-    """Relative differences of the loss, and of the worst gradient."""
+    """The relative difference of the loss, and of the worst gradient."""
     problem = LossProblem.of(name, ROWS, device)
     (loss, gradients), (peer_loss, peer_gradients) = ours(problem), theirs(problem)
     pairs = zip(gradients, peer_gradients, strict=True)

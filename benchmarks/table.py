@@ -1,4 +1,4 @@
-"""The shape that every benchmark's output has, and the targets that it is judged by. Imports no torch."""
+"""The common format of benchmark results, and the targets that they are judged by. Imports no torch."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from tercet import provenance
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
 
-TABLE_WIDTH = 150  # where the output is no terminal, or a narrow one
+TABLE_WIDTH = 150  # if the output is not a terminal, or a narrow one
 FOLDER = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One measurement, ours beside the peer's. `judge` fills in limit, target and whether it holds."""
+    """One measurement of tercet and of a peer. `judge` adds the limit, the target, and whether it holds."""
 
     name: str
     ours: float | None = None
@@ -47,7 +47,7 @@ Bench = Callable[[Sequence[str]], Sequence[BenchRow]]
 
 @dataclass(frozen=True)
 class BenchResult:
-    """A benchmark's rows; a required one that was not measured stands among them as a miss."""
+    """The rows of a benchmark. A required row that was not measured counts as a miss."""
 
     bench: str
     rows: tuple[BenchRow, ...]
@@ -79,7 +79,7 @@ def load_bench(name: str) -> Bench:
 
 
 def judge(name: str, rows: Sequence[BenchRow]) -> BenchResult:
-    """Rows with their limits from targets.yaml; a required row that was not measured is a miss."""
+    """Adds the limits of targets.yaml to rows. A required row that was not measured counts as a miss."""
     targets = read_yaml((FOLDER / "targets.yaml").read_text(encoding="utf-8"), "targets.yaml")[name]
     judged = tuple(_judge(row, targets) for row in rows)
     missing = [wanted for wanted in targets if not any(fnmatch(row.name, wanted) for row in rows)]
@@ -89,7 +89,7 @@ def judge(name: str, rows: Sequence[BenchRow]) -> BenchResult:
 
 
 def _judge(row: BenchRow, targets: dict[str, dict[str, Any]]) -> BenchRow:
-    """What the target speaks `of`, ours or the ratio, must not exceed its `limit`, or reach `at_least`; no NaN does."""
+    """Whether ours or the ratio, as the target says, is at most `limit` or at least `at_least`. NaN never is."""
     for pattern, target in targets.items():
         if fnmatch(row.name, pattern):
             bound, within = ("limit", operator.le) if "limit" in target else ("at_least", operator.ge)

@@ -1,4 +1,4 @@
-"""The towers together: a batch in, unit vectors by field and temperatures by term out."""
+"""The whole model: takes a batch, returns unit vectors by field and temperatures by term."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from tercet.models.head import Head
 from tercet.models.losses import build_objective
 from tercet.models.tuning.tune import tune
 
-DIM = 512  # of a joint space that neither the recipe nor a tower decides
+DIM = 512  # of the joint space, if neither the recipe nor a tower sets it
 
 
 class Multimodal(nn.Module):
@@ -86,7 +86,7 @@ class Multimodal(nn.Module):
 
 
 def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> Multimodal:
-    """A fresh model for these terms; its first weights depend on the seed alone."""
+    """A new model for these terms. Its initial weights depend only on the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers = {modality: build_encoder(modality, tower) for modality, tower in config.towers.items()}
@@ -100,7 +100,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
     for field in fields:
         modality = modality_of(field)
         if modality not in towers:
-            raise UserError(f"a term draws on `{field}`, but the model has no {modality} tower; add model.{modality}")
+            raise UserError(f"a term uses `{field}`, but the model has no {modality} tower; add model.{modality}")
     return Multimodal(towers, head, [term.name for term in terms], fields)
 
 

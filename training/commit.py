@@ -1,4 +1,4 @@
-"""The commit protocol: a checkpoint stands whole under its name, or not at all.
+"""The commit protocol: a checkpoint with its final name is always complete.
 
 Files are written to `step_N.tmp/` and synced, a manifest with every size and sha256 follows, then the folder is renamed
 and its parent synced; only then may older ones go. No pointer file says which is newest: what verifies does.
@@ -25,14 +25,14 @@ NAME = re.compile(r"step_(\d+)")
 
 @dataclass(frozen=True)
 class Found:
-    """The newest checkpoint that verifies, if any, and those passed over with the reason for each."""
+    """The newest checkpoint that verifies, if any, and those that do not, each with the reason."""
 
     path: Path | None
     passed_over: tuple[str, ...]
 
 
 def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[str, Any], world: World) -> Path:
-    """Every rank's `write(folder)` becomes one checkpoint. A collective; if any rank fails, nothing has changed."""
+    """Makes one checkpoint of every rank's `write(folder)`, or none if a rank fails. A collective."""
     final = place(parent, step)
     draft = final.with_name(f"{final.name}.tmp")
     if world.first:
@@ -45,7 +45,7 @@ def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[s
 
 
 def place(parent: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands, if there is one."""
+    """The folder of a step's checkpoint, whether or not it exists."""
     return parent / f"step_{step:08d}"
 
 
@@ -70,14 +70,14 @@ def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
     files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
     write_synced(draft / MANIFEST, json.dumps({**about, "files": files}, indent=2).encode())
     sync(draft)
-    if final.exists():  # a run that came this way before, and went back to an older checkpoint
+    if final.exists():  # the run has been at this step before, and resumed from an older checkpoint
         os.rename(final, unused(final))
     os.rename(draft, final)
     sync(final.parent)
 
 
 def unused(path: Path) -> Path:
-    """A name beside `path` that says it was set aside."""
+    """A free name next to `path`, for a checkpoint that is moved aside."""
     count = 1
     while (aside := path.with_name(f"{path.name}.aside{count}")).exists():
         count += 1
@@ -100,7 +100,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Asks that a file or folder be on the disk before going on."""
+    """Waits until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -109,7 +109,7 @@ def sync(path: Path) -> None:
 
 
 def committed(parent: Path) -> list[Path]:
-    """Checkpoints by name, the newest first."""
+    """The folders of all checkpoints, the newest first."""
     named = [path for path in parent.glob("step_*") if NAME.fullmatch(path.name)]
     return sorted(named, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
 
@@ -125,7 +125,7 @@ def newest(parent: Path) -> Found:
 
 
 def flaw(path: Path) -> str | None:
-    """What is wrong with a checkpoint; nothing when every file is as its manifest says."""
+    """What is wrong with a checkpoint, or None if every file matches its manifest."""
     try:
         files = read_manifest(path)["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -144,7 +144,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:
-    """Removes all but the newest `keep` and that of step `spared`; called when the newest has just been committed."""
+    """Removes all but the newest `keep` checkpoints and that of step `spared`. Call it after a commit."""
     for path in committed(parent)[keep:]:
         if spared is None or path != place(parent, spared):
             shutil.rmtree(path)

@@ -39,9 +39,9 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     options = parser.parse_args(arguments)
     worlds = [int(size) for size in options.worlds.split(",") if size.isdecimal()]
     if not worlds or any(size == 0 or ITEMS % size for size in worlds):
-        raise UserError(f"--worlds {options.worlds}: give numbers that divide the {ITEMS} items, as 1,2,4")
+        raise UserError(f"--worlds {options.worlds}: give numbers that divide the {ITEMS} items, such as 1,2,4")
     if options.nccl and max(worlds) > torch.cuda.device_count():
-        raise UserError(f"--nccl: {max(worlds)} processes need as many GPUs; say --worlds {torch.cuda.device_count()}")
+        raise UserError(f"--nccl: {max(worlds)} processes need as many GPUs; use --worlds {torch.cuda.device_count()}")
     rows: list[BenchRow] = []
     for size in worlds:
         rows += on_ranks(measure_all, size, cases(size), timeout=TIMEOUT, nccl=options.nccl)[0]
@@ -55,9 +55,9 @@ def cases(world: int) -> list[Case]:
 
 
 def measure_all(world: World, cases: Sequence[Case]) -> list[BenchRow]:
-    """All ranks find the same."""
+    """All rows for one number of processes; every rank returns the same."""
     torch.backends.cudnn.allow_tf32 = False
-    logging.disable(logging.WARNING)  # DeepSpeed's, at every engine, that it does not know the optimizer
+    logging.disable(logging.WARNING)  # DeepSpeed warns at each engine that it does not know the optimizer
     rows = [row for case in announced(cases, named) for row in measure(world, case)]
     return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
 

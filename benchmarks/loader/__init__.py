@@ -1,4 +1,4 @@
-"""From shards to batches, beside webdataset with open_clip_train's transforms: samples a second on the same cores.
+"""From shards to batches, against webdataset with the transforms of open_clip_train: samples per second on equal cores.
 
 Each side gets two workers and starts them anew in every round; its first batches are not counted. The sides alternate,
 a ratio is the median over rounds of the ratio within a round, and all shards lie in the system's cache. The pictures
@@ -29,9 +29,9 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     options = parser.parse_args(arguments)
     sides = [int(side) for side in options.sides.split(",") if side.isdecimal()]
     if not sides or options.rounds < 1:
-        raise UserError("give --sides as 256,512,1024 and at least one of --rounds")
+        raise UserError("--sides must be numbers such as 256,512,1024, and --rounds 1 or more")
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the workers have the cores
+    torch.set_num_threads(1)  # leaves the cores to the workers
     try:
         with TemporaryDirectory() as folder:
             return _rows(Path(folder), sides, options.rounds)

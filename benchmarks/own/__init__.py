@@ -1,5 +1,5 @@
-"""What people bring of their own: a training loop, in which `tercet.loss` stands beside open_clip's `ClipLoss`, and a
-table of pictures, beside the same pictures in shards.
+"""A training loop of the user's own, with `tercet.loss` against open_clip's `ClipLoss`; and a table of pictures against
+the same pictures in shards.
 
 Options: `--device cuda`, `--ranks 2`, `--rows 8192` over all ranks, `--rounds 5`.
 """
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     cuda = options.device == "cuda"
     ranks = options.ranks or (torch.cuda.device_count() if cuda else 2)
     if options.rounds < 1 or ranks < 1 or options.rows % ranks or options.rows < ranks:
-        raise UserError("give at least one of --rounds, and --rows that --ranks divide")
+        raise UserError("--rounds must be 1 or more, and --rows a multiple of --ranks")
     with TemporaryDirectory() as folder:
         parts: dict[str, Callable[[], list[BenchRow]]] = {
             "the training loop": lambda: loop_rows(Size(ranks, options.rows, options.rounds, cuda)),

@@ -32,7 +32,7 @@ Criterion = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Size:
-    """Processes, rows over all of them, and how often each side steps."""
+    """The number of processes, of rows over all of them, and of steps of each side."""
 
     ranks: int
     rows: int
@@ -44,7 +44,7 @@ class Size:
 
 
 class Towers(nn.Module):
-    """One layer a side, and the temperature that CLIP begins with."""
+    """One layer per side, and the initial temperature of CLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Towers(nn.Module):
 
 
 def inputs(rows: int) -> tuple[Tensor, Tensor]:
-    """Pairs that have something in common."""
+    """Correlated pairs."""
     one, noise = torch.randn(2, rows, WIDTH, generator=torch.Generator().manual_seed(0))
     return one, one + noise
 
@@ -72,11 +72,11 @@ def criterion(who: str, world: World) -> Criterion:
 
 
 def stepper(who: str, rows: int, world: World) -> tuple[nn.Module, Callable[[], None]]:
-    """A model under DDP, and forward and backward of this rank's share of the rows."""
+    """A model under DDP, and a function that runs forward and backward on this rank's share of the rows."""
     model = DistributedDataParallel(Towers().to(world.device))
     own = [side.chunk(world.size)[world.rank].to(world.device) for side in inputs(rows)]
     lose = criterion(who, world)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="open_clip")  # it gathers by a deprecated function
+    warnings.filterwarnings("ignore", category=FutureWarning, module="open_clip")  # for a deprecated collective
 
     def step() -> None:
         model.zero_grad()
@@ -87,7 +87,7 @@ def stepper(who: str, rows: int, world: World) -> tuple[nn.Module, Callable[[], 
 
 
 def seconds(world: World, size: Size) -> dict[str, list[float]]:
-    """Of each side's steps, taking turns."""
+    """The times of the steps of both sides, which take turns."""
     steps = {who: stepper(who, size.rows, world)[1] for who in ("ours", "theirs")}
     measured: dict[str, list[float]] = {who: [] for who in steps}
     for turn in range(size.rounds + 1):

@@ -1,4 +1,4 @@
-"""A CSV of JPEGs as they lie in a folder, through the loader that trains, beside the same files in shards."""
+"""A CSV of JPEG files against the same files in shards, both through the training loader."""
 
 from collections.abc import Generator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Whether what is to be learned from is in the data at all: sources that lack it teach nothing, at a loss of 0."""
+"""Checks that the data hold the modalities that the terms train. Without them, the loss would just be 0."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,12 +10,12 @@ from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 from tercet.modality import FILES
 
-LOOKED_AT = 1000  # samples of a source, evenly apart
-FIRST = 16  # samples that tell what a source holds in general: of far shards, only the first is fetched for it
+LOOKED_AT = 1000  # samples of a source, evenly spaced
+FIRST = 16  # samples that show what a source holds; for remote shards, this fetches only the first one
 
 
 def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]) -> None:
-    """One sample is enough, and usually the first one is."""
+    """Refuses modalities that no sample holds. It stops at the first sample that does, usually the first of all."""
     for modality in modalities:
         asked = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
         looks = ((name, id) for turn in range(LOOKED_AT) for name in asked for id in _turn(turn, len(sources[name])))
@@ -23,19 +23,19 @@ def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source],
             looked_at = sum(min(len(sources[name]), LOOKED_AT) for name in asked)
             where = ", ".join(sources[name].shard(0) for name in asked) or "any source"
             raise UserError(
-                f"no sample of {where} holds {modality}, which is to be learned from ({looked_at:,} were looked at); "
+                f"no sample of {where} holds {modality}, which the terms train ({looked_at:,} samples checked); "
                 f"{'add captions' if modality == 'text' else 'add it'}, or leave {modality} out of `pairs` and `model`"
             )
 
 
 def held(split: SplitConfig, source: Source) -> list[str]:
-    """The modalities that are taken from a source, as far as its first samples hold them."""
+    """The modalities that a source is used for, if its first samples hold them."""
     ids = range(min(len(source), FIRST))
     return [name for name in split.fields or FILES if any(_holds(split, source, id, name) for id in ids)]
 
 
 def _turn(turn: int, samples: int) -> list[int]:
-    """The id that is looked at in this turn; sources of fewer samples sit out the last turns."""
+    """The id to check in this turn; a source of fewer samples has none in the last turns."""
     count = min(samples, LOOKED_AT)
     return [turn * samples // count] if turn < count else []
 

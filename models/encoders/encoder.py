@@ -1,4 +1,4 @@
-"""What every tower offers, whichever library it comes from, and how a recipe's `FAMILY:NAME` becomes one.
+"""The interface of every tower, and how `FAMILY:NAME` in a recipe becomes a tower.
 
 Shape letters: n rows, H height, W width, T audio samples, L tokens, D the tower's width.
 """
@@ -29,7 +29,7 @@ class Encoder(nn.Module, ABC):
     modality: str
     width: int
     intake: Intake
-    projects: bool = False  # the vectors stand in the library's joint space already: the head adds no projection
+    projects: bool = False  # its vectors are in a joint space already, so the head adds no projection
     still: tuple[nn.Module, ...] = ()
 
     @abstractmethod
@@ -37,8 +37,10 @@ class Encoder(nn.Module, ABC):
         """`[n, D]`, not normalised."""
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """The parameters by block, from the input to the output; the last block takes the final norm and projection
-        along, and the stem stands in none. `unlocked: k` counts these."""
+        """The parameters by block, from the input to the output. `unlocked: k` counts these blocks.
+
+        The last block includes the final norm and projection. The stem belongs to no block.
+        """
         return [list(self.parameters())]
 
     def checkpoint_gradients(self) -> None:
@@ -46,13 +48,13 @@ class Encoder(nn.Module, ABC):
         raise UserError(f"model.{self.modality}.grad_checkpointing: this tower cannot; leave it out")
 
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """One row, values and lengths, for a rank that has none of its own but must run the tower all the same."""
+        """One row of values and lengths, for a rank without rows, which must run the tower all the same."""
         values = torch.zeros(1, *self.intake.shape, dtype=getattr(torch, self.intake.dtype), device=device)
         lengths = torch.tensor([values.shape[1]], device=device) if self.intake.ragged else None
         return channels_first(values, self.intake), lengths
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Vectors for evaluation; sounds may be of any length here."""
+        """Vectors for evaluation, where sounds may have any length."""
         vectors: Tensor = self(values, lengths)
         return vectors
 
@@ -67,7 +69,7 @@ Build = Callable[[str, TowerConfig], Encoder]
 
 
 class Families(dict[str, Registry[Build]]):
-    """A registry for each modality, also for one that a plugin adds."""
+    """A registry of families for each modality, including those of plugins."""
 
     def __missing__(self, modality: str) -> Registry[Build]:
         if modality not in MODALITIES:
@@ -79,13 +81,13 @@ FAMILIES = Families()
 
 
 def family_of(modality: str, config: TowerConfig) -> tuple[Build, str]:
-    """What builds the tower, and the name that it builds it by."""
+    """The function that builds the tower, and the name to call it with."""
     family, name = split_encoder(modality, config.encoder)
     return FAMILIES[modality].get(family), name
 
 
 def build_encoder(modality: str, config: TowerConfig) -> Encoder:
-    """The tower that `config.encoder` names, fit to be trained by DeepSpeed."""
+    """Builds the tower that `config.encoder` names, in a form that DeepSpeed can train."""
     build, name = family_of(modality, config)
     encoder = build(name, config)
     _give_scalars_a_dimension(encoder)

@@ -1,4 +1,4 @@
-"""A model of open_clip by its name: checked, built with its text tower apart, its weights loaded.
+"""Builds a model of open_clip by its name, with a separate text tower, and loads its weights.
 
 The text side of some models is a download from Hugging Face (a transformer, a tokenizer or both), which a tower of
 pictures never asks for.
@@ -18,13 +18,13 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import check_open_clip_name
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, fetched
 
-STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower where only the pictures' one is wanted
+STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower, where only the image tower is used
 
 Tokenizer = Callable[[list[str]], Any]
 
 
 def create(modality: str, name: str, config: TowerConfig, **ours: object) -> CustomTextCLIP | CoCa:
-    """The whole model with its text tower apart, whatever way open_clip would have built it by itself."""
+    """The whole model with a separate text tower, even where open_clip would merge it into the model."""
     where = f"model.{modality}"
     check_name(f"{where}.encoder", name)
     options = {**ours, **config.options, "force_custom_text": True}
@@ -47,7 +47,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
 
 
 def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
-    """The tokenizer that the model was made for."""
+    """The tokenizer of the model."""
     check_name("model.text.encoder", name)
     with _text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
         made: Tokenizer = open_clip.get_tokenizer(name, context_length=config.options.get("force_context_length"))
@@ -66,7 +66,7 @@ def check_weights(where: str, name: str, tag: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
         known = did_you_mean(tag, tags) if tags else "give the path of a file"
-        raise UserError(f"{where}: `{tag}` is no file and no tag of `{name}`; {known}")
+        raise UserError(f"{where}: `{tag}` is neither a file nor a tag of `{name}`; {known}")
 
 
 def has_quick_gelu(name: str) -> bool:
@@ -74,14 +74,16 @@ def has_quick_gelu(name: str) -> bool:
 
 
 def built_as(name: str, quick_gelu: bool) -> str:
-    """The architecture with the activation that weights were trained with, which has a name of its own. One that has
-    no such twin was trained as it is built."""
+    """The name of the architecture with the activation that the weights were trained with.
+
+    An architecture without such a variant was trained as it is.
+    """
     twin = f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
     return twin if has_quick_gelu(name) != quick_gelu and twin in open_clip.list_models() else name
 
 
 def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> None:
-    """Weights trained with QuickGELU never run silently under another GELU."""
+    """Refuses to run weights under another activation than they were trained with."""
     quick = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
     other = built_as(name, quick)
     if quick != (forced or has_quick_gelu(name)) and (forced or other != name):
@@ -92,14 +94,14 @@ def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> N
 
 
 def _text_side(where: str, repository: str) -> AbstractContextManager[None]:
-    """Around whatever loads the text side of a model from this repository; it has no name where nothing is loaded."""
+    """A context for code that may download the text side from this repository; empty if there is none."""
     if not repository:
         return nullcontext()
     return fetched(f"{where}.encoder", repository, f"the text side, Hugging Face's `{repository}`,")
 
 
 def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP | CoCa:
-    """The pictures' side beside a stand-in for the text tower; of the weights, it gets all that are its own."""
+    """The image tower with a placeholder text tower. It loads all weights of the image tower."""
     plain = {key: value for key, value in text_config(name).items() if not key.startswith("hf_")}
     model = open_clip.create_model(name, **{**options, "text_cfg": {**plain, **STAND_IN}, "load_weights": False})
     pretrained = options.get("pretrained")
@@ -115,7 +117,7 @@ def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """open_clip warns that a model without `pretrained` starts from random weights: here that is what was asked for."""
+    """Silences the warning that a model starts from random weights, which is intended here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

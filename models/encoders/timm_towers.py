@@ -1,4 +1,4 @@
-"""Towers from timm: any model for pictures, and for sounds a NaFlex ViT with a mask, a ViT or a convolutional network.
+"""Towers from timm: any model for images; for audio a NaFlex ViT with a mask, a ViT or a convolutional network.
 
 A NaFlex ViT (Dehghani et al. 2023) takes each clip's own patches and attends to no padding. Any other model takes the
 log-mel as a one-channel picture of a fixed window, silent after the clip's end.
@@ -20,11 +20,11 @@ from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.encoders.image import ImageEncoder
 
-STRIDE = 32  # the window of a spectrogram is padded to a multiple of this: what patches and strides of timm divide
+STRIDE = 32  # the window of a spectrogram is padded to a multiple of this, which suits timm's patches and strides
 
 
 class TimmTower(Encoder):
-    """A model of timm, whatever it takes in."""
+    """A model of timm for any modality."""
 
     model: nn.Module
 
@@ -71,11 +71,11 @@ class TimmAudio(TimmTower, AudioEncoder):
 
 
 class NaFlexAudio(TimmTower, AudioEncoder):
-    """A NaFlex ViT over the patches that a clip really has."""
+    """A NaFlex ViT over the patches of a clip, without those of its padding."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         super().__init__(config)
-        # Padding is kept out as a key only: a mask of queries by keys would be as large as all attention maps.
+        # Masks padding as keys only: a mask of queries by keys would be as large as all attention maps.
         self.model = create("audio", name, config, in_chans=1, use_key_only_attn_mask=True)
         self.width = output_width(self.model)
         self.patch: tuple[int, int] = self.model.get_patch_size()  # type: ignore[operator]
@@ -86,7 +86,7 @@ class NaFlexAudio(TimmTower, AudioEncoder):
 
 
 def patchify(log_mel: Tensor, frames: Tensor, patch: tuple[int, int]) -> dict[str, Tensor]:
-    """Patches in the order of time, so that a shorter clip's are the first ones; absent ones have no coordinates."""
+    """Patches in order of time, so that those of a shorter clip come first. Padding patches have coordinates 0."""
     long, high = patch
     n, mels, total = log_mel.shape
     picture = functional.pad(log_mel.transpose(1, 2), (0, -mels % high, 0, -total % long))
@@ -118,13 +118,13 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> nn.
 
 
 def output_width(model: nn.Module) -> int:
-    """Some models widen their features in the head, others in the trunk."""
+    """The width of the output: some models widen features in the head, others in the trunk."""
     width: int = getattr(model, "head_hidden_size", None) or model.num_features  # type: ignore[assignment]
     return width
 
 
 def timm_blocks(model: nn.Module) -> list[list[nn.Parameter]]:
-    """timm's own grouping without the stem; whatever it leaves over goes with the last block."""
+    """timm's own groups without the stem. Parameters outside of all groups join the last block."""
     matcher = model.group_matcher(coarse=False)  # type: ignore[operator]
     if isinstance(matcher, dict):
         matcher = {**matcher, "rest": [(r".", (99999,))]}
@@ -137,7 +137,9 @@ def checkpoint_timm(encoder: Encoder, model: nn.Module) -> None:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     except AssertionError as error:
         name = type(model).__name__
-        raise UserError(f"model.{encoder.modality}.grad_checkpointing: timm's {name} cannot; leave it out") from error
+        raise UserError(
+            f"model.{encoder.modality}.grad_checkpointing: timm's {name} does not support it; leave it out"
+        ) from error
 
 
 def _has_fixed_size(name: str) -> bool:

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, picture: Picture) -> Path:
 
 def test_pictures_alone_cannot_teach_what_they_are_called(folder: Path) -> None:
     check({"a": {"source": str(folder)}}, "image")
-    with pytest.raises(UserError, match=r"no sample of .*photos holds text, .* \(30 were looked at\); add captions"):
+    with pytest.raises(UserError, match=r"no sample of .*photos holds text, .* \(30 samples checked\); add captions"):
         check({"a": {"source": str(folder)}}, *BOTH)
 
 

@@ -246,7 +246,7 @@ def test_files_that_hold_no_weights(folder: Path, tmp_path: Path) -> None:
     [
         ("open_clip:ViT-B32/openai", "did you mean `ViT-B-32`"),
         ("open_clip:ViT-B-32", "names no weights; add a tag or a file, as open_clip:ViT-B-32/"),
-        ("open_clip:ViT-B-32/opnai", "is no file and no tag of `ViT-B-32`; did you mean `openai`"),
+        ("open_clip:ViT-B-32/opnai", "is neither a file nor a tag of `ViT-B-32`; did you mean `openai`"),
         ("nowhere", "there is no model `nowhere`"),
         ("hf:", "there is no model `hf:`"),
     ],

@@ -1,1 +1,1 @@
-"""Who is told of a run's progress. Only rank 0 has hooks, and none of them can stop a run."""
+"""Loggers of a run's progress. Only rank 0 has them, and none of them can stop a run."""

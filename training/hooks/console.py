@@ -1,4 +1,4 @@
-"""Progress for people: a live panel of a few lines on a terminal, plain lines in a log."""
+"""Progress for people: a live panel on a terminal, and plain lines in a log file."""
 
 import sys
 import time
@@ -13,12 +13,12 @@ from rich.text import Text
 
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
-DRAWINGS = 4  # of the live lines in a second
-PAUSE = 5.0  # seconds at least between two lines of a log
+DRAWINGS = 4  # of the panel per second
+PAUSE = 5.0  # seconds between two lines of a log file, at least
 
 
 class Console:
-    """Live on a terminal; elsewhere a line every `every` steps, and not more often than every few seconds."""
+    """A live panel on a terminal. Elsewhere a line every `every` steps, but at most one in `PAUSE` seconds."""
 
     def __init__(self, every: int, out: TextIO | None = None) -> None:
         self.every = every
@@ -52,7 +52,7 @@ class Console:
 
 
 def plain(record: StepRecord) -> str:
-    """One line of a log."""
+    """One line of a log file."""
     terms = ", ".join(f"{term} {loss:.3f} {_scale(record, term)}".rstrip() for term, loss in record.losses.items())
     parts = [
         f"step {record.step:>{len(str(record.steps))}}/{record.steps}",
@@ -67,7 +67,7 @@ def plain(record: StepRecord) -> str:
 
 
 def panel(name: str, record: StepRecord) -> Group:
-    """The bar, the numbers of the step, and the terms: the loss of each and the scale of its logits."""
+    """The progress bar, the numbers of the step, and the loss and the scale of the logits of each term."""
     return Group(_bar(name, record), _numbers(record), _terms(record))
 
 
@@ -109,7 +109,7 @@ def _rate(record: StepRecord) -> str:
 
 
 def _scale(record: StepRecord, term: str) -> str:
-    """The inverse of the term's temperature, as the factor that it is."""
+    """The inverse temperature of the term, written as a factor."""
     return f"×{record.scales[term]:.1f}" if term in record.scales else ""
 
 

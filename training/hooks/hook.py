@@ -1,4 +1,4 @@
-"""What a run tells, and to whom: one record a step, in plain numbers."""
+"""The protocol of loggers, and the record that they get after each step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known before the first step. `step` is the last step already done: 0, or more on a resumed run."""
+    """A run before its first step. `step` is the last step already taken: 0, unless the run resumes."""
 
     name: str
     folder: Path
@@ -19,7 +19,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term, as `image-text`.
+    """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term: `image-text`.
 
     `samples` were trained on so far; `drawn` were drawn, which are more where a selection drops some.
     """
@@ -43,7 +43,7 @@ class StepRecord:
     drawn_per_s: float = 0.0
 
     def flat(self) -> dict[str, float]:
-        """The record under flat names, `loss/image-text`; the same in every log."""
+        """The numbers under flat names such as `loss/image-text`, the same for every logger."""
         one = {"loss": self.loss, "lr": self.lr, "samples_per_s": self.samples_per_s}
         one |= {} if self.grad_norm is None else {"grad_norm": self.grad_norm}
         many = {"loss": self.losses, "scale": self.scales, "bias": self.biases}
@@ -55,7 +55,7 @@ class StepRecord:
 
 
 class Hook(Protocol):
-    """Told when the run starts, after each step, and when it ends, however it ends."""
+    """Called when the run starts, after each step, and when the run ends for any reason."""
 
     def start(self, run: RunInfo) -> None: ...
 

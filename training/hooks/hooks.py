@@ -1,4 +1,4 @@
-"""All hooks of a run as one, chosen by the recipe. A hook that raises is dropped with one warning; the run goes on."""
+"""All hooks of a run, as the recipe chooses them. A hook that raises is dropped with a warning; the run continues."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from tercet.training.hooks.metrics_file import MetricsFile
 from tercet.training.hooks.tensorboard import TensorBoard
 from tercet.training.hooks.wandb import WeightsAndBiases
 
-LOGGERS: dict[Logger, Callable[[int], Hook]] = {  # made with the steps between two of their lines
+LOGGERS: dict[Logger, Callable[[int], Hook]] = {  # the argument is the number of steps between two lines
     "console": Console,
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
@@ -19,7 +19,7 @@ LOGGERS: dict[Logger, Callable[[int], Hook]] = {  # made with the steps between 
 
 
 class Hooks:
-    """Passes everything on to each hook."""
+    """Passes every call on to each hook."""
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = list(hooks)
@@ -37,11 +37,11 @@ class Hooks:
         for hook in tuple(self._hooks):
             try:
                 news(hook)
-            except Exception as error:  # a full disk or a lost connection of a logger is no reason to lose a run
+            except Exception as error:  # a logger's full disk or lost connection must not end the run
                 self._hooks.remove(hook)
                 warnings.warn(f"{type(hook).__name__} is dropped, the run goes on: {error!r}", stacklevel=2)
 
 
 def open_hooks(config: LogConfig, folder: Path) -> Hooks:
-    """metrics.jsonl always, and the loggers that the recipe names; one that is not installed is the user's to mend."""
+    """metrics.jsonl and the loggers that the recipe names. Raises `UserError` for a logger that is not installed."""
     return Hooks([MetricsFile(folder / "metrics.jsonl"), *(LOGGERS[name](config.every) for name in config.to)])

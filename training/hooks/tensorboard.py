@@ -7,7 +7,7 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class TensorBoard:
-    """Event files in the run's folder; every `every`-th step."""
+    """Writes event files to the run's folder, every `every` steps."""
 
     def __init__(self, every: int) -> None:
         if find_spec("tensorboard") is None:
@@ -17,7 +17,7 @@ class TensorBoard:
     def start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What an interrupted run logged beyond its checkpoint is hidden by the steps that are made again.
+        # Hides the steps after the checkpoint, which the resumed run repeats.
         folder = str(run.folder / "tensorboard")
         self._writer = SummaryWriter(folder, purge_step=run.step + 1 if run.step else None)
 

@@ -1,4 +1,4 @@
-"""The curves in Weights & Biases: `log.to=[console,wandb]`. A resumed run goes on under its own id."""
+"""The curves in Weights & Biases: `log.to=[console,wandb]`. A resumed run keeps its id."""
 
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -9,7 +9,7 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class WeightsAndBiases:
-    """One W&B run for one run folder; every `every`-th step."""
+    """Logs to one W&B run per run folder, every `every` steps."""
 
     def __init__(self, every: int) -> None:
         if find_spec("wandb") is None:
