@@ -141,7 +141,7 @@ def test_masks_cover_the_cells_whose_centres_they_hold() -> None:
 def model() -> Multimodal:
     towers = {"audio": {"encoder": "small:audio", "features": "small16k64", "seconds": 0.8}}
     config = ModelConfig.model_validate({"dim": 16, **towers})
-    return build_model(config, [TermConfig(between=("audio", "audio"))], seed=0)
+    return build_model(config, [TermConfig(between=("audio", "audio.other"))], seed=0)
 
 
 def clips() -> Field:
