@@ -80,7 +80,7 @@ def _own(model: str, split: str) -> DataConfig:
     run = run_of(model)
     if run is None:
         pretrained(model)  # which says so where there is no such model
-        raise UserError(f"{model} holds out no data of its own; name what to evaluate it on: --data D, or data=…")
+        raise UserError(f"{model} has no validation data of its own; name data to evaluate it on: --data D, or data=…")
     if split == "train":
         options = set(SplitConfig.model_fields)
         own = {name: SplitConfig(**source.model_dump(include=options)) for name, source in run.data.train.items()}

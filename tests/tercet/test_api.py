@@ -240,7 +240,7 @@ def test_results_show_themselves(model: Model) -> None:
         (lambda: tercet.index("exported", 3), "data is of type int; give a path, a list of paths, or a mapping"),
         (lambda: tercet.index("exported", {"image": "path"}), "data: `source` is missing"),
         (lambda: tercet.embed("exported", "val.csv", out="photos.csv"), "photos.csv is a file"),
-        (lambda: tercet.compare("exported", data="val.csv"), "exported is the only model; name two or more to compare"),
+        (lambda: tercet.compare("exported", data="val.csv"), "nothing to compare exported with"),
         (lambda: tercet.evaluate("exported", "zero_shot", "val.csv", labels="boat"), "`boat` is a text; write"),
         (
             lambda: tercet.evaluate("exported", "zero_shot", "val.csv", ["boat", "car"], templates="a {}"),
