@@ -153,9 +153,9 @@ def check(arguments: Namespace) -> int:
 
 def _stats(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
-    verb.add_argument("--out", type=_file, metavar="FILE", help="a page for people, with plots")
-    verb.add_argument("--sample", type=int, metavar="N", help="look at so many samples (default: all)")
-    verb.add_argument("--list", metavar="FILE", help="look at the samples of a list alone (docs/data.md)")
+    verb.add_argument("--out", type=_file, metavar="FILE", help="write an HTML page with plots")
+    verb.add_argument("--sample", type=int, metavar="N", help="read only this many samples (default: all)")
+    verb.add_argument("--list", metavar="FILE", help="read only the samples of a list (docs/data.md)")
     verb.set_defaults(verb=stats)
 
 
