@@ -7,10 +7,10 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
-import torchaudio.functional as audio_functional
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,8 +27,7 @@ LONGEST = 3  # letters of an n-gram
 
 def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
     """The features of decoded samples; sounds are at `rate`. Keeps no media."""
-    mel = audio_functional.melscale_fbanks(513, 0.0, rate / 2, MELS, rate, norm="slaney")
-    found = [(replace(sample, media={}), _features(sample, mel, rate)) for sample in samples]
+    found = [(replace(sample, media={}), _features(sample, rate)) for sample in samples]
     found.sort(key=lambda pair: pair[0].id)
     vectors, items = {}, {}
     for modality in MODALITIES:
@@ -39,12 +38,12 @@ def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
     return EmbeddingTable(vectors, items, tuple(sample for sample, _ in found))
 
 
-def _features(sample: Sample, mel: Tensor, rate: int) -> dict[str, Tensor]:
+def _features(sample: Sample, rate: int) -> dict[str, Tensor]:
     found = {}
     if sample.image is not None:
         found["image"] = _colour_histogram(sample.image)
     if sample.audio is not None:
-        found["audio"] = _sound(sample.audio, mel, rate)
+        found["audio"] = _sound(sample.audio, _mel_bands(rate), rate)
     if sample.text:
         found["text"] = _words_and_letters(sample.text[0])
     return found | {name: _course(media) for name, media in sample.media.items() if name not in ("image", "audio")}
@@ -55,6 +54,14 @@ def _colour_histogram(image_HWC: NDArray[np.uint8]) -> Tensor:
     level = (torch.from_numpy(image_HWC).long() * BINS // 256).flatten(0, 1).T
     bins = (level[0] * BINS + level[1]) * BINS + level[2]
     return torch.bincount(bins, minlength=BINS**3).div(len(bins)).sqrt()
+
+
+@cache
+def _mel_bands(rate: int) -> Tensor:
+    from torchaudio.functional import melscale_fbanks  # only a run with sounds loads torchaudio
+
+    bands: Tensor = melscale_fbanks(513, 0.0, rate / 2, MELS, rate, norm="slaney")
+    return bands
 
 
 def _sound(audio_T: NDArray[np.float32], mel: Tensor, rate: int) -> Tensor:

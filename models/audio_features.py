@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchaudio.compliance import kaldi
-from torchaudio.functional import melscale_fbanks
 
 from tercet.configs.registry import Registry
 
@@ -94,6 +92,8 @@ class LogMel(nn.Module):
         return functional.pad(torch.hann_window(self.spectrum.window), (side, side))
 
     def _filters(self) -> Tensor:
+        from torchaudio.functional import melscale_fbanks  # only a run with sounds loads torchaudio
+
         wanted = self.spectrum
         norm, scale = ("slaney", "slaney") if wanted.slaney else (None, "htk")
         bank: Tensor = melscale_fbanks(
@@ -119,8 +119,10 @@ class KaldiLogMel(LogMel):
         return torch.hann_window(self.spectrum.window, periodic=False)
 
     def _filters(self) -> Tensor:
+        from torchaudio.compliance.kaldi import get_mel_banks
+
         wanted = self.spectrum
-        bank, _ = kaldi.get_mel_banks(
+        bank, _ = get_mel_banks(
             wanted.mels, wanted.fft, float(wanted.rate), wanted.low, wanted.high, 100.0, -500.0, 1.0
         )
         return functional.pad(bank, (0, 1)).T.contiguous()  # Kaldi leaves the highest frequency out
