@@ -6,7 +6,9 @@ import open_clip
 from open_clip.hf_model import HFTextEncoder
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from tercet.data_pipelines.sample import ImageIntake, Resize, TextIntake
 from tercet.errors import UserError
@@ -17,6 +19,8 @@ from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
 from tercet.models.encoders.text import TextEncoder
 from tercet.models.encoders.timm_towers import checkpoint_timm, timm_blocks
+
+ROUND = 8  # texts are cut to a multiple of so many tokens, because GPUs are slow at odd shapes
 
 
 class OpenClipImage(ImageEncoder):
@@ -72,7 +76,7 @@ class OpenClipText(TextEncoder):
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        vectors: Tensor = self.model(values)
+        vectors: Tensor = _shortened(self.model, values) if _looks_back_only(self.model) else self.model(values)
         return vectors
 
     def blocks(self) -> list[list[nn.Parameter]]:
@@ -86,6 +90,21 @@ class OpenClipText(TextEncoder):
             self.model.transformer.activation_checkpointing_enable()
         else:
             self.model.set_grad_checkpointing(True)  # type: ignore[operator]
+
+
+def _looks_back_only(tower: nn.Module) -> bool:
+    """Whether attention is causal and the vector is that of the end token, which has the highest id, as in CLIP."""
+    plain = isinstance(tower, TextTransformer) and tower.pool_type == "argmax" and tower.cls_emb is None
+    return plain and tower.attn_mask is not None
+
+
+def _shortened(tower: nn.Module, values_nL: Tensor) -> Tensor:
+    """The same vectors from texts cut behind the longest: causal attention never sees the padding there."""
+    longest = int(values_nL.argmax(dim=1).max()) + 1
+    length = min(-(-longest // ROUND) * ROUND, values_nL.shape[1])
+    causal_LL: Tensor = tower.attn_mask[:length, :length]  # type: ignore[index]
+    vectors: Tensor = functional_call(tower, {"attn_mask": causal_LL}, (values_nL[:, :length],))
+    return vectors
 
 
 def _pooled(tower: nn.Module) -> nn.Module:

@@ -107,3 +107,20 @@ def test_resnets_cannot_recompute(tmp_path: Path) -> None:
     assert len(tower.blocks()) == 4
     with pytest.raises(UserError, match="grad_checkpointing"):
         tower.checkpoint_gradients()
+
+
+def test_padding_behind_the_longest_text_is_not_computed(saved: Saved) -> None:
+    """Vectors and gradients are those of open_clip on texts of full length."""
+    tower = build("text", saved).double()
+    if saved[0] not in ("tiny-clip", "tiny-convnext"):
+        pytest.skip("its attention is not causal, or it reads another token")
+    tokens, shapes = tower.intake.tokenize(["a red boat", "", "two dogs"]), []  # type: ignore[union-attr]
+    tower.model.transformer.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))  # type: ignore
+    weights, gradients, vectors = list(tower.parameters()), [], []
+    for encode in (tower, tower.model):
+        vectors.append(encode(tokens))
+        gradients.append(torch.autograd.grad(vectors[-1].square().sum(), weights))
+    assert [shape[1] for shape in shapes] == [8, 16]
+    torch.testing.assert_close(*vectors)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
