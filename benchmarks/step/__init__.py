@@ -9,18 +9,20 @@ longer is DeepSpeed's overhead.
 On a CPU the seconds are those of the processor over all threads, which other programs hardly change; the seconds on the
 wall stand beside them in the JSON. On a GPU they are seconds on the wall.
 
-Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 77` of a text, `--rounds 5`, `--steps 1` of each round.
+Texts fill the context, except in one row, where they are as long as captions.
+
+Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 32` of short texts, `--rounds 5`, `--steps 1` of a round.
 """
 
-import gc
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from tercet.benchmarks.step.case import LENGTH, StepCase
+from tercet.benchmarks.step.case import LENGTH, Precision, StepCase
 from tercet.benchmarks.step.clock import Side, StepTimes, middle, ratios, take_turns
 from tercet.benchmarks.step.ours import OurSide
 from tercet.benchmarks.step.peer import PeerSide
@@ -30,18 +32,21 @@ from tercet.errors import UserError
 
 ON_CPU, ON_GPU = "ViT-S-32,ViT-B-32", "ViT-B-32,ViT-B-16,ViT-L-14"
 PEER = "open_clip_train"
+CAPTION = 32  # tokens: the longest of a few dozen captions from the web
+ZERO = 1  # the stage that recipes have by default
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     cuda = torch.cuda.is_available()
     options = read_options(arguments, cuda)
     logging.disable(logging.WARNING)  # DeepSpeed's about the optimizer, open_clip's about random weights
+    clock = "wall" if cuda else "process CPU"
+    precision: Precision = "bf16" if cuda else "fp32"
+    names = options.models.split(",")
     with joined() as world:
-        rows: list[BenchRow] = []
-        for name in options.models.split(","):
-            precision: Any = "bf16" if cuda else "fp32"
-            case = StepCase(name, options.batch, precision, world.device, options.tokens)
-            rows += measure(case, options, "wall" if cuda else "process CPU")
+        cases = [StepCase(name, options.batch, precision, world.device) for name in names]
+        rows = [row for case in cases for row in full_texts(case, options, clock)]
+        rows.append(short_texts(replace(cases[0], tokens=options.tokens), options, clock))
     return rows if cuda else [*rows, *map(not_measured, ON_GPU.split(","))]
 
 
@@ -49,7 +54,7 @@ def read_options(arguments: Sequence[str], cuda: bool) -> Namespace:
     parser = ArgumentParser("tercet bench step")
     parser.add_argument("--models", default=ON_GPU if cuda else ON_CPU, metavar="NAME,…", help="models of open_clip")
     parser.add_argument("--batch", type=int, default=256 if cuda else 32, metavar="N", help="pairs of a step")
-    parser.add_argument("--tokens", type=int, default=LENGTH, metavar="N", help="tokens of each text (default: 77)")
+    parser.add_argument("--tokens", type=int, default=CAPTION, metavar="N", help="of short texts (default: 32)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each side runs (default: 5)")
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, metavar="N", help="steps in each round")
     options = parser.parse_args(arguments)
@@ -58,31 +63,50 @@ def read_options(arguments: Sequence[str], cuda: bool) -> Namespace:
     return options
 
 
-def measure(case: StepCase, options: Namespace, clock: str) -> list[BenchRow]:
+def full_texts(case: StepCase, options: Namespace, clock: str) -> list[BenchRow]:
+    """Texts that fill the context, so that both sides compute the same: beside the peer, and DeepSpeed's overhead."""
     plain = OurSide(case)
-    weights = sum(parameter.numel() for parameter in plain.model.parameters())
     sides: dict[str, Side] = {"ours": plain, "peer": PeerSide(case), "deepspeed": OurSide(case, deepspeed=True)}
     times = take_turns(sides, options.rounds, options.steps)
-    del sides, plain
-    gc.collect()
-    sizes = case.sizes() | {"parameters": weights, "threads": torch.get_num_threads(), "rounds": options.rounds}
-    where = f"{case.model} on a {'GPU' if case.device.type == 'cuda' else 'CPU'}"
     ours, peer, deepspeed = times["ours"], times["peer"], times["deepspeed"]
-    beside = {**row_of(ours, peer, clock), "ratio": middle(ratios(peer.of(clock), ours.of(clock)))}
-    over = {**row_of(deepspeed, ours, clock), "ratio": middle(ratios(deepspeed.of(clock), ours.of(clock)))}
+    weights = sum(parameter.numel() for parameter in plain.model.parameters())
+    sizes = sizes_of(case, options, clock) | {"parameters": weights}
+    over = ratios(deepspeed.of(clock), ours.of(clock))
     return [
-        BenchRow(f"step of {where}", peer_name=PEER, unit="s", sizes={**sizes, "clock": clock}, **beside),
-        BenchRow(f"DeepSpeed, {where}", peer_name="plain torch", unit="s", sizes={**sizes, "clock": clock}, **over),
+        beside(f"step of {where(case)}", ours, peer, sizes),
+        compared(f"DeepSpeed, {where(case)}", deepspeed, ours, "plain torch", over, sizes | {"zero": ZERO}),
     ]
 
 
-def row_of(one: StepTimes, other: StepTimes, clock: str) -> dict[str, Any]:
+def short_texts(case: StepCase, options: Namespace, clock: str) -> BenchRow:
+    """Texts as long as captions: tercet leaves out the padding behind them, the peer computes it."""
+    times = take_turns({"ours": OurSide(case), "peer": PeerSide(case)}, options.rounds, options.steps)
+    name = f"step of {where(case)}, texts of {case.tokens} tokens"
+    return beside(name, times["ours"], times["peer"], sizes_of(case, options, clock))
+
+
+def beside(name: str, ours: StepTimes, peer: StepTimes, sizes: dict[str, Any]) -> BenchRow:
+    clock = sizes["clock"]
+    return compared(name, ours, peer, PEER, ratios(peer.of(clock), ours.of(clock)), sizes)
+
+
+def where(case: StepCase) -> str:
+    return f"{case.model} on a {'GPU' if case.device.type == 'cuda' else 'CPU'}"
+
+
+def sizes_of(case: StepCase, options: Namespace, clock: str) -> dict[str, Any]:
+    return case.sizes() | {"threads": torch.get_num_threads(), "rounds": options.rounds, "clock": clock}
+
+
+def compared(
+    name: str, one: StepTimes, other: StepTimes, other_name: str, found: list[float], sizes: dict[str, Any]
+) -> BenchRow:
     """Medians by the clock that counts; beyond them, both sides round by round on both clocks."""
-    rounds = {"wall": [one.wall, other.wall], "process CPU": [one.cpu, other.cpu]}
-    beyond = {
-        f"seconds, {name}": [[round(value, 4) for value in side] for side in both] for name, both in rounds.items()
-    }
-    return {"ours": middle(one.of(clock)), "peer": middle(other.of(clock)), "beyond": beyond}
+    both = {"wall": (one.wall, other.wall), "process CPU": (one.cpu, other.cpu)}
+    rounds = {f"seconds, {clock}": [[round(t, 4) for t in side] for side in sides] for clock, sides in both.items()}
+    mine, theirs = middle(one.of(sizes["clock"])), middle(other.of(sizes["clock"]))
+    beyond = {"ratios": found, **rounds}
+    return BenchRow(name, mine, theirs, other_name, middle(found), unit="s", sizes=sizes, beyond=beyond)
 
 
 def not_measured(model: str) -> BenchRow:

@@ -11,6 +11,8 @@ SIDE, LENGTH = 224, 77  # pixels, tokens
 VOCABULARY, END = 49_000, 49_407  # END closes a text; open_clip reads its vector there
 LR, BETAS, EPS, DECAY, CLIP = 1e-4, (0.9, 0.98), 1e-6, 0.2, 1.0
 
+Precision = Literal["fp32", "bf16"]
+
 
 @dataclass(frozen=True)
 class StepCase:
@@ -18,7 +20,7 @@ class StepCase:
 
     model: str
     batch: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     device: torch.device
     tokens: int = LENGTH
     side: int = SIDE
