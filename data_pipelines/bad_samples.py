@@ -1,4 +1,4 @@
-"""What happens to a sample that cannot be used: it is named, counted by reason, and never dropped in silence."""
+"""Samples that cannot be used: each is logged and counted by reason, and none is dropped silently."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tercet.errors import UserError
 
-ENOUGH = 100  # samples seen before a share of bad ones means anything
+ENOUGH = 100  # samples seen before the share of bad ones is judged
 
 
 class BadSample(Exception):
@@ -31,21 +31,21 @@ class Fault:
 
 
 def summary(faults: Sequence[Fault]) -> str:
-    """How many for which reason, and the first of them."""
+    """Counts by reason, and the first bad sample."""
     counted = Counter(fault.reason for fault in faults).most_common()
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counted)
     return f"{reasons}; the first is {faults[0].key} in {faults[0].shard}"
 
 
 def most_bad(share: float, seen: int) -> float:
-    """How many may be bad: three standard deviations above the share, or a long run at a rate just below the limit
-    would cross it by chance."""
+    """How many may be bad: three standard deviations above the share, because a long run at a rate just below the limit
+    would otherwise cross it by chance."""
     expected = share * seen
     return expected + 3 * math.sqrt(expected)
 
 
 class Ledger:
-    """Counts samples seen and bad ones by reason, writes each bad one down once, and stops the run above a share."""
+    """Counts samples and bad ones by reason, logs each bad one once, and stops the run above a share."""
 
     def __init__(self, max_bad: float, path: Path | None = None) -> None:
         self.max_bad = max_bad
@@ -64,7 +64,7 @@ class Ledger:
             raise UserError(self._verdict())
 
     def restart(self) -> None:
-        """Count from nothing again; what was written down is not written twice."""
+        """Starts to count again; samples that were logged are not logged twice."""
         self.seen = 0
         self.reasons.clear()
 
@@ -76,7 +76,7 @@ class Ledger:
 
     def _verdict(self) -> str:
         counts = ", ".join(f"{count} × {reason}" for reason, count in self.reasons.most_common())
-        where = f"they are listed in {self.path}" if self.path else "mend the shards"
+        where = f"they are listed in {self.path}" if self.path else "fix the shards"
         return (
             f"{self.reasons.total()} of {self.seen} samples are bad, more than data.max_bad = {self.max_bad:g} allows "
             f"({counts}); {where}, or raise data.max_bad"

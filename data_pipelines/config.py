@@ -1,4 +1,4 @@
-"""What a recipe says of the data. Imports no torch."""
+"""The config of the data of a run. Imports no torch."""
 
 from typing import Any, Literal
 
@@ -15,20 +15,21 @@ from tercet.modality import MODALITIES
 
 
 class TableConfig(Config):
-    """Where samples come from and, where a table lists them, what its columns are."""
+    """Where samples come from and, for a table, which columns hold what."""
 
     source: str | tuple[str, ...] = Field(
-        description="tar shards (a folder, a pattern as `shards/{000..099}.tar`), a table (CSV, TSV, JSONL, Parquet, "
-        "Arrow), a folder or pattern of files, hf:FOLDER as `datasets` saves it, a URL of these, or a list of one kind"
+        description="tar shards (a folder, a pattern as `shards/{000..099}.tar`), a table (CSV, TSV, JSON, JSONL, "
+        "Parquet, Arrow), a folder or pattern of files, hf:FOLDER as `datasets` saves it, a URL of these, or a list of "
+        "one kind"
     )
-    image: str | None = Field(None, description="of a table: the column that names or holds pictures; nothing: guessed")
-    audio: str | None = Field(None, description="the column that names or holds sounds; nothing: guessed")
-    text: tuple[str, ...] = Field((), description="the column of captions, or several; nothing: guessed")
-    key: str | None = Field(None, description="the column of unique names; nothing: guessed, or else rows are numbered")
+    image: str | None = Field(None, description="tables: the column with pictures or their paths; default: guessed")
+    audio: str | None = Field(None, description="tables: the column with sounds or their paths; default: guessed")
+    text: tuple[str, ...] = Field((), description="tables: one or several columns of captions; default: guessed")
+    key: str | None = Field(None, description="tables: the column of unique names; default: guessed, or row numbers")
     group: str = Field(
         GROUP,
-        description="what samples of the same thing share: a key of `.json` as json.group, which captions from "
-        "`templates` fill with the name that they are of, or equal content of `image`, `audio` or `text`",
+        description="samples with the same value are never negatives of each other: a key of `.json`, as json.group, "
+        "which captions from `templates` set to the name in the template; or image, audio or text for equal content",
     )
 
     @field_validator("text", "templates", mode="before", check_fields=False)
@@ -42,27 +43,30 @@ class TableConfig(Config):
 
 
 class SplitConfig(TableConfig):
-    """One source of samples, and how they are to be read."""
+    """One source of samples, and how to read it."""
 
     templates: tuple[str, ...] = Field(
         (),
-        description="captions as `a photo of a {}.`, filled with what `text` names or the class that a folder is; "
-        "nothing: that one for folders, of sounds `This is a sound of {}.`, and captions as they are for tables",
+        description="makes captions from names, as `a photo of a {}.`: the names are in the column `text`, or are the "
+        "names of class folders; default: that template for folders, `This is a sound of {}.` for sounds, and none "
+        "for tables",
     )
     part: tuple[float, float] | None = Field(
         None, description="only the samples whose group's hash lies in this range of [0, 1]; see `split_by`"
     )
     split_by: Literal["group", "file", "shard"] | None = Field(
         None,
-        description="what `part` keeps together: the samples of a group, of a picture or sound alone, or of a shard; "
-        "nothing: of a group, but whole shards where they are remote, or are 20 or more with over 100,000 samples. "
-        "Classes that captions are made of are no groups here, unless `group` is text",
+        description="what `part` keeps on one side: samples of a group, of a picture or sound, or of a shard; default: "
+        "group, but shard for remote shards and for 20 or more shards with over 100,000 samples. Classes that fill "
+        "`templates` are not groups here unless `group` is text",
     )
-    fields: tuple[str, ...] = Field((), description="modalities taken from it; nothing: all that the model takes in")
+    fields: tuple[str, ...] = Field(
+        (), description="modalities read from this source; default: all that the model uses"
+    )
     captions: dict[str, float] = Field(
         {},
-        description="where captions stand, and how often each place is asked: {txt: 0.5, json.rewrites: 0.5}; "
-        "nothing: `.txt`, or else the keys `text`, `caption` or `captions` of `.json`",
+        description="where captions are, with the share of draws from each place: {txt: 0.5, json.rewrites: 0.5}; "
+        "default: `.txt`, or else the key `text`, `caption` or `captions` of `.json`",
     )
 
     @field_validator("templates")
@@ -70,14 +74,16 @@ class SplitConfig(TableConfig):
     def _slotted(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if SLOT not in template:
-                raise ValueError(f"`{template}` has no place for a name; write one as {CLASS_TEMPLATES['image']}")
+                raise ValueError(f"`{template}` has no slot {SLOT} for a name; write it as {CLASS_TEMPLATES['image']}")
         return templates
 
     @field_validator("part")
     @classmethod
     def _range(cls, part: tuple[float, float] | None) -> tuple[float, float] | None:
         if part and not 0 <= part[0] < part[1] <= 1:
-            raise ValueError(f"[{part[0]:g}, {part[1]:g}] is no part of the whole; take two numbers as [0.1, 1]")
+            raise ValueError(
+                f"[{part[0]:g}, {part[1]:g}] is not a part of [0, 1]; give two numbers, smallest first, as [0.1, 1]"
+            )
         return part
 
     @field_validator("fields")
@@ -85,12 +91,12 @@ class SplitConfig(TableConfig):
     def _known(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
         for field in fields:
             if field not in MODALITIES:
-                raise ValueError(f"`{field}` is no modality; {did_you_mean(field, MODALITIES)}")
+                raise ValueError(f"unknown modality `{field}`; {did_you_mean(field, MODALITIES)}")
         return fields
 
     @model_validator(mode="after")
     def _readable(self) -> "SplitConfig":
-        """Places are understood by whoever reads them, and only asked where a recipe names some."""
+        """Refuses places of captions and groups that their readers do not know."""
         if self.captions or self.group != type(self).model_fields["group"].default:
             from tercet.data_pipelines.captions.groups import GroupReader
             from tercet.data_pipelines.captions.reader import CaptionReader
@@ -105,61 +111,66 @@ class SplitConfig(TableConfig):
 
 
 class SourceConfig(SplitConfig):
-    """Samples to learn from, and their place among those of other sources."""
+    """A source of training samples, and its weight among the others."""
 
-    weight: float = Field(1.0, gt=0, description="share of the samples that it gives, relative to the other sources")
-    repeat: bool = Field(True, description="start again when all its samples were seen; else the others fill its place")
+    weight: float = Field(1.0, gt=0, description="its share of the training samples, relative to the other sources")
+    repeat: bool = Field(
+        True, description="start again after the last sample; otherwise the other sources take its place"
+    )
     list: str | None = Field(
         None,
-        description="CSV file with a column `id` or `key`, and if wanted `count`: train on these samples only, each so "
-        "often in an epoch (default: once)",
+        description="CSV file with a column `id` or `key` and optionally `count`: trains on these samples only, each "
+        "that often in an epoch (default: once)",
     )
 
 
 class DataConfig(Config):
-    """Samples to learn from and samples to be examined on.
+    """Training data and validation data.
 
-    A source alone, with what else is known of it and `held_out`, stands for both: it is split by the hash of the group.
+    A single `source` with its options gives both: a share `held_out` of its groups, chosen by hash, is for validation.
     """
 
     short = ("held_out", *SourceConfig.model_fields)
     train: dict[str, SourceConfig] = Field(
-        description="sources by name; a single one may be written as its source alone: a folder, a pattern, a table, …"
+        description="training sources by name; a single one needs no name: a folder, a pattern, a table, …"
     )
     val: dict[str, SplitConfig] = Field(
-        {}, description="held-out sources by the name of the split; a source without a name is called val"
+        {}, description="validation sources by the name of the split; a single source without a name is called val"
     )
     mix: Literal["within_batches", "between_batches"] = Field(
-        "within_batches", description="each batch holds every source in its share, or each batch is of a single source"
+        "within_batches", description="each batch mixes all sources by weight, or comes from a single source"
     )
     mode: Literal["index", "stream"] = Field(
         "index",
-        description="read by index, exact and resumed to the sample, or stream what is not to be indexed: "
-        "one source, hashed ids, resumed by shard",
+        description="index: exact order, resumes at the sample; stream: one source read without an index, hashed ids, "
+        "resumes at the shard",
     )
     missing: Literal["fail", "skip"] = Field(
-        "fail", description="what a shard means that is damaged or cannot be fetched: the end, or bad samples"
+        "fail", description="a damaged or unreachable shard ends the run, or its samples count as bad ones"
     )
-    cache_gb: float = Field(100, gt=0, description="copies of remote shards that each machine keeps at most")
-    streams: int = Field(256, gt=0, description="canonical streams that the samples are dealt into; decides the order")
-    window: int = Field(4096, gt=0, description="samples of a stream that are shuffled among each other")
-    workers: int = Field(2, ge=0, description="processes or threads that decode ahead on each rank; 0: in the loop")
+    cache_gb: float = Field(100, gt=0, description="gigabytes of remote files that each machine keeps at most")
+    streams: int = Field(
+        256, gt=0, description="number of canonical streams that the samples are divided into; it decides the order"
+    )
+    window: int = Field(4096, gt=0, description="how many samples of a stream are shuffled together")
+    workers: int = Field(
+        2, ge=0, description="processes or threads that decode ahead on each rank; 0: decode in the training loop"
+    )
     worker: Literal["process", "thread"] = Field(
-        "process", description="processes scale with the cores; threads start at once and share one memory"
+        "process", description="processes use all cores; threads start at once and share memory"
     )
-    max_bad: float = Field(0.01, ge=0, le=1, description="share of bad samples above which the run stops")
+    max_bad: float = Field(0.01, ge=0, le=1, description="the run stops if a larger share of the samples is bad")
     crop: tuple[float, float] | None = Field(
         (0.9, 1.0),
-        description="range of the share that a random training crop keeps of the largest one that fits; "
-        "nothing: the centre, as at evaluation",
+        description="range of the area of a random training crop, as a share of the largest crop that fits; null: the "
+        "centre, as at evaluation",
     )
     augment: AugmentConfig = AugmentConfig()
     exact_images: bool = Field(
-        False, description="pictures exactly as Pillow's antialiased bicubic makes them, at two to four times the cost"
+        False,
+        description="resize pictures exactly as Pillow's antialiased bicubic does, in two to four times the time",
     )
-    keep: bool = Field(
-        False, description="decode each sample once and keep it: for data that fit into memory, and `crop` of nothing"
-    )
+    keep: bool = Field(False, description="decode each sample once and keep it in memory; needs `crop: null`")
 
     @model_validator(mode="before")
     @classmethod
@@ -180,15 +191,19 @@ class DataConfig(Config):
     @classmethod
     def _share(cls, crop: tuple[float, float] | None) -> tuple[float, float] | None:
         if crop and not 0 < crop[0] <= crop[1] <= 1:
-            raise ValueError(f"crop [{crop[0]:g}, {crop[1]:g}] is no range of shares: take two numbers as [0.9, 1.0]")
+            raise ValueError(
+                f"[{crop[0]:g}, {crop[1]:g}] is not a range in (0, 1]; give two numbers, smallest first, as [0.9, 1.0]"
+            )
         return crop
 
     @model_validator(mode="after")
     def _augments_by_process(self) -> "DataConfig":
         threads = self.workers > 0 and (self.worker == "thread" or self.mode == "stream")
         if self.augment.image.draws_globally and threads:
-            mend = "`workers: 0`, for threads decode a stream" if self.mode == "stream" else "`worker: process`"
-            raise Misfit("augment.image.randaugment", f"draws where threads disturb it; set {mend}")
+            fix = "`workers: 0`, because threads decode a stream" if self.mode == "stream" else "`worker: process`"
+            raise Misfit(
+                "augment.image.randaugment", f"uses the global random state, which threads would disturb; set {fix}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -208,9 +223,11 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _keeps_what_stays_the_same(self) -> "DataConfig":
         if self.keep and self.mode == "stream":
-            raise Misfit("keep", "needs samples that come by again; set `mode: index`, or leave it out")
+            raise Misfit(
+                "keep", "needs `mode: index`, because a stream does not repeat samples; set that, or leave `keep` out"
+            )
         if self.keep and self.crop is not None:
-            raise Misfit("keep", "needs pictures that are not cropped at random; set `crop: null`, or leave it out")
+            raise Misfit("keep", "cannot keep random crops; set `crop: null`, or leave `keep` out")
         if self.keep and self.worker == "process" and self.workers:
-            raise Misfit("keep", "needs one memory for all workers; set `worker: thread`, or leave it out")
+            raise Misfit("keep", "needs workers that share memory; set `worker: thread`, or leave `keep` out")
         return self

@@ -1,4 +1,4 @@
-"""Short ways to say what data there are, written out: a source alone, and one that is split in two."""
+"""Expands the short forms of `data`: a source alone, and a source that is split into training and validation data."""
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -7,33 +7,35 @@ from typing import Any
 from tercet.configs.base import Misfit
 from tercet.errors import did_you_mean
 
-HELD_OUT = 0.1  # of a source that is all there is
-ALIKE = 0.8  # of two words, by difflib
+HELD_OUT = 0.1  # share of a single source that is for validation by default
+ALIKE = 0.8  # similarity of two words, by difflib
 
 
 def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str]) -> Any:
-    """A single source as two parts of it; or where `val` names another, as what is learned from.
+    """Expands `source` into `train` and `val`, each a part of it; or into `train` alone if `val` names other data.
 
-    `learned` and `looked_at` are the options of a source on either side.
+    `learned` and `looked_at` are the options of a training and of a validation source.
     """
     raw = spelt(raw)
     if not isinstance(raw, dict):
         return raw
     if "source" not in raw:
         if "held_out" in raw:
-            raise Misfit("held_out", "is a share of a single source; name that as `data.source`")
+            raise Misfit("held_out", "is a share of a single source; name the source as `data.source`")
         for name in filter(raw.__contains__, learned):
-            raise Misfit(name, f"is said of a single source; name that as `data.source`, or write `data.train.{name}`")
+            raise Misfit(
+                name, f"is an option of a single source; name the source as `data.source`, or write `data.train.{name}`"
+            )
         return raw
     if "train" in raw:
-        raise Misfit("source", "and `data.train` say the same thing twice; leave one of them out")
+        raise Misfit("source", "and `data.train` both name the training data; leave one of them out")
     own = {name: value for name, value in raw.items() if name in learned}
     rest = {name: value for name, value in raw.items() if name not in own and name != "held_out"}
     held_out = _share(raw.get("held_out", HELD_OUT))
     if not held_out or "val" in raw:
         return {**rest, "train": own}
     if "part" in own:
-        raise Misfit("part", "and `data.held_out` divide the same source; set train.part and val.part")
+        raise Misfit("part", "and `data.held_out` split the same source; set train.part and val.part instead")
     if raw.get("mode") == "stream":
         own = {"split_by": "shard", **own}
     others = {name: value for name, value in own.items() if name in looked_at}
@@ -41,18 +43,18 @@ def split_in_two(raw: Any, learned: Collection[str], looked_at: Collection[str])
 
 
 def named(raw: Any, name: str, options: Collection[str]) -> Any:
-    """What has no name, a source alone or what is known of one, gets one."""
+    """Gives a name to a source that has none."""
     raw = spelt(raw)
     if not isinstance(raw, dict):
-        raise ValueError(f"{raw!r} is no source; give shards, a table, a folder, a list of them, or sources by name")
+        raise ValueError(f"{raw!r} is not a source; give shards, a table, a folder, a list of them, or sources by name")
     if not raw or not is_one(raw, options):
         return {key: spelt(one) for key, one in raw.items()}
     for key in raw:
         if key not in options:
-            raise Misfit(key, f"is no key of a source; {did_you_mean(key, options)}")
+            raise Misfit(key, f"is not an option of a source; {did_you_mean(key, options)}")
     if "source" not in raw:
         key = next(iter(raw))
-        raise Misfit("source", f"is missing; of a single source write data.{key}, of several by name NAME.{key}")
+        raise Misfit("source", f"is missing; name the source, or write NAME.{key} for one of several")
     return {name: raw}
 
 
@@ -62,8 +64,8 @@ def spelt(raw: Any) -> Any:
 
 
 def is_one(raw: Mapping[str, Any], options: Collection[str]) -> bool:
-    """Whether a mapping is of one source, and not of several by name. What is nearly a key is taken for a mistyped one:
-    a source of such a name is given as a mapping."""
+    """Whether a mapping describes one source, and not several by name. A name that is close to an option counts as a
+    misspelt option; to use it as a name, write the source as a mapping."""
     return "source" in raw or all(
         key in options or (not isinstance(value, Mapping) and get_close_matches(key, options, cutoff=ALIKE))
         for key, value in raw.items()
@@ -71,8 +73,8 @@ def is_one(raw: Mapping[str, Any], options: Collection[str]) -> bool:
 
 
 def alike(below: Any, above: Any, options: Collection[str]) -> tuple[Any, Any]:
-    """Sources as two layers name them, so that the upper can be laid over the lower: what is known of one joins it, and
-    sources by name take the place of one without."""
+    """Sources of two layers, written so that the upper can be laid over the lower: options of a source are added to it,
+    and sources by name replace a source without a name."""
     below, above = spelt(below), spelt(above)
     if not isinstance(below, Mapping) or not isinstance(above, Mapping):
         return below, above
@@ -98,5 +100,5 @@ def as_source(below: Any, above: Any, options: Collection[str]) -> Any:
 
 def _share(held_out: Any) -> float:
     if not isinstance(held_out, int | float) or not 0 <= held_out < 1:
-        raise Misfit("held_out", f"is `{held_out}`, but should be a share from 0 to below 1")
+        raise Misfit("held_out", f"is `{held_out}`; give a share from 0 to below 1")
     return held_out

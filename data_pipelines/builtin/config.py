@@ -1,4 +1,4 @@
-"""What a generated world is made of. Imports no torch."""
+"""The config of the built-in world. Imports no torch."""
 
 from typing import Literal
 

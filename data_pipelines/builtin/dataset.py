@@ -59,11 +59,11 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
     complete, unfinished = out / "world.json", out / "world.json.partial"
     for path in (complete, unfinished):
         if path.exists() and json.loads(path.read_text()).get("digest") != world["digest"]:
-            raise UserError(f"{out} holds another generated world: choose another folder, or delete this one")
+            raise UserError(f"{out} contains another generated world; choose another folder, or delete this one")
         if path.exists():
             return path is complete
     if any(out.glob("*/*.tar")):
-        raise UserError(f"{out} holds shards that were not generated here: choose another folder")
+        raise UserError(f"{out} contains other shards; choose another folder")
     draft = out / "world.json.tmp"
     draft.write_text(json.dumps(world, indent=2) + "\n")
     os.replace(draft, unfinished)

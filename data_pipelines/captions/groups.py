@@ -51,7 +51,7 @@ def _by(spec: str, captions: CaptionReader) -> tuple[frozenset[str], Mark]:
         return frozenset(FILES[spec]), partial(_content, FILES[spec])
     if spec.startswith("json.") and all(spec.split(".")):
         return frozenset({"json"}), partial(_named, spec)
-    raise UserError(f"group: `{spec}` is nothing to group by; {did_you_mean(spec, ('json.KEY', *FILES))}")
+    raise UserError(f"group: `{spec}` is unknown; {did_you_mean(spec, ('json.KEY', *FILES))}")
 
 
 def _words(captions: CaptionReader, files: Files, meta: Mapping[str, object]) -> object:

@@ -104,11 +104,11 @@ def _checked(places: Mapping[str, float]) -> Mapping[str, float]:
     for place, weight in places.items():
         root, *keys = place.split(".")
         if place != "txt" and not (root == "json" and keys and all(keys)):
-            raise UserError(f"captions: `{place}` is no place; take `txt`, or json.KEY for a key of `.json`")
+            raise UserError(f"captions: unknown place `{place}`; write `txt`, or json.KEY for a key of `.json`")
         if not (isfinite(weight) and weight >= 0):
-            raise UserError(f"captions: `{place}` is to be asked {weight:g} times; take a number from 0 up")
+            raise UserError(f"captions: the share of `{place}` is {weight:g}; give a number of at least 0")
     if places and not any(places.values()):
-        raise UserError("captions: every place is to be asked 0 times; give one of them a share above 0")
+        raise UserError("captions: every share is 0; give one place a share above 0")
     return places
 
 

@@ -24,7 +24,7 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
     """The intakes, if shards can fill every one of their fields."""
     for name in intakes:
         if name not in MODALITIES:
-            raise UserError(f"no file of a shard fills the field `{name}`; {did_you_mean(name, MODALITIES)}")
+            raise UserError(f"the field `{name}` is not a known modality; {did_you_mean(name, MODALITIES)}")
     return intakes
 
 

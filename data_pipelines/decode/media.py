@@ -104,7 +104,7 @@ def open_sound(data: bytes) -> Sound:
     if sound.frames < 1:
         raise BadSample("audio: empty")
     if sound.frames == UNTOLD:
-        raise BadSample("audio: of untold length")
+        raise BadSample("audio: unknown length")
     rate = sound.samplerate
     if sound.channels > MOST_CHANNELS or not LEAST_HERTZ <= rate <= MOST_HERTZ or sound.frames > MOST_SECONDS * rate:
         raise BadSample("audio: over the caps")

@@ -81,4 +81,4 @@ def _opened(path: Path) -> tuple[Any, Any]:
             whole = file.read_buffer()
         return whole, pa.ipc.open_stream(whole)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: no stream of Arrow tables, or a damaged one; save the data set again") from error
+        raise UserError(f"{path}: not a stream of Arrow tables, or a damaged one; save the data set again") from error

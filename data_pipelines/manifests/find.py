@@ -53,7 +53,7 @@ def is_manifest(spec: str | Sequence[str]) -> bool:
     specs = [spec] if isinstance(spec, str) else spec
     lists = [one for one in specs if _is_manifest(one)]
     if lists and len(lists) < len(specs):
-        raise UserError(f"{redacted(lists[0])} is no shard, and others beside it are; name them as two sources")
+        raise UserError(f"{redacted(lists[0])} is not a shard, but others in the list are; name them as two sources")
     return bool(lists)
 
 
@@ -109,7 +109,7 @@ def _tables(pattern: str) -> list[ManifestFile]:
     if not os.path.isfile(paths[0]):
         near = [str(path) for path in Path(_root(pattern)).glob("*") if path.suffix.lower() in READERS]
         hint = did_you_mean(pattern, near) if near else "paths are relative to where the command runs"
-        raise UserError(f"there is no table {pattern}; {hint}")
+        raise UserError(f"the table {pattern} does not exist; {hint}")
     return [ManifestFile(path, path, os.path.dirname(path)) for path in paths]
 
 
@@ -124,9 +124,13 @@ def _saved(folder: str) -> list[ManifestFile]:
     """The tables of a data set that `datasets` saved, in its order."""
     if os.path.isfile(os.path.join(folder, DICT)):
         splits = json.loads(Path(folder, DICT).read_text(encoding="utf-8"))["splits"]
-        raise UserError(f"{folder} holds the splits {', '.join(splits)}; name one of them, as hf:{folder}/{splits[0]}")
+        raise UserError(
+            f"{folder} contains the splits {', '.join(splits)}; name one of them, as hf:{folder}/{splits[0]}"
+        )
     if not os.path.isfile(os.path.join(folder, STATE)):
-        raise UserError(f"{folder} is no data set that `save_to_disk` of `datasets` wrote: it has no {STATE}")
+        raise UserError(
+            f"{folder} was not written by `save_to_disk` of `datasets`: it has no {STATE}; name a folder that was"
+        )
     files = [one["filename"] for one in json.loads(Path(folder, STATE).read_text(encoding="utf-8"))["_data_files"]]
     return [ManifestFile(path, path, folder) for path in (os.path.join(folder, name) for name in files)]
 

@@ -23,7 +23,7 @@ class FolderManifest:
     def __init__(self, path: Path, asked: Roles, chosen: Callable[[Path], bool] = lambda path: True) -> None:
         """`chosen` picks some of the pictures and sounds."""
         if asked.taken:
-            raise UserError(f"{path} is a folder, whose files tell what they are: only `group` can be chosen")
+            raise UserError(f"{path} is a folder, so columns do not apply to it; only `group` can be set")
         check_roles(asked, ("class",), str(path))
         self.roles = asked
         self.columns: tuple[str, ...] = ()

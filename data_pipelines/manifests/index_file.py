@@ -60,7 +60,7 @@ def new_place(name: str) -> Path:
             return place
     raise UserError(
         f"the index of {name} can be written neither beside it nor to {cache_folder()}; "
-        "set TERCET_CACHE to a folder that can be written to"
+        "set TERCET_CACHE to a writable folder"
     )
 
 

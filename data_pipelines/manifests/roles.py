@@ -78,7 +78,7 @@ def choose_roles(asked: Roles, columns: Sequence[str], first: Sequence[Mapping[s
     roles = replace(roles, text=asked.text or _captions(rest) or _by_language(rest))
     if not roles.media:
         raise UserError(
-            f"{where}: no column is known to name pictures or sounds; say which does with `image` or `audio` "
+            f"{where}: no column seems to name or hold pictures or sounds; set `image` or `audio` to one "
             f"(columns: {', '.join(columns)})"
         )
     return roles

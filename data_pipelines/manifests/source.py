@@ -126,7 +126,7 @@ def open_manifest_source(pieces: Sequence[ManifestFile], reading: Reading, limit
     source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):
         raise UserError(
-            f"{pieces[0].label} has none of its {len(source.index)} rows in the part {reading.part}; "
+            f"{pieces[0].label} has none of its {number_of(len(source.index), 'row')} in the part {reading.part}; "
             "widen it, or raise data.held_out"
         )
     for line in _told(pieces, kept, source):
@@ -149,7 +149,7 @@ def _told(pieces: Sequence[ManifestFile], kept: Kept, source: ManifestSource) ->
     some = f"{len(source):,} of " if len(source) < rows else ""
     yield f"{what}: {read}; {some}{number_of(rows, 'row' if facts['roles'] else 'sample')}"
     if facts["left_out"]:
-        yield f"{what}: rows that give no sample: {_listed(facts['left_out'])}"
+        yield f"{what}: rows that cannot be used: {_listed(facts['left_out'])}"
     if facts["passed_over"]:
         yield f"{what}: files that are not part of a sample: {_listed(facts['passed_over'])}"
         yield from (f"{what}: {line}" for line in how_to_convert(facts["passed_over"]))

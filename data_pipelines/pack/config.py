@@ -1,4 +1,4 @@
-"""What packing is asked to do. Workers and the order of work change nothing in the result, and stand elsewhere."""
+"""The options of packing that decide the result; the number of workers does not."""
 
 from pydantic import Field
 

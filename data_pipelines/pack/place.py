@@ -15,7 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def check_place(source: Path, out: Path) -> None:
     """Shards within the folder that is packed would be files of the source when packing goes on."""
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{out} lies in {source}, which is to be packed; choose a folder beside it")
+        raise UserError(f"{out} is inside {source}, which would then be packed, too; choose a folder outside of it")
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def alone(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise UserError(f"{out}: {error.strerror}; make room and run the same command, which then goes on") from error
+        raise UserError(f"{out}: {error.strerror}; free some space and run the same command, which resumes") from error
     finally:
         os.close(folder)
 
@@ -40,5 +40,5 @@ def _locked(out: Path) -> int:
     except BlockingIOError as error:
         raise UserError(f"another process packs into {out}; wait for it, or choose another folder") from error
     except OSError as error:
-        raise UserError(f"{out} cannot be the folder of the shards: {error.strerror}; choose another one") from error
+        raise UserError(f"{out} cannot be used for the shards: {error.strerror}; choose another folder") from error
     return folder

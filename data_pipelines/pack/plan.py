@@ -59,7 +59,7 @@ def plan_shards(path: Path, manifest: Manifest, config: PackConfig) -> PackPlan:
             filled = 0
         filled += weight
     if not row:
-        raise UserError(f"{path} holds no rows to pack")
+        raise UserError(f"{path} contains no rows to pack")
     source = {
         "path": str(path),
         "columns": {role: column for role, column in asdict(manifest.roles).items() if column},

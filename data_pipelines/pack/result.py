@@ -22,11 +22,11 @@ def begin(out: Path, plan: PackPlan) -> bool:
             there = json.loads((out / name).read_text(encoding="utf-8"))
             if different := ", ".join(_differences(there.get("plan", there), described)):
                 raise UserError(
-                    f"{out} was packed in another way ({different}); choose another folder, or delete this one"
+                    f"{out} was packed with other options ({different}); choose another folder, or delete this one"
                 )
             return name == RESULT
     if any(out.glob("*.tar")):
-        raise UserError(f"{out} holds shards that were not packed here; choose another folder")
+        raise UserError(f"{out} contains other shards; choose another folder")
     write_whole(out / PLAN, _written(described))
     return False
 

@@ -17,8 +17,7 @@ def is_url(place: str) -> bool:
     name = scheme[1] or scheme[2]
     if name not in SCHEMES:
         raise UserError(
-            f"shards are not read through `{name}:`; "
-            f"name a path, or a URL of {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
+            f"`{name}:` URLs are not supported; name a path, or a URL of {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
         )
     return True
 

@@ -34,7 +34,7 @@ Indexed = Record | DamagedShard
 def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int | None = None) -> list[Indexed]:
     """The record of each shard, or what is wrong with it in its place. With checksums, all payloads are read."""
     if far := [shard for shard in shards if is_url(shard)]:
-        raise UserError(f"{redacted(far[0])} is indexed when it is fetched; index shards on this machine")
+        raise UserError(f"{redacted(far[0])} is remote, and is indexed when it is fetched; name shards on this machine")
     found = dict(zip(shards, _look_up(shards, checksums), strict=True))
     missing = [shard for shard, indexed in found.items() if indexed is None]
     _tell_of_changed(missing)

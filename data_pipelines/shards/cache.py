@@ -73,7 +73,7 @@ class Cache:
             return os.open(self._locks / name, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(
-                f"the cache {self.folder} cannot be written ({error.strerror}); name another folder in TERCET_CACHE"
+                f"the cache {self.folder} cannot be written ({error.strerror}); set TERCET_CACHE to another folder"
             ) from None
 
     def _download(self, url: str, path: Path) -> None:

@@ -66,7 +66,7 @@ class CountCache:
 
 def _shown(counts: Iterable[int | None], total: int) -> Iterable[int | None]:
     if total:
-        say(f"shards that do not state how many samples they hold: {total}; they are fetched first, to be counted")
+        say(f"{total} shards have no file that states their number of samples; they are fetched first, to count them")
     return shown(counts, "fetching shards", total)
 
 

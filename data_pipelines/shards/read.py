@@ -106,7 +106,7 @@ def open_found(
     shards = Shards(usable(indexed, max_bad if missing == "skip" else 0.0))
     if not len(shards):
         known = ", ".join(EXTENSIONS)
-        raise UserError(f"{found[0]} and the shards beside it hold no samples; known files: {known}")
+        raise UserError(f"{found[0]} and the other shards contain no samples; known files: {known}")
     return shards
 
 

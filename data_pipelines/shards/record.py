@@ -93,7 +93,7 @@ def save_record(shard: str, index: ShardIndex, census: Census) -> Record:
             return _record(shard, place, {**facts, "written": os.stat(place).st_mtime_ns})
     raise UserError(
         f"the index of {shard} can be written neither beside it nor to {cache_folder()}; "
-        "set TERCET_CACHE to a folder that can be written to"
+        "set TERCET_CACHE to a writable folder"
     )
 
 

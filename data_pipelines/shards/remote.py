@@ -116,7 +116,7 @@ class RemoteShards:
             return BadSample("shard: damaged" if isinstance(error, DamagedShard) else "shard: cannot be fetched")
         surplus = len(opened.index) - self._counts[self._urls[shard]]
         if surplus > 0:
-            say(f"{redacted(self._urls[shard])} holds {surplus} samples more than are stated; they are left out")
+            say(f"{redacted(self._urls[shard])} contains {surplus} more samples than are stated; they are left out")
         return opened
 
     def _fetched(self, shard: int) -> Record:
@@ -142,9 +142,9 @@ def open_remote(urls: Sequence[str], cache: Cache, *, missing: Missing = "fail",
         counts = counted(urls, cache, count)
     lost = len(urls) - len(counts)
     if lost > max_bad * len(urls):
-        raise UserError(f"{lost} of {len(urls)} shards cannot be had; mend them, or raise data.max_bad = {max_bad:g}")
+        raise UserError(f"{lost} of {len(urls)} shards cannot be read; fix them, or raise data.max_bad = {max_bad:g}")
     if not sum(counts.values()):
-        raise UserError(f"{redacted(urls[0])} and the shards beside it hold no samples")
+        raise UserError(f"{redacted(urls[0])} and the other shards contain no samples")
     return RemoteShards(counts, cache, missing)
 
 

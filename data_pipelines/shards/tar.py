@@ -43,7 +43,7 @@ class DamagedShard(UserError):
         self.shard, self.what = shard, what
 
     def __str__(self) -> str:
-        return f"shard {self.shard} is damaged: {self.what}; write or fetch it again, or take it out of the data"
+        return f"shard {self.shard} is damaged: {self.what}; write or fetch it again, or remove it from the data"
 
 
 def members(shard: str) -> list[Member]:

@@ -44,7 +44,7 @@ def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
             _watched(system, get, url, patience, lambda: progress.value)
         except OSError as error:
             if error.errno in (ENOSPC, EDQUOT):
-                raise UserError(f"the disk has no room left for {to.parent}; make some, or lower its limit") from None
+                raise UserError(f"the disk of {to.parent} is full; free some space, or lower data.cache_gb") from None
             raise
         if progress.size is not None and to.stat().st_size != progress.size:
             raise CutShort(f"it ended after {to.stat().st_size} of {progress.size} bytes")
@@ -72,7 +72,7 @@ def _connected(scheme: str, patience: Patience, process: int) -> Any:
         return fsspec.filesystem(scheme, **(_web(patience) if scheme in ("http", "https") else {}))
     except ImportError as error:
         raise UserError(
-            f"shards behind {scheme}:// take packages that are not installed ({error}); pip install 'tercet[remote]'"
+            f"shards behind {scheme}:// need packages that are not installed ({error}); pip install 'tercet[remote]'"
         ) from None
 
 
@@ -92,8 +92,8 @@ def _progress(url: str, limit_bytes: int) -> Any:
         def call(self, *_: object, **__: object) -> None:
             if max(self.size or 0, self.value) > limit_bytes:
                 raise UserError(
-                    f"{redacted(url)} is larger than the {limit_bytes / 1e6:.1f} MB that the cache may hold in all; "
-                    "raise the limit of the cache, or write smaller shards"
+                    f"{redacted(url)} is larger than the {limit_bytes / 1e6:.1f} MB of the whole cache; "
+                    "raise data.cache_gb, or write smaller shards"
                 )
 
     return Progress()

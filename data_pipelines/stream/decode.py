@@ -36,7 +36,9 @@ class Eyes:
         seed: int,
     ) -> None:
         if data.augment.audio.mix:
-            raise UserError("data.augment.audio.mix draws partners from an index, and a stream has none; set it to 0")
+            raise UserError(
+                "data.augment.audio.mix draws other samples by index, which a stream does not have; set it to 0"
+            )
         self._decoder = FileDecoder(intakes, source, data.exact_images, further)
         self._maker = BatchMaker(intakes, further, data.augment.audio.masks)
         self._name, self._seed, self._crop = name, seed, data.crop

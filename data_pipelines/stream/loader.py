@@ -157,4 +157,4 @@ def _to_the_next_good(seen: Iterator[DecodedItem]) -> list[DecodedItem]:
     counts = Counter(one.sample.reason for one in row if isinstance(one.sample, BadSample))
     said = ", ".join(f"{count} × {reason}" for reason, count in counts.items())
     shard = redacted(row[-1].item.turn.shard)
-    raise UserError(f"{len(row)} samples in a row are bad ({said}), the last in {shard}; mend the shards")
+    raise UserError(f"{len(row)} samples in a row are bad ({said}), the last in {shard}; fix the shards")

@@ -17,7 +17,7 @@ from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 
 LOST = ""  # the key of what nobody knows the key of
-MEND = "write or fetch it again, or take it out of the data"
+MEND = "write or fetch it again, or remove it from the data"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ShardReader:
             through(turn, count)
             fruitless = 0 if fruit else fruitless + 1
             if fruitless > len(self.shards) * turn.shares:
-                raise UserError(f"none of the {len(self.shards)} shards gives a sample; {MEND}")
+                raise UserError(f"none of the {len(self.shards)} shards contains a usable sample; {MEND}")
 
     def _turn(self, turn: ShardTurn) -> Iterator[Item]:
         number = -1

@@ -48,7 +48,9 @@ def listing_beside(page: Path) -> Path:
     """Where the bad samples of a page are listed. Packing lists there what it left out: that is not written over."""
     page.parent.mkdir(parents=True, exist_ok=True)
     if (page.parent / "manifest.json").exists():
-        raise UserError(f"{page.parent} holds packed shards and their own bad_samples.jsonl; put the page elsewhere")
+        raise UserError(
+            f"{page.parent} contains packed shards and their own bad_samples.jsonl; choose another folder for the page"
+        )
     return page.parent / "bad_samples.jsonl"
 
 
@@ -99,7 +101,7 @@ def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:
         for stock in stocks
     ]
     absent = sorted(shard for shard in promised if not Path(shard).exists())
-    return held + [Stock(shard, damage="it stands in manifest.json, and there is no such file") for shard in absent]
+    return held + [Stock(shard, damage="manifest.json lists it, but it does not exist") for shard in absent]
 
 
 def _source(records: Mapping[str, Record]) -> Source:

@@ -40,7 +40,7 @@ def examine(files: Files, usual: Sequence[str]) -> str:
     held = set(map(kind_of, files))
     for kind in usual:
         if kind not in held:
-            raise BadSample(f"orphan: no {kind}, which the samples beside it have")
+            raise BadSample(f"orphan: no {kind}, which most samples have")
     for extension, data in files.items():
         if extension in DECODERS:
             continue  # a plugin's files are its own affair

@@ -22,4 +22,4 @@ def _promised(folder: str) -> Iterable[tuple[str, str]]:
         listed = json.loads(path.read_text(encoding="utf-8"))["shards"]
         return [(os.path.join(folder, shard["name"]), str(shard["sha256"])) for shard in listed if shard["samples"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no manifest of shards; take it away, or pack the shards again") from error
+        raise UserError(f"{path} is not a manifest of shards; delete it, or pack the shards again") from error

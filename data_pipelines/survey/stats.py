@@ -107,7 +107,7 @@ def _drawn(count: int, sample: int | None) -> Sequence[int]:
     if sample is None or sample >= count:
         return range(count)
     if sample < 1:
-        raise UserError(f"{sample} samples tell nothing; take --sample from 1 up, or leave it out for all")
+        raise UserError(f"--sample {sample} is too few; give at least 1, or leave it out for all samples")
     drawn: list[int] = np.sort(keyed("survey", 0).choice(count, sample, replace=False, shuffle=False)).tolist()
     return drawn
 

@@ -1,4 +1,4 @@
-"""What a recipe says of augmentation. Imports no torch."""
+"""The config of augmentation. Imports no torch."""
 
 import re
 
@@ -13,15 +13,18 @@ RANDAUGMENT = re.compile(rf"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1)|mstd{NUMBER}|mmax\
 
 
 class ImageAugment(Config):
-    """Pictures while training, after the crop: changed in these ways, one after another in this order."""
+    """Changes training pictures after the crop, in this order."""
 
-    flip: float = Field(0.0, ge=0, le=1, description="share that is mirrored; captions speak of left and right")
+    flip: float = Field(
+        0.0, ge=0, le=1, description="share that is mirrored; mind captions that mention left and right"
+    )
     randaugment: str | None = Field(
-        None, description="timm's RandAugment, as rand-m9-n2-mstd0.5; needs workers that are processes"
+        None, description="timm's RandAugment, as rand-m9-n2-mstd0.5; needs `worker: process`"
     )
     jitter: float = Field(0.0, ge=0, le=1, description="share whose colours are shifted")
     jitter_strength: tuple[float, float, float, float] = Field(
-        (0.4, 0.4, 0.4, 0.1), description="furthest shift of brightness, contrast, saturation (to 1) and hue (to 0.5)"
+        (0.4, 0.4, 0.4, 0.1),
+        description="largest shift of brightness, contrast, saturation (up to 1) and hue (up to 0.5)",
     )
     grey: float = Field(0.0, ge=0, le=1, description="share that loses its colours")
     blur: float = Field(0.0, ge=0, le=1, description="share that is blurred")
@@ -30,7 +33,7 @@ class ImageAugment(Config):
 
     @property
     def draws_globally(self) -> bool:
-        """Whether it borrows the process's own generators, which threads would disturb."""
+        """Whether it uses the global random state, which threads would disturb."""
         return self.randaugment is not None
 
     @field_validator("randaugment")
@@ -38,7 +41,7 @@ class ImageAugment(Config):
     def _understood(cls, policy: str | None) -> str | None:
         if policy is not None and not RANDAUGMENT.fullmatch(policy):
             raise ValueError(
-                f"{policy} is no RandAugment policy: take rand and any of -m9 -n2 -p0.5 -mstd0.5 -mmax10 -inc1 -t3a"
+                f"{policy} is not a RandAugment policy; write rand and any of -m9 -n2 -p0.5 -mstd0.5 -mmax10 -inc1 -t3a"
             )
         return policy
 
@@ -47,19 +50,23 @@ class ImageAugment(Config):
     def _in_bounds(cls, strengths: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         *shades, hue = strengths
         if not (all(0 <= strength <= 1 for strength in shades) and 0 <= hue <= 0.5):
-            raise ValueError("three strengths go from 0 to 1 and the hue's from 0 to 0.5: take [0.4, 0.4, 0.4, 0.1]")
+            raise ValueError(
+                "the first three strengths are from 0 to 1, that of the hue from 0 to 0.5: [0.4, 0.4, 0.4, 0.1]"
+            )
         return strengths
 
     @field_validator("blur_sigma")
     @classmethod
     def _range(cls, sigma: tuple[float, float]) -> tuple[float, float]:
         if not 0 < sigma[0] <= sigma[1]:
-            raise ValueError(f"[{sigma[0]:g}, {sigma[1]:g}] is no range of pixels: take two numbers as [0.1, 2.0]")
+            raise ValueError(
+                f"[{sigma[0]:g}, {sigma[1]:g}] is not a range of pixels; give two numbers such as [0.1, 2.0]"
+            )
         return sigma
 
 
 class AudioAugment(Config):
-    """Sounds while training. Nothing given, nothing is changed but the crop."""
+    """Changes training sounds after the crop. By default, nothing."""
 
     gain: tuple[float, float] | None = Field(None, description="range in decibels of a change of loudness, as [-6, 6]")
     noise: tuple[float, float] | None = Field(
@@ -82,7 +89,7 @@ class AudioAugment(Config):
     @classmethod
     def _ascending(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
         if ends and ends[0] > ends[1]:
-            raise ValueError(f"[{ends[0]:g}, {ends[1]:g}] is no range: take the lower number first")
+            raise ValueError(f"[{ends[0]:g}, {ends[1]:g}] is not a range; give the lower number first")
         return ends
 
 
@@ -91,12 +98,13 @@ class TransformConfig(Component):
 
 
 class AugmentConfig(Config):
-    """What is done to samples while training, besides the crop."""
+    """Changes to training samples after the crop."""
 
     image: ImageAugment = ImageAugment()
     audio: AudioAugment = AudioAugment()
     further: dict[str, tuple[TransformConfig, ...]] = Field(
-        {}, description="registered transforms by modality, one after another behind the above: {image: [sepia]}"
+        {},
+        description="registered transforms by modality, applied in this order after the ones above: {image: [sepia]}",
     )
 
     @field_validator("further")
@@ -105,5 +113,5 @@ class AugmentConfig(Config):
         known = MODALITIES - {"text"}
         for modality in further:
             if modality not in known:
-                raise ValueError(f"nothing decodes `{modality}` for a transform; {did_you_mean(modality, known)}")
+                raise ValueError(f"unknown modality `{modality}`; {did_you_mean(modality, known)}")
         return further

@@ -118,5 +118,5 @@ def test_keys_of_64_bits_are_told_apart() -> None:
 
 
 def test_a_range_that_runs_down_is_refused() -> None:
-    with pytest.raises(UserError, match=r"`gain`: \[6, -6\] is no range: take the lower number first"):
+    with pytest.raises(UserError, match=r"`gain`: \[6, -6\] is not a range; give the lower number first"):
         build(AudioAugment, {"gain": [6, -6]}, lambda key: "recipe")

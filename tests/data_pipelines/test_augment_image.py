@@ -175,12 +175,12 @@ def test_only_randaugment_draws_globally() -> None:
     ("config", "words"),
     [
         ({"flip": 1.5}, "`flip` is `1.5`"),
-        ({"jitter_strength": [0.4, 0.4, 0.4, 0.6]}, "`jitter_strength`: three strengths go from 0 to 1"),
-        ({"blur_sigma": [2, 1]}, "`blur_sigma`: [2, 1] is no range of pixels"),
-        ({"blur_sigma": [0, 1]}, "no range of pixels"),
-        ({"randaugment": "rand-m9-x3"}, "`randaugment`: rand-m9-x3 is no RandAugment policy"),
-        ({"randaugment": "augmix-m5"}, "no RandAugment policy"),
-        ({"randaugment": "rand-tfast"}, "no RandAugment policy"),
+        ({"jitter_strength": [0.4, 0.4, 0.4, 0.6]}, "`jitter_strength`: the first three strengths are from 0 to 1"),
+        ({"blur_sigma": [2, 1]}, "`blur_sigma`: [2, 1] is not a range of pixels"),
+        ({"blur_sigma": [0, 1]}, "not a range of pixels"),
+        ({"randaugment": "rand-m9-x3"}, "`randaugment`: rand-m9-x3 is not a RandAugment policy"),
+        ({"randaugment": "augmix-m5"}, "not a RandAugment policy"),
+        ({"randaugment": "rand-tfast"}, "not a RandAugment policy"),
         ({"solarize": 0.1}, "did you mean `solarise`?"),
     ],
 )

@@ -52,5 +52,5 @@ def test_a_group_of_captions_reads_them_where_the_source_has_them() -> None:
 
 @pytest.mark.parametrize("spec", ["", "group", "json", "json.", "jpg", "images"])
 def test_nothing_to_group_by_is_refused(spec: str) -> None:
-    with pytest.raises(UserError, match=r"group: .* is nothing to group by; (did you mean|known)"):
+    with pytest.raises(UserError, match=r"group: .* is unknown; (did you mean|known)"):
         GroupReader(spec, CaptionReader({}))

@@ -99,14 +99,14 @@ def test_a_caption_of_which_cleaning_leaves_nothing_is_bad_only_alone() -> None:
 @pytest.mark.parametrize(
     ("places", "words"),
     [
-        ({"caption": 1.0}, "`caption` is no place; take `txt`, or json.KEY"),
-        ({"json": 1.0}, "`json` is no place"),
-        ({"json.": 1.0}, "`json.` is no place"),
-        ({"json.a..b": 1.0}, "no place"),
-        ({"jpg.a": 1.0}, "no place"),
-        ({"txt": -1.0}, "`txt` is to be asked -1 times"),
-        ({"txt": math.nan}, "nan times"),
-        ({"txt": 0.0, "json.a": 0.0}, "every place is to be asked 0 times"),
+        ({"caption": 1.0}, "unknown place `caption`; write `txt`, or json.KEY"),
+        ({"json": 1.0}, "unknown place `json`"),
+        ({"json.": 1.0}, "unknown place `json.`"),
+        ({"json.a..b": 1.0}, "unknown place"),
+        ({"jpg.a": 1.0}, "unknown place"),
+        ({"txt": -1.0}, "the share of `txt` is -1"),
+        ({"txt": math.nan}, "is nan"),
+        ({"txt": 0.0, "json.a": 0.0}, "every share is 0"),
     ],
 )
 def test_impossible_places_are_refused(places: dict[str, float], words: str) -> None:

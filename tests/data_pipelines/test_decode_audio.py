@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[str, Callable[[Sound], bytes]]] = {
     "no frames": ("empty", lambda sound: sound(np.zeros(0), 16000, "WAV")),
     "not a number": ("not finite", lambda sound: sound(np.array([0.1, np.nan, 0.2]), 16000, "WAV", "FLOAT")),
     "infinite": ("not finite", lambda sound: sound(np.array([0.1, np.inf, 0.2]), 16000, "WAV", "FLOAT")),
-    "a FLAC from a pipe": ("of untold length", lambda sound: without_a_length(sound(sine(440, 16000, 1), 16000))),
+    "a FLAC from a pipe": ("unknown length", lambda sound: without_a_length(sound(sine(440, 16000, 1), 16000))),
     "100 channels": ("over the caps", lambda sound: sound(np.zeros((4, 100)), 16000, "WAV")),
     "a rate of 400 kHz": ("over the caps", lambda sound: sound(np.zeros(4), 400_000, "WAV")),
     "a rate of 20 Hz": ("over the caps", lambda sound: sound(np.zeros(4), 20, "WAV")),

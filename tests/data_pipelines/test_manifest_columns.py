@@ -163,7 +163,7 @@ def test_json_is_an_array_of_objects_or_lines(tmp_path: Path, picture: Picture) 
         ('{\n "path": "a.png"}', "expected an array of objects"),
         ('[{"path": "a.png"} {"path": "b.png"}]', "expected a comma at character 19"),
         ('[{"path": "a.png"}, ', "not valid JSON"),
-        ("[1, 2]", "no column is known to name pictures"),
+        ("[1, 2]", "no column seems to name or hold pictures"),
         ("[]", "has no rows"),
         ("", "expected an array of objects"),
     ],

@@ -75,7 +75,7 @@ def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pyte
         opened(source=str(table))
     assert capsys.readouterr().err.splitlines() == [
         f"tercet: {table}: image from `path`, text from `caption`, group from `group`; 50 rows",
-        f"tercet: {table}: rows that give no sample: 1 × text: empty, 1 × no picture or sound",
+        f"tercet: {table}: rows that cannot be used: 1 × text: empty, 1 × no picture or sound",
         f"tercet: {table}: rows that repeat another one, with the same file and caption: 2, first row 45 in {table}",
     ]
 
@@ -93,11 +93,11 @@ def test_a_key_used_twice_and_a_row_of_other_length_keep_their_places(tmp_path: 
 
 MISTAKES = {
     "a misspelt column": ({"text": "captoin"}, "photos.csv has no column `captoin`; did you mean `caption`?"),
-    "a misspelt table": ({"source": "photo.csv"}, "there is no table .*photo.csv; did you mean `.*photos.csv`"),
+    "a misspelt table": ({"source": "photo.csv"}, "the table .*photo.csv does not exist; did you mean `.*photos.csv`"),
     "nothing to match": ({"source": "none/**/*.jpg"}, "no file matches .*; name a folder, a pattern"),
-    "tables and shards": ({"source": ["photos.csv", "a.tar"]}, "is no shard, and others beside it are"),
+    "tables and shards": ({"source": ["photos.csv", "a.tar"]}, "is not a shard, but others in the list are"),
     "a table twice": ({"source": ["photos.csv", "photos.csv"]}, "is named twice"),
-    "no saved data set": ({"source": "hf:fotos ü"}, "no data set that `save_to_disk` of `datasets` wrote"),
+    "no saved data set": ({"source": "hf:fotos ü"}, "was not written by `save_to_disk` of `datasets`"),
 }
 
 
@@ -237,7 +237,7 @@ def test_columns_are_of_the_tables_among_what_is_compared(
         assert main(["data", "leaks", *sides, "image=there", "text=said", "--workers", "1", "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["leaks"]["image: same file"] == {"pairs": 1, "eval_samples": 1}
     assert main(["data", "leaks", folder, folder, "image=there"]) == 2
-    assert "is a folder, whose files tell what they are" in capsys.readouterr().err
+    assert "is a folder, so columns do not apply to it" in capsys.readouterr().err
 
 
 def test_what_is_no_set_of_shards_is_not_indexed_as_one(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,11 +278,11 @@ def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
 
 
 def test_a_part_is_not_divided_in_silence() -> None:
-    with pytest.raises(Misfit, match=r"`data\.held_out` divide the same source"):
+    with pytest.raises(Misfit, match=r"`data\.held_out` split the same source"):
         split_in_two({"source": "a.csv", "part": [0, 0.5]}, ("source", "part"), ("source", "part"))
 
 
 @pytest.mark.parametrize("data", [{"held_out": 0.1}, {"held_out": 0.1, "train": "a.csv"}])
 def test_what_is_held_out_is_held_out_of_something(data: dict[str, object]) -> None:
-    with pytest.raises(Misfit, match=r"name that as `data\.source`"):
+    with pytest.raises(Misfit, match=r"name the source as `data\.source`"):
         split_in_two(data, (), ())

@@ -127,7 +127,7 @@ def test_the_splits_of_a_data_set_are_named(tmp_path: Path, pictured: list[dict[
     pa = pytest.importorskip("pyarrow")
     saved(pa, tmp_path / "set" / "train", [pictured])
     (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    with pytest.raises(UserError, match=r"holds the splits train, test; name one of them, as hf:.*/train"):
+    with pytest.raises(UserError, match=r"contains the splits train, test; name one of them, as hf:.*/train"):
         opened(source=f"hf:{tmp_path / 'set'}")
 
 

@@ -126,7 +126,7 @@ def test_bad_rows_stand_on_one_side_too(tmp_path: Path) -> None:
 def test_a_part_of_nothing_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     data = DataConfig.model_validate({"source": str(tmp_path), "held_out": 1e-6})
-    with pytest.raises(UserError, match=r"has none of its 1 rows in the part .*; widen it"):
+    with pytest.raises(UserError, match=r"has none of its 1 row in the part .*; widen it"):
         open_split(data, data.val["val"])
 
 
@@ -202,17 +202,17 @@ def test_a_split_source_is_written_out_and_read_back(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "data={source: a.csv, train: b.csv}": "`data.source` and `data.train` say the same thing twice",
-    "data={source: a.csv, held_out: 2}": "`data.held_out` is `2`, but should be a share from 0 to below 1",
+    "data={source: a.csv, train: b.csv}": "`data.source` and `data.train` both name the training data",
+    "data={source: a.csv, held_out: 2}": "`data.held_out` is `2`; give a share from 0 to below 1",
     "data={source: a.csv, imgae: x}": "unknown key `data.imgae`; did you mean `image`?",
     "data={source: a.csv, heldout: 0.2}": "unknown key `data.heldout`; did you mean `held_out`?",
     "data.sorce=a.csv": "unknown key `data.sorce`; did you mean `source`?",
-    "data.train.imag=path": "`data.train.imag` is no key of a source; did you mean `image`?",
-    "data.train={source: a.csv, wieght: 2}": "`data.train.wieght` is no key of a source; did you mean `weight`?",
-    "data={train: a.csv, image: x}": "`data.image` is said of a single source; name that as `data.source`, or write",
-    "data={source: a.csv, train: {image: x}}": "`data.source` and `data.train` say the same thing twice",
-    "data={source: a.csv, templates: [a photo]}": "`a photo` has no place for a name; write one as a photo of a {}.",
-    "data.train={source: a.csv, part: [1, 0]}": "[1, 0] is no part of the whole; take two numbers as [0.1, 1]",
+    "data.train.imag=path": "`data.train.imag` is not an option of a source; did you mean `image`?",
+    "data.train={source: a.csv, wieght: 2}": "`data.train.wieght` is not an option of a source; did you mean `weight`?",
+    "data={train: a.csv, image: x}": "`data.image` is an option of a single source; name the source as",
+    "data={source: a.csv, train: {image: x}}": "`data.source` and `data.train` both name the training data",
+    "data={source: a.csv, templates: [a photo]}": "`a photo` has no slot {} for a name; write it as a photo of a {}.",
+    "data.train={source: a.csv, part: [1, 0]}": "[1, 0] is not a part of [0, 1]; give two numbers, smallest first",
 }
 
 

@@ -116,7 +116,7 @@ MISTAKES = {
         "m.csv",
         b"url,caption\nhttp://x/y,c\n",
         Roles(),
-        "with `image` or `audio` (columns: url, caption)",
+        "set `image` or `audio` to one (columns: url, caption)",
     ),
     "an open quote": ("m.csv", b'image,caption\na.jpg,"open\nb.jpg,c\n', Roles(), "line 3 cannot be read"),
     "UTF-16": ("m.csv", "image,caption\n".encode("utf-16"), Roles(), "not UTF-8"),

@@ -139,7 +139,7 @@ def test_a_full_disk_is_told_and_packing_goes_on_once_there_is_room(
     with monkeypatch.context() as full:
         full.setattr("tercet.data_pipelines.pack.pack.write_shard", written)
         assert main(words(table, tmp_path / "out")) == 2
-    assert "No space left on device; make room and run the same command" in capsys.readouterr().err
+    assert "No space left on device; free some space and run the same command" in capsys.readouterr().err
     assert main(words(table, tmp_path / "out")) == 0
     assert everything(tmp_path / "out") == straight
 

@@ -238,7 +238,7 @@ def test_another_command_into_the_same_folder_is_refused(
     run(table, tmp_path / "out", "--size", "20")
     words = ["data", "pack", "--out", str(tmp_path / "out"), "--workers", "1"]
     assert main([*words, str(table), "--size", "24"]) == 2
-    assert "was packed in another way (size 20 there, 24 now)" in capsys.readouterr().err
+    assert "was packed with other options (size 20 there, 24 now)" in capsys.readouterr().err
     assert main([*words, str(table), "--size", "20", "--rate", "8000"]) == 2
     assert "(rate nothing there, 8000 now)" in capsys.readouterr().err
     table.write_text(table.read_text().replace("number 3", "number three"))
@@ -246,7 +246,7 @@ def test_another_command_into_the_same_folder_is_refused(
     assert "(its rows or files have changed since)" in capsys.readouterr().err
     shutil.copy(tmp_path / "out" / "000000.tar", tmp_path / "loose.tar")
     assert main(["data", "pack", str(table), "--out", str(tmp_path)]) == 2
-    assert "holds shards that were not packed here" in capsys.readouterr().err
+    assert "contains other shards" in capsys.readouterr().err
 
 
 MISTAKES = {
@@ -278,7 +278,7 @@ def test_a_table_moved_away_from_its_files_is_a_mistake(tmp_path: Path, capsys: 
 def test_shards_have_a_place_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: Picture) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
     assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "shards")]) == 2
-    assert "which is to be packed; choose a folder beside it" in capsys.readouterr().err
+    assert "which would then be packed, too; choose a folder outside of it" in capsys.readouterr().err
     (tmp_path / "m.csv").write_text("image\na.png\n")
     assert main(["data", "pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "a.png")]) == 2
-    assert "cannot be the folder of the shards: File exists" in capsys.readouterr().err
+    assert "cannot be used for the shards: File exists" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_what_is_out_of_the_ordinary_is_counted(tmp_path: Path) -> None:
 
 
 def test_shards_without_samples_are_refused(pack: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match="hold no samples"):
+    with pytest.raises(UserError, match="contain no samples"):
         open_shards(str(pack("s.tar", [{"__key__": "x", "npy": b"0"}])))
 
 

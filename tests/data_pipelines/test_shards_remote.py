@@ -120,7 +120,7 @@ def test_shards_that_state_nothing_are_fetched_and_counted(
     source = opened(tmp_path, urls)
     assert source.counts.tolist() == list(COUNTS)
     assert tars(web) == {"/s/00000.tar": 1, "/s/00002.tar": 1}
-    assert "shards that do not state how many samples they hold: 2" in capsys.readouterr().err
+    assert "2 shards have no file that states their number of samples" in capsys.readouterr().err
     assert opened(tmp_path, urls).counts.tolist() == list(COUNTS)
     assert tars(web) == {"/s/00000.tar": 1, "/s/00002.tar": 1}
 
@@ -162,7 +162,7 @@ def test_samples_beyond_those_stated_are_left_out_and_spoken_of(
 ) -> None:
     state(web, "00000", 1)
     assert read(opened(tmp_path, urls))[:2] == ["0 0", "1 0"]
-    assert "00000.tar holds 3 samples more than are stated" in capsys.readouterr().err
+    assert "00000.tar contains 3 more samples than are stated" in capsys.readouterr().err
 
 
 def test_a_shard_that_cannot_be_had_fails_or_its_samples_are_bad(tmp_path: Path, web: Web, urls: list[str]) -> None:
@@ -200,7 +200,7 @@ def test_shards_that_can_neither_be_counted_nor_had(
     del web.pages["/s/00001.tar"], web.pages["/s/00001_stats.json"]
     with pytest.raises(Refused):
         opened(tmp_path, urls)
-    with pytest.raises(UserError, match="1 of 3 shards cannot be had"):
+    with pytest.raises(UserError, match="1 of 3 shards cannot be read"):
         opened(tmp_path, urls, missing="skip")
     assert "skipped: " + urls[1] in capsys.readouterr().err
     assert read(opened(tmp_path, urls, missing="skip", max_bad=0.34))[3:5] == ["0 3", "2 0"]

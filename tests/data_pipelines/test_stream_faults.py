@@ -120,7 +120,7 @@ def test_shards_that_give_nothing_end_the_run(pack: Pack) -> None:
     paths = [pack(f"{n}.tar", texts(n, 2)) for n in range(3)]
     for path in paths:
         path.write_bytes(b"<html>not found</html>" * 100)
-    with pytest.raises(UserError, match="none of the 3 shards gives a sample"):
+    with pytest.raises(UserError, match="none of the 3 shards contains a usable sample"):
         next(iter(loader(paths[0].parent, 2, missing="skip")))
 
 

@@ -196,9 +196,9 @@ def test_mistakes_are_one_line(folder: Path) -> None:
         loader(folder, 30, world=4)
     with pytest.raises(UserError, match=r"a stream has one source, and data.train names 2: a, b"):
         loader(folder, 4, train={"a": {"source": str(folder)}, "b": {"source": str(folder)}})
-    with pytest.raises(UserError, match="mix draws partners from an index"):
+    with pytest.raises(UserError, match="mix draws other samples by index"):
         loader(folder, 4, augment={"audio": {"mix": 0.5}})
-    with pytest.raises(UserError, match="shards are not read through `pipe:`"):
+    with pytest.raises(UserError, match="`pipe:` URLs are not supported"):
         loader("pipe:cat a.tar", 4)
 
 

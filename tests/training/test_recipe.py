@@ -111,7 +111,7 @@ def test_a_stage_is_a_complete_run_with_its_own_keys() -> None:
 
 
 def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
-    with pytest.raises(UserError, match=r"`data\.keep` needs samples that come by again; set `mode: index`"):
+    with pytest.raises(UserError, match=r"`data\.keep` needs `mode: index`, because a stream does not repeat"):
         load_recipe("image_text", ["data.keep=true", "data.crop=null", "data.mode=stream"])
     policy = "data.augment.image.randaugment=rand-m9-n2"
     with pytest.raises(UserError, match=r"`data\.augment\.image\.randaugment` .* set `workers: 0`"):
@@ -120,5 +120,5 @@ def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
 
 
 def test_what_is_kept_cannot_be_cropped_at_random() -> None:
-    with pytest.raises(UserError, match=r"`data\.keep` needs pictures that are not cropped at random; set `crop"):
+    with pytest.raises(UserError, match=r"`data\.keep` cannot keep random crops; set `crop"):
         load_recipe("image_text", ["data.keep=true", "data.crop=[0.5, 1.0]"])
