@@ -1,6 +1,6 @@
 """Which samples describe the same thing, and are therefore never each other's negatives.
 
-A group is what a key of `.json` says, or equal content: of the picture's or the sound's file, or of the captions.
+A group is the value of a key of `.json`, or equal content: of the file of the picture or sound, or of the captions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,17 +14,19 @@ from tercet.data_pipelines.source import Files
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES
 
-Mark = Callable[[Files, Mapping[str, object]], object]  # what the samples of one group share; None: there is nothing
+Mark = Callable[
+    [Files, Mapping[str, object]], object
+]  # the value that the samples of a group share; None without a group
 
 
 class GroupReader:
-    """Reads a sample's group by `json.KEY`, `image`, `audio` or `text`, from the files that it says are `wanted`."""
+    """Reads the group of a sample, by `json.KEY`, `image`, `audio` or `text`, from its `wanted` files."""
 
     def __init__(self, spec: str, captions: CaptionReader) -> None:
         self.wanted, self._mark = _by(spec, captions)
 
     def __call__(self, files: Files, meta: Mapping[str, object], id: int) -> int:
-        """The group as a number from 0 to 2⁶³ - 1; below zero, a group of the sample's own."""
+        """The group as a number from 0 to 2⁶³ - 1; a negative number is a group of this sample alone."""
         mark = self._mark(files, meta)
         if mark is None:
             return -1 - id
@@ -55,7 +57,7 @@ def _by(spec: str, captions: CaptionReader) -> tuple[frozenset[str], Mark]:
 
 
 def _words(captions: CaptionReader, files: Files, meta: Mapping[str, object]) -> object:
-    """The cleaned captions without their capitals, which the tokenizers of CLIP do not see either."""
+    """The cleaned captions in lower case, as the tokenizers of CLIP read them."""
     found = captions(files, meta)
     return "\n".join(found.all).casefold() if found else None
 

@@ -1,8 +1,8 @@
-"""Wrong captions by rule: the same things with attributes exchanged, or with one attribute replaced.
+"""Makes wrong captions by rules: exchanges attributes of things, or replaces one attribute.
 
 After the hard negatives of ARO (Yuksekgonul et al., 2023) and SugarCrepe (Hsieh et al., 2023), with one departure: they
-start from a description in attributes instead of a sentence, so that every result is fluent and is known to be wrong.
-A description is a tuple of things, each a mapping from attribute to value; what comes out describes other things.
+start from a description in attributes instead of a sentence, so that every result is fluent and certainly wrong. A
+description is a tuple of things, each a mapping from attribute to value; the result describes other things.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ Things = tuple[Thing, ...]
 
 
 def swaps(things: Things, allowed: Callable[[Thing], bool]) -> list[Things]:
-    """The first two things with one attribute exchanged, wherever that is no longer the same set of things."""
+    """The first two things with one attribute exchanged, if that gives other things."""
     if len(things) < 2:
         return []
     first, second, *rest = things

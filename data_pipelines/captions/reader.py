@@ -1,7 +1,7 @@
-"""The captions of a sample: the places where they stand, and the choice among them.
+"""Finds the captions of a sample, and chooses one of them.
 
-img2dataset writes one caption to `.txt` and `.json`, LAION-CLAP a list to `text` of `.json`, and rewrites come as
-further keys. A place that a sample lacks is passed over; a sample with no place at all has no captions, which is legal.
+img2dataset writes one caption to `.txt` and `.json`, LAION-CLAP a list to `text` of `.json`, and rewrites are further
+keys. A sample need not have every place; a sample without any has no captions, which is allowed.
 """
 
 from bisect import bisect
@@ -18,12 +18,12 @@ from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
 USUAL = {"txt": 1.0, "json.text": 1.0, "json.caption": 1.0, "json.captions": 1.0}  # the first one there is taken
-WORDED = ("text", "caption")  # keys of the words where captions are objects
+WORDED = ("text", "caption")  # keys of the words if captions are objects
 
 
 @dataclass(frozen=True)
 class Captions:
-    """What was found, not cleaned yet: cleaning costs more than finding, and most captions are not chosen."""
+    """Captions that are not cleaned yet: cleaning takes time, and most captions are not chosen."""
 
     places: tuple[tuple[str, ...], ...] = ()
     weights: tuple[float, ...] = ()
@@ -55,9 +55,9 @@ class Captions:
 
 
 class CaptionReader:
-    """Reads captions from `places`, each with the share of the draws that it gets; none named: the usual ones.
+    """Reads captions from `places`, each with its share of the draws; by default from the usual places.
 
-    A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. JSON holds one string, a list of strings or a
+    A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. The value is a string, a list of strings or a
     list of objects with `text` or `caption`.
     """
 
@@ -67,7 +67,7 @@ class CaptionReader:
         self.wanted = frozenset(place.partition(".")[0] for place in self._weights)
 
     def __call__(self, files: Files, meta: Mapping[str, object]) -> Captions:
-        """What the sample's files hold; a place with no word in it spoils the sample unless another has some."""
+        """The captions in the files of a sample. A sample whose places are all empty is bad."""
         found = list(islice(self._present(files, meta), self._most))
         captions = _with_words(found)
         if found and not captions:
@@ -93,7 +93,7 @@ def _with_words(found: list[tuple[tuple[str, ...], float]]) -> Captions:
 
 
 def within(meta: Mapping[str, object], place: str) -> object:
-    """What stands at `json.KEY` or `json.KEY.KEY…`; nothing: None."""
+    """The value at `json.KEY` or `json.KEY.KEY…`, or None."""
     value: object = meta
     for key in place.split(".")[1:]:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -126,7 +126,7 @@ def _string(value: object) -> str:
 
 
 def _worded(*captions: str) -> tuple[str, ...]:
-    """Those of the captions in which cleaning has left a word."""
+    """The captions that are not empty after cleaning."""
     worded = tuple(caption for caption in captions if caption)
     if not worded:
         raise BadSample("text: empty")

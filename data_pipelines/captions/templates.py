@@ -1,4 +1,4 @@
-"""Captions from templates: slots filled with words, words varied by synonyms, articles that fit."""
+"""Captions from templates: fills slots, varies words by synonyms, and chooses articles."""
 
 import re
 from collections.abc import Mapping, Sequence

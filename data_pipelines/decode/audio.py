@@ -1,6 +1,6 @@
-"""Bytes to a mono waveform. What a header claims is checked before anything is allocated, and only the crop is read.
+"""Decodes bytes to a mono waveform. The header is checked before anything is allocated, and only the crop is read.
 
-A crop is a part of the resampled clip, whichever part is read: what a run hears does not depend on how it is cut.
+A crop equals the same part of the whole resampled clip.
 """
 
 import math
@@ -17,7 +17,7 @@ from tercet.data_pipelines.transforms.crop import View
 
 
 def decode_audio(data: bytes, intake: AudioIntake, view: View) -> Wave:
-    """The viewed part of a sound, its channels averaged, at the intake's rate: float `[T]`."""
+    """The viewed part of a sound, as the mean of its channels, at the rate of the intake: float `[T]`."""
     with open_sound(data) as sound:
         if max(sound.samplerate, intake.rate) // math.gcd(sound.samplerate, intake.rate) > MOST_STEPS:
             raise BadSample("audio: odd sampling rate")

@@ -7,10 +7,10 @@ before the cut.
 import struct
 from collections.abc import Callable, Mapping
 
-UNKNOWN = 0xFFFFFFFF  # the size that a writer gives who cannot go back to correct it
+UNKNOWN = 0xFFFFFFFF  # the size in a file whose writer could not go back to correct it
 LAST_PAGE = 4  # flag of the page that ends a stream
-SIZE_GIVEN, COUNT_GIVEN = 2, 1  # flags of an MP3's first frame that tells about the others
-NEAR = 256  # bytes into an MP3 within which that frame says so
+SIZE_GIVEN, COUNT_GIVEN = 2, 1  # flags of the first frame of an MP3, which describes the others
+NEAR = 256  # bytes of an MP3 in which that frame begins
 
 
 def readable(data: bytes) -> bool:
@@ -20,7 +20,7 @@ def readable(data: bytes) -> bool:
 
 
 def complete(data: bytes) -> bool:
-    """Whether no byte is missing; a FLAC does not say, nor does an MP3 without a head of its own."""
+    """Whether no byte is missing. A FLAC does not say, nor does an MP3 without such a first frame."""
     return COMPLETE.get(data[:4], _mp3)(data)
 
 
@@ -74,7 +74,7 @@ def _is_mp3(data: bytes) -> bool:
 
 
 def _after_tag(data: bytes) -> int:
-    """Where the sound begins behind an ID3 tag, whose size has seven bits a byte."""
+    """Where the sound begins after an ID3 tag, whose size has seven bits in each byte."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     a, b, c, d = data[6:10]

@@ -1,10 +1,10 @@
-"""Bytes to RGB pixels. What a header claims is checked before anything is allocated.
+"""Decodes bytes to RGB pixels. The header is checked before anything is allocated.
 
-Most of the time goes into the JPEG decoder, so a picture that is seen much smaller than it is stored is decoded at a
-half, a quarter or an eighth. What is judged is the crop, and how much is left for the antialiasing to work on: with
-`SPARE` pixels for each one wanted, a pretrained network cannot tell the picture from one decoded whole; with one for
-each it can. Random crops lie on whole pixels of what is decoded, for the exact path too, so that both see the same
-part. The middle, which evaluation sees, is cut to a fraction of a pixel: half of one already shows in the features.
+Decoding a JPEG takes most of the time, so a picture that becomes much smaller is decoded at a half, a quarter or an
+eighth. The crop must keep `SPARE` pixels for each pixel of the result: then a pretrained network cannot tell the
+picture from one that was decoded at full size; with one pixel for each, it can. Random crops lie on whole pixels of the
+decoded picture, also in the exact path, so that both show the same part. The central crop of evaluation is cut to a
+fraction of a pixel, because half a pixel already shows in the features.
 """
 
 from typing import Protocol
@@ -33,12 +33,12 @@ class Opened(Protocol):
 
     @property
     def turn(self) -> Rotation:
-        """What makes it upright."""
+        """The rotation that makes it upright."""
         ...
 
     @property
     def reductions(self) -> tuple[int, ...]:
-        """How many times smaller it can be decoded, ascending."""
+        """The factors by which it can be decoded smaller, ascending."""
         ...
 
     def pixels(self, reduction: int) -> NDArray[np.uint8]: ...
@@ -47,7 +47,7 @@ class Opened(Protocol):
 def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = False) -> NDArray[np.uint8]:
     """The viewed part of a picture, antialiased to the intake's size: uint8 `[H, W, C]`.
 
-    `exact`: decoded whole and resampled by Pillow, as open_clip does, and several times as slow.
+    `exact`: decodes it at full size and resamples with Pillow, as open_clip does, in several times the time.
     """
     opened: Opened = opened_jpeg(data) or opened_still(data)
     turn = opened.turn
@@ -71,7 +71,7 @@ def _times(box: Box, factor: float) -> Box:
 
 
 def _stored_box(stored: tuple[int, int], turn: Rotation, intake: ImageIntake, view: View) -> Box:
-    """What is seen, drawn on the upright picture, in the picture as it is stored."""
+    """The box that the view draws on the upright picture, in coordinates of the stored picture."""
     upright, (height, width) = turn.size(stored), intake.size
     box = view.box(upright, upright if intake.resize == "squash" else (width, height))
     return turn.stored_box(box, upright)
@@ -79,12 +79,12 @@ def _stored_box(stored: tuple[int, int], turn: Rotation, intake: ImageIntake, vi
 
 def _reduction(box: Box, size: tuple[int, int], reductions: tuple[int, ...]) -> int:
     """The largest that leaves the crop enough pixels for a result of (height, width)."""
-    room = min((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]) / SPARE
-    return max((reduction for reduction in reductions if reduction <= room), default=1)
+    spare = min((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]) / SPARE
+    return max((reduction for reduction in reductions if reduction <= spare), default=1)
 
 
 def _bounds(box: Box, stored: tuple[int, int], reduction: int) -> Bounds:
-    """The box on whole pixels of the picture so reduced, at least one of them, and none that reaches beyond it."""
+    """The box in whole pixels of the reduced picture: at least one pixel, and within the picture."""
     left, right = _span(box[0], box[2], stored[0], reduction)
     upper, lower = _span(box[1], box[3], stored[1], reduction)
     return left, upper, right, lower

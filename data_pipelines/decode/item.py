@@ -1,4 +1,4 @@
-"""One sample's files to a `Sample`, with the modalities that the run takes in."""
+"""Decodes the files of a sample to a `Sample`, with the modalities that the run uses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from tercet.modality import DECODERS, FILES, MODALITIES
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
-    """The intakes, if shards can fill every one of their fields."""
+    """Refuses intakes whose field is not a known modality."""
     for name in intakes:
         if name not in MODALITIES:
             raise UserError(f"the field `{name}` is not a known modality; {did_you_mean(name, MODALITIES)}")
@@ -29,7 +29,7 @@ def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
 
 
 class FileDecoder:
-    """A sample from its files. A modality that it lacks is absent; a broken one spoils it."""
+    """Makes a sample from its files. A missing modality is absent; a broken one makes the sample bad."""
 
     def __init__(
         self,
@@ -109,8 +109,7 @@ class FileDecoder:
 
 
 def fitted(name: str, media: Media, intake: Intake, view: View) -> Media:
-    """What a plugin's decoder gave, of the intake's type and no longer than is viewed; another shape spoils the
-    sample."""
+    """The output of a plugin's decoder in the type of the intake, cut to the view; a wrong shape is a bad sample."""
     free = 1 if intake.ragged else 0
     if media.ndim != len(intake.shape) or media.shape[free:] != intake.shape[free:]:
         raise BadSample(f"{name}: not of the tower's shape")
@@ -138,7 +137,7 @@ class Decoder(FileDecoder):
         self.source = source
 
     def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
-        """Each sample as it is viewed, or what is wrong with it."""
+        """Each sample in its view, or what is wrong with it."""
         return [
             self.sample(self.source.key(id), id, files, view)
             for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
@@ -149,7 +148,7 @@ class Decoder(FileDecoder):
 
 
 class Keeper(Decoder):
-    """Decodes each picture and sound once, whole, and keeps it: for data that fit into memory, and whole pictures."""
+    """Decodes each picture and sound once, without a crop, and keeps it in memory."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

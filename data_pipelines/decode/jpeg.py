@@ -11,7 +11,7 @@ from tercet.data_pipelines.decode.caps import MOST_PIXELS
 from tercet.data_pipelines.decode.orientation import Rotation, turn_of
 from tercet.data_pipelines.decode.still import opened_still
 
-COLOURS = ("YCbCr", "RGB", "Gray")  # those of print go through Pillow, which knows how Adobe inverts them
+COLOURS = ("YCbCr", "RGB", "Gray")  # CMYK is decoded by Pillow, which knows how Adobe inverts it
 APP1, FILL, SCAN = 0xE1, 0xFF, 0xDA
 EXIF = b"Exif\0\0"
 
@@ -32,11 +32,11 @@ class Jpeg:
         return turn_of(exif_of(self.data))
 
     def pixels(self, reduction: int) -> NDArray[np.uint8]:
-        """Each pixel stands for `reduction` × `reduction`; the last of either axis may reach beyond the picture."""
+        """Each pixel covers `reduction` × `reduction`; the last one of an axis may reach beyond the picture."""
         try:
             return self._decoded(reduction, strict=True)
-        except ValueError:  # at any warning of the library
-            opened_still(self.data)  # Pillow tells missing bytes, which spoil the sample, from stray ones
+        except ValueError:  # the library raises at any warning
+            opened_still(self.data)  # Pillow raises for missing bytes, but not for stray ones
         try:
             return self._decoded(reduction, strict=False)
         except ValueError as error:
@@ -51,7 +51,7 @@ class Jpeg:
 
 
 def opened_jpeg(data: bytes) -> Jpeg | None:
-    """The JPEG, if it is one that is decoded here."""
+    """The JPEG; None for other formats, and for colours that are not decoded here."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:

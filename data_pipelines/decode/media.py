@@ -1,4 +1,4 @@
-"""Opens a picture or a sound by its header, within the caps, and reads it whole where every byte is wanted."""
+"""Opens a picture or a sound by its header, within the caps, or decodes all of it to verify it."""
 
 import struct
 import warnings
@@ -73,7 +73,7 @@ def _other_format(data: bytes) -> str:
 
 
 def verify_picture(data: bytes) -> None:
-    """Decodes every pixel. A PNG's checksums are compared too, for its decoder stops before the last."""
+    """Decodes every pixel. Also compares the checksums of a PNG, because its decoder stops before the last one."""
     picture = open_picture(data)
     try:
         picture.load()
@@ -119,7 +119,7 @@ def verify_sound(data: bytes) -> None:
 
 
 def waves(sound: Sound) -> Iterator[NDArray[np.float32]]:
-    """The sound by and by, `[frames, channels]`."""
+    """The sound in blocks, `[frames, channels]`."""
     try:
         while len(wave := sound.read(BLOCK, dtype="float32", always_2d=True)):
             if not np.isfinite(wave).all():

@@ -1,6 +1,6 @@
-"""How a camera was held: the eight orientations of EXIF, undone on the small result instead of the whole picture.
+"""Undoes the eight orientations of EXIF, on the small result instead of the whole picture.
 
-A box drawn on the upright picture is looked up in the picture as it is stored, and only what came out is turned.
+A box on the upright picture is translated to the stored picture, and only the result is turned.
 """
 
 from typing import NamedTuple
@@ -12,22 +12,29 @@ from PIL import Image
 from tercet.data_pipelines.transforms.crop import Box
 
 ORIENTATION = 0x0112
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)  # Pillow's of EXIF that is not
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+)  # what Pillow raises on broken EXIF
 
 
 class Rotation(NamedTuple):
-    """What makes a stored picture upright: rows and columns changed over, then either axis reversed."""
+    """What makes a stored picture upright: exchange rows and columns, then reverse either axis."""
 
     transposed: bool
     mirrored: bool
     upended: bool
 
     def size(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Two numbers, one for each axis: those of the upright picture from those of the stored one, and back."""
+        """Width and height of the upright picture from those of the stored one, and back."""
         return (stored[1], stored[0]) if self.transposed else stored
 
     def stored_box(self, box: Box, upright: tuple[int, int]) -> Box:
-        """Where a box of the upright picture (of this width and height) lies in the stored one."""
+        """The box of the stored picture that shows this box of the upright picture (of this width and height)."""
         left, upper, right, lower = box
         if self.mirrored:
             left, right = upright[0] - right, upright[0] - left
@@ -53,7 +60,7 @@ TURNS = {
 
 
 def turn_of(exif: bytes) -> Rotation:
-    """What an EXIF block asks for. A broken one asks for nothing: the pixels are as good as without it."""
+    """The rotation in an EXIF block; none if the block is broken, because the pixels are still good."""
     if not exif:
         return UPRIGHT
     read = Image.Exif()

@@ -1,8 +1,8 @@
-"""A passage of a sound, wherever it lies, as it is when the sound is decoded from its start.
+"""Decodes a passage of a sound, exactly as if the sound were decoded from its start.
 
-Decoders do not give that when they are set to a place: an MP3's frame leans on bits of the frames before it, and
-libvorbis counts the frames of the last page, which its writer has trimmed, from the wrong end. There it is decoded from
-a little earlier, and what comes too early is dropped. Imports no torch.
+Decoders do not do that after a seek: a frame of an MP3 depends on bits of earlier frames, and libvorbis counts the
+frames of the last page, which its writer has trimmed, from the wrong end. Decoding then starts a little earlier, and
+the frames before the passage are dropped. Imports no torch.
 """
 
 import struct
@@ -14,12 +14,12 @@ from tercet.data_pipelines.decode.caps import MOST_VALUES
 from tercet.data_pipelines.decode.media import Sound
 from tercet.data_pipelines.decode.resample import Wave
 
-LEAD = 11 * 1152  # frames of an MP3's eleven own: nine hold the 511 bytes that one may lean on, two overlap
-SOON = 2**18  # frames from the start that are decoded rather than have libmpg123 write to the terminal what it lacks
+LEAD = 11 * 1152  # frames in eleven MP3 frames: nine contain the 511 bytes that one may depend on, two overlap
+SOON = 2**18  # passages before this frame are decoded from the start, so that libmpg123 prints no warning
 
 
 def passage(sound: Sound, data: bytes, first: int, last: int) -> Wave:
-    """`[T, C]`. A FLAC that ends before its last frame is noticed whatever part of it is read."""
+    """`[T, C]`. Raises for a FLAC that ends before its last frame, whichever part is read."""
     if (last - first) * sound.channels > MOST_VALUES:
         raise BadSample("audio: over the caps")
     try:
@@ -32,7 +32,7 @@ def passage(sound: Sound, data: bytes, first: int, last: int) -> Wave:
 
 
 def _entrance(sound: Sound, data: bytes, first: int) -> int:
-    """From which frame on to decode, so that the passage comes out right."""
+    """The frame to start decoding at."""
     if sound.format == "MP3":
         return first - LEAD if first > SOON else 0
     if sound.subtype == "VORBIS":
@@ -41,7 +41,7 @@ def _entrance(sound: Sound, data: bytes, first: int) -> int:
 
 
 def _before_the_last_page(data: bytes) -> int:
-    """A frame of the page before; none that ends a page is told of by -1."""
+    """A frame of the page before; pages that end no frame have -1."""
     (end,) = struct.unpack_from("<q", data, data.rfind(b"OggS", 0, data.rfind(b"OggS")) + 6)
     return max(int(end) - 1, 0)
 

@@ -1,8 +1,8 @@
-"""Waveforms from one sampling rate to another, by a windowed sinc whose kernel is computed once for each pair of rates.
+"""Resamples waveforms by a windowed sinc whose kernel is computed once for each pair of rates.
 
-The sinc and its window are those of torchaudio (`sinc_interp_hann`), and so is the result. But an output is multiplied
-with the frames about it alone, many outputs at once by a product of matrices. And any part of the resampled clip can be
-had from the frames around it: it is that part, up to its very ends, not a cutting that was resampled.
+The sinc and its window are those of torchaudio (`sinc_interp_hann`), and so is the result. Each output depends on the
+frames around it alone, and a product of matrices computes many outputs at once. Any part of the resampled clip can be
+computed from the frames around it, and is exact up to its ends.
 
 Shape letters: B blocks, G groups of a block, P outputs of a group, K taps, T frames.
 """
@@ -27,7 +27,7 @@ class Resampler(Protocol):
     """Any part of a clip at another rate, from the frames that the part depends on."""
 
     def length(self, frames: int) -> int:
-        """How many outputs a clip of so many frames has."""
+        """The number of outputs of a clip of so many frames."""
         ...
 
     def frames(self, start: int, stop: int) -> tuple[int, int]:
@@ -35,12 +35,12 @@ class Resampler(Protocol):
         ...
 
     def __call__(self, wave_T: Wave, first: int, start: int, stop: int) -> Wave:
-        """Outputs `start` to `stop` from those frames, the given ones beginning with `first`; outside is silence."""
+        """Outputs `start` to `stop` from frames that begin with `first`; outside of the clip is silence."""
         ...
 
 
 class SameRate:
-    """Nothing is resampled."""
+    """For equal rates: returns the frames."""
 
     def length(self, frames: int) -> int:
         return frames

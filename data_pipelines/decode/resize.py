@@ -1,6 +1,6 @@
 """Antialiased resampling of a part of a picture: torch's, within one step of Pillow's and at a quarter of its time.
 
-Averaging over areas and interpolation without antialiasing are as fast, and show a tower another picture.
+Averaging over areas and interpolation without antialiasing are as fast, but give other pictures.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-# With a place to write to; `interpolate` would hand over planes, and to weave them takes longer than to resample.
+# With an output array; `interpolate` returns planes, and interleaving them takes longer than resampling.
 RESAMPLE = {
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
@@ -19,7 +19,7 @@ Bounds = tuple[int, int, int, int]  # left, upper, right, lower, on whole pixels
 def resized(
     pixels_HWC: NDArray[np.uint8], bounds: Bounds, paper_HWC: NDArray[np.uint8], interpolation: str
 ) -> NDArray[np.uint8]:
-    """The part within the bounds, drawn on paper of the size that it is to have, or on some of its own."""
+    """The part within the bounds, resized to the shape of `paper_HWC`, which may receive it."""
     height, width, _ = paper_HWC.shape
     if interpolation not in RESAMPLE:
         return resized_by_pillow(Image.fromarray(pixels_HWC), bounds, (height, width), interpolation)

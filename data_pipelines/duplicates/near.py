@@ -1,4 +1,4 @@
-"""64-bit hashes that differ in a few bits, found without comparing all pairs.
+"""Finds 64-bit hashes that differ in a few bits without comparing all pairs.
 
 Cut into one band more than bits may differ, two near hashes agree in at least one whole band (Manku et al., 2007).
 

@@ -1,4 +1,4 @@
-"""Pictures that are the same to the eye: of another size or quality, brighter, or cut by a little at the edges.
+"""Finds pictures that look the same: of another size or quality, brighter, or with slightly cropped edges.
 
 Two 64-bit hashes find candidates: the signs of a DCT's lowest frequencies around their median (pHash, Zauner 2010), and
 those of the differences between neighbours (dHash). A cut changes both, so each picture is hashed whole and with each

@@ -1,4 +1,4 @@
-"""What is kept of each sample, to tell whether another one is the same: hashes in the place of pixels and waves."""
+"""The fingerprint of a sample, which shows whether another one is the same: hashes of pixels and waves."""
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -28,7 +28,7 @@ class Print:
 
 
 class Printer:
-    """Takes the prints of samples by id. What cannot be decoded has no look or no sound, but a hash of its bytes."""
+    """Makes the fingerprints of samples by id. A file that cannot be decoded has only a hash of its bytes."""
 
     def __init__(self, source: Source) -> None:
         self.source = source

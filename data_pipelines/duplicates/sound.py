@@ -1,4 +1,4 @@
-"""Sounds that are the same to the ear: of another codec, rate or loudness, or a part of one in the other.
+"""Finds sounds that sound the same: of another codec, rate or loudness, or a part of one in the other.
 
 The fingerprint of Haitsma and Kalker (2002): for every moment 32 bits that say where energy rises and falls, over bands
 and over time. Words that differ in a bit at most find candidates and how far the two are apart, and the share of bits

@@ -1,4 +1,4 @@
-"""The prints of an evaluation set, held in memory to be compared with any number of others."""
+"""The fingerprints of an evaluation set, in memory, to compare with any number of others."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ KINDS = (FILES["image"], LOOKS, FILES["audio"], SOUNDS, CAPTION)
 
 
 class Evidence:
-    """The prints of an evaluation set, to be asked."""
+    """Finds the evaluation samples that equal a given sample."""
 
     def __init__(self, prints: Iterable[Print]) -> None:
         kept = list(prints)

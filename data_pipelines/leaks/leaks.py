@@ -1,7 +1,7 @@
-"""What an evaluation set shares with a training set: pictures, sounds and captions, to the byte or to the senses.
+"""Finds what an evaluation set shares with a training set: pictures, sounds and captions, byte by byte or perceptually.
 
-The evaluation set, the smaller one, is held in memory as prints; the training set passes by once. Pictures whose hashes
-are near are looked at again, in colour, before they are called the same.
+The evaluation set, which is smaller, is in memory as fingerprints; the training set is read once. Pictures with similar
+hashes are compared again in colour before they count as the same.
 """
 
 import json
@@ -64,7 +64,7 @@ class Count:
 
 
 class Inquiry:
-    """Compares a training set with an evaluation set; `count` is complete when `leaks` has been gone through."""
+    """Compares a training set with an evaluation set; `count` is complete after an iteration over `leaks`."""
 
     def __init__(self, train: Source, evaluation: Source, workers: int) -> None:
         self.train, self.evaluation, self.workers = train, evaluation, workers
@@ -99,7 +99,7 @@ class Inquiry:
 
 
 def write_leaks(leaks: Iterator[Leak], path: Path | None) -> None:
-    """Go through the leaks, and write each one down as it is found."""
+    """Iterates over the leaks, and writes each one when it is found."""
     with nullcontext() if path is None else path.open("w", encoding="utf-8") as lines:
         for leak in leaks:
             if lines is not None:

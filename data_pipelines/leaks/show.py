@@ -1,4 +1,4 @@
-"""Leaks for people at a terminal."""
+"""Prints leaks."""
 
 from rich import box
 from rich.console import Console

@@ -1,7 +1,7 @@
-"""Arrow tables, as the data sets of Hugging Face are saved on disk, mapped into memory and never copied.
+"""Arrow tables, as Hugging Face saves datasets on disk, mapped into memory and never copied.
 
-Pictures and sounds stay where they are: a row tells where in the file their bytes lie, and reading one later takes no
-pyarrow. What stands for a class by number is given its name.
+Pictures and sounds stay in the file: a row has the place of their bytes, and reading them later needs no pyarrow. Class
+numbers are replaced by the names of the classes.
 """
 
 import json
@@ -37,7 +37,7 @@ def _rows(path: Path) -> Rows:
 
 
 def _cells(column: Any, path: Path, start: int, size: int) -> Iterator[object]:
-    """The values of a column; of a column of bytes, where each lies."""
+    """The values of a column; for a column of bytes, their places in the file."""
     kind = str(column.type)
     if kind in OFFSETS and start <= column.buffers()[2].address < start + size:
         return _spans(column, path, start, OFFSETS[kind])
@@ -71,7 +71,7 @@ def class_names(schema: Any) -> Mapping[str, list[str]]:
 
 
 def _opened(path: Path) -> tuple[Any, Any]:
-    """The whole file as it lies in memory, and its batches."""
+    """The whole file in memory, and its batches."""
     try:
         import pyarrow as pa
     except ImportError as error:

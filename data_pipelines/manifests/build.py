@@ -1,4 +1,4 @@
-"""The index of a manifest: found where it stands, or built by going through the tables and folders once."""
+"""Finds the index of a manifest, or builds it by reading the tables and folders once."""
 
 import json
 import os
@@ -42,7 +42,7 @@ from tercet.modality import FILES, how_to_convert
 
 
 def kept_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
-    """The index that fits the tables and how they are read."""
+    """The index for these tables, read in this way."""
     return standing_index(pieces, reading) or _build(new_place(_name(pieces, reading)), pieces, reading)
 
 
@@ -55,7 +55,7 @@ def _name(pieces: Sequence[ManifestFile], reading: Reading) -> str:
 
 
 def _digest(pieces: Sequence[ManifestFile], reading: Reading) -> str:
-    """What an index depends on besides what stands in the tables."""
+    """A digest of what an index depends on besides the content of the tables."""
     where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
     by = [reading.split_by] if reading.split_by == "file" else [reading.group, dict(reading.captions)]
     split = by if reading.part else []
@@ -82,7 +82,7 @@ def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> Kep
 
 
 def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Reading) -> dict[str, Any]:
-    """Gives all rows to the gatherer; what is known of them all."""
+    """Gives all rows to the gatherer, and returns facts about the whole."""
     roles, counts = reading.roles, []
     home = os.path.dirname(pieces[0].index)
     watched: Watched = {}
@@ -117,7 +117,7 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
 
 
 def _gather(gatherer: Gatherer, piece: ManifestFile, manifest: Manifest, first: str) -> None:
-    """The rows of one table or folder, with their paths as seen from the first."""
+    """Adds the rows of one table or folder, with paths relative to the first."""
     root = piece.root
     if not is_remote(root):
         check_files(manifest)
@@ -127,7 +127,7 @@ def _gather(gatherer: Gatherer, piece: ManifestFile, manifest: Manifest, first: 
 
 
 def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
-    """With how far it is, on a terminal."""
+    """With a progress display on a terminal."""
     hidden = not (is_main_process() and sys.stderr.isatty())
     columns = SpinnerColumn(), TextColumn(f"indexing {escape(label)}"), TextColumn("{task.completed:,} rows")
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
@@ -135,8 +135,8 @@ def _shown(outcomes: Iterable[Outcome], label: str) -> Iterable[Outcome]:
 
 
 def _marks(rows: ManifestRows, gatherer: Gatherer, reading: Reading) -> Marks:
-    """What the samples are split by: their group, or else their picture or sound. Captions that are made of classes are
-    no groups here, unless `group` is text: all classes are trained on, and other samples of them are held out."""
+    """What the samples are split by: their group, or else their picture or sound. Classes that captions are made of are
+    not groups here, unless `group` is text: then every class is trained on, and other samples of it are held out."""
     group_N = np.full(len(gatherer), -1, dtype=np.int64)
     if reading.split_by != "file":
         group_of = GroupReader(reading.group, CaptionReader(reading.captions))

@@ -1,7 +1,7 @@
-"""Files behind URLs that a manifest names: fetched when they are read, and kept in the cache below a limit.
+"""Remote files that a manifest names: fetched when they are read, and kept in the cache below a limit.
 
-Each is small and there may be many, so that they are spread over folders by a hash of their URLs, and each folder is
-held to its share of the limit. A file is taken never to change under its URL.
+There may be many small files, so they are spread over folders by a hash of their URLs, and each folder has its share of
+the limit. The file behind a URL must not change.
 """
 
 import os
@@ -42,7 +42,7 @@ class Copies:
         return read_file(kind, place)
 
     def fetch(self, kind_of_url: Iterable[tuple[str, str]]) -> None:
-        """All of them at once. What cannot be had is told when it is read."""
+        """Fetches all of them at once. A file that cannot be fetched raises its error when it is read."""
         missing = [(kind, url) for kind, url in kind_of_url if not self._place(url).exists()]
         if len(missing) > 1:
             with ThreadPoolExecutor(min(AT_ONCE, len(missing))) as threads:
@@ -71,7 +71,7 @@ class Copies:
         self._make_room(place.parent)
 
     def _make_room(self, folder: Path) -> None:
-        """Lets go what was used longest ago of one folder, as far as its share of the limit asks for it."""
+        """Deletes the least recently used files of a folder until it is below its share of the limit."""
         held = sorted(_states(folder))
         excess = sum(size for _, size, _ in held) - self.limit_bytes // FOLDERS
         for _, size, path in held[:-1]:  # never the newest
@@ -91,7 +91,7 @@ def usual_copies(limit_bytes: int = LIMIT) -> Copies:
 
 
 def _whole(url: str, patience: Patience) -> bytes:
-    """Up to its end, or over the cap: one read gives no more than has arrived."""
+    """Reads to the end, or to just above the cap: a single read returns only what has arrived."""
     data = bytearray()
     with opened(url, patience) as file:
         while len(data) <= LARGEST_FILE and (arrived := file.read(PART)):
@@ -100,7 +100,7 @@ def _whole(url: str, patience: Patience) -> bytes:
 
 
 def _states(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Last use and size of each file, but of those that others take away meanwhile."""
+    """Last use and size of each file; files that another process deletes meanwhile are left out."""
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             state = path.stat()

@@ -1,4 +1,4 @@
-"""What a manifest says of one sample, whatever kind of manifest it is."""
+"""One sample of a manifest of any kind."""
 
 import json
 import re
@@ -14,7 +14,7 @@ UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample to be. Its media by kind, with paths from `root`: image, audio, and of a folder also text and json."""
+    """One sample: its media by kind, with paths relative to `root`. In a folder, kinds are also text and json."""
 
     row: int
     key: str
@@ -25,7 +25,7 @@ class Entry:
 
 
 class LeftOut(NamedTuple):
-    """A row that gives no sample: counted from one, the file at fault as the manifest names it, and a fixed reason."""
+    """A row that cannot be used: its number from one, the file at fault as in the manifest, and a fixed reason."""
 
     row: int
     path: str
@@ -36,7 +36,7 @@ Outcome: TypeAlias = Entry | LeftOut
 
 
 def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Entries that can be written down; the first of a key keeps it."""
+    """Entries that are valid UTF-8, each with a key of its own: the first entry with a key keeps it."""
     seen: set[str] = set()
     for entry in entries:
         if isinstance(entry, LeftOut):
@@ -51,7 +51,7 @@ def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
 
 
 def words(captions: Sequence[str], meta: Mapping[str, object]) -> dict[str, str]:
-    """As files: captions, one a line, and all else that is known; there stand captions with their line breaks."""
+    """Captions, one on each line, and metadata, as files. Captions with line breaks are in the metadata."""
     lines = [" ".join(caption.splitlines()) for caption in captions]
     told = {**meta, "captions": list(captions)} if lines != list(captions) else meta
     text = {"txt": "\n".join(lines)} if lines else {}
@@ -64,7 +64,7 @@ def _left_out(entry: Entry, reason: str) -> LeftOut:
 
 
 def _is_text(entry: Entry) -> bool:
-    """Bytes that are no UTF-8 come as lone surrogates, from tables and file names alike."""
+    """Whether all of it is UTF-8: other bytes come as lone surrogates, from tables and from file names."""
     try:
         names = [named(medium) for medium in entry.names.values()]
         json.dumps([entry.key, names, entry.captions, entry.meta], ensure_ascii=False).encode()
@@ -74,7 +74,7 @@ def _is_text(entry: Entry) -> bool:
 
 
 def safe_key(name: str) -> str:
-    """The name as a member of a tar may have it: relative, inside the tar, and without a dot in its last part.
+    """The name as a valid key in a tar: relative, inside the tar, and without a dot in its last part.
 
     webdataset ends a key at the first dot of the last part. Escapes keep different names different.
     """

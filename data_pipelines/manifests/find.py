@@ -1,4 +1,4 @@
-"""Which manifest a config means: a table, several of a kind, a folder, a pattern of files, a data set saved on disk."""
+"""Finds the manifests that a config names: tables, a folder, a pattern of files, or a dataset saved on disk."""
 
 import json
 import os
@@ -29,7 +29,7 @@ DICT, STATE = "dataset_dict.json", "state.json"  # what `datasets` writes beside
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """A table or a folder: as a person calls it, where it lies, and where the paths in it begin."""
+    """A table or a folder: its name in messages, its path, and the folder that paths in it are relative to."""
 
     label: str
     path: str
@@ -38,7 +38,7 @@ class ManifestFile:
 
     @property
     def index(self) -> str:
-        """The name that its index goes by, beside it; a folder's stands within."""
+        """The path that the name of its index is made from: beside a table, within a folder."""
         return os.path.join(self.path, "folder") if os.path.isdir(self.path) else self.path
 
     def open(self, asked: Roles) -> Manifest:
@@ -49,7 +49,7 @@ class ManifestFile:
 
 
 def is_manifest(spec: str | Sequence[str]) -> bool:
-    """Whether it lists samples that lie outside of shards. A folder with tars in it is one of shards."""
+    """Whether it lists samples outside of shards. A folder that contains tars is a set of shards."""
     specs = [spec] if isinstance(spec, str) else spec
     lists = [one for one in specs if _is_manifest(one)]
     if lists and len(lists) < len(specs):
@@ -58,7 +58,7 @@ def is_manifest(spec: str | Sequence[str]) -> bool:
 
 
 def is_table(spec: str | Sequence[str]) -> bool:
-    """Whether what it lists stands in columns."""
+    """Whether it is a table, with columns."""
     return is_manifest(spec) and not os.path.isdir(find_pieces(spec)[0].path)
 
 
@@ -114,7 +114,7 @@ def _tables(pattern: str) -> list[ManifestFile]:
 
 
 def _root(pattern: str) -> str:
-    """The folder above the first part that is a pattern."""
+    """The folder above the first part with a wildcard."""
     parts = Path(pattern).parts
     wild = next((i for i, part in enumerate(parts) if any(sign in part for sign in WILD)), len(parts) - 1)
     return str(Path(*parts[:wild]))
@@ -137,7 +137,7 @@ def _saved(folder: str) -> list[ManifestFile]:
 
 @cache
 def _fetched(url: str) -> ManifestFile:
-    """A table behind a URL, fetched anew by each run; paths in it are relative to the URL."""
+    """A table behind a URL, fetched by every run; paths in it are relative to the URL."""
     digest = blake2b(url.encode(), digest_size=12).hexdigest()
     path = cache_folder() / "tables" / f"{digest}{Path(urlsplit(url).path).suffix.lower()}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A folder as a manifest: files that share a name are a sample, and the folder that they lie in is their class."""
+"""A folder as a manifest: files that share a name are a sample, and their folder is its class."""
 
 import os
 from collections import Counter, defaultdict
@@ -11,17 +11,17 @@ from tercet.data_pipelines.manifests.watched import Watched, watch
 from tercet.errors import UserError
 from tercet.modality import FILES
 
-BESIDE = frozenset(("text", "json"))  # what is said of a sample, and is none alone
+BESIDE = frozenset(("text", "json"))  # captions and metadata, which are no sample alone
 
 
 class FolderManifest:
-    """Pictures and sounds with the `.txt` and `.json` beside them, in folders of any depth; hidden files are not seen.
+    """Pictures and sounds with the `.txt` and `.json` beside them, in folders of any depth; hidden files are ignored.
 
-    Files that are no part of a sample are counted in `passed_over`, by extension.
+    `passed_over` counts the files that are not part of a sample, by extension.
     """
 
     def __init__(self, path: Path, asked: Roles, chosen: Callable[[Path], bool] = lambda path: True) -> None:
-        """`chosen` picks some of the pictures and sounds."""
+        """`chosen` says which pictures and sounds to take."""
         if asked.taken:
             raise UserError(f"{path} is a folder, so columns do not apply to it; only `group` can be set")
         check_roles(asked, ("class",), str(path))
@@ -48,7 +48,7 @@ class FolderManifest:
                     yield files
 
     def _samples(self, paths: list[Path]) -> Iterator[dict[str, Path]]:
-        """The files of a folder that belong together, by kind; a second one of a kind is another sample's."""
+        """The files of each sample of a folder, by kind; a second file of a kind belongs to another sample."""
         named: defaultdict[str, list[dict[str, Path]]] = defaultdict(list)
         for path in paths:
             kind = kind_of(path.suffix[1:].lower())
@@ -75,14 +75,14 @@ class FolderManifest:
 
 
 def kind_of(extension: str) -> str | None:
-    """What a file of this extension holds: a modality, or `.json` what is known besides."""
+    """The kind of a file by its extension: a modality, or json for metadata."""
     if extension == "json":
         return "json"
     return next((modality for modality, extensions in FILES.items() if extension in extensions), None)
 
 
 def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Watched, list[Path]]]:
-    """The files of each folder, in order of names. A link to a folder is followed unless it leads back up."""
+    """The files of each folder, sorted by name. Follows a link to a folder unless it leads back up."""
     watched = watch(folder)
     above = (*above, os.path.realpath(folder))
     seen = sorted((item for item in os.scandir(folder) if not item.name.startswith(".")), key=lambda item: item.name)

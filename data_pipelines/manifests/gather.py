@@ -1,4 +1,4 @@
-"""The entries of manifests, gathered into the arrays of an index. A row that gives no sample keeps its place."""
+"""Gathers the entries of manifests into the arrays of an index. A row that cannot be used keeps its place."""
 
 import os
 from array import array
@@ -18,7 +18,7 @@ from tercet.data_pipelines.manifests.reading import Reading
 
 
 class Column:
-    """The media of one kind: their names, and where bytes lie in a file. Rows without one are filled in later."""
+    """The media of one kind: their names, and the places of bytes in a file. Rows without one are filled in later."""
 
     def __init__(self) -> None:
         self.names, self.offsets, self.sizes = Strings(), array("Q"), array("Q")
@@ -40,7 +40,7 @@ class Column:
 
 
 class Gatherer:
-    """Rows, as they come. Bytes that have no place of their own go to `payload`."""
+    """Adds rows in their order. Bytes that cannot be read from their table later go to `payload`."""
 
     def __init__(self, reading: Reading, payload: IO[bytes]) -> None:
         self._reading, self._payload = reading, payload
@@ -52,14 +52,14 @@ class Gatherer:
         self._state = xxh3_128()
         self.left_out: Counter[str] = Counter()
         self.classes: set[str] = set()
-        self.alike = array("Q")  # rows whose group is what their class is called
+        self.alike = array("Q")  # rows whose group is the name of their class
         self.far = False  # whether anything is behind a URL
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, name: str, outcome: Outcome, root: str) -> None:
-        """`name`: what the row is called; `root`: where its paths begin, seen from the first table."""
+        """`name`: the key of the row; `root`: the folder of its relative paths, as seen from the first table."""
         self._rows.append(outcome.row)
         self._texts["key"].append(name)
         if isinstance(outcome, Entry):
@@ -86,7 +86,7 @@ class Gatherer:
         folder = entry.meta.get("class") if "text" not in entry.names and "json" not in entry.names else None
         names = self._reading.names(entry.captions, folder)
         captions = self._reading.templated(names, entry.names) if names else entry.captions
-        alike = bool(names) and "group" not in entry.meta  # what is called the same must not be told apart
+        alike = bool(names) and "group" not in entry.meta  # samples of one class are not negatives of each other
         said = words(captions, {**entry.meta, "group": "\n".join(names)} if alike else entry.meta)
         self._state.update(said["json"].encode())
         self.classes.update([folder] if isinstance(folder, str) else [])
@@ -115,7 +115,7 @@ class Gatherer:
         return "", offset, len(medium)
 
     def _content(self, medium: Medium, folder: Path, root: str) -> bytes:
-        """What a medium is known by: its place, or its bytes."""
+        """What identifies a medium: its path, or its bytes."""
         if isinstance(medium, bytes):
             return medium
         if isinstance(medium, Span):
@@ -123,7 +123,7 @@ class Gatherer:
         return (medium if is_remote(medium) else os.path.normpath(os.path.join(root, medium))).encode()
 
     def _repeated(self) -> NDArray[np.unsignedinteger]:
-        """Places whose media and captions are all those of a row before."""
+        """Rows with the same media and captions as an earlier row."""
         whole_N = np.array(self._wholes, dtype=np.uint64)
         order_N = np.argsort(whole_N, kind="stable")
         same_N = whole_N[order_N[1:]] == whole_N[order_N[:-1]]

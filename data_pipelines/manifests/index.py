@@ -1,4 +1,4 @@
-"""What stands in which row of a manifest, in a few arrays that all processes share: one file, mapped into memory.
+"""The rows of a manifest in a few arrays that all processes share: one file, mapped into memory.
 
 Shape letters: N rows.
 """
@@ -22,7 +22,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass
 class Strings:
-    """Strings one after another, as they are gathered."""
+    """Strings in one buffer, with the end of each."""
 
     data: bytearray = field(default_factory=bytearray)
     ends: "array[int]" = field(default_factory=lambda: array("Q", [0]))
@@ -32,7 +32,7 @@ class Strings:
         self.ends.append(len(self.data))
 
     def fill(self, count: int) -> None:
-        """Empty ones, until there are so many."""
+        """Appends empty strings until there are `count`."""
         self.ends.extend([len(self.data)] * (count + 1 - len(self.ends)))
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
@@ -51,7 +51,7 @@ class ManifestIndex:
 
     @cached_property
     def kinds(self) -> list[str]:
-        """What media the rows have."""
+        """The kinds of media that the rows have."""
         return [name.removesuffix(".size") for name in self.arrays if name.endswith(".size")]
 
     def bytes(self, name: str, row: int) -> bytes:
@@ -70,14 +70,14 @@ class ManifestIndex:
 
 
 def narrow(values: Iterable[int]) -> NDArray[np.unsignedinteger]:
-    """As few bytes each as the largest of them takes."""
+    """The smallest unsigned type that holds the largest value."""
     values_N = np.array(values, dtype=np.uint64)
     narrowed: NDArray[np.unsignedinteger] = values_N.astype(np.min_scalar_type(values_N.max(initial=0)))
     return narrowed
 
 
 def mapped(place: Path) -> Arrays:
-    """The arrays of a safetensors file, of which only what is asked for is ever read from the disk."""
+    """The arrays of a safetensors file; only the parts that are used are read from the disk."""
     with place.open("rb") as file:
         view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = 8 + int.from_bytes(view[:8], "little")

@@ -1,7 +1,7 @@
-"""A manifest's index on disk, kept as long as the table or the folders are what they were.
+"""The index of a manifest on disk, valid until the table or one of the folders changes.
 
-It stands beside the data, in a hidden folder, or in the user's cache where the data are read-only. Bytes that a table
-holds and that cannot be read from it row by row stand in one file beside the index.
+It is in a hidden folder beside the data, or in the user's cache if the data are read-only. Bytes that cannot be read
+from their table row by row are in a file beside the index.
 """
 
 import json
@@ -19,13 +19,13 @@ from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.record import places
 from tercet.errors import UserError
 
-EDITION = 5  # raise it whenever the arrays or the facts come to mean something else
+EDITION = 5  # raise it whenever the arrays or the facts change their meaning
 FACTS = "manifest"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Where an index stands, and what is known without reading it."""
+    """The path of an index, and the facts in its header."""
 
     place: Path
     facts: dict[str, Any]
@@ -40,7 +40,7 @@ def payload_beside(place: Path) -> Path:
 
 
 def find_kept(name: str) -> Kept | None:
-    """The index of this name, if what it was made of has not changed since."""
+    """The index of this name, if its tables and folders have not changed since."""
     folder = os.path.dirname(name)
     for place in map(Path, places(name)):
         facts = _facts(place)
@@ -50,7 +50,7 @@ def find_kept(name: str) -> Kept | None:
 
 
 def new_place(name: str) -> Path:
-    """Where an index can be written. Its folder is made first: that changes the folder around it."""
+    """A path where an index can be written. Creates its folder first, because that changes the folder above."""
     for place in map(Path, places(name)):
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def new_place(name: str) -> Path:
 
 
 def keep(place: Path, arrays: Arrays, facts: dict[str, Any], payload: Path | None) -> Kept:
-    """Written whole or not at all, for several ranks may do it at once."""
+    """Writes it atomically, because several ranks may do it at once."""
     told = {**facts, "edition": EDITION}
     unfinished = unfinished_beside(place)
     unfinished.write_bytes(save(dict(arrays), metadata={FACTS: json.dumps(told)}))

@@ -1,4 +1,4 @@
-"""What lists samples that are not in shards: a table or a folder, opened by what its path is."""
+"""Opens a manifest, a list of samples outside of shards: a table or a folder, by its path."""
 
 import os
 from collections import Counter
@@ -38,12 +38,12 @@ class Manifest(Protocol):
     columns: tuple[str, ...]  # of a table
     unused: list[str]  # columns that have no role
     passed_over: Counter[str]
-    watched: Watched  # the table, or the folders that were gone through
+    watched: Watched  # the table, or the folders that were read
 
     def entries(self) -> Iterator[Outcome]: ...
 
     def name(self, outcome: Outcome) -> str:
-        """By what a person finds it: its key, its row, or its path."""
+        """How messages name it: by its key, its row, or its path."""
         ...
 
 

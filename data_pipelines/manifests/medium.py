@@ -1,7 +1,7 @@
-"""A picture or a sound as a manifest has it: a path, a URL, the bytes themselves, or bytes within a larger file.
+"""A picture or a sound in a manifest: a path, a URL, bytes, or a span of bytes in a larger file.
 
-Paths are relative to the folder of the manifest, or absolute: who writes a table may name any file of theirs. Only
-plain files are opened, and nothing runs through a shell.
+Paths are relative to the folder of the manifest, or absolute. Only plain files are opened, and nothing runs through a
+shell.
 """
 
 import os
@@ -17,7 +17,7 @@ from tercet.modality import FILES
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes that lie within a file as they are."""
+    """Bytes within a file."""
 
     file: str
     offset: int
@@ -28,14 +28,14 @@ Medium: TypeAlias = str | bytes | Span
 
 
 def medium_of(cell: object) -> Medium:
-    """What a cell holds. Those of Hugging Face have `bytes`, a `path`, or both; what holds neither is empty."""
+    """The medium in a cell. Cells of Hugging Face have `bytes`, a `path`, or both; other cells are empty."""
     if isinstance(cell, Mapping):
         cell = cell.get("bytes") or cell.get("path")
     return cell if isinstance(cell, str | bytes | Span) else ""
 
 
 def named(medium: Medium) -> str:
-    """The name that it goes by; bytes have none."""
+    """Its path or URL; bytes have none."""
     return medium if isinstance(medium, str) else ""
 
 
@@ -44,14 +44,14 @@ def is_remote(name: str) -> bool:
 
 
 def located(root: str, name: str) -> str:
-    """Where a name leads that stands in a manifest in the folder `root`, which may be behind a URL itself."""
+    """The path or URL of a name in a manifest in the folder `root`, which may be remote itself."""
     if is_remote(name):
         return name
     return urljoin(f"{root}/", name) if is_remote(root) else os.path.join(root, name)
 
 
 def extension_of(kind: str, name: str) -> str:
-    """Under which extension its modality looks for it. Codecs go by content, so that any will do for a nameless one."""
+    """An extension of the modality for it. Decoders judge by content, so any will do for a medium without a name."""
     return own if (own := suffix(name)) in FILES[kind] else FILES[kind][0]
 
 
@@ -60,7 +60,7 @@ def suffix(name: str) -> str:
 
 
 def read_file(kind: str, path: str | os.PathLike[str]) -> bytes:
-    if not os.path.isfile(path):  # which knows no path that it could not answer for
+    if not os.path.isfile(path):  # which raises for no path
         raise BadSample(f"{kind}: missing file")
     try:
         with open(path, "rb", buffering=0) as file:

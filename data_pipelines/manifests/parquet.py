@@ -8,7 +8,7 @@ from tercet.data_pipelines.manifests.arrow import class_names, with_classes
 from tercet.data_pipelines.manifests.table import Rows, Table
 from tercet.errors import UserError
 
-ROWS_AT_ONCE = 128  # which may hold pictures
+ROWS_AT_ONCE = 128  # they may contain pictures
 
 
 def read_parquet(path: Path) -> Table:

@@ -1,4 +1,4 @@
-"""How the rows of a manifest become samples, as far as a config says so. Imports no torch."""
+"""How the rows of a manifest become samples, as a config says. Imports no torch."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from tercet.data_pipelines.captions.templates import SLOT, filled
 from tercet.data_pipelines.manifests.roles import Roles
 
-CLASS_TEMPLATES = {"image": "a photo of a {}.", "audio": "This is a sound of {}."}  # in the words of zero-shot prompts
+CLASS_TEMPLATES = {"image": "a photo of a {}.", "audio": "This is a sound of {}."}  # as zero-shot prompts are worded
 GROUP = "json.group"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Columns, the templates that make captions of names, and where the samples are split."""
+    """Columns, the templates that make captions from names, and how samples are split."""
 
     roles: Roles = field(default_factory=Roles)
     templates: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Reading:
     captions: Mapping[str, float] = field(default_factory=dict)
 
     def names(self, captions: tuple[str, ...], folder: object) -> tuple[str, ...]:
-        """What fills the templates: names in the place of captions, or where there is nothing, the folder's class."""
+        """The names that fill the templates: those in the caption column, or else the class of the folder."""
         if captions:
             return captions if self.templates else ()
         return (folder.rpartition("/")[2],) if isinstance(folder, str) else ()

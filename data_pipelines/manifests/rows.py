@@ -1,4 +1,4 @@
-"""The samples of an index, row by row: the files that each has, as though they stood in a shard."""
+"""Reads the samples of an index row by row, as files by extension, like those of a shard."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from tercet.data_pipelines.manifests.medium import Span, extension_of, is_remote
 from tercet.data_pipelines.source import Files
 from tercet.modality import FILES
 
-SAID = {"txt": "captions", "json": "told"}  # what stands in the index itself, and the files that it stands for
+SAID = {"txt": "captions", "json": "told"}  # files whose content is in the index itself, and its names there
 
 
 class ManifestRows:
-    """`counts`: the rows of each table, whose relative paths begin at its `root`. `payload` holds what has no name;
-    `copies` fetches what is far, where anything is."""
+    """`counts`: the rows of each table, whose paths are relative to its `root`. `payload`: the file of media without a
+    name. `copies` fetches remote files, if there are any."""
 
     def __init__(
         self, index: ManifestIndex, roots: Sequence[str], counts: Sequence[int], payload: str, copies: Copies | None
@@ -35,7 +35,7 @@ class ManifestRows:
         return self.index.text("key", row)
 
     def path(self, row: int, kind: str) -> str:
-        """Of its medium of the kind, or else of the first that has a name; nothing where none has."""
+        """The path of its medium of this kind, or of the first with a name; empty if none has a name."""
         wanted = kind in self.index.kinds and self.index.has(kind, row)
         return self._place(kind, row) if wanted else next(self._paths(row), "")
 
@@ -49,11 +49,11 @@ class ManifestRows:
         return os.path.getsize(place) if place and not is_remote(place) and os.path.exists(place) else 0
 
     def state(self, row: int) -> str:
-        """Sizes and times of its files, as far as they are on this machine."""
+        """Sizes and times of its files on this machine."""
         return "".join(map(_state, self._paths(row)))
 
     def read(self, rows: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
-        """The wanted files of each row, or why it gives no sample."""
+        """The wanted files of each row, or the reason why it cannot be used."""
         kinds = [kind for kind in self.index.kinds if any(one in wanted for one in FILES.get(kind, (kind,)))]
         if self._copies:
             named = ((kind, row) for row in rows for kind in kinds if self.index.has(kind, row))

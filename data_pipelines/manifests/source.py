@@ -1,6 +1,6 @@
-"""A manifest as a source: samples by id, read from where they lie, under the rules that hold for shards.
+"""A manifest as a source: samples by id, read in place, by the same rules as shards.
 
-Nothing is packed. Rows are cut into pieces as shards would be, so that each rank reads its own files in every epoch.
+Rows are divided into pieces like shards, so that each rank reads its own files in every epoch.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ say_once = cache(say)  # however often a source is opened
 
 
 class ManifestSource:
-    """The samples of a manifest, or those of a part of it; as small to send to processes as the names of its tables."""
+    """The samples of a manifest or of a part of it. Only the names of its tables are sent to other processes."""
 
     def __init__(self, kept: Kept, pieces: Sequence[ManifestFile], part: Part | None, copies: Copies) -> None:
         self._made_of = kept, tuple(pieces), part, copies
@@ -74,7 +74,7 @@ class ManifestSource:
         return self._rows.key(self._row_N[id])
 
     def path(self, id: int, modality: str) -> str:
-        """Of its picture or sound; of its table where that holds them."""
+        """The path of its picture or sound, or of the table that contains it."""
         return self._rows.path(self._row_N[id], modality) or self.shard(id)
 
     def size(self, id: int, modality: str) -> int:
@@ -82,13 +82,13 @@ class ManifestSource:
 
     @property
     def tables(self) -> dict[str, int]:
-        """The rows of each table, by the name that faults are attributed to."""
+        """The number of rows of each table, by its name in messages."""
         counts: list[int] = self._made_of[0].facts["counts"]
         return dict(zip(self._labels, counts, strict=True))
 
     @property
     def passed_over(self) -> dict[str, int]:
-        """Files of a folder that are no part of a sample."""
+        """Files of a folder that are not part of a sample, by extension."""
         passed_over: dict[str, int] = self._made_of[0].facts["passed_over"]
         return passed_over
 
@@ -100,7 +100,7 @@ class ManifestSource:
 
     @property
     def lacking(self) -> str:
-        """What to do about samples of one modality only; nothing to do: an empty string."""
+        """What to do if the samples have one modality only; otherwise an empty string."""
         if len(self.modalities) > 1:
             return ""
         held, unused = ", ".join(self.modalities), self._made_of[0].facts["unused"]
@@ -110,18 +110,18 @@ class ManifestSource:
         return f"every sample has {held} alone, and training needs two modalities; add {add}{columns}"
 
     def place(self, row: int) -> str:
-        """Where a person finds a row."""
+        """The place of a row, for messages."""
         return f"{self._rows.key(row)} in {self._labels[self._rows.table(row)]}"
 
     def prefetch(self, ids: Sequence[int]) -> None:
-        """What is far is fetched by the worker that reads it, many at once."""
+        """Does nothing: the worker that reads remote files fetches them, many at once."""
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         return self._rows.read([self._row_N[id] for id in ids], wanted)
 
 
 def open_manifest_source(pieces: Sequence[ManifestFile], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
-    """Indexes what is not indexed yet, and says once how it is read."""
+    """Indexes what is not indexed yet, and prints once how it is read."""
     kept = kept_index(pieces, reading)
     source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):

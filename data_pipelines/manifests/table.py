@@ -1,4 +1,4 @@
-"""Rows of a table to entries: what the columns hold, with paths taken relative to the table's folder."""
+"""Turns the rows of a table into entries; paths are relative to the folder of the table."""
 
 import json
 import math
@@ -33,7 +33,7 @@ class Table:
 
 
 class TableManifest:
-    """A table whose columns have their roles."""
+    """A table with the roles of its columns."""
 
     def __init__(self, table: Table, asked: Roles) -> None:
         self.watched = watch(table.path)
@@ -75,7 +75,7 @@ class TableManifest:
 
 
 def _names(row: Row, roles: Roles) -> dict[str, Medium]:
-    """The row's picture and sound, as it names or holds them."""
+    """The media of a row by kind."""
     cells = {kind: row.get(column) for kind, column in roles.media.items()}
     return {kind: medium_of(cell) for kind, cell in cells.items() if cell is not None and cell != ""}
 
@@ -131,7 +131,7 @@ def _json_list(cell: str) -> object:
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold: a number that is none is null, a date is text, and bytes are hexadecimal."""
+    """A value that JSON can hold: NaN becomes null, a date text, and bytes hexadecimal digits."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

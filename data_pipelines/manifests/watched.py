@@ -1,4 +1,4 @@
-"""Whether a table or a folder is still the one that was gone through, told without reading it."""
+"""Whether a table or a folder has changed since it was indexed, judged without reading it."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ Watched: TypeAlias = dict[str, list[int]]  # by path
 
 
 def seen(path: str | Path) -> list[int]:
-    """When it was last changed, and the size of a file; nothing where there is none.
+    """The time of the last change, and the size of a file; empty if it does not exist.
 
-    A folder changes when files come to it or go. What they hold is read anew at each sight.
+    A folder changes when files are added or removed. The files themselves are read anew each time.
     """
     try:
         status = os.stat(path)
@@ -20,5 +20,5 @@ def seen(path: str | Path) -> list[int]:
 
 
 def watch(path: Path) -> Watched:
-    """To be called before it is read: what changes meanwhile is then a change."""
+    """Call it before reading, so that a change while reading counts as a change."""
     return {os.path.abspath(path): seen(path)}

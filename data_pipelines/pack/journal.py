@@ -1,4 +1,4 @@
-"""The shards that are finished, written down one by one: after a kill, packing goes on with the others."""
+"""A log of the finished shards: after a kill, packing resumes with the others."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def seal(path: Path) -> tuple[int, str]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The file stands under its name when it is whole, and never before."""
+    """Writes the file atomically: it gets its name only when it is complete."""
     draft = path.with_name(path.name + ".tmp")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)

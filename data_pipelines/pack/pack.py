@@ -1,7 +1,7 @@
-"""Files and tables to WebDataset shards, in order, with everything that was left out told by row.
+"""Packs files and tables into WebDataset shards, in order, and lists every row that was left out.
 
-While it runs, `plan.json` and `manifest.json.partial` stand in the folder; `manifest.json` once it is done. The same
-command goes on where it was stopped, and another is refused.
+While it runs, `plan.json` and `manifest.json.partial` are in the folder; afterwards `manifest.json`. The same command
+resumes where it was stopped; a command with other options is refused.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -28,12 +28,12 @@ CHUNK = 16  # rows that a worker takes at once
 GO_ON = "run the same command again, which goes on where this one stopped, with fewer --workers"
 
 Made: TypeAlias = Members | LeftOut
-Watch: TypeAlias = Callable[[int], None]  # hears how many more rows are done
+Watch: TypeAlias = Callable[[int], None]  # is called with the number of further rows done
 
 
 @dataclass(frozen=True)
 class Packing:
-    """A plan, what it was made from, and the folder where it comes true."""
+    """A plan, its source, and the folder of the shards."""
 
     plan: PackPlan
     manifest: Manifest
@@ -41,7 +41,7 @@ class Packing:
     out: Path
 
     def run(self, workers: int, watch: Watch) -> dict[str, Any]:
-        """Writes what does not stand in the folder yet; returns its `manifest.json`."""
+        """Writes the shards that the folder does not have yet; returns its `manifest.json`."""
         with alone(self.out):
             if not begin(self.out, self.plan):
                 journal = Journal(self.out / PARTIAL)

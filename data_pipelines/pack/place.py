@@ -1,4 +1,4 @@
-"""Where packing may write: beside its source, into a folder of its own, and one process at a time."""
+"""Checks where packing writes: outside of its source, into a folder of its own, one process at a time."""
 
 import errno
 import fcntl

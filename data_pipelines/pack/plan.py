@@ -1,6 +1,6 @@
 """Which rows go into which shard: decided once from the manifest and the sizes of its files, before any is read.
 
-A shard is then a function of its rows alone, so that an interrupted packing goes on with the shards that are missing.
+A shard is then a function of its rows alone, so that interrupted packing resumes with the shards that are missing.
 """
 
 import json

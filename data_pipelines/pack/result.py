@@ -1,4 +1,4 @@
-"""What a folder of packed shards says of itself: how far packing is, what it holds, and what was left out and why."""
+"""The state of a folder of packed shards: the progress, its content, and what was left out and why."""
 
 import json
 from collections import Counter

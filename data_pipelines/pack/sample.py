@@ -1,4 +1,4 @@
-"""One entry of a manifest to the members of one sample: what the worker processes do. Imports no torch."""
+"""Turns an entry of a manifest into the files of a sample, in the worker processes. Imports no torch."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ Members: TypeAlias = dict[str, str | bytes]  # `__key__`, and files by extension
 
 
 def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
-    """A row that was left out before stays so."""
+    """The files of a sample; a row that was left out stays left out."""
     if isinstance(entry, LeftOut):
         return entry
     members: Members = {"__key__": entry.key}
@@ -38,7 +38,7 @@ def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
             data = _read(kind, entry.root, medium)
             if kind in MAKERS and suffix(named(medium)) not in DECODERS:
                 extension, members[extension] = MAKERS[kind](data, config)
-            else:  # a plugin's files are its own affair
+            else:  # the file of a plugin
                 members[extension_of(kind, named(medium))] = data
         except BadSample as error:
             return LeftOut(entry.row, named(medium), error.reason)
@@ -46,7 +46,7 @@ def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
 
 
 def _words(entry: Entry, told: Mapping[str, object]) -> Members:
-    """Captions and all else that is known, with where the sample came from."""
+    """Captions and metadata, with the origin of the sample."""
     origin = {"row": entry.row, **{kind: name for kind, medium in entry.names.items() if (name := named(medium))}}
     return dict(words(entry.captions, {**entry.meta, **told, ORIGIN: origin}))
 

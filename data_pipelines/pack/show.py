@@ -1,4 +1,4 @@
-"""Packing for people: how far it is, and what came of it."""
+"""Prints the progress and the result of packing."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,14 +22,14 @@ class Rate(ProgressColumn):
 
 
 def print_roles(roles: Roles) -> None:
-    """Before anything begins, so that a wrong guess is seen; beside the result, which may be JSON."""
+    """Prints the guessed columns before anything begins, on stderr, because the result may be JSON."""
     if str(roles):
         Console(stderr=True, highlight=False).print(f"columns: {roles}", soft_wrap=True, markup=False)
 
 
 @contextmanager
 def watched(rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's error stream, for the other one may be JSON."""
+    """A progress bar on stderr, because stdout may be JSON."""
     console = Console(stderr=True)
     columns = TextColumn("packing"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -55,7 +55,7 @@ def print_result(result: Mapping[str, Any], out: Path) -> None:
 
 
 def print_verdict(result: Mapping[str, Any], max_bad: float) -> bool:
-    """Whether few enough rows were left out; what was packed stays in any case."""
+    """Whether few enough rows were left out. The packed shards stay in any case."""
     left_out, rows = sum(result["left_out"].values()), int(result["rows"])
     if left_out <= max_bad * rows:
         return True

@@ -1,4 +1,4 @@
-"""A sound as it goes into a shard: the file's own bytes, or a FLAC, shorter or at another rate. Imports no torch.
+"""Makes the sound that goes into a shard: the file's own bytes, or a shorter or resampled FLAC. Imports no torch.
 
 Shape letters: T frames, C channels.
 """
@@ -25,7 +25,7 @@ Wave = NDArray[np.float32]
 
 
 def pack_sound(data: bytes, config: PackConfig) -> tuple[str, bytes]:
-    """Extension and bytes. Every sound is decoded, for nothing else shows that it is whole."""
+    """Extension and bytes. Every sound is decoded, because nothing else shows that it is complete."""
     with open_sound(data) as sound:
         rate = config.rate or sound.samplerate
         most = math.inf if config.seconds is None else round(config.seconds * sound.samplerate)
@@ -37,14 +37,14 @@ def pack_sound(data: bytes, config: PackConfig) -> tuple[str, bytes]:
 
 
 def _start(sound: Sound, frames: int) -> Wave:
-    """All of it is decoded, and so much kept."""
+    """Decodes all of it, and keeps the first `frames`."""
     if frames * sound.channels > MOST_VALUES:
         raise BadSample("audio: over the caps")
     wave_TC = np.empty((frames, sound.channels), np.float32)
     read = 0
     for block_TC in waves(sound):
-        room_TC = wave_TC[read : read + len(block_TC)]
-        room_TC[:] = block_TC[: len(room_TC)]
+        free_TC = wave_TC[read : read + len(block_TC)]
+        free_TC[:] = block_TC[: len(free_TC)]
         read += len(block_TC)
     if read < sound.frames:
         raise BadSample("audio: truncated or damaged")

@@ -1,4 +1,4 @@
-"""Where shards may be: paths, and URLs of the kinds that are read. What a message says of a URL holds no secrets."""
+"""Paths and URLs of shards. Messages show URLs without their secrets."""
 
 import re
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ SCHEME = re.compile(r"([A-Za-z][\w+.:-]*)://|(pipe|file):")
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is behind a network; what is neither a path nor an address of a known kind is refused."""
+    """Whether a place is a URL. Refuses URLs of unknown kinds."""
     scheme = SCHEME.match(place)
     if not scheme:
         return False
@@ -23,7 +23,7 @@ def is_url(place: str) -> bool:
 
 
 def redacted(url: str) -> str:
-    """The URL without what may be secret in it."""
+    """The URL without user, password and query, which may be secret."""
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         return url

@@ -1,7 +1,7 @@
-"""Indexing a set of shards: only those without an index that fits, side by side, and whole or not at all.
+"""Indexes the shards of a set that have no valid index yet, in parallel.
 
-A run that was killed goes on where it was, and the ranks of a run share the work without talking: each begins at
-another place, and passes over what stands by the time it comes to it.
+A run that was killed resumes where it was. The ranks of a run share the work without communication: each begins at
+another shard, and skips shards that have an index by then.
 """
 
 import os
@@ -24,15 +24,15 @@ from tercet.errors import UserError
 from tercet.main_process import say
 from tercet.system import cores, pread
 
-LOOKERS = 8  # threads: a network's file system answers many at once
+LOOKERS = 8  # threads: a network file system answers many requests at once
 LOOKED_AT_ONCE = 256
-SHARDS_PER_WORKER = 8  # fewer are indexed before a process would have started
+SHARDS_PER_WORKER = 8  # fewer are indexed sooner than a process starts
 
 Indexed = Record | DamagedShard
 
 
 def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int | None = None) -> list[Indexed]:
-    """The record of each shard, or what is wrong with it in its place. With checksums, all payloads are read."""
+    """The record of each shard, or its damage instead. With checksums, all payloads are read."""
     if far := [shard for shard in shards if is_url(shard)]:
         raise UserError(f"{redacted(far[0])} is remote, and is indexed when it is fetched; name shards on this machine")
     found = dict(zip(shards, _look_up(shards, checksums), strict=True))
@@ -43,7 +43,7 @@ def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int
 
 
 def index_shard(shard: str, checksums: bool = False) -> Indexed:
-    """Scans a shard and keeps what it found, unless a record stands already."""
+    """Scans a shard and saves its index, unless it has one already."""
     try:
         if standing := _standing(shard, checksums):
             return standing
@@ -64,7 +64,7 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
 
 
 def _vouched(shard: str, index: ShardIndex) -> Record | None:
-    """A record with checksums that lists the same files: if payloads changed, it will say so, sample by sample."""
+    """A record with checksums that lists the same files: its checksums will find the samples that changed."""
     standing = (record for record in standing_records(shard) if record.checksums)
     return next((record for record in standing if load_index(record).lists_the_files_of(index)), None)
 
@@ -79,7 +79,7 @@ def _standing(shard: str, checksums: bool) -> Record | None:
 
 
 def _look_up(shards: Sequence[str], checksums: bool) -> Iterator[Indexed | None]:
-    """Many shards to a task: handing one to a thread takes longer than looking."""
+    """Gives many shards to each task, because handing over a task takes longer than a look."""
 
     def look(some: Sequence[str]) -> list[Indexed | None]:
         return [_looked_at(shard, checksums) for shard in some]
@@ -112,7 +112,7 @@ def _tell_of_changed(missing: Sequence[str]) -> None:
 
 
 def _from_own_place(shards: Sequence[str]) -> list[str]:
-    """The shards, beginning where no other rank begins."""
+    """The shards, beginning at another one on each rank."""
     start = len(shards) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
     return [*shards[start:], *shards[:start]]
 

@@ -1,6 +1,6 @@
-"""Copies of remote shards on this machine: one process fetches a shard, the others wait, and the oldest make room.
+"""Copies of remote shards on this machine: one process fetches a shard while others wait; the oldest are deleted.
 
-A shard is taken never to change under its URL. A copy that is let go while it is open stays readable to its readers.
+The shard behind a URL must not change. Readers can go on reading a copy that is deleted while it is open.
 """
 
 import os
@@ -17,7 +17,7 @@ from tercet.errors import UserError
 from tercet.system import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 LIMIT = 100 * 10**9
-FRESH = 60.0  # seconds from fetching to opening in which nothing is taken away; readers have long opened it then
+FRESH = 60.0  # seconds after its last use in which a copy is not deleted, so that readers can open it
 UNFINISHED = ".part"
 
 
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 class Cache:
     """Remote shards as local files, in a folder that stays below a limit.
 
-    Only what was asked for in the last minute is kept beyond it.
+    Copies that were used in the last minute are kept even above the limit.
     """
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT, patience: Patience | None = None) -> None:
@@ -38,7 +38,7 @@ class Cache:
         self._locks = self.folder / ".locks"
 
     def fetch(self, url: str) -> Path:
-        """A local copy of the shard, whole."""
+        """The path of a complete local copy of the shard."""
         path = self.place(url)
         with self.alone(path.name):
             if not path.exists():
@@ -48,21 +48,21 @@ class Cache:
 
     @contextmanager
     def alone(self, name: str, how: int = 0) -> Iterator[None]:
-        """Over all threads and processes that use the folder."""
+        """A lock over all threads and processes that use the folder."""
         descriptor = self._lock(name)
         try:
             flock(descriptor, LOCK_EX | how)
             yield
         finally:
-            flock(descriptor, LOCK_UN)  # closing alone would leave it to children that were forked meanwhile
+            flock(descriptor, LOCK_UN)  # closing it would not unlock it for children that were forked meanwhile
             os.close(descriptor)
 
     def forget(self, url: str) -> None:
-        """Fetch it anew when it is asked for again."""
+        """Deletes the copy, so that the next use fetches it again."""
         self.place(url).unlink(missing_ok=True)
 
     def place(self, url: str) -> Path:
-        """Where its copy stands, fetched or not: the names of others never choose a path."""
+        """The path of its copy, fetched or not. It is a hash, so that a URL cannot choose a path."""
         digest = blake2b(url.encode(), digest_size=12).hexdigest()
         base = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(urlsplit(url).path).stem[-64:])
         return self.folder / f"{digest}-{base}.tar"
@@ -88,7 +88,7 @@ class Cache:
             part.unlink(missing_ok=True)
 
     def _make_room(self) -> None:
-        """Lets go what was used longest ago, as far as the limit asks for it."""
+        """Deletes the least recently used copies until the folder is below the limit."""
         with os.scandir(self.folder) as entries:
             held = sorted((status.st_mtime, status.st_size, name) for name, status in _statuses(entries))
         excess = sum(size for _, size, _ in held) - self.limit_bytes
@@ -99,7 +99,7 @@ class Cache:
                 excess -= size
 
     def _let_go(self, path: Path, used: float) -> bool:
-        """Unless somebody is at it, or has used it since."""
+        """Deletes a copy unless another process uses it or has used it since."""
         with suppress(BlockingIOError, FileNotFoundError), self.alone(path.name.removesuffix(UNFINISHED), LOCK_NB):
             if path.stat().st_mtime == used:
                 path.unlink()
@@ -108,7 +108,7 @@ class Cache:
 
 
 def _statuses(entries: "Iterable[os.DirEntry[str]]") -> Iterator[tuple[str, os.stat_result]]:
-    """Those of files, without what another process has just let go."""
+    """The status of each file; files that another process has just deleted are left out."""
     for entry in entries:
         with suppress(FileNotFoundError):
             if entry.is_file(follow_symlinks=False):

@@ -1,7 +1,7 @@
-"""How many samples remote shards hold, known before any of them is fetched.
+"""How many samples remote shards contain, before any of them is fetched.
 
-img2dataset writes `00000_stats.json` beside `00000.tar`. What was learnt once, from there or by indexing a shard, is
-kept in the cache; the first number stands, because ids are built on it.
+img2dataset writes `00000_stats.json` beside `00000.tar`. A number that was read there, or counted by indexing a shard,
+is kept in the cache. The first number stays valid, because ids depend on it.
 """
 
 import json
@@ -20,13 +20,13 @@ COUNTERS = 4  # threads that fetch whole shards
 
 
 def remote_counts(urls: Sequence[str], patience: Patience) -> list[int | None]:
-    """What stands beside each shard, or None where nothing does."""
+    """The number stated beside each shard, or None."""
     with ThreadPoolExecutor(READERS) as threads:
         return list(threads.map(lambda url: _stated(url, patience), urls))
 
 
 def counted(urls: Sequence[str], cache: Cache, count: Callable[[str], int | None]) -> dict[str, int]:
-    """Samples by shard, in the order given: those kept, those stated, and only then those that `count` finds out."""
+    """Samples by shard, in the order given: numbers in the cache, stated numbers, and then those that `count` finds."""
     tally = CountCache(cache)
     known = tally.known(urls)
     new = [url for url in urls if url not in known]
@@ -43,7 +43,7 @@ def counted(urls: Sequence[str], cache: Cache, count: Callable[[str], int | None
 
 
 class CountCache:
-    """The numbers kept in a cache, a line for each shard."""
+    """The numbers in a cache, a line for each shard."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -57,7 +57,9 @@ class CountCache:
     def keep(self, counts: Mapping[str, int]) -> None:
         lines = (json.dumps([self._cache.place(url).name, count]) for url, count in counts.items())
         with self._path.open("a") as file:
-            file.write("".join("\n" + line for line in lines))  # a line that was cut short spoils no other
+            file.write(
+                "".join("\n" + line for line in lines)
+            )  # so that a line that was cut short does not spoil the next one
 
     def _lines(self) -> list[tuple[str, int]]:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
@@ -73,13 +75,13 @@ def _shown(counts: Iterable[int | None], total: int) -> Iterable[int | None]:
 def _stated(url: str, patience: Patience) -> int | None:
     try:
         stats = json.loads(read(_beside(url), patience))
-    except (Refused, ValueError):  # some servers send a page instead of saying that there is nothing
+    except (Refused, ValueError):  # some servers send a page instead of an error
         return None
     return successes(stats)
 
 
 def successes(stats: object) -> int | None:
-    """The samples that img2dataset says it wrote, if that is what the file says."""
+    """The number of samples that img2dataset wrote, if the file states it."""
     count = stats.get("successes") if isinstance(stats, dict) else None
     return count if isinstance(count, int) and count >= 0 else None
 

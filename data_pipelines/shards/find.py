@@ -1,6 +1,6 @@
-"""Which shards a config means: folders, patterns, braces, URLs, and lists of them.
+"""Finds the shards that a config names: folders, patterns, braces, URLs, and lists of them.
 
-Ids follow the order of the shards, so that order is always the same: sorted, whatever the disk or the list said first.
+Ids follow the order of the shards, so shards are always sorted.
 """
 
 import glob
@@ -22,7 +22,7 @@ NAMES = "name a folder of .tar files, a pattern as `shards/{000..099}.tar`, or a
 
 
 def find_shards(spec: str | Sequence[str]) -> list[str]:
-    """Paths and URLs of the shards, sorted. A URL that ends in .tar is taken at its word; others are listed."""
+    """Paths and URLs of the shards, sorted. A URL that ends in .tar is not checked; others are listed."""
     specs = [spec] if isinstance(spec, str) else spec
     shards = sorted(chain.from_iterable(_remote(one) if is_url(one) else _local(one) for one in specs))
     return _once(shards)
@@ -57,7 +57,7 @@ def _local(spec: str) -> list[str]:
 
 
 def _matching(name: str) -> list[str]:
-    """What a name with signs of a pattern in it is, if it is there; else what it matches."""
+    """The path itself if it exists, even with wildcards in its name; otherwise the paths that it matches."""
     return [name] if os.path.exists(name) else glob.glob(name) or [name]
 
 
@@ -77,7 +77,7 @@ def _shards_at(url: str) -> list[str]:
 
 
 def _once(shards: list[str]) -> list[str]:
-    """The shards, if none is named twice: its samples would count double."""
+    """Refuses a shard that is named twice, because its samples would count double."""
     places = Counter(shard if is_url(shard) else os.path.abspath(shard) for shard in shards)
     twice = [redacted(place) for place, times in places.items() if times > 1]
     if twice:

@@ -1,4 +1,4 @@
-"""Whether a shard is still the one that was indexed, told without reading it: by its size and a few of its blocks."""
+"""Whether a shard has changed since it was indexed, judged by its size and a few of its blocks."""
 
 import os
 

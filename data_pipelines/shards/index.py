@@ -1,7 +1,7 @@
-"""What lies where in one WebDataset shard, in a few compact arrays.
+"""The places of all files of a WebDataset shard, in a few compact arrays.
 
 A sample is a run of files that share a name up to the first dot of the last part, as in webdataset. Only files of known
-extensions are ever read; the others are passed over, and counted.
+extensions are read; the others are counted.
 
 Shape letters: N samples, M files of all samples, K bytes of all keys.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.shards.tar import Member
 from tercet.modality import EXTENSIONS, FILES
 
-Integers = NDArray[np.unsignedinteger]  # as narrow as their values allow
+Integers = NDArray[np.unsignedinteger]  # of the smallest type that holds their values
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ShardIndex:
 
 @dataclass(frozen=True)
 class Census:
-    """What a shard holds, and what in it is out of the ordinary."""
+    """The content of a shard in numbers, and what is unusual in it."""
 
     files: Mapping[str, int]  # by extension
     passed_over: Mapping[str, int]  # files that are never read, by extension
@@ -65,7 +65,7 @@ def arrange(members: Iterable[Member]) -> tuple[ShardIndex, Census]:
     places: list[tuple[int, int]] = []
     begun: set[int] = set()
     for key, code, offset, size in _known(members, passed_over):
-        if not keys or key != keys[-1] or code in begun:  # a second file of a kind can only be another sample's
+        if not keys or key != keys[-1] or code in begun:  # a second file of a kind belongs to another sample
             keys.append(key)
             first.append(len(codes))
             begun = set()
@@ -122,7 +122,7 @@ def _incomplete(index: ShardIndex) -> int:
 
 
 def kind_of(extension: str) -> str:
-    """Files of one modality stand for each other."""
+    """The modality of a file, or its extension."""
     return next((modality for modality, extensions in FILES.items() if extension in extensions), extension)
 
 

@@ -1,6 +1,6 @@
-"""Work begun before its result is asked for, by threads that come and go with it.
+"""Starts work before its result is needed, in threads that exist only while there is work.
 
-They are daemons, so that a network that has gone quiet never holds up the end of a run.
+They are daemon threads, so that a network that does not answer cannot delay the end of a run.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,9 +10,9 @@ from tercet.errors import UserError
 
 
 class Lookahead:
-    """Does `work` on numbers in the order asked, each once while it is waiting or under way.
+    """Calls `work` on numbers in the order of the requests, once for each number that is waiting or in progress.
 
-    What goes wrong is left to whoever needs the result and does the work again; here it is not begun twice.
+    Errors are ignored here and not retried: the caller that needs the result does the work again and meets the error.
     """
 
     def __init__(self, work: Callable[[int], object], threads: int) -> None:

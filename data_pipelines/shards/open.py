@@ -14,17 +14,17 @@ from tercet.data_pipelines.source import LARGEST_FILE, Files
 from tercet.modality import EXTENSIONS
 from tercet.system import BINARY, descriptors, pread
 
-OPEN_SHARDS = 512  # of a source; twice the usual number of streams: at the seam of two shards, a stream reads from both
+OPEN_SHARDS = 512  # of a source: twice the usual number of streams, because a stream may read from two shards at once
 DESCRIPTORS = 2**16  # for a hundred sources
 
 
 def room() -> int:
-    """How many shards of a source may stay open, the limit on descriptors being raised as far as is allowed."""
+    """How many shards of a source may stay open. Raises the limit on descriptors as far as allowed."""
     return max(1, min(OPEN_SHARDS, descriptors(DESCRIPTORS) // 4))
 
 
 class OpenShard:
-    """Closed when the last reader lets go of it. Whatever stands in the way of a sample is a `BadSample`."""
+    """Closed with its last reference. Any problem with a sample is a `BadSample`."""
 
     def __init__(self, record: Record) -> None:
         self._descriptor = -1

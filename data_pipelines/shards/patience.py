@@ -1,4 +1,4 @@
-"""Patience with a network that stumbles, but not for ever: what may pass is tried again, and the end is one line."""
+"""Retries for a network that fails at times: temporary errors are retried, and the last one becomes one line."""
 
 import asyncio
 import re
@@ -11,14 +11,14 @@ from tercet.data_pipelines.shards.address import redacted
 from tercet.errors import UserError
 
 URL = re.compile(r"\w+://[^\s'\"]+")
-PASSING = (408, 425, 429)  # the refusals that another try may turn
+PASSING = (408, 425, 429)  # refusals that may be temporary
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How often something is tried, and how many seconds it may stand still."""
+    """How often to try, and after how many seconds without progress to give up a try."""
 
     tries: int = 5
     stall: float = 30.0
@@ -29,11 +29,11 @@ class Patience:
 
 
 class Unreachable(UserError):
-    """A URL that gave nothing, in all its tries."""
+    """A URL that failed in all tries."""
 
 
 class Refused(Unreachable):
-    """A URL that there is not, or that is closed to us: another try would not help."""
+    """A URL that does not exist or is forbidden, so that another try would not help."""
 
 
 def tried(url: str, attempt: Callable[[], Result], patience: Patience) -> Result:

@@ -60,7 +60,7 @@ class Shards:
         record, row = self._place(id)
         try:
             return self._open(record).key(row)
-        except BadSample:  # the shard is gone since; what is wrong with its samples is attributed all the same
+        except BadSample:  # the shard no longer exists, but faults of its samples still need a name
             return f"#{row}"
 
     def size(self, id: int, modality: str) -> int:
@@ -71,7 +71,7 @@ class Shards:
             return 0
 
     def prefetch(self, ids: Sequence[int]) -> None:
-        """What lies on a disk is there."""
+        """Does nothing: local files need no prefetching."""
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
@@ -111,7 +111,7 @@ def open_found(
 
 
 def usable(indexed: Sequence[Indexed], most: float) -> list[Record]:
-    """The records of the shards that are whole, if no more than a share is damaged."""
+    """The records of the complete shards, if no more than a share of all is damaged."""
     damaged = [each for each in indexed if isinstance(each, DamagedShard)]
     others = f" (and {len(damaged) - 1} more of {len(indexed)} shards)" if len(damaged) > 1 else ""
     if len(damaged) > most * len(indexed):

@@ -1,7 +1,7 @@
-"""A shard's index on disk: one safetensors file, written whole or not at all.
+"""The index of a shard on disk: one safetensors file, written atomically.
 
-It stands beside the data, in a hidden folder, or in the user's cache where the data are read-only. Its header alone
-says what a data set needs to know before it reads: whether the index fits the shard, and how many samples there are.
+It is in a hidden folder beside the data, or in the user's cache if the data are read-only. Its header alone says
+whether the index fits the shard, and how many samples there are.
 """
 
 import json
@@ -23,7 +23,7 @@ from tercet.errors import UserError
 from tercet.modality import DECODERS
 from tercet.system import BINARY, pread
 
-EDITION = 2  # raise it whenever EXTENSIONS or the arrays come to mean something else
+EDITION = 2  # raise it whenever EXTENSIONS or the arrays change their meaning
 FOLDER = ".index"
 FACTS = "shard"  # one entry of the metadata: the order of several would differ from file to file
 USUAL_HEADER, LARGEST_HEADER = 4096, 2**24
@@ -31,7 +31,7 @@ USUAL_HEADER, LARGEST_HEADER = 4096, 2**24
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A shard, and where its index stands."""
+    """A shard and the path of its index."""
 
     shard: str
     place: str
@@ -43,8 +43,7 @@ class Record:
 
 
 def places(shard: str) -> Iterator[str]:
-    """Where the shard's index may stand: beside it, or in the cache; with plugins whose files it lists, under another
-    name."""
+    """Possible paths of the index: beside the shard, or in the cache. Plugins that add files change its name."""
     path = os.path.abspath(shard)
     folder, name = os.path.split(path)
     ending = ".".join(["", *DECODERS, "safetensors"])
@@ -54,8 +53,8 @@ def places(shard: str) -> Iterator[str]:
 
 
 def find_record(shard: str) -> Record | None:
-    """The record that fits the shard as it is. A shard touched after its index is compared by its fingerprint."""
-    # The time that a copy and a move set too, whatever time of writing they keep. A link may lead to an older shard.
+    """The record that fits the shard now. A shard that is newer than its index is compared by its fingerprint."""
+    # Copying and moving set this time, too, whatever modification time they keep. A link may point to an older shard.
     touched = max(os.stat(shard).st_ctime_ns, os.lstat(shard).st_ctime_ns)
     for record in standing_records(shard):
         if record.written > touched:
@@ -77,7 +76,7 @@ def standing_records(shard: str) -> Iterator[Record]:
 
 
 def save_record(shard: str, index: ShardIndex, census: Census) -> Record:
-    """Writes the index beside the shard, or where that cannot be, into the cache."""
+    """Writes the index beside the shard or, if that fails, into the cache."""
     facts = {
         "edition": EDITION,
         "size": os.stat(shard).st_size,
@@ -108,7 +107,7 @@ def load_census(record: Record) -> Census:
 
 
 def _read_facts(place: str) -> dict[str, Any] | None:
-    """What the header says, and when the file was written; None where no whole index of this edition stands."""
+    """The facts in the header, and when the file was written; None without a complete index of this edition."""
     try:
         descriptor = os.open(place, BINARY)
     except OSError:
@@ -151,6 +150,6 @@ def _written(path: Path, data: bytes) -> bool:
         os.replace(unfinished, path)
     except OSError:
         with suppress(OSError):
-            unfinished.unlink()  # a disk that is full would fill up with these
+            unfinished.unlink()  # or a full disk would collect them
         return False
     return True

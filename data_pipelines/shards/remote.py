@@ -1,7 +1,7 @@
-"""Samples of shards behind URLs: opened from counts alone, each shard fetched and indexed when it is first read from.
+"""Samples of remote shards: opened with counts alone; each shard is fetched and indexed when it is first read.
 
-Ids are built on the stated counts, so that nothing needs a first pass over the network. A shard with fewer samples than
-stated leaves the last ones bad; one with more has the others left out, and says so.
+Ids depend on the stated counts, so that no first pass over the network is needed. If a shard has fewer samples than
+stated, the last ones are bad; if it has more, the others are left out, with a message.
 """
 
 from bisect import bisect_right
@@ -31,9 +31,9 @@ FETCHERS = 4
 
 
 class RemoteShards:
-    """A source that fetches; as safe to share among threads, and as small to send to processes, as one of local shards.
+    """A source that fetches its shards; safe for threads, and small to send to other processes.
 
-    Where shards that cannot be had are to be skipped, their samples are bad.
+    With `missing="skip"`, the samples of shards that cannot be read are bad.
     """
 
     def __init__(self, counts: Mapping[str, int], cache: Cache, missing: Missing) -> None:
@@ -71,7 +71,7 @@ class RemoteShards:
         return self.shard(id)
 
     def key(self, id: int) -> str:
-        """The sample's key; its number in the shard where the shard does not tell."""
+        """The key of a sample; its number if the shard cannot be read."""
         shard, row = self._place(id)
         opened = self._open(shard)
         if isinstance(opened, BadSample) or row >= len(opened.index):
@@ -86,7 +86,7 @@ class RemoteShards:
         return 0
 
     def prefetch(self, ids: Sequence[int]) -> None:
-        """Begin to fetch what these will be read from."""
+        """Starts to fetch the shards of these samples."""
         shards = dict.fromkeys(self._place(id)[0] for id in ids)
         self._lookahead.ask(shard for shard in shards if not self._cache.place(self._urls[shard]).exists())
 
@@ -124,9 +124,9 @@ class RemoteShards:
 
 
 def open_remote(urls: Sequence[str], cache: Cache, *, missing: Missing = "fail", max_bad: float = 0.01) -> RemoteShards:
-    """The samples behind URLs of shards. A shard of which nothing is known is fetched at once, to be counted.
+    """The samples of remote shards. A shard without a stated count is fetched at once, to count it.
 
-    Where it cannot be had and is to be skipped, it holds no samples; more than a share of such shards is a mistake.
+    With `missing="skip"`, a shard that cannot be read has no samples; more than a share of such shards is an error.
     """
 
     def count(url: str) -> int | None:
@@ -149,7 +149,7 @@ def open_remote(urls: Sequence[str], cache: Cache, *, missing: Missing = "fail",
 
 
 def fetch_record(url: str, cache: Cache) -> Record:
-    """The index of a remote shard, whose copy is in the cache then."""
+    """The index of a remote shard; its copy is in the cache afterwards."""
     indexed = index_shard(str(cache.fetch(url)))
     if isinstance(indexed, DamagedShard):
         cache.forget(url)

@@ -1,4 +1,4 @@
-"""What indexing found, a data set to a row, for people or as JSON."""
+"""Prints what indexing found, a dataset on each row, or gives it as JSON."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from tercet.modality import how_to_convert
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the shards of one data set hold together."""
+    """The content of all shards of a dataset."""
 
     data: str
     shards: int

@@ -1,7 +1,7 @@
-"""Where the files of a plain tar lie: one pass over its headers, no payload read, nothing extracted.
+"""Finds the files of a plain tar in one pass over its headers. No payload is read, and nothing is extracted.
 
 Every header's checksum and the end mark are checked, because a tar that was cut short or overwritten looks like a
-shorter tar to most readers. POSIX ustar and pax, and GNU long names; links and special files are passed over.
+shorter tar to most readers. POSIX ustar and pax, and GNU long names; links and special files are skipped.
 
 Shape letters: M headers.
 """
@@ -24,7 +24,7 @@ PAX_PATH = re.compile(rb"\d+ path=([^\n]*)\n")
 NOT_ZERO = re.compile(rb"[^\0]")
 
 Headers = NDArray[np.uint8]  # [M, 512]
-Missing = Literal["fail", "skip"]  # what a damaged shard means: the end, or bad samples
+Missing = Literal["fail", "skip"]  # a damaged shard ends the run, or its samples are bad
 
 
 class Member(NamedTuple):
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 class DamagedShard(UserError):
-    """A shard that is no whole tar."""
+    """A shard that is not a complete tar."""
 
     def __init__(self, shard: str, what: str) -> None:
         super().__init__(shard, what)
@@ -47,7 +47,7 @@ class DamagedShard(UserError):
 
 
 def members(shard: str) -> list[Member]:
-    """The regular files of a tar, in order. What is damaged, cut short or no tar at all is a `DamagedShard`."""
+    """The regular files of a tar, in order. Raises `DamagedShard` if it is damaged, cut short or not a tar."""
     with Path(shard).open("rb") as file:
         if file.seek(0, os.SEEK_END) < BLOCK:
             raise DamagedShard(shard, "it is empty or not a tar")
@@ -76,7 +76,7 @@ def _walk(shard: str, tar: mmap.mmap) -> list[tuple[int, int]]:
 
 
 def octal(field: bytes) -> int:
-    """The number in a header's field; none is 0, and what is no number -1."""
+    """The number in a field of a header: 0 if it is empty, -1 if it is not a number."""
     try:
         return int(field.strip(b" \0") or b"0", 8)
     except ValueError:
@@ -89,7 +89,7 @@ def _headers(tar: mmap.mmap, starts: list[int]) -> Headers:
 
 
 def _check(shard: str, headers: Headers, places: list[tuple[int, int]]) -> None:
-    """A checksum is the sum of the header's bytes, with its own field taken as eight spaces."""
+    """A checksum is the sum of the bytes of the header, with its own field as eight spaces."""
     own_M8 = headers[:, 148:156].astype(np.int64)
     sum_M = headers.sum(1, dtype=np.int64) - own_M8.sum(1) + 8 * ord(" ")
     stated_M = np.zeros(len(headers), dtype=np.int64)
@@ -124,5 +124,5 @@ def _names(headers: Headers) -> Iterator[bytes]:
 
 
 def _texts(headers: Headers, start: int, stop: int) -> NDArray[np.bytes_]:
-    """A field of every header, without the zeros that fill it up."""
+    """A field of every header, without the zeros at its end."""
     return np.ascontiguousarray(headers[:, start:stop]).view(f"S{stop - start}")[:, 0]

@@ -15,7 +15,7 @@ from tercet.errors import UserError
 
 
 class CutShort(Exception):
-    """Fewer bytes came than were announced."""
+    """Fewer bytes arrived than were announced."""
 
 
 def read(url: str, patience: Patience) -> bytes:
@@ -33,7 +33,7 @@ def listed(url: str, patience: Patience) -> list[str]:
 
 
 def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
-    """The file behind a URL, whole; each try begins afresh."""
+    """Downloads the whole file behind a URL; each try begins from the start."""
     system = _system(url, patience)
 
     def attempt() -> None:
@@ -53,8 +53,8 @@ def download(url: str, to: Path, patience: Patience, limit_bytes: int) -> None:
 
 
 def opened(url: str, patience: Patience) -> Any:
-    """The file behind a URL, to be read from front to back. One that breaks off is not mended here."""
-    # of the web one answer holds all of it, for not every server knows ranges; and its size is not asked for before
+    """The file behind a URL, for reading from front to back. The caller must handle a connection that breaks."""
+    # over HTTP, one request without a range, because not every server supports ranges, and no request for the size
     whole = {"block_size": 0, "size": 1} if url.startswith("http") else {}
     return _system(url, patience).open(url, "rb", **whole)
 
@@ -65,7 +65,7 @@ def _system(url: str, patience: Patience) -> Any:
 
 @lru_cache
 def _connected(scheme: str, patience: Patience, process: int) -> Any:
-    """One file system for all threads, but none that a process was forked with: its loop stayed with the parent."""
+    """One file system for all threads of a process. A forked process needs its own: the loop stays with the parent."""
     try:
         import fsspec
 
@@ -80,12 +80,12 @@ def _web(patience: Patience) -> dict[str, Any]:
     import aiohttp
 
     quiet = aiohttp.ClientTimeout(total=None, sock_connect=patience.stall, sock_read=patience.stall)
-    # sizes are stated for what is sent, so nothing may be packed on the way
+    # sizes are those of the bytes sent, so they must not be compressed
     return {"client_kwargs": {"timeout": quiet, "trust_env": True}, "headers": {"Accept-Encoding": "identity"}}
 
 
 def _progress(url: str, limit_bytes: int) -> Any:
-    """What fsspec tells of a download as it goes on; one that outgrows the limit is stopped."""
+    """The progress of a download, as fsspec reports it. Stops a download that exceeds the limit."""
     from fsspec.callbacks import Callback
 
     class Progress(Callback):  # type: ignore[misc]
@@ -106,7 +106,7 @@ def _watched(
     patience: Patience,
     seen: Callable[[], int] = lambda: 0,
 ) -> Any:
-    """What a coroutine of fsspec's brings, given up when nothing more is seen of it. Not every store has a time-out."""
+    """The result of a coroutine of fsspec, cancelled after a time without progress. Not every store has a time-out."""
     future = asyncio.run_coroutine_threadsafe(work(system._strip_protocol(url)), system.loop)
     before = -1
     while not wait([future], patience.stall).done:

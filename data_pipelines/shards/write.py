@@ -1,4 +1,4 @@
-"""Writing WebDataset shards, each with its index: a shard stands under its name when it is whole, and never before."""
+"""Writes WebDataset shards, each with its index. A shard gets its name only when it is complete."""
 
 import os
 import tarfile
@@ -14,7 +14,7 @@ from tercet.data_pipelines.shards.tar import BLOCK, Member
 
 
 def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> Record:
-    """Samples are `__key__` and members by extension. Same samples, same bytes: times and owners are fixed."""
+    """Samples are `__key__` and files by extension. Equal samples give equal bytes: times and owners are fixed."""
     unfinished = path.with_name(path.name + ".tmp")
     members: list[Member] = []
     digests: dict[int, int] = {}
@@ -38,7 +38,7 @@ def _files(samples: Iterable[Mapping[str, str | bytes]]) -> Iterator[tuple[str, 
 
 
 def _header(name: str, payload: bytes) -> tarfile.TarInfo:
-    """Plain ustar wherever the name allows it: pax headers would double what an index has to go through."""
+    """Plain ustar if the name allows it: pax headers would double the headers that an index must read."""
     header = tarfile.TarInfo(name)
     header.size, header.mtime, header.uname, header.gname = len(payload), 0, "tercet", "tercet"
     return header

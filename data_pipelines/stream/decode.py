@@ -1,4 +1,4 @@
-"""Items of a stream as they are seen in training: decoded, cropped and changed like what is read from an index."""
+"""Decodes, crops and augments the items of a stream like samples that are read by index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from tercet.errors import UserError
 
 @dataclass(frozen=True)
 class DecodedItem:
-    """An item, and the sample that it holds."""
+    """An item and its decoded sample."""
 
     item: Item
     sample: Sample | BadSample
 
 
 class Eyes:
-    """Decodes chunks of a stream, and puts what was seen into batches. Threads may share it."""
+    """Decodes chunks of a stream and makes batches of samples. Threads may share it."""
 
     def __init__(
         self,
@@ -59,5 +59,5 @@ class Eyes:
 
     def _seen(self, item: Item, id: int, view: RandomView) -> DecodedItem:
         sample = self._decoder.sample(item.key, id, item.files, view)
-        item = replace(item, files={})  # the bytes have been seen, and batches are made ahead
+        item = replace(item, files={})  # the bytes are no longer needed, and batches are made ahead
         return DecodedItem(item, sample if isinstance(sample, BadSample) else self._augment(sample, view))

@@ -1,15 +1,15 @@
-"""Shards to training batches without an index: for what is too remote to be kept, or is passed through once.
+"""Makes training batches from shards without an index: for shards that are too remote to keep, or read only once.
 
-Shards are opened, checked, grouped and shuffled as they come in (webdataset's stages), and decoded like what is
-indexed, with the same rules for bad samples; a bad one is replaced by the next of the stream. Every rank has as many
-steps as are asked for. What only an index can give is missing:
+Shards are opened, checked, grouped and shuffled as their bytes arrive (webdataset's stages), and decoded like indexed
+ones, with the same rules for bad samples; a bad one is replaced by the next of the stream. Every rank has the requested
+number of steps. What only an index can give is missing:
 
 - Ids are not dense: 63 bits of a hash of shard and key.
-- The order is a pure function of the seed, the number of ranks and the place that was begun at, whatever the workers;
-  another number of ranks makes other batches. Epochs blend into each other as far as the shuffle buffer reaches.
-- A run resumes by shard: what is begun is seen again, up to a shard and a shuffle buffer on each rank, and as much as
-  the rank was ahead of the slowest.
-- A shard is known to be damaged when the damage comes by, and a byte flipped in a payload only if the codec notices.
+- The order is a pure function of the seed, the number of ranks and the place of the start, for any number of workers;
+  another number of ranks makes other batches. Consecutive epochs mix within the shuffle buffer.
+- A run resumes at a shard: samples of shards that were begun are seen again, up to a shard and a shuffle buffer on each
+  rank, and as many as the rank was ahead of the slowest.
+- Damage of a shard shows only when it is read, and a flipped byte in a payload only if the decoder notices it.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import UserError
 
 CHUNK = 16  # samples a thread takes at once
-IN_A_ROW = 1024  # bad samples, before the data are taken to be broken altogether
+IN_A_ROW = 1024  # bad samples in a row after which the run stops
 
 
 class StreamLoader:
@@ -97,7 +97,7 @@ class StreamLoader:
         return self._passage.place
 
     def epoch(self, cursors: Mapping[str, int]) -> int:
-        """How many times the data have been gone through."""
+        """How many times the data have been read."""
         return cursors[self._name] // len(self._reader.shards)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -113,9 +113,9 @@ class StreamLoader:
                 yield replace(batch, cursors={self._name: self.place})
 
     def _mixed(self) -> Iterator[Item]:
-        """The samples to come, mixed before they are decoded."""
+        """The next samples, shuffled before they are decoded."""
         random = Random(int(self._random(epoch=self.place).integers(2**63)))
-        self._passage = Passage(self._turns(self.place))  # what was under way in an earlier walk begins again
+        self._passage = Passage(self._turns(self.place))  # shards that an earlier iteration had begun start again
         items = self._reader.items(self._turns(self.place), self._passage.close)
         mixed: Iterator[Item] = shuffle(self._shuffled, self._shuffled // 10, random)(items)
         return mixed
@@ -131,7 +131,7 @@ class StreamLoader:
 
 
 def _named(shards: Sequence[str]) -> str:
-    """What is known of shards that nobody has read: their names."""
+    """A digest of the names of the shards, because nothing else is known before they are read."""
     names = "\n".join(PurePosixPath(redacted(shard)).name for shard in shards)
     return blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
@@ -141,13 +141,13 @@ def _chunk(items: Iterator[Item]) -> list[Item]:
 
 
 def _taken(seen: Iterator[DecodedItem], share: int) -> Iterator[list[DecodedItem]]:
-    """As many of the stream as hold a rank's share of good samples, again and again."""
+    """Yields as many items as contain a rank's share of good samples, without end."""
     while True:
         yield [one for _ in range(share) for one in _to_the_next_good(seen)]
 
 
 def _to_the_next_good(seen: Iterator[DecodedItem]) -> list[DecodedItem]:
-    """The next good sample, behind the bad ones on the way to it."""
+    """The next good sample, after the bad ones before it."""
     row: list[DecodedItem] = []
     while len(row) < IN_A_ROW:
         one = next(seen)

@@ -1,4 +1,4 @@
-"""The samples of one rank as they come in, undecoded, shard after shard and without end."""
+"""Reads the samples of one rank, undecoded, shard after shard and without end."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from tercet.data_pipelines.stream.shard import samples_of
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 
-LOST = ""  # the key of what nobody knows the key of
+LOST = ""  # for a sample whose key is unknown
 MEND = "write or fetch it again, or remove it from the data"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A sample on its way, with its files or what is wrong with it."""
+    """A sample that is not decoded yet, with its files or what is wrong with it."""
 
     turn: ShardTurn
     key: str
@@ -34,13 +34,13 @@ class Item:
 
 
 def id_of(shard: str, key: str, parts: int = 1) -> int:
-    """63 bits of a hash of the key and the last parts of the shard's path: stable wherever the shards lie."""
+    """63 bits of a hash of the key and the last parts of the path of the shard: the same wherever the shards are."""
     named = "/".join([*_parts(shard)[-parts:], key]).encode("utf-8", "surrogateescape")
     return int.from_bytes(blake2b(named, digest_size=8).digest(), "big") >> 1
 
 
 def telling(shards: Sequence[str]) -> int:
-    """How many of their last parts tell the paths apart: several, where each of some folders has its `00000.tar`."""
+    """How many last parts distinguish the paths: several, if each of some folders has a `00000.tar`."""
     paths = list(map(_parts, shards))
     longest = max(map(len, paths))
     return next((n for n in range(1, longest) if len({path[-n:] for path in paths}) == len(paths)), longest)
@@ -51,7 +51,7 @@ def _parts(shard: str) -> tuple[str, ...]:
 
 
 class ShardReader:
-    """Reads shard after shard, and says of each one that it is through with how many samples it gave."""
+    """Reads shard after shard, and reports the number of samples of each shard that it has finished."""
 
     def __init__(self, shards: Sequence[str], wanted: frozenset[str], missing: Missing, patience: Patience) -> None:
         self.shards, self.wanted, self.missing, self.patience = shards, wanted, missing, patience
@@ -86,6 +86,6 @@ class ShardReader:
         return Item(turn, key, id_of(turn.shard, key, self._parts), files)
 
     def _lost(self, turn: ShardTurn, came: int) -> int:
-        """How many of this rank's samples are missing; where nobody knows, one stands for them."""
+        """How many samples of this rank are missing; one if the number is unknown."""
         stated = stated_samples(turn.shard, self.patience) or 0
         return max(1, (stated - came) // turn.shares)

@@ -1,4 +1,4 @@
-"""The bytes of a shard from front to back: of a plain file, or of what fsspec reaches; never through a shell."""
+"""Reads the bytes of a shard from front to back, from a plain file or through fsspec; never through a shell."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def stated_samples(shard: str, patience: Patience) -> int | None:
 
 
 class PatientStream(io.RawIOBase):
-    """A remote file that is opened again where the network broke off; what had come already is passed over."""
+    """A remote file that reconnects after a network error and skips the bytes that it had read already."""
 
     def __init__(self, url: str, patience: Patience) -> None:
         self._url, self._patience = url, patience

@@ -1,8 +1,8 @@
-"""Which shards a rank goes through, and in which order: a pure function of the seed, without end.
+"""Which shards a rank reads, and in which order: a pure function of the seed, without end.
 
 The shards of epoch after epoch, each epoch in an order of its own, make one sequence; rank r of W takes the places ≡ r
-(mod W). A rank that is through with its shards of an epoch thus begins the next one, and never waits. Where there are
-fewer shards than ranks, several ranks read one, and each takes its share of the samples: every n-th one.
+(mod W). A rank that has read its shards of an epoch begins the next epoch, and never waits. If there are fewer shards
+than ranks, several ranks read the same shard, and each takes every n-th sample.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,5 +32,5 @@ def turns(shards: Sequence[str], seed: int, rank: int, world: int, start: int) -
     for turn in count(first + (rank - first) % world, world):
         place, share = divmod(turn, shares)
         epoch, nth = divmod(place, len(shards))
-        # moved on in each epoch, or a rank might meet the same part of a tiny shard for ever
+        # changes in each epoch, or a rank might always read the same part of a small shard
         yield ShardTurn(place, epoch, shards[order(epoch)[nth]], (share + epoch) % shares, shares)

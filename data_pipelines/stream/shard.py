@@ -1,6 +1,6 @@
-"""The samples of one shard, grouped by webdataset's own stages as the bytes come in.
+"""The samples of one shard, grouped by webdataset's own stages as the bytes arrive.
 
-Its `gopen`, which runs shell commands, has no part in this: the stages are handed a stream that is open already.
+Its `gopen`, which runs shell commands, is not used: the stages get a stream that is open already.
 """
 
 from collections import deque
@@ -21,8 +21,8 @@ COMPLETE: File = {}  # what tells webdataset that a sample has all its files
 
 
 def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterator[tuple[str, Files | BadSample]]:
-    """Key and wanted files of each sample. What is wrong with the shard is raised where it shows, at the latest after
-    the last sample."""
+    """Key and wanted files of each sample. Raises for a damaged shard where the damage shows, at the latest after the
+    last sample."""
     samples = 0
     with opened(shard, patience) as stream:
         tar = PassingTar(stream)
@@ -35,7 +35,7 @@ def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterat
 
 
 def _read(shard: str, tar: PassingTar) -> Iterator[File]:
-    """The files that may be read; where one is too large, that stands in its place."""
+    """The files that may be read; a `BadSample` instead of one that is too large."""
     large: deque[str] = deque()
 
     def select(name: str) -> bool:
@@ -56,7 +56,7 @@ def _read(shard: str, tar: PassingTar) -> Iterator[File]:
 
 
 def _apart(files: Iterable[File]) -> Iterator[File]:
-    """A second file of a kind can only be another sample's, whatever its name; webdataset would stop at it."""
+    """Starts a new sample at a second file of a kind, whatever its name; webdataset would stop there."""
     key, begun = None, set[str]()
     for file in files:
         own, extension = base_plus_ext(file["fname"])[0], _extension(file["fname"])

@@ -1,4 +1,4 @@
-"""How far a rank has come, in whole shards, while the samples of several are under way at once."""
+"""The progress of a rank in whole shards, while it works on samples of several shards at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from tercet.data_pipelines.stream.sequence import ShardTurn
 class Passage:
     """`place` is the first one in the sequence of shards whose samples have not all been handed out.
 
-    One thread closes turns, and another hands out: each writes only what is its own.
+    One thread closes turns, and another hands out samples: each writes only its own attributes.
     """
 
     def __init__(self, turns: Iterator[ShardTurn]) -> None:
@@ -23,7 +23,7 @@ class Passage:
         self._totals[turn.place] = total
 
     def hand_out(self, places: Iterable[int]) -> None:
-        """Samples of these places have gone to the trainer, or to the ledger of bad ones."""
+        """Samples of these places were handed to the trainer, or counted as bad."""
         self._handed.update(places)
         while self._totals.get(self.place) == self._handed[self.place]:
             del self._totals[self.place], self._handed[self.place]

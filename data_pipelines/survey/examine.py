@@ -43,7 +43,7 @@ def examine(files: Files, usual: Sequence[str]) -> str:
             raise BadSample(f"orphan: no {kind}, which most samples have")
     for extension, data in files.items():
         if extension in DECODERS:
-            continue  # a plugin's files are its own affair
+            continue  # the file of a plugin
         if extension in FILES["image"]:
             verify_picture(data)
         elif extension in FILES["audio"]:

@@ -1,4 +1,4 @@
-"""What `manifest.json`, as packing writes it beside shards, promises of them."""
+"""The checksums in `manifest.json`, which packing writes beside shards."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from tercet.errors import UserError
 
 
 def promises(shards: Iterable[str]) -> dict[str, str]:
-    """The sha256 of every shard that stands in a manifest beside one of the shards."""
+    """The sha256 of every shard in a manifest beside one of the shards."""
     folders = dict.fromkeys(map(os.path.dirname, shards))
     return {shard: digest for folder in folders for shard, digest in _promised(folder)}
 

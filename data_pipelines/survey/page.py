@@ -1,4 +1,4 @@
-"""The pages of `data check` and `data stats`. Keys, captions and names of files are hostile input, and only text."""
+"""The pages of `data check` and `data stats`. Keys, captions and file names are untrusted input, and always escaped."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def number(value: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """In per cent; what is little is not rounded to nothing, nor almost all to all."""
+    """In per cent; a small share is not rounded to 0 %, nor a large one to 100 %."""
     percent = 100 * part / (whole or 1)
     if 0 < percent < 0.01:
         return "< 0.01 %"

@@ -1,7 +1,7 @@
-"""What is kept of any number of values: distributions, frequent words and examples, each in bounded memory.
+"""Summaries of any number of values in bounded memory: distributions, frequent words and examples.
 
-All three give the same for the same values in the same order, whatever their number and however many processes there
-were: nothing is drawn from a generator that runs on.
+All three give the same result for the same values in the same order, for any number of processes: nothing is drawn from
+a shared generator.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""What a data set is like: sizes, durations, captions, duplicates; of all samples, or of some that are drawn by key."""
+"""Statistics of a dataset: sizes, durations, captions, duplicates; of all samples, or of a random sample."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What one shard holds, from the headers of its tar, read anew: a kept index may be older than the damage."""
+"""The content of a shard by the headers of its tar, which are read again: the index may be older than the damage."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from tercet.modality import EXTENSIONS
 
 @dataclass(frozen=True)
 class Stock:
-    """What is wrong with the shard is its `damage`; where it cannot be read, there is no `record`."""
+    """`damage` says what is wrong with the shard; a shard that cannot be read has no `record`."""
 
     shard: str
     record: Record | None = None

@@ -1,6 +1,6 @@
-"""What is known of some samples, in memory that does not grow with them; tallies of parts merge into that of the whole.
+"""Statistics of some samples, in bounded memory. The tallies of parts merge into that of the whole.
 
-Values and counts go by the name of what they tell: `image.width`, `audio.seconds`, `text.words`, `bad`.
+Values and counts have names such as `image.width`, `audio.seconds`, `text.words`, `bad`.
 """
 
 from tercet.data_pipelines.survey.sketch import Bottom, Distribution, Frequent

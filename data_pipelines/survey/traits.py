@@ -1,4 +1,4 @@
-"""What each sample is like: from its headers, and for some of the sounds from all of their frames."""
+"""Measures each sample by its headers, and some of the sounds by all of their frames."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ GROUP = GroupReader("json.group", CAPTIONS)
 
 @dataclass
 class SurveyPart:
-    """Some samples: what they are like, and hashes of what may be equal to something elsewhere."""
+    """Statistics of some samples, and hashes to find equal ones elsewhere."""
 
     tally: Tally = field(default_factory=Tally)
     hashes: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)  # of what: hashes, samples' ids
@@ -39,7 +39,7 @@ class SurveyPart:
 
 @dataclass(frozen=True)
 class Surveyor:
-    """Sounds whose mark is below `heard` are listened to, for their loudness: a share of 2⁶⁴."""
+    """Sounds whose mark is below `heard`, a share of 2⁶⁴, are decoded to measure their loudness."""
 
     source: Source
     heard: int
@@ -60,7 +60,7 @@ class Surveyor:
             part.tally.count("files", extension)
             with _counting_bad(part.tally):
                 if extension in DECODERS:
-                    continue  # a plugin's files are its own affair
+                    continue  # the file of a plugin
                 if extension in FILES["image"]:
                     _picture(part, data, id)
                 elif extension in FILES["audio"]:
@@ -70,7 +70,7 @@ class Surveyor:
 
 @contextmanager
 def _counting_bad(tally: Tally) -> Iterator[None]:
-    """What cannot be used is counted by its reason."""
+    """Counts a bad sample by its reason."""
     try:
         yield
     except BadSample as bad:

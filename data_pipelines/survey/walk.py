@@ -1,6 +1,6 @@
-"""A function over the parts of a data set, in parallel processes; results come in order, whoever was done first.
+"""Applies a function to the parts of a dataset in parallel processes; results come in order.
 
-Parts are the same for any number of processes, and so is whatever is folded from their results.
+The parts are the same for any number of processes, and so are the results.
 """
 
 from collections.abc import Callable, Iterator, Sequence

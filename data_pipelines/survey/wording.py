@@ -1,4 +1,4 @@
-"""How captions are worded: their words, and the templates that many of them are filled into."""
+"""The words of captions, and the templates that many captions share."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ def words(caption: str) -> list[str]:
 
 
 def templates(captions: Iterable[str], most: int) -> list[tuple[str, int]]:
-    """What is left of captions when rare words are gaps, most frequent first; a gap alone is no template."""
+    """Captions with gaps for rare words, most frequent first; a gap alone is not a template."""
     worded = [words(caption) for caption in captions]
     spread = Counter(chain.from_iterable(map(set, worded)))
     frame = {word for word, count in spread.items() if count >= max(2, FRAME * len(worded))}
