@@ -1,4 +1,4 @@
-"""What is said of a scene: captions in many wordings, and wrong captions in the wording of the first.
+"""The captions of a scene in many wordings, and wrong captions in the wording of the first.
 
 Objects are named in the order of the scene, which is the order of their sounds. The first caption of a scene names
 every attribute and the relation in canonical words, unless the scene is generic: then all captions leave something out.
@@ -51,7 +51,7 @@ def captions(scene: Scene) -> list[str]:
 def negatives(scene: Scene) -> list[dict[str, str]]:
     """One wrong caption of each kind that the scene allows: `swapped`, `replaced`, `relation`.
 
-    They stay on the scene's side of the held-out line, so that unseen pairings are not heard of in training either.
+    They use only pairings of the scene's own split, so that training never mentions the held-out pairings.
     """
     dice = scene.stream("negatives")
     things: Things = tuple(thing.words for thing in scene.objects)

@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "combinations")
 
 
 class BuiltinSourceConfig(Config):
-    """A place that scenes are recorded at: it colours the background of its pictures and hisses in its sounds."""
+    """A place where scenes are recorded: it colours the background of pictures and adds hiss to sounds."""
 
     name: str
     share: float = Field(gt=0, le=1, description="share of all scenes")
@@ -20,7 +20,7 @@ class BuiltinSourceConfig(Config):
 
 
 class WorldConfig(Config):
-    """One generated world. `generic` to `missing` spoil the training split only: evaluation stays clean."""
+    """One generated world. `generic` to `missing` add faults to the training split only: evaluation stays clean."""
 
     seed: int = Field(0, ge=0)
     train: int = Field(10_000, ge=0, description="training samples")

@@ -1,7 +1,7 @@
-"""The generated world on disk: shards of three splits and `world.json`, which says what they hold.
+"""Writes the generated world: shards of three splits, and `world.json`, which describes them.
 
-`world.json` waits under another name until every shard stands. A second call finds it and draws nothing; a call after
-an interrupted one draws the shards that are missing.
+`world.json` gets its name when all shards are complete. A second call finds it and draws nothing; a call after an
+interruption draws the missing shards.
 """
 
 import json
@@ -21,7 +21,7 @@ from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
 from tercet.system import LOCK_EX, flock
 
-EDITION = 1  # raise it whenever the same config draws another world
+EDITION = 1  # raise it whenever the same config gives another world
 
 
 def generate(config: WorldConfig, out: Path) -> Path:
@@ -47,7 +47,7 @@ def describe_world(config: WorldConfig) -> dict[str, object]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Whoever comes second waits, and finds what the first has drawn."""
+    """A second process waits, and finds what the first has drawn."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         flock(lock, LOCK_EX)
@@ -55,7 +55,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _stands(out: Path, world: dict[str, object]) -> bool:
-    """Whether the whole world is there; if not, leaves its description beside the shards to come."""
+    """Whether the world is complete; if not, writes its description beside the shards."""
     complete, unfinished = out / "world.json", out / "world.json.partial"
     for path in (complete, unfinished):
         if path.exists() and json.loads(path.read_text()).get("digest") != world["digest"]:
@@ -80,7 +80,7 @@ def _draw(config: WorldConfig, out: Path) -> None:
 
 
 def _rendered(config: WorldConfig, shards: list[tuple[Split, int]]) -> Iterator[list[Members]]:
-    """The shards' samples, in order: this process writes what others draw."""
+    """The samples of the shards in order, drawn by other processes and written by this one."""
     workers = min(config.workers, len(shards))
     with spawned(workers, "draws scenes", "the same command goes on where it stopped") as pool:
         yield from in_order(partial(_render, config), shards, pool, AHEAD * workers)

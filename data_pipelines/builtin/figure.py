@@ -1,4 +1,4 @@
-"""One object as it is drawn: outline, colour, texture and rim on a tile of its own, and the mask that cuts it out.
+"""Draws one object: outline, colour, texture and rim on a tile, and the mask that cuts it out.
 
 Outlines lie within the unit circle, y downwards; a second outline is a hole.
 """
@@ -30,7 +30,7 @@ PALETTE: dict[str, RGB] = {
 
 
 def figure(thing: Thing, radius: float, dice: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """Tile and mask of one side, the object in their middle. A darker rim sets it off from any background."""
+    """Tile and mask with the object in the middle. A darker rim separates it from any background."""
     middle = ceil(radius * 1.1)
     side, colour = (2 * middle, 2 * middle), PALETTE[thing.colour]
     tile, mask = Image.new("RGB", side, colour), Image.new("L", side)
@@ -56,7 +56,7 @@ def shaded(colour: RGB, keep: float, towards: int = 0) -> RGB:
 
 
 def _plain(draw: ImageDraw.ImageDraw, middle: int, radius: float, ink: RGB, dice: np.random.Generator) -> None:
-    """Nothing but its colour."""
+    """A single colour."""
 
 
 def _striped(draw: ImageDraw.ImageDraw, middle: int, radius: float, ink: RGB, dice: np.random.Generator) -> None:

@@ -1,7 +1,7 @@
 """The picture of a scene: antialiased objects before a soft background with clutter.
 
-Everything is laid out on a nominal 64 × 64 canvas, drawn SUPERSAMPLE times larger and reduced. Confetti in the colours
-of objects and uneven backgrounds keep the colours of a picture from telling what stands in it.
+Everything has a place on a nominal 64 × 64 canvas, is drawn SUPERSAMPLE times larger and then reduced. Because of
+confetti in the colours of objects and uneven backgrounds, the colours of a picture alone do not reveal its objects.
 """
 
 from math import cos, pi, sin
@@ -19,7 +19,7 @@ RADIUS = {  # by the number of objects: what fits beside each other
     2: {"small": (9.5, 10.5), "large": (14.5, 15.5)},
     3: {"small": (8.0, 9.0), "large": (12.5, 13.5)},
 }
-REACH = {"small": 13.0, "large": 6.0}  # how far a single object may stand from the middle
+REACH = {"small": 13.0, "large": 6.0}  # how far a single object may be from the middle
 STEP = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 CONFETTI = [(*colour, 200) for colour in PALETTE.values()]
 SHADOW = [level // 4 for level in range(256)]

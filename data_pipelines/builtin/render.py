@@ -1,4 +1,4 @@
-"""A scene as the bytes of a WebDataset sample."""
+"""Renders a scene to the bytes of a WebDataset sample."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def render_shard(config: WorldConfig, split: Split, shard: int) -> list[Members]
 
 
 def render(config: WorldConfig, split: Split, index: int) -> Members:
-    """Key and members of one sample; a modality that the row lacks is not there."""
+    """Key and files of one sample, without the modalities that the row lacks."""
     shown = scene(config, split, index)
     dice = shown.stream("row")
     spoilt = split == "train"
@@ -72,7 +72,7 @@ def _missing(config: WorldConfig, dice: np.random.Generator) -> str | None:
 
 
 def _another(config: WorldConfig, shown: Scene, dice: np.random.Generator) -> Scene:
-    """A training scene of other objects."""
+    """A training scene with other objects."""
     while True:
         other = scene(config, "train", int(dice.integers(config.train)))
         if other.identity != shown.identity:

@@ -36,7 +36,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a sample stands, which is all that its randomness depends on."""
+    """The split and index of a sample, which alone determine its random draws."""
 
     seed: int
     split: Split
@@ -61,7 +61,7 @@ class Scene:
 
     @property
     def identity(self) -> str:
-        """The objects whatever their order and place: a picture does not tell the order, a sound not the place."""
+        """The objects without order and place: a picture does not show the order, nor a sound the place."""
         return " | ".join(f"{one.size} {one.texture} {one.colour} {one.shape}" for one in sorted(self.objects))
 
     @property
@@ -79,7 +79,7 @@ def scene(config: WorldConfig, split: Split, index: int) -> Scene:
 
 
 def content(config: WorldConfig, address: Address) -> tuple[tuple[Thing, ...], str | None]:
-    """The objects and their relation: drawn anew, or those of an earlier scene when this one is a duplicate."""
+    """The objects and their relation: newly drawn, or those of an earlier scene if this one is a duplicate."""
     dice = address.stream("content")
     training = address.split == "train"
     if training and address.index > 0 and dice.random() < config.duplicates:

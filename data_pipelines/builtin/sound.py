@@ -1,7 +1,7 @@
 """The sound of a scene: one note after the other, in the order of its objects.
 
 An object's shape is the timbre, its colour the register, its size the loudness and its texture the envelope. Some
-timbres are spectra, others live in time (a vibrato, a glide, roughness): the mean spectrum alone does not tell them.
+timbres are spectra, others are changes over time (a vibrato, a glide, roughness) that a mean spectrum does not show.
 """
 
 from functools import cache
@@ -31,7 +31,7 @@ PARTIALS: dict[str, dict[float, float]] = {  # multiples of the register's frequ
 VIBRATO = {"heart": 1.3}  # semitones
 GLIDE = {"diamond": 1.7}  # semitones, from above to below
 ROUGHNESS = {"cross": 0.12}  # line width in shares of the frequency
-TABLE = 8192  # samples of a table, which holds two periods
+TABLE = 8192  # samples of a table of two periods
 
 
 def sound(scene: Scene, rate: int = 16_000, seconds: float = 2.0) -> Wave:
@@ -59,7 +59,7 @@ def note(thing: Thing, length: int, rate: int, dice: np.random.Generator) -> Wav
 
 
 def _phase(shape: str, frequency: float, length: int, rate: int, dice: np.random.Generator) -> NDArray[np.int64]:
-    """Positions in the table: the running sum of a frequency that bends as the shape wants it."""
+    """Positions in the table: the running sum of a frequency that changes as the shape defines."""
     bend = np.zeros(length)
     if shape in VIBRATO:
         pace, start = dice.uniform((5, 0), (6.5, 2 * pi))
@@ -85,7 +85,7 @@ def _table(shape: str, colour: str, rate: int) -> Wave:
 
 
 def _envelope(texture: str, length: int, rate: int, dice: np.random.Generator) -> Wave:
-    """Plain is held, striped swells and sinks, dotted is plucked; all fade in and out."""
+    """Plain is sustained, striped swells and fades, dotted is plucked; all fade in and out."""
     time = np.arange(length, dtype=np.float32) / np.float32(rate)
     envelope: Wave = np.minimum(1, np.minimum(time, time[::-1]) / np.float32(0.012))
     if texture == "striped":

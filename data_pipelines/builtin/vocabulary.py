@@ -1,6 +1,6 @@
-"""The words of the generated world: what its objects can be, how captions may say it, and which pairings stay unseen.
+"""The vocabulary of the generated world: attributes of objects, their synonyms, and the pairings that stay unseen.
 
-Class names, meta data and the first caption of a scene use canonical words; synonyms only appear in its paraphrases.
+Class names, metadata and the first caption of a scene use canonical words; synonyms appear only in paraphrases.
 """
 
 from itertools import product

@@ -68,9 +68,9 @@ class Copies:
         unfinished = place.with_name(f"{place.name}.{uuid4().hex}.tmp")
         unfinished.write_bytes(data)
         os.replace(unfinished, place)
-        self._make_room(place.parent)
+        self._shrink(place.parent)
 
-    def _make_room(self, folder: Path) -> None:
+    def _shrink(self, folder: Path) -> None:
         """Deletes the least recently used files of a folder until it is below its share of the limit."""
         held = sorted(_states(folder))
         excess = sum(size for _, size, _ in held) - self.limit_bytes // FOLDERS

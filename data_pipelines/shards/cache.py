@@ -82,12 +82,12 @@ class Cache:
             download(url, part, self.patience, self.limit_bytes)
             with part.open("rb") as whole:
                 os.fsync(whole.fileno())
-            self._make_room()
+            self._shrink()
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
 
-    def _make_room(self) -> None:
+    def _shrink(self) -> None:
         """Deletes the least recently used copies until the folder is below the limit."""
         with os.scandir(self.folder) as entries:
             held = sorted((status.st_mtime, status.st_size, name) for name, status in _statuses(entries))

@@ -18,7 +18,7 @@ OPEN_SHARDS = 512  # of a source: twice the usual number of streams, because a s
 DESCRIPTORS = 2**16  # for a hundred sources
 
 
-def room() -> int:
+def most_open() -> int:
     """How many shards of a source may stay open. Raises the limit on descriptors as far as allowed."""
     return max(1, min(OPEN_SHARDS, descriptors(DESCRIPTORS) // 4))
 

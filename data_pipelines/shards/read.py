@@ -12,7 +12,7 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.build import Indexed, index_shards
 from tercet.data_pipelines.shards.find import find_shards
-from tercet.data_pipelines.shards.open import OpenShard, room
+from tercet.data_pipelines.shards.open import OpenShard, most_open
 from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.data_pipelines.source import Files
@@ -27,7 +27,7 @@ class Shards:
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = tuple(records)
         self._first = np.cumsum([0, *(record.samples for record in records)]).tolist()
-        self._open = lru_cache(room())(OpenShard)
+        self._open = lru_cache(most_open())(OpenShard)
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Sequence[Record]]]:
         return type(self), (self.records,)

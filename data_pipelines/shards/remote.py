@@ -18,7 +18,7 @@ from tercet.data_pipelines.shards.build import index_shard
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.counts import counted
 from tercet.data_pipelines.shards.lookahead import Lookahead
-from tercet.data_pipelines.shards.open import OpenShard, room
+from tercet.data_pipelines.shards.open import OpenShard, most_open
 from tercet.data_pipelines.shards.patience import Unreachable
 from tercet.data_pipelines.shards.record import Record
 from tercet.data_pipelines.shards.tar import DamagedShard, Missing
@@ -40,7 +40,7 @@ class RemoteShards:
         self._counts, self._cache, self._missing = counts, cache, missing
         self._urls = tuple(counts)
         self._first = np.cumsum([0, *counts.values()]).tolist()
-        self._open = lru_cache(room())(self._opened)
+        self._open = lru_cache(most_open())(self._opened)
         self._lookahead = Lookahead(self._fetched, FETCHERS)
 
     def __reduce__(self) -> tuple[type["RemoteShards"], tuple[Mapping[str, int], Cache, Missing]]:

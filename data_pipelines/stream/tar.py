@@ -1,8 +1,8 @@
-"""A tar that is read once, from front to back, and checked on the way.
+"""A tar that is read once, from front to back, and checked meanwhile.
 
-webdataset reads a shard that was cut short as a shorter one, and stops without a word at a stray block of zeros. So its
-headers are looked at as they pass: their checksums, the end mark, and what follows it. A payload has no checksum in a
-tar: a byte flipped inside one is noticed by the codec or not at all, as in most JPEGs.
+webdataset reads a shard that was cut short as a shorter one, and stops silently at a stray block of zeros. So the
+headers are checked as they are read: their checksums, the end mark, and the bytes after it. A payload in a tar has no
+checksum: a flipped byte inside one is noticed by the decoder or, as in most JPEGs, not at all.
 """
 
 import re
@@ -25,7 +25,7 @@ class Readable(Protocol):
 
 
 class Damage(Exception):
-    """What is wrong with a shard: in a fixed phrase, so that it can be counted, and in all detail."""
+    """Damage of a shard: a fixed phrase, so that it can be counted, and the details."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -33,13 +33,13 @@ class Damage(Exception):
 
 
 class PassingTar:
-    """Reads on behalf of `tarfile`, and never past the next header: `size` is that of the file being read."""
+    """Reads for `tarfile`, never past the next header: `size` is that of the file being read."""
 
     def __init__(self, stream: Readable) -> None:
         self.size = 0
         self._stream = stream
         self._at = 0
-        self._left = 0  # of the payload and what fills up its last block
+        self._left = 0  # bytes of the payload and its padding
         self._ready = b""
         self._ended = False
 
@@ -50,7 +50,7 @@ class PassingTar:
         return taken
 
     def finish(self) -> None:
-        """Read whatever a reader has left, up to the end mark; behind it there may be nothing but zeros."""
+        """Reads the rest up to the end mark; only zeros may follow it."""
         while not self._ended:
             self._ready = b""
             self.read(2**20)
@@ -73,7 +73,7 @@ class PassingTar:
         return block
 
     def _parsed(self, block: bytes) -> tuple[bytes, int]:
-        """Kind and size of a file, as tarfile reads them or not at all."""
+        """Kind and size of a file, as tarfile reads them."""
         at = self._at - BLOCK
         size, checksum = octal(block[124:136]), octal(block[148:156])
         if size < 0 or checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
@@ -87,7 +87,7 @@ class PassingTar:
         return (tarfile.DIRTYPE if folder else kind), size
 
     def _extended(self, size: int) -> bytes:
-        """The long name, or whatever else a header says of the next one."""
+        """Reads the long name, or other extended headers of the next file."""
         at = self._at - BLOCK
         if size > MOST_HEADER:
             raise Damage("shard: damaged header", f"the header at byte {at} is {size} bytes long")

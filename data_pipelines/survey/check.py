@@ -1,7 +1,7 @@
-"""Every member of every shard, or row of a table, looked at once: what is wrong, how often, in which shard and sample.
+"""Examines every file of every shard, or every row of a table, and counts faults by reason, shard and sample.
 
-A sample counts under the first thing that is wrong with it, so that the reasons add up to the bad samples. A damaged
-shard is no tar that can be trusted, and none of its samples are counted.
+A sample counts under its first fault, so that the reasons add up to the bad samples. A damaged shard cannot be trusted,
+and none of its samples are counted.
 """
 
 import json
@@ -35,7 +35,7 @@ from tercet.data_pipelines.survey.walk import parts_of, walk
 from tercet.errors import UserError
 from tercet.modality import how_to_convert
 
-USUAL = 0.9  # share of the samples that have something which the others then lack
+USUAL = 0.9  # a kind of file that so many samples have is missing from the others
 HERE, ELSEWHERE, LISTED = 1, 2, 3
 REPEATED = {
     HERE: "key: used before in its shard",
@@ -45,7 +45,7 @@ REPEATED = {
 
 
 def listing_beside(page: Path) -> Path:
-    """Where the bad samples of a page are listed. Packing lists there what it left out: that is not written over."""
+    """The file with the bad samples of a page. The list that packing writes under that name is not overwritten."""
     page.parent.mkdir(parents=True, exist_ok=True)
     if (page.parent / "manifest.json").exists():
         raise UserError(
@@ -55,7 +55,7 @@ def listing_beside(page: Path) -> Path:
 
 
 def check(spec: str | Sequence[str], workers: int, listing: Path | None = None, reading: Reading = PLAIN) -> Findings:
-    """Looks through all shards, or all that a table or a folder lists. What is bad becomes a line of `listing`."""
+    """Examines all shards, or all rows of a table or a folder. Each bad sample becomes a line of `listing`."""
     findings, source, repeated_N = _listed(spec, reading) if is_manifest(spec) else _in_shards(spec, workers)
     damage = [Fault(shard, "", -1, f"shard: {what}") for shard, what in findings.damaged.items()]
     with (listing or Path(os.devnull)).open("w", encoding="utf-8") as lines:
@@ -90,7 +90,7 @@ def _hints(source: ManifestSource) -> list[str]:
 
 
 def _held_to_manifests(stocks: Sequence[Stock], workers: int) -> list[Stock]:
-    """Shards that differ from the `manifest.json` beside them are damaged, though they may be whole tars."""
+    """Marks shards that differ from the `manifest.json` beside them as damaged, even if they are complete tars."""
     promised = promises(stock.shard for stock in stocks)
     present = [stock.shard for stock in stocks if stock.shard in promised and not stock.damage]
     digests = dict(zip(present, walk(digest, present, workers, "comparing checksums"), strict=True))
@@ -132,7 +132,7 @@ def _findings(stocks: Sequence[Stock]) -> Findings:
 
 
 def _stocks(shards: Sequence[str], workers: int, keys: Equals) -> Iterator[Stock]:
-    """What each shard holds. Its keys go to `keys` under the ids of their samples, for there may be many."""
+    """The content of each shard. Its keys go to `keys` with the ids of their samples, because there may be many."""
     first = 0
     for stock in walk(take_stock, shards, workers, "reading headers"):
         keys.add(stock.key_N, np.arange(first, first + len(stock.key_N)))
@@ -141,7 +141,7 @@ def _stocks(shards: Sequence[str], workers: int, keys: Equals) -> Iterator[Stock
 
 
 def _repeated(keys: Equals, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """For each sample, whether its key was used before, and how near."""
+    """For each sample, whether its key was used before, in the same shard or in another."""
     ends = np.cumsum(counts)
     repeated_N = np.zeros(counts.sum(), dtype=np.uint8)
     for ids in keys.groups():

@@ -1,7 +1,7 @@
-"""What is equal, found among any number of things by 64-bit hashes of their bytes.
+"""Finds equal items among any number by 64-bit hashes of their bytes.
 
-Hashes are kept in memory up to a limit and then dealt to buckets on disk by their first bits, where equal ones meet
-again: each bucket is sorted alone. Two things that differ share a hash once in 2⁶⁴ pairs.
+Hashes are in memory up to a limit, and then in buckets on disk by their first bits, so that equal ones are in the same
+bucket, and each bucket is sorted alone. Two different items share a hash once in 2⁶⁴ pairs.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def content_hash(content: bytes) -> int:
 
 
 class Equals:
-    """Takes hashes with ids, and gives back the ids that share a hash."""
+    """Collects hashes with ids, and returns the ids that share a hash."""
 
     def __init__(self, held: int = HELD) -> None:
         self._limit = held
@@ -68,7 +68,7 @@ def _read(bucket: IO[bytes]) -> NDArray[np.void]:
 
 
 def _groups(rows: NDArray[np.void]) -> Iterator[NDArray[np.int64]]:
-    rows = np.unique(rows)  # sorted by hash, then id; a thing that is named twice is one
+    rows = np.unique(rows)  # sorted by hash, then id, without repetitions
     starts = np.flatnonzero(np.r_[True, np.diff(rows["hash"]) != 0]) if len(rows) else np.empty(0, np.int64)
     sizes = np.diff(np.r_[starts, len(rows)])
     for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):

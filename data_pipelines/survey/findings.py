@@ -19,7 +19,7 @@ NOTES = (CUT, AGAIN) = (  # worth knowing, while the sample can be used
 
 @dataclass
 class Findings:
-    """A damaged shard has no samples, unless it is a whole tar that differs from its manifest."""
+    """A damaged shard has no samples, unless it is a complete tar that differs from its manifest."""
 
     shards: int
     damaged: Mapping[str, str]  # what is wrong with a shard as a whole
@@ -83,7 +83,7 @@ class Findings:
 
     @property
     def worst(self) -> list[str]:
-        """Shards in which something is wrong, the damaged ones first."""
+        """Shards with faults, the damaged ones first."""
         shares = {shard: reasons.total() / self.samples_of[shard] for shard, reasons in self.bad_of_shard.items()}
         shares |= dict.fromkeys(self.damaged, 2.0)
         return sorted(shares, key=lambda shard: (-shares[shard], shard))

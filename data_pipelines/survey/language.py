@@ -1,7 +1,6 @@
-"""Which language and which script a caption is in, offline.
+"""The language and the script of a caption, offline.
 
-Languages by py3langid (after Lui and Baldwin, 2012), where it is installed; scripts by the names that Unicode gives to
-letters, always.
+Languages by py3langid (after Lui and Baldwin, 2012), if it is installed; scripts by the Unicode names of letters.
 """
 
 import unicodedata
@@ -11,7 +10,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
-SHORT = 16  # letters below which a language is a guess
+SHORT = 16  # with fewer letters, a language would be a guess
 SURE = 0.7  # probability
 UNSURE, TOO_SHORT = "not sure", "too short to tell"
 
@@ -30,7 +29,7 @@ def language(caption: str) -> str:
 
 
 def script(caption: str) -> str:
-    """That of most of its letters."""
+    """The script of most of its letters."""
     letters = Counter(map(_script, filter(str.isalpha, caption)))
     return letters.most_common(1)[0][0] if letters else "no letters"
 

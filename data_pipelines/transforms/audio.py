@@ -1,8 +1,8 @@
-"""What is done to a sound while training: mixing with another, noise, gain, and masks over its log-mel.
+"""Augments training sounds: mixing with another, noise, gain, and masks over the log-mel spectrogram.
 
-Everything is drawn from the sample's 64-bit key, and so repeats at any world size. The masks are those of SpecAugment
-(Park et al., 2019) without its time warping, whose gain they found small. They are drawn here, travel with the batch
-as shares of the spectrogram and are applied by the front end, so that two passes over a batch see the same ones.
+Every draw depends on the 64-bit key of the sample, and so is the same at any world size. The masks are those of
+SpecAugment (Park et al., 2019) without its time warping, whose gain they found small. They are drawn here, are part of
+the batch as shares of the spectrogram, and are applied by the front end, so that two passes over a batch use the same.
 
 Shape letters: T audio samples, K masks.
 """
@@ -17,18 +17,18 @@ Wave = NDArray[np.float32]
 
 
 class AudioAugmenter:
-    """Draws for one sample at a time. A draw that a config leaves unused is made all the same: the others stay put."""
+    """Draws for one sample at a time. Unused draws are made, too, so that options do not change each other's draws."""
 
     def __init__(self, config: AudioAugment) -> None:
         self.config = config
 
     def partner(self, key: int, id: int, count: int) -> int | None:
-        """The other of the source's `count` samples that this one is mixed with, if it is."""
+        """The sample, of `count` in the source, that this one is mixed with, if any."""
         chance, which = keyed("partner", key).random(2).tolist()
         return (id + 1 + int(which * (count - 1))) % count if chance < self.config.mix and count > 1 else None
 
     def __call__(self, wave_T: Wave, key: int, other_T: Wave | None = None) -> Wave:
-        """The sound as it is heard this time; `other_T` is its partner's."""
+        """The augmented sound; `other_T` is the sound of its partner."""
         draw, config = keyed("wave", key), self.config
         mix, noise, gain = draw.random(3).tolist()
         if other_T is not None:
@@ -40,7 +40,7 @@ class AudioAugmenter:
         return wave_T
 
     def masks(self, key: int) -> NDArray[np.float32]:
-        """`[K, 4]`: from which share of the bands to which, and of the clip's frames; see `covered`."""
+        """`[K, 4]`: first and last share of the bands, and of the frames of the clip; see `covered`."""
         config = self.config
         bands, frames = config.frequency_masks, config.time_masks
         width, start = keyed("masks", key).random((2, bands + frames))
@@ -53,7 +53,7 @@ class AudioAugmenter:
 
 
 def mixed(wave_T: Wave, other_T: Wave, snr: float) -> Wave:
-    """The wave with another so many decibels below it, for as long as both last; silence is mixed with nothing."""
+    """The wave mixed with another one, so many decibels below it, for the length of the shorter; not with silence."""
     heard = min(len(wave_T), len(other_T))
     own, foreign = _power(wave_T), _power(other_T[:heard])
     scale = np.sqrt(own / foreign) * 10 ** (-snr / 20) if foreign > 0 else 0.0

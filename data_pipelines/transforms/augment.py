@@ -1,4 +1,4 @@
-"""What is done to a sample while training, by modality: the built-in changes, then those of plugins."""
+"""Augments training samples by modality: the built-in changes, then those of plugins."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tercet.modality import modality_of
 
 
 class Augmenter:
-    """Changes what a sample shows, as the 64-bit key of its view decides. Every row of a field is drawn on its own."""
+    """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws."""
 
     def __init__(self, config: AugmentConfig) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
@@ -28,7 +28,7 @@ class Augmenter:
         }
 
     def __call__(self, sample: Sample, view: RandomView, partner: Media | None = None) -> Sample:
-        """`partner`: the sound that is mixed into the sample's own."""
+        """`partner`: the sound to mix into that of the sample."""
         media = {
             name: self._changed(name, value, view.key, partner if name == "audio" else None)
             for name, value in sample.media.items()

@@ -1,9 +1,9 @@
-"""Which part of a sample is looked at: a random part keyed by the sample while training, all of it at evaluation.
+"""Which part of a sample is used: a random part, keyed by the sample, for training, and all of it for evaluation.
 
 The training box is the random resized crop of Inception (Szegedy et al., 2015), with two departures. Its area is a
 share of the largest box of the intake's shape that fits the picture, so that it always exists, whatever the picture's
 shape. And the shape varies (3/4 to 4/3) only where crops may be smaller than half: near-whole crops stay undistorted.
-Mirroring is no part of it, because captions speak of left and right: it is for augmentation to ask for.
+It does not mirror, because captions mention left and right: that is an option of augmentation.
 """
 
 import math
@@ -22,7 +22,7 @@ WIDE = 0.5  # crops that may be smaller than this vary in shape too
 
 
 class View(Protocol):
-    """Chooses what is seen of a picture, heard of a sound and read of the captions."""
+    """Chooses the part of a picture, the part of a sound and the captions."""
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
         """The part of a picture (width, height) that becomes the intake's size (width, height)."""
@@ -30,11 +30,11 @@ class View(Protocol):
 
     @property
     def centred(self) -> bool:
-        """Whether the middle is seen, to a fraction of a pixel as others evaluate it."""
+        """Whether it is the central crop, exact to a fraction of a pixel, as other projects evaluate."""
         ...
 
     def paper(self, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Where a picture of (height, width) is drawn: `[H, W, 3]`."""
+        """The array that receives a picture of (height, width): `[H, W, 3]`."""
         ...
 
     def span(self, frames: int, window: int) -> tuple[int, int]:
@@ -44,11 +44,11 @@ class View(Protocol):
     def captions(self, captions: Captions) -> tuple[str, ...]: ...
 
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "View":
-        """Another look at the same sample: for a row of a further field, whose crops keep a share of this range."""
+        """Another view of the same sample, for a row of a further field whose crops keep a share in this range."""
         ...
 
     def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
-        """So many of the captions for the rows of a further field."""
+        """So many captions for the rows of a further field."""
         ...
 
 
@@ -59,7 +59,7 @@ def largest_box(picture: tuple[int, int], aspect: float) -> tuple[float, float]:
 
 
 def placed(picture: tuple[int, int], box: tuple[float, float], x: float, y: float) -> Box:
-    """The box moved by a share (0 to 1) of the room that it leaves on either axis."""
+    """The box moved by a share (0 to 1) of the free space on either axis."""
     left, upper = x * (picture[0] - box[0]), y * (picture[1] - box[1])
     return left, upper, left + box[0], upper + box[1]
 
@@ -70,7 +70,7 @@ class CentreView:
     centred = True
 
     def box(self, picture: tuple[int, int], size: tuple[int, int]) -> Box:
-        """What the middle of the resized picture shows, with both rounded to whole pixels as torchvision does."""
+        """The central crop of the resized picture, both rounded to whole pixels as in torchvision."""
         (wide, high), (width, height) = picture, size
         narrow = wide * height <= high * width
         whole = (width, int(width * high / wide)) if narrow else (int(height * wide / high), height)
@@ -98,8 +98,8 @@ class CentreView:
 class RandomView:
     """Training: a crop of the picture and of the clip, and one caption.
 
-    `area` is the range of shares that a crop of the picture keeps; None: the centre, as at evaluation. `key` seeds what
-    else is drawn for the sample in this epoch. `canvas`: the picture's place in a batch.
+    `area`: the range of the share of the picture in a crop; None: the central crop, as at evaluation. `key` seeds all
+    other draws for the sample in this epoch. `canvas`: the array of the picture in a batch.
     """
 
     draws: Sequence[float]  # from [0, 1): four of the box, one of the span, two of the caption
@@ -141,7 +141,7 @@ class RandomView:
         return RandomView(draws, key, area or self.area)
 
     def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
-        """All of them are equally likely, and none comes twice."""
+        """All of them are equally likely, and none is drawn twice."""
         return captions.some(count, keyed(f"captions {field}", self.key))
 
 

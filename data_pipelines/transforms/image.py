@@ -1,9 +1,9 @@
-"""Pictures changed at random: mirrored, in their colours, blurred.
+"""Augments pictures: mirrors, changes colours, blurs.
 
 Colour jitter and greyscale follow SimCLR (Chen et al., 2020), blur and solarisation BYOL (Grill et al., 2020), with
 Pillow's operations, which torchvision's transforms call on pictures; the blur is Pillow's too, as in DINO, at a tenth
-of torchvision's cost. RandAugment (Cubuk et al., 2020) is timm's. Each change draws by the sample's key under a name of
-its own: the same key gives the same pixels, and switching a change on leaves what the others draw as it was.
+of the time of torchvision's. RandAugment (Cubuk et al., 2020) is timm's. Each change draws by the key of the sample and
+its own name: the same key gives the same pixels, and a change does not influence the draws of the others.
 """
 
 import random
@@ -29,7 +29,7 @@ ORDERS = tuple(permutations(range(4)))
 
 
 class ImageAugmenter:
-    """Changes a picture `[H, W, 3]` of bytes as its 64-bit key decides."""
+    """Augments a picture, uint8 `[H, W, 3]`, by its 64-bit key."""
 
     def __init__(self, config: ImageAugment) -> None:
         self._chances = [chance for chance in _chances(config) if chance.share > 0]
@@ -46,7 +46,7 @@ class ImageAugmenter:
 
 @dataclass(frozen=True)
 class Chance:
-    """A change made to a share of the pictures, and how many draws it takes besides."""
+    """A change to a share of the pictures, and how many further draws it needs."""
 
     name: str
     share: float
@@ -54,7 +54,7 @@ class Chance:
     draws: int = 0
 
     def drawn(self, key: int) -> Callable[[Picture], Picture] | None:
-        """The change of this key's picture, or none."""
+        """The change of the picture with this key, or none."""
         chance, *draws = uniforms(self.name, key, 0, [0], 1 + self.draws)[0].tolist()
         return partial(self.change, draws) if chance < self.share else None
 
@@ -99,7 +99,7 @@ def _enhanced(kind: Callable[[Picture], ImageEnhance._Enhance], picture: Picture
 
 
 def _turned(picture: Picture, by: float) -> Picture:
-    """Hues moved on by a share of the colour circle."""
+    """Hues shifted by a share of the colour circle."""
     hue, saturation, value = picture.convert("HSV").split()
     moved = hue.point([(step + int(255 * by)) % 256 for step in range(256)])
     return Image.merge("HSV", (moved, saturation, value)).convert("RGB")
@@ -114,10 +114,10 @@ SHIFTS = (
 
 
 class RandAugment:
-    """timm's RandAugment, which draws from the generators of `random` and of NumPy and is lent them for a moment."""
+    """timm's RandAugment, which draws from the global generators of `random` and NumPy; these are restored after."""
 
     def __init__(self, policy: str) -> None:
-        from timm.data.auto_augment import rand_augment_transform  # brings all of timm, which most runs do without
+        from timm.data.auto_augment import rand_augment_transform  # imports all of timm, which most runs do not need
 
         self._policy = rand_augment_transform(policy)
 
@@ -129,7 +129,7 @@ class RandAugment:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the process's generators and restores them: right in a process of one thread only."""
+    """Seeds the global generators and restores them: correct only in a process of one thread."""
     standard, numpy = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -1,7 +1,7 @@
-"""Transforms by name: changes of a modality's media that a recipe lists under `data.augment.further`.
+"""Transforms by name: changes to the media of a modality that a recipe lists under `data.augment.further`.
 
-A transform is a frozen dataclass whose fields are its config. It is handed a generator keyed by the sample and the
-epoch, draws from nothing else, and keeps the type of what it changes; an array of a fixed shape keeps that too.
+A transform is a frozen dataclass whose fields are its config. It gets a generator keyed by the sample and the epoch,
+draws from nothing else, and keeps the type of the media; an array of a fixed shape keeps its shape, too.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from tercet.data_pipelines.transforms.config import TransformConfig
 
 
 class Transform(ABC):
-    """A picture is uint8 `[H, W, 3]`, a sound float `[T]`, anything else what its decoder gave."""
+    """A picture is uint8 `[H, W, 3]`, a sound float `[T]`, any other modality the output of its decoder."""
 
     @abstractmethod
     def __call__(self, media: Media, draw: np.random.Generator) -> Media: ...
