@@ -87,7 +87,7 @@ class Store:
         return list(self.facts["modalities"])
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """A summary in one line."""
         if not self.complete:
             return f"{len(self.missing()):,} pieces are missing; the same request goes on with it"
@@ -95,7 +95,7 @@ class Store:
         return f"{', '.join(held)}; {self.facts['left_out']:,} samples left out"
 
     def __repr__(self) -> str:
-        return f"Store({self.folder}: {self.told})"
+        return f"Store({self.folder}: {self.summary})"
 
     def missing(self) -> list[range]:
         """The ids of the pieces that do not exist yet."""

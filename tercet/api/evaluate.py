@@ -87,14 +87,13 @@ def compare(
 def _trained_on(
     model: Loadable, seen: DataConfig, tables: Mapping[str, EmbeddingTable], data: Data | None, split: str | None
 ) -> dict[str, TrainedOn]:
-    """A run was trained on its split `train`, and on nothing that it held out."""
+    """How many of the samples the model was trained on: all of its split `train`."""
     name = name_of(model)
-    if data is not None:
-        return trained_on(name, seen, tables)
-    return {
-        dataset: TrainedOn(name, dataset, len(table.samples) if split == "train" else 0, len(table.samples))
-        for dataset, table in tables.items()
-    }
+    if split == "train":
+        counts = {dataset: len(table.samples) for dataset, table in tables.items()}
+        return {dataset: TrainedOn(name, dataset, count, count) for dataset, count in counts.items()}
+    found = trained_on(name, seen, tables)
+    return {dataset: one for dataset, one in found.items() if data is not None or one.count or not one.unknown}
 
 
 def self_test(

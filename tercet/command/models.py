@@ -86,7 +86,7 @@ def embed(arguments: Namespace) -> int:
     else:
         from tercet.api.embed import embed
     store = embed(arguments.model, arguments.data, arguments.out)
-    _show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.told}")
+    _show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
     return 0
 
 

@@ -40,7 +40,7 @@ WATCH = "<head><script>onerror = () => window.broken = (window.broken || 0) + 1<
 PROBE = """<script>
   const drawn = [...document.querySelectorAll(".chart path")].every(path => path.getBBox().width > 400);
   const whole = [...document.querySelectorAll(".results .card")].every(card => card.scrollWidth <= card.clientWidth);
-  const fits = document.documentElement.scrollWidth <= innerWidth && whole;
+  const fits = document.body.scrollWidth <= document.body.clientWidth && whole;
   document.body.dataset.probe = [window.broken || 0, fits, drawn];
 </script></body>"""
 
@@ -331,7 +331,9 @@ def test_a_browser_shows_it_whole_without_errors_or_scripts_from_captions(
     report: Path, tmp_path: Path, width: int
 ) -> None:
     copy, profile = tmp_path / "report.html", f"--user-data-dir={tmp_path / 'profile'}"
-    copy.write_text(report.read_text().replace("<head>", WATCH).replace("</body>", PROBE))
+    narrow = f"</style><style>html {{ width: {width}px }}</style>"  # a window has 500 pixels at least
+    page = report.read_text().replace("<head>", WATCH).replace("</style>", narrow).replace("</body>", PROBE)
+    copy.write_text(page)
     command = [CHROMIUM, *QUIET, profile, f"--window-size={width},900", "--dump-dom", copy.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert 'data-probe="0,true,true"' in shown

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import tercet
@@ -120,3 +121,16 @@ def test_training_data_that_are_gone_are_said_to_be_unknown(home: Path) -> None:
     finally:
         (home / "moved.csv").rename(home / "photos.csv")
     assert "new.csv was not compared with training data of run: source `train`: " in found.warnings[0]
+
+
+def test_validation_data_that_a_recipe_takes_from_its_training_data_are_found(home: Path) -> None:
+    config = home / "run" / "config.yaml"
+    kept = config.read_text()
+    overlapping = yaml.safe_load(kept)
+    overlapping["data"]["val"] = {"val": {"source": str(home / "photos.csv")}}
+    config.write_text(yaml.safe_dump(overlapping))
+    try:
+        found = tercet.evaluate("run").trained_on["val"]
+    finally:
+        config.write_text(kept)
+    assert 0 < found.count < found.samples == 24
