@@ -135,7 +135,7 @@ class Runner:
         model.check_sizes({name: field.intake for name, field in further.items()})
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, further, origin.progress if origin else Progress())
-        memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, world))
+        memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, loader.sources, world))
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)

@@ -18,6 +18,7 @@ import numpy as np
 
 from tercet.data_pipelines.bad_samples import Ledger
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
 from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeTask, DecodeWorker, Filled
 from tercet.data_pipelines.config import DataConfig
@@ -96,6 +97,10 @@ class Loader:
         self._slots = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
         feeds = _feeds(data, sources, intakes, further, lists)
         self._fill = DecodeWorker(feeds, maker, layout, seed, data.crop, data.augment)
+        self.sources = tuple(
+            SourceIds(source.fingerprint, range(feed.first, feed.first + len(source)))
+            for feed, source in zip(feeds, sources.values(), strict=True)
+        )
 
     @property
     def bad(self) -> Counter[str]:

@@ -24,6 +24,7 @@ from random import Random
 from webdataset.filters import shuffle
 
 from tercet.data_pipelines.bad_samples import BadSample, Ledger
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import checked
@@ -78,6 +79,7 @@ class StreamLoader:
         self.batch_size, self.cursor, self._name = batch_size, 0, name
         share = Share(name, source.weight, True, len(shards), _named(shards))
         self.plan = Plan(seed, world, shuffled, "stream", (share,))
+        self.sources: tuple[SourceIds, ...] = ()
         self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
         self._eyes = Eyes(data, name, source, checked(intakes), further, seed)

@@ -138,3 +138,22 @@ def test_a_stage_with_other_sources_goes_on_where_they_were_left(world_folder: P
     found = sorted(columns(tmp_path / "run").values(), key=lambda column: int(column.id_n.max()))
     assert [int(column.values["count"].sum()) for column in found] == [4 * 16 + 2 * 8, 3 * 16 + 2 * 8]
     assert found[0].id_n.max() == 23, "ids of the smaller source count from its own first sample"
+
+
+def test_ids_of_a_source_with_a_list_are_those_of_the_source(world_folder: Path, tmp_path: Path) -> None:
+    """The last 20 scenes, each twice an epoch, and then the combinations; an epoch of the list has 40 samples."""
+    (tmp_path / "list.csv").write_text("id,count\n" + "".join(f"{id},2\n" for id in range(76, 96)))
+    train = {
+        "scenes": {"source": str(world_folder / "train"), "list": str(tmp_path / "list.csv")},
+        "combinations": {"source": str(world_folder / "combinations")},
+    }
+    data = {"train": train, "crop": None, "worker": "thread"}
+    values = recipe(
+        world_folder, tmp_path / "run", data=data, steps=5, memories={"cartography": {"term": "image-text"}}
+    )
+    on_ranks(run_all, 2, [(values, None)])
+    scenes, combinations = sorted(columns(tmp_path / "run").values(), key=lambda column: -int(column.id_n.max()))
+    assert scenes.id_n.tolist() == list(range(76, 96))
+    assert scenes.values["count"].tolist() == [2] * 20
+    assert combinations.id_n.max() < 24
+    assert combinations.values["count"].sum() == 40

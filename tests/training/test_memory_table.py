@@ -1,12 +1,13 @@
 """A table against a plain dictionary: on any number of ranks, moved between them, and within its share of memory."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.plans.plan import Plan, Share
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
 from tercet.testing import on_ranks
 from tercet.training.checkpoint_reader import Origin
@@ -18,8 +19,9 @@ SOURCES = {"a": 17, "b": 1, "c": 30}  # samples by fingerprint
 State = list[tuple[str, Tensor, bool]]  # what one rank saves
 
 
-def plan(*sources: str) -> Plan:
-    return Plan(0, 1, 1, "within_batches", tuple(Share(one, 1.0, True, SOURCES[one], one) for one in sources))
+def ids_of(sources: list[str]) -> list[SourceIds]:
+    stops = list(accumulate(SOURCES[one] for one in sources))
+    return [SourceIds(one, range(stop - SOURCES[one], stop)) for one, stop in zip(sources, stops, strict=True)]
 
 
 @dataclass
@@ -65,7 +67,7 @@ def write_some(table: Table, sources: list[str], chosen: int) -> None:
 
 
 def act(world: World, states: list[State] | None, sources: list[str], chosen: int) -> dict[str, Any]:
-    table = Table(COLUMNS, plan(*sources), world)
+    table = Table(COLUMNS, ids_of(sources), world)
     if states:
         table.restore(SavedMemory(cast(Origin, Ranks(states)), ""))
     write_some(table, sources, chosen)

@@ -9,14 +9,14 @@ classifies among classes; here the rivals are the other samples of the batch, so
 Shape letters: N observations of all ranks, n those of samples that this rank owns, u of these samples, each once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import PIECE, Column, write_column
-from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.objective import Objective, Row
@@ -30,8 +30,8 @@ MOMENTS = {"count": torch.int32, "mean": torch.float32, "squares": torch.float32
 class Cartography(Table):
     """A table of each sample's observations of one term; 12 bytes a sample, over all ranks together."""
 
-    def __init__(self, term: str, objective: Objective, plan: Plan, world: World) -> None:
-        super().__init__(MOMENTS, plan, world)
+    def __init__(self, term: str, objective: Objective, sources: Sequence[SourceIds], world: World) -> None:
+        super().__init__(MOMENTS, sources, world)
         self.term, self.objective = term, objective
 
     def after(self, batch: Batch, outcome: Outcome) -> None:

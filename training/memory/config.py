@@ -126,7 +126,7 @@ class CartographyConfig(MemoryConfig):
 
         terms = {term.name: term for term in context.config.terms}
         term = terms[self.term or next(iter(terms))]
-        return Cartography(term.name, build_objective(term.objective), context.plan, context.world)
+        return Cartography(term.name, build_objective(term.objective), context.sources, context.world)
 
 
 def with_kinds(raw: Any) -> Any:

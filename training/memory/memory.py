@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
@@ -37,6 +38,7 @@ class StageContext:
     engine: Engine
     dim: int  # of the joint space
     plan: Plan
+    sources: tuple[SourceIds, ...]
     world: World
 
 

@@ -9,14 +9,13 @@ source that a stage does not use keeps its values.
 Shape letters: N samples that all ranks name, n samples that this rank owns.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
 from math import gcd
 
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.plans.plan import Plan
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 
@@ -26,15 +25,13 @@ SAMPLES = "samples"  # under which a checkpoint says how many samples a source h
 class Table(Memory):
     """Columns of values, zero at first. `columns`: the type of each by name."""
 
-    def __init__(self, columns: Mapping[str, torch.dtype], plan: Plan, world: World) -> None:
+    def __init__(self, columns: Mapping[str, torch.dtype], sources: Sequence[SourceIds], world: World) -> None:
         self.columns, self.world = dict(columns), world
         self.samples: dict[str, int] = {}  # by the fingerprint of the source
         self.rows: dict[str, dict[str, Tensor]] = {}  # this rank's, by fingerprint and column
-        stops = list(accumulate(share.samples for share in plan.shares))
-        self._ids = [range(stop - one.samples, stop) for stop, one in zip(stops, plan.shares, strict=True)]
-        self._sources = [share.fingerprint for share in plan.shares]
-        for share in plan.shares:
-            self._add(share.fingerprint, share.samples)
+        self._sources = sources
+        for one in sources:
+            self._add(one.fingerprint, len(one.ids))
 
     def owned(self, id_N: Tensor) -> Tensor:
         """Which of these samples this rank owns."""
@@ -111,6 +108,6 @@ class Table(Memory):
 
     def _by_source(self, id_N: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each source of the stage with those of the samples that are its own, and their ids within it."""
-        for source, ids in zip(self._sources, self._ids, strict=True):
-            among_N = (id_N >= ids.start) & (id_N < ids.stop)
-            yield source, among_N, id_N[among_N] - ids.start
+        for one in self._sources:
+            among_N = (id_N >= one.ids.start) & (id_N < one.ids.stop)
+            yield one.fingerprint, among_N, id_N[among_N] - one.ids.start

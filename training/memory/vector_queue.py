@@ -52,7 +52,7 @@ class VectorQueue(Memory):
 
 def origin_of(context: StageContext) -> str:
     """Differs when ids and groups mean other samples, or the stage trains other fields or fills them otherwise."""
-    sources = [(share.fingerprint, share.samples) for share in context.plan.shares]
+    sources = [share.fingerprint for share in context.plan.shares]
     trained = sorted({field for term in context.config.terms for field in term.fields})
     further = context.config.fields
     fields = [(name, further[name].model_dump(mode="json") if name in further else None) for name in trained]
