@@ -16,12 +16,14 @@ Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 32` of short text
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from tercet.benchmarks.progress import announced
 from tercet.benchmarks.step.case import LENGTH, Precision, StepCase
 from tercet.benchmarks.step.clock import Side, StepTimes, middle, ratios, take_turns
 from tercet.benchmarks.step.ours import OurSide
@@ -45,8 +47,12 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
     names = options.models.split(",")
     with joined() as world:
         cases = [StepCase(name, options.batch, precision, world.device) for name in names]
-        rows = [row for case in cases for row in full_texts(case, options, clock)]
-        rows.append(short_texts(replace(cases[0], tokens=options.tokens), options, clock))
+        short = replace(cases[0], tokens=options.tokens)
+        parts: dict[str, Callable[[], list[BenchRow]]] = {
+            **{where(case): partial(full_texts, case, options, clock) for case in cases},
+            f"{where(short)}, short texts": lambda: [short_texts(short, options, clock)],
+        }
+        rows = [row for part in announced(list(parts)) for row in parts[part]()]
     return rows if cuda else [*rows, *map(not_measured, ON_GPU.split(","))]
 
 
