@@ -306,11 +306,11 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.
     mistakes = {
         ("x", "--init", str(tmp_path / "no_run")): "no_run is not on this machine and cannot be downloaded",
         (str(tmp_path / "few.csv"), "imge=path"): "command line: unknown key `imge`; did you mean `image`?",
-        (str(tmp_path / "nowhere.csv"),): "there is no table",
+        (str(tmp_path / "nowhere.csv"),): "nowhere.csv does not exist",
         (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",
         (str(tmp_path / "mute.csv"),): "training needs two modalities; add captions",
         (str(tmp_path / "gone.csv"),): "8 of 48 samples of",
-        ("x", "--out", str(tmp_path / "there.yaml")): "is there already",
+        ("x", "--out", str(tmp_path / "there.yaml")): "already exists",
         ("x", "--out", str(tmp_path / "recipe.txt")): "a recipe is a YAML file",
         ("x", "--out", str(tmp_path / "no" / "r.yaml")): "there is no folder",
     }
