@@ -6,7 +6,7 @@ groups. All of them are closed forms: nothing is drawn at random.
 
 - A share (R@k, accuracy, average precision): the interval of Agresti and Coull (1998), which adds two hits and two
   misses to the data and is then that of a mean. Here the four are groups of typical size, and the variance is that of a
-  ratio of group totals (Cochran 1977). 0 of 27 has the interval 0 to 0.15, where a bootstrap gives 0 to 0.
+  ratio of group totals (Cochran 1977). 0 of 27 has the interval 0 to 0.16, where a bootstrap gives 0 to 0.
 - The difference of two shares on the same queries: the interval of Bonett and Price (2012), which adds one group that
   only the first model finds and one that only the second finds.
 - A mean rank: the ranks that are compatible with the data when the standard deviation is proportional to the mean, as
