@@ -17,6 +17,7 @@ from xxhash import xxh3_128
 
 from tercet.data_pipelines.plans.order import Ints
 from tercet.errors import UserError
+from tercet.plural import number_of
 
 HEADERS = {("id",), ("id", "count"), ("key",), ("key", "count")}
 LONGEST, BLOCK = 1000, 2**20  # bytes of the header, and of what is read at once
@@ -63,9 +64,11 @@ class ListFile:
 
     def told(self) -> str:
         """What the list is, without the data that it lists."""
-        counts = [block.count_n for block in self.blocks()]
-        kept, epoch = (sum(int(of(count_n)) for count_n in counts) for of in (np.count_nonzero, np.sum))
-        return f"{self.path} (digest {self.digest()}): {kept:,} samples, {epoch:,} an epoch"
+        kept, epoch = 0, 0
+        for block in self.blocks():
+            kept += int(np.count_nonzero(block.count_n))
+            epoch += int(block.count_n.sum())
+        return f"{self.path} (digest {self.digest()}): {number_of(kept, 'sample')}, {epoch:,} an epoch"
 
     def blocks(self) -> Iterator[ListBlock]:
         """The lines below the header, some at a time."""

@@ -140,4 +140,4 @@ def test_the_digest_names_the_content(tmp_path: Path) -> None:
     after = read_list(first, SOURCE)
     assert before.digest != after.digest
     assert np.flatnonzero(after.times_N).tolist() == [4]
-    assert ListFile(first).told() == f"{first} (digest {after.digest}): 1 samples, 1 an epoch"
+    assert ListFile(first).told() == f"{first} (digest {after.digest}): 1 sample, 1 an epoch"

@@ -53,13 +53,20 @@ def openings(world: World, values: dict[str, Any]) -> Calls:
 
 
 def test_each_source_of_a_run_is_opened_once(world_folder: Path, tmp_path: Path) -> None:
-    """Shards, and a table in two parts; two stages, several evaluations, shortcuts that read training data again."""
+    """Shards, a table and shards in two parts each, two stages, several evaluations, and shortcuts."""
     for row in range(40):
         Image.new("RGB", (32, 32), (6 * row, 0, 0)).save(tmp_path / f"{row}.jpg")
     table = str(write_csv(tmp_path / "t.csv", [{"image": f"{row}.jpg", "caption": f"of {row}"} for row in range(40)]))
     data = {
-        "train": {"shards": str(world_folder / "train"), "table": {"source": table, "part": [0.4, 1]}},
-        "val": {"shards": str(world_folder / "val"), "table": {"source": table, "part": [0, 0.4]}},
+        "train": {
+            "shards": str(world_folder / "train"),
+            "table": {"source": table, "part": [0.4, 1]},
+            "parts": {"source": str(world_folder / "val"), "part": [0.4, 1]},
+        },
+        "val": {
+            "table": {"source": table, "part": [0, 0.4]},
+            "parts": {"source": str(world_folder / "val"), "part": [0, 0.4]},
+        },
         "crop": None, "workers": 0,
     }  # fmt: skip
     split = RunConfig.model_validate(recipe(world_folder, tmp_path, data=data)).data
