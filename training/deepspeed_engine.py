@@ -41,7 +41,8 @@ def settings(config: RunConfig, world: World) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": config.clip if config.zero else 0.0,
-        "zero_optimization": {"stage": config.zero, "overlap_comm": False},
+        # At stages 1 and 2 contiguous gradients are one more copy of each, which takes longer than the optimizer.
+        "zero_optimization": {"stage": config.zero, "overlap_comm": False, "contiguous_gradients": config.zero == 3},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
         # With no module called safe for it, parameters and gradients travel between ranks in fp32.
