@@ -203,7 +203,7 @@ def test_whatever_is_proposed_is_watched(pairs: int, val: str | None) -> None:
     assert (held.source, held.group, held.part) == (val or "shards/train", "image", None if val else (0, share))
     assert config.eval.interval(config.steps) == config.steps // 10
     assert config.eval.shortcuts == min(2_000, round(pairs * (1 - share)))
-    assert config.early_stopping == EarlyStoppingConfig(task="retrieval", metric="mAP@10", patience=3)
+    assert config.early_stopping == EarlyStoppingConfig(task="retrieval", metric="mAP@10", patience=4)
 
 
 def test_the_page_says_what_the_rules_say() -> None:
