@@ -1,10 +1,11 @@
 """Log-mel front ends, by name. They run in fp32 under any autocast, and no frame of a clip depends on its padding.
 
-`clap48k64` follows LAION-CLAP (Wu et al. 2023), `kaldi16k128` AST and ImageBind (Gong et al. 2021, Girdhar et al.
-2023). One departure that padding asks for: clips are continued by silence, where LAION mirrors their end.
+`clap48k64` follows LAION-CLAP (Wu et al. 2023), `kaldi16k128` follows AST and ImageBind (Gong et al. 2021, Girdhar et
+al. 2023). One departure: LAION mirrors the end of a clip, but here silence follows it. Otherwise frames would depend on
+the padding.
 
 Shape letters: n rows, T audio samples, F frames, W samples of a window, M mel bands, P real and imaginary parts of all
-frequencies in turn, K masks.
+frequencies (interleaved), K masks.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ PRE_EMPHASIS = 0.97
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How a waveform becomes log-mel frames; `mean` and `std` of the logarithms bring them to about unit range."""
+    """The parameters of a log-mel spectrogram. `mean` and `std` normalise the logarithms to about unit range."""
 
     rate: int
     hop: int
@@ -33,14 +34,14 @@ class Spectrum:
     mean: float
     std: float
     floor: float
-    slaney: bool = False  # librosa's scale with bands of equal area; HTK's with bands of equal height otherwise
+    slaney: bool = False  # librosa's scale with bands of equal area, instead of HTK's with bands of equal height
     decibels: bool = False
 
 
 class LogMel(nn.Module):
     """Waveforms `[n, T]` to normalised log-mel frames `[n, M, F]`; frame i is centred on sample i · hop.
 
-    Frames after a clip's end are zero. Nothing here is learnt, so nothing of it stands in a checkpoint.
+    Frames after the end of a clip are zero. Nothing here is learnt, so checkpoints contain none of it.
     """
 
     weights_W: Tensor
@@ -61,7 +62,7 @@ class LogMel(nn.Module):
         return self.spectrum.mels
 
     def frames(self, lengths: Tensor) -> Tensor:
-        """How many frames clips of these lengths have."""
+        """The number of frames of clips with these lengths."""
         return _ceil_div(lengths, self.spectrum.hop).clamp(min=1)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -83,7 +84,7 @@ class LogMel(nn.Module):
         return 10.0 * log_mel.log10() if wanted.decibels else log_mel.log()
 
     def _frame(self, wave: Tensor) -> Tensor:
-        """`[n, T]` to `[n, F, W]`, with silence around the clip; as long as the FFT, which would else copy them."""
+        """`[n, T]` to `[n, F, W]`, with silence around the clip. Frames are as long as the FFT, which saves a copy."""
         half = self.spectrum.fft // 2
         return functional.pad(wave, (half, half)).unfold(1, self.spectrum.fft, self.spectrum.hop)
 
@@ -103,7 +104,7 @@ class LogMel(nn.Module):
 
 
 class KaldiLogMel(LogMel):
-    """Kaldi's filter banks: windows that lie wholly inside the clip, each without its mean and with pre-emphasis."""
+    """Kaldi's filter banks: all windows are inside the clip, without their mean and with pre-emphasis."""
 
     def frames(self, lengths: Tensor) -> Tensor:
         return _ceil_div(lengths - self.spectrum.window + 1, self.spectrum.hop).clamp(min=1)
@@ -125,7 +126,7 @@ class KaldiLogMel(LogMel):
         bank, _ = get_mel_banks(
             wanted.mels, wanted.fft, float(wanted.rate), wanted.low, wanted.high, 100.0, -500.0, 1.0
         )
-        return functional.pad(bank, (0, 1)).T.contiguous()  # Kaldi leaves the highest frequency out
+        return functional.pad(bank, (0, 1)).T.contiguous()  # Kaldi ignores the highest frequency
 
 
 FRONT_ENDS: Registry[Callable[[], LogMel]] = Registry("log-mel front end")
@@ -146,7 +147,7 @@ def _clap48k64() -> LogMel:
 
 @FRONT_ENDS.register("ast16k128")
 def _ast16k128() -> LogMel:
-    """AST's resolution by a plain STFT: 16 kHz, 25/10 ms, 128 bands; zero-padded windows, so that no band is empty."""
+    """AST's resolution with a plain STFT: 16 kHz, 25/10 ms, 128 bands. Zero-padded windows leave no band empty."""
     return LogMel(Spectrum(
         rate=16_000, hop=160, window=400, fft=1024, mels=128, low=20.0, high=8_000.0,
         mean=-4.268, std=9.138, floor=1e-7,
@@ -155,7 +156,7 @@ def _ast16k128() -> LogMel:
 
 @FRONT_ENDS.register("kaldi16k128")
 def _kaldi16k128() -> LogMel:
-    """ImageBind's and AST's own: Kaldi filter banks, 16 kHz, 25/10 ms, 128 bands."""
+    """The front end of ImageBind and AST: Kaldi filter banks, 16 kHz, 25/10 ms, 128 bands."""
     return KaldiLogMel(Spectrum(
         rate=16_000, hop=160, window=400, fft=512, mels=128, low=20.0, high=0.0,
         mean=-4.268, std=9.138, floor=torch.finfo(torch.float32).eps,
@@ -172,15 +173,15 @@ def _small16k64() -> LogMel:
 
 
 def whole(wave: Tensor) -> Tensor:
-    """The lengths of clips without padding."""
+    """The lengths `[n]` of clips that have no padding."""
     return torch.full((len(wave),), wave.shape[1], device=wave.device)
 
 
 def covered(masks_nK4: Tensor, frames_n: Tensor, shape: torch.Size) -> Tensor:
-    """`[n, M, F]`: which cells of a log-mel lie under a mask of SpecAugment (Park et al. 2019).
+    """`[n, M, F]`: the cells of a log-mel that SpecAugment masks hide (Park et al. 2019).
 
-    A mask runs from one share of the bands to another and from one share of the clip's own frames to another; it hides
-    the cells whose centres it holds. As there, what is hidden becomes the mean of a normalised log-mel: zero.
+    A mask is a range of the mel bands and a range of the clip's own frames, both as fractions from 0 to 1. It hides the
+    cells whose centres are inside. As in the paper, hidden cells get the mean of a normalised log-mel: zero.
     """
     mels, frames = shape
     band_M = (torch.arange(mels, device=masks_nK4.device) + 0.5) / mels

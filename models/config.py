@@ -1,4 +1,4 @@
-"""What a recipe says of the model: one tower per modality and the space they share. Imports no torch."""
+"""The config of the model: one tower per modality and the joint space, and the terms of the loss. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,18 +14,22 @@ class LoraConfig(Config):
     """Low-rank updates beside frozen weights (Hu et al. 2022): the weight is W + alpha / rank · B A."""
 
     rank: int = Field(8, gt=0, description="the rank of each update")
-    alpha: float = Field(16.0, gt=0, description="how much an update counts: it is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of what enters an update")
+    alpha: float = Field(16.0, gt=0, description="strength of the updates: each is multiplied by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of each update")
     targets: tuple[str, ...] = Field(
-        (), description="ends of layers' names, as [q_proj, v_proj]; nothing: all linear ones of the blocks"
+        (),
+        description="update only layers whose names end like this, such as [q_proj, v_proj]; default: all linear ones "
+        "of the blocks",
     )
 
 
 class AdapterConfig(Config):
     """A residual bottleneck on the tower's output (Gao et al. 2021)."""
 
-    reduction: int = Field(4, gt=0, description="how many times narrower the bottleneck is than the tower's output")
-    ratio: float = Field(0.2, gt=0, lt=1, description="the share of what is learned; the rest is the tower's own")
+    reduction: int = Field(4, gt=0, description="how many times narrower the bottleneck is than the output")
+    ratio: float = Field(
+        0.2, gt=0, lt=1, description="share of the bottleneck in the result; the rest is the tower's own output"
+    )
 
 
 class TowerConfig(Config):
@@ -33,42 +37,40 @@ class TowerConfig(Config):
 
     encoder: str = Field(
         "",
-        description="FAMILY:NAME, as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`; "
-        "nothing: as `init` has it",
+        description="FAMILY:NAME, such as `open_clip:ViT-B-32`, `timm:naflexvit_base_patch16_siglip` or `small:image`; "
+        "default: the encoder of `init`",
     )
-    size: int | None = Field(None, gt=0, description="image side in pixels; the encoder's own if not given")
+    size: int | None = Field(None, gt=0, description="image only: side in pixels; default: the encoder's own")
     features: str = Field("ast16k128", description="audio only: the log-mel front end")
     seconds: float = Field(10.0, gt=0, description="audio only: length of a training crop and of an evaluation tile")
     unlocked: int | None = Field(
-        None, ge=0, description="how many of the last blocks train: 0 locks the tower, nothing given trains all of it"
+        None, ge=0, description="train only this many of the last blocks; 0 locks the tower; default: train all"
     )
     grad_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     frozen_batchnorm: bool = Field(
         False,
-        description="train a tower with BatchNorm and never update its statistics; needed to train such a tower",
+        description="train with fixed BatchNorm statistics; a tower that has BatchNorm cannot be trained otherwise",
     )
     lr_scale: float = Field(1.0, gt=0, description="this tower's learning rate relative to `optimizer.lr`")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each block's learning rate relative to that of the block above it"
-    )
-    lora: LoraConfig | None = Field(None, description="train low-rank updates of the tower and nothing else of it")
-    adapter: AdapterConfig | None = Field(None, description="a small trained correction of the tower's output")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of each block relative to the next block")
+    lora: LoraConfig | None = Field(None, description="freeze the tower and train low-rank updates of its weights")
+    adapter: AdapterConfig | None = Field(None, description="train a small bottleneck on the tower's output")
     options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
 
     @model_validator(mode="after")
     def _one_way_to_lock(self) -> "TowerConfig":
         if self.lora and self.unlocked is not None:
-            raise Misfit("unlocked", "does not go with `lora`, which locks all of the tower; leave one of them out")
+            raise Misfit("unlocked", "cannot be combined with `lora`, which locks the whole tower; remove one of them")
         return self
 
 
 class ModelConfig(Config):
-    """The joint space, and a tower under the name of each modality."""
+    """The joint space, and one tower per modality, under the name of the modality."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, TowerConfig]
     dim: int | None = Field(
-        None, gt=0, description="dimensions of the joint space; nothing: what the towers project into, or else 512"
+        None, gt=0, description="dimensions of the joint space; default: those that the towers project into, or 512"
     )
 
     @property
@@ -79,13 +81,13 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _of_modalities(cls, raw: Any) -> Any:
-        """A tower of nothing is taken away, as one that a recipe extends."""
+        """Rejects unknown modalities. A tower set to null is removed, such as one of an extended recipe."""
         if not isinstance(raw, Mapping):
             return raw
         for key in raw:
             if key not in ("dim", *MODALITIES):
                 near = did_you_mean(key, ("dim", *MODALITIES))
-                raise Misfit(key, f"is of no known modality; {near} (--plugin FILE.py may bring more)")
+                raise Misfit(key, f"is not a known modality; {near} (--plugin FILE.py can add one)")
         return {key: value for key, value in raw.items() if value is not None or key == "dim"}
 
 
@@ -96,17 +98,19 @@ class ObjectiveConfig(Component):
 
 
 class TermConfig(Config):
-    """Which fields are trained together, by which objective, and how much that counts."""
+    """One term of the loss: the fields that it compares, its objective and its weight."""
 
-    name: str = Field("", description="of its temperature and its loss; default: its two fields, as image-text")
-    between: tuple[str, str] = Field(description="two fields, as [image, text]")
+    name: str = Field(
+        "", description="names the loss and the temperature of the term; default: its fields, such as image-text"
+    )
+    between: tuple[str, str] = Field(description="the two fields to compare, such as [image, text]")
     against: dict[str, tuple[str, ...]] = Field(
         {},
-        description="extra negatives for the anchors of a field: {image: [text.negative], text: [queue.image]}; fields "
-        "of the batch, or vectors that a memory holds",
+        description="extra negatives for the anchors of a field: {image: [text.negative], text: [queue.image]}; other "
+        "fields of the batch, or vectors that a memory keeps",
     )
     objective: ObjectiveConfig = ObjectiveConfig()
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
 
     @model_validator(mode="before")
     @classmethod
@@ -120,24 +124,24 @@ class TermConfig(Config):
     def _compares_what_it_trains(self) -> "TermConfig":
         one, other = self.between
         if one == other:
-            raise Misfit("between", f"names `{one}` twice. Give two different fields, as [image, text]")
+            raise Misfit("between", f"names `{one}` twice. Give two different fields, such as [image, text]")
         for anchor, names in self.against.items():
             if anchor not in self.between:
                 raise Misfit(f"against.{anchor}", f"is not a field of this term; {did_you_mean(anchor, self.between)}")
             for name in names:
                 if name in self.between:
-                    raise Misfit(f"against.{anchor}", f"names `{name}`, which the term compares with already; drop it")
+                    raise Misfit(f"against.{anchor}", f"names `{name}`, which the term already compares; remove it")
                 if names.count(name) > 1:
                     raise Misfit(f"against.{anchor}", f"names `{name}` twice; name it once")
         return self
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a name that goes without saying."""
+        """Omits the default name."""
         written = self._without_idle_fields(handler)
         return {key: value for key, value in written.items() if (key, value) != ("name", "-".join(self.between))}
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of the batch and of memories that it needs."""
+        """All fields that the term reads, from the batch or from memories."""
         return (*self.between, *(name for names in self.against.values() for name in names))

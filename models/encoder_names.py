@@ -1,4 +1,4 @@
-"""Which encoder names exist, as far as that can be known without importing an encoder library. Imports no torch."""
+"""Checks of encoder names that need no encoder library. Imports no torch."""
 
 from collections.abc import Collection
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
 
 
 def check_known_name(modality: str, encoder: str) -> None:
-    """Refuses names that small and open_clip do not have. Names of other families need their libraries to check."""
+    """Reject unknown names of the families small and open_clip. Other families need their library for this check."""
     family, name = split_encoder(modality, encoder)
     if family == "small":
         check_small_name(modality, name)

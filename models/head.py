@@ -1,6 +1,6 @@
-"""The symmetric contrastive head: projections into the joint space, unit vectors, one temperature (and bias) per term.
+"""The contrastive head: projections into the joint space, normalisation, and one temperature (and bias) per term.
 
-All of it runs in fp32 whatever the towers' type.
+The head runs in fp32, whatever the dtype of the towers.
 """
 
 import math
@@ -15,9 +15,10 @@ from tercet.models.losses.objective import Objective
 
 
 class _Bounded(torch.autograd.Function):
-    """Clamps in the forward pass; backward drops the gradient only where it would push a value at its bound outward.
+    """A clamp that values can leave again: backward drops a gradient only if it pushes a value beyond its bound.
 
-    A plain clamp would stick at the bound for ever, and writing the parameter is lost on ZeRO's fp32 copy of it.
+    After a plain clamp, a value beyond its bound never gets a gradient again. Clamping the parameter itself does not
+    reach the fp32 copy that ZeRO updates.
     """
 
     @staticmethod
@@ -33,7 +34,7 @@ class _Bounded(torch.autograd.Function):
 
 
 class Temperature(nn.Module):
-    """One term's inverse temperature, learned as its logarithm, and its bias where the objective has one."""
+    """The inverse temperature of a term, learned as its logarithm, and its bias if the objective has one."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -47,23 +48,23 @@ class Temperature(nn.Module):
 
 
 class Head(nn.Module):
-    """Joins towers: one projection per modality, the identity where the tower already projects into the joint space."""
+    """One projection per modality: linear, or the identity for towers that already project into the joint space."""
 
     def __init__(self, widths: Mapping[str, int | None], dim: int, objectives: Mapping[str, Objective]) -> None:
-        """`widths`: what each modality's tower returns; None where it already projects. `objectives`: by term."""
+        """`widths`: output width of each tower, None if it already projects. `objectives`: by the name of the term."""
         super().__init__()
         self.dim = dim
         self.projections = nn.ModuleDict(
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )
-        self.adapters = nn.ModuleDict()  # of the towers whose output is corrected, see `tuning`
+        self.adapters = nn.ModuleDict()  # `tune` adds them, for the towers that have one
         self.temperatures = nn.ModuleDict({module_name(term): Temperature(kind) for term, kind in objectives.items()})
         for projection in self.projections.values():
             if isinstance(projection, nn.Linear):
                 nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
     def forward(self, modality: str, features: Tensor) -> Tensor:
-        """Features of one modality to unit vectors."""
+        """Features of one modality to unit vectors in the joint space."""
         with torch.autocast(features.device.type, enabled=False):
             adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
             return normalize(self.projections[modality](adapted), dim=-1)
@@ -79,5 +80,5 @@ class Head(nn.Module):
 
 
 def module_name(term: str) -> str:
-    """A term's name as a module may bear it."""
+    """The term's name without dots, which names of modules cannot have."""
     return term.replace(".", "_")

@@ -18,10 +18,10 @@ DIM = 512  # of the joint space, if neither the recipe nor a tower sets it
 
 
 class Multimodal(nn.Module):
-    """One encoder per modality, joined by the head.
+    """One encoder per modality, and the head.
 
-    Every call runs every field's tower exactly once, on a dummy row where the rank has none: ranks that differ in their
-    calls would hang.
+    Every call runs the tower of every field exactly once, on a dummy row if the rank has no rows of the field. Ranks
+    that make different calls would hang.
     """
 
     def __init__(self, towers: Mapping[str, Encoder], head: Head, terms: Sequence[str], fields: Sequence[str]) -> None:
@@ -40,13 +40,13 @@ class Multimodal(nn.Module):
         return {modality: self.tower(modality).intake for modality in self.towers}
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        """Unit vectors `[n, d]` by field, one dummy row where a field has none, and (scale, bias) by term."""
+        """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term."""
         vectors = {name: self.encode(batch.fields[name]) for name in self.fields}
         return vectors, {term: self.head.temperature(term) for term in self.terms}
 
     @torch.no_grad()
     def check_sizes(self, intakes: Mapping[str, Intake]) -> None:
-        """Whether the towers take in pictures of the sizes of further fields."""
+        """Check that the towers accept the image sizes of all fields."""
         for name, intake in intakes.items():
             tower = self.tower(modality_of(name))
             if intake == tower.intake:
@@ -58,7 +58,7 @@ class Multimodal(nn.Module):
                 reason = str(error).splitlines()[0]
                 raise UserError(
                     f"fields.{name}.size: the {modality_of(name)} tower does not accept {intake.shape[0]} pixels "
-                    f"({reason}); leave `size` out, or choose a tower that takes pictures of several sizes"
+                    f"({reason}); remove `size`, or choose a tower that accepts images of several sizes"
                 ) from None
 
     def encode(self, field: Field) -> Tensor:
@@ -69,7 +69,7 @@ class Multimodal(nn.Module):
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> dict[str, Tensor]:
-        """Evaluation: unit vectors of the rows that exist; clips of any length are tiled and pooled."""
+        """Unit vectors for evaluation, by field. Clips may have any length; empty fields are left out."""
         return {name: self.embed_field(rows) for name, rows in batch if len(rows)}
 
     def embed_field(self, field: Field) -> Tensor:
@@ -105,23 +105,25 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
 
 
 def check_trainable(model: Multimodal, config: ModelConfig) -> None:
-    """Refuses towers that evaluation can run and training cannot."""
+    """Reject towers that can be evaluated but not trained."""
     for modality, tower in config.towers.items():
         check_batchnorm(model.tower(modality), tower)
 
 
 def joint_width(config: ModelConfig, towers: Mapping[str, Encoder]) -> int:
-    """`dim`, or else the width that towers project into. All towers that project must agree with it."""
+    """`dim`, or the width that the towers project into, or `DIM`. All towers that project must have this width."""
     projected = {modality: tower.width for modality, tower in towers.items() if tower.projects}
     if config.dim is None and len(set(projected.values())) > 1:
         widths = ", ".join(f"{name} `{config.towers[name].encoder}` {width}" for name, width in projected.items())
-        raise UserError(f"the towers project into spaces of different dimensions ({widths}); take towers of one width")
+        raise UserError(
+            f"the towers project into spaces of different dimensions ({widths}); choose towers of one width"
+        )
     width = config.dim or next(iter(projected.values()), DIM)
     for modality, theirs in projected.items():
         if theirs != width:
             encoder = config.towers[modality].encoder
             raise UserError(
                 f"model.dim is {width}, but the {modality} tower `{encoder}` projects into {theirs} dimensions; "
-                f"leave model.dim out, or set it to {theirs}"
+                f"remove model.dim, or set it to {theirs}"
             )
     return width

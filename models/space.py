@@ -1,4 +1,4 @@
-"""The towers and the terms that join them: what must be known to build a model again. Imports no torch."""
+"""The config of a joint space: its towers and terms, everything needed to rebuild a model. Imports no torch."""
 
 from typing import Annotated, Any
 
@@ -11,39 +11,40 @@ from tercet.models.config import ModelConfig, ObjectiveConfig, TermConfig
 
 
 class SpaceConfig(Config):
-    """One joint space. Whatever is left out of it must be what `init` has."""
+    """One joint space. `init` supplies what is missing here."""
 
     init: str | None = Field(
         None,
-        description="MODEL whose weights a new run begins from: a run, an exported folder, open_clip:NAME/TAG, "
-        "open_clip:NAME/FILE, a file, or hf:FOLDER; what the recipe leaves out of the model is as it has it",
+        description="start from the weights of this MODEL: a run, an exported folder, open_clip:NAME/TAG, "
+        "open_clip:NAME/FILE, a file of weights, or hf:FOLDER; it also sets what `model` leaves out",
     )
     model: ModelConfig = ModelConfig()
     pairs: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {}, description="shorthand for terms: {image-text: 1.0, audio-text: 1.0}; 0 leaves a pair out"
+        {},
+        description="shorthand for `terms`: pairs and weights, {image-text: 1.0, audio-text: 1.0}; 0 omits a pair",
     )
-    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="what the pairs are trained by")
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="the objective of all `pairs`")
     against: dict[str, tuple[str, ...]] = Field(
         {},
-        description="extra negatives of the pairs, by the field whose anchors they are for: "
+        description="extra negatives of `pairs`, by the field whose anchors they repel, such as "
         "{image: [text.negative], text: [queue.image]}",
     )
-    terms: tuple[TermConfig, ...] = Field((), description="what is trained, written out; `pairs` fills it")
+    terms: tuple[TermConfig, ...] = Field((), description="the terms of the loss; `pairs` is their shorthand")
 
     @model_validator(mode="before")
     @classmethod
     def _terms_of_pairs(cls, raw: Any) -> Any:
-        """Shorthand is written out."""
+        """Expands `pairs` into `terms`."""
         if not isinstance(raw, dict):
             return raw
         pairs = raw.get("pairs")
         if isinstance(pairs, dict) and pairs:
             if raw.get("terms"):
-                raise Misfit("terms", "and `pairs` are both given; `pairs` is the shorthand, keep one of them")
+                raise Misfit("terms", "and `pairs` are both set; `pairs` is a shorthand for `terms`, keep one of them")
             return raw | {"terms": _terms(pairs, raw.get("objective", {}), raw.get("against", {}))}
         for key in ("objective", "against"):
             if raw.get("terms") and raw.get(key):
-                raise Misfit(key, "belongs to `pairs`; where `terms` are written out, each term has its own")
+                raise Misfit(key, f"belongs to `pairs`; with `terms`, set `{key}` in each term")
         return raw
 
     @model_validator(mode="after")
@@ -70,32 +71,36 @@ class SpaceConfig(Config):
         if self.init:
             return self
         if not self.terms:
-            raise Misfit("pairs", "is missing or all zero; say what is trained, as `pairs: {image-text: 1.0}`")
+            raise Misfit("pairs", "is missing or all zero; set what to train, such as `pairs: {image-text: 1.0}`")
         for modality, tower in self.model.towers.items():
             if not tower.encoder:
-                raise Misfit(f"model.{modality}.encoder", f"is missing; give it, as `small:{modality}`, or an `init`")
+                raise Misfit(
+                    f"model.{modality}.encoder", f"is missing; set it, such as `small:{modality}`, or set `init`"
+                )
         return self
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Pairs or terms, whichever the recipe gave, and nothing that is nothing by default."""
+        """Writes `pairs` or `terms`, as the recipe does, and omits empty fields."""
         written = self._without_idle_fields(handler)
-        unspoken = ("terms",) if self.pairs else ("pairs", "objective", "against")
-        return {key: value for key, value in written.items() if key not in unspoken}
+        omitted = ("terms",) if self.pairs else ("pairs", "objective", "against")
+        return {key: value for key, value in written.items() if key not in omitted}
 
 
 def _terms(pairs: dict[str, Any], objective: Any, against: Any) -> list[dict[str, Any]]:
-    """Two fields a pair, joined by a hyphen; a pair of weight zero is not trained."""
+    """One term per pair. A pair is two fields with a hyphen between; weight 0 omits it."""
     for pair in pairs:
         if pair.count("-") != 1 or not all(pair.split("-")):
-            raise Misfit(f"pairs.{pair}", "is not a pair; write two fields and a hyphen, as image-text")
+            raise Misfit(f"pairs.{pair}", "is not a pair; write two fields with a hyphen between, such as image-text")
     weights = {pair: weight for pair, weight in pairs.items() if isinstance(weight, int | float) and weight > 0}
     terms = {pair: pair.split("-") for pair in weights}
     for anchor, names in against.items() if isinstance(against, dict) else ():
         partners = {modality_of(field) for between in terms.values() if anchor in between for field in between}
         for name in names:
             if modality_of_vectors(str(name)) not in partners - {modality_of(anchor)}:
-                raise Misfit(f"against.{anchor}", f"has `{name}`, and no pair compares `{anchor}` with that modality")
+                raise Misfit(
+                    f"against.{anchor}", f"has `{name}`, but no pair compares `{anchor}` with that modality; remove it"
+                )
     return [
         {"between": between, "objective": objective, "weight": weights[pair], "against": _against(between, against)}
         for pair, between in terms.items()
@@ -103,7 +108,7 @@ def _terms(pairs: dict[str, Any], objective: Any, against: Any) -> list[dict[str
 
 
 def _against(between: list[str], against: Any) -> Any:
-    """Of all extra negatives those that the pair's own two towers embed."""
+    """The extra negatives of one pair: those of the modality that the anchor is compared with."""
     if not isinstance(against, dict):
         return against
     partners = dict(zip(between, map(modality_of, reversed(between)), strict=True))

@@ -1,4 +1,4 @@
-"""Log-mels against a naive computation in numpy, and against Kaldi's own as torchaudio has it."""
+"""Log-mels equal a naive computation in numpy, and those of Kaldi in torchaudio."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_kaldi_log_mels_equal_kaldi(samples: int) -> None:
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS.names())
-def test_padding_and_what_stands_in_it_change_no_frame(name: str) -> None:
+def test_frames_do_not_depend_on_padding(name: str) -> None:
     front_end = build_front_end(name)
     lengths = torch.tensor([5_000, 9_600, 300])
     batch = torch.stack([noise(12_345, seed) for seed in range(3)])  # noise beyond the end of every clip
@@ -106,11 +106,11 @@ def test_speech_like_loudness_lands_in_unit_range(name: str) -> None:
     assert log_mel.abs().mean() < 2.5
 
 
-def test_nothing_of_a_front_end_is_saved() -> None:
+def test_a_front_end_has_no_state() -> None:
     assert not build_front_end("kaldi16k128").state_dict()
 
 
-def test_unknown_front_end() -> None:
+def test_an_unknown_front_end_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match="did you mean `ast16k128`"):
         build_front_end("ast16k124")
 
@@ -124,7 +124,7 @@ def drawn_masks(rows: int, masks: int) -> Tensor:
     return ends.flatten(2)
 
 
-def test_masks_cover_the_cells_whose_centres_they_hold() -> None:
+def test_masks_hide_the_cells_whose_centres_are_inside() -> None:
     masks, frames = drawn_masks(4, 3), [20, 7, 1, 13]
     ours = covered(masks, torch.tensor(frames), torch.Size((10, 20)))
     for row, count in enumerate(frames):
@@ -150,9 +150,7 @@ def clips() -> Field:
     return Field("audio", values, torch.arange(5), lengths, drawn_masks(5, 3))
 
 
-def test_a_tower_is_shown_its_log_mel_with_the_masked_cells_at_the_mean(
-    model: Multimodal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masked_cells_have_the_mean_value(model: Multimodal, monkeypatch: pytest.MonkeyPatch) -> None:
     field, tower = clips(), model.tower("audio")
     shown: list[Tensor] = []
     encode = tower.encode
@@ -165,8 +163,8 @@ def test_a_tower_is_shown_its_log_mel_with_the_masked_cells_at_the_mean(
     assert torch.equal(shown[0][~hidden], plain[~hidden])
 
 
-def test_masked_vectors_depend_on_neither_chunks_nor_padding(model: Multimodal) -> None:
-    """So that both passes of a gradient-cached step, in whatever chunks, see the same clips."""
+def test_masked_vectors_do_not_depend_on_chunks_or_padding(model: Multimodal) -> None:
+    """Both passes of a gradient-cached step must see the same clips, in any chunks."""
     field = clips().to(torch.device("cpu"))
     together = model.encode(field)
     for size in (1, 2):
@@ -178,7 +176,7 @@ def test_masked_vectors_depend_on_neither_chunks_nor_padding(model: Multimodal) 
         torch.testing.assert_close(model.encode(alone)[0], together[row], atol=1e-5, rtol=0)
 
 
-def test_masks_change_training_alone(model: Multimodal) -> None:
+def test_masks_change_training_only(model: Multimodal) -> None:
     field = clips()
     bare = Field("audio", field.values, field.item, field.lengths)
     none = Field("audio", field.values, field.item, field.lengths, torch.zeros(5, 0, 4))

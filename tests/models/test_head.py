@@ -1,4 +1,4 @@
-"""The head: temperatures that stay within their bounds and can leave them again, projections to unit vectors."""
+"""The head: bounded temperatures, and projections to unit vectors."""
 
 import math
 
@@ -25,16 +25,16 @@ def scale_of(one: Temperature) -> float:
 @pytest.mark.parametrize(
     ("scale", "slope", "passes"),
     [
-        (HIGH, -1.0, False),  # descent would raise it further
+        (HIGH, -1.0, False),  # descent would raise it above the bound
         (HIGH, 1.0, True),
-        (LOW, 1.0, False),  # descent would lower it further
+        (LOW, 1.0, False),  # descent would lower it below the bound
         (LOW, -1.0, True),
         (10.0, 1.0, True),
         (10.0, -1.0, True),
     ],
 )
 def test_gradient_at_a_bound(scale: float, slope: float, passes: bool) -> None:
-    """∂(slope·s)/∂log s = slope·s, but zero where a bound stands in the way."""
+    """∂(slope·s)/∂log s = slope·s, but zero if it pushes beyond a bound."""
     one = temperature(scale)
     value, _ = one()
     (slope * value).sum().backward()
@@ -44,7 +44,7 @@ def test_gradient_at_a_bound(scale: float, slope: float, passes: bool) -> None:
 
 
 @pytest.mark.parametrize(("overshoot", "bound"), [(2 * math.log(HIGH), HIGH), (-3.0, LOW)])
-def test_what_was_pushed_out_of_its_bounds_comes_back(overshoot: float, bound: float) -> None:
+def test_a_value_beyond_its_bounds_can_return(overshoot: float, bound: float) -> None:
     one = temperature(10.0)
     with torch.no_grad():
         one.log_scale.fill_(overshoot)
@@ -61,7 +61,7 @@ def test_what_was_pushed_out_of_its_bounds_comes_back(overshoot: float, bound: f
     assert steps > 10
 
 
-def test_a_long_push_outward_leaves_the_value_at_its_bound() -> None:
+def test_a_value_stays_at_its_bound() -> None:
     one = temperature(90.0)
     descent = torch.optim.SGD(one.parameters(), lr=1e-3)
     for _ in range(50):
@@ -86,7 +86,7 @@ def test_projections_and_identities_give_unit_vectors_in_fp32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         ({"scale": 200.0}, r"objective.scale 200 is not within objective.bounds \[1, 100\]"),
         ({"bounds": [0.0, 10.0], "scale": 5.0}, r"not within objective.bounds \[0, 10\]"),
@@ -94,6 +94,6 @@ def test_projections_and_identities_give_unit_vectors_in_fp32() -> None:
         ({"gama": 2}, r"has no option `gama`"),
     ],
 )
-def test_a_wrong_option_of_an_objective_is_one_line(options: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_wrong_options_of_an_objective_are_rejected(options: dict[str, object], error: str) -> None:
+    with pytest.raises(UserError, match=error):
         build_objective(ObjectiveConfig(name="infonce", **options))  # type: ignore[arg-type]

@@ -144,5 +144,5 @@ def test_what_cannot_be_dropped_or_reached_is_told(fresh: dict[str, Encoder]) ->
 
 
 def test_locking_and_updates_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="`unlocked` does not go with `lora`"):
+    with pytest.raises(ValueError, match="`unlocked` cannot be combined with `lora`"):
         TowerConfig(encoder="small:image", unlocked=1, lora=CONFIG)

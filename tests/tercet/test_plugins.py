@@ -97,8 +97,8 @@ def test_a_mistake_in_a_plugin_is_one_line(outside: Path, text: str, capsys: pyt
 
 def test_an_unknown_modality_may_be_that_of_a_plugin(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "show", str(outside / "sensor.yaml")]) == 2
-    known = "known: audio, dim, image, text (--plugin FILE.py may bring more)"
-    said = f"tercet: sensor.yaml: `model.series` is of no known modality; {known}\n"
+    known = "known: audio, dim, image, text (--plugin FILE.py can add one)"
+    said = f"tercet: sensor.yaml: `model.series` is not a known modality; {known}\n"
     assert capsys.readouterr() == ("", said)
 
 
