@@ -1,4 +1,4 @@
-"""The towers, behind one small protocol. Importing this package registers every built-in family."""
+"""The towers, behind one small interface. Importing this package registers all built-in families."""
 
 from tercet.models.encoders.encoder import FAMILIES, Encoder, build_encoder, family_of
 from tercet.models.encoders.families import check_encoder

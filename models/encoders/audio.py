@@ -1,4 +1,4 @@
-"""Sounds of any length: a log-mel front end, a tower over its frames, and at evaluation windows that tile the clip.
+"""Audio towers: a log-mel front end and a tower over its frames. Evaluation covers clips of any length with windows.
 
 Shape letters: n rows, T audio samples, F frames, M mel bands, D the tower's width, w windows of all clips together.
 """
@@ -18,7 +18,7 @@ WINDOWS_AT_ONCE = 64
 
 
 class FrontEnd(Protocol):
-    """What a tower hears of waveforms `[n, T]` with their lengths: `[n, M, F]`."""
+    """Turns waveforms `[n, T]` with their lengths into features `[n, M, F]`, the input of the tower."""
 
     @property
     def rate(self) -> int: ...
@@ -32,23 +32,23 @@ class FrontEnd(Protocol):
 
 
 class AudioEncoder(Encoder):
-    """A tower over log-mel frames. The same clip gives the same vector whatever the batch, the padding or the call."""
+    """A tower over log-mel frames. The vector of a clip does not depend on the batch, the padding or the call."""
 
     modality = "audio"
     intake: AudioIntake
 
     def __init__(self, config: TowerConfig, front_end: FrontEnd | None = None) -> None:
-        """The front end is the recipe's, unless the weights were trained with one of their own."""
+        """Pass `front_end` if the weights were trained with their own. The default is that of the recipe."""
         super().__init__()
         self.front_end: FrontEnd = front_end or build_front_end(config.features)
         self.intake = AudioIntake(self.front_end.rate, config.seconds)
 
     @abstractmethod
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        """`[n, M, F]` with the numbers of valid frames `[n]` to `[n, D]`."""
+        """`[n, M, F]` to `[n, D]`. `frames` `[n]`: how many frames of each row are valid."""
 
     def forward(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
-        """`masks` `[n, K, 4]` are what SpecAugment hides of each clip; see `covered`."""
+        """`masks` `[n, K, 4]` are those of SpecAugment; see `covered`."""
         lengths = whole(values) if lengths is None else lengths
         frames = self.front_end.frames(lengths)
         log_mel = self.front_end(values, lengths)
@@ -57,8 +57,11 @@ class AudioEncoder(Encoder):
         return self.encode(log_mel, frames)
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Windows of `seconds` tile each clip, the last one aligned to its end; their vectors are averaged, each
-        weighted by the part of the clip that no earlier window has covered."""
+        """The weighted mean of the vectors of windows that cover the clip.
+
+        Each window is `seconds` long, and the last one ends with the clip. The weight of a window is the share of the
+        clip that no earlier window covers.
+        """
         lengths = whole(values) if lengths is None else lengths
         row, start, weight = tile(lengths, self.intake.window)
         within = torch.arange(min(self.intake.window, values.shape[1]), device=values.device)
@@ -71,7 +74,7 @@ class AudioEncoder(Encoder):
 
 
 def tile(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For every window of every clip: the clip's row, the window's first sample, and its share of the clip."""
+    """For each window of each clip: the row of the clip, the first sample of the window, and its weight."""
     count = torch.div(lengths + window - 1, window, rounding_mode="floor").clamp(min=1)
     row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), count)
     first = (count.cumsum(0) - count)[row]

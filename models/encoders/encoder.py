@@ -45,7 +45,7 @@ class Encoder(nn.Module, ABC):
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass from now on."""
-        raise UserError(f"model.{self.modality}.grad_checkpointing: this tower cannot; leave it out")
+        raise UserError(f"model.{self.modality}.grad_checkpointing: this tower does not support it; leave it out")
 
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """One row of values and lengths, for a rank without rows, which must run the tower all the same."""

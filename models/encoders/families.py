@@ -1,4 +1,4 @@
-"""The encoder families of each modality. A family's library is imported once a recipe names the family."""
+"""The encoder families of each modality. A library is imported only if a recipe uses its family."""
 
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import FAMILIES, Encoder, family_of
@@ -79,8 +79,7 @@ def _small_text(name: str, config: TowerConfig) -> Encoder:
 
 
 def check_encoder(modality: str, config: TowerConfig) -> None:
-    """Refuses a name that its family does not have, without building the tower. An `hf:` name is checked when it is
-    loaded."""
+    """Reject names that the family does not have, without building the tower. Loading checks `hf:` names."""
     _, name = family_of(modality, config)
     family = config.encoder.partition(":")[0]
     if family == "open_clip":

@@ -1,4 +1,4 @@
-"""What all image towers share: bytes in, normalised by the tower's own mean and deviation in fp32."""
+"""The base of all image towers. It normalises bytes in fp32 by the mean and deviation of the tower."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,6 @@
 """Builds a model of open_clip by its name, with a separate text tower, and loads its weights.
 
-The text side of some models is a download from Hugging Face (a transformer, a tokenizer or both), which a tower of
-pictures never asks for.
+The text tower or the tokenizer of some models is downloaded from Hugging Face. An image tower never needs them.
 """
 
 import logging
@@ -97,7 +96,7 @@ def _text_side(where: str, repository: str) -> AbstractContextManager[None]:
     """A context for code that may download the text side from this repository; empty if there is none."""
     if not repository:
         return nullcontext()
-    return fetched(f"{where}.encoder", repository, f"the text side, Hugging Face's `{repository}`,")
+    return fetched(f"{where}.encoder", repository, f"`{repository}` from Hugging Face")
 
 
 def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP | CoCa:
@@ -111,7 +110,7 @@ def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP 
         loaded = open_clip.load_checkpoint(model, file, strict=False)
         wrong = [key for key in (*loaded.missing_keys, *loaded.unexpected_keys) if key.startswith("visual.")]
         if wrong:
-            raise RuntimeError(f"{file} does not fit its image tower, as in {wrong[0]}")
+            raise RuntimeError(f"{file} does not fit the image tower: {wrong[0]} is missing or unknown")
     return model
 
 

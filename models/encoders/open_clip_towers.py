@@ -1,4 +1,4 @@
-"""Towers from open_clip (Ilharco et al. 2021; Radford et al. 2021): its vectors, without its temperature and bias."""
+"""Towers from open_clip (Ilharco et al. 2021; Radford et al. 2021). They leave out its temperature and bias."""
 
 from typing import cast, get_args
 
@@ -24,7 +24,7 @@ ROUND = 8  # texts are cut to a multiple of so many tokens, because GPUs are slo
 
 
 class OpenClipImage(ImageEncoder):
-    """The image tower, up to and with its projection."""
+    """The image tower, including its projection."""
 
     projects = True
 
@@ -53,7 +53,7 @@ class OpenClipImage(ImageEncoder):
 
     def checkpoint_gradients(self) -> None:
         if isinstance(self.model, ModifiedResNet):
-            raise UserError("model.image.grad_checkpointing: open_clip's ResNets cannot; leave it out")
+            raise UserError("model.image.grad_checkpointing: open_clip's ResNets do not support it; leave it out")
         if isinstance(self.model, TimmModel):
             checkpoint_timm(self, self.model.trunk)
         else:
@@ -61,10 +61,10 @@ class OpenClipImage(ImageEncoder):
 
 
 class OpenClipText(TextEncoder):
-    """The text tower, up to and with its projection, and the tokenizer that its model was made for.
+    """The text tower, including its projection, and the tokenizer of the model.
 
-    A transformer from Hugging Face starts from that one's own weights, as in open_clip, where `options` name no others;
-    `pretrained_text: false` starts it from random ones.
+    As in open_clip, a transformer from Hugging Face starts from its own pretrained weights, unless `options` name
+    others. `pretrained_text: false` starts it from random weights.
     """
 
     projects = True
@@ -108,8 +108,7 @@ def _shortened(tower: nn.Module, values_nL: Tensor) -> Tensor:
 
 
 def _pooled(tower: nn.Module) -> nn.Module:
-    """CoCa's towers give their tokens too, for its captions: here, the vector alone. Weights from Hugging Face keep the
-    precision of their file: here, fp32."""
+    """The tower without CoCa's token outputs, in fp32. Weights from Hugging Face may have another precision."""
     tower.output_tokens = False  # type: ignore[assignment]
     return tower.float()
 
@@ -127,7 +126,6 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 def _resize(mode: str) -> Resize:
     if mode not in get_args(Resize):
         raise UserError(
-            f"model.image.options.force_preprocess_cfg.resize_mode: pictures are not resized to the `{mode}` side; "
-            "use `shortest` or `squash`"
+            f"model.image.options.force_preprocess_cfg.resize_mode: `{mode}` is not supported; use shortest or squash"
         )
     return cast(Resize, mode)

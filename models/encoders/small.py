@@ -1,7 +1,7 @@
-"""Small towers that learn on a CPU in minutes: convolutions or words, and a transformer block or two over them.
+"""Small towers that learn on a CPU in minutes: convolutions or word embeddings, then one or two transformer blocks.
 
-No BatchNorm, so that a vector depends on its own row alone; positions are part of every tower, because who is left of
-whom, and what sounds first, is what captions tell.
+They have no BatchNorm, so a vector depends on its own row only. All have positions, because captions describe what is
+left or right, and what comes first.
 
 Shape letters: n rows, C channels, H height, W width, F frames, L tokens, D the tower's width.
 """
@@ -28,10 +28,10 @@ STRIDES = (2, 2, 1)
 
 
 class SmallImage(SmallTower, ImageEncoder):
-    """Four convolutions down to a sixteenth of the picture's side, and one block over the cells that remain.
+    """Four convolutions down to a sixteenth of the image's side, and one transformer block over the grid.
 
-    A large first filter that takes four pixels a stride, and an unstrided one on the grid of eighths, tell shapes apart
-    after far fewer steps than four strides of two.
+    The first has large filters and stride 4, the third has stride 1. This learns shapes in far fewer steps than four
+    convolutions of stride 2.
     """
 
     def __init__(self, size: int, width: int = 128, depth: int = 1, heads: int = 4) -> None:
@@ -60,8 +60,10 @@ def _conv2d(before: int, after: int, side: int, stride: int) -> nn.Module:
 
 
 class StandardisedConv(nn.Conv2d):
-    """Filters of zero mean and equal norm (Qiao et al. 2019): with a norm over each picture alone they learn as fast as
-    BatchNorm does, whose statistics would come from the batch."""
+    """Filters of zero mean and equal norm (Qiao et al. 2019).
+
+    With a norm over each single image, they learn as fast as with BatchNorm, but without statistics of the batch.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
@@ -70,7 +72,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class SmallAudio(SmallTower, AudioEncoder):
-    """Three convolutions along time with the mel bands as channels, and one block over the frames that remain."""
+    """Three convolutions along time with the mel bands as channels, and one transformer block over the frames."""
 
     def __init__(self, config: TowerConfig, width: int = 128, depth: int = 1, heads: int = 4) -> None:
         super().__init__(config)
@@ -88,7 +90,7 @@ class SmallAudio(SmallTower, AudioEncoder):
             x = functional.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
             frames = torch.div(frames + stride - 1, stride, rounding_mode="floor")
             valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]
-            x = x * valid[:, None]  # what lies beyond the end must not leak into the next layer's last frame
+            x = x * valid[:, None]  # padding must not leak into the last frame of the next layer
         x = x.transpose(1, 2)
         vectors: Tensor = self.trunk(x + sinusoids(x.shape[1], self.width, x.device), valid)
         return vectors
@@ -102,7 +104,7 @@ def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
 
 
 class WordTokenizer:
-    """Words and punctuation by a stable hash, so that there is no vocabulary to keep: 0 is padding, 1 starts a text."""
+    """Hashes words and punctuation, so it needs no vocabulary. 0 is padding, 1 starts a text."""
 
     def __init__(self, context: int) -> None:
         self.context = context
@@ -118,8 +120,11 @@ class WordTokenizer:
 
 
 class SmallText(SmallTower, TextEncoder):
-    """Two blocks over words. A word's vector is the sum of two rows of the table, chosen by two parts of its hash
-    (Serrà & Karatzoglou 2017): two words share one row now and then, and both rows practically never."""
+    """Two transformer blocks over words.
+
+    The embedding of a word is the sum of two rows of the table, which two parts of its hash choose (Serrà & Karatzoglou
+    2017). Two words sometimes share one row, but practically never both.
+    """
 
     def __init__(self, width: int = 128, depth: int = 2, heads: int = 4, context: int = 32) -> None:
         super().__init__()

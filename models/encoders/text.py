@@ -1,4 +1,4 @@
-"""What all text towers share: token ids of the tower's own tokenizer in."""
+"""The base of all text towers. Their input is token ids from their own tokenizer."""
 
 import torch
 from torch import Tensor
@@ -14,5 +14,5 @@ class TextEncoder(Encoder):
     intake: TextIntake
 
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """The empty caption: a row of padding alone would have no mean."""
+        """The empty caption. A row of padding only would have no mean."""
         return self.intake.tokenize([""]).to(device), None

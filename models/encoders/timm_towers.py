@@ -1,7 +1,7 @@
 """Towers from timm: any model for images; for audio a NaFlex ViT with a mask, a ViT or a convolutional network.
 
-A NaFlex ViT (Dehghani et al. 2023) takes each clip's own patches and attends to no padding. Any other model takes the
-log-mel as a one-channel picture of a fixed window, silent after the clip's end.
+A NaFlex ViT (Dehghani et al. 2023) reads the patches of each clip and does not attend to padding. Other models read the
+log-mel as a one-channel image of a fixed window, with silence after the clip.
 
 Shape letters: n rows, F frames, M mel bands, P side of a patch, N patches, D the tower's width.
 """
@@ -36,7 +36,7 @@ class TimmTower(Encoder):
 
 
 class TimmImage(TimmTower, ImageEncoder):
-    """Pooled features of a timm model, normalised as its weights expect."""
+    """Pooled features of a timm model, which gets images normalised as its weights expect."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         check_timm_name("image", name)
@@ -105,7 +105,7 @@ def check_timm_name(modality: str, name: str) -> None:
 
 
 def create(modality: str, name: str, config: TowerConfig, **ours: object) -> nn.Module:
-    """A timm model without its classifier. A name or an option that timm does not know is the user's mistake."""
+    """A timm model without its classifier. Errors of timm about the name or options become a `UserError`."""
     check_timm_name(modality, name)
     try:
         model: nn.Module = timm.create_model(name, num_classes=0, **{**ours, **config.options})

@@ -1,4 +1,4 @@
-"""What the small towers end in: transformer blocks, and the mean of what comes out of them.
+"""The last part of all small towers: transformer blocks and mean pooling.
 
 Shape letters: n rows, L tokens, D the tower's width.
 """
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from tercet.models.encoders.encoder import Encoder, parameters_of
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -21,7 +21,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """`x` is `[n, L, D]`; tokens that are not `valid` `[n, L]` are seen by none."""
+        """`x` is `[n, L, D]`. No token attends to tokens that are not `valid` `[n, L]`."""
         n, length, width = x.shape
         query, key, value = self.qkv(self.norm_attention(x)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if valid is None else valid[:, None, None]
@@ -32,11 +32,11 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The blocks, the final norm and the mean over the valid tokens."""
+    """Transformer blocks, a final norm and the mean over the valid tokens."""
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.checkpointing = False
 
@@ -56,7 +56,7 @@ class Trunk(nn.Module):
 
 
 class SmallTower(Encoder):
-    """What ends in a trunk, whose blocks are its own."""
+    """A tower that ends in a trunk. `unlocked` counts the blocks of the trunk."""
 
     trunk: Trunk
 

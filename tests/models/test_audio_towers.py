@@ -1,4 +1,4 @@
-"""The same clip gives the same vector, whatever the batch, the padding or the call."""
+"""The vector of a clip does not depend on the batch, the padding or the call."""
 
 import math
 
@@ -54,10 +54,10 @@ def assert_same(ours: Tensor, expected: Tensor) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_vector_depends_on_its_clip_alone(name: str) -> None:
+def test_vectors_do_not_depend_on_batch_or_padding(name: str) -> None:
     tower, waves = build(name), clips()
     alone = torch.cat([tower.embed(wave[None], torch.tensor([len(wave)])) for wave in waves])
-    assert alone.std(0).mean() > 1e-3 * alone.abs().mean()  # or equal vectors would prove nothing
+    assert alone.std(0).mean() > 1e-3 * alone.abs().mean()  # equal vectors would prove nothing
     assert_same(tower.embed(*padded(waves, 0, 0.0)), alone)
     assert_same(tower.embed(*padded(waves, 9_999, 0.5)), alone)
     assert_same(tower.embed(*padded(waves[::-1], 1, -1.0)).flip(0), alone)
@@ -66,7 +66,7 @@ def test_a_vector_depends_on_its_clip_alone(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_clip_no_longer_than_the_window_is_one_forward(name: str) -> None:
+def test_a_short_clip_needs_one_window(name: str) -> None:
     tower = build(name)
     wave = clips()[2][: tower.intake.window]
     batch, lengths = padded([wave], tower.intake.window - len(wave), 0.0)
@@ -74,7 +74,7 @@ def test_a_clip_no_longer_than_the_window_is_one_forward(name: str) -> None:
 
 
 @torch.no_grad()
-def test_long_clips_are_the_weighted_mean_of_their_tiles() -> None:
+def test_a_long_clip_is_the_weighted_mean_of_its_windows() -> None:
     tower, wave = build("small"), clips()[0]
     window = tower.intake.window
     parts = [(0, window), (window, window), (2 * window, window), (len(wave) - window, len(wave) - 3 * window)]
@@ -83,7 +83,7 @@ def test_long_clips_are_the_weighted_mean_of_their_tiles() -> None:
 
 
 @pytest.mark.parametrize("window", [1, 7, 10])
-def test_tiles_cover_every_sample_once(window: int) -> None:
+def test_windows_weigh_every_sample_once(window: int) -> None:
     lengths = torch.arange(1, 40)
     row, start, weight = tile(lengths, window)
     for index, length in enumerate(lengths.tolist()):
@@ -95,7 +95,7 @@ def test_tiles_cover_every_sample_once(window: int) -> None:
         torch.testing.assert_close(weight[mine], torch.tensor(fresh) / length)
 
 
-def test_patches_are_those_of_each_clip_alone() -> None:
+def test_patches_equal_those_of_single_clips() -> None:
     log_mel = torch.randn(2, 32, 50, generator=torch.Generator().manual_seed(0))
     frames = torch.tensor([50, 20])
     log_mel[1, :, 20:] = 0
@@ -113,8 +113,8 @@ def test_patches_are_those_of_each_clip_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("model", ["naflexvit_base_patch16_siglip", "naflexvit_base_patch16_gap"])
-def test_naflex_equals_timm_on_the_clip_as_a_picture(model: str) -> None:
-    """The masked sequence of a padded clip against timm's own way with a picture that needs no mask."""
+def test_naflex_equals_timm_without_padding(model: str) -> None:
+    """The masked sequence of a padded clip equals timm's model on an image without a mask."""
     torch.manual_seed(0)
     tower = build_encoder("audio", TowerConfig(encoder=f"timm:{model}", seconds=0.6, options=TINY)).eval()
     reference = timm.create_model(model, num_classes=0, in_chans=1, **TINY).eval()
@@ -137,7 +137,7 @@ def test_autocast_stays_close_to_fp32(name: str) -> None:
 
 
 @torch.no_grad()
-def test_what_sounds_first_matters() -> None:
+def test_the_order_of_sounds_matters() -> None:
     tower, (first, second) = build("small"), clips()[1].split(8_000)
     one, other = tower(torch.cat((first, second))[None]), tower(torch.cat((second, first))[None])
     assert (one - other).norm() > 1e-2 * one.norm()

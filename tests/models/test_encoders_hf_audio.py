@@ -1,4 +1,4 @@
-"""Audio towers from folders that transformers has written, against its own feature extractors and models."""
+"""Audio towers from Hugging Face equal the feature extractors and models of transformers."""
 
 import math
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def whisper(mels: int) -> tuple[Any, Any]:
 
 def clap(fusion: bool) -> tuple[Any, Any]:
     model = ClapAudioModelWithProjection(ClapAudioConfig(**HTSAT, enable_fusion=fusion))
-    for part in model.modules():  # statistics as of a trained model
+    for part in model.modules():  # statistics like those of a trained model
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.normal_()
             part.running_var.uniform_(0.5, 2.0)
@@ -120,12 +120,12 @@ def padded(waves: list[Tensor], extra: int, filling: float) -> tuple[Tensor, Ten
 
 
 def extracted(extractor: Any, wave: Tensor) -> Any:
-    np.random.seed(0)  # CLAP's draws
+    np.random.seed(0)  # CLAP crops at random
     return extractor(wave.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
 
 
 def peers_vector(saved: Saved, wave: Tensor) -> Tensor:
-    """What transformers makes of one clip alone."""
+    """The vector of transformers for one clip without padding."""
     name, _, model, extractor = saved
     inputs = extracted(extractor, wave)
     if name.startswith("whisper"):
@@ -140,8 +140,8 @@ def peers_vector(saved: Saved, wave: Tensor) -> Tensor:
     return model(inputs["input_values"]).last_hidden_state[0].mean(0)
 
 
-def heard(saved: Saved, inputs: Any) -> Tensor:
-    """A feature extractor's output as our front ends lay theirs out, in the units of theirs."""
+def as_front_end(saved: Saved, inputs: Any) -> Tensor:
+    """The output of a feature extractor in the layout and units of our front ends."""
     name = saved[0]
     if name == "ast":
         return inputs["input_values"][0].T
@@ -152,24 +152,24 @@ def heard(saved: Saved, inputs: Any) -> Tensor:
     return inputs["input_values"]
 
 
-def test_front_ends_hear_what_the_feature_extractors_do(saved: Saved) -> None:
+def test_front_ends_equal_the_feature_extractors(saved: Saved) -> None:
     tower = build(saved)
     waves = clips(tower.intake.rate)
     ours = tower.front_end(*padded(waves, 77, 0.5))
     assert tower.intake.rate == saved[3].sampling_rate
     for row, wave in enumerate(waves):
-        expected = heard(saved, extracted(saved[3], wave))
+        expected = as_front_end(saved, extracted(saved[3], wave))
         frames = int(tower.front_end.frames(torch.tensor(len(wave))))
         width = min(expected.shape[1], ours.shape[2]) if saved[0].startswith("whisper") else frames
         torch.testing.assert_close(ours[row, :, :width], expected[:, :width], atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_vectors_are_those_of_transformers_on_each_clip_alone(saved: Saved) -> None:
+def test_vectors_equal_transformers_on_single_clips(saved: Saved) -> None:
     tower = build(saved)
     waves = clips(tower.intake.rate)
     expected = torch.stack([peers_vector(saved, wave) for wave in waves])
-    assert expected.std(0).mean() > 1e-3 * expected.abs().mean()  # or equal vectors would prove nothing
+    assert expected.std(0).mean() > 1e-3 * expected.abs().mean()  # equal vectors would prove nothing
     bound = 1e-4 * float(expected.abs().max())
     torch.testing.assert_close(tower(*padded(waves, 0, 0.0)), expected, atol=bound, rtol=0)
     torch.testing.assert_close(tower.embed(*padded(waves[1:3], 99, -0.5)), expected[1:3], atol=bound, rtol=0)
@@ -188,7 +188,7 @@ def test_a_clip_shorter_than_a_frame_has_a_vector(saved: Saved) -> None:
     torch.testing.assert_close(tower(batch, lengths)[:1], alone, atol=1e-5 * float(alone.abs().max()), rtol=0)
 
 
-def test_blocks_and_recomputing(saved: Saved) -> None:
+def test_blocks_and_gradient_checkpointing(saved: Saved) -> None:
     tower = build(saved).train()
     waves = padded(clips(tower.intake.rate, (0.4, 0.3)), 0, 0.0)
     blocks = tower.blocks()
@@ -205,7 +205,7 @@ def test_blocks_and_recomputing(saved: Saved) -> None:
     part = next(module for module in tower.stack()[0].modules() if isinstance(module, torch.nn.LayerNorm))
     part.register_forward_hook(lambda *_: seen.append(1))
     if saved[0].startswith("clap"):
-        with pytest.raises(UserError, match="ClapAudioModelWithProjection cannot; leave it out"):
+        with pytest.raises(UserError, match="ClapAudioModelWithProjection does not support it; leave it out"):
             tower.checkpoint_gradients()
         return
     tower.checkpoint_gradients()
@@ -216,15 +216,15 @@ def test_blocks_and_recomputing(saved: Saved) -> None:
 
 
 @torch.no_grad()
-def test_training_draws_nothing_that_evaluation_does_not(saved: Saved) -> None:
-    """Dropped layers and masked frames would differ between ranks, and between the passes of a cached step."""
+def test_training_has_no_randomness(saved: Saved) -> None:
+    """Dropped layers and masked frames would differ between ranks, and between both passes of a cached step."""
     tower = build(saved)
     waves = padded(clips(tower.intake.rate, (0.4, 0.3)), 0, 0.0)
     torch.testing.assert_close(tower.train()(*waves), tower.eval()(*waves), atol=1e-5, rtol=0)
 
 
 @only("ast", "whisper80", "clap", "hubert")
-def test_masks_of_spectrograms(saved: Saved) -> None:
+def test_spectrogram_masks_change_the_masked_row_only(saved: Saved) -> None:
     tower = build(saved)
     waves = padded(clips(tower.intake.rate, (1.0, 1.0)), 0, 0.0)
     time, band, none = [0.0, 1.0, 0.2, 0.5], [0.2, 0.5, 0.0, 1.0], [0.0] * 4
@@ -254,8 +254,8 @@ WITH_HEADS: dict[str, Callable[[], tuple[Any, str]]] = {
 
 
 @pytest.mark.parametrize("name", WITH_HEADS)
-def test_weights_are_found_under_the_heads_of_tasks(name: str, tmp_path: Path) -> None:
-    """As most repositories hold them."""
+def test_weights_load_from_models_with_task_heads(name: str, tmp_path: Path) -> None:
+    """Most repositories have such models."""
     model, base = WITH_HEADS[name]()
     model.save_pretrained(tmp_path)
     MADE[name]()[1].save_pretrained(tmp_path)
@@ -267,16 +267,16 @@ def test_weights_are_found_under_the_heads_of_tasks(name: str, tmp_path: Path) -
 
 
 @only("ast", "whisper80", "clap")
-def test_windows_longer_than_the_model_hears_are_refused(saved: Saved) -> None:
-    with pytest.raises(UserError, match=r"model\.audio\.seconds: .* s at once, 11 s are asked for"):
+def test_windows_longer_than_the_model_supports_are_rejected(saved: Saved) -> None:
+    with pytest.raises(UserError, match=r"model\.audio\.seconds is 11, but `hf:.*` reads at most .* s at a time"):
         build(saved, seconds=11.0)
 
 
 @only("hubert")
-def test_what_the_folder_decides_is_not_asked_for(saved: Saved) -> None:
-    with pytest.raises(UserError, match="brings its own front end; leave `kaldi16k128` out"):
+def test_features_and_options_are_rejected(saved: Saved) -> None:
+    with pytest.raises(UserError, match="has its own front end; remove `kaldi16k128`"):
         build(saved, features="kaldi16k128")
-    with pytest.raises(UserError, match=r"unknown option `depth`; .* has none to set; leave it out"):
+    with pytest.raises(UserError, match=r"unknown option `depth`; .* has no options; leave it out"):
         build(saved, options={"depth": 3})
     (saved[1] / "preprocessor_config.json").unlink()
     with pytest.raises(UserError, match=r"has no feature extractor \(preprocessor_config\.json\)"):
@@ -284,13 +284,13 @@ def test_what_the_folder_decides_is_not_asked_for(saved: Saved) -> None:
 
 
 @only("clap")
-def test_only_training_asks_what_becomes_of_batch_statistics(saved: Saved) -> None:
+def test_frozen_batchnorm_is_required_for_training_only(saved: Saved) -> None:
     tower = build(saved, frozen_batchnorm=False)
     with pytest.raises(UserError, match="has BatchNorm, whose vectors depend on the batch"):
         check_batchnorm(tower, TowerConfig(encoder="hf:clap"))
 
 
-def test_a_model_of_another_hearing(tmp_path: Path) -> None:
+def test_other_audio_models_are_rejected(tmp_path: Path) -> None:
     Data2VecAudioModel(Data2VecAudioConfig(**TINY)).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="how a Data2VecAudioModel hears is not known here"):
+    with pytest.raises(UserError, match="is a Data2VecAudioModel, which is not supported"):
         build_encoder("audio", TowerConfig(encoder=f"hf:{tmp_path}"))

@@ -1,4 +1,4 @@
-"""Image towers from folders that transformers has written, against its own image processors and models."""
+"""Image towers from Hugging Face equal the image processors and models of transformers."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -76,7 +76,7 @@ def build(folder: Path, **config: object) -> ImageEncoder:
 
 
 def picture() -> Image.Image:
-    """Smooth enough that two libraries' resampling agrees."""
+    """A smooth image, on which two resampling libraries agree."""
     coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((108, 72), Image.Resampling.BICUBIC)
 
@@ -96,8 +96,8 @@ def vector(saved: Saved, pixels: Tensor, **options: object) -> Tensor:
 
 
 @torch.no_grad()
-def test_pictures_are_prepared_as_by_the_image_processor(saved: Saved) -> None:
-    """From the same file: up to the rounding of two libraries' resampling, a step or two of 255."""
+def test_pixels_equal_the_image_processor(saved: Saved) -> None:
+    """From the same file. The two resampling libraries may differ by one or two steps of 255."""
     tower = build(saved[1])
     seen: list[Tensor] = []
     tower.model.register_forward_pre_hook(lambda _, args, given: seen.append(given["pixel_values"]), with_kwargs=True)
@@ -108,7 +108,7 @@ def test_pictures_are_prepared_as_by_the_image_processor(saved: Saved) -> None:
 
 
 @torch.no_grad()
-def test_vectors_are_those_of_transformers_on_the_same_pixels(saved: Saved) -> None:
+def test_vectors_equal_transformers_on_the_same_pixels(saved: Saved) -> None:
     tower = build(saved[1])
     bytes_ = torch.randint(0, 256, (3, 3, *tower.intake.size), dtype=torch.uint8)
     margin = (tower.intake.size[0] - 32) // 2
@@ -123,7 +123,7 @@ def test_vectors_are_those_of_transformers_on_the_same_pixels(saved: Saved) -> N
 
 
 @torch.no_grad()
-def test_another_size_stretches_the_positions(saved: Saved) -> None:
+def test_another_size_interpolates_positions(saved: Saved) -> None:
     tower = build(saved[1], size=48)
     bytes_ = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     stretched = {} if saved[0] == "dinov2" else {"interpolate_pos_encoding": True}
@@ -131,7 +131,7 @@ def test_another_size_stretches_the_positions(saved: Saved) -> None:
     torch.testing.assert_close(tower(bytes_), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
-def test_blocks_and_recomputing(saved: Saved) -> None:
+def test_blocks_and_gradient_checkpointing(saved: Saved) -> None:
     tower = build(saved[1]).train()
     blocks = tower.blocks()
     held = {id(weight): weight for block in blocks for weight in block}
@@ -152,7 +152,7 @@ def test_blocks_and_recomputing(saved: Saved) -> None:
 
 @only("vit")
 @torch.no_grad()
-def test_a_mean_over_all_tokens(saved: Saved) -> None:
+def test_mean_pooling(saved: Saved) -> None:
     tower = build(saved[1], options={"pool": "mean"})
     bytes_ = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     expected = saved[2](pixel_values=tower.normalise(bytes_)).last_hidden_state.mean(1)
@@ -163,19 +163,19 @@ def test_a_mean_over_all_tokens(saved: Saved) -> None:
 @pytest.mark.parametrize(
     ("options", "message"), [({"pool": "last"}, "use cls or mean"), ({"pol": "cls"}, "did you mean `pool`")]
 )
-def test_mistakes_in_options(saved: Saved, options: dict[str, object], message: str) -> None:
+def test_wrong_options_are_rejected(saved: Saved, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(saved[1], options=options)
 
 
 @only("clip")
-def test_a_half_has_no_options(saved: Saved) -> None:
-    with pytest.raises(UserError, match=r"unknown option `force_quick_gelu`; .* has none to set; leave it out"):
+def test_half_of_a_model_has_no_options(saved: Saved) -> None:
+    with pytest.raises(UserError, match=r"unknown option `force_quick_gelu`; .* has no options; leave it out"):
         build(saved[1], options={"force_quick_gelu": True})
 
 
 @only("vit")
-def test_sizes_that_no_loader_can_serve(saved: Saved, tmp_path: Path) -> None:
+def test_processors_without_one_image_size_are_rejected(saved: Saved, tmp_path: Path) -> None:
     saved[2].save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"has no image processor \(preprocessor_config\.json\)"):
         build(tmp_path)
@@ -184,5 +184,5 @@ def test_sizes_that_no_loader_can_serve(saved: Saved, tmp_path: Path) -> None:
         build(tmp_path)
     assert build(tmp_path, size=32).intake.size == (32, 32)
     CLIPImageProcessor(size={"shortest_edge": 24}, crop_size=SQUARE).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="pads its pictures"):
+    with pytest.raises(UserError, match="pads its images"):
         build(tmp_path)

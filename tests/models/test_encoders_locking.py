@@ -1,4 +1,4 @@
-"""Every family of towers: what is locked stays, recomputing changes no gradient, a dummy row runs."""
+"""All families of towers: locking, gradient checkpointing and dummy rows."""
 
 import copy
 import json
@@ -62,7 +62,7 @@ def gradients(encoder: Encoder) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", TOWERS)
 @pytest.mark.parametrize("unlocked", [0, 1, 2])
-def test_only_the_last_blocks_move(fresh: dict[str, Encoder], name: str, unlocked: int) -> None:
+def test_only_the_unlocked_blocks_train(fresh: dict[str, Encoder], name: str, unlocked: int) -> None:
     encoder = copy.deepcopy(fresh[name]).train()
     lock(encoder, unlocked)
     free = {id(parameter) for block in encoder.blocks()[len(encoder.blocks()) - unlocked :] for parameter in block}
@@ -81,8 +81,8 @@ def test_only_the_last_blocks_move(fresh: dict[str, Encoder], name: str, unlocke
 
 @pytest.mark.parametrize("unlocked", [None, 1])
 @pytest.mark.parametrize("name", TOWERS)
-def test_recomputing_changes_no_gradient(fresh: dict[str, Encoder], name: str, unlocked: int | None) -> None:
-    """With a locked stem the first recomputed block gets an input without a gradient, dropout must repeat itself."""
+def test_gradient_checkpointing_changes_no_gradient(fresh: dict[str, Encoder], name: str, unlocked: int | None) -> None:
+    """The input of the first block has no gradient if the stem is locked. Dropout must repeat its masks."""
     plain, recomputing = copy.deepcopy(fresh[name]).train(), copy.deepcopy(fresh[name]).train()
     recomputing.checkpoint_gradients()
     lock(plain, unlocked)
@@ -94,7 +94,7 @@ def test_recomputing_changes_no_gradient(fresh: dict[str, Encoder], name: str, u
         torch.testing.assert_close(ours[key], gradient, atol=1e-6, rtol=1e-5)
 
 
-def test_locked_parts_drop_nothing(fresh: dict[str, Encoder]) -> None:
+def test_locked_parts_have_no_dropout(fresh: dict[str, Encoder]) -> None:
     encoder = copy.deepcopy(fresh["vit"])
     lock(encoder, 1)
     encoder.eval().train()
@@ -105,21 +105,21 @@ def test_locked_parts_drop_nothing(fresh: dict[str, Encoder]) -> None:
     assert encoder(values).equal(encoder(values))
 
 
-def test_a_copy_keeps_its_own_still_parts(fresh: dict[str, Encoder]) -> None:
+def test_a_copy_refers_to_its_own_locked_modules(fresh: dict[str, Encoder]) -> None:
     encoder = copy.deepcopy(fresh["vit"])
     lock(encoder, 0)
     twin = copy.deepcopy(encoder)
     assert {id(part) for part in twin.still} <= {id(module) for module in twin.modules()}
 
 
-def test_more_blocks_than_there_are(fresh: dict[str, Encoder]) -> None:
+def test_unlocking_too_many_blocks_is_rejected(fresh: dict[str, Encoder]) -> None:
     with pytest.raises(UserError, match=r"model.audio.unlocked is 4, but the tower has 3 blocks"):
         lock(copy.deepcopy(fresh["naflex"]), 4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_dummy_row_is_like_any_row(fresh: dict[str, Encoder], name: str) -> None:
+def test_a_dummy_row_has_the_shape_of_a_row(fresh: dict[str, Encoder], name: str) -> None:
     encoder = copy.deepcopy(fresh[name]).eval()
     values, lengths = encoder.dummy(torch.device("cpu"))
     vectors = encoder(values, lengths)

@@ -1,4 +1,4 @@
-"""Vectors through our towers against open_clip's own, from the same weights file."""
+"""Towers from open_clip return its vectors, from the same weights file."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ TEXTS = ["a red boat", "", "two dogs left of a very small green and yellow house
 
 @pytest.fixture(scope="module", params=MODELS)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A model of open_clip as open_clip builds it, and a file with its random weights."""
+    """A model that open_clip builds, and a file with its random weights."""
     folder = tmp_path_factory.mktemp("open_clip")
     (folder / f"{request.param}.json").write_text(json.dumps(MODELS[request.param]))
     open_clip.add_model_config(folder)
@@ -57,7 +57,7 @@ def build(modality: str, saved: Saved) -> Encoder:
 
 
 @torch.no_grad()
-def test_pictures_equal_open_clip(saved: Saved) -> None:
+def test_image_vectors_equal_open_clip(saved: Saved) -> None:
     tower = build("image", saved)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     preprocess = open_clip.image_transform(32, is_train=False)
@@ -69,7 +69,7 @@ def test_pictures_equal_open_clip(saved: Saved) -> None:
 
 
 @torch.no_grad()
-def test_texts_equal_open_clip(saved: Saved) -> None:
+def test_text_vectors_equal_open_clip(saved: Saved) -> None:
     tower = build("text", saved)
     tokens = tower.intake.tokenize(TEXTS)
     assert tokens.equal(open_clip.get_tokenizer(saved[0])(TEXTS))
@@ -77,7 +77,7 @@ def test_texts_equal_open_clip(saved: Saved) -> None:
     torch.testing.assert_close(functional.normalize(tower(tokens), dim=-1), expected, atol=1e-6, rtol=0)
 
 
-def test_no_temperature_comes_along(saved: Saved) -> None:
+def test_towers_have_no_temperature(saved: Saved) -> None:
     names = [name for modality in ("image", "text") for name, _ in build(modality, saved).named_parameters()]
     assert not [name for name in names if "logit" in name]
     towers = {name.removeprefix("text.") for name in saved[1].state_dict() if not name.startswith(OUTSIDE)}
@@ -93,13 +93,13 @@ def test_no_temperature_comes_along(saved: Saved) -> None:
         ("image", {"encoder": "open_clip:ViT-B-32", "options": {"pretrained": "openai"}}, "ViT-B-32-quickgelu"),
     ],
 )
-def test_mistakes_are_one_line(modality: str, config: dict[str, object], message: str) -> None:
+def test_wrong_configs_are_rejected_in_one_line(modality: str, config: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build_encoder(modality, TowerConfig(**config))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_resnets_cannot_recompute(tmp_path: Path) -> None:
+def test_resnets_reject_gradient_checkpointing(tmp_path: Path) -> None:
     resnet = {"embed_dim": 24, "text_cfg": TEXT, "vision_cfg": {**VISION, "layers": [1, 1, 1, 1], "width": 16}}
     (tmp_path / "tiny-resnet.json").write_text(json.dumps(resnet))
     open_clip.add_model_config(tmp_path)

@@ -1,4 +1,4 @@
-"""Towers whose text side is Hugging Face's, from tiny models that transformers itself writes: no network."""
+"""open_clip models with a text tower or tokenizer from Hugging Face. The tests use tiny models and no network."""
 
 import json
 import sys
@@ -51,7 +51,7 @@ Saved = tuple[str, torch.nn.Module, Path]
 
 
 def write_repository(kind: str, folder: Path) -> str:
-    """A transformer of random weights and a tokenizer of whole words, as a repository would hold them."""
+    """A folder like a repository: a transformer with random weights and a tokenizer of whole words."""
     words = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
     words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
@@ -81,7 +81,7 @@ def only(*names: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module", params=MODELS)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A model of open_clip as open_clip builds it, and a file with its random weights."""
+    """A model that open_clip builds, and a file with its random weights."""
     folder = tmp_path_factory.mktemp("open_clip")
     torch.manual_seed(0)
     (folder / f"{request.param}.json").write_text(json.dumps(tiny_model(request.param, folder)))
@@ -93,7 +93,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model whose repository is in no cache, on a machine where nothing answers."""
+    """A model whose repository is not in the cache, on a machine without network."""
     text = {"hf_model_name": "tercet/absent", "hf_tokenizer_name": "tercet/absent"}
     config = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": text}
     (tmp_path / "tiny-absent.json").write_text(json.dumps(config))
@@ -108,7 +108,7 @@ def build(modality: str, saved: Saved, **options: object) -> Encoder:
 
 
 @torch.no_grad()
-def test_pictures_equal_open_clip(saved: Saved) -> None:
+def test_image_vectors_equal_open_clip(saved: Saved) -> None:
     tower = build("image", saved)
     pixels = torch.randint(0, 256, (3, 3, *tower.intake.size), dtype=torch.uint8)
     expected = saved[1].encode_image(tower.normalise(pixels), normalize=True)
@@ -116,7 +116,7 @@ def test_pictures_equal_open_clip(saved: Saved) -> None:
 
 
 @torch.no_grad()
-def test_texts_equal_open_clip(saved: Saved) -> None:
+def test_text_vectors_equal_open_clip(saved: Saved) -> None:
     tower = build("text", saved)
     tokens = tower.intake.tokenize(TEXTS)
     assert tokens.equal(open_clip.get_tokenizer(saved[0])(TEXTS))
@@ -126,7 +126,7 @@ def test_texts_equal_open_clip(saved: Saved) -> None:
     assert tower(tower.dummy(torch.device("cpu"))[0]).isfinite().all()
 
 
-def test_blocks_hold_everything_but_the_embeddings(saved: Saved) -> None:
+def test_blocks_contain_all_but_the_embeddings(saved: Saved) -> None:
     tower = build("text", saved)
     blocks = tower.blocks()
     held = {id(parameter) for block in blocks for parameter in block}
@@ -137,7 +137,7 @@ def test_blocks_hold_everything_but_the_embeddings(saved: Saved) -> None:
     assert all(name.startswith(("token_emb", "positional_emb", "transformer.embed")) for name in left)
 
 
-def test_recomputing_changes_no_gradient(saved: Saved) -> None:
+def test_gradient_checkpointing_changes_no_gradient(saved: Saved) -> None:
     tower = build("text", saved).train()
     tokens, target = tower.intake.tokenize(TEXTS[:2]), torch.randn(2, tower.width)
     plain = torch.autograd.grad((tower(tokens) * target).sum(), list(tower.parameters()), allow_unused=True)
@@ -153,7 +153,7 @@ def test_recomputing_changes_no_gradient(saved: Saved) -> None:
 
 
 @only("tiny-roberta")
-def test_a_transformer_starts_from_its_own_weights_unless_told(saved: Saved) -> None:
+def test_a_transformer_starts_from_its_pretrained_weights(saved: Saved) -> None:
     repository = open_clip.get_model_config(saved[0])["text_cfg"]["hf_model_name"]
     first = next(AutoModel.from_pretrained(repository).parameters())
     own, random = (
@@ -164,14 +164,14 @@ def test_a_transformer_starts_from_its_own_weights_unless_told(saved: Saved) -> 
 
 
 @only("tiny-roberta", "tiny-coca-roberta")
-def test_weights_without_the_image_tower_are_refused(saved: Saved, tmp_path: Path) -> None:
+def test_incomplete_image_weights_are_rejected(saved: Saved, tmp_path: Path) -> None:
     torch.save({name: value for name, value in saved[1].state_dict().items() if "ln_post" not in name}, tmp_path / "w")
-    with pytest.raises(UserError, match=r"does not fit its image tower, as in visual\.ln_post"):
+    with pytest.raises(UserError, match=r"does not fit the image tower: visual\.ln_post.* is missing"):
         build("image", saved, pretrained=str(tmp_path / "w"))
 
 
 @only("tiny-roberta", "tiny-pressed")
-def test_pictures_are_pressed_where_the_weights_expect_it(saved: Saved) -> None:
+def test_images_are_squashed_if_the_weights_expect_it(saved: Saved) -> None:
     taken = {"resize_mode": "squash", "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear"}
     tower = build("image", saved, force_preprocess_cfg=taken)
     noise = np.random.default_rng(0).integers(0, 256, (90, 210, 3), dtype=np.uint8)
@@ -184,25 +184,27 @@ def test_pictures_are_pressed_where_the_weights_expect_it(saved: Saved) -> None:
 
 
 @only("tiny-roberta")
-def test_padding_is_refused(saved: Saved) -> None:
-    with pytest.raises(UserError, match="`longest` side"):
+def test_padded_images_are_rejected(saved: Saved) -> None:
+    with pytest.raises(UserError, match="`longest` is not supported"):
         build("image", saved, force_preprocess_cfg={"resize_mode": "longest"})
 
 
-def test_no_network_is_one_line_and_no_waiting(absent: str, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UserError, match=r"`tercet/absent`, is neither in the cache.*nor to be had from") as caught:
+def test_a_missing_repository_without_network_fails_at_once(absent: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(
+        UserError, match=r"`tercet/absent` from Hugging Face is not in the cache .* cannot be downloaded"
+    ) as caught:
         build_encoder("text", TowerConfig(encoder=absent))
     assert "\n" not in str(caught.value)
     assert "Retrying" not in caplog.text
     assert not hub.HF_HUB_OFFLINE
 
 
-def test_transformers_is_asked_for(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_transformers_package_is_named(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"needs transformers; pip install 'tercet\[huggingface\]'"):
         build_encoder("text", TowerConfig(encoder=absent))
 
 
-def test_pictures_need_nothing_from_hugging_face(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_towers_need_nothing_from_hugging_face(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert build_encoder("image", TowerConfig(encoder=absent)).width == 24

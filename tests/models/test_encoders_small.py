@@ -1,4 +1,4 @@
-"""The small towers: what they must be able to see, and what must not matter to them."""
+"""The small towers: they notice order and position, and do not depend on other rows."""
 
 import pickle
 
@@ -21,12 +21,12 @@ def apart(one: Tensor, other: Tensor) -> bool:
 
 
 def test_tokens_are_stable_hashes() -> None:
-    """The published check values of CRC-32, shifted past padding and start."""
+    """The published check values of CRC-32, plus 2 for the ids of padding and start."""
     tokens = WordTokenizer(4)(["A 123456789", ""])
     assert tokens.tolist() == [[1, 0xE8B7BE43 + 2, 0xCBF43926 + 2, 0], [1, 0, 0, 0]]
 
 
-def test_long_texts_are_cut_and_the_tokenizer_can_travel() -> None:
+def test_long_texts_are_cut_and_the_tokenizer_pickles() -> None:
     tokenize = pickle.loads(pickle.dumps(WordTokenizer(5)))
     assert tokenize(["one two three four five six"]).equal(WordTokenizer(5)(["one two three four"]))
 
@@ -39,7 +39,7 @@ def test_the_order_of_words_matters() -> None:
 
 
 @torch.no_grad()
-def test_a_text_does_not_depend_on_its_neighbours() -> None:
+def test_a_text_does_not_depend_on_other_rows() -> None:
     tower = build("text", context=40)
     texts = ["a red ring", "", "one " * 60]
     alone = torch.cat([tower(tower.intake.tokenize([text])) for text in texts])
@@ -49,12 +49,12 @@ def test_a_text_does_not_depend_on_its_neighbours() -> None:
 @torch.no_grad()
 def test_left_and_right_matter() -> None:
     tower, picture = build("image"), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    picture[..., 16:32, 4:20] = 255  # moved by a multiple of all strides, so that only the positions can tell
+    picture[..., 16:32, 4:20] = 255  # the shift is a multiple of all strides, so only the positions differ
     assert apart(tower(picture), tower(picture.roll(32, dims=-1)))
 
 
 @torch.no_grad()
-def test_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_an_image_does_not_depend_on_other_rows() -> None:
     tower = build("image")
     pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     tower.train()

@@ -1,4 +1,4 @@
-"""timm's models as image towers, against timm and torchvision themselves."""
+"""Towers from timm equal timm with its own image transform."""
 
 import pytest
 import timm
@@ -17,7 +17,7 @@ CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "options"), [("vit_tiny_patch16_224", VIT), ("convnext_atto", CONVNEXT)])
-def test_pictures_equal_timm_with_its_own_transform(name: str, options: dict[str, object]) -> None:
+def test_image_vectors_equal_timm(name: str, options: dict[str, object]) -> None:
     tower = build_encoder("image", TowerConfig(encoder=f"timm:{name}", size=64, options=options)).eval()
     size = {"img_size": 64} if name.startswith("vit") else {}
     reference = timm.create_model(name, num_classes=0, **size, **options).eval()
@@ -58,13 +58,13 @@ def test_blocks_of_a_vit() -> None:
         ("audio", {"encoder": "small:audio", "features": "small16k"}, "did you mean `small16k64`"),
     ],
 )
-def test_mistakes_are_one_line(modality: str, config: dict[str, object], message: str) -> None:
+def test_wrong_configs_are_rejected_in_one_line(modality: str, config: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build_encoder(modality, TowerConfig(**config))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_a_tower_with_batchnorm_needs_a_word_to_train_and_none_to_evaluate() -> None:
+def test_frozen_batchnorm_is_required_for_training_only() -> None:
     torch.manual_seed(0)
     given = {"encoder": "timm:mobilenetv4_conv_small", "size": 64}
     asked = TowerConfig(**given, frozen_batchnorm=True)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_a_tower_with_batchnorm_needs_a_word_to_train_and_none_to_evaluate() -> 
     torch.testing.assert_close(tower(pixels), other(pixels))
 
 
-def test_frozen_batchnorm_reads_no_batch_and_writes_no_statistics() -> None:
+def test_frozen_batchnorm_ignores_the_batch() -> None:
     config = TowerConfig(encoder="timm:mobilenetv4_conv_small", size=64, frozen_batchnorm=True)
     torch.manual_seed(0)
     tower = build_encoder("image", config).train()

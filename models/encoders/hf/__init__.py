@@ -1,1 +1,1 @@
-"""Towers of transformers: folders and repositories of Hugging Face, read as they are."""
+"""Towers from the transformers library: models in folders and in repositories of Hugging Face."""

@@ -1,4 +1,4 @@
-"""What the towers of transformers for sounds share: a front end of their own, and little to set."""
+"""The base of audio towers from transformers: they have their own front end and few options."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from tercet.models.encoders.hf.tower import HfTower, check_options
 
 
 class HfAudio(HfTower, AudioEncoder):
-    """A tower that hears by the folder's own front end; of what may be set, `seconds` alone."""
+    """An audio tower with the front end of its folder. The only setting is `seconds`."""
 
     def __init__(self, name: str, config: TowerConfig, front_end: FrontEnd, longest: float | None = None) -> None:
         _check(name, config, longest)
@@ -22,10 +22,10 @@ class HfAudio(HfTower, AudioEncoder):
 
 def _check(name: str, config: TowerConfig, longest: float | None) -> None:
     if config.features != TowerConfig.model_fields["features"].default:
-        raise UserError(f"model.audio.features: `hf:{name}` brings its own front end; leave `{config.features}` out")
+        raise UserError(f"model.audio.features: `hf:{name}` has its own front end; remove `{config.features}`")
     check_options("audio", name, config.options)
     if longest is not None and config.seconds > longest:
         raise UserError(
-            f"model.audio.seconds: `hf:{name}` hears {longest:g} s at once, {config.seconds:g} s are asked for; "
-            f"set it to {longest:g} or less, longer clips are tiled at evaluation"
+            f"model.audio.seconds is {config.seconds:g}, but `hf:{name}` reads at most {longest:g} s at a time; "
+            f"set it to {longest:g} or less (evaluation tiles longer clips)"
         )

@@ -1,4 +1,4 @@
-"""Which tower a folder of Hugging Face is for sounds."""
+"""The audio tower for each model type of transformers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def audio_tower(name: str, config: TowerConfig) -> HfAudio:
     check_reads("audio", name, found)
     if found.model_type not in TOWERS:
         raise UserError(
-            f"model.audio.encoder: how a {architecture(found)} hears is not known here, as of `hf:{name}`; "
-            f"known: {', '.join(TOWERS)}"
+            f"model.audio.encoder: `hf:{name}` is a {architecture(found)}, which is not supported; "
+            f"choose a model of type {', '.join(TOWERS)}"
         )
     return TOWERS[found.model_type](name, config, found)

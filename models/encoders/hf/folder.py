@@ -1,7 +1,7 @@
-"""What a folder or a repository of Hugging Face holds: the configuration, the weights, and how inputs are prepared.
+"""Reads a folder or repository of Hugging Face: configuration, weights, and the preparation of inputs.
 
-Weights are read from safetensors, or from pickles as tensors alone, always in fp32; code that a repository brings along
-is never run. Weights that the files lack are an error here, where transformers would draw them at random.
+Weights come from safetensors, or from pickles that contain only tensors, and become fp32. Code in a repository never
+runs. Missing weights are an error; transformers would initialise them at random.
 """
 
 import json
@@ -22,19 +22,20 @@ from transformers.utils.hub import cached_file
 from tercet.errors import UserError
 
 NO_CODE = {"trust_remote_code": False}
-os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # or a pickle on the hub has a bot asked to convert it
+# Otherwise transformers asks a bot of the hub to convert pickles.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
 def read_config(where: str, name: str) -> Any:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(f"{where}: the folder {name} has no config.json; give one that `save_pretrained` wrote")
+        raise UserError(f"{where}: the folder {name} has no config.json; choose one that `save_pretrained` wrote")
     with _quiet():
         return AutoConfig.from_pretrained(name, **NO_CODE)
 
 
 def load(where: str, name: str, kind: str, config: Any, unused: Collection[str] = ()) -> Any:
-    """The class of transformers named `kind`, with its weights, but for the parts under the names that are `unused`."""
+    """A model of the transformers class `kind` with its weights. Parts with the names in `unused` are removed."""
     with _quiet():
         try:
             model, report = getattr(transformers, kind).from_pretrained(
@@ -42,15 +43,17 @@ def load(where: str, name: str, kind: str, config: Any, unused: Collection[str] 
             )
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
-            raise UserError(f"{where}: the weights of `{name}` do not fit its config.json: {cause}") from error
+            raise UserError(
+                f"{where}: the weights of `{name}` do not fit its config.json: {cause}; save both again"
+            ) from error
         except UnpicklingError as error:
-            mend = "have its author save them as safetensors"
-            raise UserError(f"{where}: the weights of `{name}` come with more than tensors; {mend}") from error
+            fix = "convert it to safetensors"
+            raise UserError(f"{where}: the weight file of `{name}` holds objects other than tensors; {fix}") from error
     absent = sorted(key for key in report["missing_keys"] if not set(key.split(".")) & set(unused))
     if absent:
         raise UserError(
-            f"{where}: `{name}` lacks {len(absent)} weights of its {kind}, as {absent[0]}; "
-            "give a folder or a repository that holds them all"
+            f"{where}: `{name}` lacks {len(absent)} of the weights of its {kind}, such as {absent[0]}; "
+            "choose a folder or a repository that has all of them"
         )
     for part in list(model.modules()):
         for left in unused:
@@ -72,7 +75,7 @@ def read_image_processor(name: str) -> Any:
 
 
 def read_json(name: str, file: str) -> Any:
-    """A file beside the model; None where there is none."""
+    """A JSON file of the repository, or None if it does not exist."""
     with _quiet():
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     return None if found is None else json.loads(Path(found).read_text("utf-8"))
@@ -84,13 +87,13 @@ def _prepared(where: str, name: str, kind: Any, what: str) -> Any:
             return kind.from_pretrained(name, **NO_CODE)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise UserError(
-            f"{where}: `{name}` has no {what} that transformers can read; save it beside the model"
+            f"{where}: `{name}` has no {what} that transformers can read; save it in the same folder"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars, and no word on the weights of the parts that were left out on purpose."""
+    """Silences progress bars, and warnings about weights that are left out on purpose."""
     before, bars = logging.root.manager.disable, reports.is_progress_bar_enabled()
     logging.disable(logging.WARNING)
     reports.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""What the audio models of Hugging Face hear, as their own feature extractors make it, but batched and on the device.
+"""The features of audio models from Hugging Face: those of its feature extractors, but batched and on the device.
 
-AST's filter banks are Kaldi's (Gong et al. 2021). Whisper's (Radford et al. 2022) and CLAP's (Wu et al. 2023) log-mels
-are of a window of fixed length, mirrored at both its ends: a shorter clip is filled up with silence or repeated first,
-so that padding counts for nothing. HuBERT and wav2vec 2.0 read the waveform (Hsu et al. 2021, Baevski et al. 2020).
+AST uses the filter banks of Kaldi (Gong et al. 2021). Whisper (Radford et al. 2022) and CLAP (Wu et al. 2023) use the
+log-mel of a window of fixed length, mirrored at both ends. A shorter clip is first filled with silence or repeated, so
+the padding of the batch has no effect. HuBERT and wav2vec 2.0 read the waveform (Hsu et al. 2021, Baevski et al. 2020).
 
 Shape letters: n rows, T audio samples, S samples of the whole window, F frames, M mel bands, W samples of a frame.
 """
@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from tercet.models.audio_features import KaldiLogMel, LogMel, Spectrum, whole
 
-RANGE = 2.0  # Whisper's quietest cell lies eight powers of ten below the loudest, in its units of four
+RANGE = 2.0  # Whisper clips at 8 powers of ten below the loudest cell; one unit here is 4 powers
 
 
 def ast_log_mel(extractor: Any) -> KaldiLogMel:
-    """Kaldi's filter banks of 25 ms, a hundred a second."""
+    """Kaldi's filter banks: windows of 25 ms, 100 frames per second."""
     rate: int = extractor.sampling_rate
     window = rate // 40
     mean, std = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
@@ -31,7 +31,7 @@ def ast_log_mel(extractor: Any) -> KaldiLogMel:
 
 
 class WindowLogMel(LogMel):
-    """Log-mels in decibels of a whole window, whatever part of it the clip is."""
+    """Log-mels in decibels of a window of fixed length, however long the clip is."""
 
     def __init__(self, spectrum: Spectrum, samples: int) -> None:
         super().__init__(spectrum)
@@ -45,7 +45,7 @@ class WindowLogMel(LogMel):
 
     @abstractmethod
     def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
-        """`[n, S]`: what stands after the clip's end."""
+        """`[n, S]`: the clip, extended to the length of the window."""
 
     def _frame(self, wave: Tensor) -> Tensor:
         half = self.spectrum.fft // 2
@@ -53,7 +53,7 @@ class WindowLogMel(LogMel):
 
 
 class WhisperLogMel(WindowLogMel):
-    """Silence after the clip; nothing is quieter than a hundred-millionth of the loudest cell."""
+    """Silence follows the clip. Cells are at least 1e-8 of the loudest one."""
 
     def __init__(self, extractor: Any) -> None:
         spectrum = Spectrum(
@@ -73,10 +73,10 @@ class WhisperLogMel(WindowLogMel):
 
 
 class ClapLogMel(WindowLogMel):
-    """The clip as often as it fits into the window as a whole, then silence."""
+    """The clip is repeated as often as it fits completely into the window; silence follows."""
 
     def __init__(self, extractor: Any) -> None:
-        slaney = extractor.truncation != "fusion"  # models with fusion were trained on torchaudio's bands
+        slaney = extractor.truncation != "fusion"  # models with fusion were trained with torchaudio's bands
         spectrum = Spectrum(
             rate=extractor.sampling_rate, hop=extractor.hop_length, window=extractor.fft_window_size,
             fft=extractor.fft_window_size, mels=extractor.feature_size, low=extractor.frequency_min,
@@ -96,7 +96,7 @@ class ClapLogMel(WindowLogMel):
 
 
 class Waveform(nn.Module):
-    """`[n, T]` to `[n, 1, T]`, each clip with mean 0 and deviation 1 where the weights were trained on such."""
+    """`[n, T]` to `[n, 1, T]`. Clips get mean 0 and deviation 1 if the weights were trained so."""
 
     mels = 1
 
@@ -107,7 +107,7 @@ class Waveform(nn.Module):
         self.shortest = shortest
 
     def frames(self, lengths: Tensor) -> Tensor:
-        """Samples, at least as many as one frame of the model takes."""
+        """The number of samples, but at least one frame of the model."""
         return lengths.clamp(min=self.shortest)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:

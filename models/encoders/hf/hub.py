@@ -1,4 +1,4 @@
-"""Downloads from Hugging Face that neither hang nor fail with a traceback: from the hub if it answers, or the cache."""
+"""Downloads from Hugging Face that do not hang. They use the hub if it answers, and otherwise only the cache."""
 
 import ssl
 from collections.abc import Iterator
@@ -12,29 +12,29 @@ import huggingface_hub.constants as hub
 
 from tercet.errors import UserError
 
-PATIENCE = 3.0  # seconds for one address of the hub; its own client would try for a minute or two
+PATIENCE = 3.0  # seconds to wait for the hub; its own client retries for a minute or two
 
 
 @contextmanager
-def fetched(where: str, repository: str, said: str) -> Iterator[None]:
-    """Around whatever reads a folder or a repository, which is `said` so in what goes wrong."""
+def fetched(where: str, repository: str, label: str) -> Iterator[None]:
+    """A context for code that reads a folder or a repository. Its errors call the repository `label`."""
     if find_spec("transformers") is None:
-        raise UserError(f"{where}: {said} needs transformers; pip install 'tercet[huggingface]'")
+        raise UserError(f"{where}: {label} needs transformers; pip install 'tercet[huggingface]'")
     try:
         with cache_if_hub_is_silent(repository):
             yield
     except OSError as error:
-        cause = f"is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had from {hub.ENDPOINT}"
-        mend = "run once with a network, or copy the cache from where it is"
-        raise UserError(f"{where}: {said} {cause}; {mend}") from error
+        cause = f"is not in the cache {hub.HF_HUB_CACHE} and cannot be downloaded from {hub.ENDPOINT}"
+        fix = "run once with network access, or copy the cache from another machine"
+        raise UserError(f"{where}: {label} {cause}; {fix}") from error
     except (ImportError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
-        raise UserError(f"{where}: {said} fails: {cause}; pip install 'tercet[huggingface]'") from error
+        raise UserError(f"{where}: {label} cannot be loaded: {cause}; pip install 'tercet[huggingface]'") from error
 
 
 @contextmanager
 def cache_if_hub_is_silent(wanted: object) -> Iterator[None]:
-    """Without an answer from the hub only the cache counts. Files and folders need neither."""
+    """Use only the cache if the hub does not answer. Local files and folders need neither."""
     before = hub.HF_HUB_OFFLINE
     local = not wanted or Path(str(wanted)).exists()
     hub.HF_HUB_OFFLINE = before or not (local or _hub_answers())
@@ -45,7 +45,7 @@ def cache_if_hub_is_silent(wanted: object) -> Iterator[None]:
 
 
 def _hub_answers() -> bool:
-    """Whatever it answers; a certificate refused here may well be known to the hub's own client."""
+    """Whether the hub answers at all. A certificate that fails here may still work for the hub's own client."""
     try:
         urlopen(hub.ENDPOINT, timeout=PATIENCE).close()
     except OSError as error:

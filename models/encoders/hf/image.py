@@ -1,7 +1,7 @@
-"""Image towers from Hugging Face: the image halves of CLIP and SigLIP, and single ones as ViT and DINOv2.
+"""Image towers from Hugging Face: the image halves of CLIP and SigLIP, and single encoders such as ViT and DINOv2.
 
-The same pictures are seen as by the folder's own image processor. Where that one cuts off a margin after resizing, as
-DINOv2's does, the tower does it.
+The tower gets the same pixels as from the image processor of the folder. If that processor crops after resizing, as for
+DINOv2, the tower crops.
 
 Shape letters: n rows, H height, W width, D the tower's width.
 """
@@ -21,7 +21,7 @@ from tercet.models.encoders.hf.pixels import pixels_of
 from tercet.models.encoders.hf.tower import HfTower, check_options
 from tercet.models.encoders.image import ImageEncoder
 
-CLASSED = ("vit", "deit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first token is the picture's
+CLASSED = ("vit", "deit", "beit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first token is a class token
 POOLS: dict[str, Callable[[Any], Tensor]] = {
     "cls": lambda output: output.last_hidden_state[:, 0],
     "mean": lambda output: output.last_hidden_state.mean(1),
@@ -29,7 +29,7 @@ POOLS: dict[str, Callable[[Any], Tensor]] = {
 
 
 class HfImage(HfTower, ImageEncoder):
-    """A half's own vector, or of a single transformer the first token; with `pool: mean`, the mean over all tokens."""
+    """The vector of a half; for a single encoder, the class token or, with `pool: mean`, the mean over all tokens."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
         found = read_config("model.image.encoder", name)
@@ -60,12 +60,12 @@ def _centre(values_nCHW: Tensor, size: tuple[int, int]) -> Tensor:
 def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], Tensor]:
     choice = str(options.get("pool", "cls" if kind in CLASSED else "mean"))
     if choice not in POOLS:
-        raise UserError(f"model.image.options.pool: `hf:{name}` cannot be pooled by `{choice}`; use cls or mean")
+        raise UserError(f"model.image.options.pool: `hf:{name}` has no pooling `{choice}`; use cls or mean")
     return POOLS[choice]
 
 
 def _positions(model: Any, seen: tuple[int, int]) -> dict[str, bool]:
-    """Learnt positions are stretched where pictures have another size than the weights', by the model itself."""
+    """Options that let the model interpolate its learnt positions if images have another size than in training."""
     native = getattr(model.config, "image_size", None)
     stretches = "interpolate_pos_encoding" in signature(model.forward).parameters
     return {"interpolate_pos_encoding": True} if stretches and native not in (seen[0], list(seen), seen) else {}

@@ -1,6 +1,6 @@
-"""Which part of which model of transformers is a tower of ours: halves of CLIP, SigLIP and CLAP, and single encoders.
+"""Which part of a model from transformers becomes a tower: halves of CLIP, SigLIP and CLAP, or single encoders.
 
-A half ends in the joint space of the whole, so the head adds no projection to it.
+A half projects into the joint space of the whole model, so the head adds no projection.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tercet.models.encoders.hf.folder import load
 
 @dataclass(frozen=True)
 class ModelPart:
-    """The class that loads it, the entry of the whole's configuration that describes it, and its vector's name."""
+    """The class that loads the part, its entry in the configuration of the whole model, and the name of its output."""
 
     kind: str
     within: str | None
@@ -23,7 +23,7 @@ class ModelPart:
 
     @property
     def wraps(self) -> bool:
-        """Whether the class is a trunk with a projection after it, rather than a trunk alone."""
+        """Whether the class is a trunk with a projection, instead of a trunk only."""
         return self.kind.endswith("WithProjection")
 
 
@@ -48,17 +48,17 @@ WHOLES = sorted({kind for (_, kind), part in PARTS.items() if part.within})
 
 
 def part_of(modality: str, config: Any) -> ModelPart | None:
-    """The part that serves a modality; None for an encoder of that modality alone."""
+    """The part for a modality; None for an encoder of this modality only."""
     return PARTS.get((modality, architecture(config)))
 
 
 def halves(kind: str) -> dict[str, ModelPart]:
-    """Of a whole model, by modality."""
+    """The halves of a whole model, by modality."""
     return {modality: part for (modality, whole), part in PARTS.items() if whole == kind and part.within}
 
 
 def load_part(where: str, name: str, part: ModelPart, config: Any) -> Any:
-    """The half with its weights; the whole decides how wide the joint space is."""
+    """The half with its weights. The whole model sets the width of the joint space."""
     own = config if part.within is None else getattr(config, part.within)
     if part.within is not None and part.wraps:
         own.projection_dim = config.projection_dim
@@ -66,27 +66,27 @@ def load_part(where: str, name: str, part: ModelPart, config: Any) -> Any:
 
 
 def width_of(config: Any, part: ModelPart | None) -> int:
-    """Of the tower's vectors."""
+    """The width of the tower's vectors."""
     if part is not None and part.wraps:
         return int(config.projection_dim)
     return int(getattr(config, "projection_size", None) or config.hidden_size)
 
 
 def architecture(config: Any) -> str:
-    """What the folder says that it holds, and else what its type would be built as."""
-    named: str = (config.architectures or [_class_of(config)])[0]
-    return named
+    """The class that the folder names, or the default class of its model type."""
+    default = getattr(MODEL_MAPPING.get(type(config), None), "__name__", "model")
+    return str((config.architectures or [default])[0])
 
 
 def check_reads(modality: str, name: str, config: Any) -> None:
-    """Refuses a model of another modality, and one of several that has no halves here."""
+    """Reject models of another modality, and models of several modalities that are not in `PARTS`."""
     read = _modalities(config)
     if part_of(modality, config) or read == [modality] or (modality == "audio" and config.model_type == "whisper"):
         return
     kind, wanted = architecture(config), " and ".join(read) or "something else"
     known = ", ".join(WHOLES)
-    mend = f"write it under model.{read[0]}" if len(read) == 1 else f"of several modalities, these are known: {known}"
-    raise UserError(f"model.{modality}.encoder: `hf:{name}` is a {kind}, which reads {wanted}; {mend}")
+    fix = f"write it under model.{read[0]}" if len(read) == 1 else f"of models that read several, use {known}"
+    raise UserError(f"model.{modality}.encoder: `hf:{name}` is a {kind}, which reads {wanted}; {fix}")
 
 
 def _modalities(config: Any) -> list[str]:
@@ -96,8 +96,3 @@ def _modalities(config: Any) -> list[str]:
     kind = MODEL_MAPPING.get(type(config), None)
     read = getattr(kind, "input_modalities", ())
     return [read] if isinstance(read, str) else list(read)
-
-
-def _class_of(config: Any) -> str:
-    kind = MODEL_MAPPING.get(type(config), None)
-    return str(getattr(kind, "__name__", "model"))

@@ -1,7 +1,7 @@
-"""From what a transformer returns for all tokens to one vector.
+"""Pools the output of a transformer for all tokens into one vector.
 
-The default is what a folder of sentence-transformers says (Reimers & Gurevych 2019), and else the mean over the tokens,
-or for a decoder its last one, which alone has read the whole caption.
+A folder of sentence-transformers defines its own pooling (Reimers & Gurevych 2019). The default for others is the mean
+over the tokens; for a decoder it is the last token, because no other has read the whole caption.
 
 Shape letters: n rows, L tokens, D the tower's width.
 """
@@ -22,7 +22,7 @@ from tercet.models.encoders.hf.folder import read_json
 Pool = Callable[[Any, Tensor], Tensor]  # a transformer's output and its valid tokens `[n, L]` to `[n, D]`
 
 READ_BOTH_WAYS = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
-ORDINARY = ("Transformer", "Pooling", "Normalize")  # steps done here, or by the head
+ORDINARY = ("Transformer", "Pooling", "Normalize")  # steps that the tower or the head performs
 NAMED = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
@@ -44,7 +44,7 @@ def last(output: Any, valid_nL: Tensor) -> Tensor:
 
 
 def named(vector: str) -> Pool:
-    """What the model has pooled by itself."""
+    """The output that the model itself has pooled."""
     return lambda output, valid_nL: getattr(output, vector)
 
 
@@ -52,16 +52,13 @@ POOLS: dict[str, Pool] = {"mean": mean, "cls": first, "last": last}
 
 
 def pool_of(name: str, config: Any, wanted: object) -> Pool:
-    """The recipe's pooling, or the one that the folder was trained with."""
-    choice = str(wanted) if wanted is not None else _sentence_pooling(name) or _usual(config)
+    """The pooling of the recipe, or the one that the folder was trained with."""
+    usual = "mean" if config.model_type in READ_BOTH_WAYS else "last"
+    choice = str(wanted) if wanted is not None else _sentence_pooling(name) or usual
     if choice not in POOLS:
         known = did_you_mean(choice, POOLS)
-        raise UserError(f"model.text.options.pool: `hf:{name}` cannot be pooled by `{choice}` here; {known}")
+        raise UserError(f"model.text.options.pool: `hf:{name}` uses `{choice}`, which is not supported; {known}")
     return POOLS[choice]
-
-
-def _usual(config: Any) -> str:
-    return "mean" if config.model_type in READ_BOTH_WAYS else "last"
 
 
 def _sentence_pooling(name: str) -> str | None:
@@ -69,8 +66,8 @@ def _sentence_pooling(name: str) -> str | None:
     further = [step["type"] for step in steps if step["type"].rpartition(".")[2] not in ORDINARY]
     if further:
         raise UserError(
-            f"model.text.encoder: `hf:{name}` goes on with {further[0]}, which is not read here; "
-            "set model.text.options.pool, as mean, to take its transformer alone"
+            f"model.text.encoder: `hf:{name}` has a layer {further[0]}, which is not supported; "
+            "set model.text.options.pool, such as mean, to use its transformer only"
         )
     said = read_json(name, "1_Pooling/config.json") or {}
     chosen = [pool for key, pool in NAMED.items() if said.get(key)]

@@ -1,7 +1,7 @@
 """Text towers from Hugging Face: the text halves of CLIP, SigLIP and CLAP, and any transformer that reads tokens.
 
-No vector depends on padding: it is hidden from attention and from pooling. SigLIP alone reads it, as its weights were
-trained to do, and so always the same number of it.
+Vectors do not depend on padding, because attention and pooling ignore it. The exception is SigLIP: its weights were
+trained to read padding, so its texts always have the same length.
 
 Shape letters: n rows, L tokens, D the tower's width.
 """
@@ -15,13 +15,13 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
 from tercet.models.encoders.hf.parts import architecture, check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf.pooling import Pool, named, pool_of
-from tercet.models.encoders.hf.tokens import ABSENT, Tokens, context_of, padding_id
+from tercet.models.encoders.hf.tokens import ABSENT, PaddingTokenizer, context_of, padding_id
 from tercet.models.encoders.hf.tower import HfTower, check_options
 from tercet.models.encoders.text import TextEncoder
 
 
 class HfText(HfTower, TextEncoder):
-    """Tokens of the folder's own tokenizer to one vector. Options: `context` in tokens, `pool` of a single encoder."""
+    """Token ids to one vector. Options: `context` in tokens and, for a single encoder, `pool`."""
 
     pool: Pool
 
@@ -37,8 +37,8 @@ class HfText(HfTower, TextEncoder):
             self.model, self.pool = load_part("model.text.encoder", name, part, found), named(part.vector)
         self.projects = part is not None and part.projects
         self.width = width_of(self.model.config, part)
-        tokens = _tokens(name, self.model, config.options.get("context"))
-        self.intake, self.padding = TextIntake(tokens), tokens.padding
+        tokenizer = _tokenizer(name, self.model, config.options.get("context"))
+        self.intake, self.padding = TextIntake(tokenizer), tokenizer.padding
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         valid_nL = values != ABSENT
@@ -49,15 +49,15 @@ class HfText(HfTower, TextEncoder):
 
 
 def _single(name: str, found: Any) -> Any:
-    """A transformer by itself; of an encoder and a decoder, the encoder."""
-    found.use_cache = False  # of keys and values, which a decoder would keep for words to come
-    kind = architecture(found)  # of which T5's encoder may be all that the folder holds
+    """A single transformer; of an encoder-decoder, the encoder."""
+    found.use_cache = False  # a decoder would keep keys and values for generation
+    kind = architecture(found)  # a folder may have only the encoder of T5
     kind = kind if kind.endswith("EncoderModel") else "AutoModel"
     model = load("model.text.encoder", name, kind, found, unused=("pooler",))
     return model.get_encoder() if found.is_encoder_decoder else model
 
 
-def _tokens(name: str, model: Any, wanted: object) -> Tokens:
+def _tokenizer(name: str, model: Any, wanted: object) -> PaddingTokenizer:
     tokenizer = read_tokenizer(name)
-    seen = model.config.model_type == "siglip_text_model"
-    return Tokens(tokenizer, context_of(name, tokenizer, model, wanted), padding_id(tokenizer) if seen else ABSENT)
+    filling = padding_id(tokenizer) if model.config.model_type == "siglip_text_model" else ABSENT
+    return PaddingTokenizer(tokenizer, context_of(name, tokenizer, model, wanted), filling)

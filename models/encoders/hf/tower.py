@@ -1,4 +1,4 @@
-"""What the towers of transformers share: the layers that are locked, counted and recomputed, and what may be set."""
+"""The base of all towers from transformers: their blocks, gradient checkpointing and options."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from tercet.models.encoders.encoder import Encoder
 
 
 class HfTower(Encoder):
-    """A model of transformers, whatever it reads."""
+    """A model of transformers for any modality."""
 
     model: Any
 
@@ -25,16 +25,16 @@ class HfTower(Encoder):
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         except ValueError as error:
             kind, where = type(self.model).__name__, f"model.{self.modality}.grad_checkpointing"
-            raise UserError(f"{where}: transformers' {kind} cannot; leave it out") from error
+            raise UserError(f"{where}: transformers' {kind} does not support it; leave it out") from error
 
 
 def stack_of(model: nn.Module) -> nn.Module:
-    """The parts bear various names, but all models hold one list of layers after the embeddings."""
+    """The list of layers. Its name varies between models, but it is the first list."""
     return next(part for part in model.modules() if isinstance(part, nn.ModuleList))
 
 
 def blocks_of(model: nn.Module, stack: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of a stack by block; what comes after it in the model goes with the last one."""
+    """The parameters of a stack by block. The last block includes all that follows the stack in the model."""
     groups = [list(block.parameters()) for block in stack.children()]
     ordered = list(model.parameters())
     end = next(place for place, parameter in enumerate(ordered) if parameter is groups[-1][-1])
@@ -45,5 +45,5 @@ def blocks_of(model: nn.Module, stack: nn.Module) -> list[list[nn.Parameter]]:
 def check_options(modality: str, name: str, options: Iterable[str], known: tuple[str, ...] = ()) -> None:
     for option in options:
         if option not in known:
-            mend = did_you_mean(option, known) if known else f"`hf:{name}` has none to set; leave it out"
-            raise UserError(f"model.{modality}.options: unknown option `{option}`; {mend}")
+            fix = did_you_mean(option, known) if known else f"`hf:{name}` has no options; leave it out"
+            raise UserError(f"model.{modality}.options: unknown option `{option}`; {fix}")

@@ -1,8 +1,8 @@
 """Audio towers from Hugging Face that read the waveform: HuBERT, wav2vec 2.0 and WavLM.
 
-A clip's vector is what transformers makes of that clip alone, whatever it is padded to: also for the base models, whose
-first norm runs over all of the time that it is given and so over the padding too. Here it runs over each clip's own
-frames. What pretraining does at random (masked frames, dropped layers) is left out.
+The vector of a clip equals that of transformers for this clip without padding. In the base models of transformers, the
+first norm also covers the padding; here it covers only the frames of the clip. The randomness of pretraining (masked
+frames, dropped layers) is off.
 
 Shape letters: n rows, C channels, T frames at any stage, D the tower's width.
 """
@@ -19,7 +19,7 @@ from tercet.models.encoders.hf.front_ends import Waveform
 
 
 class WaveAudio(HfAudio):
-    """The mean over the states of a clip's frames."""
+    """The mean over the states of all frames of a clip."""
 
     def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
         found.layerdrop = 0.0
@@ -33,7 +33,7 @@ class WaveAudio(HfAudio):
         return stack
 
     def forward(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
-        """A waveform has no bands: of SpecAugment, only the masks of time hide something."""
+        """A waveform has no mel bands, so only SpecAugment masks over time have an effect."""
         return super().forward(values, lengths, None if masks is None else masks_of_time(masks))
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def _normed(layer: Any, features_nCT: Tensor, lengths: Tensor) -> Tensor:
 
 
 def clip_norm(norm: nn.GroupNorm, features_nCT: Tensor, lengths: Tensor) -> Tensor:
-    """A norm of every channel over the frames that are the clip's own."""
+    """Normalise each channel over the frames of the clip, without its padding."""
     with torch.autocast(features_nCT.device.type, enabled=False):
         after_n1T = torch.arange(features_nCT.shape[2], device=lengths.device) >= lengths[:, None, None]
         count_n11 = lengths[:, None, None]
@@ -74,13 +74,13 @@ def clip_norm(norm: nn.GroupNorm, features_nCT: Tensor, lengths: Tensor) -> Tens
 
 
 def masks_of_time(masks_nK4: Tensor) -> Tensor:
-    """The masks over all bands; the others hide nothing."""
+    """Keep the masks that cover all bands; the others become empty."""
     low, high = masks_nK4[..., 0], masks_nK4[..., 1]
     return masks_nK4.masked_fill(~((low <= 0) & (high >= 1))[..., None], 0.0)
 
 
 def receptive_field(kernels: list[int], strides: list[int]) -> int:
-    """How many samples one frame takes."""
+    """The number of samples that one frame covers."""
     reach = 1
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         reach = (reach - 1) * stride + kernel

@@ -1,8 +1,7 @@
 """Audio towers from Hugging Face: AST, Whisper's encoder, and the audio half of CLAP.
 
-Each hears what its own feature extractor makes of a sound. AST, Whisper and CLAP look at a window of fixed length
-whatever the clip's, so `seconds` may be as long as that and no longer; what fills the window after a clip is part of
-what they were trained on, and the same whatever batch the clip stands in.
+Each gets the same features as from its own feature extractor. All three read a window of fixed length, and
+`seconds` must not exceed it. After a clip, the window is filled as in training, so the batch has no effect.
 
 Shape letters: n rows, T audio samples, F frames, M mel bands, N tokens, D the tower's width.
 """
@@ -33,7 +32,7 @@ class AstAudio(HfAudio):
         self.width = self.model.config.hidden_size
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        """After its end, a clip goes on with what AST's extractor takes for silence: a logarithm of zero."""
+        """Fill the window after the clip as AST's extractor does: with log-mels that are 0 before normalisation."""
         filled_nMF = functional.pad(log_mel, (0, self.window - log_mel.shape[2]))
         after_nF = torch.arange(self.window, device=log_mel.device) >= frames[:, None]
         filled_nMF = filled_nMF.masked_fill(after_nF[:, None], self.silence)
@@ -42,12 +41,12 @@ class AstAudio(HfAudio):
 
 
 class WhisperAudio(HfAudio):
-    """The mean over the states that a clip covers, of the thirty seconds that Whisper always reads."""
+    """The mean over the states of the clip. Whisper always reads a window of 30 seconds."""
 
     def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
         extractor = read_feature_extractor(name)
         super().__init__(name, config, WhisperLogMel(extractor), extractor.chunk_length)
-        found.encoder_layerdrop = 0.0  # it would leave layers without a gradient on one rank and not on another
+        found.encoder_layerdrop = 0.0  # dropped layers would have no gradient on some ranks
         self.model = load("model.audio.encoder", name, "WhisperModel", found).get_encoder()
         self.width = found.d_model
 
@@ -60,8 +59,10 @@ class WhisperAudio(HfAudio):
 
 
 class ClapAudio(HfAudio):
-    """CLAP's HTSAT (Chen et al. 2022), as far as its projection. Models with fusion hear a window without its summary
-    of a longer clip, since longer clips are tiled here."""
+    """CLAP's HTSAT (Chen et al. 2022) with its projection.
+
+    Models with fusion can also read a summary of a longer clip. Here they do not, because longer clips are tiled.
+    """
 
     def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
         extractor = read_feature_extractor(name)
@@ -83,7 +84,7 @@ class ClapAudio(HfAudio):
         return next(part for part in self.model.modules() if hasattr(part, "patch_embed"))
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """By stage. The norm of the mel bands comes before them, though the model lists it after."""
+        """One block per stage. The norm of the mel bands is part of the stem, although the model lists it last."""
         stem = {id(weight) for weight in self._swin().batch_norm.parameters()}
         return [[weight for weight in block if id(weight) not in stem] for block in super().blocks()]
 
