@@ -96,7 +96,7 @@ def test_pairs_become_terms_with_the_runs_objective() -> None:
 
 def test_pairs_and_terms_in_one_file_are_refused(tmp_path: Path) -> None:
     written(tmp_path, both="extends: demo\npairs: {image-text: 1}\nterms: [{between: [image, text]}]\n")
-    assert "`terms` and `pairs` are both given" in message(tmp_path / "both.yaml")
+    assert "`terms` and `pairs` are both set" in message(tmp_path / "both.yaml")
     assert "`objective` belongs to `pairs`" in message("demo", TERMS, "objective=sigmoid")
 
 
