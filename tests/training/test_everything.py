@@ -43,7 +43,7 @@ def everything(world_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
             {"between": ["image", "text"], "against": {"image": ["text.negative"], "text": ["queue.image"]}},
             {"between": ["image.local", "text"], "objective": "sigmoid", "weight": 0.5},
         ],
-        memories={"queue": {"fields": ["image"], "size": 20}, "cartography": {"term": "image-text"}},
+        memories={"queue": {"fields": ["image"], "size": 20, "start": 1}, "cartography": {"term": "image-text"}},
         selection={"name": "loss", "filter_ratio": 0.5, "strata": 2},
         checkpoint={"every": 2},
         **changes,

@@ -13,7 +13,7 @@ from tests.training.tiny import losses, recipe, run, saved
 Job = tuple[dict[str, Any], int | None]
 
 REMEMBERED: dict[str, Any] = {
-    "memories": {"queue": {"fields": ["image"], "size": 24}, "cartography": {}},
+    "memories": {"queue": {"fields": ["image"], "size": 24, "start": 2}, "cartography": {}},
     "against": {"text": ["queue.image"]},
 }
 

@@ -87,6 +87,12 @@ class QueueConfig(MemoryConfig):
 
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are kept, as [image, text]")
     size: int = Field(4096, gt=0, description="how many vectors of each field are kept, over all ranks together")
+    start: int | float = Field(
+        0.1,
+        ge=0,
+        description="steps before its vectors are used; below 1, a share of the stage's steps. Vectors of a model that "
+        "changes quickly are easily told from new ones, and training on them from the first step may collapse",
+    )
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
@@ -101,7 +107,8 @@ class QueueConfig(MemoryConfig):
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.vector_queue import VectorQueue, origin_of
 
-        return VectorQueue(self.fields, self.size, context.dim, origin_of(context), context.world.device)
+        start = round(self.start if self.start >= 1 else self.start * context.config.steps)
+        return VectorQueue(self.fields, self.size, start, context.dim, origin_of(context), context.world.device)
 
 
 @memory("cartography")

@@ -1,7 +1,8 @@
 """The vectors of the last steps, as extra negatives (MoCo, He et al. 2020).
 
-As in XBM (Wang et al. 2020) the trained towers themselves fill it; MoCo's slowly moving copy of them is left out, so
-vectors of older steps were made by older weights. Choose a `size` of a few batches at first.
+As in XBM (Wang et al. 2020) the trained towers themselves fill it, and its vectors are used from step `start` on, when
+the weights have begun to change slowly. MoCo's slowly moving copy of the towers is left out, so vectors of older steps
+were made by older weights.
 
 The queue holds the rows of all ranks in the order of the items of the global batch, and is the same on every rank.
 """
@@ -18,16 +19,23 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, Stag
 
 
 class VectorQueue(Memory):
-    """The newest `size` vectors of each field, oldest first. Empty at first, and again when `origin` changes."""
+    """The newest `size` vectors of each field, oldest first. Empty at first, and again when `origin` changes.
 
-    def __init__(self, fields: Sequence[str], size: int, dim: int, origin: str, device: torch.device) -> None:
-        self.size, self.origin = size, origin
+    It offers none before `start` steps were applied.
+    """
+
+    def __init__(
+        self, fields: Sequence[str], size: int, start: int, dim: int, origin: str, device: torch.device
+    ) -> None:
+        self.size, self.start, self.origin, self.steps = size, start, origin, 0
+        self.none = frozen_rows(torch.zeros(0, dim, device=device))
         self.rows = {field: frozen_rows(torch.zeros(0, dim, device=device)) for field in fields}
 
     def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
-        return self.rows
+        return self.rows if self.steps >= self.start else dict.fromkeys(self.rows, self.none)
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
+        self.steps += 1
         for field, rows in self.rows.items():
             new = outcome.gathered[field]
             z_Nd, group_N, id_N = (
@@ -37,6 +45,7 @@ class VectorQueue(Memory):
             self.rows[field] = frozen_rows(z_Nd, group_N, id_N)
 
     def state(self) -> Iterator[SavedTensor]:
+        yield SavedTensor(f"{self.origin}/steps", torch.tensor([self.steps]))
         for field, rows in self.rows.items():
             yield SavedTensor(f"{self.origin}/{field}/vectors", rows.z_Nd)
             yield SavedTensor(f"{self.origin}/{field}/groups", rows.group_N)
@@ -44,6 +53,8 @@ class VectorQueue(Memory):
 
     def restore(self, saved: SavedMemory) -> None:
         known = set(saved.names())
+        if f"{self.origin}/steps" in known:
+            self.steps = int(saved.read(f"{self.origin}/steps"))
         for field, rows in self.rows.items():
             names = [f"{self.origin}/{field}/{part}" for part in ("vectors", "groups", "ids")]
             if known.issuperset(names):
