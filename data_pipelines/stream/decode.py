@@ -1,4 +1,4 @@
-"""Decodes, crops and augments the items of a stream like samples that are read by index."""
+"""Decodes, crops and augments the samples of a stream, in the same way as samples that are read by index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ class DecodedItem:
     sample: Sample | BadSample
 
 
-class Eyes:
-    """Decodes chunks of a stream and makes batches of samples. Threads may share it."""
+class StreamDecoder:
+    """Decodes items of a stream and collates batches. Threads may share it."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Eyes:
     ) -> None:
         if data.augment.audio.mix:
             raise UserError(
-                "data.augment.audio.mix draws other samples by index, which a stream does not have; set it to 0"
+                "data.augment.audio.mix draws other samples by index, which a stream does not have. Set it to 0"
             )
         self._decoder = FileDecoder(intakes, source, data.exact_images, further)
         self._maker = BatchMaker(intakes, further, data.augment.audio.masks)
@@ -49,15 +49,15 @@ class Eyes:
         """Extensions of the files that are decoded."""
         return frozenset(self._decoder.wanted)
 
-    def look(self, items: Sequence[Item]) -> list[DecodedItem]:
+    def decode(self, items: Sequence[Item]) -> list[DecodedItem]:
         epochs, ids = [item.turn.epoch for item in items], [item.id for item in items]
         views = random_views(self._name, self._seed, epochs, ids, self._crop)
-        return [self._seen(item, id, view) for item, id, view in zip(items, ids, views, strict=True)]
+        return [self._decode_one(item, id, view) for item, id, view in zip(items, ids, views, strict=True)]
 
-    def batch(self, seen: Sequence[DecodedItem]) -> Batch:
-        return self._maker.collate([one.sample for one in seen if isinstance(one.sample, Sample)])
+    def collate(self, items: Sequence[DecodedItem]) -> Batch:
+        return self._maker.collate([item.sample for item in items if isinstance(item.sample, Sample)])
 
-    def _seen(self, item: Item, id: int, view: RandomView) -> DecodedItem:
+    def _decode_one(self, item: Item, id: int, view: RandomView) -> DecodedItem:
         sample = self._decoder.sample(item.key, id, item.files, view)
-        item = replace(item, files={})  # the bytes are no longer needed, and batches are made ahead
+        item = replace(item, files={})  # frees the bytes: decoded items wait for their batch
         return DecodedItem(item, sample if isinstance(sample, BadSample) else self._augment(sample, view))

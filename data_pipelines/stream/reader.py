@@ -16,13 +16,13 @@ from tercet.data_pipelines.stream.shard import samples_of
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 
-LOST = ""  # for a sample whose key is unknown
-MEND = "write or fetch it again, or remove it from the data"
+NO_KEY = ""  # of a sample that a damaged shard lost
+FIX = "Write or fetch it again, or remove it from the data"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A sample that is not decoded yet, with its files or what is wrong with it."""
+    """A sample that is not decoded yet: its files, or why it is bad."""
 
     turn: ShardTurn
     key: str
@@ -34,13 +34,13 @@ class Item:
 
 
 def id_of(shard: str, key: str, parts: int = 1) -> int:
-    """63 bits of a hash of the key and the last parts of the path of the shard: the same wherever the shards are."""
-    named = "/".join([*_parts(shard)[-parts:], key]).encode("utf-8", "surrogateescape")
-    return int.from_bytes(blake2b(named, digest_size=8).digest(), "big") >> 1
+    """63 bits of a hash of the key and the end of the shard's path, so that shards may move to another folder."""
+    name = "/".join([*_parts(shard)[-parts:], key]).encode("utf-8", "surrogateescape")
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1
 
 
-def telling(shards: Sequence[str]) -> int:
-    """How many last parts distinguish the paths: several, if each of some folders has a `00000.tar`."""
+def distinguishing_parts(shards: Sequence[str]) -> int:
+    """How many parts at the end of the paths make them differ: more than one if several folders have a `00000.tar`."""
     paths = list(map(_parts, shards))
     longest = max(map(len, paths))
     return next((n for n in range(1, longest) if len({path[-n:] for path in paths}) == len(paths)), longest)
@@ -51,24 +51,27 @@ def _parts(shard: str) -> tuple[str, ...]:
 
 
 class ShardReader:
-    """Reads shard after shard, and reports the number of samples of each shard that it has finished."""
+    """Reads shard after shard. At the end of each, it calls `finished` with the number of samples it gave."""
 
     def __init__(self, shards: Sequence[str], wanted: frozenset[str], missing: Missing, patience: Patience) -> None:
         self.shards, self.wanted, self.missing, self.patience = shards, wanted, missing, patience
-        self._parts = telling(shards)
+        self._parts = distinguishing_parts(shards)
 
-    def items(self, turns: Iterable[ShardTurn], through: Callable[[ShardTurn, int], None]) -> Iterator[Item]:
-        fruitless = 0
+    def items(self, turns: Iterable[ShardTurn], finished: Callable[[ShardTurn, int], None]) -> Iterator[Item]:
+        empty_turns = 0
         for turn in turns:
-            count = fruit = 0
+            count = usable = 0
             for item in self._turn(turn):
                 count += 1
-                fruit += item.key != LOST
+                usable += item.key != NO_KEY
                 yield item
-            through(turn, count)
-            fruitless = 0 if fruit else fruitless + 1
-            if fruitless > len(self.shards) * turn.shares:
-                raise UserError(f"none of the {len(self.shards)} shards contains a usable sample; {MEND}")
+            finished(turn, count)
+            empty_turns = 0 if usable else empty_turns + 1
+            if empty_turns > len(self.shards) * turn.shares:
+                raise UserError(
+                    f"none of the {len(self.shards)} shards contains a usable sample. "
+                    "Write or fetch them again, or name other shards"
+                )
 
     def _turn(self, turn: ShardTurn) -> Iterator[Item]:
         number = -1
@@ -78,14 +81,14 @@ class ShardReader:
                     yield self._item(turn, key, files)
         except Damage as damage:
             if self.missing == "fail":
-                raise UserError(f"shard {redacted(turn.shard)} is damaged: {damage.detail}; {MEND}") from damage
-            lost = self._item(turn, LOST, BadSample(damage.reason))
-            yield from [lost] * self._lost(turn, number + 1)
+                raise UserError(f"shard {redacted(turn.shard)} is damaged: {damage.detail}. {FIX}") from damage
+            lost = self._item(turn, NO_KEY, BadSample(damage.reason))
+            yield from [lost] * self._lost_count(turn, number + 1)
 
     def _item(self, turn: ShardTurn, key: str, files: Files | BadSample) -> Item:
         return Item(turn, key, id_of(turn.shard, key, self._parts), files)
 
-    def _lost(self, turn: ShardTurn, came: int) -> int:
-        """How many samples of this rank are missing; one if the number is unknown."""
+    def _lost_count(self, turn: ShardTurn, read: int) -> int:
+        """How many samples of this rank a damaged shard lost; one if the number is unknown."""
         stated = stated_samples(turn.shard, self.patience) or 0
-        return max(1, (stated - came) // turn.shares)
+        return max(1, (stated - read) // turn.shares)

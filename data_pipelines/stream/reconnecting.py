@@ -12,20 +12,20 @@ from tercet.data_pipelines.shards.counts import remote_counts, successes
 from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.stream.tar import Damage
 
-AT_ONCE = 2**20
+CHUNK = 2**20
 
 
 def opened(shard: str, patience: Patience) -> BinaryIO:
     if is_url(shard):
-        return io.BufferedReader(PatientStream(shard, patience), AT_ONCE)
+        return io.BufferedReader(ReconnectingStream(shard, patience), CHUNK)
     try:
-        return open(shard, "rb", buffering=AT_ONCE)
+        return open(shard, "rb", buffering=CHUNK)
     except OSError as error:
         raise Damage("shard: cannot be opened", f"it cannot be opened: {error.strerror}") from error
 
 
 def stated_samples(shard: str, patience: Patience) -> int | None:
-    """How many samples img2dataset says that it wrote to a shard."""
+    """How many samples img2dataset wrote to a shard, according to the `_stats.json` beside it."""
     if is_url(shard):
         return remote_counts([shard], patience)[0]
     try:
@@ -34,8 +34,8 @@ def stated_samples(shard: str, patience: Patience) -> int | None:
         return None
 
 
-class PatientStream(io.RawIOBase):
-    """A remote file that reconnects after a network error and skips the bytes that it had read already."""
+class ReconnectingStream(io.RawIOBase):
+    """A remote file. After a network error it reconnects, and skips the bytes that it has read already."""
 
     def __init__(self, url: str, patience: Patience) -> None:
         self._url, self._patience = url, patience
@@ -55,7 +55,7 @@ class PatientStream(io.RawIOBase):
         return len(chunk)
 
     def close(self) -> None:
-        self._let_go()
+        self._disconnect()
         super().close()
 
     def _read(self, size: int) -> bytes:
@@ -64,20 +64,20 @@ class PatientStream(io.RawIOBase):
                 self._reopen()
             chunk: bytes = self._file.read(size)
         except Exception:
-            self._let_go()
+            self._disconnect()
             raise
         return chunk
 
     def _reopen(self) -> None:
         self._file = transport.opened(self._url, self._patience)
-        passed = 0
-        while passed < self._at:
-            chunk = self._file.read(min(AT_ONCE, self._at - passed))
+        skipped = 0
+        while skipped < self._at:
+            chunk = self._file.read(min(CHUNK, self._at - skipped))
             if not chunk:
-                raise transport.CutShort(f"it ended after {passed} of {self._at} bytes")
-            passed += len(chunk)
+                raise transport.CutShort(f"it ended after {skipped} of {self._at} bytes")
+            skipped += len(chunk)
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -13,20 +13,20 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import LARGEST_FILE, Files
 from tercet.data_pipelines.stream.reconnecting import opened, stated_samples
-from tercet.data_pipelines.stream.tar import Damage, PassingTar
+from tercet.data_pipelines.stream.tar import CheckedTar, Damage
 from tercet.modality import EXTENSIONS
 
 File = dict[str, Any]  # webdataset's: `fname`, `data`, `__url__`
-COMPLETE: File = {}  # what tells webdataset that a sample has all its files
+COMPLETE: File = {}  # tells webdataset that a sample has all its files
 
 
 def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterator[tuple[str, Files | BadSample]]:
-    """Key and wanted files of each sample. Raises for a damaged shard where the damage shows, at the latest after the
-    last sample."""
+    """Key and wanted files of each sample. Raises `Damage` where a damaged shard shows it, at the latest after the last
+    sample."""
     samples = 0
     with opened(shard, patience) as stream:
-        tar = PassingTar(stream)
-        files = _apart(_read(shard, tar))
+        tar = CheckedTar(stream)
+        files = _separated(_read(shard, tar))
         for sample in group_by_keys(files, suffixes=set(wanted)):
             samples += 1
             yield sample["__key__"], _files(sample)
@@ -34,8 +34,8 @@ def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterat
     _check(samples, stated_samples(shard, patience))
 
 
-def _read(shard: str, tar: PassingTar) -> Iterator[File]:
-    """The files that may be read; a `BadSample` instead of one that is too large."""
+def _read(shard: str, tar: CheckedTar) -> Iterator[File]:
+    """The files with a known extension; a `BadSample` instead of one that is too large."""
     large: deque[str] = deque()
 
     def select(name: str) -> bool:
@@ -45,26 +45,26 @@ def _read(shard: str, tar: PassingTar) -> Iterator[File]:
             large.append(name)
         return tar.size <= LARGEST_FILE
 
-    def passed_over() -> Iterator[File]:
+    def skipped() -> Iterator[File]:
         while large:
             yield {"fname": large.popleft(), "data": BadSample("file over the size cap"), "__url__": shard}
 
     for file in tar_file_expander([{"url": shard, "stream": tar}], select_files=select, eof_value=None):
-        yield from passed_over()
+        yield from skipped()
         yield file
-    yield from passed_over()
+    yield from skipped()
 
 
-def _apart(files: Iterable[File]) -> Iterator[File]:
-    """Starts a new sample at a second file of a kind, whatever its name; webdataset would stop there."""
-    key, begun = None, set[str]()
+def _separated(files: Iterable[File]) -> Iterator[File]:
+    """Starts a new sample at a second file with the same extension, where webdataset would raise."""
+    key, extensions = None, set[str]()
     for file in files:
         own, extension = base_plus_ext(file["fname"])[0], _extension(file["fname"])
-        if own == key and extension in begun:
+        if own == key and extension in extensions:
             yield COMPLETE
-        if own != key or extension in begun:
-            key, begun = own, set()
-        begun.add(extension)
+        if own != key or extension in extensions:
+            key, extensions = own, set()
+        extensions.add(extension)
         yield file
 
 
@@ -82,4 +82,4 @@ def _check(samples: int, stated: int | None) -> None:
     if not samples:
         raise Damage("shard: empty", f"it holds no samples; known files: {', '.join(EXTENSIONS)}")
     if stated is not None and samples != stated:
-        raise Damage("shard: other than stated", f"it holds {samples} samples, and its _stats.json says {stated}")
+        raise Damage("shard: other than stated", f"it holds {samples} samples, but its _stats.json says {stated}")

@@ -1,4 +1,4 @@
-"""The progress of a rank in whole shards, while it works on samples of several shards at once."""
+"""Which shards a rank has finished, while it works on samples of several shards at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from tercet.data_pipelines.stream.sequence import ShardTurn
 
 
-class Passage:
-    """`place` is the first one in the sequence of shards whose samples have not all been handed out.
+class ShardProgress:
+    """`place`: the first shard of the sequence that has samples left to hand out.
 
-    One thread closes turns, and another hands out samples: each writes only its own attributes.
+    One thread calls `close`, and another calls `hand_out`. Each writes only its own attributes.
     """
 
     def __init__(self, turns: Iterator[ShardTurn]) -> None:
@@ -19,11 +19,11 @@ class Passage:
         self.place = next(self._places)
 
     def close(self, turn: ShardTurn, total: int) -> None:
-        """The shard has been read, and gave so many samples."""
+        """The shard has been read to its end; it has `total` samples."""
         self._totals[turn.place] = total
 
     def hand_out(self, places: Iterable[int]) -> None:
-        """Samples of these places were handed to the trainer, or counted as bad."""
+        """Samples of the shards at these places went to the trainer, or were counted as bad."""
         self._handed.update(places)
         while self._totals.get(self.place) == self._handed[self.place]:
             del self._totals[self.place], self._handed[self.place]

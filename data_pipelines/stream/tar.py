@@ -1,8 +1,8 @@
-"""A tar that is read once, from front to back, and checked meanwhile.
+"""Reads a tar once, from front to back, and checks it on the way.
 
-webdataset reads a shard that was cut short as a shorter one, and stops silently at a stray block of zeros. So the
-headers are checked as they are read: their checksums, the end mark, and the bytes after it. A payload in a tar has no
-checksum: a flipped byte inside one is noticed by the decoder or, as in most JPEGs, not at all.
+webdataset reads a shard that was cut short as a shorter one, and stops silently at a stray block of zeros. So this
+reader checks the checksum of each header, the end mark, and the bytes after it. A tar has no checksums of payloads: a
+flipped byte inside one is noticed by the decoder or, as in most JPEGs, not at all.
 """
 
 import re
@@ -12,12 +12,13 @@ from typing import Protocol
 from tercet.data_pipelines.shards.tar import BLOCK, octal
 
 ZEROS = bytes(BLOCK)
-MOST_HEADER = 2**20  # bytes of a long name or of other extended headers
+LARGEST_HEADER = 2**20  # bytes of a long name or of other extended headers
 FILES = frozenset(tarfile.REGULAR_TYPES) - {tarfile.GNUTYPE_SPARSE}
 EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
-BARE = frozenset(tarfile.SUPPORTED_TYPES) - frozenset(tarfile.REGULAR_TYPES) - EXTENDED  # links and the like
+# links, folders and devices, which have no payload
+BARE = frozenset(tarfile.SUPPORTED_TYPES) - frozenset(tarfile.REGULAR_TYPES) - EXTENDED
 KINDS = FILES | EXTENDED | BARE
-OTHER_SIZE = re.compile(rb"\d+ (size|GNU\.sparse\.[^=]*)=")  # extended headers under which a file grows past its header
+OTHER_SIZE = re.compile(rb"\d+ (size|GNU\.sparse\.[^=]*)=")  # extended headers that change the size of a file
 
 
 class Readable(Protocol):
@@ -25,21 +26,21 @@ class Readable(Protocol):
 
 
 class Damage(Exception):
-    """Damage of a shard: a fixed phrase, so that it can be counted, and the details."""
+    """A shard is damaged. `reason` is a fixed phrase, so that reasons can be counted; `detail` says where."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason, self.detail = reason, detail
 
 
-class PassingTar:
-    """Reads for `tarfile`, never past the next header: `size` is that of the file being read."""
+class CheckedTar:
+    """A file object for `tarfile` that never reads past the next header. `size`: bytes of the current file."""
 
     def __init__(self, stream: Readable) -> None:
         self.size = 0
         self._stream = stream
         self._at = 0
-        self._left = 0  # bytes of the payload and its padding
+        self._left = 0  # bytes of the payload and its padding that are still to come
         self._ready = b""
         self._ended = False
 
@@ -61,7 +62,7 @@ class PassingTar:
                 raise Damage("shard: data after the end mark", f"data follows its end mark, at byte {at}")
 
     def _header(self) -> bytes:
-        block = self._taken(BLOCK)
+        block = self._read_exactly(BLOCK)
         if block == ZEROS:
             self._ended = True
             return block
@@ -73,35 +74,35 @@ class PassingTar:
         return block
 
     def _parsed(self, block: bytes) -> tuple[bytes, int]:
-        """Kind and size of a file, as tarfile reads them."""
+        """Type and size of a file, as tarfile reads them."""
         at = self._at - BLOCK
         size, checksum = octal(block[124:136]), octal(block[148:156])
         if size < 0 or checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
             if at == 0:
                 raise Damage("shard: not a tar", "it is not a tar")
-            raise Damage("shard: damaged header", f"there is no sound tar header at byte {at}")
+            raise Damage("shard: damaged header", f"there is no valid tar header at byte {at}")
         kind = block[156:157]
         if kind not in KINDS:
-            raise Damage("shard: damaged header", f"the header at byte {at} is of a kind that no shard has")
+            raise Damage("shard: damaged header", f"the header at byte {at} has an unknown type")
         folder = kind == tarfile.AREGTYPE and block[:100].partition(b"\0")[0].endswith(b"/")
         return (tarfile.DIRTYPE if folder else kind), size
 
     def _extended(self, size: int) -> bytes:
         """Reads the long name, or other extended headers of the next file."""
         at = self._at - BLOCK
-        if size > MOST_HEADER:
+        if size > LARGEST_HEADER:
             raise Damage("shard: damaged header", f"the header at byte {at} is {size} bytes long")
-        payload = self._taken(-(-size // BLOCK) * BLOCK)
+        payload = self._read_exactly(-(-size // BLOCK) * BLOCK)
         if OTHER_SIZE.search(payload):
-            raise Damage("shard: damaged header", f"the header at byte {at} gives a file another size than its own")
+            raise Damage("shard: damaged header", f"the header at byte {at} changes the size of a file")
         return payload
 
     def _payload(self, size: int) -> bytes:
-        chunk = self._taken(size)
+        chunk = self._read_exactly(size)
         self._left -= size
         return chunk
 
-    def _taken(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         chunk = self._stream.read(size)
         while len(chunk) < size and (more := self._stream.read(size - len(chunk))):
             chunk += more

@@ -15,7 +15,7 @@ from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextI
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream.loader import StreamLoader
 from tercet.data_pipelines.stream.reader import id_of
-from tercet.data_pipelines.stream.reconnecting import PatientStream
+from tercet.data_pipelines.stream.reconnecting import ReconnectingStream
 from tercet.data_pipelines.stream.tar import Damage
 from tercet.errors import UserError
 from tests.data_pipelines.web import Web, serving
@@ -66,7 +66,7 @@ def spoilt(
     return pack("s.tar", samples), broken
 
 
-def test_bad_samples_are_counted_written_down_and_replaced_by_the_next(
+def test_bad_samples_are_counted_logged_and_replaced_by_the_next(
     spoilt: tuple[Path, dict[str, dict[str, bytes | None]]], tmp_path: Path
 ) -> None:
     path, broken = spoilt
@@ -92,7 +92,7 @@ def test_too_many_bad_samples_stop_the_run(spoilt: tuple[Path, object], pack: Pa
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_shard_stops_the_run_by_name(pack: Pack, workers: int) -> None:
+def test_a_damaged_shard_stops_the_run_and_is_named(pack: Pack, workers: int) -> None:
     whole, cut = pack("0.tar", texts(0, 6)), pack("1.tar", texts(1, 6))
     cut.write_bytes(cut.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"^shard \S+/1\.tar is damaged: it was cut short, 5000 bytes long") as error:
@@ -100,8 +100,8 @@ def test_a_damaged_shard_stops_the_run_by_name(pack: Pack, workers: int) -> None
     assert "\n" not in str(error.value)
 
 
-def test_what_a_damaged_shard_lost_is_counted_where_it_is_known(pack: Pack, tmp_path: Path) -> None:
-    """Three epochs; of the cut shard's 8 samples some come, and the others are bad. Without a count, one stands."""
+def test_samples_that_a_damaged_shard_lost_are_counted(pack: Pack, tmp_path: Path) -> None:
+    """In each epoch all lost samples count as bad if the stats file gives their number, otherwise one."""
     whole, cut = pack("0.tar", texts(0, 6)), pack("1.tar", texts(1, 8))
     cut.write_bytes(cut.read_bytes()[:5000])
     guess = loader(whole.parent, 1, missing="skip")
@@ -116,7 +116,7 @@ def test_what_a_damaged_shard_lost_is_counted_where_it_is_known(pack: Pack, tmp_
     assert (Path(line["shard"]).name, line["key"], line["reason"]) == ("1.tar", "", "shard: cut short")
 
 
-def test_shards_that_give_nothing_end_the_run(pack: Pack) -> None:
+def test_shards_without_a_usable_sample_stop_the_run(pack: Pack) -> None:
     paths = [pack(f"{n}.tar", texts(n, 2)) for n in range(3)]
     for path in paths:
         path.write_bytes(b"<html>not found</html>" * 100)
@@ -132,7 +132,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 
 @pytest.mark.parametrize("faults", [[], ["cut short"], ["500", "stalls"], ["cut short", "503"]])
-def test_remote_shards_are_streamed_through_a_network_that_stumbles(pack: Pack, web: Web, faults: list[str]) -> None:
+def test_remote_shards_are_streamed_in_spite_of_network_errors(pack: Pack, web: Web, faults: list[str]) -> None:
     paths = [pack(f"{n}.tar", texts(n, 40)) for n in range(2)]
     urls = [web.put(f"/s/{path.name}", path.read_bytes(), *faults) for path in paths]
     web.put("/s/0_stats.json", b'{"successes": 40}')
@@ -141,16 +141,16 @@ def test_remote_shards_are_streamed_through_a_network_that_stumbles(pack: Pack, 
     assert web.asked["/s/0.tar"] >= 1 + len(faults)
 
 
-def test_a_remote_shard_that_came_back_shorter_is_given_up(pack: Pack, web: Web) -> None:
-    """It broke off, and what is there now ends before that."""
-    stream = PatientStream(web.put("/s/0.tar", b"x" * 8000, "stalls"), QUICK)
+def test_a_remote_shard_that_became_shorter_is_an_error(pack: Pack, web: Web) -> None:
+    """The connection breaks, and the new file ends before the position that was reached."""
+    stream = ReconnectingStream(web.put("/s/0.tar", b"x" * 8000, "stalls"), QUICK)
     assert stream.read(500) == b"x" * 500
     web.put("/s/0.tar", b"x" * 300)
     with pytest.raises(Damage, match=r"/s/0\.tar could not be fetched in 3 tries: it ended after 300 of \d+ bytes"):
         stream.readall()
 
 
-def test_a_remote_shard_that_is_not_there_is_named_without_its_token(pack: Pack, web: Web) -> None:
+def test_a_missing_remote_shard_is_named_without_its_token(pack: Pack, web: Web) -> None:
     there = web.put("/s/0.tar", pack("0.tar", texts(0, 5)).read_bytes())
     absent = f"{web.url}/s/1.tar?token=secret"
     with pytest.raises(UserError, match=r"/s/1\.tar is damaged: .*does not exist") as error:

@@ -14,7 +14,7 @@ from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.stream.loader import StreamLoader
-from tercet.data_pipelines.stream.reader import id_of, telling
+from tercet.data_pipelines.stream.reader import distinguishing_parts, id_of
 from tercet.data_pipelines.stream.sequence import turns
 from tercet.data_pipelines.transforms.crop import random_views
 from tercet.errors import UserError
@@ -75,8 +75,8 @@ def numbers(batch: Batch) -> dict[str, object]:
     return {"ids": batch.ids.tolist(), "groups": batch.groups.tolist(), **fields}
 
 
-def test_samples_are_decoded_as_from_an_index(folder: Path) -> None:
-    """Against a naive loop over turns and over the index of each shard, past the end of the first epoch."""
+def test_a_stream_decodes_the_same_samples_as_an_index(folder: Path) -> None:
+    """Compares with a naive loop over the turns and the index of each shard, for more than an epoch."""
     batches = taken(loader(folder, 6), 7)
     position = 0
     for turn in islice(turns(names(folder), 5, 0, 1, 0), 6):
@@ -99,14 +99,14 @@ def test_samples_are_decoded_as_from_an_index(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_workers_see_the_same_batches(folder: Path, workers: int) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, workers: int) -> None:
     alone, helped = (taken(loader(folder, 8, shuffled=10, workers=count), 8) for count in (0, workers))
     assert [numbers(batch) for batch in helped] == [numbers(batch) for batch in alone]
 
 
 @pytest.mark.parametrize(("shards", "world"), [("0.tar", 2), ("0.tar", 4), ("*.tar", 2), ("*.tar", 4), ("*.tar", 7)])
-def test_ranks_have_equal_steps_and_share_every_epoch(folder: Path, shards: str, world: int) -> None:
-    """Every rank goes on for ever; what all of them give of an epoch is each sample once, naively counted by place."""
+def test_all_ranks_together_see_each_sample_once_an_epoch(folder: Path, shards: str, world: int) -> None:
+    """No rank ever ends. A naive count assigns each sample to its epoch."""
     ranks = [loader(folder / shards, world, rank=rank, world=world) for rank in range(world)]
     seen: Counter[tuple[int, int]] = Counter()
     for number, rank in enumerate(ranks):
@@ -119,7 +119,7 @@ def test_ranks_have_equal_steps_and_share_every_epoch(folder: Path, shards: str,
 
 
 def epochs(spec: Path, world: int, rank: int, ids: list[int]) -> list[tuple[int, int]]:
-    """The ids of one rank, with the epoch that each is of: its place in what the rank reads, counted shard by shard."""
+    """The ids that one rank reads, shard by shard, each with its epoch."""
     shards = sorted(map(str, spec.parent.glob(spec.name)))
     order: list[tuple[int, int]] = []
     for turn in turns(shards, 5, rank, world, 0):
@@ -132,8 +132,8 @@ def epochs(spec: Path, world: int, rank: int, ids: list[int]) -> list[tuple[int,
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("stop", [0, 3, 8, 15])
-def test_a_run_goes_on_by_shard_at_any_world(folder: Path, stop: int, world: int) -> None:
-    """Nothing is lost: shards before the place were handed out whole, and those from there on come, in their order."""
+def test_a_run_resumes_at_a_shard_on_any_number_of_ranks(folder: Path, stop: int, world: int) -> None:
+    """No sample is lost: the shards before the place were read to their end, and the others follow in order."""
     first = [loader(folder, 4, rank=rank, world=2, shuffled=6, workers=2) for rank in (0, 1)]
     before = Counter(ids([batch for rank in first for batch in taken(rank, stop)]))
     start = min(rank.place for rank in first)
@@ -154,7 +154,7 @@ def shard_ids(shard: str) -> list[int]:
     return [id_of(shard, source.key(row)) for row in range(len(source))]
 
 
-def test_a_walk_begun_anew_begins_with_what_was_not_finished(folder: Path) -> None:
+def test_a_second_iteration_starts_with_the_unfinished_shards(folder: Path) -> None:
     walked = loader(folder, 4, shuffled=5, workers=2)
     taken(walked, 5)
     place = walked.place
@@ -162,7 +162,7 @@ def test_a_walk_begun_anew_begins_with_what_was_not_finished(folder: Path) -> No
     assert ids(taken(walked, 4)) == ids(taken(loader(folder, 4, shuffled=5, start=place), 4))
 
 
-def test_samples_are_mixed_by_the_seed(folder: Path) -> None:
+def test_the_seed_decides_how_samples_are_shuffled(folder: Path) -> None:
     plain, mixed, other = (ids(taken(loader(folder, 7, shuffled=n, seed=s), 3)) for n, s in ((0, 5), (21, 5), (21, 6)))
     assert len(set(plain)) == 21
     assert mixed != plain
@@ -170,7 +170,7 @@ def test_samples_are_mixed_by_the_seed(folder: Path) -> None:
     assert mixed == ids(taken(loader(folder, 7, shuffled=21), 3))
 
 
-def test_ids_are_of_the_shard_and_the_key_wherever_they_lie(folder: Path) -> None:
+def test_ids_stay_the_same_when_shards_move_to_another_folder(folder: Path) -> None:
     digest = blake2b(b"7.tar/a/b", digest_size=8).digest()
     expected = int.from_bytes(digest, "big") // 2
     for shard in ("7.tar", "/there/7.tar", "https://me:secret@host/there/7.tar?token=x", "s3://bucket/7.tar"):
@@ -178,8 +178,8 @@ def test_ids_are_of_the_shard_and_the_key_wherever_they_lie(folder: Path) -> Non
     assert len(set(ids(taken(loader(folder, 7), 3)))) == sum(SIZES)
 
 
-def test_shards_of_one_name_in_several_folders_have_ids_of_their_own(pack: Callable[..., Path], tmp_path: Path) -> None:
-    """As img2dataset names them, and their samples too: folder after folder from 00000 on."""
+def test_equal_shard_names_in_several_folders_do_not_share_ids(pack: Callable[..., Path], tmp_path: Path) -> None:
+    """img2dataset numbers shards and samples in each folder from 00000."""
     for name in ("cc3m", "cc12m"):
         (tmp_path / name).mkdir()
         pack(f"{name}/00000.tar", [{"__key__": f"{i:09d}", "txt": f"{name} {i}"} for i in range(8)])
@@ -187,14 +187,15 @@ def test_shards_of_one_name_in_several_folders_have_ids_of_their_own(pack: Calla
     stream = StreamLoader(DataConfig.model_validate(data), INTAKES, 8, seed=0, shuffled=0)
     assert len(set(ids(taken(stream, 2)))) == 16
     moved = [f"s3://bucket/{name}/00000.tar" for name in ("cc3m", "cc12m")]
-    assert telling(moved) == telling([str(tmp_path / name / "00000.tar") for name in ("cc3m", "cc12m")]) == 2
-    assert telling(["a/0.tar", "b/1.tar"]) == telling(["0.tar"]) == 1
+    assert distinguishing_parts(moved) == 2
+    assert distinguishing_parts([str(tmp_path / name / "00000.tar") for name in ("cc3m", "cc12m")]) == 2
+    assert distinguishing_parts(["a/0.tar", "b/1.tar"]) == distinguishing_parts(["0.tar"]) == 1
 
 
-def test_mistakes_are_one_line(folder: Path) -> None:
+def test_mistakes_are_errors_of_one_line(folder: Path) -> None:
     with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes"):
         loader(folder, 30, world=4)
-    with pytest.raises(UserError, match=r"a stream has one source, and data.train names 2: a, b"):
+    with pytest.raises(UserError, match=r"data.mode=stream reads one source, but data.train names 2 \(a, b\)"):
         loader(folder, 4, train={"a": {"source": str(folder)}, "b": {"source": str(folder)}})
     with pytest.raises(UserError, match="mix draws other samples by index"):
         loader(folder, 4, augment={"audio": {"mix": 0.5}})
@@ -202,7 +203,7 @@ def test_mistakes_are_one_line(folder: Path) -> None:
         loader("pipe:cat a.tar", 4)
 
 
-def test_sounds_carry_masks_of_their_own(folder: Path) -> None:
+def test_each_sound_has_its_own_spectrogram_masks(folder: Path) -> None:
     masked = taken(loader(folder, 7, augment={"audio": {"time_masks": 2, "frequency_masks": 1}}), 3)
     again = taken(loader(folder, 7, workers=2, augment={"audio": {"time_masks": 2, "frequency_masks": 1}}), 3)
     for batch, same in zip(masked, again, strict=True):

@@ -12,7 +12,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.stream import shard as stream_shard
 from tercet.data_pipelines.stream.shard import samples_of
-from tercet.data_pipelines.stream.tar import Damage, PassingTar
+from tercet.data_pipelines.stream.tar import CheckedTar, Damage
 
 WANTED = frozenset({"png", "txt"})
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -34,7 +34,7 @@ def read(path: Path, data: bytes) -> list[tuple[str, object]]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_samples_are_read_from_every_format(tmp_path: Path, format: int) -> None:
+def test_samples_are_read_from_every_tar_format(tmp_path: Path, format: int) -> None:
     long = "folder/" * (13 if format == tarfile.USTAR_FORMAT else 30) + "x"
     files = [(f"{long}{i}.{extension}", bytes([i]) * 700) for i in range(3) for extension in ("PNG", "pickle", "txt")]
     expected = [(f"{long}{i}", {"png": bytes([i]) * 700, "txt": bytes([i]) * 700}) for i in range(3)]
@@ -43,10 +43,10 @@ def test_samples_are_read_from_every_format(tmp_path: Path, format: int) -> None
 
 @settings(max_examples=40)
 @given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=8), format=st.sampled_from(FORMATS))
-def test_what_passes_is_what_is_there(sizes: list[int], format: int) -> None:
-    """To tarfile, a tar that is checked on its way is the tar itself; and its size is known when its name is."""
+def test_tarfile_reads_the_same_through_the_checks(sizes: list[int], format: int) -> None:
+    """And the size of a file is known as soon as its name."""
     data = tar_of([(f"{i}.txt", bytes([i + 1]) * size) for i, size in enumerate(sizes)], format)
-    tar = PassingTar(BytesIO(data))
+    tar = CheckedTar(BytesIO(data))
     with tarfile.open(fileobj=tar, mode="r|") as theirs:  # type: ignore[call-overload]
         for size, info in zip(sizes, theirs, strict=True):
             assert (tar.size, info.size) == (size, size)
@@ -74,8 +74,8 @@ CORRUPTIONS: dict[str, tuple[Callable[[bytes, list[int]], bytes], str, int]] = {
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_damage_is_noticed_when_it_comes_by(tmp_path: Path, corruption: str) -> None:
-    """What stands whole before it has been read by then; the sample that it strikes has not."""
+def test_damage_raises_after_the_samples_before_it(tmp_path: Path, corruption: str) -> None:
+    """The samples before the damage are read, and the damaged one is not."""
     files = [(f"{i}.{extension}", bytes([65 + i]) * 700) for i in range(5) for extension in ("png", "txt")]
     data = tar_of(files)
     with tarfile.open(fileobj=BytesIO(data)) as tar:
@@ -91,13 +91,13 @@ def test_damage_is_noticed_when_it_comes_by(tmp_path: Path, corruption: str) -> 
     assert reason in damage.value.reason
 
 
-def test_a_byte_flipped_in_a_payload_passes(tmp_path: Path) -> None:
-    """No tar knows what is in it. Only a codec may notice."""
+def test_a_flipped_byte_in_a_payload_is_not_noticed(tmp_path: Path) -> None:
+    """A tar has no checksum of payloads. Only a decoder may notice."""
     data = tar_of([("0.txt", b"word")])
     assert read(tmp_path / "s.tar", flipped(data, 512)) == [("0", {"txt": flipped(b"word", 0)})]
 
 
-def test_a_file_over_the_cap_spoils_its_sample_and_is_never_read(
+def test_a_file_over_the_size_cap_is_not_read_and_its_sample_is_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_shard, "LARGEST_FILE", 1000)
@@ -113,8 +113,8 @@ def test_a_file_over_the_cap_spoils_its_sample_and_is_never_read(
 
 
 @pytest.mark.parametrize("header", [{"size": "999999999999"}, {"GNU.sparse.realsize": "999999999999"}])
-def test_headers_that_make_a_file_grow_are_refused(tmp_path: Path, header: dict[str, str]) -> None:
-    with pytest.raises(Damage, match="another size"):
+def test_headers_that_change_the_size_of_a_file_are_refused(tmp_path: Path, header: dict[str, str]) -> None:
+    with pytest.raises(Damage, match="changes the size"):
         read(tmp_path / "s.tar", tar_of([("0.txt", b"t")], tarfile.PAX_FORMAT, **header))
 
 
@@ -126,7 +126,7 @@ def test_a_long_header_is_not_read(tmp_path: Path) -> None:
 
 
 def test_samples_are_grouped_as_in_the_index(tmp_path: Path) -> None:
-    """A second file of a kind begins another sample; so does a name that comes back."""
+    """A second file with the same extension begins a new sample; so does a name that appears again later."""
     names = ["a.txt", "a.png", "a.txt", "b.png", "a.png", "._c.png", "d.mask.png", "README"]
     samples = read(tmp_path / "s.tar", tar_of([(name, str(i).encode()) for i, name in enumerate(names)]))
     assert samples == [
@@ -137,9 +137,9 @@ def test_samples_are_grouped_as_in_the_index(tmp_path: Path) -> None:
     ]
 
 
-def test_counts_are_held_to_what_is_stated(tmp_path: Path) -> None:
+def test_a_shard_with_another_count_than_its_stats_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "00000_stats.json").write_text('{"count": 4, "successes": 3}')
     three = [(f"{i}.txt", b"t") for i in range(3)]
     assert len(read(tmp_path / "00000.tar", tar_of(three))) == 3
-    with pytest.raises(Damage, match=r"holds 2 samples, and its _stats.json says 3"):
+    with pytest.raises(Damage, match=r"holds 2 samples, but its _stats.json says 3"):
         read(tmp_path / "00000.tar", tar_of(three[:2]))
