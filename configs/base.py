@@ -1,4 +1,4 @@
-"""Strict typed configs: unknown keys are refused, with the name that was probably meant."""
+"""Strict typed configs. Unknown keys are errors that suggest the closest known key."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, TypeVar, get_args
@@ -17,7 +17,7 @@ from tercet.errors import UserError, did_you_mean
 C = TypeVar("C", bound="Config")
 Place = Callable[[str], str]
 
-# pydantic speaks of Python's types; a recipe is YAML.
+# The messages of pydantic name Python's types, but a recipe is YAML.
 PLAINER = {
     "model_type": "should be a mapping of keys",
     "dict_type": "should be a mapping of keys",
@@ -37,11 +37,11 @@ class Config(BaseModel):
     """The base of every config. A field's `description` is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-    short: ClassVar[Collection[str]] = ()  # keys that are understood, too, for they stand for some of its fields
+    short: ClassVar[Collection[str]] = ()  # additional keys that stand for some of the fields
 
     @model_serializer(mode="wrap")
     def _without_idle_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Written out, a field is left away where it is empty and empty by default."""
+        """Omits fields that are empty now and by default."""
         fields = type(self).model_fields
         written: dict[str, Any] = handler(self)
         idle = {name for name, info in fields.items() if info.default in (None, (), {})}
@@ -49,7 +49,7 @@ class Config(BaseModel):
 
 
 class Component(Config):
-    """A registered component and its fields; written as a bare name when it has none to set."""
+    """The name of a registered component, and its fields. A bare name in YAML sets no fields."""
 
     model_config = ConfigDict(extra="allow")
     name: str
@@ -61,7 +61,7 @@ class Component(Config):
 
 
 class Misfit(ValueError):
-    """Raised by a config's own rules: the dotted key at fault, and the rest of the sentence that it begins."""
+    """Raised by validators of a config: the dotted key at fault, and the rest of a sentence that starts with it."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"`{key}` {reason}")
@@ -69,11 +69,14 @@ class Misfit(ValueError):
 
 
 def build(kind: type[C], values: Mapping[str, Any], place: Place) -> C:
-    """`values` as a `kind`, or one line that names the key, its value and the mend; `place` says where a key is set."""
+    """Validate `values` as a `kind`. Errors are one line with the key, its value and the fix.
+
+    `place` returns where a key is set, for the error.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        # A misspelt required key is both missing and unknown: what was written says more than what was not.
+        # A misspelt required key is both missing and unknown. The unknown one comes first: its error suggests the fix.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         explained = [_explain(kind, dict(problem)) for problem in problems]
         key, sentence = explained[0]
@@ -101,7 +104,7 @@ def _explain(kind: type[Config], problem: dict[str, Any]) -> tuple[str, str]:
 
 
 def _follow(kind: type[Config], location: tuple[str | int, ...]) -> tuple[list[str], dict[str, str]]:
-    """The dotted path of a location, without pydantic's union tags, and the fields known where it ends."""
+    """The dotted path of a location, without pydantic's union tags, and the known fields at its end."""
     path: list[str] = []
     annotation: Any = kind
     fields: dict[str, str] = {}
@@ -127,7 +130,7 @@ def _config_within(annotation: Any) -> type[Config] | None:
 
 
 def _unnamed(model: type[Config]) -> Any:
-    """What the fields are that have no name beforehand, where there may be some."""
+    """The type of extra fields, if the config allows them."""
     return (*get_args(model.__annotations__.get("__pydantic_extra__")), None, None)[1]
 
 

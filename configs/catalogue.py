@@ -1,4 +1,4 @@
-"""Where recipes are found: by the name they come along under, as any file, or in the folder of a run."""
+"""Finds recipes: those of tercet by name, files, and those in the folder of a run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name_or_path: str) -> Path:
-    """A recipe by the name it is listed under, any YAML file, or the folder of a run."""
+    """The file of a recipe, from its name, its path, or the folder of a run."""
     if name_or_path in recipe_names():
         return RECIPES / f"{name_or_path}.yaml"
     path = Path(name_or_path)
@@ -20,11 +20,11 @@ def recipe_path(name_or_path: str) -> Path:
     if found.is_file():
         return found
     if path.suffix or len(path.parts) > 1:
-        raise UserError(f"{path}: no such recipe file, and no folder of a run")
+        raise UserError(f"{path} is neither a recipe file nor the folder of a run; `tercet recipes ls` lists recipes")
     raise UserError(f"unknown recipe `{name_or_path}`; {did_you_mean(name_or_path, recipe_names())}")
 
 
 def summary(name_or_path: str) -> str:
-    """The one line that a recipe says of itself: the comment it starts with."""
+    """The comment in the first line of a recipe, which describes it."""
     first = recipe_path(name_or_path).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""

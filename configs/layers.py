@@ -1,4 +1,4 @@
-"""A recipe is a stack of layers: what it extends, itself, the command line. The upper layer wins, key by key."""
+"""A recipe is a stack of layers: what it extends, itself, and the command line. Upper keys override lower ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from typing import Any
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError
 
-Spelling = Callable[[Any, Any], tuple[Any, Any]]  # two values of one key, written alike
+Spelling = Callable[[Any, Any], tuple[Any, Any]]  # brings two values of one key into the same form
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Nested values and the place they were written in."""
+    """Nested values, and the place that sets them: a file or the command line."""
 
     place: str
     values: Mapping[str, Any]
 
     def depth(self, key: str) -> int:
-        """How many parts of a dotted key this layer spells."""
+        """How many parts of a dotted key this layer contains."""
         found: Any = self.values
         parts = key.split(".")
         for depth, part in enumerate(parts):
@@ -32,7 +32,7 @@ def parse_override(text: str) -> Layer:
     """`optimizer.lr=1e-3` as a layer; the value is YAML."""
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
-        raise UserError(f"command line: `{text}` is not an override; write key=value, as optimizer.lr=1e-3")
+        raise UserError(f"command line: `{text}` is not an override; write key=value, such as optimizer.lr=1e-3")
     return Layer("command line", nested(key, read_yaml(value, f"command line, `{text}`")))
 
 
@@ -45,17 +45,17 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def written_in(layers: Sequence[Layer], key: str) -> str | None:
-    """The place of the uppermost layer that spells the most of a key; nothing when none has a part of it."""
+    """The place of the layer that contains most of a key; of several, the top one. None if no layer has any part."""
     best = max(reversed(layers), key=lambda layer: layer.depth(key))
     return best.place if best.depth(key) else None
 
 
 @dataclass(frozen=True)
 class Layering:
-    """What the keys of an upper layer do to those below, besides taking their place.
+    """How to merge layers, beyond overriding equal keys.
 
-    `replaces`: other keys that a key removes from the layer below, because both say the same thing. `bare`: the field
-    that a component's bare name stands for. `spelling`: how two values of a key are written alike before they merge.
+    `replaces`: the keys that a key removes from lower layers, because they set the same thing. `bare`: the field that
+    the bare name of a component sets. `spelling`: brings two values of a key into the same form before they merge.
     """
 
     replaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Layering:
         return values
 
     def lay(self, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-        """`above` over `below`."""
+        """Merge `above` over `below`."""
         replaced = {old for new, value in above.items() if value is not None for old in self.replaces.get(new, ())}
         kept = {key: value for key, value in below.items() if key not in replaced}
         return kept | {key: self._over(key, kept.get(key), value) for key, value in above.items()}
@@ -84,7 +84,7 @@ class Layering:
         if key in self.bare and isinstance(below, str):
             below = {self.bare[key]: below}
         if not isinstance(below, Mapping) or above.get("name", below.get("name")) != below.get("name"):
-            below = {}  # another component does not take over the settings of the one below
+            below = {}  # the settings of one component do not apply to another
         return self.lay(below, above)
 
 

@@ -1,4 +1,4 @@
-"""One typed registry for everything that a config chooses by name."""
+"""Registries of all components that a config chooses by name."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[T]):
-    """Names to components of one kind: a duplicate name raises, an unknown one gets suggestions."""
+    """Components of one kind by name. Duplicate names raise an error, and unknown names get suggestions."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -38,7 +38,7 @@ class Registry(Generic[T]):
 
 
 def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]], type[Entry]]:
-    """For a class whose fields are its config; it becomes a frozen dataclass."""
+    """Register a class whose fields are its config. It becomes a frozen dataclass."""
 
     def register(cls: type[Entry]) -> type[Entry]:
         return known.register(name)(dataclass(frozen=True)(cls))
@@ -47,8 +47,10 @@ def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]
 
 
 def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any], beside: Collection[str] = ()) -> T:
-    """The dataclass of this name; its fields are the options that it takes. `beside`: keys of all components of this
-    kind, one of which a misspelt option may mean."""
+    """Build the dataclass of this name, with `options` as its fields.
+
+    `beside`: keys that all components of this kind have, which errors suggest too.
+    """
     cls: Any = known.get(name)
     taken = [field.name for field in fields(cls)]
     for option in options:

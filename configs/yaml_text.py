@@ -1,7 +1,7 @@
-"""YAML as people expect it: `1e-3` is a number, `off` and `no` are words, and a key stands once.
+"""YAML as people expect it: `1e-3` is a number, `off` and `no` are text, and duplicate keys are errors.
 
-PyYAML follows YAML 1.1, which reads `1e-3` as text, `no` as false and `1:30` as ninety. Here the plain scalars are
-those of YAML 1.2's core schema, in both directions, so that what is written reads back equal.
+PyYAML follows YAML 1.1, which reads `1e-3` as text, `no` as false and `1:30` as 90. Here, plain scalars follow the core
+schema of YAML 1.2, for reading and for writing, so that written values read back equal.
 """
 
 import re
@@ -24,25 +24,25 @@ CORE_SCHEMA = {
 
 
 class YamlReader(yaml.SafeLoader):
-    """The safe loader with the core schema's scalars and no key twice."""
+    """The safe loader with the scalars of the core schema. It rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key `{key}`", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def _read_int(reader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(node.value.replace("_", ""))  # 100_000 as Python writes it; a leading zero makes nothing octal
+    return int(node.value.replace("_", ""))  # accepts 100_000; a leading zero does not mean octal
 
 
 YamlReader.add_constructor("tag:yaml.org,2002:int", _read_int)
 
 
 class Writer(yaml.SafeDumper):
-    """The safe dumper with the core schema's scalars; lists of plain values stay on one line."""
+    """The safe dumper with the scalars of the core schema. Lists of plain values stay on one line."""
 
     def represent_list(self, values: Any) -> yaml.SequenceNode:
         plain = not any(isinstance(value, dict | list) for value in values)
@@ -60,14 +60,14 @@ for schema in (YamlReader, Writer):
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value that `text` spells; `where` is named when it does not parse."""
+    """Parse YAML. Errors name `where` the text is from."""
     try:
         return yaml.load(text, YamlReader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable characters"
-        raise UserError(f"{where}{line}: not YAML: {problem}") from None
+        raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
 
 
 def write_yaml(value: Any) -> str:

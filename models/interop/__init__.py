@@ -1,1 +1,1 @@
-"""Models of other libraries, in and out."""
+"""Reads models of other libraries, and exports models."""

@@ -1,4 +1,4 @@
-"""A model as a folder: `config.yaml`, which says how it is built, and its weights beside it as safetensors."""
+"""A model as a folder: `config.yaml` describes the model, `model.safetensors` has its weights."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
 
 def export_folder(model: nn.Module, config: SpaceConfig, folder: Path) -> Path:
-    """Writes a model and what the config says of it; any `SpaceConfig` will do, a whole run's too."""
+    """Write a model and its config. Any `SpaceConfig` works, including that of a whole run."""
     folder.mkdir(parents=True, exist_ok=True)
     written = config.model_dump(mode="json")
     kept = {key: written[key] for key in SpaceConfig.model_fields if key in written and key != "init"}
@@ -28,7 +28,9 @@ def export_folder(model: nn.Module, config: SpaceConfig, folder: Path) -> Path:
 def pretrained_folder(folder: Path) -> Pretrained:
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder}: {WEIGHTS} is there, but not the {CONFIG} that says what model it is of")
+        raise UserError(
+            f"{folder}: {CONFIG}, which describes the model of {WEIGHTS}, is missing; export the model again"
+        )
     values = read_yaml(path.read_text(encoding="utf-8"), str(path))
     config = build(SpaceConfig, values, lambda key: str(path))
     return described(str(folder), config, lambda: load_file(folder / WEIGHTS))

@@ -1,4 +1,4 @@
-"""What a model has no place for among the weights that it took over, in words, so that nothing is lost silently."""
+"""Lists the pretrained weights that a model does not use, so that nothing is lost silently."""
 
 from collections.abc import Iterable
 
@@ -9,19 +9,19 @@ OF_TOWERS = ("towers", "head.projections", "head.adapters")
 
 
 def left_behind(model: Multimodal, weights: Weights) -> list[str]:
-    """Each thing once: a tower, a term's temperature or bias, or whatever else stands under a name of its own."""
+    """Each part once: a tower, the temperature or bias of a term, or another part by its name."""
     places = tuple(f"{part}.{modality}." for part in OF_TOWERS for modality in model.towers)
     taken = {name for term in model.terms for name in _taken(model, term, weights)}
-    return sorted({_told(name) for name in weights if not name.startswith(places) and name not in taken})
+    return sorted({_described(name) for name in weights if not name.startswith(places) and name not in taken})
 
 
 def _taken(model: Multimodal, term: str, weights: Weights) -> Iterable[str]:
-    """What becomes of a term's temperature, by the names of the weights."""
+    """The names of the weights that set the temperature of a term."""
     kept = ("log_scale",) if model.head.temperature_of(term).bias is None else ("log_scale", "bias")
     return (f"{TEMPERATURES}{origin_of(term, weights)}.{name}" for name in kept)
 
 
-def _told(name: str) -> str:
+def _described(name: str) -> str:
     for part in OF_TOWERS:
         if name.startswith(f"{part}."):
             return f"the {name.removeprefix(f'{part}.').partition('.')[0]} tower"

@@ -1,7 +1,7 @@
-"""Weights of open_clip: by tag or from a file, with the temperature and bias that they were trained to.
+"""Weights of open_clip, by tag or from a file, with their trained temperature and bias.
 
-open_clip keeps a text tower apart, under `text.`, or in the middle of the model; here it always stands apart. What has
-no counterpart, as the decoder of CoCa, keeps its name.
+In open_clip, the weights of a text tower start with `text.`, or are mixed with those of the model. Here the text tower
+is always separate. Weights without a counterpart, such as those of the decoder of CoCa, keep their names.
 """
 
 from pathlib import Path
@@ -25,13 +25,13 @@ OURS = {
     "logit_scale": f"{TEMPERATURES}{PAIR}.log_scale",
     "logit_bias": f"{TEMPERATURES}{PAIR}.bias",
 }
-OURS |= {  # of a text tower in the middle of the model
+OURS |= {  # of a text tower that is mixed with the model
     part: f"towers.text.model.{part}"
     for part in ("positional_embedding", "token_embedding.", "transformer.", "ln_final.", "text_projection")
 }
 CONSTANTS = ("attn_mask", "text.attn_mask", "input_resolution", "context_length", "vocab_size")
-POSITIONS = ".position_ids"  # which transformers no longer keeps
-TAKEN_IN = ("mean", "std", "interpolation", "resize_mode")  # what a tag says of pictures
+POSITIONS = ".position_ids"  # no longer part of the weights in transformers
+TAKEN_IN = ("mean", "std", "interpolation", "resize_mode")  # how the weights of a tag expect images
 
 
 def pretrained_open_clip(source: str) -> Pretrained:
@@ -41,12 +41,13 @@ def pretrained_open_clip(source: str) -> Pretrained:
     if not given:
         tags = open_clip.list_pretrained_tags_by_model(name)
         example = tags[0] if tags else "weights.safetensors"
-        raise UserError(f"{source}: names no weights; add a tag or a file, as open_clip:{name}/{example}")
+        raise UserError(f"{source} names no weights; add a tag or a file, such as open_clip:{name}/{example}")
     if Path(given).is_file():
         return pretrained_file(Path(given), source, name)
     check_weights(source, name, given)
     config = open_clip.get_pretrained_cfg(name, given)
-    taken = {key: _plain(config[key]) for key in TAKEN_IN if key in config}
+    found = {key: config[key] for key in TAKEN_IN if key in config}
+    taken = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
     built = built_as(name, bool(config.get("quick_gelu", False)))
     sigmoid = "init_logit_bias" in open_clip.get_model_config(built)
     return Pretrained(
@@ -55,22 +56,24 @@ def pretrained_open_clip(source: str) -> Pretrained:
 
 
 def pretrained_file(path: Path, source: str, name: str | None) -> Pretrained:
-    """A file in open_clip's layout; without the architecture's name the recipe must give the towers."""
-    weights = by_our_names(_state(path))  # not kept: a run would hold them to its end
+    """A file in open_clip's layout. Without the name of the architecture, the recipe must set the encoders."""
+    weights = by_our_names(_state(path))  # not kept, or they would stay in memory for the whole run
     if not any(key.startswith("towers.") for key in weights):
-        raise UserError(f"{source}: {path} holds no tower in open_clip's layout, as `visual.conv1.weight`")
+        raise UserError(
+            f"{source}: {path} holds no tower in open_clip's layout, with names such as `visual.conv1.weight`"
+        )
     sigmoid = OURS["logit_bias"] in weights
     return Pretrained(source, towers(name) if name else {}, terms(sigmoid), lambda: by_our_names(_state(path)))
 
 
 def towers(name: str, taken: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Both towers of a model, as a recipe would write them."""
+    """Both towers of a model, in the form of a recipe."""
     image: dict[str, Any] = {"encoder": f"open_clip:{name}"}
     text: dict[str, Any] = {"encoder": f"open_clip:{name}"}
     if taken:
         image["options"] = {"force_preprocess_cfg": taken}
     if text_config(name).get("hf_model_name"):
-        text["options"] = {"pretrained_text": False}  # what it started from need not be fetched
+        text["options"] = {"pretrained_text": False}  # its original weights are not needed
     return {"image": image, "text": text}
 
 
@@ -84,7 +87,7 @@ def by_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_name(name: str) -> str | None:
-    """The name of a parameter of open_clip's in `Multimodal`, if it has one there; nothing for what is none."""
+    """The name in `Multimodal` of a weight of open_clip; without a counterpart, its own name. None for constants."""
     if name.startswith(CONSTANTS) or name.endswith(POSITIONS):
         return None
     begin = next((part for part in OURS if name.startswith(part)), "")
@@ -96,17 +99,13 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def _downloaded(source: str, config: dict[str, Any]) -> Path:
-    """open_clip's own download, or its cache."""
+    """The file from open_clip's cache, or from its download."""
     try:
         with cache_if_hub_is_silent("weights"):
             return Path(open_clip.download_pretrained(config))
     except (OSError, RuntimeError, URLError) as error:
         where = config.get("hf_hub") or config.get("url")
         raise UserError(
-            f"{source}: {where} is neither in the cache, {hub.HF_HUB_CACHE}, nor to be had; run once with a "
-            "network, or name a file: open_clip:NAME/FILE"
+            f"{source}: {where} is not in the cache {hub.HF_HUB_CACHE} and cannot be downloaded; run once with "
+            "network access, or name a file: open_clip:NAME/FILE"
         ) from error
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,7 @@
-"""A checkpoint of open_clip_train: a model without its architecture, and the arguments that tell it.
+"""Checkpoints of open_clip_train.
 
-`logs/NAME/checkpoints/epoch_N.pt` holds the weights and the state of the optimizer, and `logs/NAME/params.txt`, one
-argument a line, how they came about.
+`logs/NAME/checkpoints/epoch_N.pt` has the weights and the optimizer state, but not the architecture. That is in
+`logs/NAME/params.txt`, with one argument of the run per line.
 """
 
 import ast
@@ -26,7 +26,7 @@ BUFFERS = re.compile(r"(running_mean|running_var|num_batches_tracked|attn_mask|p
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """How far a run is, and its AdamW moments as `optim/exp_avg/NAME`, or why they cannot be used."""
+    """The progress of a run, and its AdamW moments as `optim/exp_avg/NAME`. `fault` says why these cannot be used."""
 
     epoch: int
     step: int
@@ -36,22 +36,22 @@ class OptimizerState:
 
 
 def pretrained_bare(path: Path) -> Pretrained:
-    """A file of weights alone. Where its run tells the architecture, that is it; else a recipe must give the towers."""
+    """A file of weights. The arguments of its run set the encoders; without them, the recipe must."""
     found = pretrained_file(path, str(path), None)
     return Pretrained(found.source, _towers(arguments_of(path)), found.terms, found.weights)
 
 
 def arguments_of(path: Path) -> dict[str, Any]:
-    """What open_clip_train was called with, where the checkpoint lies as it left it; else nothing."""
-    told = path.parent.parent / ARGUMENTS
-    if path.parent.name != "checkpoints" or not told.is_file():
+    """The arguments of open_clip_train, or an empty dict if the checkpoint is not in the folder of its run."""
+    file = path.parent.parent / ARGUMENTS
+    if path.parent.name != "checkpoints" or not file.is_file():
         return {}
-    lines = (line.partition(": ") for line in told.read_text(encoding="utf-8").splitlines())
+    lines = (line.partition(": ") for line in file.read_text(encoding="utf-8").splitlines())
     return {name: _value(text) for name, colon, text in lines if colon}
 
 
 def standing_of(path: Path) -> OptimizerState | None:
-    """Of a checkpoint; a file of weights alone stands nowhere."""
+    """The optimizer state of a checkpoint, or None for a file that has only weights."""
     held = read_file(path)
     if not {"epoch", "optimizer", "state_dict"} <= held.keys():
         return None
@@ -63,15 +63,15 @@ def standing_of(path: Path) -> OptimizerState | None:
     return OptimizerState(int(held["epoch"]), step, _batch_size(arguments_of(path)), moments, fault)
 
 
-def _batch_size(told: Mapping[str, Any]) -> int | None:
-    """Pairs a step, over all ranks."""
-    if "batch_size" not in told:
+def _batch_size(arguments: Mapping[str, Any]) -> int | None:
+    """Pairs per step, over all ranks."""
+    if "batch_size" not in arguments:
         return None
-    return math.prod(int(told.get(name, 1)) for name in ("batch_size", "world_size", "accum_freq"))
+    return math.prod(int(arguments.get(name, 1)) for name in ("batch_size", "world_size", "accum_freq"))
 
 
 def _in_order(weights: Mapping[str, Tensor]) -> list[str]:
-    """Parameters as their optimizer counts them: those that never decay, then the rest."""
+    """The names of the parameters in the order of the optimizer: first those without weight decay."""
     names = [name for name in weights if not BUFFERS.search(name)]
     return sorted(names, key=lambda name: not _never_decays(name, weights[name]))
 
@@ -81,15 +81,15 @@ def _never_decays(name: str, value: Tensor) -> bool:
 
 
 def _fault(names: list[str], held: Mapping[str, Any]) -> str:
-    """Whether the counted states are those of the named parameters: as many, and each of its parameter's shape."""
+    """Why the optimizer state does not match the parameters in number or shape; empty if it does."""
     state, weights = held["optimizer"]["state"], held["state_dict"]
     counted = [index for group in held["optimizer"]["param_groups"] for index in group["params"]]
     if len(counted) != len(names):
-        return f"it is of {len(counted)} parameters, and the model has {len(names)}"
+        return f"it has {len(counted)} parameters, but the model has {len(names)}"
     for index, name in enumerate(names):
         for kind, value in state.get(index, {}).items():
             if kind != "step" and value.shape != weights[name].shape:
-                return f"{kind} number {index} has not the shape of {name}"
+                return f"{kind} number {index} does not have the shape of {name}"
     return ""
 
 
@@ -108,17 +108,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def _towers(told: Mapping[str, Any]) -> dict[str, Any]:
-    name = str(told.get("model", "")).replace("/", "-")
+def _towers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(arguments.get("model", "")).replace("/", "-")
     if name not in open_clip.list_models():
         return {}
-    quick = bool(told.get("force_quick_gelu"))
+    quick = bool(arguments.get("force_quick_gelu"))
     built = built_as(name, quick) if quick else name
-    taken = {key: value for key in TAKEN_IN if (value := told.get(f"image_{key}")) is not None}
+    taken = {key: value for key in TAKEN_IN if (value := arguments.get(f"image_{key}")) is not None}
     model = towers(built, taken)
-    if size := told.get("force_image_size"):
+    if size := arguments.get("force_image_size"):
         model["image"]["size"] = size[0] if isinstance(size, list | tuple) else size
-    if length := told.get("force_context_length"):
+    if length := arguments.get("force_context_length"):
         model["text"].setdefault("options", {})["force_context_length"] = length
     if quick and not has_quick_gelu(built):
         for tower in model.values():

@@ -1,7 +1,7 @@
-"""Weights that others trained, under our names, and how a model takes them over.
+"""Pretrained weights under the names of `Multimodal`, and how a model loads them.
 
-What is taken must fit to the last tensor: a tower begins whole or not at all. Towers that the weights know nothing of
-begin as the recipe says.
+A tower loads completely or not at all: every tensor must fit. Towers that are not among the weights start as the recipe
+says.
 """
 
 import math
@@ -21,17 +21,17 @@ from tercet.models.tuning.positions import stretch
 
 TEMPERATURES = "head.temperatures."
 OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing")
-ROUNDING = 1e-6  # of a logarithm: weights at a bound, read back as fp32
+ROUNDING = 1e-6  # tolerance of a logarithm at its bound, because weights are fp32
 
 Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model by what was asked for, what a recipe would say of it under `model`, and its weights.
+    """A pretrained model: its name or path, its settings under `model` of a recipe, and its weights.
 
-    `terms` is what the recipe would say beside it: `pairs` and `objective`, or `terms`. `weights()` reads them, by the
-    names of `Multimodal`.
+    `terms` has further settings of a recipe: `pairs` and `objective`, or `terms`. `weights()` reads the weights, under
+    the names of `Multimodal`.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Pretrained:
 
 
 def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, Tensor]]) -> Pretrained:
-    """A model of our own by its config, without what matters to its training only, such as extra negatives."""
+    """A model that tercet trained. Settings that matter only in training, such as extra negatives, are removed."""
     written = config.model_dump(mode="json")
     towers = {
         modality: {key: value for key, value in written["model"][modality].items() if key not in OF_TRAINING}
@@ -54,7 +54,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
 
 
 def adopt(model: Multimodal, weights: Weights, source: str) -> None:
-    """Every tower of which the weights know something, with its projection and the temperatures of its terms."""
+    """Load all towers that are among the weights, their projections, and the temperatures of the terms."""
     own = model.state_dict()
     taken: dict[str, Tensor] = {}
     for modality in model.towers:
@@ -66,7 +66,7 @@ def adopt(model: Multimodal, weights: Weights, source: str) -> None:
 
 
 def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[str, Tensor]:
-    """By the names that a tuned tower gives its parameters; what came with the tuning may be new."""
+    """The weights of a tower under its parameter names. Parameters that tuning added may be missing."""
     parts = (f"towers.{modality}.", f"head.projections.{modality}.", f"head.adapters.{modality}.")
     tuned = {name.replace(INNER, ""): name for name in own}
     given = {tuned.get(name, name): value for name, value in weights.items() if name.startswith(parts)}
@@ -74,13 +74,13 @@ def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[s
         return {}
     wanted = {name for name in own if name.startswith(parts) and (name in given or not gained(name))}
     for name in sorted(given.keys() ^ wanted):
-        told = "it lacks" if name in wanted else "beside others it has"
-        raise UserError(f"{source}: {told} `{name}`: it is of another architecture than model.{modality}")
+        fault = "it lacks" if name in wanted else "it has the unknown weight"
+        raise UserError(f"{source}: {fault} `{name}`; it is of another architecture than model.{modality}")
     return {name: value.reshape(1) if own[name].shape == (1,) else value for name, value in given.items()}
 
 
 def _fitting(name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:
-    """Only the positions of a picture's patches may be of another number: they are stretched."""
+    """The tensor itself, or position embeddings of an image tower interpolated to another number of patches."""
     if theirs.shape == ours.shape:
         return theirs
     if re.search(r"^towers\.image\..*pos.*emb", name) and theirs.shape[-1] == ours.shape[-1]:
@@ -91,26 +91,26 @@ def _fitting(name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:
 
 
 def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
-    """What two shapes of one tensor come from, and the mend."""
+    """Why the shapes of a tensor differ, and how to fix it."""
     modality = name.split(".")[1] if name.startswith("towers.") else "head"
     if name.startswith("head."):
-        return f"its joint space has {len(theirs)} dimensions, and model.dim is {len(ours)}; leave out model.dim"
+        return f"its joint space has {len(theirs)} dimensions, but model.dim is {len(ours)}; remove model.dim"
     if modality == "text" and re.search("pos.*emb", name):
         return (
-            f"its context length is {len(theirs)}, and that of the text tower {len(ours)}; "
-            "leave out what sets another in model.text.options"
+            f"its context length is {len(theirs)}, but that of the text tower is {len(ours)}; "
+            "remove the length from model.text.options"
         )
     if modality == "text" and "embedding" in name:
         return (
-            f"its tokenizer knows {len(theirs)} tokens, and that of the text tower {len(ours)}; "
-            "name the text encoder that the weights were trained with"
+            f"its tokenizer has {len(theirs)} tokens, but that of the text tower has {len(ours)}; "
+            "use the text encoder that the weights were trained with"
         )
-    shapes = f"`{name}` is {list(theirs.shape)} and here {list(ours.shape)}"
-    return f"{shapes}: it is of another architecture than model.{modality}"
+    shapes = f"`{name}` has shape {list(theirs.shape)}, but the model needs {list(ours.shape)}"
+    return f"{shapes}; it is of another architecture than model.{modality}"
 
 
 def _temperature(model: Multimodal, term: str, weights: Weights, source: str) -> dict[str, Tensor]:
-    """Scale and bias from the term of the same name, or else from one of the same modalities."""
+    """Scale and bias from the term of the same name, or from one of the same modalities."""
     origin = origin_of(term, weights)
     if origin is None:
         return {}
@@ -120,7 +120,7 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
     if not low - ROUNDING <= float(taken["log_scale"]) <= high + ROUNDING:
         raise UserError(
             f"{source}: its inverse temperature is {taken['log_scale'].exp().item():.6g}, outside of "
-            f"objective.bounds [{math.exp(low):g}, {math.exp(high):g}]; set objective.bounds so that they hold it"
+            f"objective.bounds [{math.exp(low):g}, {math.exp(high):g}]; widen objective.bounds"
         )
     bias = weights.get(f"{TEMPERATURES}{origin}.bias")
     if bias is not None and module.bias is not None:
@@ -129,7 +129,7 @@ def _temperature(model: Multimodal, term: str, weights: Weights, source: str) ->
 
 
 def origin_of(term: str, weights: Weights) -> str | None:
-    """The term, by the name of its module, whose temperature a term takes over."""
+    """The module name of the pretrained term whose temperature `term` gets."""
     own = module_name(term)
     named = [name[len(TEMPERATURES) :].rpartition(".")[0] for name in weights if name.startswith(TEMPERATURES)]
     alike = [other for other in named if _modalities(other) == _modalities(own)]
@@ -137,5 +137,5 @@ def origin_of(term: str, weights: Weights) -> str | None:
 
 
 def _modalities(term: str) -> list[str]:
-    """Of the name of a term's module, as `image_crop1-text`."""
+    """The modalities in the module name of a term, such as `image_crop1-text`."""
     return sorted(field.partition("_")[0] for field in term.split("-"))

@@ -1,7 +1,7 @@
-"""Whole models of transformers, CLIP, SigLIP and CLAP: both towers, the temperature, and SigLIP's bias.
+"""Whole models from transformers (CLIP, SigLIP and CLAP): both towers, the temperature, and SigLIP's bias.
 
-CLAP has learnt a scale for each direction. A term here has one for both: that of the logits per sound, by which a sound
-is told from texts, as in zero-shot classification.
+CLAP has a scale for each direction, but a term has one for both. It gets the scale of the logits per audio clip, which
+zero-shot classification of audio uses.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from tercet.models.encoders.hf.hub import fetched
 from tercet.models.encoders.hf.parts import architecture, halves
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 
-OF_TOWERS = {  # where a whole keeps what belongs to a tower
+OF_TOWERS = {  # how the weights of each tower start: trunk, projection
     "image": ("vision_model.", "visual_projection."),
     "audio": ("audio_model.", "audio_projection."),
     "text": ("text_model.", "text_projection."),
@@ -29,10 +29,10 @@ def pretrained_transformers(name: str) -> Pretrained:
     kind = architecture(config)
     if not halves(kind):
         raise UserError(
-            f"{source}: a {kind} is a tower by itself and shares its space with no other; name it as an encoder of a "
-            f"recipe, as model.text.encoder={source}"
+            f"{source}: a {kind} is a single tower, not a joint model; use it as an encoder in a recipe, such as "
+            f"model.text.encoder={source}"
         )
-    towers = {modality: {"encoder": source, **_heard(name, modality)} for modality in halves(kind)}
+    towers = {modality: {"encoder": source, **_audio_settings(name, modality)} for modality in halves(kind)}
     objective = "sigmoid" if kind == "SiglipModel" else "infonce"
     terms = {"pairs": {_pair(kind): 1.0}, "objective": {"name": objective}}
     return Pretrained(source, towers, terms, lambda: _weights(source, name, kind, config))
@@ -42,8 +42,8 @@ def _pair(kind: str) -> str:
     return "-".join(halves(kind))
 
 
-def _heard(name: str, modality: str) -> dict[str, Any]:
-    """CLAP hears windows of a fixed length, and its statistics are those of its training."""
+def _audio_settings(name: str, modality: str) -> dict[str, Any]:
+    """CLAP reads windows of a fixed length and has BatchNorm, whose statistics must stay."""
     if modality != "audio":
         return {}
     return {"seconds": float(read_feature_extractor(name).max_length_s), "frozen_batchnorm": True}
@@ -56,7 +56,7 @@ def _weights(source: str, name: str, kind: str, config: Any) -> dict[str, Tensor
 
 
 def _our_name(key: str, kind: str) -> str:
-    """What has no counterpart, as CLAP's other scale, keeps its name."""
+    """The name in `Multimodal`. Weights without a counterpart, such as CLAP's other scale, keep their name."""
     if key in OF_PAIRS:
         return f"{TEMPERATURES}{_pair(kind)}.{OF_PAIRS[key]}"
     for modality, part in halves(kind).items():

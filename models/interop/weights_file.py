@@ -1,4 +1,4 @@
-"""A file of weights, read so that nothing in it can run."""
+"""Reads files of weights without running code from them."""
 
 import pickle
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tercet.errors import UserError
 
-WRITTEN = (b"PK", b"\x80")  # how what torch.save wrote begins: an archive, or before torch 1.6 a pickle
-WRAPPERS = ("module.", "_orig_mod.")  # of DDP, of torch.compile
+WRITTEN = (b"PK", b"\x80")  # first bytes of files from torch.save: an archive, or a pickle before torch 1.6
+WRAPPERS = ("module.", "_orig_mod.")  # prefixes that DDP and torch.compile add
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """All that a file holds: weights by name, or a checkpoint with weights somewhere in it."""
+    """The content of a file: weights by name, or a checkpoint that contains them."""
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -25,30 +25,32 @@ def read_file(path: Path) -> dict[str, Any]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: holds more than tensors and plain values, which might run code, and is not loaded; "
-            "save its state_dict alone, or as safetensors"
+            f"{path} is not loaded: it holds objects other than tensors and plain values, which might run code; "
+            "save only the state_dict, or use safetensors"
         ) from None
     except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        raise UserError(f"{path}: no weights can be read from it ({str(error).strip().splitlines()[0]})") from None
+        raise UserError(
+            f"{path}: cannot read weights ({str(error).strip().splitlines()[0]}); save the file again"
+        ) from None
     if not isinstance(held, Mapping):
-        raise UserError(f"{path}: holds a {type(held).__name__} where weights by name are expected")
+        raise UserError(f"{path} holds a {type(held).__name__} instead of weights by name; save a state_dict")
     return dict(held)
 
 
 def _check_written(path: Path) -> None:
-    """A reader of pickles would make anything of another file."""
+    """Reject other files, which the reader of pickles could misread."""
     with path.open("rb") as file:
         begun = file.read(2)
     if not begun.startswith(WRITTEN):
-        raise UserError(f"{path} is no checkpoint: torch.save did not write it, and its name does not end .safetensors")
+        raise UserError(f"{path} is not a checkpoint from torch.save, and its name does not end in .safetensors")
 
 
 def state_in(held: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights among what a file holds, without the names of what was wrapped around the model."""
+    """The weights in the content of a file, without the prefixes of wrappers such as DDP."""
     state = held.get("state_dict", held)
     weights = {bare(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not weights:
-        raise UserError(f"{path}: holds no weights by name, and none under `state_dict`")
+        raise UserError(f"{path} holds no weights by name, not even under `state_dict`; save a state_dict")
     return weights
 
 

@@ -1,1 +1,1 @@
-"""What changes a given tower."""
+"""Changes to given towers: locking, low-rank updates, adapters and interpolation."""

@@ -1,7 +1,7 @@
-"""CLIP-Adapter (Gao et al. 2021): a bottleneck corrects a tower's output f, r · W2 ReLU(W1 f) + (1 - r) · f.
+"""CLIP-Adapter (Gao et al. 2021): a bottleneck corrects the output f of a tower, r · W2 ReLU(W1 f) + (1 - r) · f.
 
-W2 begins at zero, where the paper draws it at random: before the first step the output keeps its direction, and with
-it every cosine.
+W2 starts at zero; in the paper, it starts at random. So the adapter first keeps the direction of the output, and every
+cosine.
 """
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from tercet.models.config import AdapterConfig
 
 
 class Adapter(nn.Module):
-    """Rows of a tower's width in, corrected rows out."""
+    """Corrects the output rows of a tower."""
 
     def __init__(self, width: int, config: AdapterConfig) -> None:
         super().__init__()

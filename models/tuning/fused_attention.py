@@ -1,6 +1,6 @@
-"""A low-rank update of torch's fused attention: of the stacked projections of query, key and value, and of the output.
+"""Low-rank updates of torch's fused attention: of the stacked projections of query, key and value, and of the output.
 
-peft's own layer for it is taken for its parameters; its way of calling is not, see `lora.py`.
+It uses the parameters of peft's layer, but not its forward pass; see `lora.py`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 
 class FusedAttention(MultiheadAttention):
-    """An `nn.MultiheadAttention` whose weights are W + BA for the length of a call; W itself is never written."""
+    """An `nn.MultiheadAttention` that computes with W + BA. W itself never changes."""
 
     state_dict = nn.Module.state_dict
     named_modules = nn.Module.named_modules

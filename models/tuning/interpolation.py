@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The weights at `alpha`, exactly those of either end at 0 and at 1. What only the end has is as it has it."""
+    """The weights at `alpha`; 0 and 1 return `start` and `end` exactly. Weights that only `end` has do not change."""
     return {name: _between(start.get(name), value, alpha) for name, value in end.items()}
 
 

@@ -1,4 +1,4 @@
-"""Locked-image tuning (Zhai et al. 2022) and its half-way houses: which part of a tower is trained."""
+"""Locks a tower as a whole (locked-image tuning, Zhai et al. 2022) or all but its last blocks."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -10,10 +10,10 @@ from tercet.models.encoders.encoder import Encoder
 
 
 def lock(encoder: Encoder, unlocked: int | None) -> None:
-    """Train the last `unlocked` blocks alone: with 0 nothing of the tower moves, with None all of it does.
+    """Train only the last `unlocked` blocks. 0 locks the whole tower, None trains all of it.
 
-    The final norm and projection go with the last block, the stem is trained only where nothing is locked. Locked parts
-    stay in evaluation mode, so that no dropout and no running statistics act in them.
+    The final norm and projection belong to the last block. The stem trains only with None. Locked parts stay in
+    evaluation mode, without dropout and without updates of running statistics.
     """
     if unlocked is None:
         return
@@ -31,7 +31,7 @@ def lock(encoder: Encoder, unlocked: int | None) -> None:
 
 
 def _locked_modules(module: nn.Module, locked: bool) -> Iterator[nn.Module]:
-    """A module without parameters, as dropout, goes with the one around it."""
+    """All modules without a trainable parameter. Those without parameters, such as dropout, follow their parent."""
     parameters = list(module.parameters())
     if parameters:
         locked = not any(parameter.requires_grad for parameter in parameters)

@@ -1,7 +1,7 @@
-"""Low-rank updates (Hu et al. 2022) through peft: W + alpha / rank · B A, with W frozen and B zero at first.
+"""Low-rank updates (Hu et al. 2022) through peft: W + alpha / rank · B A, with W frozen and B initially zero.
 
-Where peft 0.21 merges its update into the frozen weights of a fused attention and takes it out again at every call,
-rounding them a little each time, here the sum is made for the call alone.
+For fused attention, peft 0.21 adds the update to the frozen weights and removes it again in every call, and rounding
+slowly changes them. Here, the sum exists only during the call.
 """
 
 import warnings
@@ -17,24 +17,24 @@ from tercet.models.tuning.plain import accept_plain
 
 
 def add_lora(encoder: Encoder, config: LoraConfig) -> None:
-    """Freezes the tower and gives its layers updates that train; at first they change nothing."""
+    """Freeze the tower and add trainable updates to its layers. Initially, they change nothing."""
     where = f"model.{encoder.modality}.lora"
     if find_spec("peft") is None:
         raise UserError(f"{where} needs peft, which is not installed: pip install 'tercet[lora]'")
     layers = _targets(encoder, config.targets, where)
     fused = [name for name in layers if isinstance(encoder.get_submodule(name), nn.MultiheadAttention)]
     if fused and config.dropout:
-        raise UserError(f"{where}.dropout: the fused attention `{fused[0]}` takes none; set it to 0")
+        raise UserError(f"{where}.dropout: the fused attention `{fused[0]}` does not support it; set it to 0")
     _inject(encoder, layers, config)
     _check_reached(encoder, where)
     accept_plain(encoder)
 
 
 def _targets(encoder: Encoder, ends: tuple[str, ...], where: str) -> list[str]:
-    """Names of the layers that get an update."""
+    """The names of the layers to update."""
     known = _updatable(encoder)
     if not known:
-        raise UserError(f"{where}: the tower's blocks have no linear layers to update; take `adapter` or `unlocked`")
+        raise UserError(f"{where}: the tower's blocks have no linear layers to update; use `adapter` or `unlocked`")
     for end in ends:
         if not any(_ends(name, end) for name in known):
             last = dict.fromkeys(name.rpartition(".")[2] for name in known)
@@ -47,7 +47,7 @@ def _ends(name: str, end: str) -> bool:
 
 
 def _updatable(encoder: Encoder) -> list[str]:
-    """Linear layers and fused self-attentions of the blocks; the parts of a fused attention are none of their own."""
+    """The linear layers and fused self-attentions of the blocks, without the linear layers inside fused attentions."""
     within = {id(parameter) for block in encoder.blocks() for parameter in block}
     fused = [name for name, module in encoder.named_modules() if isinstance(module, nn.MultiheadAttention)]
     return [
@@ -70,20 +70,20 @@ def _inject(encoder: Encoder, layers: list[str], config: LoraConfig) -> None:
 
     from tercet.models.tuning.fused_attention import FusedAttention
 
-    asked = peft.LoraConfig(
+    settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]
         lora_dropout=config.dropout,
         target_modules=layers,
     )
-    asked._register_custom_module({nn.MultiheadAttention: FusedAttention})
+    settings._register_custom_module({nn.MultiheadAttention: FusedAttention})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peft.inject_adapter_in_model(asked, encoder)
+        peft.inject_adapter_in_model(settings, encoder)
 
 
 def _check_reached(encoder: Encoder, where: str) -> None:
-    """A library that reads a layer's weight, rather than calling the layer, passes its update by."""
+    """Reject layers whose weight is read without a call of the layer, because then the update has no effect."""
     encoder.eval()
     with torch.enable_grad():
         encoder(*encoder.dummy(torch.device("cpu"))).sum().backward()
@@ -92,4 +92,4 @@ def _check_reached(encoder: Encoder, where: str) -> None:
     encoder.train()
     if missed:
         layer = missed[0].partition(".lora_")[0]
-        raise UserError(f"{where}: the tower never calls its layer `{layer}`; name others in {where}.targets")
+        raise UserError(f"{where}: the tower never calls its layer `{layer}`; choose other layers in {where}.targets")

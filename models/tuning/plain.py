@@ -1,6 +1,6 @@
-"""Weights under the names of an untuned model: what goes into a tuned model, and what comes out of it.
+"""Converts weights between an untuned and a tuned model: loads plain weights, and merges low-rank updates into them.
 
-A layer with a low-rank update stands around the layer that it was, whose weights bear `base_layer` in their names.
+A layer with a low-rank update wraps the original layer, whose weights get `base_layer` in their names.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ DOWN, UP = "lora_A.default.weight", "lora_B.default.weight"
 
 
 def accept_plain(tuned: nn.Module) -> None:
-    """From now on the module loads weights that know nothing of its tuning; what it gained keeps its first values."""
+    """Make the module accept weights of an untuned model. Parameters that tuning added keep their values."""
     tuned.register_load_state_dict_pre_hook(_translate)  # type: ignore[no-untyped-call]
 
 
@@ -30,18 +30,18 @@ def _translate(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any
 
 
 def gained(name: str) -> bool:
-    """Whether a parameter came with the tuning."""
+    """Whether tuning added this parameter."""
     return any(part.startswith("lora_") or part == "adapters" for part in name.split("."))
 
 
 def untuned(config: ModelConfig) -> ModelConfig:
-    """The model that merged weights fit."""
+    """The config of the model that merged weights fit."""
     towers = {modality: tower.model_copy(update={"lora": None}) for modality, tower in config.towers.items()}
     return config.model_copy(update=towers)
 
 
 def merged(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The weights of a model with every low-rank update in the layer that it updates."""
+    """The weights of a model, with all low-rank updates added to their layers."""
     plain = dict(weights)
     for modality, tower in config.towers.items():
         if tower.lora:
@@ -52,7 +52,7 @@ def merged(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tens
 
 
 def merge(weights: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
-    """One tower's."""
+    """The merged weights of one tower."""
     sums = dict(weights)
     for name in weights:
         if name.endswith(DOWN):

@@ -1,7 +1,7 @@
-"""Positions of a grid of patches, stretched to another grid: pictures of another size than the tower was trained on.
+"""Interpolates position embeddings to another grid of patches, for images of another size than in training.
 
-Bicubic and antialiased, as open_clip and timm do it (Touvron et al. 2019 on why sizes differ). What stands before the
-grid, as a class token's position, stays as it is.
+Bicubic and antialiased, as in open_clip and timm (Touvron et al. 2019 explain why sizes differ). The position of a
+class token stays as it is.
 """
 
 from math import isqrt
@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 
 def stretch(positions: Tensor, places: int) -> Tensor | None:
-    """`[…, places, D]` from `[…, P, D]`; nothing where either is no square grid behind the same number of tokens."""
+    """`[…, places, D]` from `[…, P, D]`. None unless both are square grids after the same number of tokens."""
     there, here = isqrt(positions.shape[-2]), isqrt(places)
     before = positions.shape[-2] - there**2
     if before != places - here**2 or before > 1:

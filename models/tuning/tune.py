@@ -1,4 +1,4 @@
-"""What a recipe changes of given towers: which part of them trains, and what small parts are added to train."""
+"""Applies the tuning settings of a recipe: which parts of the towers train, and which small parts are added."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from tercet.models.tuning.plain import accept_plain
 
 
 def tune(towers: Mapping[str, Encoder], head: Head, config: ModelConfig) -> None:
-    """Locks, low-rank updates and adapters. Called when all else is built: what is drawn here moves no other draw."""
-    for modality, asked in config.towers.items():
-        lock(towers[modality], asked.unlocked)
-        if asked.lora:
-            add_lora(towers[modality], asked.lora)
-        if asked.adapter:
-            head.adapters[modality] = Adapter(towers[modality].width, asked.adapter)
+    """Lock towers, add low-rank updates and adapters. Runs last, so that other initial weights do not depend on it."""
+    for modality, tower in config.towers.items():
+        lock(towers[modality], tower.unlocked)
+        if tower.lora:
+            add_lora(towers[modality], tower.lora)
+        if tower.adapter:
+            head.adapters[modality] = Adapter(towers[modality].width, tower.adapter)
     accept_plain(head)

@@ -1,4 +1,4 @@
-"""Layers: the upper one wins key by key."""
+"""Layers: upper keys override lower ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def leaves(values: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> dict[tupl
 
 
 @given(MAPPINGS, MAPPINGS)
-def test_a_leaf_stands_where_nothing_above_covers_it(below: dict[str, Any], above: dict[str, Any]) -> None:
+def test_lower_values_remain_unless_overridden(below: dict[str, Any], above: dict[str, Any]) -> None:
     def covers(upper: tuple[str, ...], lower: tuple[str, ...]) -> bool:
         shared = min(len(upper), len(lower))
         return upper[:shared] == lower[:shared]
@@ -36,12 +36,12 @@ def test_a_leaf_stands_where_nothing_above_covers_it(below: dict[str, Any], abov
 
 
 @pytest.mark.parametrize("text", ["steps", "=3", "a..b=3", ".a=1"])
-def test_what_is_no_override(text: str) -> None:
+def test_invalid_overrides_are_rejected(text: str) -> None:
     with pytest.raises(UserError, match="is not an override; write key=value"):
         parse_override(text)
 
 
-def test_the_place_of_a_key_is_the_uppermost_layer_that_spells_most_of_it() -> None:
+def test_place_of_a_key() -> None:
     base, own = Layer("base.yaml", {"a": {"b": 1, "c": 2}}), Layer("own.yaml", {"a": {"b": 3}})
     layers = [base, own, Layer("command line", {"d": 1})]
     places = {key: written_in(layers, key) for key in ("a.b", "a.c", "a.b.0", "a.z", "d", "e")}

@@ -1,4 +1,4 @@
-"""YAML in and out: the scalars of the core schema, and what is written reads back equal."""
+"""YAML: the scalars of the core schema, and written values read back equal."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tercet.configs.yaml_text import read_yaml, write_yaml
 from tercet.errors import UserError
 
-# PyYAML folds the line separators of Unicode's fringe into spaces; no recipe holds them.
+# PyYAML turns rare line separators of Unicode into spaces; recipes do not contain them.
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]))
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
@@ -33,12 +33,12 @@ def test_plain_scalars(text: str, value: object) -> None:
 
 
 @given(TREES)
-def test_what_is_written_reads_back_equal(tree: object) -> None:
+def test_written_values_read_back_equal(tree: object) -> None:
     assert read_yaml(write_yaml(tree), "here") == tree
 
 
 @pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2", "!!python/object/apply:os.system ['true']", "a: \x00"])
-def test_what_is_no_plain_yaml_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UserError, match=r"^recipe\.yaml.*not YAML: ") as refused:
+def test_invalid_yaml_is_rejected_in_one_line(text: str) -> None:
+    with pytest.raises(UserError, match=r"^recipe\.yaml.*not valid YAML: ") as refused:
         read_yaml(text, "recipe.yaml")
     assert "\n" not in str(refused.value)

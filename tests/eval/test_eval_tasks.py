@@ -254,7 +254,7 @@ def test_groups_of_tasks_are_written_out() -> None:
         ),
         ("kind: retreival\ntitle: T", "retreival"),
         ("- a", "must hold a mapping"),
-        ("kind: zero_shot\ntemplates: [a {class}]", "line 2: not YAML: expected ',' or ']', but got '{'"),
+        ("kind: zero_shot\ntemplates: [a {class}]", "line 2: not valid YAML: expected ',' or ']', but got '{'"),
         ("extends: zero_shot_shap", "did you mean `zero_shot_shape`?"),
     ],
 )

@@ -112,7 +112,7 @@ def only(*names: str) -> pytest.MarkDecorator:
 
 
 def peers_logits(saved: Saved, media: list[Any]) -> Tensor:
-    """As transformers' documentation of each model calls it."""
+    """Called as in the documentation of each model."""
     name, folder, model, prepared = saved
     padding = {"padding": "max_length", "max_length": 12} if name == "siglip" else {"padding": True}
     inputs = dict(AutoTokenizer.from_pretrained(folder)(TEXTS, return_tensors="pt", **padding))
@@ -144,7 +144,7 @@ def given(name: str) -> tuple[list[Tensor], str]:
 
 
 @torch.no_grad()
-def test_logits_are_those_of_transformers(saved: Saved) -> None:
+def test_logits_equal_transformers(saved: Saved) -> None:
     media, modality = given(saved[0])
     model = load_model(f"hf:{saved[1]}")
     ours, expected = our_logits(model, media, modality), peers_logits(saved, media)
@@ -152,8 +152,8 @@ def test_logits_are_those_of_transformers(saved: Saved) -> None:
     torch.testing.assert_close(ours, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
-def test_weights_name_every_parameter_of_the_model(saved: Saved) -> None:
-    """Whatever they are, not those that the towers would have loaded by themselves."""
+def test_weights_cover_every_parameter_of_the_model(saved: Saved) -> None:
+    """Including parameters that the towers already load on their own."""
     found = pretrained_transformers(str(saved[1]))
     weights, own = found.weights(), load_model(f"hf:{saved[1]}").state_dict()
     assert weights.keys() - {"logit_scale_t"} == own.keys()
@@ -161,7 +161,7 @@ def test_weights_name_every_parameter_of_the_model(saved: Saved) -> None:
         assert torch.equal(weights[name].reshape(value.shape), value)
 
 
-def test_what_a_recipe_would_say(saved: Saved) -> None:
+def test_settings_of_the_recipe(saved: Saved) -> None:
     found, source = pretrained_transformers(str(saved[1])), f"hf:{saved[1]}"
     assert found.source == source
     if saved[0] == "clap":
@@ -174,14 +174,14 @@ def test_what_a_recipe_would_say(saved: Saved) -> None:
 
 
 @only("clap")
-def test_the_scale_is_that_of_the_logits_per_sound(saved: Saved) -> None:
+def test_the_scale_is_that_of_the_logits_per_audio_clip(saved: Saved) -> None:
     scale, bias = load_model(f"hf:{saved[1]}").head.temperature("audio-text")
     assert float(scale.detach()) == pytest.approx(np.exp(3.1))
     assert bias is None
 
 
 @only("clip")
-def test_a_temperature_beyond_the_bounds_is_told(saved: Saved, tmp_path: Path) -> None:
+def test_a_temperature_beyond_the_bounds_is_rejected(saved: Saved, tmp_path: Path) -> None:
     saved[2].logit_scale.data.fill_(5.5)
     saved[2].save_pretrained(tmp_path)
     saved[3].save_pretrained(tmp_path)
@@ -190,13 +190,13 @@ def test_a_temperature_beyond_the_bounds_is_told(saved: Saved, tmp_path: Path) -
         load_model(f"hf:{tmp_path}")
 
 
-def test_a_tower_by_itself_is_no_model(tmp_path: Path) -> None:
+def test_a_single_tower_is_rejected(tmp_path: Path) -> None:
     BertModel(BertConfig(**TINY, vocab_size=9)).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"^hf:.*: a BertModel is a tower by itself"):
+    with pytest.raises(UserError, match=r"^hf:.*: a BertModel is a single tower"):
         pretrained_transformers(str(tmp_path))
 
 
-def test_transformers_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_transformers_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"^hf:.*: it needs transformers; pip install 'tercet\[huggingface\]'"):
         load_model(f"hf:{tmp_path}")
@@ -205,7 +205,7 @@ def test_transformers_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             build_encoder(modality, TowerConfig(encoder=f"hf:{tmp_path}"))
 
 
-def test_a_repository_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_repository_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^hf:tercet/absent: it is not in the cache .* cannot be downloaded") as caught:
         load_model("hf:tercet/absent")
@@ -214,13 +214,13 @@ def test_a_repository_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         build_encoder("text", TowerConfig(encoder="hf:tercet/absent"))
 
 
-def test_folders_that_hold_no_model(tmp_path: Path) -> None:
+def test_folders_without_a_config_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no config\.json"):
         pretrained_transformers(str(tmp_path))
 
 
 @only("siglip")
-def test_missing_weights_are_told(saved: Saved, tmp_path: Path) -> None:
+def test_missing_weights_are_rejected(saved: Saved, tmp_path: Path) -> None:
     held = {name: value for name, value in saved[2].state_dict().items() if name != "logit_bias"}
     saved[2].save_pretrained(tmp_path, state_dict=held)
     with pytest.raises(UserError, match="lacks 1 of the weights of its SiglipModel, such as logit_bias"):

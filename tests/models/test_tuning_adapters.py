@@ -1,4 +1,4 @@
-"""Adapters: no direction changes at first, the formula of the paper, and weights that know of none fit."""
+"""Adapters: the formula of the paper, no initial change of direction, and loading of weights without adapters."""
 
 import torch
 from torch.nn.functional import normalize
@@ -16,7 +16,7 @@ MODEL = {
 TERMS = [TermConfig(between=("image", "text"))]
 
 
-def test_the_output_is_a_mixture_of_itself_and_a_bottleneck() -> None:
+def test_output_equals_the_formula() -> None:
     torch.manual_seed(0)
     adapter = Adapter(8, AdapterConfig(reduction=4, ratio=0.3))
     features = torch.randn(5, 8)
@@ -28,7 +28,7 @@ def test_the_output_is_a_mixture_of_itself_and_a_bottleneck() -> None:
 
 
 @torch.no_grad()
-def test_a_model_with_adapters_begins_as_the_one_without() -> None:
+def test_initial_adapters_do_not_change_the_model() -> None:
     plain = build_model(ModelConfig.model_validate(MODEL), TERMS, seed=1)
     towers = {modality: {**MODEL[modality], "adapter": {}, "unlocked": 0} for modality in ("image", "text")}  # type: ignore[dict-item]
     adapted = build_model(ModelConfig.model_validate(MODEL | towers), TERMS, seed=1)
@@ -42,7 +42,7 @@ def test_a_model_with_adapters_begins_as_the_one_without() -> None:
     torch.testing.assert_close(*vectors, atol=1e-6, rtol=0)
 
 
-def test_weights_that_know_of_no_adapter_leave_it_as_it_is() -> None:
+def test_loading_weights_without_adapters_keeps_the_adapters() -> None:
     plain = build_model(ModelConfig.model_validate(MODEL), TERMS, seed=1)
     tower = {**MODEL["image"], "adapter": {"reduction": 2}}  # type: ignore[dict-item]
     adapted = build_model(ModelConfig.model_validate(MODEL | {"image": tower}), TERMS, seed=2)

@@ -1,4 +1,4 @@
-"""Low-rank updates on every family of towers: at first nothing changes, only they train, merged they are the same."""
+"""Low-rank updates on all families of towers: initially without effect, trained alone, merged exactly."""
 
 import copy
 from pathlib import Path
@@ -21,7 +21,7 @@ CONFIG = LoraConfig(rank=2, alpha=6)
 
 
 def adapted(encoder: Encoder, config: LoraConfig = CONFIG, drawn: bool = True) -> Encoder:
-    """A copy with updates; `drawn` gives them random values instead of their beginnings."""
+    """A copy with updates; `drawn` gives them random values instead of their initial ones."""
     encoder = copy.deepcopy(encoder).eval()
     add_lora(encoder, config)
     generator = torch.Generator().manual_seed(3)
@@ -33,12 +33,12 @@ def adapted(encoder: Encoder, config: LoraConfig = CONFIG, drawn: bool = True) -
 
 @torch.no_grad()
 def assert_same_vectors(one: Encoder, other: Encoder) -> None:
-    """Up to rounding: an adapted attention projects queries, keys and values one by one, a plain one all at once."""
+    """Up to rounding: with updates, queries, keys and values are projected separately."""
     torch.testing.assert_close(one(*rows(one)), other(*rows(other)), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_nothing_changes_at_first(fresh: dict[str, Encoder], name: str) -> None:
+def test_initial_updates_have_no_effect(fresh: dict[str, Encoder], name: str) -> None:
     plain = copy.deepcopy(fresh[name]).eval()
     assert_same_vectors(adapted(plain, drawn=False), plain)
 
@@ -52,7 +52,7 @@ def test_only_the_updates_train(fresh: dict[str, Encoder], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit", "open-clip-image", "open-clip-text"])
-def test_recomputing_changes_no_gradient_of_an_update(fresh: dict[str, Encoder], name: str) -> None:
+def test_gradient_checkpointing_changes_no_gradient(fresh: dict[str, Encoder], name: str) -> None:
     plain = adapted(fresh[name])
     recomputing = copy.deepcopy(plain)
     recomputing.checkpoint_gradients()
@@ -71,7 +71,7 @@ def test_merged_weights_give_the_same_vectors(fresh: dict[str, Encoder], name: s
 
 
 @pytest.mark.parametrize("name", ["vit", "open-clip-image", "open-clip-text"])
-def test_an_update_is_what_peft_says_it_is(fresh: dict[str, Encoder], name: str) -> None:
+def test_merged_updates_equal_those_of_peft(fresh: dict[str, Encoder], name: str) -> None:
     encoder = adapted(fresh[name])
     weights = merge(encoder.state_dict(), CONFIG)
     updates = {key: weights[key] - value for key, value in fresh[name].state_dict().items()}
@@ -84,7 +84,7 @@ def test_an_update_is_what_peft_says_it_is(fresh: dict[str, Encoder], name: str)
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_plain_weights_fit_an_adapted_tower(fresh: dict[str, Encoder], name: str) -> None:
+def test_plain_weights_load_into_a_tower_with_updates(fresh: dict[str, Encoder], name: str) -> None:
     other = {key: value + 0.01 for key, value in fresh[name].state_dict().items()}
     encoder, plain = adapted(fresh[name], drawn=False), copy.deepcopy(fresh[name]).eval()
     encoder.load_state_dict(other)
@@ -92,7 +92,7 @@ def test_plain_weights_fit_an_adapted_tower(fresh: dict[str, Encoder], name: str
     assert_same_vectors(encoder, plain)
 
 
-def test_frozen_weights_of_a_fused_attention_never_move(fresh: dict[str, Encoder]) -> None:
+def test_frozen_weights_of_fused_attention_never_change(fresh: dict[str, Encoder]) -> None:
     encoder = adapted(fresh["open-clip-image"])
     before = {id(parameter): parameter.detach().clone() for parameter in encoder.parameters()}
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_frozen_weights_of_a_fused_attention_never_move(fresh: dict[str, Encoder
     assert all(after[key].equal(value) for key, value in before.items())
 
 
-def test_a_tower_of_transformers_takes_updates(tmp_path: Path) -> None:
+def test_updates_of_a_tower_from_transformers(tmp_path: Path) -> None:
     folder = write("bert", tmp_path / "bert")
     plain = build_encoder("text", TowerConfig(encoder=f"hf:{folder}")).eval()
     assert_same_vectors(adapted(plain, drawn=False), plain)
@@ -114,7 +114,7 @@ def test_a_tower_of_transformers_takes_updates(tmp_path: Path) -> None:
         adapted(build_encoder("text", TowerConfig(encoder=f"hf:{write('gpt2', tmp_path / 'gpt2')}")))
 
 
-def test_targets_are_ends_of_names(fresh: dict[str, Encoder]) -> None:
+def test_targets_match_the_ends_of_names(fresh: dict[str, Encoder]) -> None:
     encoder = adapted(fresh["vit"], LoraConfig(targets=("attn.qkv",)))
     updated = [name for name, module in encoder.named_modules() if hasattr(module, "get_delta_weight")]
     assert updated == [f"model.blocks.{block}.attn.qkv" for block in range(3)]
@@ -122,12 +122,12 @@ def test_targets_are_ends_of_names(fresh: dict[str, Encoder]) -> None:
         adapted(fresh["vit"], LoraConfig(targets=("qvk",)))
 
 
-def test_what_cannot_be_dropped_or_reached_is_told(fresh: dict[str, Encoder]) -> None:
-    with pytest.raises(UserError, match=r"model.text.lora.dropout: the fused attention `\S+attn` takes none"):
+def test_unsupported_dropout_and_uncalled_layers_are_rejected(fresh: dict[str, Encoder]) -> None:
+    with pytest.raises(UserError, match=r"model.text.lora.dropout: the fused attention `\S+attn` does not support it"):
         adapted(fresh["open-clip-text"], LoraConfig(dropout=0.1))
 
     class Idle(nn.Module):
-        """Reads a layer's weight and does not call the layer."""
+        """Reads the weight of a layer without calling the layer."""
 
         def __init__(self, layer: nn.Linear) -> None:
             super().__init__()
@@ -143,6 +143,6 @@ def test_what_cannot_be_dropped_or_reached_is_told(fresh: dict[str, Encoder]) ->
         add_lora(encoder, CONFIG)
 
 
-def test_locking_and_updates_exclude_each_other() -> None:
+def test_locking_and_updates_cannot_be_combined() -> None:
     with pytest.raises(ValueError, match="`unlocked` cannot be combined with `lora`"):
         TowerConfig(encoder="small:image", unlocked=1, lora=CONFIG)

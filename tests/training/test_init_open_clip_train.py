@@ -164,7 +164,10 @@ def test_state_that_does_not_fit_is_left_behind(checkpoints: Path, tmp_path: Pat
     held["optimizer"]["state"][0]["exp_avg"] = torch.zeros(7)
     torch.save(held, tmp_path / "other.pt")
     torch.save(held["state_dict"], tmp_path / "bare.pt")
-    for name, fault in (("locked.pt", r"it is of \d+ parameters"), ("other.pt", "exp_avg number 0 has not the shape")):
+    for name, fault in (
+        ("locked.pt", r"it has \d+ parameters"),
+        ("other.pt", "exp_avg number 0 does not have the shape"),
+    ):
         standing = standing_of(tmp_path / name)
         assert standing is not None
         assert not standing.moments

@@ -61,14 +61,14 @@ def test_a_mistake_is_placed_in_the_file_that_makes_it(tmp_path: Path) -> None:
     assert message(tmp_path / "own.yaml") == "base.yaml: unknown key `batchsize`; did you mean `batch_size`?"
     assert message(tmp_path / "own.yaml", "zero=7").startswith("base.yaml: unknown key")
     assert message(tmp_path / "own.yaml", "zero=7").endswith("(and 1 more)")
-    assert message(tmp_path / "broken.yaml").startswith("broken.yaml, line 2: not YAML: ")
+    assert message(tmp_path / "broken.yaml").startswith("broken.yaml, line 2: not valid YAML: ")
     written(tmp_path, least="pairs: {image-text: 1}\n")
     assert message(tmp_path / "least.yaml") == "least.yaml: `data` is missing"
 
 
 def test_unknown_recipes_and_circles(tmp_path: Path) -> None:
     assert message("dmeo") == "unknown recipe `dmeo`; did you mean `demo`?"
-    assert message("nowhere/x.yaml") == "nowhere/x.yaml: no such recipe file, and no folder of a run"
+    assert message("nowhere/x.yaml").startswith("nowhere/x.yaml is neither a recipe file nor the folder of a run;")
     written(tmp_path, a="extends: b.yaml\n", b="extends: a.yaml\n", c="extends: trimodl\n")
     assert message(tmp_path / "a.yaml") == "a.yaml: `extends` runs in a circle: a.yaml → b.yaml → a.yaml"
     unknown = "unknown recipe `trimodl`; did you mean `trimodal`?"
