@@ -1,1 +1,1 @@
-"""The loop, its engine, and everything that a run remembers."""
+"""Training: recipes, the loop and its engines, checkpoints, memories, selection and loggers."""

@@ -1,4 +1,4 @@
-"""Which engine a run gets: plain torch on one process, DeepSpeed on several."""
+"""Builds the engine of a run: plain torch on one process, DeepSpeed on several."""
 
 import torch
 from torch import nn

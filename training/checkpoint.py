@@ -1,7 +1,8 @@
-"""Writes checkpoints and restores optimizer moments: safetensors by name, and a few numbers in `state.json`.
+"""Writes checkpoints, and restores the optimizer moments from them.
 
-Nothing in a checkpoint depends on the ZeRO stage. A whole tensor is put together from all ranks and written by one of
-them in turn; a sharded one is written in parts, each by its owner, and another number of ranks reads what it needs.
+A checkpoint holds tensors by name in safetensors files, and the run's progress in `state.json`. It does not depend on
+the ZeRO stage or on the number of ranks. All ranks together assemble each whole tensor, and one of them writes it; the
+ranks take turns. Of a sharded tensor, each rank writes the rows that it owns.
 """
 
 import json
@@ -27,19 +28,19 @@ from tercet.training.progress import Progress
 
 def save(parent: Path, engine: Engine, memories: Memories, progress: Progress, world: World) -> Path:
     """Commits a checkpoint. A collective."""
-    mine = list(own_share(engine, memories, world))
-    sharded = json.dumps([one.name for one in mine if one.sharded])
+    own = list(own_tensors(engine, memories, world))
+    sharded = json.dumps([saved.name for saved in own if saved.sharded])
 
     def write(folder: Path) -> None:
         path = folder / f"rank_{world.rank:05d}.safetensors"
-        save_file({one.name: one.value for one in mine}, path, {SHARDED: sharded})
+        save_file({saved.name: saved.value for saved in own}, path, {SHARDED: sharded})
         sync(path)
 
     return _commit(parent, replace(progress, counters=counters(engine)), write, world)
 
 
 def save_again(parent: Path, saved: Saved, progress: Progress, world: World) -> Path:
-    """Commits what an older checkpoint holds as the newest, told how far the run has come since. A collective."""
+    """Commits the tensors of an older checkpoint as the newest one, with the run's current progress. A collective."""
 
     def write(folder: Path) -> None:
         for part in saved.path.glob("*.safetensors") if world.first else ():
@@ -50,7 +51,7 @@ def save_again(parent: Path, saved: Saved, progress: Progress, world: World) -> 
 
 
 def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], None], world: World) -> Path:
-    """The tensors that every rank writes, and beside them how far the run is."""
+    """Commits the tensors that every rank writes, with the progress beside them."""
     about = {"world": world.size, "step": progress.step, "samples": progress.samples}
     state = json.dumps(asdict(progress), indent=2).encode()
 
@@ -62,15 +63,15 @@ def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], No
     return commit(parent, progress.step, write, about, world)
 
 
-def own_share(engine: Engine, memories: Memories, world: World) -> Iterator[SavedTensor]:
-    """What this rank writes: its rows of sharded tensors, and each W-th of the others. A collective."""
-    for turn, one in enumerate(tensors(engine, memories)):
-        if one.sharded or turn % world.size == world.rank:
-            yield replace(one, value=one.value.to("cpu", copy=True).contiguous())
+def own_tensors(engine: Engine, memories: Memories, world: World) -> Iterator[SavedTensor]:
+    """The tensors that this rank writes: its rows of sharded tensors, and every W-th of the others. A collective."""
+    for turn, saved in enumerate(tensors(engine, memories)):
+        if saved.sharded or turn % world.size == world.rank:
+            yield replace(saved, value=saved.value.to("cpu", copy=True).contiguous())
 
 
 def tensors(engine: Engine, memories: Memories) -> Iterator[SavedTensor]:
-    """All that is saved. A collective."""
+    """All tensors of a checkpoint. A collective."""
     for name, value in weights(engine):
         yield SavedTensor(f"{WEIGHT}/{name}", value)
     for kind in moments(engine):
@@ -81,7 +82,7 @@ def tensors(engine: Engine, memories: Memories) -> Iterator[SavedTensor]:
 
 
 def weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, and the buffers that belong to the model. A collective."""
+    """The parameters and the persistent buffers of the model. A collective."""
     for name, parameter in engine.module.named_parameters():
         yield name, engine.whole(parameter)
     persistent = engine.module.state_dict().keys()
@@ -91,33 +92,34 @@ def weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
 
 
 def current_weights(engine: Engine, memories: Memories) -> dict[str, Tensor]:
-    """What evaluation runs on, by name: the averages if the run keeps them, else the weights. A collective."""
+    """The weights that evaluation uses: the moving averages if the run keeps them, else the weights. A collective."""
     return dict(weights(engine)) | memories.whole(EMA)
 
 
 def moments(engine: Engine) -> list[str]:
-    """The names of what the optimizer remembers of every element, such as exp_avg; on all ranks the same."""
+    """The names of the optimizer's moments, such as `exp_avg`; the same on all ranks. A collective."""
     states = engine.optimizer.state.items()
-    mine = {key for flat, state in states for key, value in state.items() if is_like(value, flat)}
-    return sorted(set().union(*engine.world.gather_objects(mine)))
+    own = {key for flat, state in states for key, value in state.items() if is_moment(value, flat)}
+    return sorted(set().union(*engine.world.gather_objects(own)))
 
 
-def is_like(value: object, flat: Tensor) -> bool:
+def is_moment(value: object, flat: Tensor) -> bool:
+    """Whether a value of the optimizer's state has one element for each element of the tensor that it updates."""
     return isinstance(value, Tensor) and value.ndim > 0 and value.shape == flat.shape
 
 
 def counters(engine: Engine) -> dict[str, float]:
-    """The optimizer's own scalars, such as its step; the same for every parameter."""
+    """The optimizer's scalars, such as `step`. They are the same for every parameter."""
     for flat, state in engine.optimizer.state.items():
-        return {key: float(value) for key, value in state.items() if not is_like(value, flat)}
+        return {key: float(value) for key, value in state.items() if not is_moment(value, flat)}
     return {}
 
 
 @torch.no_grad()
 def restore_moments(origin: Origin, engine: Engine) -> None:
-    """Restores the optimizer moments of this rank's fragments; the model itself was built from the weights.
+    """Restores the optimizer moments of this rank's fragments. The model already has the weights.
 
-    What the origin does not hold, such as the moments of a block that was locked, starts as in a new run.
+    Moments that the origin lacks, such as those of a block that was locked, start at zero.
     """
     known = set(origin.names(f"{OPTIM}/"))
     kinds = sorted({name.partition("/")[0] for name in known})
@@ -130,4 +132,4 @@ def restore_moments(origin: Origin, engine: Engine) -> None:
             if f"{kind}/{one.name}" in known:
                 one.fragment.copy(origin.read(f"{OPTIM}/{kind}/{one.name}"), into)
         for key, value in origin.progress.counters.items():
-            state[key] = torch.tensor(value, device=one.fragment.flat.device)  # where a fused optimizer keeps it
+            state[key] = torch.tensor(value, device=one.fragment.flat.device)  # a fused optimizer needs it there

@@ -1,10 +1,10 @@
-"""Reads a run's checkpoint by name: how far the run is, and its tensors. Needs no engine.
+"""Reads a run's checkpoint: the progress of the run, and its tensors by name. Needs no engine.
 
     weight/NAME              a parameter or buffer of the model
     optim/exp_avg/NAME       an optimizer moment of a parameter
-    memory/MEMORY/…          what a memory keeps; see `training/memory/`
+    memory/MEMORY/…          a tensor of a memory; see `training/memory/`
 
-A tensor is written whole by one rank, or, if a memory marks it as sharded, in parts: each rank writes its own rows.
+One rank writes each tensor whole. If a memory marks a tensor as sharded, each rank writes the rows that it owns.
 """
 
 import json
@@ -25,12 +25,12 @@ from tercet.training.memory.config import EMA
 from tercet.training.progress import Progress
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the run's folder
-WEIGHT, OPTIM, MEMORY = "weight", "optim", "memory"  # what the first part of a tensor's name says it is
-SHARDED = "sharded"  # the key, in a file's metadata, of the list of tensors that each rank holds its own rows of
+WEIGHT, OPTIM, MEMORY = "weight", "optim", "memory"  # the first part of a tensor's name: its kind
+SHARDED = "sharded"  # the key, in a file's metadata, of the list of sharded tensors
 
 
 class Origin(Protocol):
-    """What a stage is built from: a checkpoint of the run itself, or what the run begins from."""
+    """The source of a stage's first weights: a checkpoint of the run, or the weights of `init`."""
 
     @property
     def progress(self) -> Progress: ...
@@ -43,7 +43,7 @@ class Origin(Protocol):
         ...
 
     def names(self, prefix: str) -> list[str]:
-        """What follows `prefix` in the names of all tensors that begin with it."""
+        """The names of all tensors that begin with `prefix`, without the prefix."""
         ...
 
     def read(self, name: str) -> Tensor: ...
@@ -54,7 +54,7 @@ class Origin(Protocol):
 
 
 class Saved:
-    """A checkpoint that verified, open for reading by name."""
+    """A checkpoint that matches its manifest, open for reading by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,34 +85,37 @@ class Saved:
         fill(model, self.weights(averaged=False))
 
     def weights(self, averaged: bool) -> dict[str, Tensor]:
-        """The model's weights by name; if asked for and kept, their moving average."""
-        return self._of(WEIGHT) | (self._of(f"{MEMORY}/{EMA}") if averaged else {})
+        """The model's weights by name. With `averaged`, their moving averages if the run kept them."""
+        return self._read_all(WEIGHT) | (self._read_all(f"{MEMORY}/{EMA}") if averaged else {})
 
-    def _of(self, kind: str) -> dict[str, Tensor]:
+    def _read_all(self, kind: str) -> dict[str, Tensor]:
         return {name: self.read(f"{kind}/{name}") for name in self.names(f"{kind}/")}
 
     def _check_names(self, names: Iterable[str]) -> None:
-        odd = next((name for name in names if name.partition("/")[0] not in (WEIGHT, OPTIM, MEMORY)), None)
-        if odd:
+        unknown = next((name for name in names if name.partition("/")[0] not in (WEIGHT, OPTIM, MEMORY)), None)
+        if unknown:
             raise UserError(
-                f"the checkpoint {self.path} was written by an earlier version of tercet (it names a tensor `{odd}`): "
-                "continue the run with that version, or start a new run with out=…"
+                f"the checkpoint {self.path} was written by an earlier version of tercet (it has a tensor named "
+                f"`{unknown}`). Continue the run with that version, or start a new run with out=…"
             )
 
 
 def resume_point(parent: Path, world: World) -> Saved | None:
-    """The newest checkpoint that verifies; the first rank says which ones it passed over, and why."""
+    """The newest valid checkpoint. The first rank prints which damaged ones it skips, and why. A collective."""
     found = world.broadcast(newest(parent) if world.first else Found(None, ()))
     if world.first:
-        for name in found.passed_over:
-            print(f"tercet: passed over the checkpoint {name}", file=sys.stderr)
+        for name in found.damaged:
+            print(f"tercet: skips the damaged checkpoint {name}", file=sys.stderr)
     return None if found.path is None else Saved(found.path)
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Weights by name. Temperatures come and go with the terms of a stage; nothing else may differ."""
+    """Loads weights by name. Temperatures may differ, because stages may have different terms; other names may not."""
     wrong = model.load_state_dict(weights, strict=False)
-    odd = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith(TEMPERATURES)]
-    if odd:
-        more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-        raise UserError(f"the checkpoint does not fit the model at {odd[0]}{more}: it was made by other code or towers")
+    differ = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith(TEMPERATURES)]
+    if differ:
+        more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+        raise UserError(
+            f"the checkpoint does not fit the model: `{differ[0]}`{more} is in only one of them. Use the towers and "
+            "the version of tercet that wrote the checkpoint, or start a new run with out=…"
+        )

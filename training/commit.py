@@ -1,7 +1,10 @@
 """The commit protocol: a checkpoint with its final name is always complete.
 
-Files are written to `step_N.tmp/` and synced, a manifest with every size and sha256 follows, then the folder is renamed
-and its parent synced; only then may older ones go. No pointer file says which is newest: what verifies does.
+1. All ranks write their files to `step_N.tmp/` and sync them.
+2. The first rank writes a manifest with the size and SHA-256 of each file.
+3. It renames the folder to `step_N/` and syncs the parent folder. Only then may older checkpoints be deleted.
+
+No file points to the newest checkpoint: it is the newest folder whose files match its manifest.
 """
 
 import hashlib
@@ -25,14 +28,14 @@ NAME = re.compile(r"step_(\d+)")
 
 @dataclass(frozen=True)
 class Found:
-    """The newest checkpoint that verifies, if any, and those that do not, each with the reason."""
+    """The newest valid checkpoint, if any, and the damaged ones that are newer, each with the reason."""
 
     path: Path | None
-    passed_over: tuple[str, ...]
+    damaged: tuple[str, ...]
 
 
 def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[str, Any], world: World) -> Path:
-    """Makes one checkpoint of every rank's `write(folder)`, or none if a rank fails. A collective."""
+    """Commits one checkpoint from every rank's `write(folder)`, or none if a rank fails. A collective."""
     final = place(parent, step)
     draft = final.with_name(f"{final.name}.tmp")
     if world.first:
@@ -50,7 +53,7 @@ def place(parent: Path, step: int) -> Path:
 
 
 def _together(world: World, act: Callable[[], None], draft: Path) -> None:
-    """If one rank cannot write, no rank keeps its part."""
+    """Calls `act` on every rank. If it fails on one rank, the draft is deleted and all ranks raise. A collective."""
     try:
         act()
         problem = None
@@ -60,9 +63,9 @@ def _together(world: World, act: Callable[[], None], draft: Path) -> None:
     if problems:
         if world.first:
             shutil.rmtree(draft, ignore_errors=True)
-        told = "; ".join(problems)
         raise UserError(
-            f"cannot write a checkpoint ({told}). The last one is intact. Fix this and run the same command again"
+            f"cannot write a checkpoint ({'; '.join(problems)}). The last one is intact. "
+            "Fix this and run the same command again"
         )
 
 
@@ -70,7 +73,7 @@ def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
     files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
     write_synced(draft / MANIFEST, json.dumps({**about, "files": files}, indent=2).encode())
     sync(draft)
-    if final.exists():  # the run has been at this step before, and resumed from an older checkpoint
+    if final.exists():  # the run resumed from an older checkpoint and reached this step again
         os.rename(final, unused(final))
     os.rename(draft, final)
     sync(final.parent)
@@ -115,13 +118,13 @@ def committed(parent: Path) -> list[Path]:
 
 
 def newest(parent: Path) -> Found:
-    passed_over: list[str] = []
+    damaged: list[str] = []
     for path in committed(parent):
-        fault = flaw(path)
-        if fault is None:
-            return Found(path, tuple(passed_over))
-        passed_over.append(f"{path.name} ({fault})")
-    return Found(None, tuple(passed_over))
+        problem = flaw(path)
+        if problem is None:
+            return Found(path, tuple(damaged))
+        damaged.append(f"{path.name} ({problem})")
+    return Found(None, tuple(damaged))
 
 
 def flaw(path: Path) -> str | None:
@@ -134,7 +137,7 @@ def flaw(path: Path) -> str | None:
         if not (path / name).is_file():
             return f"{name} is missing"
         if fingerprint(path / name) != expected:
-            return f"{name} is not as it was written"
+            return f"{name} does not match its manifest"
     return None
 
 
@@ -144,7 +147,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:
-    """Removes all but the newest `keep` checkpoints and that of step `spared`. Call it after a commit."""
+    """Deletes all checkpoints but the newest `keep` and that of step `spared`. Call it after a commit."""
     for path in committed(parent)[keep:]:
         if spared is None or path != place(parent, spared):
             shutil.rmtree(path)

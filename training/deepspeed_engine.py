@@ -1,4 +1,4 @@
-"""DeepSpeed, configured so that gradients are exact at every ZeRO stage, for a run of several processes."""
+"""The engine of a run on several processes: DeepSpeed, configured so that gradients are exact at every ZeRO stage."""
 
 import logging
 import os
@@ -17,41 +17,41 @@ from tercet.training.engine import Engine, Fragment, Stepped, clip_gradient
 
 
 def import_deepspeed() -> Any:
-    """Imports DeepSpeed quietly, and so that a CPU run neither compiles anything nor needs a compiler."""
+    """Imports DeepSpeed without its log lines and warnings, so that a CPU run compiles nothing."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it, in a world of one too
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed needs it even for one process
     warnings.filterwarnings("ignore", module="deepspeed")
-    # Names that DeepSpeed uses, as torch 2.11 has them.
+    # DeepSpeed uses names of `torch.distributed` that torch 2.11 deprecates.
     warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    __compatible_ops__["deepspeed_shm_comm"] = False  # else gloo is replaced by an extension compiled at start
+    __compatible_ops__["deepspeed_shm_comm"] = False  # else DeepSpeed compiles an extension that replaces gloo
     return deepspeed
 
 
 def settings(config: RunConfig, world: World) -> dict[str, Any]:
-    """DeepSpeed's own configuration. It names every option whose default matters."""
+    """DeepSpeed's configuration. It sets every option whose default matters here."""
     autocast = config.precision == "bf16"
     return {
         "train_micro_batch_size_per_gpu": config.batch_size // world.size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": config.clip if config.zero else 0.0,
-        # At stages 1 and 2 contiguous gradients are one more copy of each, which takes longer than the optimizer.
+        # At stages 1 and 2, contiguous gradients copy each gradient once more, which takes longer than the optimizer.
         "zero_optimization": {"stage": config.zero, "overlap_comm": False, "contiguous_gradients": config.zero == 3},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
-        # With no module called safe for it, parameters and gradients travel between ranks in fp32.
+        # The list is empty, so that ranks exchange parameters and gradients in fp32.
         "torch_autocast": {"enabled": autocast, "dtype": "bfloat16", "lower_precision_safe_modules": []},
     }
 
 
 class DeepSpeedEngine(Engine):
-    """A model that DeepSpeed shards, runs forward and backward, and steps."""
+    """DeepSpeed shards the model and runs the forward pass, the backward pass and the optimizer."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, world: World) -> None:
         super().__init__(model, optimizer, world)
@@ -60,7 +60,7 @@ class DeepSpeedEngine(Engine):
         deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
         self.zero, self.clip = config.zero, config.clip
         self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))
-        # Without ZeRO the reduction is called from here, so that the norm is known before the step.
+        # At stage 0, `_step_whole` reduces the gradients itself: it needs their norm before the optimizer steps.
         self.engine.enable_backward_allreduce = config.zero > 0
         self._gathered: Callable[..., Any] = deepspeed.zero.GatheredParameters
 
@@ -78,7 +78,7 @@ class DeepSpeedEngine(Engine):
         return Stepped(float(self.engine.get_global_grad_norm()), not self.engine.optimizer.overflow)
 
     def _step_whole(self) -> Stepped:
-        """Stage 0 has no check of its own: one rank's NaN would poison all of them."""
+        """Skips the update if the gradient is not finite. At stage 0, DeepSpeed does not check this."""
         self.engine.buffered_allreduce_fallback()
         norm = clip_gradient(self.module, self.clip)
         applied = isfinite(norm)
@@ -92,7 +92,7 @@ class DeepSpeedEngine(Engine):
             return parameter.detach().clone()
 
     def fragment(self, parameter: nn.Parameter) -> Fragment | None:
-        """DeepSpeed flattens parameters into partitions and hands those to the optimizer."""
+        """Finds the parameter in the flat partitions that DeepSpeed hands to the optimizer."""
         if self.zero == 0:
             return Fragment(parameter, 0, 0, parameter.numel())
         return self._in_flat_group(parameter) if self.zero < 3 else self._in_partition(parameter)

@@ -1,4 +1,4 @@
-"""What a step runs on: the forward pass, the backward pass and the update of a model.
+"""The engine of a run: the forward pass, the backward pass and the update of a model.
 
 A step hands the engine the true gradient of the global loss with respect to this rank's rows, times the number of
 ranks, because an engine averages gradients over ranks. An engine computes no part of the loss.
@@ -24,7 +24,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Fragment:
-    """Elements `begin … begin + count` of a parameter stand at `offset` of a flat tensor that the optimizer steps."""
+    """The elements `begin … begin + count` of a parameter, which start at `offset` of the flat tensor."""
 
     flat: Tensor
     offset: int
@@ -32,16 +32,16 @@ class Fragment:
     count: int
 
     def of(self, values: Tensor) -> Tensor:
-        """The fragment's part of anything laid out like its flat tensor."""
+        """The fragment's part of a tensor that has the layout of the flat tensor."""
         return values.view(-1)[self.offset : self.offset + self.count]
 
     def copy(self, whole: Tensor, into: Tensor) -> None:
-        """Copies its part of the parameter's `whole` values to its place in `into`, laid out like the flat tensor."""
+        """Copies the fragment from `whole`, in the parameter's layout, to `into`, in the layout of the flat tensor."""
         self.of(into).copy_(whole.view(-1)[self.begin : self.begin + self.count])
 
 
 class Engine(ABC):
-    """A model and its optimizer. `zero` is the ZeRO stage by which they are sharded over ranks; 0: not at all."""
+    """A model and its optimizer. `zero` is the ZeRO stage: how they are sharded over ranks. At 0 they are not."""
 
     zero: int
 
@@ -54,11 +54,11 @@ class Engine(ABC):
 
     @abstractmethod
     def backward(self, surrogate: Tensor) -> None:
-        """Adds to the gradients of all parameters."""
+        """Adds the gradient of `surrogate` to the gradients of all parameters."""
 
     @abstractmethod
     def step(self) -> Stepped:
-        """Clips the gradient and updates the weights, or skips the update on all ranks. The gradients are then gone."""
+        """Clips the gradient and updates the weights, or skips the update on all ranks. Then clears the gradients."""
 
     @abstractmethod
     def whole(self, parameter: nn.Parameter) -> Tensor:
@@ -66,7 +66,7 @@ class Engine(ABC):
 
     @abstractmethod
     def fragment(self, parameter: nn.Parameter) -> Fragment | None:
-        """The part of a trained parameter that this rank's optimizer steps, if any."""
+        """The part of a trained parameter that this rank's optimizer updates, if any."""
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -74,7 +74,7 @@ class Engine(ABC):
 
 
 def clip_gradient(module: nn.Module, most: float) -> float:
-    """Scales the gradient down to the norm `most`, unless that is 0. Returns the norm that it had."""
+    """Scales the gradient down to the norm `most`; 0 does not clip. Returns the norm before clipping."""
     parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     found = float(norm)

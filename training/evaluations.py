@@ -1,7 +1,6 @@
-"""evaluations.jsonl: one line for each evaluation of a run, and what the lines decide.
+"""evaluations.jsonl: one line for each evaluation of a run. Early stopping and the check for overfitting read it.
 
-A resumed run drops the lines after its checkpoint. So the lines alone decide when a run stops early, on any number of
-ranks and however often the run was interrupted.
+A resumed run deletes the lines after its checkpoint. So an interruption does not change when a run stops early.
 """
 
 import json
@@ -21,7 +20,7 @@ from tercet.training.overfitting import HeldOutScore
 
 @dataclass(frozen=True)
 class EvaluationHistory:
-    """The best evaluation's step and score, the number of evaluations, and how many since the best were no better."""
+    """The step and score of the best evaluation, the number of evaluations, and how many came after the best one."""
 
     best: int
     score: float
@@ -30,7 +29,7 @@ class EvaluationHistory:
 
 
 class Evaluations:
-    """The lines of one run. Every call reads them from disk."""
+    """The evaluations of one run. Every call reads the file again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,8 +41,8 @@ class Evaluations:
         with self.path.open("a", encoding="utf-8") as lines:
             print(json.dumps({"step": step, "results": results}), file=lines)
 
-    def standing(self, config: EarlyStoppingConfig, start: int) -> EvaluationHistory | None:
-        """The run so far. Evaluations up to step `start`, where its stage began, do not use up its patience."""
+    def history(self, config: EarlyStoppingConfig, start: int) -> EvaluationHistory | None:
+        """The evaluations so far. `stalled` does not count those up to `start`, the step where the stage began."""
         scores = {line["step"]: score(line["results"], config.task, config.metric) for line in self._lines()}
         if not scores:
             return None
@@ -53,8 +52,8 @@ class Evaluations:
     def held_out(self, task: str, metric: str) -> list[HeldOutScore]:
         """The metric's mean over the subjects and splits of a task, in the order of the steps.
 
-        The ends of the intervals are averaged, too: that interval is wider than the one of the mean. The mean is above
-        chance where any subject is.
+        The interval is the mean of the intervals, which is wider than the interval of the mean. The result is above
+        chance if any of the averaged results is.
         """
         names = {one.name for one in load_tasks([task])}
         scores = []
@@ -68,7 +67,7 @@ class Evaluations:
         return scores
 
     def _lines(self) -> list[dict[str, Any]]:
-        """In the order of the steps; of a step that was evaluated twice, the later line."""
+        """The lines in the order of the steps. If a step has two lines, the later one counts."""
         if not self.path.is_file():
             return []
         lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
@@ -84,10 +83,10 @@ def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float
     chosen = [value for kind, value in numbers if kind == metric]
     if not chosen:
         known = dict.fromkeys(kind for kind, _ in numbers)
-        raise UserError(f"`{task}` has no metric `{metric}` to stop by; {did_you_mean(metric, known)}")
+        raise UserError(f"early_stopping.metric: `{task}` has no metric `{metric}`; {did_you_mean(metric, known)}")
     return sum(chosen) / len(chosen)
 
 
 def kind_of(name: str) -> str:
-    """A metric without its subject."""
+    """The metric's name without its subject."""
     return name.rpartition(" ")[2]

@@ -1,4 +1,4 @@
-"""A run's folder: where it is, who may write in it, and whether what stands in it is the same run."""
+"""A run's folder: its path, its lock, and the check that a folder holds the same run as the recipe."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ from tercet.training.config import RunConfig
 from tercet.training.recipe import dump, load_recipe
 
 LOCK = ".lock"
-FREE = (
+FREE = (  # the keys that may change when a run resumes
     "out", "log", "checkpoint", "eval", "early_stopping", "zero", "micro_batch", "tile", "selection.record",
     "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
     "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
-    "data.train.*.list",  # the plan knows whether the data are the same
+    "data.train.*.list",  # the plan detects whether the data changed
 )  # fmt: skip
 
 
@@ -30,12 +30,12 @@ def folder_of(config: RunConfig) -> Path:
 
 @contextmanager
 def open_folder(config: RunConfig, world: World) -> Iterator[Path]:
-    """The run's folder, locked by the first rank while the run lasts. What is wrong with it is said by every rank."""
+    """Opens the run's folder. The first rank locks it until the run ends. If that fails, all ranks raise the error."""
     folder = folder_of(config)
     lock, problem = None, None
     if world.first:
         try:
-            lock = _take(folder, config)
+            lock = _lock(folder, config)
         except UserError as error:
             problem = str(error)
     problem = world.broadcast(problem)
@@ -48,17 +48,17 @@ def open_folder(config: RunConfig, world: World) -> Iterator[Path]:
             os.close(lock)
 
 
-def _take(folder: Path, config: RunConfig) -> int:
+def _lock(folder: Path, config: RunConfig) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
     except OSError as error:
         reason = error.strerror
-        raise UserError(f"the run's folder {folder} cannot be written ({reason}); choose another with out=…") from None
+        raise UserError(f"cannot write to the run's folder {folder} ({reason}); choose another with out=…") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"another run writes in {folder}; wait for it, or choose another folder with out=…") from None
+        raise UserError(f"another run is using {folder}; wait until it ends, or choose another with out=…") from None
     check_same_run(config)
     (folder / CONFIG).write_text(dump(config), encoding="utf-8")
     note_plugins(folder)
@@ -66,7 +66,7 @@ def _take(folder: Path, config: RunConfig) -> int:
 
 
 def check_same_run(config: RunConfig) -> None:
-    """A folder goes on with the run that it holds, or with none."""
+    """Raises `UserError` if the folder holds checkpoints of a run with other settings."""
     folder = folder_of(config)
     if not (folder / CHECKPOINTS).is_dir():
         return
@@ -74,9 +74,11 @@ def check_same_run(config: RunConfig) -> None:
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     changed = [key for key in changed if not any(fnmatch(key, free) or fnmatch(key, f"{free}.*") for free in FREE)]
     if changed:
-        told = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:4])
+        listed = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:4])
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
-        raise UserError(f"{folder} holds another run: {told}{more}; undo that, or start afresh with out=…")
+        raise UserError(
+            f"{folder} holds another run: {listed}{more}; change this back, or start a new run with another out=…"
+        )
 
 
 def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a new run begins from: the weights of `init`, offered as a checkpoint offers its own.
+"""The weights of `init`, from which a new run starts, with the interface of a checkpoint.
 
-A checkpoint of open_clip_train that is named by its file alone is a run to go on with: its steps count, its samples
-are behind it, and what its AdamW remembers comes along.
+If `init` is the path of a checkpoint of open_clip_train, tercet continues that run: it starts at the checkpoint's step
+and takes over the moments of its AdamW.
 """
 
 import sys
@@ -20,7 +20,7 @@ from tercet.training.progress import Progress
 
 
 class InitialWeights:
-    """Weights from elsewhere, their progress and, if there are any, moments such as `optim/exp_avg/NAME`."""
+    """The weights of `init`, the progress of their run, and its moments, such as `optim/exp_avg/NAME`, if any."""
 
     def __init__(
         self, source: str, weights: Mapping[str, Tensor], progress: Progress, moments: Mapping[str, Tensor]
@@ -46,42 +46,46 @@ class InitialWeights:
 
 
 def begin(config: RunConfig, world: World) -> InitialWeights | None:
-    """The start of a run that has no checkpoint yet. A collective: the first rank downloads what is not there."""
+    """The initial weights of a run without a checkpoint. A collective: the first rank downloads them if necessary."""
     if config.init is None:
         return None
     found = pretrained(config.init)
     first = found.weights() if world.first else None
     world.wait_for_all()
     weights = found.weights() if first is None else first
-    progress, moments = _standing(config, Path(config.init), world)
+    progress, moments = _optimizer_state(config, Path(config.init), world)
     return InitialWeights(found.source, weights, progress, moments)
 
 
-def _standing(config: RunConfig, path: Path, world: World) -> tuple[Progress, Mapping[str, Tensor]]:
+def _optimizer_state(config: RunConfig, path: Path, world: World) -> tuple[Progress, Mapping[str, Tensor]]:
+    """The progress and moments of a checkpoint of open_clip_train. Other weights have none."""
     if not path.is_file():
         return Progress(), {}
     from tercet.models.interop.open_clip_train import standing_of
 
-    standing = standing_of(path)
-    if standing is None:
+    state = standing_of(path)
+    if state is None:
         return Progress(), {}
-    if 0 < config.steps <= standing.step:
+    if 0 < config.steps <= state.step:
         raise UserError(
-            f"init {path}: it has taken {standing.step} steps, and `steps` is {config.steps}: give more to go on, or "
-            f"begin anew from its weights with init=open_clip:NAME/{path}"
+            f"init {path}: its run has taken {state.step} steps, but `steps` is {config.steps}. Set `steps` to more to "
+            f"continue it, or use its weights alone with init=open_clip:NAME/{path}"
         )
-    fault = standing.fault if config.optimizer.name == "adamw" else "it is of another optimizer"
+    problem = state.fault if config.optimizer.name == "adamw" else "they belong to another optimizer"
     if world.first:
-        left = f"; what its optimizer remembers is left behind: {fault}" if fault else ""
-        print(f"tercet: {path} goes on at step {standing.step}, after epoch {standing.epoch}{left}", file=sys.stderr)
-    progress = _progress(config, standing.step, standing.batch_size or config.batch_size)
-    return (progress, {}) if fault else (replace(progress, counters={"step": float(standing.step)}), standing.moments)
+        dropped = f"; its optimizer moments are not used: {problem}" if problem else ""
+        print(f"tercet: continues {path} at step {state.step}, after epoch {state.epoch}{dropped}", file=sys.stderr)
+    progress = _progress(config, state.step, state.batch_size or config.batch_size)
+    return (progress, {}) if problem else (replace(progress, counters={"step": float(state.step)}), state.moments)
 
 
 def _progress(config: RunConfig, step: int, batch_size: int) -> Progress:
-    """A single source stands behind the samples that were taken; of several, nobody knows where each stands."""
-    samples, alone = step * batch_size, len(config.data.train) == 1 and config.data.mode == "index"
-    cursors = dict.fromkeys(config.data.train, samples) if alone else {}
+    """The progress after `step` steps. A single source continues after the samples that the run has used.
+
+    With several sources, each starts anew, because the checkpoint does not say how many samples of each were used.
+    """
+    samples, is_single = step * batch_size, len(config.data.train) == 1 and config.data.mode == "index"
+    cursors = dict.fromkeys(config.data.train, samples) if is_single else {}
     lengths = config.lengths if config.stages else []
     ended = sum(sum(lengths[: index + 1]) <= step for index in range(len(lengths)))
     return Progress(step, samples, samples, ended, cursors)

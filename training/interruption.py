@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM end a run after the current step, with a checkpoint. A second signal ends it at once."""
+"""SIGINT (Ctrl-C) and SIGTERM stop a run after the current step, with a checkpoint. A second one stops it at once."""
 
 import os
 import signal
@@ -14,21 +14,21 @@ from tercet.distributed import World
 from tercet.main_process import is_main_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ECHO = 2.0  # seconds: a launcher passes on a signal that the terminal or the cluster has sent to the ranks as well
-STOPPING = f"tercet: stopping after this step; another signal after {ECHO:g} s stops at once, without saving\n"
+ECHO = 2.0  # seconds in which a second signal is ignored: ranks get one from the terminal, and again from the launcher
+STOPPING = f"tercet: stopping after this step; another signal after {ECHO:g} s stops at once, without a checkpoint\n"
 
 
 class Interruption:
-    """The signal that asked a run to stop, if any rank has received one."""
+    """The signal that stops a run, if any rank has received one."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.signal = 0  # the one that all ranks know of
+        self.signal = 0  # the signal that all ranks agree on; 0 before that
         self._received, self._received_at = 0, 0.0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Notes signals meanwhile, where this is the main thread: Python receives signals in no other."""
+        """Handles signals inside the `with` block. Does nothing outside the main thread, where Python cannot."""
         if current_thread() is not main_thread():
             yield
             return
@@ -41,8 +41,8 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def asked(self) -> bool:
-        """Whether any rank was asked to stop. A collective, so that all ranks stop after the same step."""
+    def requested(self) -> bool:
+        """Whether any rank has received a signal. A collective, so that all ranks stop after the same step."""
         if not self.signal and self.world.size > 1:
             received = torch.tensor([float(number == self._received) for number in SIGNALS], device=self.world.device)
             ranks = self.world.sum(received).tolist()
@@ -58,5 +58,5 @@ class Interruption:
             os.kill(os.getpid(), number)
         elif not self._received:
             self._received, self._received_at = number, now
-            if is_main_process():  # not by print, which may be in the middle of a line
+            if is_main_process():  # print may not be called here: the signal may interrupt another print
                 os.write(2, STOPPING.encode())

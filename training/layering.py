@@ -1,4 +1,4 @@
-"""How the layers of a recipe merge: which keys say the same thing, and how sources and components may be written."""
+"""How the layers of a recipe merge: which keys replace each other, and the short forms of sources and components."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tercet.data_pipelines.shorthand import alike, as_source, spelt
 
 
 def _data(below: Any, above: Any) -> tuple[Any, Any]:
-    """A source alone is written as a mapping, so that the other options of the lower layer stay."""
+    """Writes a single source as a mapping, so that the other options of the lower layer stay."""
     below, above = spelt(below), spelt(above)
     return below, as_source(below, above, SourceConfig.model_fields)
 

@@ -1,8 +1,8 @@
-"""Optimizers by name, and which parameters each of their groups holds.
+"""Builds optimizers by name, and their parameter groups.
 
-Layer-wise decay (Clark et al. 2020; Bao et al. 2022): the k-th block from a tower's end, counted from 0, learns at
-decay^k times the tower's rate, and the stem, which lies below all L blocks, at decay^L. What projects into the joint
-space, be it the tower's own or the head, learns at the full rate.
+Layer-wise decay of the learning rate (Clark et al. 2020; Bao et al. 2022): the k-th block from a tower's end, counted
+from 0, learns at decay^k times the tower's rate, and the stem below all L blocks at decay^L. A projection into the
+joint space, in the tower or in the head, learns at the full rate.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,14 +30,14 @@ def build_optimizer(model: Multimodal, config: RunConfig) -> torch.optim.Optimiz
 
 
 def parameter_groups(model: Multimodal, config: RunConfig) -> Groups:
-    """Each tower by depth, and the head, by whether they decay; and the temperatures, which never do.
+    """The groups of each tower and of the head, with and without weight decay, and the group of the temperatures.
 
-    `lr_scale` relates a group to the schedule.
+    The learning rate of a group is `lr_scale` times that of the schedule.
     """
     groups: Groups = []
     for modality, tower in config.model.towers.items():
-        for share, parameters in by_depth(model.tower(modality), tower.layer_decay):
-            groups += by_decay(parameters, tower.lr_scale * share, config.optimizer)
+        for factor, parameters in by_depth(model.tower(modality), tower.layer_decay):
+            groups += by_decay(parameters, tower.lr_scale * factor, config.optimizer)
     modules = [module for module in model.head.modules() if isinstance(module, Temperature)]
     temperatures = [parameter for module in modules for parameter in module.parameters()]
     known = set(map(id, temperatures))
@@ -47,7 +47,7 @@ def parameter_groups(model: Multimodal, config: RunConfig) -> Groups:
 
 
 def by_depth(encoder: Encoder, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """A tower's parameters with their share of its learning rate, the stem first."""
+    """A tower's parameters by depth, the stem first, each with its factor of the tower's learning rate."""
     if decay == 1:
         return [(1.0, list(encoder.parameters()))]
     blocks = encoder.blocks()
@@ -57,7 +57,7 @@ def by_depth(encoder: Encoder, decay: float) -> list[tuple[float, list[nn.Parame
 
 
 def by_decay(parameters: Iterable[nn.Parameter], lr_scale: float, config: OptimizerConfig) -> Groups:
-    """Gains, offsets and other parameters below two dimensions never decay."""
+    """Two groups: with weight decay, and without it for gains, biases and other parameters below two dimensions."""
     trained = [p for p in parameters if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim >= 2], "lr_scale": lr_scale, "weight_decay": config.weight_decay},

@@ -1,17 +1,18 @@
-"""Whether a run overfits, decided by its training losses and held-out evaluations alone.
+"""Detects overfitting from a run's training losses and held-out evaluations.
 
-The rule is conservative: it reports what noise does not explain. A run overfits in one of two cases.
+The rule is conservative: it reports only what noise does not explain. A run overfits in one of two cases.
 
-- Peak: the last evaluation's interval lies wholly below that of the best one, and the training loss is lower than then.
-- Memory: the training loss is below a tenth of what it was at the start, and the last evaluation is not above chance.
+- It is past its peak: the interval of the last evaluation lies wholly below that of the best one, and the training
+  loss is lower than at the best one.
+- It memorises: the training loss is below a tenth of that at the start, and the last evaluation is not above chance.
 
-A loss is the mean over a twentieth of all steps: the first ones, or those up to an evaluation.
+Each loss is a mean over a twentieth of all steps: the first steps, or those up to an evaluation.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STRETCH = 20  # a loss is averaged over this part of all steps
+WINDOWS = 20  # a loss is averaged over all steps divided by this number
 NEAR_ZERO = 0.1  # of the loss at the start
 
 Losses = Sequence[tuple[int, float]]  # step and training loss, in order
@@ -19,7 +20,7 @@ Losses = Sequence[tuple[int, float]]  # step and training loss, in order
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """One evaluation: a metric of which more is better, its 95 % interval, and whether it is above chance."""
+    """One evaluation: a metric that is better if it is higher, its 95 % interval, and whether it is above chance."""
 
     step: int
     value: float
@@ -29,11 +30,11 @@ class HeldOutScore:
 
 
 def overfitting(losses: Losses, scores: Sequence[HeldOutScore], metric: str) -> str | None:
-    """How the run overfits, in one sentence; nothing where it does not. `scores` are in the order of their steps."""
+    """A sentence that says how the run overfits, or None if it does not. `scores` are in the order of their steps."""
     if not (losses and scores):
         return None
     best, last = max(scores, key=lambda one: one.value), scores[-1]
-    start, end = _mean(losses[: _stretch(losses)]), loss_at(losses, last.step)
+    start, end = _mean(losses[: _window(losses)]), loss_at(losses, last.step)
     if last.step > best.step and last.high < best.low and end < (then := loss_at(losses, best.step)):
         peak = f"held-out {metric} was best at step {best.step:,} ({100 * best.value:.1f} %)"
         fell = f"{100 * last.value:.1f} % at step {last.step:,}"
@@ -48,13 +49,13 @@ def overfitting(losses: Losses, scores: Sequence[HeldOutScore], metric: str) -> 
 
 
 def loss_at(losses: Losses, step: int) -> float:
-    """The training loss around a step: that of the steps up to it, or of the first steps."""
+    """The mean training loss of the last steps up to `step`, or of the first steps if there are none."""
     before = [pair for pair in losses if pair[0] <= step]
-    return _mean(before[-_stretch(losses) :] or losses[: _stretch(losses)])
+    return _mean(before[-_window(losses) :] or losses[: _window(losses)])
 
 
-def _stretch(losses: Losses) -> int:
-    return -(-len(losses) // STRETCH)
+def _window(losses: Losses) -> int:
+    return -(-len(losses) // WINDOWS)
 
 
 def _mean(losses: Losses) -> float:

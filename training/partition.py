@@ -1,7 +1,7 @@
-"""What the optimizer keeps of every trained parameter, by the parameter's name, whatever the engine and the world.
+"""The optimizer's values of each trained parameter, by the parameter's name, for any engine and number of ranks.
 
-Moments and averages are laid out like the tensors that the optimizer steps. Through a `Fragment` they are read and
-written by the parameter's own name.
+Moments and averages have the layout of the flat tensors that the optimizer updates. A `Fragment` says which elements
+of them belong to a parameter.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tercet.training.engine import Engine, Fragment
 
 @dataclass(frozen=True)
 class Placed:
-    """A trained parameter by name, and this rank's fragment of it, if any."""
+    """The name and shape of a trained parameter, and this rank's fragment of it, if any."""
 
     name: str
     shape: torch.Size
@@ -25,12 +25,15 @@ class Placed:
 def placed(engine: Engine) -> Iterator[Placed]:
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
-            shape = getattr(parameter, "ds_shape", parameter.shape)  # at stage 3 a parameter itself is empty
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # at ZeRO stage 3 the parameter itself is empty
             yield Placed(name, torch.Size(shape), engine.fragment(parameter))
 
 
 def assemble(engine: Engine, one: Placed, values: Tensor | None) -> Tensor:
-    """The whole of what ranks hold in parts; `values` is laid out like the fragment's flat tensor. A collective."""
+    """Assembles the whole tensor from the ranks' parts. `values` has the layout of the fragment's flat tensor.
+
+    A collective.
+    """
     total = torch.zeros(one.shape.numel(), device=engine.world.device)
     if one.fragment is not None and values is not None:
         total[one.fragment.begin : one.fragment.begin + one.fragment.count] = one.fragment.of(values)

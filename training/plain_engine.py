@@ -1,4 +1,4 @@
-"""Plain torch, for a run of one process: it has nothing to reduce or to shard, so nothing is flattened or copied."""
+"""The engine of a run on one process: plain torch, which copies no parameters or gradients."""
 
 from math import isfinite
 
@@ -12,7 +12,7 @@ from tercet.training.engine import Engine, Fragment, Stepped, clip_gradient
 
 
 class PlainEngine(Engine):
-    """The optimizer steps the model's own parameters, whatever stage the recipe gives."""
+    """The optimizer updates the model's own parameters. The recipe's ZeRO stage has no effect."""
 
     zero = 0
 
@@ -30,7 +30,7 @@ class PlainEngine(Engine):
 
     def step(self) -> Stepped:
         for parameter in self.module.parameters():
-            if parameter.requires_grad and parameter.grad is None:  # of a tower in no term; DeepSpeed has zeros there
+            if parameter.requires_grad and parameter.grad is None:  # a tower in no term: zeros, as with DeepSpeed
                 parameter.grad = torch.zeros_like(parameter)
         norm = clip_gradient(self.module, self.clip)
         applied = isfinite(norm)

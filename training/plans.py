@@ -1,4 +1,4 @@
-"""The plans of a run: where each source goes on, and whether the data are still those of the checkpoint."""
+"""The plans of a run: where each source resumes, and whether the data changed since the checkpoint."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ PLANS = "plans"
 
 
 def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[str, int]:
-    """Samples taken so far by source. A source that has other shards, or another list, than in the stage before starts
-    at 0."""
+    """The number of samples drawn so far from each source. A source with other shards or another list than in the
+    previous stage starts at 0."""
     before, now = run.stage(progress.stage).data.train, stage.data.train
     drawn_from = [{name: (one.source, one.list) for name, one in train.items()} for train in (before, now)]
     replaced = {name for name in before.keys() & now.keys() if drawn_from[0][name] != drawn_from[1][name]}
@@ -21,7 +21,7 @@ def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[st
 
 
 def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress, folder: Path) -> None:
-    """Refuses a batch that the data cannot fill, and data that changed since the checkpoint."""
+    """Raises `UserError` if the data cannot fill a batch, or changed since the checkpoint."""
     if stage.data.mode == "index":
         check_batch_size(plan, stage.batch_size, stage.drawn)
     if progress.plan:
@@ -29,7 +29,7 @@ def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress,
 
 
 def note_plan(plan: Plan, progress: Progress, folder: Path) -> None:
-    """Writes a plan that differs from the checkpoint's, and from which step on it holds."""
+    """Writes a plan that differs from the checkpoint's, and adds the step at which it takes effect to the history."""
     if plan.digest == progress.plan:
         return
     plan.write(folder / PLANS)

@@ -1,4 +1,4 @@
-"""The checks before a run builds anything. `--dry-run` makes these checks and stops."""
+"""The checks before a run builds its model. `--dry-run` makes these checks and stops."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -22,12 +22,12 @@ from tercet.training.folder import check_same_run, folder_of
 from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
 from tercet.training.progress import Progress
-from tercet.training.run_evaluation import check_asked
+from tercet.training.run_evaluation import check_evaluation
 from tercet.training.selection.select import build_rule
 
 
 def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
-    """The complete config, once everything that its stages name has been found."""
+    """Checks that everything that the stages name exists, and returns the complete config."""
     check_steps(config)
     config = inherited(config)
     for stage in _stages(config):
@@ -39,7 +39,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         if stage.selection:
             build_rule(stage.selection)
         check_data(stage, sources)
-    check_asked(config)
+    check_evaluation(config)
     return config
 
 
@@ -52,14 +52,14 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
 
 
 def check_processes(config: RunConfig, processes: int) -> None:
-    """Refuses a selection whose strata cannot be shared among so many processes."""
+    """Raises `UserError` if the strata of a selection do not divide evenly among the processes."""
     for stage in _stages(config):
         if stage.selection:
             stage.selection.strata_on(stage.batch_size, processes)
 
 
 def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfig:
-    """The config with its steps. An epoch is one pass over all sources together. A collective."""
+    """The config with `epochs` converted to steps. An epoch is one pass over all sources. A collective."""
     if config.epochs is None:
         return config
     train = config.data.train.values()
@@ -67,21 +67,21 @@ def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfi
 
 
 def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
-    """The complete config, and what was not checked. Writes nothing and reads no large data set."""
+    """Returns the complete config, and a list of what was not checked. Writes nothing and reads no large dataset."""
     sources = OpenedSources()
     config = ready(config, sources)
     opened = [(stage, _opened(stage.data, sources)) for stage in _stages(config)]
-    unseen = dict.fromkeys(name for stage, found in opened for name in _unseen(stage, found, sources))
-    if not unseen:
+    unchecked = dict.fromkeys(name for stage, found in opened for name in _unopened(stage, found, sources))
+    if not unchecked:
         config = counted(config, World(), sources)
     if config.epochs is None:
         check_same_run(config)
     _check_opened(config, opened)
-    return config, [*unseen, "towers and their weights"]
+    return config, [*unchecked, "towers and their weights"]
 
 
 def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str, Source]]]) -> None:
-    """The checks of the loader, for each stage that is still to come and whose sources are all open."""
+    """Makes the loader's checks for the current and later stages, where all sources of the stage are open."""
     saved = resume_point(folder_of(config) / CHECKPOINTS, World())
     progress = saved.progress if saved else Progress()
     for stage, found in opened[progress.stage :]:
@@ -90,18 +90,18 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
             check_held(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
             check_plan(config, stage, make_plan(stage.data, found, stage.seed, lists), progress, folder_of(config))
-        progress = Progress()  # a later stage's sources start where the run will be then
+        progress = Progress()  # where the sources of a later stage will start is not known yet
 
 
 def _opened(data: DataConfig, sources: OpenedSources) -> dict[str, Source]:
-    """The training sources that open within seconds."""
+    """The training sources that open in a few seconds."""
     if data.mode == "stream":
         return {}
     return {name: found for name, one in data.train.items() if (found := open_at_once(data, one, sources)) is not None}
 
 
-def _unseen(config: RunConfig, opened: Collection[str], sources: OpenedSources) -> list[str]:
-    """The sources of a stage that take longer to open, and so are not checked."""
+def _unopened(config: RunConfig, opened: Collection[str], sources: OpenedSources) -> list[str]:
+    """The sources of a stage that take longer to open. A dry run does not check their samples."""
     held_out = [name for name, one in config.data.val.items() if open_at_once(config.data, one, sources) is None]
     return [f"samples of {name}" for name in (*(name for name in config.data.train if name not in opened), *held_out)]
 

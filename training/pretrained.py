@@ -1,4 +1,4 @@
-"""MODEL, as commands and recipes name one, with its weights: a run, an exported folder, or a model of another library.
+"""Opens a MODEL, as commands and recipes name it: a run, an exported folder, or a model of another library.
 
 Needs no engine.
 """
@@ -27,7 +27,7 @@ KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or h
 
 
 def pretrained(spec: str) -> Pretrained:
-    """What MODEL is, and its weights on demand."""
+    """The architecture of MODEL, and a function that loads its weights."""
     family, _, name = spec.partition(":")
     if family == "open_clip":
         from tercet.models.interop.open_clip import pretrained_open_clip
@@ -51,10 +51,10 @@ def pretrained(spec: str) -> Pretrained:
 
 
 def load_model(spec: str) -> Multimodal:
-    """MODEL itself, in evaluation mode."""
+    """Loads MODEL, in evaluation mode."""
     found = pretrained(spec)
     if not found.model:
-        raise UserError(f"{spec} holds weights and does not tell of what architecture; write open_clip:NAME/{spec}")
+        raise UserError(f"{spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")
     config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
     model = build_model(config.model, config.terms, seed=0)
     take_over(model, found.weights(), spec)
@@ -62,18 +62,20 @@ def load_model(spec: str) -> Multimodal:
 
 
 def take_over(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> None:
-    """What the model has no place for is named."""
+    """Loads weights into the model, and logs those that the model has no place for."""
     adopt(model, weights, source)
-    left = left_behind(model, weights)
-    if left and is_main_process():
-        print(f"tercet: {source}: left behind, for the model has no place for it: {', '.join(left)}", file=sys.stderr)
+    unused = left_behind(model, weights)
+    if unused and is_main_process():
+        print(
+            f"tercet: {source}: not used, because the model has no place for it: {', '.join(unused)}", file=sys.stderr
+        )
 
 
 def _run(folder: Path) -> Pretrained:
-    """As its newest checkpoint that verifies is evaluated: on averaged weights where they are kept."""
+    """A run's newest valid checkpoint: its averaged weights if the run kept them, else its weights."""
     saved = resume_point(folder / CHECKPOINTS, World())
     if saved is None:
-        raise UserError(f"{folder} holds no checkpoint that verifies; let it train to one first")
+        raise UserError(f"{folder} holds no valid checkpoint; train the run until it writes one")
     stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)
 
     def weights() -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint knows besides its tensors."""
+"""The progress of a run, which a checkpoint saves beside its tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps, samples, the stage and plan, and the optimizer's counters.
+    """The step, the numbers of samples, the stage, the digest of the plan, and the optimizer's counters.
 
-    `samples` counts those that the run trained on, `drawn` also those that a selection dropped; `cursors` counts the
-    drawn samples of each source.
+    `samples` counts the samples that the run trained on. `drawn` also counts those that a selection dropped. `cursors`
+    counts the drawn samples of each source.
     """
 
     step: int = 0
@@ -21,6 +21,6 @@ class Progress:
     counters: Mapping[str, float] = field(default_factory=dict)
 
     def after(self, cursors: Mapping[str, int], samples: int, drawn: int, stage: int, plan: str) -> "Progress":
-        """One step further. Sources that this stage does not use keep their cursors."""
+        """The progress after one more step. Sources that this stage does not use keep their cursors."""
         cursors = {**self.cursors, **cursors}
         return Progress(self.step + 1, self.samples + samples, self.drawn + drawn, stage, cursors, plan)

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file is one complete run. They are read, extended, overridden and written back here."""
+"""Reads and writes recipes. A recipe is one YAML file that describes a complete run; it may extend another one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from tercet.training.layering import RECIPE
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The recipe with what it extends below it and the overrides on top."""
+    """Loads a recipe on top of those that it extends, with the overrides on top of it."""
     return layered(name_or_path, [parse_override(text) for text in overrides])
 
 
@@ -26,16 +26,16 @@ def layered(name_or_path: str, above: Sequence[Layer]) -> RunConfig:
 
 
 def file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
-    """A recipe file on top of the files it extends."""
+    """The layers of a recipe: the files that it extends, lowest first, then the file itself."""
     path = path.resolve()
     if path in seen:
-        raise UserError(f"{path.name}: `extends` runs in a circle: " + " → ".join(p.name for p in (*seen, path)))
+        raise UserError(f"{path.name}: `extends` forms a cycle: " + " → ".join(p.name for p in (*seen, path)))
     values = read_yaml(path.read_text(encoding="utf-8"), path.name)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path.name}: a recipe is a mapping of keys to values, as `batch_size: 256`")
     parent = values.pop("extends", None)
     below = file_layers(_parent(str(parent), path), (*seen, path)) if parent else []
-    # An unnamed recipe is named after its own file, never after the one it extends.
+    # A recipe without a `name` is named after its own file, not after the one that it extends.
     return [*below, Layer(path.name, {"name": path.stem} | values)]
 
 
@@ -48,5 +48,5 @@ def _parent(name: str, child: Path) -> Path:
 
 
 def dump(config: RunConfig) -> str:
-    """The resolved run as YAML that loads back equal."""
+    """The complete config as YAML. Loading it gives an equal config."""
     return write_yaml(config.model_dump(mode="json"))

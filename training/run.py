@@ -1,4 +1,4 @@
-"""What the command line and Python call: train a recipe, show the demo."""
+"""The functions that the command line and Python call to train a recipe or run the demo."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tercet.training.runner import Runner
 
 
 def train(config: RunConfig) -> Path:
-    """Runs what the config says, or goes on with it; returns the run's folder."""
+    """Trains the run that the config describes, or resumes it; returns the run's folder."""
     sources = OpenedSources()
     config = ready(config, sources)
     with joined() as world:
@@ -27,7 +27,7 @@ def train(config: RunConfig) -> Path:
 
 
 def demo(out: Path | None = None) -> Path:
-    """From nothing to a report: generates the built-in world, trains the recipe `demo` on it and evaluates it."""
+    """Generates the built-in dataset, trains the recipe `demo` on it and evaluates it; returns the report's path."""
     config = load_recipe("demo", [f"out={out}"] if out else [])
     generate(WorldConfig(), Path(str(config.data.train["train"].source)).parent)
     return train(config) / REPORT

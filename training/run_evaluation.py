@@ -24,9 +24,17 @@ from tercet.training.hooks.metrics_file import losses
 from tercet.training.overfitting import overfitting
 from tercet.training.pretrained import pretrained, take_over
 from tercet.training.recipe import dump
-from tercet.training.wise_ft import InterpolatedModel, Interpolation, along, best, check_start, keep_start, told
+from tercet.training.wise_ft import (
+    InterpolatedModel,
+    Interpolation,
+    best,
+    check_start,
+    keep_start,
+    summary,
+    with_curves,
+)
 
-TABLE_WIDTH = 110  # where the output is no terminal, or a narrow one
+TABLE_WIDTH = 110  # if the output is not a terminal, or a narrow one
 RESULTS, REPORT, BEFORE = "eval.json", "report.html", "before.json"
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 OVERFITTING = "overfitting"  # the note's name
@@ -42,7 +50,7 @@ class RunEvaluation:
 
     @property
     def compares_with_start(self) -> bool:
-        """Whether the run's end is compared with its beginning."""
+        """Whether the run compares its last weights with its first ones."""
         return bool(self.config.data.val) and (self.config.eval.before or bool(self.config.eval.wise_ft))
 
     def begin(self, model: Multimodal, step: int) -> None:
@@ -71,12 +79,12 @@ class RunEvaluation:
             self.evaluations.add(step, results)
         return results
 
-    def standing(self, start: int) -> EvaluationHistory | None:
-        """The evaluations so far of a run that may stop early; its stage began at step `start`. All ranks agree."""
+    def history(self, start: int) -> EvaluationHistory | None:
+        """The evaluations so far, if the run may stop early. The stage began at step `start`. All ranks agree."""
         if self.config.early_stopping is None:
             return None
-        mine = self.evaluations.standing(self.config.early_stopping, start) if self.world.first else None
-        return self.world.broadcast(mine)
+        found = self.evaluations.history(self.config.early_stopping, start) if self.world.first else None
+        return self.world.broadcast(found)
 
     def conclude(self, model: Multimodal, stage: RunConfig, step: int) -> None:
         """Evaluates the final weights, and writes eval.json, the tables and the report."""
@@ -85,22 +93,22 @@ class RunEvaluation:
         evaluated = self.evaluator(
             model, self._initial(stage) if self.config.eval.shortcuts and self.world.first else None
         )
-        places = self._between(model, stage) if self.config.eval.wise_ft else []
-        standing = self.standing(0)
+        models = self._interpolated(model, stage) if self.config.eval.wise_ft else []
+        history = self.history(0)
         if self.world.first:
             results = beside_before(evaluated.results, self.folder / BEFORE)
-            if standing is None:  # a run that may stop early has evaluated its last step, which may not be its best
+            if history is None:  # with early stopping, the run has already evaluated its last step
                 self.evaluations.add(step, to_json(results, self.config.name))
-            notes = stopped(standing, self.config.early_stopping, step) | self._overfitting(results)
-            notes |= told(places, self.folder, self.config.eval.keep_wise_ft)
-            self._write(model, Evaluated(results, evaluated.tables), places, notes)
+            notes = stopped(history, self.config.early_stopping, step) | self._overfitting(results)
+            notes |= summary(models, self.folder, self.config.eval.keep_wise_ft)
+            self._write(model, Evaluated(results, evaluated.tables), models, notes)
 
     def _overfitting(self, results: Sequence[Result]) -> dict[str, str]:
-        """Judged by the metric that stops the run early, or else by the first one of the first task."""
+        """A warning if the run overfits, by the metric of early stopping or else the first metric of the first task."""
         stopping = self.config.early_stopping
         if stopping:
             task, metric = stopping.task, stopping.metric
-        elif results and not results[0].metric.endswith("rank"):  # of which less is better
+        elif results and not results[0].metric.endswith("rank"):  # a lower rank is better
             task, metric = self.config.eval.tasks[0], results[0].metric
         else:
             return {}
@@ -109,7 +117,7 @@ class RunEvaluation:
         return {OVERFITTING: words + advice} if words else {}
 
     def _initial(self, stage: RunConfig) -> InitialTowers | None:
-        """The model before training, on the first rank. If `init` is gone by now, a line says so."""
+        """The model before training, on the first rank. If `init` no longer exists, logs that it uses other towers."""
         if not self.world.first:
             return None
         towers = build_model(stage.model, stage.terms, stage.seed).to(self.world.device)
@@ -120,22 +128,22 @@ class RunEvaluation:
             found = pretrained(stage.init)
             take_over(towers, found.weights(), found.source)
         except UserError as error:
-            print(f"tercet: `eval.shortcuts` uses {kind} towers: {error}", file=sys.stderr)
+            print(f"tercet: `eval.shortcuts` uses {kind} towers, because init cannot be read: {error}", file=sys.stderr)
             return InitialTowers(towers, kind)
         return InitialTowers(towers, "pretrained")
 
-    def _between(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
-        """Models between the weights before and after the run. Saves the best one if the recipe asks for it."""
-        line = Interpolation(stage, self.folder, model.state_dict())
-        places = line.evaluated(lambda there: self.evaluator(there.to(self.world.device)).results)
+    def _interpolated(self, model: Multimodal, stage: RunConfig) -> list[InterpolatedModel]:
+        """Evaluates interpolations of the weights before and after the run. With `keep_wise_ft`, saves the best one."""
+        interpolation = Interpolation(stage, self.folder, model.state_dict())
+        models = interpolation.evaluated(lambda one: self.evaluator(one.to(self.world.device)).results)
         if self.config.eval.keep_wise_ft and self.world.first:
-            line.keep(best(places), self.folder)
-        return places
+            interpolation.keep(best(models), self.folder)
+        return models
 
     def _write(
-        self, model: Multimodal, evaluated: Evaluated, places: list[InterpolatedModel], notes: Mapping[str, str]
+        self, model: Multimodal, evaluated: Evaluated, models: list[InterpolatedModel], notes: Mapping[str, str]
     ) -> None:
-        _write(self.folder / RESULTS, along(to_json(evaluated.results, self.config.name), places))
+        _write(self.folder / RESULTS, with_curves(to_json(evaluated.results, self.config.name), models))
         console = Console()
         console.width = max(console.width, TABLE_WIDTH)
         console.print(render(evaluated.results))
@@ -143,7 +151,7 @@ class RunEvaluation:
             console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
         if self.config.eval.report:
             galleries = self.evaluator.galleries(model, evaluated)
-            curve = {place.alpha: place.results for place in places}
+            curve = {one.alpha: one.results for one in models}
             about = {**facts(), **notes}
             write_report(
                 self.folder, self.config.name, evaluated.results, galleries, dump(self.config), about, curve,
@@ -151,8 +159,8 @@ class RunEvaluation:
             )  # fmt: skip
 
 
-def check_asked(config: RunConfig) -> None:
-    """Checks the names of tasks and metrics before a run, because its end would be too late."""
+def check_evaluation(config: RunConfig) -> None:
+    """Checks the names of tasks and metrics before the run trains."""
     load_tasks(config.eval.tasks)
     if config.early_stopping:
         task, metric = config.early_stopping.task, config.early_stopping.metric
@@ -162,19 +170,19 @@ def check_asked(config: RunConfig) -> None:
 
 
 def beside_before(results: list[Result], path: Path) -> list[Result]:
-    """Each number with its value before the run, if the recipe asked for that."""
+    """Adds to each result its value before training, if the run evaluated it then (`eval.before`)."""
     known: dict[tuple[str, str, str], float] = {}
     for found in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
         known |= {(found["dataset"], found["task"], name): value for name, value in found["metrics"].items()}
     return [replace(one, before=known.get((one.dataset, one.task, one.name))) for one in results]
 
 
-def stopped(standing: EvaluationHistory | None, stopping: EarlyStoppingConfig | None, step: int) -> dict[str, str]:
-    """Which weights a run ended with, where evaluations decided it."""
-    if standing is None or stopping is None:
+def stopped(history: EvaluationHistory | None, stopping: EarlyStoppingConfig | None, step: int) -> dict[str, str]:
+    """A note about early stopping: which evaluation was the best, and at which step the run ended."""
+    if history is None or stopping is None:
         return {}
-    words = f"the weights are those of step {standing.best:,}, the best of {standing.count} evaluations"
-    score = f"mean {stopping.metric} of {stopping.task}: {100 * standing.score:.1f} %"
+    words = f"the weights are those of step {history.best:,}, the best of {history.count} evaluations"
+    score = f"mean {stopping.metric} of {stopping.task}: {100 * history.score:.1f} %"
     return {"early stopping": f"{words} ({score}); the run ended at step {step:,}"}
 
 

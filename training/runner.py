@@ -1,4 +1,4 @@
-"""One run in its folder: builds each stage from the config, takes it from wherever it stands, and evaluates it."""
+"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, and evaluates the result."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,11 +34,11 @@ from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import Selection
 from tercet.training.step import Step
-from tercet.training.trainer import Occasions, Stage, Trainer
+from tercet.training.trainer import Callbacks, Stage, Trainer
 
 
 class Runner:
-    """A run from its start, or its resumption, to its end. Every rank holds one."""
+    """Trains a run to its end, from its start or its last checkpoint. Every rank has one."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World, sources: OpenedSources | None = None) -> None:
         self.config, self.folder, self.world = config, folder, world
@@ -47,7 +47,7 @@ class Runner:
         self._last_saved: int | None = None
 
     def finish(self) -> None:
-        """Trains what is left of every stage, then evaluates the result."""
+        """Takes the steps of all stages that are still to do, then evaluates the result."""
         saved = self._resume_point()
         origin: Origin | None = saved or begin(self.config, self.world)
         progress = origin.progress if origin else Progress()
@@ -57,21 +57,20 @@ class Runner:
             forget_after(self.folder / SELECTED, progress.step)
         interruption = Interruption(self.world)
         with self._hooks(progress) as hooks:
-            trainer = Trainer(
-                self.world, hooks, Occasions(self._save, self._evaluate, interruption.asked), self.config.steps
-            )
+            callbacks = Callbacks(self._save, self._evaluate, interruption.requested)
+            trainer = Trainer(self.world, hooks, callbacks, self.config.steps)
             for index in range(progress.stage, self._stages):
                 stage = self._build(index, origin)
-                origin = None  # whose tensors would stay in memory
+                origin = None  # frees its tensors
                 if saved is None and index == progress.stage:
                     self._begin(stage, progress)
-                if saved is None or (progress.step < stage.steps.stop and not self._enough(stage)):
+                if saved is None or (progress.step < stage.steps.stop and not self._ends_early(stage)):
                     with interruption.watched():
                         progress = trainer.run(stage, progress)
-                        self._close(stage, progress, interruption.asked())
-                    if interruption.asked():
+                        self._close(stage, progress, interruption.requested())
+                    if interruption.requested():
                         raise RunStopped(interruption.signal, progress.step)
-                if self._enough(stage):
+                if self._ends_early(stage):
                     break
                 if index + 1 < self._stages:
                     origin = self._resume_point()
@@ -79,33 +78,33 @@ class Runner:
         self._conclude(stage)
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
-        """Before the first step. A run that may end early may find nothing better than this."""
+        """Evaluates the weights before the first step. With early stopping also saves them: they may stay the best."""
         if self.evaluation.compares_with_start:
             self.evaluation.begin(self._copy(stage), progress.step)
             if self.config.early_stopping:
                 self._save(stage, progress)
 
     def _close(self, stage: Stage, progress: Progress, stopped: bool) -> None:
-        """A stage's last checkpoint, or that of the step at which a signal stopped it. Where evaluations decide, the
-        checkpoint of the run's end is its best."""
-        if stopped and progress.step < stage.steps.stop and not self._enough(stage):
+        """Saves the last checkpoint of the stage, or that of the step at which a signal stopped the run. With early
+        stopping, the last checkpoint of the run holds its best weights."""
+        if stopped and progress.step < stage.steps.stop and not self._ends_early(stage):
             self._save(stage, progress)
             return
-        if self.config.early_stopping and not self._enough(stage):
+        if self.config.early_stopping and not self._ends_early(stage):
             self._evaluate(stage, progress)
-        standing = self.evaluation.standing(stage.steps.start)
-        ends = stage.index + 1 == self._stages or self._enough(stage)
-        if standing and ends and standing.best != progress.step:
-            best = Saved(place(self.folder / CHECKPOINTS, standing.best))
+        history = self.evaluation.history(stage.steps.start)
+        ends = stage.index + 1 == self._stages or self._ends_early(stage)
+        if history and ends and history.best != progress.step:
+            best = Saved(place(self.folder / CHECKPOINTS, history.best))
             save_again(self.folder / CHECKPOINTS, best, progress, self.world)
         else:
             self._save(stage, progress)
 
-    def _enough(self, stage: Stage) -> bool:
-        """Whether so many evaluations of a stage brought nothing better that the run ends."""
-        standing = self.evaluation.standing(stage.steps.start)
+    def _ends_early(self, stage: Stage) -> bool:
+        """Whether early stopping ends the run: the last `patience` evaluations of the stage brought no improvement."""
+        history = self.evaluation.history(stage.steps.start)
         limit = self.config.early_stopping
-        return standing is not None and limit is not None and standing.stalled >= limit.patience
+        return history is not None and limit is not None and history.stalled >= limit.patience
 
     @property
     def _stages(self) -> int:
@@ -116,7 +115,7 @@ class Runner:
 
     @contextmanager
     def _hooks(self, progress: Progress) -> Iterator[Hooks]:
-        """Only the first rank tells of the run."""
+        """Opens the loggers, on the first rank only."""
         hooks = open_hooks(self.config.log, self.folder) if self.world.first else Hooks([])
         about = self.config.model_dump(mode="json")
         hooks.start(RunInfo(self.config.name, self.folder, self.config.steps, progress.step, about))
@@ -150,7 +149,7 @@ class Runner:
     def _loader(
         self, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress
     ) -> Batches:
-        """From wherever each source stands. A plan that differs from the checkpoint's takes effect here."""
+        """Opens the data where the last checkpoint left off. A new plan takes effect here."""
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
@@ -171,7 +170,8 @@ class Runner:
         return build_model(config.model, config.terms, config.seed).to(self.world.device)
 
     def _save(self, stage: Stage, progress: Progress) -> None:
-        """The ranks of an indexed run stand at one place; of a stream, each at its own, and the least is the run's."""
+        """Saves a checkpoint, unless this step has one. Deletes old ones."""
+        # Cursors are equal on all ranks for indexed data. For streams they differ, and the run resumes at the lowest.
         ranks = self.world.gather_objects(progress.cursors)
         least = {name: min(cursors[name] for cursors in ranks) for name in progress.cursors}
         progress = replace(progress, cursors=least)
@@ -179,28 +179,28 @@ class Runner:
             return
         save(self.folder / CHECKPOINTS, stage.engine, stage.memories, progress, self.world)
         self._last_saved = progress.step
-        best = self.evaluation.standing(stage.steps.start)
+        history = self.evaluation.history(stage.steps.start)
         if self.world.first:
-            prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, best.best if best else None)
+            prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, history.best if history else None)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> bool:
-        """In the middle of a run; whether it has seen enough. What is better than all before is kept."""
+        """Evaluates during the run, and saves the weights if they are the best so far. Returns whether the run ends."""
         self.evaluation.note(self._copy(stage), progress.step)
-        standing = self.evaluation.standing(stage.steps.start)
-        if standing and standing.best == progress.step:
+        history = self.evaluation.history(stage.steps.start)
+        if history and history.best == progress.step:
             self._save(stage, progress)
-        return self._enough(stage)
+        return self._ends_early(stage)
 
     def _copy(self, stage: Stage) -> Multimodal:
-        """A plain copy of the model as it would be evaluated, filled by name. A collective."""
+        """A copy of the model with the weights that evaluation uses. A collective."""
         model = self._fresh(stage.config)
         fill(model, current_weights(stage.engine, stage.memories))
         return model
 
     def _conclude(self, stage: Stage) -> None:
-        """What the run's last checkpoint holds is what it came to."""
+        """Evaluates the weights of the last checkpoint."""
         saved = self._resume_point()
-        assert saved is not None  # it has just been written
+        assert saved is not None  # the run has just written it
         model = self._fresh(stage.config)
         fill(model, saved.weights(averaged=True))
         self.evaluation.conclude(model, stage.config, saved.progress.step)

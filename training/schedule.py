@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step."""
+"""The learning rate as a function of the step."""
 
 import math
 
@@ -14,7 +14,7 @@ def learning_rate(config: ScheduleConfig, peak: float, step: int, steps: int) ->
 
 
 def share_of_peak(config: ScheduleConfig, step: int, steps: int) -> float:
-    """After the warm-up."""
+    """The share of the peak rate at `step` of the `steps` after the warm-up, for a floor of 0."""
     if config.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
     return min(1.0, (steps - step) / (config.cooldown + 1))

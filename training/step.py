@@ -1,9 +1,9 @@
 """One optimisation step, plain or gradient-cached, over any number of ranks.
 
-The terms turn detached vectors into the exact gradient g of each row; the towers then back-propagate the surrogate
-Σ⟨z, g⟩. With `micro_batch` the towers run twice: once without a graph over all chunks, and, when the loss over the
-whole batch is known, chunk by chunk with the same dropout, so that memory follows the chunk and the gradient is that of
-the whole batch (GradCache, Gao et al. 2021).
+The terms compute the exact gradient g of each row from detached vectors z. The towers then back-propagate the surrogate
+Σ⟨z, g⟩. With `micro_batch` (GradCache, Gao et al. 2021) the towers run twice: first over all chunks without a graph,
+and, after the loss of the whole batch is known, again chunk by chunk with the same dropout masks. The memory grows with
+the chunk, and the gradient is that of the whole batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 
 @dataclass(frozen=True)
 class Taken:
-    """A step that was taken, or skipped on all ranks because something in it was not finite."""
+    """The result of a step. All ranks skip the update if the loss or the gradient is not finite."""
 
     outcome: Outcome
     temperatures: Temperatures
@@ -33,7 +33,7 @@ class Taken:
 
 
 class Step:
-    """What a batch does to the engine's weights."""
+    """Trains the engine's weights on one batch."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Step:
         self.seed, self.micro_batch, self.memories = seed, micro_batch, memories
 
     def __call__(self, batch: Batch, step: int) -> Taken:
-        """Takes step number `step`, which with the seed and the rank decides every dropout mask."""
+        """Takes step number `step`. The number, the seed and the rank determine all dropout masks."""
         rows = self.micro_batch
         taken = self._plain(batch, step) if rows is None else self._cached(batch, step, rows)
         if taken.stepped.applied:
@@ -57,8 +57,8 @@ class Step:
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> tuple[dict[str, Tensor], Temperatures]:
-        """The vectors of all rows that exist, as in evaluation: no dropout and no graph. Leaves modes and generators as
-        they were. A collective."""
+        """The vectors of all rows that exist, as in evaluation: without dropout and without a graph. Restores the modes
+        of the modules and the state of the random generators. A collective."""
         chunks = [batch] if self.micro_batch is None else chunk(batch, self.micro_batch, self.world)
         with evaluating(self.engine.module, self.world.device):
             parts = [self.engine(part) for part in chunks]
@@ -97,7 +97,7 @@ class Step:
         temperatures: Temperatures,
         share: Outcome | None,
     ) -> Tensor:
-        """A scalar whose gradient, averaged over ranks, is the true one. A dummy row gets an exact zero."""
+        """A scalar whose gradient, averaged over ranks, is the true gradient. Dummy rows get a gradient of zero."""
         total = torch.zeros((), device=self.world.device)
         for name, z_nd in vectors.items():
             slope_nd = torch.zeros_like(z_nd)
@@ -117,13 +117,13 @@ class Step:
 
 
 def seed_dropout(seed: int, step: int, rank: int, chunk: int) -> None:
-    """A chunk draws the same masks whenever it runs."""
+    """Seeds the generator of the dropout masks, so that a chunk gets the same masks in both passes."""
     key = np.random.SeedSequence([seed, step, rank, chunk])
     torch.manual_seed(int(key.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vectors of rows that exist, without the dummy and without a graph."""
+    """The detached vectors of the rows that exist, without the dummy row."""
     return {name: z_nd.detach()[: len(batch.fields[name])] for name, z_nd in vectors.items()}
 
 
@@ -135,7 +135,7 @@ def joined(chunks: Sequence[Batch], parts: Sequence[Mapping[str, Tensor]]) -> di
 
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Every module in evaluation mode, and then as it was; so are the random generators."""
+    """Sets all modules to evaluation mode, then restores their modes and the random generators."""
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         model.eval()
@@ -151,7 +151,7 @@ def detached(temperatures: Temperatures) -> Temperatures:
 
 
 def chunk(batch: Batch, rows: int, world: World) -> list[Batch]:
-    """The batch in chunks of so many rows of each field; all ranks make equally many, some of which may be empty."""
+    """Splits the batch into chunks of `rows` rows of each field. All ranks make the same number; some may be empty."""
     longest = max(len(field) for _, field in batch)
     count = world.max(max(1, -(-longest // rows)))
     return [

@@ -1,4 +1,4 @@
-"""The loop and nothing else: batch, step, record, and now and then a checkpoint or an evaluation."""
+"""The training loop: a batch, a step, a record, and at intervals a checkpoint or an evaluation."""
 
 import time
 from collections import deque
@@ -20,12 +20,14 @@ from tercet.training.progress import Progress
 from tercet.training.schedule import learning_rate
 from tercet.training.step import Step, Taken
 
-PATIENCE = 20  # steps in a row that may be skipped because something in them is not finite
+PATIENCE = (
+    20  # how many steps in a row may be skipped, because their loss or gradient is not finite, until the run stops
+)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run, built and ready: its own config, and the steps of the whole run that it takes."""
+    """One stage of a run, ready to train. `steps` are the stage's steps, counted from the start of the run."""
 
     name: str
     index: int
@@ -35,14 +37,14 @@ class Stage:
     memories: Memories
     loader: Batches
     steps: range
-    select: Callable[[Batch, int], Batch] = lambda drawn, step: drawn  # the samples of a super-batch to train on
+    select: Callable[[Batch, int], Batch] = lambda drawn, step: drawn  # chooses the samples of a super-batch
 
 
 @dataclass(frozen=True)
-class Occasions:
-    """What else happens between steps, on all ranks. `save` and `evaluate` are told how far the stage is.
+class Callbacks:
+    """What the loop calls between steps, on all ranks.
 
-    `evaluate` returns whether the run ends early; `stop`, whether a signal asked it to stop.
+    `evaluate` returns whether the run ends early, and `stop` whether a signal stops it.
     """
 
     save: Callable[[Stage, Progress], None]
@@ -51,17 +53,17 @@ class Occasions:
 
 
 class Trainer:
-    """Takes a stage's steps from wherever the run stands."""
+    """Takes the steps of a stage that are still to do. `steps` is the number of steps of the whole run."""
 
-    def __init__(self, world: World, hook: Hook, occasions: Occasions, steps: int) -> None:
-        self.world, self.hook, self.occasions, self.steps = world, hook, occasions, steps
+    def __init__(self, world: World, hook: Hook, callbacks: Callbacks, steps: int) -> None:
+        self.world, self.hook, self.callbacks, self.steps = world, hook, callbacks, steps
         self.pace = Pace()
 
     def run(self, stage: Stage, progress: Progress) -> Progress:
         batches, skipped = on_device(iter(stage.loader), self.world.device), 0
         for step in range(progress.step, stage.steps.stop):
             rate = self._rate(stage, step)
-            batch = stage.select(self._next(batches), step)
+            batch = stage.select(self._next(batches, step), step)
             taken = stage.take(batch, step)
             skipped = 0 if taken.stepped.applied else skipped + 1
             self._check(skipped, step)
@@ -70,15 +72,18 @@ class Trainer:
             )
             self.pace.tick(stage.config.batch_size)
             self.hook.step(self._record(stage, progress, taken, rate))
-            if self._now_and_then(stage, progress) or self.occasions.stop():
+            if self._evaluate_or_save(stage, progress) or self.callbacks.stop():
                 break
         return progress
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
+    def _next(self, batches: Iterator[Batch], step: int) -> Batch:
         try:
             return next(batches)
         except StopIteration:
-            raise UserError("the data are used up and no source repeats: take fewer steps, or let one repeat") from None
+            raise UserError(
+                f"the data ended after step {step:,} of {self.steps:,}: "
+                "lower `steps`, or set `repeat: true` on a source"
+            ) from None
         except UserError as error:
             raise RankError(f"rank {self.world.rank}: {error}") from None
 
@@ -91,20 +96,20 @@ class Trainer:
     def _check(self, skipped: int, step: int) -> None:
         if skipped >= PATIENCE:
             raise UserError(
-                f"{skipped} steps in a row up to step {step + 1} were not finite and were skipped: "
-                "lower optimizer.lr, or look into the data; the last checkpoint is untouched"
+                f"skipped {skipped} steps in a row up to step {step + 1}, because the loss or the gradient was not "
+                "finite: lower optimizer.lr, or check the data. The last checkpoint is intact"
             )
 
-    def _now_and_then(self, stage: Stage, progress: Progress) -> bool:
-        """Whether the run has seen enough. The end of a stage is the caller's occasion."""
+    def _evaluate_or_save(self, stage: Stage, progress: Progress) -> bool:
+        """Evaluates or saves if this step is due; returns whether the run ends early. The caller ends the stage."""
         saves, evaluates = stage.config.checkpoint.every, stage.config.eval.interval(self.steps)
         if progress.step == stage.steps.stop:
             return False
         due = evaluates is not None and progress.step % evaluates == 0
-        enough = due and self.occasions.evaluate(stage, progress)
-        if saves and progress.step % saves == 0 and not enough:
-            self.occasions.save(stage, progress)
-        return enough
+        ends = due and self.callbacks.evaluate(stage, progress)
+        if saves and progress.step % saves == 0 and not ends:
+            self.callbacks.save(stage, progress)
+        return ends
 
     def _record(self, stage: Stage, progress: Progress, taken: Taken, rate: float) -> StepRecord:
         left = self.steps - progress.step
@@ -129,13 +134,13 @@ class Trainer:
         )
 
     def _skipped(self, stage: Stage) -> int:
-        """Bad samples met so far on any rank."""
-        mine = torch.tensor(float(stage.loader.bad.total()), device=self.world.device)
-        return int(self.world.sum(mine))
+        """The number of bad samples so far, over all ranks. A collective."""
+        own = torch.tensor(float(stage.loader.bad.total()), device=self.world.device)
+        return int(self.world.sum(own))
 
 
 class Pace:
-    """How fast the last steps went. The first, which warms everything up, counts only until there is another."""
+    """The speed of the last steps. The first step is slow, so it counts only until there is a second one."""
 
     def __init__(self, window: int = 50) -> None:
         self._ticks: deque[tuple[float, int]] = deque([(time.perf_counter(), 0)], maxlen=window)

@@ -1,8 +1,8 @@
 """WiSE-FT (Wortsman et al. 2022): evaluates interpolations of the weights before and after fine-tuning.
 
-An interpolation is often better than either end, most of all on data unlike the training data. Low-rank updates are
-merged into the weights first. The best interpolation is chosen by the same results that the report shows of it: to
-publish a result, evaluate it on another split.
+An interpolation is often better than either end, above all on data unlike the training data. tercet first merges
+low-rank updates into the weights. It chooses the best interpolation by the same results that the report shows, so
+these are too good: to publish a result, evaluate the chosen model on another split.
 """
 
 import os
@@ -22,13 +22,13 @@ from tercet.models.tuning.plain import merged, untuned
 from tercet.training.checkpoint_reader import fill
 from tercet.training.config import RunConfig
 
-CHOSEN = "α is chosen on these very data, which flatters it"
+CHOSEN = "α was chosen on the same data, so the score is too high"
 START, KEPT = "start.safetensors", "wise_ft"  # in the run's folder: the weights before the first step, the chosen model
 
 
 @dataclass(frozen=True)
 class InterpolatedModel:
-    """One point of the line and what was found there; its score is the mean of the first metric of the first task."""
+    """The results at one α. The score is the mean of the first metric of the first task."""
 
     alpha: float
     results: list[Result]
@@ -41,7 +41,7 @@ class InterpolatedModel:
 
 
 class Interpolation:
-    """From the weights that a run kept at its start to those at its end. Every rank holds one."""
+    """Interpolates between the weights at the start and at the end of a run. Every rank has one."""
 
     def __init__(self, config: RunConfig, folder: Path, end: Mapping[str, Tensor]) -> None:
         self.config = config.model_copy(update={"model": untuned(config.model)})
@@ -56,35 +56,35 @@ class Interpolation:
         """The interpolations that the recipe names, in its order."""
         return [InterpolatedModel(alpha, evaluate(self.at(alpha))) for alpha in self.config.eval.wise_ft]
 
-    def keep(self, place: InterpolatedModel, folder: Path) -> None:
-        export_folder(self.at(place.alpha), self.config, folder / KEPT)
+    def keep(self, model: InterpolatedModel, folder: Path) -> None:
+        export_folder(self.at(model.alpha), self.config, folder / KEPT)
 
 
-def best(places: list[InterpolatedModel]) -> InterpolatedModel:
-    """The place with the highest score, the first of equals."""
-    return max(places, key=lambda place: place.score)
+def best(models: list[InterpolatedModel]) -> InterpolatedModel:
+    """The model with the highest score; of equal scores, the first."""
+    return max(models, key=lambda model: model.score)
 
 
-def along(results: list[Json], places: list[InterpolatedModel]) -> list[Json]:
-    """Each data set and task with its numbers at every place of the line."""
-    if not places:
+def with_curves(results: list[Json], models: list[InterpolatedModel]) -> list[Json]:
+    """Adds to each result the metrics at every α, and the best α."""
+    if not models:
         return results
-    chosen = best(places).alpha
-    curves = {f"{place.alpha:g}": to_json(place.results, "") for place in places}
-    found = [{alpha: there[at]["metrics"] for alpha, there in curves.items()} for at in range(len(results))]
-    return [{**one, "wise_ft": {"best": chosen, "metrics": curve}} for one, curve in zip(results, found, strict=True)]
+    chosen = best(models).alpha
+    by_alpha = {f"{model.alpha:g}": to_json(model.results, "") for model in models}
+    curves = [{alpha: found[index]["metrics"] for alpha, found in by_alpha.items()} for index in range(len(results))]
+    return [{**one, "wise_ft": {"best": chosen, "metrics": curve}} for one, curve in zip(results, curves, strict=True)]
 
 
-def told(places: list[InterpolatedModel], folder: Path, kept: bool) -> dict[str, str]:
-    """The best place in words, and where its model is or would be."""
-    if not places:
+def summary(models: list[InterpolatedModel], folder: Path, kept: bool) -> dict[str, str]:
+    """A note that names the best α and its score, and says where the model is or how to write it."""
+    if not models:
         return {}
-    place = best(places)
-    others = ", ".join(f"{100 * other.score:.1f} at {other.alpha:g}" for other in places if other is not place)
-    measured = f"mean {place.results[0].metric} of {place.results[0].title or place.results[0].task}"
-    model = f"the model is in {folder / KEPT}" if kept else "eval.keep_wise_ft=true writes the model"
-    words = f"best at α = {place.alpha:g} with {100 * place.score:.1f} ({measured}; {others})"
-    return {"WiSE-FT": f"{words}; {CHOSEN}; {model}"}
+    chosen = best(models)
+    others = ", ".join(f"{100 * other.score:.1f} at {other.alpha:g}" for other in models if other is not chosen)
+    measured = f"mean {chosen.results[0].metric} of {chosen.results[0].title or chosen.results[0].task}"
+    path = f"the model is in {folder / KEPT}" if kept else "eval.keep_wise_ft=true writes the model"
+    words = f"best at α = {chosen.alpha:g} with {100 * chosen.score:.1f} ({measured}; {others})"
+    return {"WiSE-FT": f"{words}; {CHOSEN}; {path}"}
 
 
 def keep_start(folder: Path, model: Multimodal, config: RunConfig) -> None:
@@ -95,8 +95,9 @@ def keep_start(folder: Path, model: Multimodal, config: RunConfig) -> None:
 
 
 def check_start(folder: Path) -> None:
-    """Said before a run goes on, rather than at its end."""
+    """Checks that the initial weights exist, before a run resumes."""
     if not (folder / START).is_file():
         raise UserError(
-            f"eval.wise_ft: {folder} has no {START}, for the run began without it; leave it out, or start afresh"
+            f"eval.wise_ft: {folder} has no {START}, because the run started without eval.wise_ft; "
+            "remove the key, or start a new run with another out=…"
         )

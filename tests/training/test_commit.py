@@ -52,20 +52,20 @@ def flip(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "numbers is not as it was written": flip,
+    "numbers does not match its manifest": flip,
     "numbers is missing": lambda path: (path / "numbers").unlink(),
-    "state is not as it was written": lambda path: os.truncate(path / "state", 1),
+    "state does not match its manifest": lambda path: os.truncate(path / "state", 1),
     "its manifest cannot be read": lambda path: (path / "manifest.json").write_text('{"files": '),
 }
 
 
 @pytest.mark.parametrize("reason", DAMAGE)
-def test_a_damaged_checkpoint_is_passed_over_by_name_and_reason(tmp_path: Path, reason: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_by_name_and_reason(tmp_path: Path, reason: str) -> None:
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
     DAMAGE[reason](newer)
     found = newest(tmp_path)
     assert found.path == older
-    assert found.passed_over == (f"step_00000002 ({reason})",)
+    assert found.damaged == (f"step_00000002 ({reason})",)
 
 
 def test_pruning_keeps_the_newest_and_a_rerun_sets_the_old_one_aside(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_pruning_keeps_the_newest_and_a_rerun_sets_the_old_one_aside(tmp_path: P
     save(tmp_path, 10)
     assert holds(tmp_path / "step_00000010", 10)
     assert not holds(tmp_path / "step_00000010.aside1", 10)
-    assert newest(tmp_path).passed_over == ()
+    assert newest(tmp_path).damaged == ()
 
 
 def test_what_cannot_be_written_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_hard_exit_at_any_stage_leaves_the_old_or_the_new(tmp_path: Path, stag
         found = newest(parent)
         assert found.path is not None
         assert holds(found.path, int(found.path.name[-1]))
-        assert found.passed_over == ()
+        assert found.damaged == ()
         save(parent, 3)  # the wreck is in nobody's way
         assert newest(parent).path == parent / "step_00000003"
     assert 9 in endings

@@ -82,7 +82,7 @@ def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_pat
     values = recipe(world_folder, tmp_path / "run", data={"train": train, "crop": None, "worker": "thread"})
     on_ranks(run_some, 1, values | {"steps": 6, "out": str(tmp_path / "six")}, None)
     assert len(losses(tmp_path / "six")) == 6
-    with pytest.raises(RankFailed, match="the data are used up and no source repeats"):
+    with pytest.raises(RankFailed, match=r"the data ended after step \d+ of .*: lower `steps`, or set `repeat: true`"):
         on_ranks(run_some, 1, values | {"steps": 7}, None)
 
 

@@ -22,19 +22,19 @@ def results(*values: float) -> list[dict[str, object]]:
 
 def test_the_score_is_the_mean_over_subjects_and_splits() -> None:
     assert score(results(0.4, 0.8), "retrieval", "R@1") == pytest.approx((0.4 + 0.2 + 0.8 + 0.4) / 4)
-    with pytest.raises(UserError, match=r"`retrieval` has no metric `R@2` to stop by; .*`R@1`"):
+    with pytest.raises(UserError, match=r"early_stopping.metric: `retrieval` has no metric `R@2`; .*`R@1`"):
         score(results(0.4), "retrieval", "R@2")
 
 
 def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_path: Path) -> None:
     lines = Evaluations(tmp_path / "evaluations.jsonl")
-    assert lines.standing(STOPPING, 0) is None
+    assert lines.history(STOPPING, 0) is None
     for step, value in ((10, 0.2), (20, 0.6), (30, 0.6), (40, 0.1)):
         lines.add(step, results(value))
-    assert lines.standing(STOPPING, 0) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=2)
-    assert lines.standing(STOPPING, 30) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=1)
+    assert lines.history(STOPPING, 0) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=2)
+    assert lines.history(STOPPING, 30) == EvaluationHistory(20, pytest.approx(0.45), 4, stalled=1)
     lines.forget_after(10)
-    assert lines.standing(STOPPING, 0) == EvaluationHistory(10, pytest.approx(0.15), 1, stalled=0)
+    assert lines.history(STOPPING, 0) == EvaluationHistory(10, pytest.approx(0.15), 1, stalled=0)
 
 
 @pytest.mark.parametrize(

@@ -149,11 +149,11 @@ def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys
         return beginning.progress
 
     assert begun() == Progress(3, 3 * ITEMS, 3 * ITEMS, 0, {"train": 3 * ITEMS}, counters={"step": 3.0})
-    assert "goes on at step 3, after epoch 3\n" in capsys.readouterr().err
+    assert "at step 3, after epoch 3\n" in capsys.readouterr().err
     assert begun(init=f"open_clip:{NAME}/{checkpoints / 'epoch_3.pt'}") == Progress(), "only its weights were asked for"
     stages = [{"name": name, "steps": 2} for name in ("one", "two", "three")]
     assert begun(stages=stages, steps=6).stage == 1
-    with pytest.raises(UserError, match=r"has taken 3 steps, and `steps` is 2: give more to go on, or begin anew"):
+    with pytest.raises(UserError, match=r"has taken 3 steps, but `steps` is 2. Set `steps` to more to continue it"):
         begun(steps=2)
 
 

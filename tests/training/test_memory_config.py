@@ -100,7 +100,9 @@ def test_memories_are_read_without_torch() -> None:
 def test_a_checkpoint_of_the_old_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"step": 3}')
     save_file({"weight/a": torch.ones(2), "exp_avg/a": torch.ones(2)}, tmp_path / "rank_00000.safetensors")
-    with pytest.raises(UserError, match=r"written by an earlier version of tercet \(it names a tensor `exp_avg/a`\)"):
+    with pytest.raises(
+        UserError, match=r"written by an earlier version of tercet \(it has a tensor named `exp_avg/a`\)"
+    ):
         Saved(tmp_path)
 
 

@@ -66,11 +66,11 @@ def test_a_mistake_is_placed_in_the_file_that_makes_it(tmp_path: Path) -> None:
     assert message(tmp_path / "least.yaml") == "least.yaml: `data` is missing"
 
 
-def test_unknown_recipes_and_circles(tmp_path: Path) -> None:
+def test_unknown_recipes_and_cycles(tmp_path: Path) -> None:
     assert message("dmeo") == "unknown recipe `dmeo`; did you mean `demo`?"
     assert message("nowhere/x.yaml").startswith("nowhere/x.yaml is neither a recipe file nor the folder of a run;")
     written(tmp_path, a="extends: b.yaml\n", b="extends: a.yaml\n", c="extends: trimodl\n")
-    assert message(tmp_path / "a.yaml") == "a.yaml: `extends` runs in a circle: a.yaml → b.yaml → a.yaml"
+    assert message(tmp_path / "a.yaml") == "a.yaml: `extends` forms a cycle: a.yaml → b.yaml → a.yaml"
     unknown = "unknown recipe `trimodl`; did you mean `trimodal`?"
     assert message(tmp_path / "c.yaml") == f"c.yaml: `extends: trimodl`: {unknown}"
 

@@ -8,7 +8,7 @@ from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.result import Result
-from tercet.training.wise_ft import InterpolatedModel, told
+from tercet.training.wise_ft import InterpolatedModel, summary
 
 
 def place(alpha: float, *values: float) -> InterpolatedModel:
@@ -19,12 +19,12 @@ def place(alpha: float, *values: float) -> InterpolatedModel:
 
 def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:
     places = [place(0, 0.2, 0.3), place(0.5, 0.5, 0.4), place(1, 0.4, 0.4)]
-    words = told(places, Path("runs/mine"), kept=False)["WiSE-FT"]
+    words = summary(places, Path("runs/mine"), kept=False)["WiSE-FT"]
     assert words.startswith("best at α = 0.5 with 45.0 (mean R@1 of Retrieval; 25.0 at 0, 40.0 at 1); ")
-    assert "α is chosen on these very data, which flatters it" in words
+    assert "α was chosen on the same data, so the score is too high" in words
     assert words.endswith("; eval.keep_wise_ft=true writes the model")
-    assert told(places, Path("runs/mine"), kept=True)["WiSE-FT"].endswith("; the model is in runs/mine/wise_ft")
-    assert told([], Path("runs/mine"), kept=False) == {}
+    assert summary(places, Path("runs/mine"), kept=True)["WiSE-FT"].endswith("; the model is in runs/mine/wise_ft")
+    assert summary([], Path("runs/mine"), kept=False) == {}
 
 
 def test_null_is_no_place_and_none_of_no_places_is_kept() -> None:
