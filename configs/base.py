@@ -69,7 +69,7 @@ class Misfit(ValueError):
 
 
 def build(kind: type[C], values: Mapping[str, Any], place: Place) -> C:
-    """Validate `values` as a `kind`. Errors are one line with the key, its value and the fix.
+    """Validates `values` as a `kind`. Errors are one line with the key, its value and the fix.
 
     `place` returns where a key is set, for the error.
     """

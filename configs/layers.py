@@ -69,7 +69,7 @@ class Layering:
         return values
 
     def lay(self, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge `above` over `below`."""
+        """Merges `above` over `below`."""
         replaced = {old for new, value in above.items() if value is not None for old in self.replaces.get(new, ())}
         kept = {key: value for key, value in below.items() if key not in replaced}
         return kept | {key: self._over(key, kept.get(key), value) for key, value in above.items()}

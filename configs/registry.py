@@ -38,7 +38,7 @@ class Registry(Generic[T]):
 
 
 def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]], type[Entry]]:
-    """Register a class whose fields are its config. It becomes a frozen dataclass."""
+    """Registers a class whose fields are its config. It becomes a frozen dataclass."""
 
     def register(cls: type[Entry]) -> type[Entry]:
         return known.register(name)(dataclass(frozen=True)(cls))
@@ -47,7 +47,7 @@ def register_named(known: Registry[type[T]], name: str) -> Callable[[type[Entry]
 
 
 def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any], beside: Collection[str] = ()) -> T:
-    """Build the dataclass of this name, with `options` as its fields.
+    """Builds the dataclass of this name, with `options` as its fields.
 
     `beside`: keys that all components of this kind have, which errors suggest too.
     """

@@ -60,7 +60,7 @@ for schema in (YamlReader, Writer):
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Parse YAML. Errors name `where` the text is from."""
+    """Parses YAML. Errors name `where` the text is from."""
     try:
         return yaml.load(text, YamlReader)
     except yaml.YAMLError as error:

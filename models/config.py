@@ -11,7 +11,7 @@ from tercet.modality import MODALITIES
 
 
 class LoraConfig(Config):
-    """Low-rank updates beside frozen weights (Hu et al. 2022): the weight is W + alpha / rank · B A."""
+    """Low-rank updates of frozen weights (Hu et al. 2022): the weight is W + alpha / rank · B A."""
 
     rank: int = Field(8, gt=0, description="the rank of each update")
     alpha: float = Field(16.0, gt=0, description="strength of the updates: each is multiplied by alpha / rank")
@@ -58,7 +58,7 @@ class TowerConfig(Config):
     options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
 
     @model_validator(mode="after")
-    def _one_way_to_lock(self) -> "TowerConfig":
+    def _locks_once(self) -> "TowerConfig":
         if self.lora and self.unlocked is not None:
             raise Misfit("unlocked", "cannot be combined with `lora`, which locks the whole tower; remove one of them")
         return self
@@ -80,7 +80,7 @@ class ModelConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_modalities(cls, raw: Any) -> Any:
+    def _modalities_are_known(cls, raw: Any) -> Any:
         """Rejects unknown modalities. A tower set to null is removed, such as one of an extended recipe."""
         if not isinstance(raw, Mapping):
             return raw
@@ -92,7 +92,7 @@ class ModelConfig(Config):
 
 
 class ObjectiveConfig(Component):
-    """An objective by name."""
+    """The name of an objective, and its settings."""
 
     name: str = "infonce"
 
@@ -114,14 +114,14 @@ class TermConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_by_its_fields(cls, raw: Any) -> Any:
+    def _default_name(cls, raw: Any) -> Any:
         between = raw.get("between") if isinstance(raw, Mapping) else None
         if isinstance(between, list | tuple) and not raw.get("name"):
             return {**raw, "name": "-".join(map(str, between))}
         return raw
 
     @model_validator(mode="after")
-    def _compares_what_it_trains(self) -> "TermConfig":
+    def _fields_are_valid(self) -> "TermConfig":
         one, other = self.between
         if one == other:
             raise Misfit("between", f"names `{one}` twice. Give two different fields, such as [image, text]")

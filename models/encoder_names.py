@@ -17,7 +17,7 @@ def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
 
 
 def check_known_name(modality: str, encoder: str) -> None:
-    """Reject unknown names of the families small and open_clip. Other families need their library for this check."""
+    """Rejects unknown names of the families small and open_clip. Other families need their library for this check."""
     family, name = split_encoder(modality, encoder)
     if family == "small":
         check_small_name(modality, name)
@@ -37,7 +37,7 @@ def check_open_clip_name(where: str, name: str, known: Collection[str]) -> None:
 
 
 def _packaged_open_clip_names() -> list[str]:
-    """open_clip keeps one JSON file for each model."""
+    """The names of the JSON files in the open_clip package: one per model."""
     package = find_spec("open_clip")
     folders = package.submodule_search_locations if package else None
     return [file.stem for folder in folders or () for file in Path(folder, "model_configs").glob("*.json")]

@@ -46,7 +46,7 @@ class Multimodal(nn.Module):
 
     @torch.no_grad()
     def check_sizes(self, intakes: Mapping[str, Intake]) -> None:
-        """Check that the towers accept the image sizes of all fields."""
+        """Checks that the towers accept the image sizes of all fields."""
         for name, intake in intakes.items():
             tower = self.tower(modality_of(name))
             if intake == tower.intake:
@@ -105,7 +105,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
 
 
 def check_trainable(model: Multimodal, config: ModelConfig) -> None:
-    """Reject towers that can be evaluated but not trained."""
+    """Rejects towers that can be evaluated but not trained."""
     for modality, tower in config.towers.items():
         check_batchnorm(model.tower(modality), tower)
 

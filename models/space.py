@@ -67,7 +67,7 @@ class SpaceConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _says_all_without_init(self) -> "SpaceConfig":
+    def _is_complete_without_init(self) -> "SpaceConfig":
         if self.init:
             return self
         if not self.terms:

@@ -20,7 +20,7 @@ from tercet.models.encoder_names import split_encoder
 
 
 class Encoder(nn.Module, ABC):
-    """One modality's tower: rows of `Field.values` in, one vector per row out.
+    """The tower of one modality. It turns rows of `Field.values` into one vector per row.
 
     Images come as uint8 `[n, 3, H, W]` and are normalised inside, sounds as float `[n, T]` with their valid `lengths`
     `[n]`, text as int64 `[n, L]` from the tower's own tokenizer. Parts in `still` never leave evaluation mode.
@@ -44,7 +44,7 @@ class Encoder(nn.Module, ABC):
         return [list(self.parameters())]
 
     def checkpoint_gradients(self) -> None:
-        """Recompute activations in the backward pass from now on."""
+        """Recomputes activations in the backward pass from now on."""
         raise UserError(f"model.{self.modality}.grad_checkpointing: this tower does not support it; leave it out")
 
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -54,7 +54,7 @@ class Encoder(nn.Module, ABC):
         return channels_first(values, self.intake), lengths
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Vectors for evaluation, where sounds may have any length."""
+        """Vectors for evaluation, where audio clips may have any length."""
         vectors: Tensor = self(values, lengths)
         return vectors
 
@@ -104,13 +104,14 @@ def _give_scalars_a_dimension(encoder: nn.Module) -> None:
 
 
 def check_batchnorm(encoder: Encoder, config: TowerConfig) -> None:
-    """Training with frozen statistics differs from how such towers were trained, so the recipe must ask for it.
+    """Rejects a tower with BatchNorm unless the recipe sets `frozen_batchnorm`.
 
-    Batch statistics would make a vector depend on the other rows of its chunk, and so on the number of ranks.
+    With batch statistics, a vector would depend on the other rows of its chunk, and so on the number of ranks. Frozen
+    statistics differ from how such towers were trained, so the recipe must choose them.
     """
     if _batchnorms(encoder) and not config.frozen_batchnorm:
         raise UserError(
-            f"model.{encoder.modality}.encoder: `{config.encoder}` has BatchNorm, whose vectors depend on the batch; "
+            f"model.{encoder.modality}.encoder: `{config.encoder}` has BatchNorm, so vectors depend on the batch; "
             f"set model.{encoder.modality}.frozen_batchnorm=true to train it with frozen statistics"
         )
 

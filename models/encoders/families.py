@@ -79,7 +79,7 @@ def _small_text(name: str, config: TowerConfig) -> Encoder:
 
 
 def check_encoder(modality: str, config: TowerConfig) -> None:
-    """Reject names that the family does not have, without building the tower. Loading checks `hf:` names."""
+    """Rejects names that the family does not have, without building the tower. Loading checks `hf:` names."""
     _, name = family_of(modality, config)
     family = config.encoder.partition(":")[0]
     if family == "open_clip":

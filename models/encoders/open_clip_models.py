@@ -93,7 +93,7 @@ def _check_activation(where: str, name: str, pretrained: str, forced: bool) -> N
 
 
 def _text_side(where: str, repository: str) -> AbstractContextManager[None]:
-    """A context for code that may download the text side from this repository; empty if there is none."""
+    """A context for code that may download a text tower or tokenizer from this repository."""
     if not repository:
         return nullcontext()
     return fetched(f"{where}.encoder", repository, f"`{repository}` from Hugging Face")

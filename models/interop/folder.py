@@ -15,7 +15,7 @@ CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
 
 def export_folder(model: nn.Module, config: SpaceConfig, folder: Path) -> Path:
-    """Write a model and its config. Any `SpaceConfig` works, including that of a whole run."""
+    """Writes a model and its config. Any `SpaceConfig` works, including that of a whole run."""
     folder.mkdir(parents=True, exist_ok=True)
     written = config.model_dump(mode="json")
     kept = {key: written[key] for key in SpaceConfig.model_fields if key in written and key != "init"}

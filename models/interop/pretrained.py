@@ -54,7 +54,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
 
 
 def adopt(model: Multimodal, weights: Weights, source: str) -> None:
-    """Load all towers that are among the weights, their projections, and the temperatures of the terms."""
+    """Loads all towers that are among the weights, their projections, and the temperatures of the terms."""
     own = model.state_dict()
     taken: dict[str, Tensor] = {}
     for modality in model.towers:

@@ -38,7 +38,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _check_written(path: Path) -> None:
-    """Reject other files, which the reader of pickles could misread."""
+    """Rejects other files, which the reader of pickles could misread."""
     with path.open("rb") as file:
         begun = file.read(2)
     if not begun.startswith(WRITTEN):

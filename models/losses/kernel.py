@@ -178,7 +178,7 @@ def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
 
 
 def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors, Anchors | None]:
-    """Reduce every row of every rank. A symmetric objective counts each entry once, in the rows of x."""
+    """Reduces every row of every rank. A symmetric objective counts each entry once, in the rows of x."""
     alone = world.size == 1 and not objective.symmetric
     x_A, x_positive_A, y_A = reduce_rows(objective, pair.block, columns_too=alone)
     x_A = with_extra(objective, x_A, pair.x_extra)
@@ -197,7 +197,7 @@ def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors,
 
 
 def reduce_rows(objective: Objective, block: Block, columns_too: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Reduce own rows over all keys. Returns also their positive logits and, with `columns_too`, each reduced column.
+    """Reduces own rows over all keys. Returns also their positive logits and, with `columns_too`, each reduced column.
 
     Positive logits come from the same matrix product as the reduction, so that no probability exceeds 1.
     """
@@ -239,7 +239,7 @@ def with_extra(objective: Objective, reduced_A: Tensor | None, extra: list[Block
 def exchange(
     objective: Objective, side: Side, positive_A: Tensor, reduced_A: Tensor, share: float, world: World
 ) -> Anchors:
-    """Give every rank the results of all rows."""
+    """Gives every rank the results of all rows."""
     weight_A = objective.row_weight(Row(positive_A, reduced_A))
     weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A.to(reduced_A)
     known = side.z_Nd.new_zeros(3, len(side.z_Nd))

@@ -50,7 +50,7 @@ class Objective:
         return torch.logsumexp(logits, dim=1)
 
     def merge(self, one: Tensor, other: Tensor) -> Tensor:
-        """Combine the reductions of two tiles."""
+        """Combines the reductions of two tiles."""
         return torch.logaddexp(one, other)
 
     def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ _objectives: Registry[type[Objective]] = Registry("objective")
 
 @dataclass_transform(frozen_default=True)
 def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
-    """Register an objective under the name that recipes use."""
+    """Registers an objective under the name that recipes use."""
     return register_named(_objectives, name)
 
 

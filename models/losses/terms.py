@@ -71,7 +71,7 @@ class Outcome:
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Gathered:
-    """Gather a field. All ranks have the same number of items, so each pads the field to `rows` per item."""
+    """Gathers a field. All ranks have the same number of items, so each pads the field to `rows` per item."""
     capacity, field = len(batch) * rows, batch.fields[name]
     z_bd = z_nd.new_zeros(capacity, z_nd.shape[1])
     z_bd[: len(z_nd)] = z_nd

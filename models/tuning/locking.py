@@ -10,7 +10,7 @@ from tercet.models.encoders.encoder import Encoder
 
 
 def lock(encoder: Encoder, unlocked: int | None) -> None:
-    """Train only the last `unlocked` blocks. 0 locks the whole tower, None trains all of it.
+    """Trains only the last `unlocked` blocks. 0 locks the whole tower, None trains all of it.
 
     The final norm and projection belong to the last block. The stem trains only with None. Locked parts stay in
     evaluation mode, without dropout and without updates of running statistics.

@@ -17,7 +17,7 @@ from tercet.models.tuning.plain import accept_plain
 
 
 def add_lora(encoder: Encoder, config: LoraConfig) -> None:
-    """Freeze the tower and add trainable updates to its layers. Initially, they change nothing."""
+    """Freezes the tower and adds trainable updates to its layers. Initially, they change nothing."""
     where = f"model.{encoder.modality}.lora"
     if find_spec("peft") is None:
         raise UserError(f"{where} needs peft, which is not installed: pip install 'tercet[lora]'")
@@ -83,7 +83,7 @@ def _inject(encoder: Encoder, layers: list[str], config: LoraConfig) -> None:
 
 
 def _check_reached(encoder: Encoder, where: str) -> None:
-    """Reject layers whose weight is read without a call of the layer, because then the update has no effect."""
+    """Rejects layers whose weight is read without a call of the layer, because then the update has no effect."""
     encoder.eval()
     with torch.enable_grad():
         encoder(*encoder.dummy(torch.device("cpu"))).sum().backward()

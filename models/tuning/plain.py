@@ -16,7 +16,7 @@ DOWN, UP = "lora_A.default.weight", "lora_B.default.weight"
 
 
 def accept_plain(tuned: nn.Module) -> None:
-    """Make the module accept weights of an untuned model. Parameters that tuning added keep their values."""
+    """Makes the module accept weights of an untuned model. Parameters that tuning added keep their values."""
     tuned.register_load_state_dict_pre_hook(_translate)  # type: ignore[no-untyped-call]
 
 

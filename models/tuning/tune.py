@@ -12,7 +12,7 @@ from tercet.models.tuning.plain import accept_plain
 
 
 def tune(towers: Mapping[str, Encoder], head: Head, config: ModelConfig) -> None:
-    """Lock towers, add low-rank updates and adapters. Runs last, so that other initial weights do not depend on it."""
+    """Locks towers, adds low-rank updates and adapters. Runs last, so other initial weights do not depend on it."""
     for modality, tower in config.towers.items():
         lock(towers[modality], tower.unlocked)
         if tower.lora:

@@ -286,7 +286,7 @@ def test_features_and_options_are_rejected(saved: Saved) -> None:
 @only("clap")
 def test_frozen_batchnorm_is_required_for_training_only(saved: Saved) -> None:
     tower = build(saved, frozen_batchnorm=False)
-    with pytest.raises(UserError, match="has BatchNorm, whose vectors depend on the batch"):
+    with pytest.raises(UserError, match="has BatchNorm, so vectors depend on the batch"):
         check_batchnorm(tower, TowerConfig(encoder="hf:clap"))
 
 

@@ -146,14 +146,14 @@ def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("said", "pool"), [("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "last")])
-def test_pooling_and_length_of_sentence_transformers(bert: Path, tmp_path: Path, said: str, pool: str) -> None:
+@pytest.mark.parametrize(("mode", "pool"), [("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "last")])
+def test_pooling_and_length_of_sentence_transformers(bert: Path, tmp_path: Path, mode: str, pool: str) -> None:
     written = write("bert", tmp_path)
     steps = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling", "Normalize")]
     (written / "modules.json").write_text(json.dumps(steps))
     (written / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
     (written / "1_Pooling").mkdir()
-    modes = {f"pooling_mode_{mode}": mode == said for mode in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")}
+    modes = {f"pooling_mode_{one}": one == mode for one in ("cls_token", "mean_tokens", "max_tokens", "lasttoken")}
     (written / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **modes}))
     tower = build(written)
     tokens = tower.intake.tokenize(TEXTS)
@@ -162,16 +162,16 @@ def test_pooling_and_length_of_sentence_transformers(bert: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         ({"pooling_mode_max_tokens": True}, "uses `pooling_mode_max_tokens`, which is not supported"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "uses `cls and mean`, which is not"),
     ],
 )
-def test_unsupported_poolings_are_rejected(tmp_path: Path, said: dict[str, bool], message: str) -> None:
+def test_unsupported_poolings_are_rejected(tmp_path: Path, settings: dict[str, bool], message: str) -> None:
     written = write("bert", tmp_path)
     (written / "1_Pooling").mkdir()
-    (written / "1_Pooling" / "config.json").write_text(json.dumps(said))
+    (written / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match=message):
         build(written)
     assert build(written, pool="mean").width == 32

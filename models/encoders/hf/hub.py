@@ -34,7 +34,7 @@ def fetched(where: str, repository: str, label: str) -> Iterator[None]:
 
 @contextmanager
 def cache_if_hub_is_silent(wanted: object) -> Iterator[None]:
-    """Use only the cache if the hub does not answer. Local files and folders need neither."""
+    """Uses only the cache if the hub does not answer. Local files and folders need neither."""
     before = hub.HF_HUB_OFFLINE
     local = not wanted or Path(str(wanted)).exists()
     hub.HF_HUB_OFFLINE = before or not (local or _hub_answers())

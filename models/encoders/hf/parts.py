@@ -79,7 +79,7 @@ def architecture(config: Any) -> str:
 
 
 def check_reads(modality: str, name: str, config: Any) -> None:
-    """Reject models of another modality, and models of several modalities that are not in `PARTS`."""
+    """Rejects models of another modality, and models of several modalities that are not in `PARTS`."""
     read = _modalities(config)
     if part_of(modality, config) or read == [modality] or (modality == "audio" and config.model_type == "whisper"):
         return

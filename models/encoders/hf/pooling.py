@@ -43,7 +43,7 @@ def last(output: Any, valid_nL: Tensor) -> Tensor:
     return vectors
 
 
-def named(vector: str) -> Pool:
+def pooled_by_model(vector: str) -> Pool:
     """The output that the model itself has pooled."""
     return lambda output, valid_nL: getattr(output, vector)
 
@@ -69,9 +69,10 @@ def _sentence_pooling(name: str) -> str | None:
             f"model.text.encoder: `hf:{name}` has a layer {further[0]}, which is not supported; "
             "set model.text.options.pool, such as mean, to use its transformer only"
         )
-    said = read_json(name, "1_Pooling/config.json") or {}
-    chosen = [pool for key, pool in NAMED.items() if said.get(key)]
-    odd = [key for key, value in said.items() if key.startswith("pooling_mode_") and value is True and key not in NAMED]
-    if odd or len(chosen) > 1:
-        return " and ".join([*chosen, *odd])
-    return chosen[0] if chosen else said.get("pooling_mode")
+    settings = read_json(name, "1_Pooling/config.json") or {}
+    chosen = [pool for key, pool in NAMED.items() if settings.get(key)]
+    modes = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True]
+    unknown = [key for key in modes if key not in NAMED]
+    if unknown or len(chosen) > 1:
+        return " and ".join([*chosen, *unknown])
+    return chosen[0] if chosen else settings.get("pooling_mode")

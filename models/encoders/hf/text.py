@@ -14,7 +14,7 @@ from tercet.data_pipelines.sample import TextIntake
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
 from tercet.models.encoders.hf.parts import architecture, check_reads, load_part, part_of, width_of
-from tercet.models.encoders.hf.pooling import Pool, named, pool_of
+from tercet.models.encoders.hf.pooling import Pool, pool_of, pooled_by_model
 from tercet.models.encoders.hf.tokens import ABSENT, PaddingTokenizer, context_of, padding_id
 from tercet.models.encoders.hf.tower import HfTower, check_options
 from tercet.models.encoders.text import TextEncoder
@@ -34,7 +34,7 @@ class HfText(HfTower, TextEncoder):
         if part is None:
             self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
         else:
-            self.model, self.pool = load_part("model.text.encoder", name, part, found), named(part.vector)
+            self.model, self.pool = load_part("model.text.encoder", name, part, found), pooled_by_model(part.vector)
         self.projects = part is not None and part.projects
         self.width = width_of(self.model.config, part)
         tokenizer = _tokenizer(name, self.model, config.options.get("context"))

@@ -57,6 +57,6 @@ def _positions(model: Any) -> int | None:
 
 
 def _sentence_length(name: str) -> int | None:
-    said = read_json(name, "sentence_bert_config.json") or {}
-    length: int | None = said.get("max_seq_length")
+    settings = read_json(name, "sentence_bert_config.json") or {}
+    length: int | None = settings.get("max_seq_length")
     return length

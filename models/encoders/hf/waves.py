@@ -63,7 +63,7 @@ def _normed(layer: Any, features_nCT: Tensor, lengths: Tensor) -> Tensor:
 
 
 def clip_norm(norm: nn.GroupNorm, features_nCT: Tensor, lengths: Tensor) -> Tensor:
-    """Normalise each channel over the frames of the clip, without its padding."""
+    """Normalises each channel over the frames of the clip, without its padding."""
     with torch.autocast(features_nCT.device.type, enabled=False):
         after_n1T = torch.arange(features_nCT.shape[2], device=lengths.device) >= lengths[:, None, None]
         count_n11 = lengths[:, None, None]
@@ -74,7 +74,7 @@ def clip_norm(norm: nn.GroupNorm, features_nCT: Tensor, lengths: Tensor) -> Tens
 
 
 def masks_of_time(masks_nK4: Tensor) -> Tensor:
-    """Keep the masks that cover all bands; the others become empty."""
+    """Keeps the masks that cover all bands; the others become empty."""
     low, high = masks_nK4[..., 0], masks_nK4[..., 1]
     return masks_nK4.masked_fill(~((low <= 0) & (high >= 1))[..., None], 0.0)
 

@@ -32,7 +32,7 @@ class AstAudio(HfAudio):
         self.width = self.model.config.hidden_size
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        """Fill the window after the clip as AST's extractor does: with log-mels that are 0 before normalisation."""
+        """Fills the window after the clip as AST's extractor does: with log-mels that are 0 before normalisation."""
         filled_nMF = functional.pad(log_mel, (0, self.window - log_mel.shape[2]))
         after_nF = torch.arange(self.window, device=log_mel.device) >= frames[:, None]
         filled_nMF = filled_nMF.masked_fill(after_nF[:, None], self.silence)
