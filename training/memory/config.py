@@ -88,10 +88,10 @@ class QueueConfig(MemoryConfig):
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are kept, as [image, text]")
     size: int = Field(4096, gt=0, description="how many vectors of each field are kept, over all ranks together")
     start: int | float = Field(
-        0.1,
+        0.5,
         ge=0,
-        description="steps before its vectors are used; below 1, a share of the stage's steps. Vectors of a model that "
-        "changes quickly are easily told from new ones, and training on them from the first step may collapse",
+        description="steps before its vectors are used; below 1, a share of the stage's steps. A model that changes "
+        "quickly can tell its old vectors from new ones, and training against them too early does harm",
     )
 
     @property
