@@ -15,19 +15,24 @@ TUTORIAL, NOTEBOOK = DOCS / "quickstart.md", DOCS / "quickstart.ipynb"
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
-class Block(NamedTuple):
+class TutorialBlock(NamedTuple):
     """A part of the tutorial, in the language that it is written in."""
 
     language: str  # python, sh or markdown
     text: str
 
 
-def blocks(tutorial: str) -> list[Block]:
-    """Text and code in turn, nothing left out."""
+def blocks(tutorial: str) -> list[TutorialBlock]:
+    """Splits the tutorial into text and code, in order."""
     parts = BLOCK.split(tutorial)
-    found = [Block("markdown", text.strip()) for text in parts[0::3]]
-    code = [Block(language, text.strip()) for language, text in zip(parts[1::3], parts[2::3], strict=True)]
-    return [block for pair in zip(found, [*code, Block("markdown", "")], strict=True) for block in pair if block.text]
+    found = [TutorialBlock("markdown", text.strip()) for text in parts[0::3]]
+    code = [TutorialBlock(language, text.strip()) for language, text in zip(parts[1::3], parts[2::3], strict=True)]
+    return [
+        block
+        for pair in zip(found, [*code, TutorialBlock("markdown", "")], strict=True)
+        for block in pair
+        if block.text
+    ]
 
 
 def notebook(tutorial: str) -> str:
@@ -36,8 +41,8 @@ def notebook(tutorial: str) -> str:
     return str(nbformat.writes(new_notebook(cells=cells, metadata={"kernelspec": kernel})))
 
 
-def _cell(number: int, block: Block) -> nbformat.NotebookNode:
-    """Numbered, so that the same tutorial is the same file."""
+def _cell(number: int, block: TutorialBlock) -> nbformat.NotebookNode:
+    """A cell with a fixed id, so that the same tutorial gives the same file."""
     name = f"cell-{number:02d}"
     if block.language == "markdown":
         return new_markdown_cell(block.text, id=name)

@@ -20,7 +20,7 @@ from tercet.models.encoders.open_clip_models import create, tokenizer
 from tercet.models.encoders.text import TextEncoder
 from tercet.models.encoders.timm_towers import checkpoint_timm, timm_blocks
 
-ROUND = 8  # texts are cut to a multiple of so many tokens, because GPUs are slow at odd shapes
+ROUND = 8  # texts are cut to a multiple of this many tokens, because GPUs are slow at odd shapes
 
 
 class OpenClipImage(ImageEncoder):
@@ -99,7 +99,7 @@ def _looks_back_only(tower: nn.Module) -> bool:
 
 
 def _shortened(tower: nn.Module, values_nL: Tensor) -> Tensor:
-    """The same vectors from texts cut behind the longest: causal attention never sees the padding there."""
+    """The same vectors, without computing the padding after the longest text. Causal attention never reads it."""
     longest = int(values_nL.argmax(dim=1).max()) + 1
     length = min(-(-longest // ROUND) * ROUND, values_nL.shape[1])
     causal_LL: Tensor = tower.attn_mask[:length, :length]  # type: ignore[index]
