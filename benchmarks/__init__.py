@@ -1,1 +1,4 @@
-"""Ours against a named peer, alternating in one process. A benchmark is a module with `run(arguments) -> list[Row]`."""
+"""Benchmarks of tercet against peers; the sides alternate in one process.
+
+A benchmark is a module with `run(arguments) -> list[BenchRow]`.
+"""

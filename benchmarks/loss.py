@@ -1,7 +1,8 @@
-"""The tiled kernel against open_clip's `ClipLoss` and `SigLipLoss`: time, peak memory, agreement; forward and backward.
+"""Compares the tiled kernel with open_clip's `ClipLoss` and `SigLipLoss`: time, peak memory and results.
 
-Times alternate in one process. Peaks are measured in a fresh process each: resident memory above what stood before the
-call on a CPU, the allocator's peak on a GPU. Gradients count for both. Option: `--device cuda`.
+Each measurement is a forward and a backward pass. For times, the sides alternate in one process. Each peak is measured
+in a new process: on a CPU, the growth of resident memory during the call; on a GPU, the peak of torch's allocator. Both
+include the gradients. Option: `--device cuda`.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
 
 @dataclass(frozen=True)
 class LossProblem:
-    """Matching unit rows of both sides, and the initial temperature and bias of an objective."""
+    """Normalised vectors of both sides, where row i of x matches row i of y, and the objective's scale and bias."""
 
     objective: Objective
     x: Tensor
@@ -119,7 +120,7 @@ def settle(device: torch.device) -> None:
 
 
 def memory(device: torch.device) -> list[BenchRow]:
-    """Both at one batch size, and ours at growing batch sizes with one tile."""
+    """Rows for both sides at one batch size, and for tercet at growing batch sizes with the same tile."""
     peaks = {rows: fresh_peak("ours", rows, device) for rows in GROWTH}
     peer = fresh_peak("theirs", ROWS, device)
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
@@ -146,13 +147,13 @@ def fresh_peak(who: str, rows: int, device: torch.device) -> int:
 def peak_bytes(world: World, who: str, rows: int) -> int:
     return_what_is_freed()
     solve = SOLVERS[who]
-    solve(LossProblem.of("infonce", TILE, world.device))  # libraries load and threads start
+    solve(LossProblem.of("infonce", TILE, world.device))  # loads libraries and starts threads
     problem = LossProblem.of("infonce", rows, world.device)
     return extra_bytes(lambda: solve(problem), world.device)
 
 
 def return_what_is_freed() -> None:
-    """Makes free() return large blocks to the system, so that resident memory shows what is in use."""
+    """Makes free() return large blocks to the system at once, so that resident memory is the memory in use."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
@@ -175,7 +176,7 @@ def resident(field: str) -> int:
 
 
 def agreement(name: str, device: torch.device) -> list[BenchRow]:
-    """The relative difference of the loss, and of the worst gradient."""
+    """The relative differences of the losses and of the gradients, the largest one."""
     problem = LossProblem.of(name, ROWS, device)
     (loss, gradients), (peer_loss, peer_gradients) = ours(problem), theirs(problem)
     pairs = zip(gradients, peer_gradients, strict=True)

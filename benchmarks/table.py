@@ -1,4 +1,4 @@
-"""The common format of benchmark results, and the targets that they are judged by. Imports no torch."""
+"""The common format of benchmark results, and their comparison with the targets. Imports no torch."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One measurement of tercet and of a peer. `judge` adds the limit, the target, and whether it holds."""
+    """One measurement of tercet and of a peer. `judge` adds the limit, the target, and whether the target holds."""
 
     name: str
     ours: float | None = None
@@ -47,7 +47,7 @@ Bench = Callable[[Sequence[str]], Sequence[BenchRow]]
 
 @dataclass(frozen=True)
 class BenchResult:
-    """The rows of a benchmark. A required row that was not measured counts as a miss."""
+    """The rows of a benchmark, compared with its targets."""
 
     bench: str
     rows: tuple[BenchRow, ...]
@@ -79,7 +79,7 @@ def load_bench(name: str) -> Bench:
 
 
 def judge(name: str, rows: Sequence[BenchRow]) -> BenchResult:
-    """Adds the limits of targets.yaml to rows. A required row that was not measured counts as a miss."""
+    """Compares rows with targets.yaml. A target without a measured row is missed."""
     targets = read_yaml((FOLDER / "targets.yaml").read_text(encoding="utf-8"), "targets.yaml")[name]
     judged = tuple(_judge(row, targets) for row in rows)
     missing = [wanted for wanted in targets if not any(fnmatch(row.name, wanted) for row in rows)]
@@ -89,7 +89,7 @@ def judge(name: str, rows: Sequence[BenchRow]) -> BenchResult:
 
 
 def _judge(row: BenchRow, targets: dict[str, dict[str, Any]]) -> BenchRow:
-    """Whether ours or the ratio, as the target says, is at most `limit` or at least `at_least`. NaN never is."""
+    """Adds the first target that matches the row. NaN misses every target."""
     for pattern, target in targets.items():
         if fnmatch(row.name, pattern):
             bound, within = ("limit", operator.le) if "limit" in target else ("at_least", operator.ge)

@@ -1,11 +1,11 @@
-"""Is the gradient of every parameter, over any number of ranks, that of one process on the whole batch?
+"""Tests that the gradient of each parameter does not depend on the number of processes.
 
-The truth is plain autograd through the full matrices of logits, in one process. Ours runs the trainer's own step on
-real gloo or NCCL processes, at every ZeRO stage. Beside it stands open_clip's `ClipLoss` in its own modes.
-The error of a tensor is ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole gradient; a row is as good as its worst tensor,
-with and without clipping.
+The reference is plain autograd through the full matrices of logits, in one process that has the whole batch. tercet
+runs the trainer's step on real gloo or NCCL processes, at every ZeRO stage, with and without clipping. The peer is
+open_clip's `ClipLoss` in each of its modes. The error of a tensor is ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole
+gradient. A row shows the error of its worst tensor.
 
-Options: `--worlds 1,2,4` says on how many processes; `--nccl` runs them on as many GPUs.
+Options: `--worlds 1,2,4` sets the numbers of processes; `--nccl` runs them on as many GPUs.
 """
 
 import logging
@@ -28,14 +28,14 @@ from tercet.testing import on_ranks
 STAGES = (0, 1, 2, 3)
 OBJECTIVES = ("infonce", "sigmoid")
 LIMIT = 1e-5
-CLIPS = (0.0, 0.1)  # off, and far below the norm of the gradient
+CLIPS = (0.0, 0.1)  # no clipping, and a limit far below the norm of the gradient
 TIMEOUT = 1200.0
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench gradients")
-    parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="on how many processes (default: 1,2,4)")
-    parser.add_argument("--nccl", action="store_true", help="on as many GPUs, over NCCL")
+    parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="numbers of processes (default: 1,2,4)")
+    parser.add_argument("--nccl", action="store_true", help="run on as many GPUs, over NCCL")
     options = parser.parse_args(arguments)
     worlds = [int(size) for size in options.worlds.split(",") if size.isdecimal()]
     if not worlds or any(size == 0 or ITEMS % size for size in worlds):
@@ -55,9 +55,9 @@ def cases(world: int) -> list[Case]:
 
 
 def measure_all(world: World, cases: Sequence[Case]) -> list[BenchRow]:
-    """All rows for one number of processes; every rank returns the same."""
+    """All rows for one number of processes. Every rank returns the same rows."""
     torch.backends.cudnn.allow_tf32 = False
-    logging.disable(logging.WARNING)  # DeepSpeed warns at each engine that it does not know the optimizer
+    logging.disable(logging.WARNING)  # for each engine, DeepSpeed warns that it does not know the optimizer
     rows = [row for case in announced(cases, named) for row in measure(world, case)]
     return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
 

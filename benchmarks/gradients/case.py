@@ -1,6 +1,6 @@
-"""What is measured: small towers from open_clip and timm, and a batch with all that tends to make gradients wrong.
+"""The cases of the benchmark: small towers from open_clip and timm, and a batch that often makes gradients wrong.
 
-Neither the tile nor the micro-batch divides the batch, some items share a group, and rows are missing in several ways.
+Neither the tile nor the micro-batch divides the batch, some items share a group, and several layouts lack rows.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ def audio_vit(**options: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """Towers, what is trained between them, and how many groups the items form."""
+    """The towers, the weights of the pairs of modalities, and the number of groups of items."""
 
     towers: dict[str, Any]
     pairs: dict[str, float] = field(default_factory=lambda: {"image-text": 1.0, "audio-text": 0.7, "image-audio": 0.5})
@@ -51,7 +51,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Case:
-    """What one engine is built for."""
+    """The configuration of one engine."""
 
     world: int
     zero: int
@@ -77,7 +77,7 @@ class Case:
 
 
 def make_batch(model: Multimodal, case: Case, layout: str, world: World) -> Batch:
-    """This rank's items of a synthetic batch; the whole batch in a world of one."""
+    """This rank's items of a synthetic batch. One process has the whole batch."""
     random = torch.Generator().manual_seed(0)
     intake = model.intakes.get("audio")
     window = intake.window if isinstance(intake, AudioIntake) else 1
@@ -86,7 +86,7 @@ def make_batch(model: Multimodal, case: Case, layout: str, world: World) -> Batc
         "audio": torch.randn(ITEMS, window, generator=random) * 0.1,
         "text": torch.randint(1, 49000, (ITEMS, LENGTH), generator=random),
     }
-    values["text"][:, -1] = 49407  # the end of the text, where CLIP reads its vector
+    values["text"][:, -1] = 49407  # the end token, where CLIP reads the vector of a text
     own = world.share(torch.arange(ITEMS).tolist())
     fields = {}
     for name in model.fields:
@@ -98,7 +98,7 @@ def make_batch(model: Multimodal, case: Case, layout: str, world: World) -> Batc
 
 
 def exists(name: str, layout: str, ranks: int) -> Tensor:
-    """Which items have the field. `one absent`: the last rank has no sound; one process lacks it as four would."""
+    """Which items have the field. In `one absent` the last rank has no sounds; one process uses the items of four."""
     index = torch.arange(ITEMS)
     if layout == "rows missing":
         return (index * 7 + ("image", "audio", "text").index(name)) % 5 != 0

@@ -1,4 +1,4 @@
-"""Ours: the gradients that the trainer's own step hands to the optimizer, on real processes, at every ZeRO stage."""
+"""tercet's gradients: those that the trainer's step passes to the optimizer, on real processes, at every ZeRO stage."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +16,11 @@ from tercet.training.partition import assemble, placed
 from tercet.training.step import Step
 
 WAYS = {"plain": None, "cached": MICRO_BATCH}
-RATE = 2.0**17  # a step so long that the old weights no longer show in the new ones
+RATE = 2.0**17  # so large that rounding in `weight - rate · gradient` loses little of the gradient
 
 
 class Recorder(torch.optim.Optimizer):
-    """Gradient descent that keeps the gradient it was given."""
+    """Gradient descent that records its gradients."""
 
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {"lr": 0.0, "lr_scale": 1.0})
@@ -35,7 +35,7 @@ class Recorder(torch.optim.Optimizer):
 
 
 class GradientCase:
-    """One engine, and what its steps hand to the optimizer."""
+    """One engine, and the gradients that its steps pass to the optimizer."""
 
     def __init__(self, world: World, case: Case, step_type: type[Step] = Step) -> None:
         config = case.config()
@@ -46,12 +46,12 @@ class GradientCase:
         self.terms = Terms(config.terms, config.tile)
 
     def errors(self, way: str, layout: str) -> list[Error]:
-        """Of every tensor's gradient."""
+        """The error of each tensor's gradient."""
         self.take(way, layout)
         return errors(self.recorded(), true_gradient(self.case, layout, self.world.device))
 
     def update_errors(self, way: str, layout: str) -> list[Error]:
-        """Of every tensor's change by a step of gradient descent. The weights are spent afterwards."""
+        """The error of each tensor's change in a step of gradient descent. Afterwards the weights are unusable."""
         self.engine.set_learning_rate(RATE)
         self.take(way, layout)
         changed = {name: self.engine.whole(parameter) for name, parameter in self.engine.module.named_parameters()}
@@ -64,7 +64,7 @@ class GradientCase:
         step(make_batch(module, self.case, layout, self.world), 0)
 
     def recorded(self) -> dict[str, Tensor]:
-        """The gradients that the optimizer was given, put together from all ranks."""
+        """The gradients that the optimizer received, assembled from all ranks."""
         state = self.engine.optimizer.state
         found = {}
         for one in placed(self.engine):
@@ -74,7 +74,7 @@ class GradientCase:
 
 
 def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[BenchRow]:
-    """Each way to step on each layout of rows, and the weights after an update."""
+    """The rows of a case: each way to step on each layout, and the update of the weights."""
     bench = GradientCase(world, case, step_type)
     if case.setting == "plain":
         for way in WAYS:

@@ -1,4 +1,4 @@
-"""open_clip's `ClipLoss` in its own modes, its gradients averaged over ranks as DDP does."""
+"""The peer: open_clip's `ClipLoss` in each of its modes, with gradients averaged over ranks as in DDP."""
 
 import warnings
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ MODES = {
 
 
 def measure_beside(world: World) -> Iterator[BenchRow]:
-    """Ours and each mode of theirs on the same pictures and texts, with no group twice: they know none."""
+    """tercet and each mode of `ClipLoss` on the same pictures and texts. No items share a group: open_clip has none."""
     case = Case(world.size, zero=1, setting="image-text")
-    own = GradientCase(world, case).errors("plain", "all rows")
+    own_errors = GradientCase(world, case).errors("plain", "all rows")
     for mode, options in MODES.items():
-        their = peer_errors(world, case, options)
+        both = (own_errors, peer_errors(world, case, options))
         for part, temperature in (("towers", False), ("temperature", True)):
-            ours, peer = (worst([e for e in found if is_temperature(e) == temperature]) for found in (own, their))
+            ours, peer = (worst([e for e in found if is_temperature(e) == temperature]) for found in both)
             yield BenchRow(
                 f"beside ClipLoss W{world.size} {part}, {mode}",
                 ours=ours.value,

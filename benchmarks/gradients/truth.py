@@ -1,4 +1,4 @@
-"""The true gradient: plain autograd through the full matrices of logits, in one process that holds the whole batch."""
+"""The true gradient: plain autograd through the full matrices of logits, in one process with the whole batch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,11 +27,11 @@ def model_of(case: Case, device: torch.device) -> Multimodal:
 
 
 def true_gradient(case: Case, layout: str, device: torch.device) -> Gradient:
-    """After clipping, as an optimizer would see it."""
+    """The gradient after clipping."""
     gradient = whole_gradient(replace(case, zero=0, clip=0.0), layout, device)
     norm = torch.stack([g.norm() for g in gradient.values()]).norm()
-    share = min(1.0, case.clip / float(norm)) if case.clip else 1.0
-    return {name: share * g for name, g in gradient.items()}
+    factor = min(1.0, case.clip / float(norm)) if case.clip else 1.0
+    return {name: factor * g for name, g in gradient.items()}
 
 
 @cache
@@ -48,7 +48,7 @@ def whole_gradient(case: Case, layout: str, device: torch.device) -> Gradient:
 def embed_by_chunk(
     model: Multimodal, case: Case, layout: str, device: torch.device
 ) -> tuple[dict[str, Tensor], Temperatures]:
-    """Every rank's chunks with their own dropout masks, all graphs kept; where no row is missing."""
+    """The vectors of all ranks' chunks, each with its dropout masks and its graph. The layout must have all rows."""
     parts = []
     for rank in range(case.world):
         batch = make_batch(model, case, layout, World(rank, case.world, device))
@@ -60,24 +60,24 @@ def embed_by_chunk(
 
 
 def naive_loss(term: TermConfig, vectors: Mapping[str, Tensor], temperatures: Temperatures, batch: Batch) -> Tensor:
-    """A term over the whole batch, from its full matrix of logits; different items of one group never repel."""
+    """A term over the whole batch, from the full matrix of logits. Different items of a group are not negatives."""
     (one, other), (scale, bias) = term.between, temperatures[term.name]
     of_x, of_y = batch.fields[one].item.tolist(), batch.fields[other].item.tolist()
     both = [item for item in of_x if item in of_y]
     x, y = vectors[one][[of_x.index(i) for i in both]], vectors[other][[of_y.index(i) for i in both]]
     logits, group = scale * x @ y.T, batch.groups[both]
-    itself = torch.eye(len(both), dtype=torch.bool, device=logits.device)
-    same = (group[:, None] == group[None]) & ~itself
+    diagonal = torch.eye(len(both), dtype=torch.bool, device=logits.device)
+    same = (group[:, None] == group[None]) & ~diagonal
     if bias is None:
         label = torch.arange(len(both), device=logits.device)
         logits = logits.masked_fill(same, -torch.inf)
         return (cross_entropy(logits, label) + cross_entropy(logits.T, label)) / 2
-    sign = torch.where(itself, 1.0, -1.0)
+    sign = torch.where(diagonal, 1.0, -1.0)
     return softplus(-sign * (logits + bias)).masked_fill(same, 0.0).sum() / len(both)
 
 
 class Error(NamedTuple):
-    """How far a tensor is off: ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole gradient."""
+    """The relative error of a tensor: ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole gradient."""
 
     value: float
     tensor: str
@@ -89,7 +89,7 @@ def errors(found: Mapping[str, Tensor], true: Gradient) -> list[Error]:
 
 
 def worst(found: list[Error]) -> Error:
-    """The largest error; what is not a number is worse than any."""
+    """The largest error. NaN is the worst."""
     return max(found, key=lambda error: inf if isnan(error.value) else error.value)
 
 

@@ -1,9 +1,8 @@
-"""From shards to batches, against webdataset with the transforms of open_clip_train: samples per second on equal cores.
+"""Compares tercet's loader with webdataset and the transforms of open_clip_train: samples per second on equal cores.
 
-Each side gets two workers and starts them anew in every round; its first batches are not counted. The sides alternate,
-a ratio is the median over rounds of the ratio within a round, and all shards lie in the system's cache. The pictures
-are photographs that come with scikit-image, stored as JPEG at qualities of 90 to 95. Options: `--rounds 5`,
-`--sides 256,512,1024`.
+Each side has two workers and starts new ones in every round. The first batches of a round do not count. The sides
+alternate, and a ratio is the median over rounds of the ratio within a round. All shards are in the system's cache. The
+pictures are photographs from scikit-image, as JPEG of quality 90 to 95. Options: `--rounds 5`, `--sides 256,512,1024`.
 """
 
 from argparse import ArgumentParser
@@ -24,12 +23,14 @@ from tercet.errors import UserError
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench loader")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each side runs (default: 5)")
-    parser.add_argument("--sides", default="256,512,1024", metavar="N,…", help="short sides of the pictures, in pixels")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: 5)")
+    parser.add_argument(
+        "--sides", default="256,512,1024", metavar="N,…", help="shorter sides of the pictures, in pixels"
+    )
     options = parser.parse_args(arguments)
     sides = [int(side) for side in options.sides.split(",") if side.isdecimal()]
     if not sides or options.rounds < 1:
-        raise UserError("--sides must be numbers such as 256,512,1024, and --rounds 1 or more")
+        raise UserError("give --sides as whole numbers, such as 256,512,1024, and --rounds of 1 or more")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # leaves the cores to the workers
     try:

@@ -1,4 +1,4 @@
-"""The decoder and the resampling alone: no shards, headers, crops drawn, captions or batches."""
+"""The speed of decoding and resampling alone, without reading shards, random crops, captions or batches."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ import simplejpeg
 from tercet.data_pipelines.decode.image import SPARE
 from tercet.data_pipelines.decode.resize import resized
 
-CROP = 0.975  # of the shorter side: half way through the areas of a usual training crop
-START = 24  # files that each worker decodes before time is taken
+CROP = 0.975  # share of the shorter side: that of an average training crop, with areas between 0.9 and 1
+START = 24  # files that each worker decodes before the measurement
 
 
 @dataclass(frozen=True)
 class Bare:
-    """Decodes files one after another, each at the size at which the loader decodes it."""
+    """Decodes files one by one, each at the reduced size that the loader would choose."""
 
     files: Sequence[bytes]
     pixels: int
@@ -27,8 +27,8 @@ class Bare:
     def __call__(self, count: int) -> int:
         for data in islice(cycle(self.files), count):
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-            room = CROP * min(height, width) / self.pixels / SPARE
-            reduction = max((one for one in (2, 4, 8) if one <= room), default=1)
+            largest = CROP * min(height, width) / self.pixels / SPARE
+            reduction = max((factor for factor in (2, 4, 8) if factor <= largest), default=1)
             decoded_HWC = simplejpeg.decode_jpeg(
                 data, "RGB", min_height=-(-height // reduction), min_width=-(-width // reduction), min_factor=reduction
             )
@@ -38,7 +38,7 @@ class Bare:
 
 
 def bare_pace(pool: Executor, work: Callable[..., Any], workers: int, samples: int) -> float:
-    """Samples a second of all workers, each having begun before the time is taken."""
+    """Samples per second of all workers together. All workers start before the measurement."""
     share = samples // workers
     list(pool.map(work, [START] * workers))
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many samples a second come out of a side once it runs, the sides taking turns."""
+"""Measures samples per second of several sides, which take turns."""
 
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -6,8 +6,8 @@ from contextlib import closing
 from itertools import islice
 from statistics import median
 
-Side = Callable[[], Generator[int, None, None]]  # starts its workers, and tells the size of batch after batch
-WARM = 3  # batches in which workers start and queues fill
+Side = Callable[[], Generator[int, None, None]]  # starts workers, and yields the size of each batch
+WARM = 3  # batches before the measurement, in which workers start and queues fill
 
 
 def pace(side: Side, batches: int) -> float:
@@ -20,7 +20,7 @@ def pace(side: Side, batches: int) -> float:
 
 
 def paces(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each side measures, round after round."""
+    """The measurement of each side in each round."""
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, measure in sides.items():

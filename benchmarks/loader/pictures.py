@@ -1,8 +1,8 @@
-"""Tar to batches of 224 px, beside what open_clip_train builds, and beside the bare decoder.
+"""From tar files to batches of 224 px, compared with open_clip_train and with the JPEG decoder alone.
 
-The peer is `get_wds_dataset` of open_clip_train with its image transforms and tokenizer, stage for stage, but for a
-smaller shuffle, which is kinder to its start. Its batches are normalised floats; ours are bytes, normalised where the
-model is. What is bare is the JPEG decoder and the resampling alone, on files in memory, in as many processes.
+The peer is `get_wds_dataset` of open_clip_train with its image transforms and tokenizer. All its stages are the same,
+except for a smaller shuffle buffer, which lets it start sooner. Its batches are normalised floats; tercet's are bytes,
+which the model normalises. The decoder runs with the resampling on files in memory, in as many processes.
 """
 
 from collections.abc import Generator, Mapping
@@ -27,8 +27,8 @@ from tercet.data_pipelines.workers.pool import worker_pool
 
 PIXELS, BATCH, WORKERS = 224, 64, 2
 MODEL = "ViT-B-32"
-COUNTED = {256: 24, 512: 16}  # batches of a round; fewer of larger pictures
-FEWEST = 8
+COUNTED = {256: 24, 512: 16}  # batches in a round, by the side of the pictures
+FEWEST = 8  # batches in a round of larger pictures
 SHUFFLED = 64
 
 PICTURES: dict[str, Intake] = {"image": ImageIntake((PIXELS, PIXELS))}
@@ -37,7 +37,7 @@ Kind = Literal["process", "thread"]
 
 
 def picture_rows(folder: Path, side: int, rounds: int) -> list[BenchRow]:
-    """Ours beside the peer, what is left of the bare speed, and threads in place of processes."""
+    """Rows that compare tercet with the peer, tercet with the decoder alone, and threads with processes."""
     paths, batches = picture_shards(folder, side), COUNTED.get(side, FEWEST)
     with ExitStack() as stack:
         pool, work = stack.enter_context(worker_pool("process", WORKERS, Bare(picture_files(side), PIXELS)))

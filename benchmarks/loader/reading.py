@@ -1,4 +1,4 @@
-"""Reading alone, on one core: samples by id from an index of offsets, beside webdataset's iterator over the tar."""
+"""Reading alone, on one core: samples by id through an index of offsets, compared with webdataset's iterator."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.shards.read import Shards, open_shards
 
 AT_ONCE = 32
-PASSES = 5  # over all samples, for ours: one is over in an instant
+PASSES = 5  # over all samples, for tercet: one pass is too short to measure
 
 
 def reading_rows(folder: Path, rounds: int) -> list[BenchRow]:

@@ -1,4 +1,4 @@
-"""Shards to read, written by webdataset: photographs at a size, sounds of ten seconds, and small files of any bytes."""
+"""Shards for the benchmarks, written by webdataset: photographs of a given size, sounds of 10 s, and random bytes."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -46,7 +46,7 @@ def photograph(name: str) -> Image.Image:
     try:
         import skimage
     except ImportError as error:
-        raise UserError("the pictures come from scikit-image; pip install scikit-image") from error
+        raise UserError("this benchmark needs the pictures of scikit-image; pip install scikit-image") from error
     return Image.open(next((Path(skimage.__file__).parent / "data").glob(f"{name}.*"))).convert("RGB")
 
 
@@ -58,7 +58,7 @@ def jpeg(picture: Image.Image, side: int, quality: int) -> bytes:
 
 
 def flac(seed: int) -> bytes:
-    """Partials that fade in and out over soft noise."""
+    """Ten seconds of harmonics that fade in and out, with soft noise."""
     dice, file = np.random.default_rng(seed), BytesIO()
     time_T = np.arange(RATE * SECONDS) / RATE
     pitch, pulse = dice.uniform(80, 400), dice.uniform(0.2, 3)

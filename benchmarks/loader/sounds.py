@@ -1,7 +1,7 @@
-"""Ten seconds of FLAC to batches of log-mel spectrograms in LAION-CLAP's setting, beside torchaudio and webdataset.
+"""From FLAC files of 10 s to batches of log-mel spectrograms with the settings of LAION-CLAP.
 
-The peer does per sample, in its workers, what recipes do: decode by soundfile (torchaudio itself no longer decodes),
-average the channels, resample, transform. Ours resamples in its workers and transforms whole batches.
+The peer is torchaudio with webdataset. Its workers process each sample: decode with soundfile (torchaudio no longer
+decodes), average the channels, resample, transform. tercet resamples in its workers and transforms whole batches.
 """
 
 from collections.abc import Generator

@@ -1,5 +1,4 @@
-"""A training loop of the user's own, with `tercet.loss` against open_clip's `ClipLoss`; and a table of pictures against
-the same pictures in shards.
+"""Compares `tercet.loss` with open_clip's `ClipLoss` in a user's own training loop, and a CSV of pictures with shards.
 
 Options: `--device cuda`, `--ranks 2`, `--rows 8192` over all ranks, `--rounds 5`.
 """
@@ -21,14 +20,14 @@ from tercet.errors import UserError
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--ranks", type=int, help="processes of the loop (default: 2, on GPUs one for each)")
+    parser.add_argument("--ranks", type=int, help="processes of the loop (default: 2, or one for each GPU)")
     parser.add_argument("--rows", type=int, default=8192, help="rows over all ranks (default: 8192)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side runs (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
     options = parser.parse_args(arguments)
     cuda = options.device == "cuda"
     ranks = options.ranks or (torch.cuda.device_count() if cuda else 2)
     if options.rounds < 1 or ranks < 1 or options.rows % ranks or options.rows < ranks:
-        raise UserError("--rounds must be 1 or more, and --rows a multiple of --ranks")
+        raise UserError("give --rounds and --ranks of 1 or more, and as --rows a multiple of --ranks")
     with TemporaryDirectory() as folder:
         parts: dict[str, Callable[[], list[BenchRow]]] = {
             "the training loop": lambda: loop_rows(Size(ranks, options.rows, options.rounds, cuda)),

@@ -1,8 +1,8 @@
-"""A plain DDP loop, as anybody writes it, with either loss: time and peak memory of a step, and the gradient's error.
+"""A plain DDP loop with either loss: the time and the peak memory of a step, and the error of the gradients.
 
-The peer is `ClipLoss` with `local_loss` and `gather_with_grad`, the setting in which its gradients are exact and its
-memory smallest. The towers are one layer each, so that a step is its loss. Times alternate within the same processes;
-peaks are those of the first step of fresh ones, beyond what the towers and inputs hold.
+The peer is `ClipLoss` with `local_loss` and `gather_with_grad`: with these options its gradients are exact and it takes
+the least memory. Each tower is one layer, so the loss takes almost all of a step. For times, the sides alternate in the
+same processes. A peak is that of the first step in new processes, without the memory of the towers and the inputs.
 """
 
 import math
@@ -32,7 +32,7 @@ Criterion = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Size:
-    """The number of processes, of rows over all of them, and of steps of each side."""
+    """The number of processes, the number of rows over all of them, and the number of steps of each side."""
 
     ranks: int
     rows: int
@@ -44,7 +44,7 @@ class Size:
 
 
 class Towers(nn.Module):
-    """One layer per side, and the initial temperature of CLIP."""
+    """One layer for each tower, and the initial temperature of CLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Towers(nn.Module):
 
 
 def inputs(rows: int) -> tuple[Tensor, Tensor]:
-    """Correlated pairs."""
+    """Correlated pairs of rows."""
     one, noise = torch.randn(2, rows, WIDTH, generator=torch.Generator().manual_seed(0))
     return one, one + noise
 
@@ -72,7 +72,7 @@ def criterion(who: str, world: World) -> Criterion:
 
 
 def stepper(who: str, rows: int, world: World) -> tuple[nn.Module, Callable[[], None]]:
-    """A model under DDP, and a function that runs forward and backward on this rank's share of the rows."""
+    """A model in DDP, and a function that runs forward and backward on this rank's rows."""
     model = DistributedDataParallel(Towers().to(world.device))
     own = [side.chunk(world.size)[world.rank].to(world.device) for side in inputs(rows)]
     lose = criterion(who, world)
@@ -87,7 +87,7 @@ def stepper(who: str, rows: int, world: World) -> tuple[nn.Module, Callable[[], 
 
 
 def seconds(world: World, size: Size) -> dict[str, list[float]]:
-    """The times of the steps of both sides, which take turns."""
+    """The times of the steps of both sides. The sides take turns."""
     steps = {who: stepper(who, size.rows, world)[1] for who in ("ours", "theirs")}
     measured: dict[str, list[float]] = {who: [] for who in steps}
     for turn in range(size.rounds + 1):
@@ -95,14 +95,14 @@ def seconds(world: World, size: Size) -> dict[str, list[float]]:
             world.barrier()
             start = time.perf_counter()
             step()
-            if turn:  # the first is warm-up
+            if turn:  # the first turn warms up
                 measured[who].append(time.perf_counter() - start)
     return measured
 
 
 def peak(world: World, who: str, rows: int) -> int:
     return_what_is_freed()
-    stepper(who, FEW, world)[1]()  # libraries load and threads start
+    stepper(who, FEW, world)[1]()  # loads libraries and starts threads
     _, step = stepper(who, rows, world)
     return extra_bytes(step, world.device)
 
@@ -114,7 +114,7 @@ def gradients(world: World, who: str, rows: int) -> list[Tensor]:
 
 
 def true_gradients(rows: int) -> list[Tensor]:
-    """One process, the whole batch, in float64."""
+    """The gradients of one process with the whole batch, in float64."""
     model = Towers().double()
     lost = ClipLoss()(*model(*(side.double() for side in inputs(rows))))
     return list(torch.autograd.grad(lost, list(model.parameters())))

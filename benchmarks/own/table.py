@@ -1,4 +1,4 @@
-"""A CSV of JPEG files against the same files in shards, both through the training loader."""
+"""Compares training on a CSV of JPEG files with training on the same files in shards, both with tercet's loader."""
 
 from collections.abc import Generator
 from functools import partial
@@ -31,7 +31,7 @@ def table_row(folder: Path, rounds: int) -> BenchRow:
 
 
 def csv_of_pictures(folder: Path) -> Path:
-    """The files and captions of the shards."""
+    """Writes the pictures and captions of the shards as files and a CSV."""
     folder.mkdir()
     lines = ["path,caption"]
     for index, data in enumerate(islice(cycle(picture_files(SIDE)), SHARDS * PER_SHARD)):

@@ -1,17 +1,18 @@
-"""A training step beside open_clip_train's: seconds a step, with the same towers, batch, precision and AdamW.
+"""Compares a training step of tercet with one of open_clip_train: same towers, batch, precision and AdamW.
 
-tercet runs the engine, the optimizer and the step that `tercet train` runs. The peer is open_clip_train's own
-`train_one_epoch`. Both sides get one synthetic batch in memory: tercet images as bytes, which its tower normalises; the
-peer images that are normalised already. The sides take turns; a ratio is the median over rounds of the ratio within a
-round. A third side runs tercet's step on DeepSpeed in one process, where `tercet train` uses plain torch: what it takes
-longer is DeepSpeed's overhead.
+tercet runs the engine, the optimizer and the step of `tercet train`. The peer runs `train_one_epoch` of
+open_clip_train. Both sides have one synthetic batch in memory. tercet's images are bytes, which its tower normalises;
+the peer's images are already normalised. The sides take turns, and a ratio is the median over rounds of the ratio
+within a round. A third side runs tercet's step on DeepSpeed in one process, where `tercet train` uses plain torch: the
+difference is the overhead of DeepSpeed.
 
-On a CPU the seconds are those of the processor over all threads, which other programs hardly change; the seconds on the
-wall stand beside them in the JSON. On a GPU they are seconds on the wall.
+On a CPU, the seconds are processor time over all threads, which other programs hardly change; the JSON also has the
+wall time. On a GPU, the seconds are wall time.
 
-Texts fill the context, except in one row, where they are as long as captions.
+The texts fill the context, except in one row with texts as long as captions.
 
-Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 32` of short texts, `--rounds 5`, `--steps 1` of a round.
+Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 32` (in short texts), `--rounds 5`, `--steps 1` (in each
+round).
 """
 
 import logging
@@ -35,13 +36,13 @@ from tercet.errors import UserError
 ON_CPU, ON_GPU = "ViT-S-32,ViT-B-32", "ViT-B-32,ViT-B-16,ViT-L-14"
 PEER = "open_clip_train"
 CAPTION = 32  # tokens: the longest of a few dozen captions from the web
-ZERO = 1  # the stage that recipes have by default
+ZERO = 1  # the default ZeRO stage of recipes
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     cuda = torch.cuda.is_available()
     options = read_options(arguments, cuda)
-    logging.disable(logging.WARNING)  # DeepSpeed's about the optimizer, open_clip's about random weights
+    logging.disable(logging.WARNING)  # DeepSpeed warns about the optimizer, open_clip about random weights
     clock = "wall" if cuda else "process CPU"
     precision: Precision = "bf16" if cuda else "fp32"
     names = options.models.split(",")
@@ -59,18 +60,18 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
 def read_options(arguments: Sequence[str], cuda: bool) -> Namespace:
     parser = ArgumentParser("tercet bench step")
     parser.add_argument("--models", default=ON_GPU if cuda else ON_CPU, metavar="NAME,…", help="models of open_clip")
-    parser.add_argument("--batch", type=int, default=256 if cuda else 32, metavar="N", help="pairs of a step")
-    parser.add_argument("--tokens", type=int, default=CAPTION, metavar="N", help="of short texts (default: 32)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each side runs (default: 5)")
+    parser.add_argument("--batch", type=int, default=256 if cuda else 32, metavar="N", help="pairs in a step")
+    parser.add_argument("--tokens", type=int, default=CAPTION, metavar="N", help="tokens in short texts (default: 32)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: 5)")
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, metavar="N", help="steps in each round")
     options = parser.parse_args(arguments)
     if options.batch < 2 or options.rounds < 1 or options.steps < 1 or not 1 < options.tokens <= LENGTH:
-        raise UserError(f"give at least one of --rounds and --steps, a --batch of 2 and 2 to {LENGTH} --tokens")
+        raise UserError(f"give --rounds and --steps of 1 or more, --batch of 2 or more, --tokens from 2 to {LENGTH}")
     return options
 
 
 def full_texts(case: StepCase, options: Namespace, clock: str) -> list[BenchRow]:
-    """Texts that fill the context, so that both sides compute the same: beside the peer, and DeepSpeed's overhead."""
+    """Rows with texts that fill the context: tercet against the peer, and the overhead of DeepSpeed."""
     plain = OurSide(case)
     sides: dict[str, Side] = {"ours": plain, "peer": PeerSide(case), "deepspeed": OurSide(case, deepspeed=True)}
     times = take_turns(sides, options.rounds, options.steps)
@@ -85,7 +86,7 @@ def full_texts(case: StepCase, options: Namespace, clock: str) -> list[BenchRow]
 
 
 def short_texts(case: StepCase, options: Namespace, clock: str) -> BenchRow:
-    """Texts as long as captions: tercet leaves out the padding behind them, the peer computes it."""
+    """A row with texts as long as captions. tercet skips the padding after them; the peer computes it."""
     times = take_turns({"ours": OurSide(case), "peer": PeerSide(case)}, options.rounds, options.steps)
     name = f"step of {where(case)}, texts of {case.tokens} tokens"
     return beside(name, times["ours"], times["peer"], sizes_of(case, options, clock))
@@ -107,7 +108,7 @@ def sizes_of(case: StepCase, options: Namespace, clock: str) -> dict[str, Any]:
 def compared(
     name: str, one: StepTimes, other: StepTimes, other_name: str, found: list[float], sizes: dict[str, Any]
 ) -> BenchRow:
-    """Medians by the clock that counts; beyond them, both sides round by round on both clocks."""
+    """A row with the medians on the clock in `sizes`. `beyond` has all rounds of both sides on both clocks."""
     both = {"wall": (one.wall, other.wall), "process CPU": (one.cpu, other.cpu)}
     rounds = {f"seconds, {clock}": [[round(t, 4) for t in side] for side in sides] for clock, sides in both.items()}
     mine, theirs = middle(one.of(sizes["clock"])), middle(other.of(sizes["clock"]))

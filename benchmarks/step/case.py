@@ -1,4 +1,4 @@
-"""What both sides train: the towers of one open_clip model, on one synthetic batch in memory."""
+"""The task of both sides: to train the towers of one open_clip model on one synthetic batch in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 SIDE, LENGTH = 224, 77  # pixels, tokens
-VOCABULARY, END = 49_000, 49_407  # END closes a text; open_clip reads its vector there
+VOCABULARY, END = 49_000, 49_407  # END is the end token, where open_clip reads the vector of a text
 LR, BETAS, EPS, DECAY, CLIP = 1e-4, (0.9, 0.98), 1e-6, 0.2, 1.0
 
 Precision = Literal["fp32", "bf16"]
@@ -16,7 +16,7 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class StepCase:
-    """`options` are keyword arguments of `open_clip.create_model`; tests make the towers small with them."""
+    """A model and a batch. `options` are keyword arguments of `open_clip.create_model`; tests use smaller towers."""
 
     model: str
     batch: int
@@ -27,7 +27,7 @@ class StepCase:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def images(self) -> Tensor:
-        """RGB bytes `[n, 3, H, W]`, in memory with the channels last, as a loader of tercet decodes them."""
+        """RGB bytes `[n, 3, H, W]` in channels-last memory format, as tercet's loader decodes them."""
         shape = (self.batch, self.side, self.side, 3)
         return torch.randint(0, 256, shape, generator=self._random()).to(torch.uint8).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""How long a step takes on each side, the sides taking turns in one process."""
+"""Measures the time of a step on several sides, which take turns in one process."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,12 +7,12 @@ from statistics import median
 
 import torch
 
-Side = Callable[[int], None]  # takes so many steps
+Side = Callable[[int], None]  # takes the given number of steps
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds a step, by round: by the clock on the wall, and by that of the processor, over all threads."""
+    """Seconds per step in each round: wall time, and processor time over all threads."""
 
     wall: list[float]
     cpu: list[float]
@@ -22,7 +22,7 @@ class StepTimes:
 
 
 def take_turns(sides: Mapping[str, Side], rounds: int, steps: int) -> dict[str, StepTimes]:
-    """A first round warms up. Each later one begins with another side."""
+    """Measures all sides. A first round, which does not count, warms up. Each round starts with another side."""
     times = {name: StepTimes([], []) for name in sides}
     names = list(sides)
     for turn in range(rounds + 1):
@@ -43,7 +43,7 @@ def settle() -> None:
 
 
 def ratios(one: list[float], other: list[float]) -> list[float]:
-    """Round by round, rounded for a reader."""
+    """The ratio in each round, rounded."""
     return [round(a / b, 4) for a, b in zip(one, other, strict=True)]
 
 

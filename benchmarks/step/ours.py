@@ -16,7 +16,7 @@ from tercet.training.step import Step
 
 
 class OurSide:
-    """Takes steps on one batch, with the images as bytes: the tower normalises them."""
+    """Takes steps on one batch. The images are bytes, which the tower normalises."""
 
     def __init__(self, case: StepCase, deepspeed: bool = False) -> None:
         world, config = World(device=case.device), run_config(case)
@@ -35,7 +35,7 @@ class OurSide:
     def __call__(self, steps: int) -> None:
         for index in range(steps):
             self.engine.set_learning_rate(LR)
-            float(self._step(self._batch, index).outcome.loss)  # as the trainer does for its log
+            float(self._step(self._batch, index).outcome.loss)  # the trainer reads the loss for its log, too
 
 
 def run_config(case: StepCase) -> RunConfig:

@@ -1,4 +1,4 @@
-"""The peer's side: `train_one_epoch` of open_clip_train, called in this process on the same batch."""
+"""The peer's side: `train_one_epoch` of open_clip_train, in the same process on the same batch."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PRECISION = {"fp32": "fp32", "bf16": "amp_bf16"}
 
 
 class OneBatch:
-    """A data loader of open_clip_train, which yields the same batch again and again: images already normalised."""
+    """A data loader for open_clip_train that yields the same batch of normalised images every time."""
 
     def __init__(self, images: Tensor, texts: Tensor) -> None:
         self.batch = (images, texts)
@@ -29,7 +29,7 @@ class OneBatch:
 
 
 class PeerSide:
-    """The model, loss, optimizer and schedule as open_clip_train's `main` makes them."""
+    """The model, loss, optimizer and schedule, as `main` of open_clip_train builds them."""
 
     def __init__(self, case: StepCase) -> None:
         precision = PRECISION[case.precision]
@@ -60,7 +60,7 @@ def arguments(case: StepCase) -> Namespace:
 
 
 def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW in open_clip_train's two groups. The names that it spares from decay are those of vectors and scalars."""
+    """AdamW with the two groups of open_clip_train, which applies no weight decay to vectors and scalars."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     spared, rest = [p for p in parameters if p.ndim < 2], [p for p in parameters if p.ndim >= 2]
     groups = [{"params": spared, "weight_decay": 0.0}, {"params": rest, "weight_decay": DECAY}]

@@ -33,6 +33,6 @@ def from_open_clip(arguments: Namespace) -> int:
             raise UserError(f"--out {arguments.out} cannot be written: {error.strerror}") from error
     else:
         sys.stdout.write(translation.recipe())
-    for line in translation.told():
+    for line in translation.note_lines():
         print(f"tercet: {line}", file=sys.stderr)
     return 0

@@ -35,7 +35,7 @@ MISTAKES = {
     "data leaks shards others --text title": "`tercet data leaks` does not take `--text`",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
     "train demo fast": "command line: `fast` is not an override; write key=value, such as optimizer.lr=1e-3",
-    "recipes from-open-clip train.sh": "the command names no `open_clip_train.main`; give it whole, or its flags alone",
+    "recipes from-open-clip train.sh": "the command has no `open_clip_train.main`; give all of it, or its flags",
     "train nowhere.yaml": "nowhere.yaml is neither a recipe file nor the folder of a run; `tercet recipes ls`",
     "bench lss": "unknown benchmark `lss`",
     "data generate": "the following arguments are required: --out; see `tercet data generate --help`",

@@ -110,7 +110,7 @@ def test_a_joint_rule_chooses_alike_on_two_processes(world_folder: Path, tmp_pat
     ("processes", "few", "told"),
     [
         (2, False, "the selection rule `first` kept (16|0) samples of a process, not 8"),
-        (1, True, r"First gave scores of shape \[16\] to 32 samples"),
+        (1, True, r"First.scores returned shape \[16\]; return 32 scores"),
     ],
 )
 def test_a_rule_that_keeps_other_numbers_is_refused(

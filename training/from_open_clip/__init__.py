@@ -1,7 +1,7 @@
-"""Recipes from command lines of open_clip_train 3.3.0: every flag of its parser stands in one table.
+"""Translates command lines of open_clip_train 3.3.0 to recipes. One table has every flag of its parser.
 
-A flag becomes keys of the recipe, or is told as one that differs, has no counterpart, or is not needed here; their
-defaults count like what was given.
+A flag becomes keys of the recipe, or a note that it differs, has no counterpart or is not needed. The defaults of
+open_clip_train are translated like values on the command line.
 """
 
 from tercet.training.from_open_clip.recipe import Translation, translate

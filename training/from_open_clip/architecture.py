@@ -1,4 +1,4 @@
-"""What open_clip's own description of an architecture says, read without importing it: that would import torch."""
+"""Reads open_clip's description of an architecture without importing open_clip, which would import torch."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from tercet.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Architecture:
-    """A named model: the joint space, and what its towers are made by."""
+    """A model of open_clip, with the description from its JSON file."""
 
     name: str
     description: Mapping[str, Any]
@@ -24,7 +24,7 @@ class Architecture:
 
     @property
     def resnet(self) -> bool:
-        """open_clip's own ResNets state their blocks by stage; they have BatchNorm and no checkpointing."""
+        """Whether the image tower is a ResNet of open_clip. It has BatchNorm, and no gradient checkpointing."""
         return isinstance(self.description["vision_cfg"].get("layers"), list)
 
     @property

@@ -1,4 +1,4 @@
-"""A command line of open_clip_train, taken apart: how many processes run it, and the value of every flag."""
+"""Parses a command line of open_clip_train: the number of processes, and the value of every flag."""
 
 import re
 import shlex
@@ -12,15 +12,15 @@ from tercet.errors import UserError
 
 PROGRAM = re.compile(r"(.*/)?((open_clip_train|training)[./])?main(\.py)?")
 NODES = ("--nnodes", "--nodes", "-N")
-OF_A_NODE = ("--nproc_per_node", "--nproc-per-node")
-IN_ALL = ("-np", "--num-proc", "--ntasks", "-n")
-TASKS_OF_A_NODE = ("--ntasks-per-node",)
-OF_A_JOB = ("srun", "mpirun")  # where they are given no number, the job they run in has it
+PER_NODE = ("--nproc_per_node", "--nproc-per-node")
+TOTAL = ("-np", "--num-proc", "--ntasks", "-n")
+TASKS_PER_NODE = ("--ntasks-per-node",)
+JOB_LAUNCHERS = ("srun", "mpirun")  # without an option, they take the number of processes from their job
 
 
 @dataclass(frozen=True)
 class Command:
-    """The value of every flag, asked for by its name, and the names of those that were given."""
+    """The value of every flag by its name, and the names of the flags on the command line."""
 
     processes: int
     values: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Command:
         return self.values[attribute(name)]
 
     def spelt(self, name: str) -> str:
-        """A flag with its value, as on a command line."""
+        """The flag with its value, as on a command line."""
         value = self[name]
         if isinstance(value, dict):
             value = [f"{key}={one}" for key, one in value.items()]
@@ -39,14 +39,14 @@ class Command:
 
 
 class CommandParser(ArgumentParser):
-    """Takes abbreviations, as theirs does."""
+    """Accepts abbreviated flags, as the parser of open_clip_train does."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"open_clip_train 3.3.0 would refuse this command: {message}")
+        raise UserError(f"open_clip_train 3.3.0 does not accept this command: {message}")
 
 
 def read_command(text: str, options: Mapping[str, Mapping[str, Any]], processes: int | None) -> Command:
-    """`options` are the flags as argparse takes them; `processes` outweighs what the launcher says."""
+    """Parses a command line. `options` are argparse's arguments of each flag. `processes` overrides the launcher."""
     launcher, words = split(text)
     given = vars(_parser(options, default=SUPPRESS).parse_args(words))
     values = vars(_parser(options).parse_args([])) | given
@@ -66,38 +66,38 @@ def _parser(options: Mapping[str, Mapping[str, Any]], **overriding: object) -> C
 
 
 def split(text: str) -> tuple[list[str], list[str]]:
-    """The words up to the program, which launch it, and those after it, which are its own."""
+    """Splits a command line into the words of the launcher and the flags of the program."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UserError(f"the command line cannot be read as a shell would ({error}); check its quotes") from None
+        raise UserError(f"cannot parse the command line ({error}); check its quotes") from None
     programs = [place for place, word in enumerate(words) if PROGRAM.fullmatch(word)]
     if programs:
         return words[: programs[0]], words[programs[0] + 1 :]
     if words and not words[0].startswith("--"):
-        raise UserError("the command names no `open_clip_train.main`; give it whole, or its flags alone")
+        raise UserError("the command has no `open_clip_train.main`; give all of it, or its flags")
     return [], words
 
 
 def launched(launcher: Sequence[str]) -> int:
-    """How many processes torchrun, horovodrun, mpirun or srun would start; a torchrun may stand within another."""
-    nodes = _stated(launcher, NODES) or 1
-    if each := _stated(launcher, OF_A_NODE):
-        return each * nodes
-    if whole := _stated(launcher, IN_ALL):
-        return whole
-    if each := _stated(launcher, TASKS_OF_A_NODE):
-        return each * nodes
-    if silent := [word for word in launcher if word in OF_A_JOB]:
-        raise UserError(f"`{silent[0]}` states no number of processes; say it by --processes N")
+    """How many processes torchrun, horovodrun, mpirun or srun would start. srun or mpirun may launch a torchrun."""
+    nodes = _number(launcher, NODES) or 1
+    if per_node := _number(launcher, PER_NODE):
+        return per_node * nodes
+    if total := _number(launcher, TOTAL):
+        return total
+    if per_node := _number(launcher, TASKS_PER_NODE):
+        return per_node * nodes
+    if found := [word for word in launcher if word in JOB_LAUNCHERS]:
+        raise UserError(f"`{found[0]}` has no option with the number of processes; give it with --processes N")
     return nodes
 
 
-def _stated(words: Sequence[str], names: Sequence[str]) -> int | None:
+def _number(words: Sequence[str], names: Sequence[str]) -> int | None:
     options = [part for word in words for part in (word.split("=", 1) if word.startswith("-") else [word])]
     for option, value in pairwise(options):
         if option in names:
             if not value.isdecimal() or not int(value):
-                raise UserError(f"`{option} {value}` states no number of processes; say it by --processes N")
+                raise UserError(f"`{option} {value}` is not a number of processes; give it with --processes N")
             return int(value)
     return None

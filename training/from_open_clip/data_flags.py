@@ -1,4 +1,4 @@
-"""Their flags about data and augmentation."""
+"""The flags of open_clip_train for data and augmentation."""
 
 import ast
 import re
@@ -16,8 +16,8 @@ from tercet.training.from_open_clip.flag import (
     kept,
     lacking,
     needless,
+    note_if_given,
     taking,
-    told,
     with_another,
 )
 from tercet.training.from_open_clip.pace import kind_of, separator
@@ -33,7 +33,7 @@ AUGMENTED = {
 
 
 class Settings(Action):
-    """`key=value …`, the values as Python writes them, or else words."""
+    """Parses `key=value …`. A value is a Python literal or, failing that, a word."""
 
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: object, option_string: str | None = None
@@ -45,7 +45,7 @@ class Settings(Action):
 def _setting(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"--aug-cfg {text} is no setting; write key=value")
+        raise UserError(f"--aug-cfg {text} is not a setting; write key=value")
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -56,16 +56,19 @@ def train_data(command: Command) -> Iterator[Key | Note]:
     data, factors = command["--train-data"], command["--train-data-upsampling-factors"]
     if kind_of(command, data or "") == "synthetic":
         yield Key("data.train.source", BUILTIN)
-        yield Note("differs", "--dataset-type synthetic", f"make data by `tercet data generate --out {BUILTIN}`")
+        yield Note("differs", "--dataset-type synthetic", f"generate data with `tercet data generate --out {BUILTIN}`")
         return
     if not data:
-        raise UserError("the command has no --train-data: it trains nothing; evaluate a model by `tercet eval MODEL`")
+        raise UserError("the command has no --train-data; add it, or evaluate a model with `tercet eval MODEL`")
     sources = [address(source) for source in data.split("::")]
     if factors is None:
         yield from split(command, "train", sources)
         return
     if len(weights := factors.split("::")) != len(sources):
-        raise UserError(f"--train-data-upsampling-factors {factors}: --train-data names {len(sources)} sources")
+        raise UserError(
+            f"--train-data-upsampling-factors {factors}: give one factor for each of the {len(sources)} sources of "
+            "--train-data"
+        )
     for number, (source, weight) in enumerate(zip(sources, weights, strict=True), start=1):
         yield Key(f"data.train.source_{number}.source", source)
         yield Key(f"data.train.source_{number}.weight", float(weight) * len(unbraced(source)))
@@ -80,17 +83,20 @@ def split(command: Command, name: str, sources: Sequence[str]) -> Iterator[Key |
 
 
 def _table(command: Command, flag: str, path: str) -> Iterator[Note]:
-    yield Note("differs", f"{flag} {path}", "relative paths in it count from the table's folder, not from the shell's")
-    suffix, parted = {",": (".csv", "commas"), "\t": (".tsv", "tabs")}.get(separator(command), ("", ""))
+    reason = "relative paths in the table start at the table's folder, not at the working directory"
+    yield Note("differs", f"{flag} {path}", reason)
+    suffix, between = {",": (".csv", "commas"), "\t": (".tsv", "tabs")}.get(separator(command), ("", ""))
     if not suffix:
-        reason = "cells are parted by commas in a .csv and by tabs in a .tsv; write the table anew"
+        reason = "a .csv has commas between cells and a .tsv has tabs; convert the table to one of them"
         yield Note("no counterpart", command.spelt("--csv-separator"), reason)
     elif not path.endswith(suffix):
-        yield Note("differs", f"{flag} {path}", f"a table whose cells are parted by {parted} is named {suffix} here")
+        yield Note(
+            "differs", f"{flag} {path}", f"the name of a table with {between} between cells must end in {suffix}"
+        )
 
 
 def address(source: str) -> str:
-    """A pipe that fetches a URL is that URL; braces stay as they are."""
+    """The URL that a pipe fetches; other sources as they are. Keeps braces."""
     piped = PIPED.fullmatch(source)
     return piped[1] if piped else source
 
@@ -106,7 +112,7 @@ def augmentation(command: Command) -> Iterator[Key | Note]:
         if name == "scale" or (name in AUGMENTED and not given.get("use_timm")):
             yield Key(AUGMENTED[name], list(value) if isinstance(value, tuple) else value)
         elif value:
-            reason = "pictures are cropped by `data.crop` and changed by `data.augment.image`; see docs/data.md"
+            reason = "`data.crop` crops pictures, and `data.augment.image` augments them; see docs/data.md"
             yield Note("no counterpart", f"--aug-cfg {name}={value}", reason)
 
 
@@ -118,29 +124,29 @@ def normalisation(name: str, setting: str) -> Flag:
 def interpolation(command: Command) -> Iterable[Key | Note]:
     value = command["--image-interpolation"]
     if value == "random":
-        reason = "pictures are resized by one filter; the tower's own stays"
-        return told(command, "no counterpart", "--image-interpolation", reason)
+        reason = "tercet resizes all pictures with the tower's own filter"
+        return note_if_given(command, "no counterpart", "--image-interpolation", reason)
     return [Key("model.image.options.force_preprocess_cfg.interpolation", value)] if value else []
 
 
 def resize_mode(command: Command) -> Iterable[Key | Note]:
     value = command["--image-resize-mode"]
     if value == "longest":
-        reason = "pictures are cut to the tower's shape (`shortest`) or pressed into it (`squash`)"
-        return told(command, "no counterpart", "--image-resize-mode", reason)
+        reason = "pictures are cropped to the tower's aspect ratio (`shortest`) or stretched to it (`squash`)"
+        return note_if_given(command, "no counterpart", "--image-resize-mode", reason)
     return [Key("model.image.options.force_preprocess_cfg.resize_mode", value)] if value else []
 
 
-COUNTS = "a split is read to its end, and a source counts its own samples"
-ALWAYS_EXACT = "an epoch takes every sample once; each source gives its share of every batch"
-IMAGENET = "a run is evaluated on its own held-out data while it trains"
+COUNTS = "tercet counts the samples of a split itself"
+ALWAYS_EXACT = "an epoch takes every sample once; each batch has a share of every source"
+IMAGENET = "during training, tercet evaluates a run on its own held-out data"
 
 DATA_FLAGS = (
     Flag("--train-data", taking(), "`data.train`; several sources as a list", train_data),
     with_another(
         "--train-data-upsampling-factors",
         taking(),
-        "`data.train.source_N.weight`: the factor times the source's number of shards, because theirs draws shards",
+        "`data.train.source_N.weight`: the factor times the source's number of shards, because open_clip draws shards",
     ),
     Flag("--val-data", taking(), "`data.val`", val_data),
     with_another("--train-num-samples", taking(int), "with `--epochs`: `steps`"),
@@ -148,10 +154,10 @@ DATA_FLAGS = (
     with_another(
         "--dataset-type",
         taking(str, "auto", choices=["webdataset", "csv", "synthetic", "auto"]),
-        "the source's own ending tells; in place of `synthetic` stands the generated data set",
+        "the source's file extension decides; `synthetic` becomes the dataset of `tercet data generate`",
     ),
     lacking("--dataset-resampled", SWITCH, ALWAYS_EXACT),
-    with_another("--csv-separator", taking(str, "\t"), "the table's ending: `.csv` or `.tsv`"),
+    with_another("--csv-separator", taking(str, "\t"), "the table's file extension: `.csv` or `.tsv`"),
     with_another("--csv-img-key", taking(str, "filepath"), "`data.train.image` and `data.val.image`"),
     with_another("--csv-caption-key", taking(str, "title"), "`data.train.text` and `data.val.text`"),
     lacking("--imagenet-val", taking(), IMAGENET),
@@ -174,8 +180,8 @@ DATA_FLAGS = (
     Flag(
         "--aug-cfg",
         {"nargs": "*", "default": {}, "action": Settings},
-        "`scale`: `data.crop`, a share of the largest box that fits; `color_jitter`, `color_jitter_prob` and "
-        "`gray_scale_prob`: `data.augment.image`; the rest has no counterpart",
+        "`scale`: `data.crop`, the area as a share of the largest box that fits; `color_jitter`, `color_jitter_prob` "
+        "and `gray_scale_prob`: `data.augment.image`; the others have no counterpart",
         augmentation,
     ),
 )

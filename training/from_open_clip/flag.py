@@ -1,4 +1,4 @@
-"""A flag of open_clip_train and what becomes of it here: keys of a recipe, or one line that says why there are none."""
+"""A flag of open_clip_train and its translation: keys of a recipe, or a note that gives the reason for having none."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Note:
-    """What the keys do not say."""
+    """A difference that the keys of the recipe do not show."""
 
     fate: Fate
     flag: str
@@ -31,7 +31,7 @@ Rule = Callable[[Command], Iterable[Key | Note]]
 
 @dataclass(frozen=True)
 class Flag:
-    """One row of the table: their option as argparse takes it, its fate in words, and the rule that decides it."""
+    """One row of the table: argparse's arguments of the flag, its translation in words, and the rule that makes it."""
 
     name: str
     option: Mapping[str, Any]
@@ -43,12 +43,12 @@ SWITCH: Mapping[str, Any] = {"action": "store_true", "default": False}
 
 
 def taking(kind: Callable[[str], object] = str, default: object = None, **more: object) -> dict[str, Any]:
-    """An option with a value."""
+    """The arguments of an option that takes a value."""
     return {"type": kind, "default": default, **more}
 
 
 def kept(name: str, option: Mapping[str, Any], *paths: str) -> Flag:
-    """A value that means the same here."""
+    """A flag whose value has the same meaning in a recipe."""
 
     def rule(command: Command) -> Iterable[Key]:
         value = command[name]
@@ -66,14 +66,14 @@ def needless(name: str, option: Mapping[str, Any], reason: str) -> Flag:
 
 
 def _listed(name: str, option: Mapping[str, Any], fate: Fate, reason: str) -> Flag:
-    return Flag(name, option, f"{fate}: {reason}", lambda command: told(command, fate, name, reason))
+    return Flag(name, option, f"{fate}: {reason}", lambda command: note_if_given(command, fate, name, reason))
 
 
 def with_another(name: str, option: Mapping[str, Any], becomes: str) -> Flag:
-    """A flag that another one's rule reads."""
+    """A flag that the rule of another flag reads."""
     return Flag(name, option, becomes, lambda command: ())
 
 
-def told(command: Command, fate: Fate, name: str, reason: str) -> list[Note]:
-    """Only what was asked for can be missed."""
+def note_if_given(command: Command, fate: Fate, name: str, reason: str) -> list[Note]:
+    """A note about a flag, if it is on the command line."""
     return [Note(fate, command.spelt(name), reason)] if name in command.given else []

@@ -1,4 +1,7 @@
-"""How many optimizer steps their epochs are: it depends on the samples, the batch, and, for shards, on the workers."""
+"""The number of optimizer steps in an epoch of open_clip_train.
+
+It depends on the number of samples, the batch size and, for shards, the number of workers.
+"""
 
 import csv
 import json
@@ -14,17 +17,17 @@ Kind = Literal["webdataset", "csv", "synthetic"]
 
 
 def kind_of(command: Command, path: str) -> Kind:
-    """What they take a path for."""
-    asked: Literal["webdataset", "csv", "synthetic", "auto"] = command["--dataset-type"]
-    if asked != "auto":
-        return asked
+    """The kind of dataset that open_clip_train would take a path for."""
+    given: Literal["webdataset", "csv", "synthetic", "auto"] = command["--dataset-type"]
+    if given != "auto":
+        return given
     return "csv" if path.rpartition(".")[2] in ("csv", "tsv") else "webdataset"
 
 
 def separator(command: Command) -> str:
-    """A tab is written in several ways on a command line."""
-    asked: str = command["--csv-separator"]
-    return "\t" if asked in ("\\t", "$\\t", "$\t") else asked
+    """The separator of cells. There are several ways to write a tab on a command line."""
+    given: str = command["--csv-separator"]
+    return "\t" if given in ("\\t", "$\\t", "$\t") else given
 
 
 def batch_size(command: Command) -> int:
@@ -34,7 +37,7 @@ def batch_size(command: Command) -> int:
 
 
 def steps_an_epoch(command: Command) -> int:
-    """As their loaders count: shards are rounded up to full batches of all workers, tables down."""
+    """Counts as open_clip_train does. It rounds shards up to full batches of all workers, and tables down."""
     samples, batch = samples_of(command), command["--batch-size"]
     if kind_of(command, command["--train-data"] or "") == "webdataset":
         workers = max(1, command["--workers"])
@@ -43,19 +46,20 @@ def steps_an_epoch(command: Command) -> int:
         batches = math.ceil(samples / command.processes) // batch
     steps: int = batches // command["--accum-freq"]
     if not steps:
-        raise UserError(f"{samples} samples make no optimizer step of {batch_size(command)}; look at --batch-size")
+        raise UserError(f"{samples} samples are too few for a batch of {batch_size(command)}; lower --batch-size")
     return steps
 
 
 def samples_of(command: Command) -> int:
-    """As stated, or as the files beside the data say."""
-    stated: int | None = command["--train-num-samples"]
-    counted = stated or _counted(command)
-    if not counted:
+    """The number of training samples: that of `--train-num-samples`, or else of the files beside the data."""
+    given: int | None = command["--train-num-samples"]
+    samples = given or _counted(command)
+    if not samples:
         raise UserError(
-            f"how many steps --epochs {command['--epochs']} are depends on the data; add --train-num-samples N"
+            f"cannot convert --epochs {command['--epochs']} to steps without the number of samples; "
+            "add --train-num-samples N"
         )
-    return counted
+    return samples
 
 
 def _counted(command: Command) -> int:

@@ -1,4 +1,4 @@
-"""A recipe that trains what their command line trains, with all that it cannot say in comments."""
+"""Translates a command line of open_clip_train to a recipe. Comments in the recipe list all differences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,20 +23,21 @@ WIDTH = 110
 
 @dataclass(frozen=True)
 class Translation:
-    """The recipe's keys, and what they do not say."""
+    """The keys of the recipe, and notes about differences that the keys do not show."""
 
     command: str
     values: dict[str, Any]
     notes: tuple[Note, ...]
 
     def recipe(self) -> str:
-        """The recipe as YAML; its first comment is the line that it is listed by."""
-        told = [*self.told()]
+        """The recipe as YAML. Its first comment is its line in the list of recipes."""
+        notes = [*self.note_lines()]
         about = [f"open_clip_train's {self.values['model']['image']['encoder']}", "", " ".join(self.command.split())]
-        lines = chain.from_iterable(map(_wrapped, [*about, "", *told] if told else about))
+        lines = chain.from_iterable(map(_wrapped, [*about, "", *notes] if notes else about))
         return "\n".join(f"# {line}".rstrip() for line in lines) + "\n\n" + write_yaml(self.values)
 
-    def told(self) -> Iterator[str]:
+    def note_lines(self) -> Iterator[str]:
+        """One line for each note, by kind: first the differences, then what has no counterpart or is not needed."""
         for fate in get_args(Fate):
             for note in (note for note in self.notes if note.fate == fate):
                 yield f"{fate}: {note.flag}: {note.reason}"
@@ -60,9 +61,9 @@ def translate(text: str, processes: int | None = None) -> Translation:
 
 
 def flag_table() -> str:
-    """All of their flags and what becomes of each, as Markdown."""
+    """All flags of open_clip_train and their translations, as a Markdown table."""
     rows = (f"| `{flag.name}` | {_default(flag.option.get('default'))} | {flag.becomes} |" for flag in FLAGS)
-    return "\n".join(["| open_clip_train | default | here |", "|---|---|---|", *rows])
+    return "\n".join(["| open_clip_train | default | tercet |", "|---|---|---|", *rows])
 
 
 def _default(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Their flags about the optimisation, its record, and the machinery around it."""
+"""The flags of open_clip_train for optimisation, logs, checkpoints and processes."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,8 @@ from tercet.training.from_open_clip.flag import (
     kept,
     lacking,
     needless,
+    note_if_given,
     taking,
-    told,
     with_another,
 )
 from tercet.training.from_open_clip.pace import batch_size, steps_an_epoch
@@ -25,7 +25,7 @@ PRECISIONS = ("amp", "amp_bf16", "amp_bfloat16", "bf16", "fp16", "pure_bf16", "p
 
 
 def rate(command: Command, name: str) -> float:
-    """As given, or as they choose by the model's name."""
+    """The given value, or open_clip_train's default, which depends on the model's name."""
     defaults = TRANSFORMER if "vit" in command["--model"].lower() else OTHER
     given: float | None = command[f"--{name}"]
     return defaults[name] if given is None else given
@@ -34,7 +34,7 @@ def rate(command: Command, name: str) -> float:
 def optimizer(command: Command) -> Iterator[Key | Note]:
     name = command["--opt"].lower()
     if name != "adamw":
-        yield Note("no counterpart", command.spelt("--opt"), "AdamW takes its place; another registers as a plugin")
+        yield Note("no counterpart", command.spelt("--opt"), "tercet uses AdamW instead; a plugin can register others")
     yield Key("optimizer.name", "adamw")
 
 
@@ -61,14 +61,14 @@ def steps(command: Command) -> Iterable[Key]:
 def accumulation(command: Command) -> Iterator[Key | Note]:
     if command["--accum-freq"] > 1:
         yield Key("micro_batch", command["--batch-size"])
-        reason = "gradients are those of the whole batch, the temperature's too, which theirs counts once a part"
+        reason = "tercet's gradients are exact; open_clip sums the temperature's gradient once for each micro-batch"
         yield Note("differs", command.spelt("--accum-freq"), reason)
 
 
 def schedule(command: Command) -> Iterator[Key]:
     name = command["--lr-scheduler"]
     if name not in ("cosine", "const", "const-cooldown"):
-        raise UserError(f"--lr-scheduler {name}: open_clip_train knows cosine, const and const-cooldown")
+        raise UserError(f"--lr-scheduler {name}: give cosine, const or const-cooldown")
     if command["--skip-scheduler"]:
         yield Key("schedule.name", "constant")
         return
@@ -77,11 +77,11 @@ def schedule(command: Command) -> Iterator[Key]:
 
 
 def cooldown(command: Command) -> Iterator[Key]:
-    """Theirs begins its fall one step later than ours would over as many steps."""
+    """One step less, because open_clip_train starts to lower the rate one step later than tercet."""
     epochs = command["--epochs-cooldown"]
     if cools_down(command):
         if epochs is None:
-            raise UserError("--lr-scheduler const-cooldown needs --epochs-cooldown")
+            raise UserError("--lr-scheduler const-cooldown: add --epochs-cooldown N")
         yield Key("schedule.cooldown", max(0, epochs * steps_an_epoch(command) - 1))
 
 
@@ -91,9 +91,9 @@ def cooldown_end(command: Command) -> Iterable[Key]:
 
 
 def cooldown_power(command: Command) -> Iterable[Note]:
-    reason = "the rate falls linearly"
-    bent = cools_down(command) and command["--lr-cooldown-power"] != 1.0
-    return told(command, "no counterpart", "--lr-cooldown-power", reason) if bent else []
+    reason = "tercet lowers the rate linearly"
+    is_curved = cools_down(command) and command["--lr-cooldown-power"] != 1.0
+    return note_if_given(command, "no counterpart", "--lr-cooldown-power", reason) if is_curved else []
 
 
 def cools_down(command: Command) -> bool:
@@ -101,7 +101,7 @@ def cools_down(command: Command) -> bool:
 
 
 def objective(command: Command) -> Iterator[Key]:
-    """Both temperatures end at 100, as theirs do."""
+    """InfoNCE or the sigmoid loss. As in open_clip_train, the scale is at most 100."""
     yield Key("pairs", {"image-text": 1.0})
     if command["--siglip"]:
         yield Key("objective", {"name": "sigmoid", "scale": 10, "bounds": [1, 100], "bias": -10})
@@ -110,10 +110,10 @@ def objective(command: Command) -> Iterator[Key]:
 
 
 def precision(command: Command) -> Iterator[Key | Note]:
-    asked = command["--precision"]
-    yield Key("precision", "fp32" if asked == "fp32" else "bf16")
-    if asked not in ("fp32", "amp_bf16", "amp_bfloat16"):
-        reason = "weights stay in fp32 and the towers compute in bf16, which needs no scaling of the loss"
+    given = command["--precision"]
+    yield Key("precision", "fp32" if given == "fp32" else "bf16")
+    if given not in ("fp32", "amp_bf16", "amp_bfloat16"):
+        reason = "the towers compute in bf16, which needs no loss scaling; the weights stay in fp32"
         yield Note("differs", command.spelt("--precision"), reason)
 
 
@@ -135,57 +135,70 @@ def evaluations(command: Command) -> Iterable[Key]:
 
 
 def loggers(command: Command) -> Iterable[Key]:
-    asked = command["--report-to"]
-    named = [name for name in ("tensorboard", "wandb") if name in asked or "all" in asked]
-    return [Key("log.to", ["console", *named])]
+    given = command["--report-to"]
+    chosen = [name for name in ("tensorboard", "wandb") if name in given or "all" in given]
+    return [Key("log.to", ["console", *chosen])]
 
 
 def folder(command: Command) -> Iterable[Key]:
     logs, name = command["--logs"], command["--name"]
-    stored = name and logs and logs.lower() != "none" and "--logs" in command.given
-    return [Key("out", f"{logs.rstrip('/')}/{name}")] if stored else []
+    has_folder = name and logs and logs.lower() != "none" and "--logs" in command.given
+    return [Key("out", f"{logs.rstrip('/')}/{name}")] if has_folder else []
 
 
-LAUNCHER = "torchrun, deepspeed or none starts the processes, and the device is found"
-ONE_SPEAKS = "one process speaks, and the run's folder holds what it said"
-EXACT = "gradients are exact over all ranks, whatever the memory allows"
-REMOTE = "a run's folder is copied by whatever copies folders"
-COMPILED = "towers run as they are written"
+LAUNCHER = "tercet detects the device and the launcher, torchrun or deepspeed"
+ONE_LOGS = "only rank 0 logs, on the console and to the run's folder"
+EXACT = "gradients are always exact over all ranks"
+REMOTE = "copy the run's folder with any tool"
+COMPILED = "tercet runs the towers in eager mode"
 
 TRAINING_FLAGS = (
-    Flag("--opt", taking(str, "adamw"), "`optimizer.name`; `adamw` alone has a counterpart", optimizer),
-    Flag("--lr", taking(float), "`optimizer.lr`; 5e-4 where it is not given", learning_rate),
-    Flag("--beta1", taking(float), "`optimizer.betas`; 0.9 where it is not given", betas),
-    with_another("--beta2", taking(float), "`optimizer.betas`; 0.98 with `vit` in the model's name, else 0.999"),
-    Flag("--eps", taking(float), "`optimizer.eps`; 1e-6 with `vit` in the model's name, else 1e-8", epsilon),
+    Flag("--opt", taking(str, "adamw"), "`optimizer.name`; only `adamw` has a counterpart", optimizer),
+    Flag("--lr", taking(float), "`optimizer.lr`; default: 5e-4", learning_rate),
+    Flag("--beta1", taking(float), "`optimizer.betas`; default: 0.9", betas),
+    with_another(
+        "--beta2", taking(float), "`optimizer.betas`; default: 0.98 with `vit` in the model's name, else 0.999"
+    ),
+    Flag("--eps", taking(float), "`optimizer.eps`; default: 1e-6 with `vit` in the model's name, else 1e-8", epsilon),
     kept("--wd", taking(float, 0.2), "optimizer.weight_decay"),
-    lacking("--momentum", taking(float), "it belongs to timm's optimizers"),
+    lacking("--momentum", taking(float), "only timm's optimizers have it"),
     Flag("--batch-size", taking(int, 64), "`batch_size`: times the processes, times `--accum-freq`", batch),
-    Flag("--epochs", taking(int, 32), "`steps`: the epochs times an epoch's batches, rounded as theirs", steps),
+    Flag("--epochs", taking(int, 32), "`steps`: times the batches of an epoch, rounded as in open_clip_train", steps),
     Flag("--accum-freq", taking(int, 1), "`micro_batch`: the batch size of one process", accumulation),
     Flag("--lr-scheduler", taking(str, "cosine"), "`schedule.name`: `cosine` or `constant`", schedule),
     with_another("--skip-scheduler", SWITCH, "`schedule.name: constant` without warm-up"),
     with_another("--warmup", taking(int, 10000), "`schedule.warmup`"),
     Flag("--epochs-cooldown", taking(int), "`schedule.cooldown`, in steps", cooldown),
     Flag("--lr-cooldown-end", taking(float, 0.0), "`schedule.floor`, as a share of `optimizer.lr`", cooldown_end),
-    Flag("--lr-cooldown-power", taking(float, 1.0), "no counterpart beyond 1: the rate falls linearly", cooldown_power),
-    Flag("--siglip", SWITCH, "`objective: sigmoid`, from a scale of 10 and a bias of −10", objective),
-    Flag("--precision", taking(str, "amp", choices=[*PRECISIONS]), "`precision`: `fp32` or else `bf16`", precision),
-    Flag("--grad-clip-norm", taking(float), "`clip`; 0 where it is not given", clip),
+    Flag(
+        "--lr-cooldown-power",
+        taking(float, 1.0),
+        "no counterpart except for 1: the rate falls linearly",
+        cooldown_power,
+    ),
+    Flag("--siglip", SWITCH, "`objective: sigmoid`, with an initial scale of 10 and bias of −10", objective),
+    Flag(
+        "--precision", taking(str, "amp", choices=[*PRECISIONS]), "`precision`: `fp32`, or `bf16` for others", precision
+    ),
+    Flag("--grad-clip-norm", taking(float), "`clip`; default: 0, which does not clip", clip),
     kept("--seed", taking(int, 0), "seed"),
     Flag("--save-frequency", taking(int, 1), "`checkpoint.every`, in steps", checkpoints),
-    with_another("--delete-previous-checkpoint", SWITCH, "`checkpoint.keep: 1`; else all of them are kept"),
-    needless("--save-most-recent", SWITCH, "the newest checkpoint is whole or not there"),
-    Flag("--val-frequency", taking(int, 1), "`eval.every`, in steps, where there is `--val-data`", evaluations),
-    lacking("--zeroshot-frequency", taking(int, 2), "a run is evaluated on its own held-out data while it trains"),
+    with_another(
+        "--delete-previous-checkpoint",
+        SWITCH,
+        "`checkpoint.keep: 1`; without it, `checkpoint.keep` is the number of all checkpoints",
+    ),
+    needless("--save-most-recent", SWITCH, "tercet commits checkpoints atomically and resumes from the newest"),
+    Flag("--val-frequency", taking(int, 1), "`eval.every`, in steps, with `--val-data`", evaluations),
+    lacking("--zeroshot-frequency", taking(int, 2), "`eval.every` sets how often tercet evaluates held-out data"),
     kept("--log-every-n-steps", taking(int, 100), "log.every"),
     Flag("--report-to", taking(str, ""), "`log.to`", loggers),
     kept("--name", taking(), "name"),
-    Flag("--logs", taking(str, "./logs/"), "`out`, with `--name`; else runs/NAME", folder),
-    needless("--log-local", SWITCH, ONE_SPEAKS),
-    lacking("--wandb-notes", taking(str, ""), "write them on the run's page"),
-    lacking("--wandb-project-name", taking(str, "open-clip"), "the project is called tercet"),
-    needless("--debug", SWITCH, ONE_SPEAKS),
+    Flag("--logs", taking(str, "./logs/"), "`out`, with `--name`; default: runs/NAME", folder),
+    needless("--log-local", SWITCH, ONE_LOGS),
+    lacking("--wandb-notes", taking(str, ""), "write notes on the run's page"),
+    lacking("--wandb-project-name", taking(str, "open-clip"), "the name of the project is tercet"),
+    needless("--debug", SWITCH, ONE_LOGS),
     needless("--copy-codebase", SWITCH, "a run records the commit that it ran on"),
     needless("--local-loss", SWITCH, EXACT),
     needless("--gather-with-grad", SWITCH, EXACT),
@@ -196,7 +209,7 @@ TRAINING_FLAGS = (
     needless("--horovod", SWITCH, LAUNCHER),
     needless("--ddp-static-graph", SWITCH, LAUNCHER),
     needless("--no-set-device-rank", SWITCH, LAUNCHER),
-    needless("--cache-dir", taking(), "downloads lie where HF_HUB_CACHE says"),
+    needless("--cache-dir", taking(), "set the folder for downloads with HF_HUB_CACHE"),
     lacking("--torchscript", SWITCH, COMPILED),
     lacking("--torchcompile", SWITCH, COMPILED),
     lacking("--trace", SWITCH, COMPILED),

@@ -1,1 +1,1 @@
-"""Loggers of a run's progress. Only rank 0 has them, and none of them can stop a run."""
+"""The loggers of a run. Only rank 0 has them. A logger that fails does not stop the run."""

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
-DRAWINGS = 4  # of the panel per second
-PAUSE = 5.0  # seconds between two lines of a log file, at least
+REFRESHES = 4  # of the panel, per second
+PAUSE = 5.0  # minimum number of seconds between two lines of a log file
 
 
 class Console:
@@ -33,7 +33,7 @@ class Console:
         self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
         if self._console.is_terminal:
             waiting = Text("preparing the first step …", style="dim")
-            self._live = Live(waiting, console=self._console, refresh_per_second=DRAWINGS)
+            self._live = Live(waiting, console=self._console, refresh_per_second=REFRESHES)
             self._live.start()
 
     def step(self, record: StepRecord) -> None:
@@ -79,12 +79,9 @@ def _bar(name: str, record: StepRecord) -> Table:
     where = Text.assemble((name, "bold"), f" {record.stage}" if record.stage else "")
     done = Text.assemble((f"{record.step:,}", "bold"), f"/{record.steps:,}")
     left = Text.assemble(done, ("  " + clock(record.seconds_left) + " left", "cyan"))
-    line.add_row(where, _progress(record), left)
+    bar = ProgressBar(record.steps, record.step, complete_style="cyan", finished_style="green")
+    line.add_row(where, bar, left)
     return line
-
-
-def _progress(record: StepRecord) -> ProgressBar:
-    return ProgressBar(record.steps, record.step, complete_style="cyan", finished_style="green")
 
 
 def _numbers(record: StepRecord) -> Text:

@@ -21,7 +21,7 @@ class RunInfo:
 class StepRecord:
     """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term: `image-text`.
 
-    `samples` were trained on so far; `drawn` were drawn, which are more where a selection drops some.
+    `samples` counts the samples that the run has trained on. `drawn` also counts those that a selection dropped.
     """
 
     step: int
@@ -55,7 +55,7 @@ class StepRecord:
 
 
 class Hook(Protocol):
-    """Called when the run starts, after each step, and when the run ends for any reason."""
+    """A logger. The run calls it at the start, after each step, and at the end, also after an error."""
 
     def start(self, run: RunInfo) -> None: ...
 

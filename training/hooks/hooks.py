@@ -1,4 +1,4 @@
-"""All hooks of a run, as the recipe chooses them. A hook that raises is dropped with a warning; the run continues."""
+"""All hooks of a run. If a hook raises, tercet removes it with a warning, and the run continues."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,21 +25,21 @@ class Hooks:
         self._hooks = list(hooks)
 
     def start(self, run: RunInfo) -> None:
-        self._tell(lambda hook: hook.start(run))
+        self._call(lambda hook: hook.start(run))
 
     def step(self, record: StepRecord) -> None:
-        self._tell(lambda hook: hook.step(record))
+        self._call(lambda hook: hook.step(record))
 
     def stop(self) -> None:
-        self._tell(lambda hook: hook.stop())
+        self._call(lambda hook: hook.stop())
 
-    def _tell(self, news: Callable[[Hook], None]) -> None:
+    def _call(self, method: Callable[[Hook], None]) -> None:
         for hook in tuple(self._hooks):
             try:
-                news(hook)
-            except Exception as error:  # a logger's full disk or lost connection must not end the run
+                method(hook)
+            except Exception as error:  # a full disk or a lost connection must not end the run
                 self._hooks.remove(hook)
-                warnings.warn(f"{type(hook).__name__} is dropped, the run goes on: {error!r}", stacklevel=2)
+                warnings.warn(f"{type(hook).__name__} failed and logs no more: {error!r}", stacklevel=2)
 
 
 def open_hooks(config: LogConfig, folder: Path) -> Hooks:

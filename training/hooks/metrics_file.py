@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON line for each step. A resumed run drops the lines after its checkpoint."""
+"""metrics.jsonl: one JSON line for each step. A resumed run deletes the lines after its checkpoint."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class MetricsFile:
-    """Writes one line for each step to disk, without buffering."""
+    """Writes one line for each step, and flushes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class MetricsFile:
         self._lines = self.path.open("a", encoding="utf-8", buffering=1)
 
     def step(self, record: StepRecord) -> None:
-        # JSON has no NaN: such a number becomes null.
+        # JSON has no NaN and no infinity: they become null.
         numbers = {name: value if math.isfinite(value) else None for name, value in record.flat().items()}
         line = {"step": record.step, "stage": record.stage, **numbers, "time": round(time.time(), 3)}
         print(json.dumps(line, allow_nan=False), file=self._lines)
@@ -34,24 +34,24 @@ class MetricsFile:
 
 
 def losses(path: Path) -> list[tuple[int, float]]:
-    """The step and the loss of each line; without losses that are not finite."""
+    """The step and the loss of each line, without losses that are not finite."""
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
     return [(line["step"], line["loss"]) for line in lines if line["loss"] is not None]
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drops the lines of steps that the run will repeat, and a last line that was cut off."""
+    """Deletes the lines of steps after `step`, which the run will repeat, and a last line that is incomplete."""
     if not path.exists():
         return
     shorter = path.with_suffix(".tmp")
     with path.open(encoding="utf-8") as lines, shorter.open("w", encoding="utf-8") as kept:
-        kept.writelines(line for line in lines if _made_by(line, step))
+        kept.writelines(line for line in lines if _is_up_to(step, line))
     os.replace(shorter, path)
 
 
-def _made_by(line: str, step: int) -> bool:
+def _is_up_to(step: int, line: str) -> bool:
     try:
-        made: int = json.loads(line)["step"]
+        written: int = json.loads(line)["step"]
     except json.JSONDecodeError:
         return False
-    return made <= step and line.endswith("\n")
+    return written <= step and line.endswith("\n")

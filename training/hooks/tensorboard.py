@@ -1,4 +1,4 @@
-"""The curves in TensorBoard: `log.to=[console,tensorboard]`, then `tensorboard --logdir runs`."""
+"""Logs to TensorBoard: train with `log.to=[console,tensorboard]`, then run `tensorboard --logdir runs`."""
 
 from importlib.util import find_spec
 
@@ -7,17 +7,17 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class TensorBoard:
-    """Writes event files to the run's folder, every `every` steps."""
+    """Writes event files to the run's folder, once in `every` steps."""
 
     def __init__(self, every: int) -> None:
         if find_spec("tensorboard") is None:
-            raise UserError("`log.to` names tensorboard, which is not installed: pip install 'tercet[tensorboard]'")
+            raise UserError("log.to: tensorboard is not installed; pip install 'tercet[tensorboard]'")
         self.every = every
 
     def start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Hides the steps after the checkpoint, which the resumed run repeats.
+        # TensorBoard then hides the steps after the checkpoint, which the resumed run repeats.
         folder = str(run.folder / "tensorboard")
         self._writer = SummaryWriter(folder, purge_step=run.step + 1 if run.step else None)
 

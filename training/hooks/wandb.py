@@ -1,4 +1,4 @@
-"""The curves in Weights & Biases: `log.to=[console,wandb]`. A resumed run keeps its id."""
+"""Logs to Weights & Biases: train with `log.to=[console,wandb]`. A resumed run continues the same W&B run."""
 
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -9,11 +9,11 @@ from tercet.training.hooks.hook import RunInfo, StepRecord
 
 
 class WeightsAndBiases:
-    """Logs to one W&B run per run folder, every `every` steps."""
+    """Logs to one W&B run for each run folder, once in `every` steps."""
 
     def __init__(self, every: int) -> None:
         if find_spec("wandb") is None:
-            raise UserError("`log.to` names wandb, which is not installed: pip install 'tercet[wandb]'")
+            raise UserError("log.to: wandb is not installed; pip install 'tercet[wandb]'")
         self.every = every
         self._run: Any = None
 

@@ -1,4 +1,4 @@
-"""What a run remembers from step to step besides weights and optimizer moments: averages, queues, values of samples.
+"""Memories keep values from step to step: averages of weights, queues of vectors, values of samples.
 
-`config.py` holds the configs of all memories and imports no torch; `memory.py` says what a memory does and when.
+`config.py` holds the configs of all memories and imports no torch. `memory.py` describes what a memory does and when.
 """

@@ -1,12 +1,12 @@
-"""Dataset cartography (Swayamdipta et al. 2020): how sure the model is of each training sample, over the whole run.
+"""Dataset cartography (Swayamdipta et al. 2020): how confident the model is in each training sample, over the run.
 
-At every step that a sample is in, the probability of its positive among all keys of the batch is one observation: the
-mean over the directions of one term. The paper's `confidence` is the mean of a sample's observations and `variability`
-their standard deviation. Easy samples have high confidence and low variability; mislabelled ones tend to have low
-confidence and low variability; ambiguous ones have high variability. The paper observes each sample once an epoch, and
-classifies among classes; here the rivals are the other samples of the batch, so compare within one batch size only.
+Each step with a sample gives one observation: the probability of its positive among all keys of the batch, averaged
+over the directions of one term. `confidence` is the mean of a sample's observations, and `variability` their standard
+deviation. Easy samples have high confidence and low variability. Mislabelled samples tend to have low confidence and
+low variability. Ambiguous samples have high variability. The paper classifies among fixed classes, and observes each
+sample once in an epoch. Here the negatives are the other samples of the batch: compare only values of one batch size.
 
-Shape letters: N observations of all ranks, n those of samples that this rank owns, u of these samples, each once.
+Shape letters: N observations of all ranks, n those of samples that this rank owns, u these samples without duplicates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ from tercet.models.losses.objective import Objective, Row
 from tercet.models.losses.terms import Direction, Outcome
 from tercet.training.memory.table import Table
 
-# How many observations a sample has, their mean, and the sum of their squared differences from it.
+# For each sample: the number of observations, their mean, and the sum of their squared differences from the mean.
 MOMENTS = {"count": torch.int32, "mean": torch.float32, "squares": torch.float32}
 
 
 class Cartography(Table):
-    """A table of each sample's observations of one term; 12 bytes a sample, over all ranks together."""
+    """A table of each sample's observations of one term. It takes 12 bytes for each sample, over all ranks together."""
 
     def __init__(self, term: str, objective: Objective, sources: Sequence[SourceIds], world: World) -> None:
         super().__init__(MOMENTS, sources, world)
@@ -42,11 +42,11 @@ class Cartography(Table):
         self.put(id_u, merged(self.get(id_u), new))
 
     def read(self, id_N: Tensor) -> dict[str, Tensor]:
-        """`count`, `confidence` and `variability` of samples; zeros for one that was not in a step yet."""
+        """`count`, `confidence` and `variability` of samples. They are 0 for samples that no step has had yet."""
         return named(super().read(id_N))
 
     def finish(self, folder: Path) -> None:
-        """Writes the samples that were in a step, as a column of their source."""
+        """Writes the values of all observed samples as columns of their source."""
         for source, first, found in self.pieces(PIECE):
             seen = found["count"] > 0
             if self.world.first and seen.any():
@@ -54,7 +54,7 @@ class Cartography(Table):
                 write_column(folder, source, Column(first + torch.nonzero(seen)[:, 0].numpy(), values))
 
     def _observe(self, directions: list[Direction]) -> tuple[Tensor, Tensor]:
-        """One observation for each item of the batch: the mean over its rows in all directions."""
+        """The ids and the observations of the items of the batch: the means over their rows in all directions."""
         item = torch.cat([one.item_N for one in directions]).cpu()
         id = torch.cat([one.id_N for one in directions]).cpu()
         rows = [Row(one.anchors.positive_N, one.anchors.reduced_N) for one in directions]
@@ -65,7 +65,7 @@ class Cartography(Table):
 
 
 def moments(value: Tensor, index: Tensor, size: int) -> dict[str, Tensor]:
-    """Count, mean and squares of the values with each index."""
+    """The count, the mean and the sum of squares of the values of each index below `size`."""
     count = torch.bincount(index, minlength=size)
     mean = torch.zeros(size).index_add_(0, index, value) / count
     squares = torch.zeros(size).index_add_(0, index, (value - mean[index]).square())
@@ -73,7 +73,7 @@ def moments(value: Tensor, index: Tensor, size: int) -> dict[str, Tensor]:
 
 
 def merged(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The moments of the values behind both (Chan et al. 1979); `other` counts at least one everywhere."""
+    """The moments of both sets of values together (Chan et al. 1979). No count of `other` may be 0."""
     count = one["count"] + other["count"]
     difference, share = other["mean"] - one["mean"], other["count"] / count
     squares = one["squares"] + other["squares"] + difference.square() * one["count"] * share
@@ -81,6 +81,6 @@ def merged(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, 
 
 
 def named(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Moments under the names of the paper."""
+    """The moments as the values of the paper: `count`, `confidence` and `variability`."""
     variability = (found["squares"] / found["count"].clamp(min=1)).sqrt()
     return {"count": found["count"], "confidence": found["mean"], "variability": variability}

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which evaluation uses. Each rank averages its own partition."""
+"""The exponential moving average of the weights, for evaluation. Each rank averages its own partition."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from tercet.training.partition import assemble, placed
 
 
 class Ema(Memory):
-    """One averaged copy of every flat tensor that the optimizer steps, saved under the parameters' names."""
+    """An averaged copy of each flat tensor that the optimizer updates. Checkpoints hold it by the parameters' names."""
 
     def __init__(self, engine: Engine, decay: float) -> None:
         self.engine, self.decay = engine, decay

@@ -1,4 +1,4 @@
-"""All memories of a stage, by name. The name is the prefix of the vectors that a memory offers and of what it saves."""
+"""All memories of a stage, by name. The name is the prefix of the vectors that a memory offers and of its tensors."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, Stag
 
 
 class Memories:
-    """Passes each event of a run on to every memory, always in the same order."""
+    """Calls every memory at each event of a run, always in the same order."""
 
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.by_name = dict(sorted(memories.items()))
@@ -39,12 +39,12 @@ class Memories:
             memory.restore(SavedMemory(origin, f"{MEMORY}/{name}/"))
 
     def finish(self, folder: Path) -> None:
-        """Each memory's results go into a folder of its own in `folder`."""
+        """Each memory writes its results to its own subfolder of `folder`."""
         for name, memory in self.by_name.items():
             memory.finish(folder / name)
 
     def whole(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one memory, which are the same on all ranks; empty if there is no such memory."""
+        """The tensors of one memory, by name. They must be the same on all ranks. Empty if there is no such memory."""
         return {saved.name: saved.value for saved in self.by_name[name].state()} if name in self.by_name else {}
 
 

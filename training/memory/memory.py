@@ -1,14 +1,14 @@
-"""A memory: what outlives a step. It offers frozen vectors before a step and learns from a step that was applied.
+"""The interface of a memory, which keeps values from step to step.
 
-Life of a memory in a stage:
+In a stage, the run calls a memory's methods in this order:
 
-1. `restore` takes what the last checkpoint holds of it.
-2. Before each step, `frozen` gives vectors that terms may use, and `read` the values of samples.
-3. After each applied step, `after` gets the batch and its outcome. A step that is skipped changes nothing.
-4. A checkpoint saves what `state` yields.
-5. At the end of the run, `finish` writes what it has learned of samples as columns.
+1. `restore` loads the memory's tensors from the last checkpoint.
+2. Before each step, `frozen` returns vectors that terms may use, and `read` returns values of samples.
+3. After each applied step, `after` gets the batch and its outcome. A skipped step changes nothing.
+4. For a checkpoint, `state` yields the tensors to save.
+5. At the end of the run, `finish` writes the memory's values of samples as columns.
 
-Every method is a collective, called by all ranks in the same order.
+Every method is a collective: all ranks call it in the same order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ NO_GROUP = torch.iinfo(torch.int64).min
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a memory is built from when a stage begins."""
+    """The arguments of `MemoryConfig.build`."""
 
     config: RunConfig
     engine: Engine
@@ -44,7 +44,7 @@ class StageContext:
 
 @dataclass(frozen=True)
 class SavedTensor:
-    """A tensor for a checkpoint: the same on all ranks, or `sharded`: each rank holds the rows that it owns."""
+    """A tensor for a checkpoint. It is the same on all ranks, or, if `sharded`, each rank has the rows that it owns."""
 
     name: str
     value: Tensor
@@ -53,7 +53,7 @@ class SavedTensor:
 
 @dataclass(frozen=True)
 class SavedMemory:
-    """What a checkpoint holds of one memory, under the names that its `state` gave."""
+    """The tensors of one memory in a checkpoint, by the names that its `state` gave them."""
 
     origin: Origin
     prefix: str
@@ -74,9 +74,9 @@ class SavedMemory:
 
 
 def frozen_rows(z_Nd: Tensor, group_N: Tensor | None = None, id_N: Tensor | None = None) -> Gathered:
-    """Vectors that belong to no item of the batch and to no rank. Anchors of the same group do not count them.
+    """Vectors that belong to no item of the batch and to no rank. They are no negatives for anchors of their own group.
 
-    Without `group_N`, they are of no group, so that they are negatives of every anchor.
+    Without `group_N` they have no group, so they are negatives for every anchor.
     """
     none_N = torch.full((len(z_Nd),), -1, device=z_Nd.device)
     groups_N = torch.full_like(none_N, NO_GROUP) if group_N is None else group_N
@@ -84,14 +84,14 @@ def frozen_rows(z_Nd: Tensor, group_N: Tensor | None = None, id_N: Tensor | None
 
 
 class Memory:
-    """The base of every memory: it offers, learns and keeps nothing."""
+    """The base class of memories. Its methods do nothing."""
 
     def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
-        """Vectors for this step's terms, the same on all ranks, by the names that the config offers."""
+        """Vectors for the terms of this step, by field, as in the config's `fields_offered`. The same on all ranks."""
         return {}
 
     def read(self, id_N: Tensor) -> Mapping[str, Tensor]:
-        """Values of the samples with these ids, `[N]` each; all ranks ask for the same ids."""
+        """Values of the samples with these ids, `[N]` each. All ranks must pass the same ids."""
         return {}
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
@@ -101,7 +101,7 @@ class Memory:
         yield from ()
 
     def restore(self, saved: SavedMemory) -> None:
-        """Takes what a checkpoint holds. What it does not hold starts as in a new run."""
+        """Loads the memory's tensors from a checkpoint. Those that it lacks start as in a new run."""
 
     def finish(self, folder: Path) -> None:
-        """When the run ends, writes columns of values by sample into `folder`, which is this memory's own."""
+        """At the end of the run, writes columns of values by sample to `folder`, which no other memory uses."""

@@ -1,12 +1,12 @@
 """Values by sample, sharded over ranks: rank r of W owns the samples r, r + W, r + 2W, … of every source.
 
-Each rank holds ⌈n / W⌉ rows of a source of n samples, in main memory, whatever is read or written. Tables are keyed by
-the source's fingerprint and the id within the source, because ids of a batch count through all sources of a stage. A
-source that a stage does not use keeps its values.
+Each rank has at most ⌈n / W⌉ rows of a source of n samples, in main memory. The ids of a batch count through all
+sources of a stage, so they change with the sources. A table therefore stores values by the source's fingerprint and the
+id within the source. A source that a stage does not use keeps its values.
 
-`read` takes ids from any device; the other methods take ids and values from main memory.
+`read` takes ids on any device. The other methods take ids and values in main memory.
 
-Shape letters: N samples that all ranks name, n samples that this rank owns.
+Shape letters: N samples that all ranks name, n samples that this rank owns, m samples of one source.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +19,16 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 
-SAMPLES = "samples"  # under which a checkpoint says how many samples a source has
+SAMPLES = "samples"  # the name, in a checkpoint, of a source's number of samples
 
 
 class Table(Memory):
-    """Columns of values, zero at first. `columns`: the type of each by name."""
+    """Columns of values, which are 0 at first. `columns` gives the type of each column."""
 
     def __init__(self, columns: Mapping[str, torch.dtype], sources: Sequence[SourceIds], world: World) -> None:
         self.columns, self.world = dict(columns), world
-        self.samples: dict[str, int] = {}  # by the fingerprint of the source
-        self.rows: dict[str, dict[str, Tensor]] = {}  # this rank's, by fingerprint and column
+        self.samples: dict[str, int] = {}  # the number of samples by the source's fingerprint
+        self.rows: dict[str, dict[str, Tensor]] = {}  # this rank's values by the source's fingerprint and the column
         self._sources = sources
         for one in sources:
             self._add(one.fingerprint, len(one.ids))
@@ -49,13 +49,13 @@ class Table(Memory):
         return values
 
     def put(self, id_n: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Sets the values of samples that this rank owns; each sample may come once."""
+        """Sets the values of samples that this rank owns. No sample may occur twice."""
         for source, among_n, id_m in self._by_source(id_n):
             for name, value_n in values.items():
                 self.rows[source][name][id_m // self.world.size] = value_n[among_n].to(self.columns[name])
 
     def read(self, id_N: Tensor) -> dict[str, Tensor]:
-        """The values of any samples, the same ones on all ranks, on the rank's device. A collective."""
+        """The values of any samples, on the rank's device. All ranks must pass the same ids. A collective."""
         owned_N = self.owned(id_N.cpu())
         found = self.get(id_N.cpu()[owned_N])
         values = {}
@@ -66,17 +66,19 @@ class Table(Memory):
         return values
 
     def pieces(self, size: int) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
-        """All values, `size` samples of a source at a time: the source's fingerprint, the first id, the columns. A
-        collective."""
+        """Yields all values in pieces of `size` samples of a source: its fingerprint, the first id, and the columns.
+
+        A collective.
+        """
         rank, ranks = self.world.rank, self.world.size
         for source, samples in sorted(self.samples.items()):
             for first in range(0, samples, size):
                 ids = range(first, min(first + size, samples))
-                mine = slice(-(-(ids.start - rank) // ranks), -(-(ids.stop - rank) // ranks))
+                own = slice(-(-(ids.start - rank) // ranks), -(-(ids.stop - rank) // ranks))
                 values = {}
                 for name, dtype in self.columns.items():
                     value_N = torch.zeros(len(ids), dtype=dtype)
-                    value_N[(rank - first) % ranks :: ranks] = self.rows[source][name][mine]
+                    value_N[(rank - first) % ranks :: ranks] = self.rows[source][name][own]
                     values[name] = self.world.sum(value_N.to(self.world.device)).cpu()
                 yield source, first, values
 
@@ -87,12 +89,12 @@ class Table(Memory):
                 yield SavedTensor(f"{source}/{name}", self.rows[source][name], sharded=True)
 
     def restore(self, saved: SavedMemory) -> None:
-        """Takes this rank's rows from those of the ranks that wrote the checkpoint, one rank's at a time."""
+        """Loads this rank's rows from the shards of the ranks that wrote the checkpoint, one shard at a time."""
         names = set(saved.names())
         for source in sorted({name.rpartition("/")[0] for name in names}):
             self._add(source, int(saved.read(f"{source}/{SAMPLES}")))
             for rank in range(saved.ranks):
-                if (rank - self.world.rank) % gcd(saved.ranks, self.world.size) == 0:  # else they share no sample
+                if (rank - self.world.rank) % gcd(saved.ranks, self.world.size) == 0:  # else the shard has none of them
                     for name in self.columns:
                         self._take(source, name, saved.read_shard(f"{source}/{name}", rank), rank, saved.ranks)
 
@@ -107,7 +109,7 @@ class Table(Memory):
         self.rows[source] = {name: torch.zeros(owned, dtype=dtype) for name, dtype in self.columns.items()}
 
     def _by_source(self, id_N: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Each source of the stage with those of the samples that are its own, and their ids within it."""
+        """For each source of the stage: its fingerprint, which samples belong to it, and their ids within it."""
         for one in self._sources:
             among_N = (id_N >= one.ids.start) & (id_N < one.ids.stop)
             yield one.fingerprint, among_N, id_N[among_N] - one.ids.start

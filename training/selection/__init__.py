@@ -1,1 +1,1 @@
-"""Selection: a step draws a super-batch, and a rule chooses the samples of it that the step trains on."""
+"""Selection: a step draws a super-batch, and a rule chooses the samples that the step trains on."""

@@ -1,4 +1,4 @@
-"""The baselines of joint selection: samples at random, and those that the learner finds hardest or easiest."""
+"""Baselines of selection: random samples, and the samples with the highest or lowest loss."""
 
 from dataclasses import replace
 from typing import Literal
@@ -13,20 +13,20 @@ from tercet.training.selection.strata import Kept
 
 @selection_rule("random")
 class RandomSelection(SelectionRule):
-    """Samples at random: what any other rule has to beat."""
+    """Selects samples at random. Compare other rules with it."""
 
     def scores(self, drawn: SuperBatch) -> Tensor:
         score_n = uniforms("selection", drawn.learner.seed, drawn.step, drawn.places, 1)[:, 0]
         return torch.from_numpy(score_n).to(drawn.batch.ids.device)
 
     def choose(self, drawn: SuperBatch) -> Kept:
-        """The scores are the same to the bit at any number of processes, so no pair can be swapped."""
+        # The scores are bit-identical for any number of processes, so no pair can be swapped.
         return replace(super().choose(drawn), near_ties=0)
 
 
 @selection_rule("loss")
 class LossSelection(SelectionRule):
-    """The samples with the highest or the lowest loss of the learner. A sample that no term uses is dropped first."""
+    """Selects the samples with the learner's highest or lowest loss. It drops samples that no term uses first."""
 
     keep: Literal["hardest", "easiest"] = "hardest"
 

@@ -1,4 +1,4 @@
-"""What a recipe says about selection. Imports no torch."""
+"""The recipe key `selection`. Imports no torch."""
 
 from fractions import Fraction
 from math import gcd
@@ -13,10 +13,10 @@ MOST_STRATA, LEAST_KEPT = 256, 8
 
 
 class SelectionConfig(Component):
-    """Draws more samples than a step trains on, and keeps those that a rule prefers.
+    """Draws more samples than a step trains on, and trains on those that a rule chooses.
 
-    The learner scores the samples as it would train on them: with the same random crop, caption and masks, but without
-    dropout. Further keys are the options of the rule.
+    The learner scores the samples as in training, with the same random crop, caption and masks, but without dropout.
+    All other keys are options of the rule.
     """
 
     name: str = Field(description="the rule: random, loss, replay, or one that a plugin registers")
@@ -26,9 +26,9 @@ class SelectionConfig(Component):
     strata: int | None = Field(
         None,
         gt=0,
-        description="equal parts of the drawn samples, each of which keeps the same share; a multiple of the number of "
-        "processes, so that this number does not change the selection; default: the largest power of two up to "
-        f"{MOST_STRATA} that keeps at least {LEAST_KEPT} samples of each part",
+        description="number of equal parts of the drawn samples; each part keeps the same number of samples. Give a "
+        "multiple of the number of processes; then that number does not change the selection. Default: the largest "
+        f"power of two up to {MOST_STRATA} that keeps at least {LEAST_KEPT} samples of each part",
     )
     record: bool = Field(True, description="write the ids of the kept samples to selection.jsonl in the run's folder")
 
@@ -69,6 +69,6 @@ class SelectionConfig(Component):
         if count % processes:
             fitting = [one for one in range(processes, common + 1, processes) if common % one == 0]
             near = min(fitting, key=lambda one: abs(one - count), default=None)
-            mend = f"set it to {near}" if near else f"set batch_size to a multiple of {processes}"
-            raise UserError(f"selection.strata is {count}, which is not a multiple of {processes} processes; {mend}")
+            fix = f"set it to {near}" if near else f"set batch_size to a multiple of {processes}"
+            raise UserError(f"selection.strata is {count}, which is not a multiple of {processes} processes; {fix}")
         return count // processes

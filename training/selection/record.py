@@ -1,8 +1,8 @@
-"""selection.jsonl in the run's folder: which samples each step kept. A resumed run forgets the steps after its
-checkpoint, because it takes them again.
+"""selection.jsonl in the run's folder records which samples each step kept.
 
-A line holds the step, the near ties, the ids of the kept samples in the order of the batch, and `mask`: a bit for each
-drawn sample as hexadecimal digits, because a super-batch may hold the same sample twice.
+A line holds the step, the number of near ties, the ids of the kept samples in the order of the batch, and `mask`. The
+mask has one bit for each drawn sample, in hexadecimal digits: ids alone are ambiguous, because a super-batch may hold
+the same sample twice. A resumed run deletes the lines after its checkpoint, because it repeats these steps.
 """
 
 import json
@@ -18,7 +18,7 @@ SELECTED = "selection.jsonl"
 
 @dataclass(frozen=True)
 class Selected:
-    """What one step kept over all ranks. The first step is 1."""
+    """The samples that one step kept, over all ranks. The first step is 1."""
 
     step: int
     near_ties: int
@@ -30,7 +30,7 @@ class Selected:
         return cls(step, near_ties, np.packbits(kept_N).tobytes().hex(), id_N[kept_N].tolist())
 
     def kept(self) -> NDArray[np.bool_]:
-        """Which of the drawn samples were kept; up to seven more at the end are padding."""
+        """One value for each drawn sample: whether the step kept it. Up to seven values of padding follow."""
         return np.unpackbits(np.frombuffer(bytes.fromhex(self.mask), np.uint8)).astype(bool)
 
     def append_to(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class Selected:
 
 
 def read_selected(path: Path) -> Iterator[Selected]:
-    """All steps but a last one whose line was cut short."""
+    """Yields all steps, except a last one whose line is incomplete."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if line.endswith("\n"):

@@ -1,4 +1,4 @@
-"""Selects what another run selected, to repeat that run on other processes or with another setting."""
+"""Repeats the selection of another run, on another number of processes or with another setting."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,7 +15,7 @@ from tercet.training.selection.strata import Kept
 
 @selection_rule("replay")
 class ReplaySelection(SelectionRule):
-    """The samples that the run in the folder `run` kept. It needs the same data, seed, batch size and filter ratio."""
+    """Selects the samples that the run in the folder `run` kept. Needs the same data, seed, batch size and ratio."""
 
     run: str
 
@@ -38,11 +38,13 @@ class ReplaySelection(SelectionRule):
         return Kept(place_k)
 
     def _selected(self, step: int) -> Selected:
-        """Steps are asked for in ascending order."""
+        """The selection of a step. Call it with ascending steps only."""
         for selected in self._lines:
             if selected.step == step:
                 return selected
-        raise UserError(f"selection.run: {self.run} recorded no selection of step {step}")
+        raise UserError(
+            f"selection.run: {self.run} recorded no selection of step {step}; train no more steps than it did"
+        )
 
     @cached_property
     def _lines(self) -> Iterator[Selected]:

@@ -1,4 +1,4 @@
-"""What a selection rule is given, and what it returns."""
+"""The interface of a selection rule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tercet.training.step import Step
 
 @dataclass(frozen=True)
 class SuperBatch:
-    """The samples that a step draws, of which this rank holds `batch`, and the learner that may score them."""
+    """This rank's part of the samples that a step draws, and the learner, which can score them."""
 
     batch: Batch
     step: int
@@ -25,13 +25,13 @@ class SuperBatch:
 
     @property
     def places(self) -> range:
-        """Where this rank's samples stand in the whole super-batch: the same at any number of processes."""
+        """The positions of this rank's samples in the super-batch. Its order does not depend on the number of ranks."""
         first = self.learner.world.rank * len(self.batch)
         return range(first, first + len(self.batch))
 
     def losses(self) -> Tensor:
-        """The learner's loss of each of this rank's samples: the mean over its rows in all terms and directions, each
-        row against the whole super-batch. NaN where a sample is in no term. A collective."""
+        """The learner's loss of each of this rank's samples: the mean over its rows in all terms and directions. Each
+        row is compared with the whole super-batch. NaN for a sample in no term. A collective."""
         vectors, temperatures = self.learner.embed(self.batch)
         frozen = self.learner.memories.frozen(self.batch)
         loss_N = self.learner.terms.item_losses(self.batch, vectors, temperatures, self.learner.world, frozen)
@@ -39,22 +39,23 @@ class SuperBatch:
 
 
 class SelectionRule:
-    """Chooses the samples of a super-batch that a step trains on. Its fields are its options in a recipe.
+    """The base class of rules, which choose the samples that a step trains on. Its fields are options in a recipe.
 
-    A rule that scores each sample by itself overrides `scores`; one that scores samples together overrides `choose`.
+    A rule that scores each sample by itself overrides `scores`. A rule that chooses samples jointly overrides `choose`.
     All ranks call a rule at the same time, so it may call collectives.
     """
 
     def scores(self, drawn: SuperBatch) -> Tensor:
-        """A number for each of this rank's samples. The highest of each stratum stay."""
+        """A score for each of this rank's samples. Each stratum keeps its samples with the highest scores."""
         raise NotImplementedError
 
     def choose(self, drawn: SuperBatch) -> Kept:
-        """The samples that stay: as many of each stratum as `drawn.strata.kept`."""
+        """The samples to keep: `drawn.strata.kept` of each stratum."""
         score_n = self.scores(drawn)
         if score_n.shape != drawn.batch.ids.shape:
             raise RankError(
-                f"{type(self).__name__} gave scores of shape {list(score_n.shape)} to {len(drawn.batch)} samples"
+                f"{type(self).__name__}.scores returned shape {list(score_n.shape)}; return {len(drawn.batch)} scores, "
+                "one for each sample"
             )
         return drawn.strata.best(score_n)
 

@@ -1,4 +1,4 @@
-"""A stage's selection: a super-batch in, the batch that the step trains on out, and a line about it in the record."""
+"""The selection of a stage: takes a super-batch, returns the batch that the step trains on, and records it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def build_rule(config: SelectionConfig) -> SelectionRule:
 
 
 class Selection:
-    """One stage's rule at work."""
+    """Applies the selection rule of a stage."""
 
     def __init__(self, config: SelectionConfig, batch_size: int, learner: Step, folder: Path) -> None:
         processes = learner.world.size
@@ -30,7 +30,7 @@ class Selection:
         self.record = folder / SELECTED if config.record else None
 
     def __call__(self, drawn: Batch, step: int) -> Batch:
-        """The samples of the super-batch that step number `step` trains on, in their order."""
+        """The samples of the super-batch that step number `step` trains on. Their order stays."""
         kept = self.rule.choose(SuperBatch(drawn, step, self.strata, self.learner))
         share = self.strata.count * self.strata.kept
         if len(kept.places) != share:

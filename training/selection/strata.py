@@ -1,7 +1,7 @@
-"""Strata: the parts of a super-batch from which a selection keeps the same share each.
+"""Strata: equal parts of a super-batch. A selection keeps the same number of samples of each.
 
-The samples of a super-batch stand in the same order at any number of processes, and each process holds a contiguous
-part of them. A stratum is a smaller contiguous part: a process holds whole strata, and selects from each of them alone.
+The order of the samples in a super-batch does not depend on the number of processes. Each process has a contiguous part
+of the samples. A stratum is a smaller contiguous part: each process has whole strata, and selects within each of them.
 So the number of processes does not change the selection.
 
 Shapes: n samples of this rank, S strata of this rank, M samples of a stratum, k of them kept.
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NEAR = 1e-5  # relative to the threshold; rounding errors may decide between scores as close as this
+NEAR = 1e-5  # relative to the threshold; rounding errors may decide between scores that are this close
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The places of the samples that this rank keeps, ascending; `near_ties` counts the pairs of a kept and a dropped
-    sample that another number of processes might swap."""
+    """The positions of the samples that this rank keeps, ascending.
+
+    `near_ties` counts the pairs of a kept and a dropped sample that another number of processes might swap.
+    """
 
     places: Tensor
     near_ties: int = 0
@@ -26,13 +28,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Strata:
-    """`count` strata on this rank; `kept` samples of each stay."""
+    """The number of strata on this rank, and the number of samples that each of them keeps."""
 
     count: int
     kept: int
 
     def best(self, score_n: Tensor) -> Kept:
-        """The samples with the highest scores of each stratum; of equal scores, the first. NaN ranks lowest."""
+        """The samples with the highest scores of each stratum. Of equal scores, the first wins. NaN is the lowest."""
         score_SM = score_n.double().nan_to_num(-torch.inf, torch.inf, -torch.inf).view(self.count, -1)
         ranked_SM, place_SM = score_SM.sort(dim=1, descending=True, stable=True)
         first_S1 = torch.arange(self.count, device=score_n.device)[:, None] * score_SM.shape[1]
@@ -41,7 +43,7 @@ class Strata:
 
 
 def near_ties(kept_Sk: Tensor, dropped_Sm: Tensor) -> int:
-    """Pairs of a kept and a dropped score that both lie close to the threshold between them."""
+    """The number of pairs of a kept and a dropped score that are both close to the threshold between them."""
     if dropped_Sm.shape[1] == 0:
         return 0
     threshold_S1 = (kept_Sk[:, -1:] + dropped_Sm[:, :1]) / 2
