@@ -51,7 +51,7 @@ class Given:
     """Batches of samples that somebody has kept before."""
 
     def __init__(self, loader: Any, steps: list[list[int]], world: World) -> None:
-        self.plan, self.bad, self.epoch = loader.plan, loader.bad, loader.epoch
+        self.plan, self.bad, self.epoch, self.sources = loader.plan, loader.bad, loader.epoch, loader.sources
         self.loader, self.steps, self.world = loader, steps, world
 
     def __iter__(self) -> Iterator[Batch]:
