@@ -1,4 +1,4 @@
-"""Samples that cannot be used: each is logged and counted by reason, and none is dropped silently."""
+"""Counts and logs samples that cannot be used, so that none is dropped silently."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tercet.errors import UserError
 
-ENOUGH = 100  # samples seen before the share of bad ones is judged
+ENOUGH = 100  # samples before the share of bad ones is checked
 
 
 class BadSample(Exception):
-    """One sample cannot be used. The reason is a short fixed phrase, so that reasons can be counted."""
+    """A sample cannot be used. The reason is a short fixed phrase, so that reasons can be counted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -38,21 +38,21 @@ def summary(faults: Sequence[Fault]) -> str:
 
 
 def most_bad(share: float, seen: int) -> float:
-    """How many may be bad: three standard deviations above the share, because a long run at a rate just below the limit
-    would otherwise cross it by chance."""
+    """How many of `seen` samples may be bad: three standard deviations more than the share. Otherwise a long run with a
+    rate just below the limit would exceed it by chance."""
     expected = share * seen
     return expected + 3 * math.sqrt(expected)
 
 
-class Ledger:
-    """Counts samples and bad ones by reason, logs each bad one once, and stops the run above a share."""
+class BadSampleLog:
+    """Counts samples, and bad ones by reason. Logs each bad one once. Raises if their share is too high."""
 
     def __init__(self, max_bad: float, path: Path | None = None) -> None:
         self.max_bad = max_bad
         self.path = path
         self.seen = 0
         self.reasons: Counter[str] = Counter()
-        self._written: set[tuple[str, int]] = set()  # sources number their samples each from 0, but share no shard
+        self._written: set[tuple[str, int]] = set()  # with the shard, because several sources may have the same id
 
     def note(self, seen: int, faults: Sequence[Fault]) -> None:
         self.seen += seen
@@ -61,22 +61,22 @@ class Ledger:
         self._written.update(new)
         self._write(list(new.values()))
         if self.seen >= ENOUGH and self.reasons.total() > most_bad(self.max_bad, self.seen):
-            raise UserError(self._verdict())
+            raise UserError(self._message())
 
     def restart(self) -> None:
-        """Starts to count again; samples that were logged are not logged twice."""
+        """Counts from 0 again, but does not log a sample twice."""
         self.seen = 0
         self.reasons.clear()
 
     def _write(self, faults: Sequence[Fault]) -> None:
         if self.path and faults:
             lines = "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
-            with self.path.open("ab", buffering=0) as file:  # a single write, for all ranks append to this file
+            with self.path.open("ab", buffering=0) as file:  # a single write, because all ranks append to this file
                 file.write(lines.encode())
 
-    def _verdict(self) -> str:
+    def _message(self) -> str:
         counts = ", ".join(f"{count} × {reason}" for reason, count in self.reasons.most_common())
-        where = f"they are listed in {self.path}" if self.path else "fix the shards"
+        where = f"they are listed in {self.path}" if self.path else "fix the data"
         return (
             f"{self.reasons.total()} of {self.seen} samples are bad, more than data.max_bad = {self.max_bad:g} allows "
             f"({counts}); {where}, or raise data.max_bad"

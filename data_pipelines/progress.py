@@ -1,4 +1,4 @@
-"""Progress of long work, printed by the main process, apart from the results, which may be JSON."""
+"""A progress bar for long work, on stderr of the main process, so that JSON on stdout stays valid."""
 
 import sys
 from collections.abc import Iterable
@@ -12,6 +12,6 @@ from tercet.main_process import is_main_process
 Item = TypeVar("Item")
 
 
-def shown(items: Iterable[Item], purpose: str, total: int) -> Iterable[Item]:
+def with_progress(items: Iterable[Item], purpose: str, total: int) -> Iterable[Item]:
     hidden = not (is_main_process() and sys.stderr.isatty())
     return track(items, purpose, total, console=Console(stderr=True), transient=True, disable=hidden)

@@ -1,8 +1,8 @@
-"""Samples to batches, for training and for evaluation: rows are written into arrays, and a batch is read from these.
+"""Makes batches from samples: writes the rows of each sample into arrays, and returns these as a batch.
 
-Several processes may write rows of one batch, each those of its own samples.
+Several processes may write into one batch, each the rows of its own samples.
 
-Shape letters: B items, R rows that an item may own, n rows that exist.
+Shape letters: B items, R rows that an item may have at most, n rows that exist.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,14 @@ from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntak
 
 
 def undecoded(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The samples without the media that their batch holds already."""
+    """The samples without their media, which the batch holds already."""
     return tuple(replace(sample, media={}) for sample in samples)
 
 
 class BatchMaker:
-    """Knows the arrays of a batch: for each field its rows and how many of them each item has.
+    """Lays out the arrays of a batch: for each field its rows, and how many of them each item has.
 
-    `further`: the fields of the recipe beside one for each modality. `masks`: how many parts of a sound's spectrogram
-    are hidden.
+    `further`: the fields that the recipe adds to the modalities. `masks`: how many spectrogram masks each sound has.
     """
 
     def __init__(
@@ -34,10 +33,12 @@ class BatchMaker:
     ) -> None:
         self.fields = own_fields(intakes) | dict(further or {})
         self.masks = masks
-        self._shapes = {name: field.intake.shape for name, field in self.fields.items()}  # a tokenizer is asked once
+        self._shapes = {
+            name: field.intake.shape for name, field in self.fields.items()
+        }  # once: a tokenizer runs for it
 
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
-        """`longest`: of ragged fields, the longest row where rows may be longer than the tower's window."""
+        """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""
         columns: list[Column] = [("id", "int64", ()), ("group", "int64", ())]
         for name, field in self.fields.items():
             shape = self._shapes[name]
@@ -52,7 +53,7 @@ class BatchMaker:
         return self.masks > 0 and field.modality == "audio"
 
     def write(self, arrays: Arrays, items: Sequence[int], samples: Sequence[Sample]) -> None:
-        """Each sample at its place in the batch."""
+        """Writes each sample to its place in the batch."""
         for item, sample in zip(items, samples, strict=True):
             arrays["id"][item], arrays["group"][item] = sample.id, sample.group
         for name, field in self.fields.items():
@@ -73,13 +74,13 @@ class BatchMaker:
                 arrays[f"{field.name} length"][item, row] = len(media)
                 arrays[field.name][item, row, : len(media)] = media
                 arrays[field.name][item, row, len(media) :] = 0
-            elif not np.may_share_memory(media, arrays[field.name][item]):  # a picture may have been drawn here
+            elif not np.may_share_memory(media, arrays[field.name][item]):  # it may have been decoded into this array
                 arrays[field.name][item, row] = media
 
     def _write_texts(
         self, arrays: Arrays, field: FieldSpec, intake: TextIntake, items: Sequence[int], samples: Sequence[Sample]
     ) -> None:
-        """All captions at once, which is faster for tokenizers."""
+        """Tokenizes all captions in one call, which is faster."""
         captions = [sample.captions(field.name)[: field.rows] for sample in samples]
         arrays[f"{field.name} rows"][list(items)] = [len(rows) for rows in captions]
         places = [(item, row) for item, rows in zip(items, captions, strict=True) for row in range(len(rows))]
@@ -93,7 +94,7 @@ class BatchMaker:
         return Batch(columns["id"], columns["group"], {name: self._field(name, columns) for name in self.fields})
 
     def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
-        """The rows that exist, without a copy where all do."""
+        """The rows that exist; without a copy if all do."""
         spec, count_B = self.fields[name], columns[f"{name} rows"]
         exists_BR = torch.arange(spec.rows) < count_B[:, None]
         item_n, _ = torch.nonzero(exists_BR, as_tuple=True)
@@ -110,7 +111,7 @@ class BatchMaker:
         return Field(spec.modality, values, item_n, rows(f"{name} length"), rows(f"{name} masks"))
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """A batch of whole samples: their sounds may be of any length."""
+        """A batch of these samples, whose sounds may have any length."""
         ragged = [name for name, field in self.fields.items() if field.intake.ragged]
         longest = {
             name: max((len(row) for one in samples for row in one.media_rows(name)), default=0) for name in ragged

@@ -1,4 +1,4 @@
-"""What a trainer asks of whatever makes its batches."""
+"""The interface between the trainer and the loaders."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,30 +11,30 @@ from tercet.data_pipelines.sample import Batch
 
 @dataclass(frozen=True)
 class SourceIds:
-    """The ids in batches of a source's samples, in the order of their ids within the source."""
+    """The range of ids that the samples of a source have in batches."""
 
     fingerprint: str
     ids: range
 
 
 class Batches(Protocol):
-    """Training batches of one rank. Each says where every source stands after it: a run resumes there."""
+    """Training batches of one rank. Each batch holds the cursors from which a run resumes after it."""
 
     @property
     def plan(self) -> Plan: ...
 
     @property
     def sources(self) -> tuple[SourceIds, ...]:
-        """Whose samples the ids of a batch are; empty where ids are not stable, as those of a stream."""
+        """Which ids belong to which source; empty for a stream, whose ids are hashes."""
         ...
 
     @property
     def bad(self) -> Counter[str]:
-        """Bad samples met on this rank, by reason."""
+        """How many samples of this rank were bad, by reason."""
         ...
 
     def epoch(self, cursors: Mapping[str, int]) -> int:
-        """How many times the source that was seen most often has been gone through."""
+        """How many epochs are complete, of the source that has completed most."""
         ...
 
     def __iter__(self) -> Iterator[Batch]: ...

@@ -1,8 +1,7 @@
-"""Memory in which a batch is put together, row by row, by any number of threads or processes.
+"""Memory for batches, which threads or processes fill row by row.
 
-A slot holds one rank's share of a batch. Where processes write into it, it is a file that exists in memory alone
-(memfd), so that nothing is left behind and no limit of /dev/shm is met. A slot is used again once nothing refers to the
-batch that was handed out in it.
+A buffer holds one rank's share of a batch. For worker processes it is an anonymous file in memory (memfd): it leaves
+nothing behind, and the limit of /dev/shm does not apply. A buffer is used again once nothing refers to its last batch.
 """
 
 import mmap
@@ -19,12 +18,12 @@ from tercet.errors import UserError
 
 ALIGNMENT = 64
 Arrays = dict[str, NDArray[Any]]
-Column = tuple[str, str, tuple[int, ...]]  # an array's name, its type, and the shape of an item's part
+Column = tuple[str, str, tuple[int, ...]]  # name, dtype, and shape of one item
 
 
 @dataclass(frozen=True)
 class BufferLayout:
-    """Which arrays a slot holds: name, type and shape of a row, for so many rows."""
+    """The arrays of a buffer: `columns`, each with `rows` items."""
 
     rows: int
     columns: tuple[Column, ...]
@@ -43,7 +42,7 @@ class BufferLayout:
         return arrays
 
     def allocate(self) -> Arrays:
-        """In this process's own memory."""
+        """New arrays in the memory of this process."""
         return self.arrays(np.zeros(self.size, dtype=np.uint8))
 
     def _span(self, dtype: str, shape: tuple[int, ...]) -> int:
@@ -52,7 +51,7 @@ class BufferLayout:
 
 
 class Buffer:
-    """One piece of memory. `path` is where other processes find it."""
+    """Memory for one batch. Other processes open it at `path`."""
 
     def __init__(self, layout: BufferLayout, shared: bool) -> None:
         self.layout = layout
@@ -70,19 +69,19 @@ class Buffer:
 
 def _memory_file() -> int:
     if not hasattr(os, "memfd_create"):
-        raise UserError("only Linux has memory that worker processes find by a path: set data.worker to thread")
+        raise UserError("data.worker=process needs memfd, which only Linux has. Set data.worker=thread")
     return os.memfd_create("batch")
 
 
 @lru_cache(maxsize=64)
 def attached(path: str, layout: BufferLayout) -> Arrays:
-    """A slot of another process, as this one sees it."""
+    """The arrays of a buffer that another process created."""
     with open(path, "r+b") as file:
         return layout.arrays(np.frombuffer(mmap.mmap(file.fileno(), layout.size), dtype=np.uint8))
 
 
 class BufferPool:
-    """As many slots as are in use at once, and no more."""
+    """Creates a buffer only if all others are in use."""
 
     def __init__(self, layout: BufferLayout, shared: bool) -> None:
         self.layout, self._shared = layout, shared
@@ -91,8 +90,8 @@ class BufferPool:
     def take(self) -> Buffer:
         return self._free.pop() if self._free else Buffer(self.layout, self._shared)
 
-    def hand_out(self, slot: Buffer) -> Arrays:
-        """The slot's arrays. When none of them, nor any tensor over them, is left, the slot is free again."""
-        memory = np.frombuffer(slot._memory, dtype=np.uint8)
-        weakref.finalize(memory, self._free.append, slot).atexit = False
+    def hand_out(self, buffer: Buffer) -> Arrays:
+        """The arrays of the buffer. It is free again when no array, and no tensor on one, exists any more."""
+        memory = np.frombuffer(buffer._memory, dtype=np.uint8)
+        weakref.finalize(memory, self._free.append, buffer).atexit = False
         return self.layout.arrays(memory)

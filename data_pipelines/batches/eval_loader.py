@@ -1,10 +1,10 @@
-"""Every held-out sample once, in index order and seen whole: first caption, centre of the picture, all of the clip."""
+"""Reads each sample once, in order, for evaluation: first caption, centre crop of the picture, whole sound."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
-from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
+from tercet.data_pipelines.bad_samples import BadSample, BadSampleLog, Fault
 from tercet.data_pipelines.batches.batch_maker import BatchMaker, undecoded
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.decode.item import Decoder, checked
@@ -13,15 +13,15 @@ from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
 
-CHUNK = 16  # samples a thread takes at once
+CHUNK = 16  # samples that a thread decodes at once
 Found = list[tuple[int, Sample | BadSample]]  # by id
 
 
 class EvalLoader:
-    """Batches of `batch_size` for this rank, whose part of the index is contiguous; ranks may differ in number.
+    """Batches of a contiguous part of the source for each rank. Ranks may have different numbers of batches.
 
-    Bad samples are left out; `faults` are those of the last walk. A batch keeps its `samples`, with keys, captions,
-    negatives and meta. Threads decode, for clips are of any length, and evaluation is short.
+    Bad samples are left out; `faults` lists those of the last iteration. A batch keeps its `samples`, with keys,
+    captions, negatives and meta. Threads decode, because sounds may have any length, and evaluation is short.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class EvalLoader:
         workers: int = 2,
         max_bad: float = 0.01,
     ) -> None:
-        """`ids`: these alone, whatever the rank."""
+        """`ids`: read these samples instead of the part of the rank."""
         self._maker = BatchMaker(checked(intakes))
         self.batch_size = batch_size
         self.workers = workers
-        self.ledger = Ledger(max_bad)
+        self.bad_log = BadSampleLog(max_bad)
         self.faults: list[Fault] = []
         count = len(decode.source)
         self._ids = range(rank * count // world, (rank + 1) * count // world) if ids is None else ids
         self._decode = decode
 
     def __iter__(self) -> Iterator[Batch]:
-        self.ledger.restart()
+        self.bad_log.restart()
         self.faults.clear()
         per_batch = -(-self.batch_size // CHUNK)
         with worker_pool("thread", self.workers, self._take) as (pool, take):
@@ -55,7 +55,7 @@ class EvalLoader:
             while found := list(chain.from_iterable(islice(chunks, per_batch))):
                 faults = [self._decode.fault(id, one.reason) for id, one in found if isinstance(one, BadSample)]
                 self.faults += faults
-                self.ledger.note(len(found), faults)
+                self.bad_log.note(len(found), faults)
                 samples = [one for _, one in found if isinstance(one, Sample)]
                 if samples:
                     yield replace(self._maker.collate(samples), samples=undecoded(samples))

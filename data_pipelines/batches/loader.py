@@ -1,11 +1,11 @@
-"""Sources to training batches: plan, order, decode and rows, composed.
+"""Makes training batches: plans which samples a batch holds, lets workers decode them, and collects the rows.
 
-Which samples a global batch holds, how each is seen, and what stands in for a bad one are pure functions of the plan
-and of where every source stands. Any number of ranks and workers makes the same global batches, and the loader's whole
-state is one integer a source. Within a batch the samples stand by piece of the layout (see `order`), and each rank
-takes its contiguous part.
+The samples of a global batch, their random views and the substitutes for bad ones depend only on the plan and on a
+position in each source. So any number of ranks and workers makes the same global batches, and the state of the loader
+is one integer for each source. A batch is sorted by the pieces of the layout (see `order`), and each rank takes a
+contiguous part of it.
 
-Shape letters: n samples of a rank's share of a batch, S sources.
+Shape letters: n samples of a rank's share of a batch.
 """
 
 from collections import Counter
@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tercet.data_pipelines.bad_samples import Ledger
+from tercet.data_pipelines.bad_samples import BadSampleLog
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
-from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeTask, DecodeWorker, Filled
+from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeResult, DecodeTask, DecodeWorker
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.listed import build_order
 from tercet.data_pipelines.plans.members import Members
-from tercet.data_pipelines.plans.mixture import heard, quotas
+from tercet.data_pipelines.plans.mixture import check_weights, quotas
 from tercet.data_pipelines.plans.order import Ints, Order, own_seed
 from tercet.data_pipelines.plans.plan import Plan, make_plan
 from tercet.data_pipelines.plans.sample_list import SampleList, lists_of
@@ -36,14 +36,14 @@ from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import UserError
 
-CHUNK = 32  # samples a worker takes at once: long enough to hide the hand-over, short enough to share a batch
+CHUNK = 32  # samples of one task: enough to hide its overhead, few enough to spread a batch over the workers
 BATCHES_AHEAD = 2
-PLANNED = 4096  # samples whose places are worked out at once, which costs little more than one
+PLANNED_AT_ONCE = 4096  # samples whose ids are computed together, which takes hardly longer than for one
 
 
 @dataclass(frozen=True)
-class Planned:
-    """This rank's share of a batch, and where every source stands after the whole of it."""
+class PlannedShare:
+    """This rank's share of a batch, and the position of each source after the whole batch."""
 
     source_n: Ints
     position_n: Ints
@@ -51,16 +51,16 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A batch that is being put together."""
+class UnfinishedBatch:
+    """A batch that workers are decoding: its buffer, and the number of its tasks."""
 
-    slot: Buffer
+    buffer: Buffer
     tasks: int
     cursors: tuple[int, ...]
 
 
 class Loader:
-    """Training batches. `cursors` counts the samples of each source that all ranks were handed so far in the run."""
+    """Training batches of one rank. `cursors` counts the samples of each source that all ranks have received so far."""
 
     def __init__(
         self,
@@ -76,16 +76,17 @@ class Loader:
         folder: Path | None = None,
         further: Mapping[str, FieldSpec] | None = None,
     ) -> None:
-        """`further`: the fields of the recipe beside one for each modality."""
+        """`start`: the `cursors` to resume at. `further`: the fields that the recipe adds to the modalities."""
         if batch_size % world:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
         lists = lists_of(data, sources)
-        self.plan: Plan = heard(make_plan(data, sources, seed, lists), batch_size)
+        self.plan: Plan = make_plan(data, sources, seed, lists)
+        check_weights(self.plan, batch_size)
         self.batch_size = batch_size
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
-        self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
+        self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
         self._orders = [
@@ -94,65 +95,65 @@ class Loader:
         ]
         maker = BatchMaker(checked(intakes), further, data.augment.audio.masks)
         layout = maker.layout(self._share)
-        self._slots = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        feeds = _feeds(data, sources, intakes, further, lists)
-        self._fill = DecodeWorker(feeds, maker, layout, seed, data.crop, data.augment)
+        self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
+        decoded = _decoded_sources(data, sources, intakes, further, lists)
+        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment)
         self.sources = tuple(
-            SourceIds(source.fingerprint, range(feed.first, feed.first + len(source)))
-            for feed, source in zip(feeds, sources.values(), strict=True)
+            SourceIds(source.fingerprint, range(one.first, one.first + len(source)))
+            for one, source in zip(decoded, sources.values(), strict=True)
         )
 
     @property
     def bad(self) -> Counter[str]:
-        """Bad samples met on this rank, by reason."""
-        return self.ledger.reasons
+        """How many samples of this rank were bad, by reason."""
+        return self.bad_log.reasons
 
     def epoch(self, cursors: Mapping[str, int]) -> int:
-        """How many times the source that was seen most often has been gone through."""
+        """How many epochs are complete, of the source that has completed most."""
         return max(order.epoch(cursors[name]) for name, order in zip(self.cursors, self._orders, strict=True))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Ends only where no source repeats: with the last batch that the data fill."""
-        begun: list[Begun] = []
+        """Ends only if no source repeats, after the last full batch."""
+        unfinished: list[UnfinishedBatch] = []
         per_batch = -(-self._share // CHUNK)
         ahead = max(BATCHES_AHEAD * per_batch, 2 * self._workers)
-        with worker_pool(self._kind, self._workers, self._fill) as (pool, fill):
-            filled = in_order(fill, self._tasks(begun), pool, ahead)
-            for first in filled:
-                batch = begun.pop(0)
-                self._note(chain([first], islice(filled, batch.tasks - 1)))
+        with worker_pool(self._kind, self._workers, self._decode) as (pool, decode):
+            results = in_order(decode, self._tasks(unfinished), pool, ahead)
+            for first in results:
+                batch = unfinished.pop(0)
+                self._note(chain([first], islice(results, batch.tasks - 1)))
                 self.cursors = dict(zip(self.cursors, batch.cursors, strict=True))
-                arrays = self._slots.hand_out(batch.slot)
-                yield replace(self._fill.maker.batch(arrays), cursors=self.cursors)
+                arrays = self._buffers.hand_out(batch.buffer)
+                yield replace(self._decode.maker.batch(arrays), cursors=self.cursors)
 
-    def _tasks(self, begun: list[Begun]) -> Iterator[DecodeTask]:
-        """The work for batch after batch; each batch is noted in `begun` before its first task."""
-        for planned, ids, epochs in self._placed():
-            slot = self._slots.take()
+    def _tasks(self, unfinished: list[UnfinishedBatch]) -> Iterator[DecodeTask]:
+        """The tasks of batch after batch. Each batch is appended to `unfinished` before its first task."""
+        for planned, ids, epochs in self._with_ids():
+            buffer = self._buffers.take()
             tasks = [
-                DecodeTask(int(feed), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), slot.path or slot)
-                for feed in np.unique(planned.source_n)
-                for rows in _chunks(np.flatnonzero(planned.source_n == feed))
+                DecodeTask(int(number), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), buffer.path or buffer)
+                for number in np.unique(planned.source_n)
+                for rows in _chunks(np.flatnonzero(planned.source_n == number))
             ]
-            begun.append(Begun(slot, len(tasks), planned.cursors))
+            unfinished.append(UnfinishedBatch(buffer, len(tasks), planned.cursors))
             yield from tasks
 
-    def _placed(self) -> Iterator[tuple[Planned, Ints, Ints]]:
-        """Plans with the ids and the epochs of their samples, worked out for several batches at once."""
-        plans = self._plans()
-        at_once = min(PLANNED // self._share, self.plan.samples // self.batch_size)  # more would be of many epochs
-        while block := list(islice(plans, max(1, at_once))):
+    def _with_ids(self) -> Iterator[tuple[PlannedShare, Ints, Ints]]:
+        """The planned shares with the ids and the epochs of their samples, computed for several batches at once."""
+        shares = self._planned_shares()
+        at_once = min(PLANNED_AT_ONCE // self._share, self.plan.samples // self.batch_size)  # at most about an epoch
+        while block := list(islice(shares, max(1, at_once))):
             source = np.concatenate([one.source_n for one in block])
             position = np.concatenate([one.position_n for one in block])
             ids = self._by_source(source, position, lambda order, at: order.at(at))
             epochs = self._by_source(source, position, lambda order, at: order.appearance(at))
-            for number, feed in enumerate(self._fill.feeds):
-                feed.decode.source.prefetch(ids[source == number].tolist())
+            for number, decoded in enumerate(self._decode.sources):
+                decoded.decode.source.prefetch(ids[source == number].tolist())
             for i, one in enumerate(block):
                 rows = slice(i * self._share, (i + 1) * self._share)
                 yield one, ids[rows], epochs[rows]
 
-    def _plans(self) -> Iterator[Planned]:
+    def _planned_shares(self) -> Iterator[PlannedShare]:
         cursors = np.array(list(self.cursors.values()), dtype=np.int64)
         while counts := quotas(self.plan, cursors.tolist(), self.batch_size):
             source = np.repeat(np.arange(len(counts)), counts)
@@ -160,7 +161,7 @@ class Loader:
             piece = self._by_source(source, position, lambda order, at: order.piece(at))
             mine = np.argsort(piece, kind="stable")[self._rank * self._share :][: self._share]
             cursors = cursors + counts
-            yield Planned(source[mine], position[mine], tuple(cursors.tolist()))
+            yield PlannedShare(source[mine], position[mine], tuple(cursors.tolist()))
 
     def _by_source(self, source: Ints, position: Ints, of: Callable[[Order, Ints], Ints]) -> Ints:
         values = np.empty_like(position)
@@ -168,27 +169,27 @@ class Loader:
             values[source == number] = of(order, position[source == number])
         return values
 
-    def _note(self, filled: Iterator[Filled]) -> None:
-        parts = list(filled)
-        self.ledger.note(sum(part.seen for part in parts), [fault for part in parts for fault in part.faults])
+    def _note(self, results: Iterator[DecodeResult]) -> None:
+        parts = list(results)
+        self.bad_log.note(sum(part.seen for part in parts), [fault for part in parts for fault in part.faults])
 
 
-def _feeds(
+def _decoded_sources(
     data: DataConfig,
     sources: Mapping[str, Source],
     intakes: Mapping[str, Intake],
     further: Mapping[str, FieldSpec] | None,
     lists: Mapping[str, SampleList | None],
 ) -> list[DecodedSource]:
-    feeds, first = [], 0
+    decoded, first = [], 0
     kind = Keeper if data.keep else Decoder
     sounds = {name: intake for name, intake in intakes.items() if isinstance(intake, AudioIntake)}
     for name, source in sources.items():
         decode = kind(source, intakes, data.train[name], data.exact_images, further)
-        hear = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
-        feeds.append(DecodedSource(name, decode, first, Members(source.counts, lists[name]), hear))
+        decode_sound = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
+        decoded.append(DecodedSource(name, decode, first, Members(source.counts, lists[name]), decode_sound))
         first += len(source)
-    return feeds
+    return decoded
 
 
 def _chunks(rows: Ints) -> list[Ints]:

@@ -1,4 +1,4 @@
-"""Batches on their way to the device: the next one is pinned by a thread while the current one is computed on."""
+"""Moves batches to the device. A thread pins the next batch while the device computes on the current one."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from tercet.data_pipelines.workers.in_order import in_order
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Each batch on the device. Only copies from pinned memory run beside the computation."""
+    """Each batch on the device. Only copies from pinned memory overlap with the computation."""
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return

@@ -27,14 +27,13 @@ def quotas(plan: Plan, cursors: Sequence[int], batch_size: int) -> list[int]:
     return _filled(weights, left, batch_size) if sum(left) >= batch_size else []
 
 
-def heard(plan: Plan, batch_size: int) -> Plan:
-    """The plan, if every source gives something now and then."""
+def check_weights(plan: Plan, batch_size: int) -> None:
+    """Refuses a weight so small that the source would never give a sample."""
     within = plan.mix == "within_batches"
     places, whole = (batch_size, f"batch of {batch_size}") if within else (ROUND, f"round of {ROUND} batches")
     for share, part in zip(plan.shares, apportion([share.weight for share in plan.shares], places), strict=True):
         if part == 0:
             raise UserError(f"data.train.{share.name}.weight is so small that no {whole} has a place for it; raise it")
-    return plan
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:

@@ -12,7 +12,7 @@ from itertools import chain
 
 from xxhash import xxh3_64_intdigest
 
-from tercet.data_pipelines.progress import shown
+from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import ShardIndex, arrange
@@ -101,7 +101,7 @@ def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tup
     crew = min(workers, len(shards) // SHARDS_PER_WORKER)
     with spawned(crew, "indexes shards", "the same command goes on where it stopped") as pool:
         indexed = in_order(index, shards, pool, AHEAD * crew)
-        yield from zip(shards, shown(indexed, "indexing shards", len(shards)), strict=True)
+        yield from zip(shards, with_progress(indexed, "indexing shards", len(shards)), strict=True)
 
 
 def _tell_of_changed(missing: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit, urlunsplit
 
-from tercet.data_pipelines.progress import shown
+from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.shards.cache import Cache
 from tercet.data_pipelines.shards.patience import Patience, Refused
 from tercet.data_pipelines.shards.transport import read
@@ -69,7 +69,7 @@ class CountCache:
 def _shown(counts: Iterable[int | None], total: int) -> Iterable[int | None]:
     if total:
         say(f"{total} shards have no file that states their number of samples; they are fetched first, to count them")
-    return shown(counts, "fetching shards", total)
+    return with_progress(counts, "fetching shards", total)
 
 
 def _stated(url: str, patience: Patience) -> int | None:

@@ -22,7 +22,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.manifests.reading import Reading
-from tercet.data_pipelines.progress import shown
+from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.split import Marks, Part, in_part, marks
@@ -127,7 +127,7 @@ def _marks(whole: Source, reading: Reading) -> Marks:
     parts = [range(start, min(start + READ_AT_ONCE, len(whole))) for start in starts]
     group_N = np.full(len(whole), -1, dtype=np.int64)
     identity_N = np.empty(len(whole), dtype=np.uint64)
-    for ids in shown(parts, "reading groups", len(parts)):
+    for ids in with_progress(parts, "reading groups", len(parts)):
         some = slice(ids.start, ids.stop)
         identity_N[some] = [xxh3_64_intdigest(whole.key(id).encode("utf-8", "surrogateescape")) for id in ids]
         if reading.split_by != "file":

@@ -23,7 +23,7 @@ from random import Random
 
 from webdataset.filters import shuffle
 
-from tercet.data_pipelines.bad_samples import BadSample, Ledger
+from tercet.data_pipelines.bad_samples import BadSample, BadSampleLog
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.config import DataConfig
@@ -83,7 +83,7 @@ class StreamLoader:
         share = Share(name, source.weight, True, len(shards), _names_digest(shards))
         self.plan = Plan(seed, world, shuffled, "stream", (share,))
         self.sources: tuple[SourceIds, ...] = ()
-        self.ledger = Ledger(data.max_bad, folder and folder / "bad_samples.jsonl")
+        self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._share, self._workers, self._shuffled = batch_size // world, data.workers, shuffled
         self._decoder = StreamDecoder(data, name, source, checked(intakes), further, seed)
         self._reader = ShardReader(shards, self._decoder.wanted, data.missing, patience or Patience())
@@ -93,8 +93,8 @@ class StreamLoader:
 
     @property
     def bad(self) -> Counter[str]:
-        """Bad samples met on this rank, by reason."""
-        return self.ledger.reasons
+        """How many samples of this rank were bad, by reason."""
+        return self.bad_log.reasons
 
     @property
     def place(self) -> int:
@@ -131,7 +131,7 @@ class StreamLoader:
     def _note(self, taken: list[DecodedItem]) -> None:
         self.cursor += self.batch_size
         faults = [one.item.fault(one.sample.reason) for one in taken if isinstance(one.sample, BadSample)]
-        self.ledger.note(len(taken), faults)
+        self.bad_log.note(len(taken), faults)
         self._progress.hand_out(one.item.turn.place for one in taken)
 
 

@@ -6,7 +6,7 @@ The parts are the same for any number of processes, and so are the results.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from tercet.data_pipelines.progress import shown
+from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.processes import follow_parent
@@ -23,7 +23,7 @@ def walk(work: Callable[[Part], Result], parts: Sequence[Part], workers: int, pu
     """`map(work, parts)`; with a single worker in this process."""
     with spawned(workers, "reads samples", "take fewer --workers", _start, work) as pool:
         results = in_order(_call if pool else work, parts, pool, AHEAD * workers)
-        yield from shown(results, purpose, len(parts))
+        yield from with_progress(results, purpose, len(parts))
 
 
 def parts_of(ids: Sequence[int]) -> list[Sequence[int]]:

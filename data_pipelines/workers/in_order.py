@@ -1,4 +1,4 @@
-"""Work done ahead by a pool and handed over in the order that it was asked for."""
+"""Runs work in a pool ahead of time, and yields the results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], pool: Executor | None, ahead: int
 ) -> Iterator[Result]:
-    """`map(work, items)` with at most `ahead` items under way beside the one awaited; no pool: in this thread.
+    """Like `map(work, items)`, but a pool works on up to `ahead` items in advance. Without a pool, this thread works.
 
-    Whoever is free takes the next item, so that a slow one holds up nothing but what is handed over after it. What
-    `work` raises is raised here. Closing the iterator drops what has not begun.
+    Any free worker takes the next item, so a slow item delays only the results after it. An exception of `work` is
+    raised here. Closing the iterator cancels the items that no worker has begun.
     """
     if pool is None:
         yield from map(work, items)

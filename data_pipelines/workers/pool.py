@@ -1,7 +1,7 @@
-"""Who decodes: this thread, threads beside it, or processes. Work goes in by `submit`, and what it raises comes back.
+"""Decodes in this thread, in other threads, or in processes.
 
-Processes scale with the cores, for the interpreter runs in each of them; they come from a server that has loaded the
-heavy packages once. Threads start at once and share one memory.
+Processes scale with the cores, because each has its own interpreter. A fork server that has loaded the heavy packages
+once starts them. Threads start at once and share memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,12 +21,12 @@ LOADED = "tercet.data_pipelines.batches.decode_worker"
 
 Pool: TypeAlias = "tuple[Executor | None, Callable[..., Any]]"
 
-_work: Callable[[Any], Any]  # what this process was hired for
+_work: Callable[[Any], Any]  # what this worker process does
 
 
 @contextmanager
 def worker_pool(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[Pool]:
-    """A pool, or None for this thread, and the function to submit to it in place of `work`."""
+    """A pool, or None for this thread, and the function to submit to it instead of `work`."""
     if count == 0:
         yield None, work
         return
@@ -34,20 +34,20 @@ def worker_pool(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[
         pool: Executor = ThreadPoolExecutor(count, thread_name_prefix="decode")
         call: Callable[..., Any] = work
     else:
-        pool, call = ProcessPoolExecutor(count, server(LOADED), *with_plugins(_hire, work)), _call
+        pool, call = ProcessPoolExecutor(count, server(LOADED), *with_plugins(_start_worker, work)), _call
     try:
         yield pool, call
     except BrokenProcessPool:
         raise RankError(
             "a process that decodes data died, most often because memory ran out: "
-            "take fewer data.workers, or look for what killed it in the system's log"
+            "lower data.workers, or look in the system's log for what killed it"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _hire(work: Callable[[Any], Any]) -> None:
-    """What a worker process keeps for as long as it lives."""
+def _start_worker(work: Callable[[Any], Any]) -> None:
+    """Runs once in each worker process."""
     global _work
     _work = work
     follow_parent()
@@ -55,7 +55,7 @@ def _hire(work: Callable[[Any], Any]) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(1)  # the cores are shared out by the number of workers
+    torch.set_num_threads(1)  # `data.workers` decides how many cores are used
     threadpool_limits(1)
 
 

@@ -1,4 +1,4 @@
-"""Processes for what goes through data outside of training. They load no torch, and so start in a moment."""
+"""Processes for work on data outside of training. They import no torch, so they start quickly."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -9,14 +9,14 @@ from tercet.errors import UserError
 from tercet.plugins import with_plugins
 from tercet.processes import FreshContext, follow_parent
 
-AHEAD = 4  # pieces of work that are under way for each process
+AHEAD = 4  # tasks in advance for each process
 
 
 @contextmanager
 def spawned(
-    count: int, does: str, mend: str, start: Callable[..., None] = follow_parent, *arguments: object
+    count: int, task: str, fix: str, start: Callable[..., None] = follow_parent, *arguments: object
 ) -> Iterator[Executor | None]:
-    """A pool of so many processes; for a single one there is none, and this process does the work."""
+    """A pool of `count` processes, or None for one, in which case this process does the work."""
     if count < 2:
         yield None
         return
@@ -24,6 +24,6 @@ def spawned(
     try:
         yield pool
     except BrokenProcessPool:
-        raise UserError(f"a process that {does} died, most often because memory ran out: {mend}") from None
+        raise UserError(f"a process that {task} died, most often because memory ran out: {fix}") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -80,8 +80,8 @@ def taken(loader: Loader, count: int) -> list[Batch]:
     return list(islice(loader, count))
 
 
-def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
-    """Against a naive loop over positions, past the end of the first and of the second epoch."""
+def test_batches_hold_the_samples_of_the_order(shards: Shards) -> None:
+    """Compares with a naive loop over positions, for more than two epochs."""
     decode, order = (
         Decoder(shards, INTAKES, SplitConfig(source="here")),
         Shuffled(shards.counts, own_seed("train", 5), 4, 6),
@@ -112,8 +112,10 @@ def test_batches_are_the_order_decoded_one_by_one(shards: Shards) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_any_world_and_workers_see_the_same_global_batches(shards: Shards, world: int, workers: int) -> None:
-    """Three epochs and more, in threads; processes have a test of their own."""
+def test_global_batches_do_not_depend_on_the_numbers_of_ranks_and_workers(
+    shards: Shards, world: int, workers: int
+) -> None:
+    """More than three epochs, in threads; another test covers processes."""
     reference = taken(loader(shards, 8), 14)
     threads = {"workers": workers, "worker": "thread"}
     ranks = [taken(loader(shards, 8, rank=rank, world=world, **threads), 14) for rank in range(world)]
@@ -122,7 +124,7 @@ def test_any_world_and_workers_see_the_same_global_batches(shards: Shards, world
         assert rows(parts) == rows([whole])
 
 
-def test_processes_make_the_batches_that_this_one_makes(shards: Shards) -> None:
+def test_worker_processes_make_the_same_batches(shards: Shards) -> None:
     straight = rows(taken(loader(shards, 8), 14))
     assert rows(taken(loader(shards, 8, workers=1, worker="process"), 14)) == straight
     halves = [taken(loader(shards, 8, workers=3, worker="process", rank=rank, world=2), 14) for rank in (0, 1)]
@@ -130,7 +132,7 @@ def test_processes_make_the_batches_that_this_one_makes(shards: Shards) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 9])
-def test_a_new_loader_goes_on_where_the_cursor_stood(shards: Shards, stop: int) -> None:
+def test_a_new_loader_resumes_at_the_cursor(shards: Shards, stop: int) -> None:
     threads = {"workers": 2, "worker": "thread"}
     straight = taken(loader(shards), 12)
     before = taken(loader(shards, **threads), stop)
@@ -140,15 +142,15 @@ def test_a_new_loader_goes_on_where_the_cursor_stood(shards: Shards, stop: int) 
     assert rows(before + after) == rows(straight)
 
 
-def test_a_cursor_goes_on_at_another_batch_size(shards: Shards) -> None:
+def test_a_loader_resumes_with_another_batch_size(shards: Shards) -> None:
     order = Shuffled(shards.counts, own_seed("train", 5), 4, 6)
     batches = taken(loader(shards, 6, start={"train": 24}), 4)
     for batch, first in zip(batches, range(24, 48, 6), strict=True):
         assert sorted(batch.ids.tolist()) == sorted(order.at(np.arange(first, first + 6)).tolist())
 
 
-def test_a_batch_that_is_kept_is_not_written_over(shards: Shards) -> None:
-    """Memory is used again, but only that of batches that nobody holds."""
+def test_a_batch_in_use_is_not_overwritten(shards: Shards) -> None:
+    """Buffers are used again, but only those of batches without references."""
     stream = iter(loader(shards, 8, workers=2, worker="thread"))
     first = next(stream)
     before = rows([first])
@@ -157,7 +159,7 @@ def test_a_batch_that_is_kept_is_not_written_over(shards: Shards) -> None:
     assert rows([first]) == before
 
 
-def test_items_are_ascending_and_epochs_show_other_crops_and_captions(shards: Shards) -> None:
+def test_items_ascend_and_each_epoch_has_other_crops_and_captions(shards: Shards) -> None:
     batches = taken(loader(shards, 37), 3)
     for batch in batches:
         assert sorted(batch.ids.tolist()) == list(range(37))
@@ -178,15 +180,15 @@ def test_a_field_without_rows_keeps_its_shape(pack: Callable[..., Path]) -> None
     }
 
 
-def test_mistakes_are_one_line(shards: Shards) -> None:
+def test_mistakes_are_errors_of_one_line(shards: Shards) -> None:
     with pytest.raises(UserError, match="batch_size 30 does not divide by 4 processes: take 28 or 32"):
         loader(shards, 30, world=4)
     with pytest.raises(UserError, match=r"field `txt`.*text"):
         Loader(DataConfig(train="here"), {"train": shards}, {"txt": INTAKES["text"]}, 8, seed=0)
 
 
-def test_kept_samples_are_those_decoded_afresh(shards: Shards) -> None:
-    """Twelve batches of eight are more than two epochs of thirty-seven items."""
+def test_samples_kept_in_memory_equal_decoded_ones(shards: Shards) -> None:
+    """12 batches of 8 are more than two epochs of 37 samples."""
     fresh, kept = (taken(loader(shards, crop=None, keep=keep), 12) for keep in (False, True))
     assert rows(kept) == rows(fresh)
 
@@ -197,7 +199,7 @@ AUGMENT = {
 }
 
 
-def test_augmentation_is_the_same_at_any_world_and_after_a_stop(shards: Shards) -> None:
+def test_augmentation_is_the_same_on_any_number_of_ranks_and_after_resuming(shards: Shards) -> None:
     whole = taken(loader(shards, 8, augment=AUGMENT), 12)
     ranks = [
         taken(loader(shards, 8, augment=AUGMENT, start=whole[3].cursors, rank=rank, world=2, workers=rank), 8)
@@ -208,8 +210,8 @@ def test_augmentation_is_the_same_at_any_world_and_after_a_stop(shards: Shards) 
     assert all(torch.equal(one, batch.fields["audio"].masks) for one, batch in zip(masks, whole[4:], strict=True))
 
 
-def test_augmented_samples_are_the_plain_ones_changed(shards: Shards) -> None:
-    """Each picture and sound against the augmenters on what a loader without them hands out."""
+def test_the_loader_applies_the_augmenters(shards: Shards) -> None:
+    """Compares with the augmenters applied to the batches of a loader without augmentation."""
     config = AugmentConfig.model_validate(AUGMENT)
     plain, changed = taken(loader(shards), 10), taken(loader(shards, augment=AUGMENT), 10)
     decode = Decoder(shards, {"audio": INTAKES["audio"]}, SplitConfig(source="here"))

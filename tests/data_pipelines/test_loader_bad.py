@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tercet.data_pipelines.bad_samples import BadSample, Fault, Ledger
+from tercet.data_pipelines.bad_samples import BadSample, BadSampleLog, Fault
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
@@ -56,23 +56,23 @@ def loader(shards: Shards, batch_size: int, max_bad: float = 1.0, workers: int =
     return Loader(data, {"train": shards}, INTAKES, batch_size, seed=1, **options)  # type: ignore[arg-type]
 
 
-def test_each_bad_sample_is_told_with_its_reason(shards: Shards) -> None:
+def test_each_bad_sample_is_reported_with_its_reason(shards: Shards) -> None:
     decode = Decoder(shards, INTAKES, SplitConfig(source="here"))
     evaluation = EvalLoader(decode, INTAKES, 16, max_bad=1.0)
     assert sum(map(len, evaluation)) == 54
     ids = [id for batch in evaluation for id in batch.ids.tolist()]  # a second walk counts afresh
     assert ids == [id for id in range(60) if id % 10 != 9]
-    assert evaluation.ledger.seen == 60
+    assert evaluation.bad_log.seen == 60
     shard = shards.shard(0)
     assert evaluation.faults == [Fault(shard, f"k{10 * n + 9}", 10 * n + 9, reason) for n, reason in enumerate(REASONS)]
 
 
-def test_substitutes_fill_every_place_and_the_counts_add_up(shards: Shards, tmp_path: Path) -> None:
+def test_substitutes_fill_every_batch_and_all_samples_are_counted(shards: Shards, tmp_path: Path) -> None:
     training = loader(shards, 60, folder=tmp_path)
     batches = list(islice(training, 4))
     ids = [batch.ids.tolist() for batch in batches]
     assert all(len(epoch) == 60 and set(epoch) == {id for id in range(60) if id % 10 != 9} for epoch in ids)
-    assert training.ledger.seen == 240 + training.bad.total()
+    assert training.bad_log.seen == 240 + training.bad.total()
     assert set(training.bad) == set(REASONS)
     assert min(training.bad.values()) >= 4  # once in each epoch; more where one was drawn as a substitute
     lines = (tmp_path / "bad_samples.jsonl").read_text().splitlines()
@@ -80,7 +80,7 @@ def test_substitutes_fill_every_place_and_the_counts_add_up(shards: Shards, tmp_
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_substitutes_and_counts_are_the_same_at_any_world(shards: Shards, world: int) -> None:
+def test_substitutes_and_counts_do_not_depend_on_the_number_of_ranks(shards: Shards, world: int) -> None:
     whole = loader(shards, 30)
     ranks = [loader(shards, 30, rank=rank, world=world, workers=rank) for rank in range(world)]
     together = [batch.ids.tolist() for batch in islice(whole, 5)]
@@ -89,7 +89,7 @@ def test_substitutes_and_counts_are_the_same_at_any_world(shards: Shards, world:
     assert sum((rank.bad for rank in ranks), Counter()) == whole.bad
 
 
-def test_a_run_with_too_many_bad_samples_stops_with_the_counts(shards: Shards) -> None:
+def test_too_many_bad_samples_stop_the_run_with_their_counts(shards: Shards) -> None:
     with pytest.raises(
         UserError, match=r"of \d+ samples are bad, more than data.max_bad = 0.01 .*× text: empty"
     ) as error:
@@ -97,7 +97,7 @@ def test_a_run_with_too_many_bad_samples_stops_with_the_counts(shards: Shards) -
     assert "\n" not in str(error.value)
 
 
-def test_shards_of_bad_samples_only_stop_at_once(pack: Callable[..., Path]) -> None:
+def test_shards_with_only_bad_samples_stop_the_run_at_once(pack: Callable[..., Path]) -> None:
     shards = open_shards(str(pack("s.tar", [{"__key__": str(i), "txt": b"\n"} for i in range(5)])))
     with pytest.raises(UserError, match=r"samples in a row are bad \(\d+ × text: empty\), the last in .*s\.tar"):
         next(iter(loader(shards, 4)))
@@ -107,8 +107,8 @@ def fault(id: int) -> Fault:
     return Fault("s.tar", str(id), id, "text: empty")
 
 
-def test_bad_samples_that_were_replaced_are_not_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sample of fifty is good: sooner or later one and all eighty draws for it are bad, after others found it."""
+def test_only_bad_samples_in_a_row_are_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample of 50 is good. In the end all 80 substitutes of a sample are bad; earlier ones found a good one."""
     monkeypatch.setattr(Captions, "_files", lambda self, id: {"txt": b"fine"} if id == 7 else BadSample("made bad"))
     data = DataConfig.model_validate({"train": "here", "streams": 4, "max_bad": 1.0, "workers": 0})
     scarce = Loader(data, {"train": Captions("a", [50])}, {"text": INTAKES["text"]}, 32, seed=1)
@@ -116,26 +116,26 @@ def test_bad_samples_that_were_replaced_are_not_of_the_row(monkeypatch: pytest.M
         list(islice(scarce, 50))
 
 
-def test_samples_of_one_number_in_two_sources_are_both_written_down(tmp_path: Path) -> None:
-    ledger = Ledger(1.0, tmp_path / "bad.jsonl")
+def test_samples_with_the_same_id_in_two_sources_are_both_logged(tmp_path: Path) -> None:
+    bad_log = BadSampleLog(1.0, tmp_path / "bad.jsonl")
     faults = [Fault(shard, "k3", 3, "text: empty") for shard in ("a/0.tar", "b/0.tar")]
     for found in ([faults[0], faults[0]], faults):
-        ledger.note(4, found)
+        bad_log.note(4, found)
     lines = (tmp_path / "bad.jsonl").read_text().splitlines()
     assert [json.loads(line)["shard"] for line in lines] == ["a/0.tar", "b/0.tar"]
 
 
-def test_a_share_just_below_the_limit_never_stops_a_long_run() -> None:
-    dice, ledger = np.random.default_rng(0), Ledger(0.01)
+def test_a_long_run_just_below_the_limit_does_not_stop() -> None:
+    dice, bad_log = np.random.default_rng(0), BadSampleLog(0.01)
     for step in range(5000):
-        ledger.note(20, [fault(step)] if dice.random() < 20 * 0.009 else [])
-    assert ledger.seen == 100_000
+        bad_log.note(20, [fault(step)] if dice.random() < 20 * 0.009 else [])
+    assert bad_log.seen == 100_000
 
 
 @pytest.mark.parametrize(("limit", "share"), [(0.01, 0.05), (0.0, 0.01), (0.1, 0.3)])
-def test_a_share_well_above_the_limit_stops_soon(limit: float, share: float) -> None:
-    dice, ledger = np.random.default_rng(0), Ledger(limit)
+def test_a_run_well_above_the_limit_stops_soon(limit: float, share: float) -> None:
+    dice, bad_log = np.random.default_rng(0), BadSampleLog(limit)
     steps = [[fault(id)] if dice.random() < share else [] for id in range(2000)]
     with pytest.raises(UserError):
-        list(map(ledger.note, repeat(1), steps))
-    assert 100 <= ledger.seen < 500
+        list(map(bad_log.note, repeat(1), steps))
+    assert 100 <= bad_log.seen < 500

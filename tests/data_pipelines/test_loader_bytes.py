@@ -22,7 +22,7 @@ def bytes_read() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
-def test_each_rank_reads_its_share_of_the_bytes_and_of_the_shards(pack: Callable[..., Path], world: int) -> None:
+def test_each_rank_reads_only_its_share_of_the_bytes_and_shards(pack: Callable[..., Path], world: int) -> None:
     for shard in range(SHARDS):
         samples = [{"__key__": f"{shard}-{i}", "txt": CAPTIONS} for i in range(SAMPLES)]
         folder = pack(f"{shard:02d}.tar", samples).parent

@@ -39,7 +39,7 @@ def decoder(shards: Shards) -> Decoder:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world", [1, 2, 5])
-def test_the_ranks_see_each_sample_once_and_in_order(shards: Shards, world: int, workers: int) -> None:
+def test_all_ranks_together_read_each_sample_once_in_order(shards: Shards, world: int, workers: int) -> None:
     ids = [
         id
         for rank in range(world)
@@ -49,7 +49,7 @@ def test_the_ranks_see_each_sample_once_and_in_order(shards: Shards, world: int,
     assert ids == list(range(23))
 
 
-def test_clips_are_whole_and_padded_with_silence(shards: Shards) -> None:
+def test_sounds_are_whole_and_padded_with_silence(shards: Shards) -> None:
     for batch in EvalLoader(decoder(shards), INTAKES, 20):
         field = batch.fields["audio"]
         assert field.lengths is not None
@@ -59,7 +59,7 @@ def test_clips_are_whole_and_padded_with_silence(shards: Shards) -> None:
             assert not wave[length:].any()
 
 
-def test_the_first_caption_is_embedded_and_all_are_kept(shards: Shards) -> None:
+def test_the_first_caption_is_tokenized_and_all_captions_are_kept(shards: Shards) -> None:
     evaluation = EvalLoader(decoder(shards), INTAKES, 23)
     for _ in range(2):  # it can be walked again
         (batch,) = evaluation

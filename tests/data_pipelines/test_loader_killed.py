@@ -82,7 +82,7 @@ def lines(path: Path) -> list[Line]:
     return [json.loads(line) for line in whole if line.endswith("\n")]
 
 
-def test_kills_at_random_points_and_other_worlds_leave_the_stream_as_it_was(folder: Path, tmp_path: Path) -> None:
+def test_killed_runs_resume_with_the_same_batches_on_any_number_of_ranks(folder: Path, tmp_path: Path) -> None:
     straight = [written(batch) for batch in islice(loader(folder, 0, {}), STEPS)]
     dice = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
     done: list[Line] = []
@@ -111,7 +111,7 @@ def test_kills_at_random_points_and_other_worlds_leave_the_stream_as_it_was(fold
     assert done == straight
 
 
-def test_a_decoding_process_that_is_killed_is_an_error_and_no_hang(folder: Path) -> None:
+def test_a_killed_worker_process_is_an_error_and_not_a_hang(folder: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     stream = iter(loader(folder, 2, {}))
     next(stream)

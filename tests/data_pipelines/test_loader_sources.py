@@ -32,7 +32,7 @@ def ids(batches: list[Batch]) -> list[int]:
     return [id for batch in batches for id in batch.ids.tolist()]
 
 
-def test_each_batch_holds_each_source_in_its_share() -> None:
+def test_each_batch_mixes_the_sources_by_weight() -> None:
     sources = {"a": Captions("a", [40, 60]), "b": Captions("b", [50])}
     mixed = loader(sources, 10, a={"weight": 3}, b={"weight": 2})
     batches = list(islice(mixed, 50))
@@ -51,8 +51,8 @@ def test_the_order_of_a_source_does_not_depend_on_the_others() -> None:
     assert [sorted(batch) for batch in among] == [sorted(alone[i : i + 6]) for i in range(0, 240, 6)]
 
 
-def test_sources_of_equal_sizes_go_each_its_own_way() -> None:
-    """Else the sample of one and that of the other with the same number would always meet."""
+def test_sources_of_equal_sizes_have_different_orders() -> None:
+    """Otherwise two samples with the same id would always share a batch."""
     batches = islice(loader({"a": Captions("a", [40, 60]), "b": Captions("b", [40, 60])}, 20), 10)
     met = 0
     for batch in batches:
@@ -62,7 +62,7 @@ def test_sources_of_equal_sizes_go_each_its_own_way() -> None:
     assert met < 25  # of 100; by chance 10
 
 
-def test_batches_of_a_single_source() -> None:
+def test_between_batches_each_batch_has_a_single_source() -> None:
     sources = {"a": Captions("a", [40, 60]), "b": Captions("b", [50])}
     batches = list(islice(loader(sources, 10, mix="between_batches", a={"weight": 3}), 100))
     turns = [{id < 100 for id in batch.ids.tolist()} for batch in batches]
@@ -79,8 +79,8 @@ def test_a_source_that_does_not_repeat_is_seen_once() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_batch_before_the_data_are_used_up_is_handed_out(workers: int) -> None:
-    """Also to one who fetches ahead, as the thread does that pins memory."""
+def test_the_last_full_batch_is_not_lost(workers: int) -> None:
+    """Also if a thread fetches batches ahead, as the one that pins memory does."""
     sources = {"once": Captions("once", [30])}
     once = iter(loader(sources, 8, once={"repeat": False}, worker="thread", workers=workers))
     with ThreadPoolExecutor(1) as pool:
@@ -90,7 +90,7 @@ def test_every_batch_before_the_data_are_used_up_is_handed_out(workers: int) -> 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("mix", ["within_batches", "between_batches"])
-def test_mixtures_are_the_same_at_any_world_and_after_any_stop(world: int, mix: str) -> None:
+def test_mixtures_are_the_same_on_any_number_of_ranks_and_after_resuming(world: int, mix: str) -> None:
     sources = {"a": Captions("a", [33, 4, 0, 25]), "b": Captions("b", [50], every_bad=9)}
     options = {"mix": mix, "max_bad": 1.0, "a": {"weight": 2.5}}
     whole = list(islice(loader(sources, 12, **options), 30))
@@ -103,8 +103,8 @@ def test_mixtures_are_the_same_at_any_world_and_after_any_stop(world: int, mix: 
 
 
 @pytest.mark.parametrize("counts", [[5, 3, 9], [17], [1, 1, 1]])
-def test_fewer_shards_than_readers(counts: list[int]) -> None:
-    """Four ranks of two workers each: equal steps everywhere, every sample once an epoch."""
+def test_fewer_shards_than_workers(counts: list[int]) -> None:
+    """Four ranks with two workers each: every rank has the same number of steps, and an epoch has every sample once."""
     sources = {"a": Captions("a", counts)}
     total = sum(counts)
     ranks = [
@@ -114,8 +114,8 @@ def test_fewer_shards_than_readers(counts: list[int]) -> None:
     assert seen == Counter(dict.fromkeys(range(total), 12))
 
 
-def test_thirty_percent_bad_cost_no_more_than_their_share() -> None:
-    """Reads, counted: one for each sample and one for each bad one met on the way to it."""
+def test_thirty_percent_of_bad_samples_cost_no_more_reads_than_their_share() -> None:
+    """Counts reads: one for each sample, and one for each bad sample before it."""
     good, bad = Captions("good", [1000] * 4), Captions("bad", [1000] * 4, every_bad=3)
     for source in (good, bad):
         list(islice(loader({"a": source}, 100, max_bad=1.0), 80))
@@ -123,7 +123,7 @@ def test_thirty_percent_bad_cost_no_more_than_their_share() -> None:
     assert bad.reads - read_ahead == pytest.approx(8000 * 3 / 2, rel=0.04)
 
 
-def test_substitutes_are_of_the_same_shard(tmp_path: Path) -> None:
+def test_substitutes_come_from_the_same_shard(tmp_path: Path) -> None:
     source = Captions("a", [50] * 8, every_bad=5)
     halves = [loader({"a": source}, 16, max_bad=1.0, rank=rank, world=2, folder=tmp_path) for rank in (0, 1)]
     shards = [{source.shard(id) for id in ids(list(islice(half, 50)))} for half in halves]
@@ -134,7 +134,7 @@ def test_substitutes_are_of_the_same_shard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_memory_is_flat_over_ten_epochs(kind: str) -> None:
+def test_memory_does_not_grow_over_ten_epochs(kind: str) -> None:
     stream = iter(loader({"a": Captions("a", [500] * 4)}, 100, workers=2, worker=kind))
     sizes = []
     for _ in range(11):
@@ -148,9 +148,9 @@ def test_memory_is_flat_over_ten_epochs(kind: str) -> None:
     assert sizes[-1] - sizes[1] < 8 * 2**20
 
 
-def test_where_processes_share_no_memory_files_threads_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_memfd_the_error_suggests_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
     sources = {"a": Captions("a", [20])}
-    with pytest.raises(UserError, match=r"set data\.worker to thread"):
+    with pytest.raises(UserError, match=r"Set data\.worker=thread"):
         next(iter(loader(sources, 4, workers=1, worker="process")))
     assert len(next(iter(loader(sources, 4, workers=1, worker="thread")))) == 4

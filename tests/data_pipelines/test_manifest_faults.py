@@ -60,7 +60,7 @@ def test_each_bad_row_is_told_and_the_run_goes_on(table: Path, tmp_path: Path) -
     lines = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
     told = {(line["shard"], line["key"], line["id"], line["reason"]) for line in lines}
     assert told == {(str(table), f"row {row}", row - 1, reason) for row, reason in EXPECTED.items()}
-    assert training.ledger.seen == 200 + training.bad.total()
+    assert training.bad_log.seen == 200 + training.bad.total()
 
 
 def test_too_many_bad_rows_stop_the_run(table: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_bad_samples_are_counted_logged_and_replaced_by_the_next(
     assert order == 2 * [i for i in range(60) if i % 10 != 9]
     # a batch ends with its last good sample: the bad one behind the second epoch's has not been met
     assert training.bad == Counter(2 * list(broken)) - Counter([list(broken)[-1]])
-    assert training.ledger.seen == 119
+    assert training.bad_log.seen == 119
     lines = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
     assert [(line["shard"], line["key"], line["reason"]) for line in lines] == [
         (str(path), f"k{10 * n + 9}", reason) for n, reason in enumerate(broken)

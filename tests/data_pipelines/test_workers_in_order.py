@@ -24,7 +24,7 @@ def threads() -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_results_come_in_order_whoever_finishes_first(workers: int) -> None:
+def test_results_are_in_order_whichever_worker_finishes_first(workers: int) -> None:
     later = threading.Event()
 
     def work(item: int) -> int:
@@ -38,7 +38,7 @@ def test_results_come_in_order_whoever_finishes_first(workers: int) -> None:
     assert threads() == 0
 
 
-def test_no_more_is_begun_than_asked_for() -> None:
+def test_no_more_items_than_ahead_are_submitted() -> None:
     begun: list[int] = []
     made = results(lambda item: begun.append(item) or item, count(), workers=2, ahead=5)
     assert list(islice(made, 10)) == list(range(10))
@@ -47,7 +47,7 @@ def test_no_more_is_begun_than_asked_for() -> None:
     assert threads() == 0
 
 
-def test_closing_drops_what_has_not_begun() -> None:
+def test_closing_cancels_items_that_no_worker_has_begun() -> None:
     busy, release, begun = threading.Event(), threading.Event(), []
 
     def work(item: int) -> int:
@@ -66,7 +66,7 @@ def test_closing_drops_what_has_not_begun() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_thread_raises_is_raised_here_and_ends_the_threads(workers: int) -> None:
+def test_an_exception_in_a_thread_is_raised_here_and_ends_the_threads(workers: int) -> None:
     def work(item: int) -> int:
         if item == 7:
             raise ZeroDivisionError("seven")
@@ -93,18 +93,18 @@ def refuse(item: int) -> int:
     raise ZeroDivisionError("here")
 
 
-def test_processes_are_others_and_end() -> None:
+def test_work_runs_in_other_processes_which_end() -> None:
     workers = set(results(own_process, range(40), 2, ahead=4, kind="process"))
     assert os.getpid() not in workers
     while any(os.path.exists(f"/proc/{worker}") for worker in workers):
         time.sleep(0.01)
 
 
-def test_what_a_process_raises_is_raised_here() -> None:
+def test_an_exception_in_a_process_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError, match="here"):
         list(results(refuse, range(3), 1, ahead=2, kind="process"))
 
 
-def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
+def test_a_dead_process_is_an_error_and_not_a_hang() -> None:
     with pytest.raises(RankError, match="a process that decodes data died"):
         list(results(killed_at_three, range(100), 2, ahead=4, kind="process"))
