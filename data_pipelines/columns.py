@@ -1,10 +1,10 @@
-"""Columns: values of samples, kept beside a run or beside shards, for whoever selects or weighs samples later.
+"""Columns: values of samples in files beside a run or beside shards, for selecting or weighting samples later.
 
     FOLDER/FINGERPRINT/000000000000.safetensors   ids 0 to 1,048,575 of the source with this fingerprint
     FOLDER/FINGERPRINT/000001048576.safetensors   the next ones, and so on
 
-A file holds `id` [n], the ids within the source in ascending order, and each value [n, …] under its name. A sample
-without values is not in it. Files are replaced whole, so a reader never sees half of one.
+A file holds `id` [n], the ids within the source in ascending order, and each value [n, …] under its name. It omits
+samples without values. Files are replaced atomically, so a reader never sees half of one.
 
 Shape letters: n samples of a file.
 """
@@ -21,22 +21,22 @@ from safetensors.numpy import load_file, save_file
 
 from tercet.errors import UserError
 
-COLUMNS = "columns"  # the folder of a run's columns
-PIECE = 2**20  # how many ids share a file
+COLUMNS = "columns"  # the folder of columns within a run
+PIECE = 2**20  # ids of one file
 
 Values = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Values by name of the samples with these ids."""
+    """The values, by name, of the samples with these ids."""
 
     id_n: NDArray[np.int64]
     values: Values
 
 
 def write_column(folder: Path, fingerprint: str, column: Column) -> None:
-    """Replaces the files of all ids in the column; so bring all samples of such a range of ids at once."""
+    """Replaces every file that holds one of the ids. So pass all samples of a file's range of ids at once."""
     place = _place(folder, fingerprint)
     place.mkdir(parents=True, exist_ok=True)
     order = np.argsort(column.id_n, kind="stable")
@@ -53,7 +53,10 @@ def read_pieces(folder: Path, fingerprint: str) -> Iterator[Column]:
     """The column of a source, one file at a time, in the order of the ids."""
     place = _place(folder, fingerprint)
     if not place.is_dir():
-        raise UserError(f"{folder} has no values for the source with fingerprint {fingerprint}: its samples changed")
+        raise UserError(
+            f"{folder} has no values for the source with fingerprint {fingerprint}, so its samples changed. "
+            "Compute the values again"
+        )
     for path in sorted(place.glob("*.safetensors")):
         values = load_file(path)
         yield Column(values.pop("id"), values)

@@ -1,4 +1,4 @@
-"""The fields that a recipe adds to a batch beside each sample's own picture, sound and caption. Imports no torch."""
+"""Fields that a recipe adds to the picture, sound and caption of each sample. Imports no torch."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Area = tuple[float, float]
 
 
 class FieldConfig(Config):
-    """What the rows of a field are drawn from."""
+    """Where the rows of a field come from."""
 
     model_config = ConfigDict(serialize_by_alias=True)
     source: str = Field(
@@ -36,7 +36,7 @@ class FieldConfig(Config):
 
 
 def check_field(name: str, config: FieldConfig) -> None:
-    """Whether something can fill the field."""
+    """Refuses a field that nothing can fill."""
     modality, key = modality_of(name), f"fields.{name}"
     if modality not in MODALITIES:
         raise Misfit(key, f"is of the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
@@ -65,9 +65,9 @@ def _check_place(key: str, modality: str, place: str) -> None:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A field as its rows are made: what the tower takes in, and what the rows are drawn from.
+    """How to make the rows of a field: the input of the tower, and where the rows come from.
 
-    `place`: of texts, where the captions are; none: where those of the source are.
+    `place`: for texts, where the captions are; None: where the captions of the source are.
     """
 
     name: str
@@ -82,14 +82,14 @@ class FieldSpec:
 
 
 def own_fields(intakes: "Mapping[str, Intake]") -> dict[str, FieldSpec]:
-    """The field of each modality: a sample's picture, its sound, its caption."""
+    """One field for each modality: the picture, the sound, the caption of a sample."""
     return {name: FieldSpec(name, intake) for name, intake in intakes.items()}
 
 
 def further_fields(
     names: Iterable[str], configs: Mapping[str, FieldConfig], intakes: "Mapping[str, Intake]"
 ) -> dict[str, FieldSpec]:
-    """Those of the named fields that the recipe adds."""
+    """The named fields, of those that the recipe adds."""
     return {name: _spec(name, configs[name], intakes[modality_of(name)]) for name in names if name in configs}
 
 

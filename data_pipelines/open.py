@@ -1,4 +1,4 @@
-"""A config's data, opened for training: every source indexed or fetched, or one streamed."""
+"""Opens the data of a config for training, by index or as a stream."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 
-HELD = 1000  # undecoded samples of a stream that are shuffled among each other
+SHUFFLE_BUFFER = 1000  # largest number of undecoded samples that a stream shuffles
 
 
 def open_loader(
@@ -26,22 +26,22 @@ def open_loader(
     world: World,
     cursors: Mapping[str, int],
     folder: Path,
-    learned: Collection[str] = (),
+    trained: Collection[str] = (),
     opened: OpenedSources | None = None,
     further: Mapping[str, FieldSpec] | None = None,
 ) -> Batches:
-    """The batches of this rank from wherever the sources stand. A collective.
+    """The batches of this rank, which start at `cursors`. A collective.
 
-    `learned`: modalities that the sources must hold somewhere. `further`: the recipe's own fields.
+    `trained`: modalities that some source must hold. `further`: the fields that the recipe adds.
     """
     opened = opened or OpenedSources()
     if data.mode == "stream":
         check_streams(data, opened)
         return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
-    check_held(data.train, sources, learned)
+    check_held(data.train, sources, trained)
     if world.first:
-        warn_if_all_alike(data.train, sources, learned)
+        warn_if_all_alike(data.train, sources, trained)
     return Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder,
         further=further,
@@ -61,13 +61,15 @@ def _stream(
 ) -> Batches:
     from tercet.data_pipelines.stream.loader import StreamLoader  # webdataset, which only a stream needs
 
-    places = [cursors[name] for name in data.train if name in cursors]  # others are of stages before
+    places = [cursors[name] for name in data.train if name in cursors]  # an earlier stage may have had other sources
     start = max(places, default=0)
     if places and world.first:
-        said = f"tercet: a stream goes on by shard, from place {start} of its sequence; what was begun is seen again"
-        print(said, file=sys.stderr)
+        message = (
+            f"tercet: the stream resumes at shard {start} of its sequence; samples of unfinished shards are read again"
+        )
+        print(message, file=sys.stderr)
     (shards, *_) = [opened.files(source).shards for source in data.train.values()]
     return StreamLoader(
         data, intakes, batch_size, seed=seed, rank=world.rank, world=world.size,
-        start=start, shuffled=min(data.window, HELD), folder=folder, shards=shards, further=further,
+        start=start, shuffled=min(data.window, SHUFFLE_BUFFER), folder=folder, shards=shards, further=further,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sample and Batch: the types every room agrees on.
+"""Sample, Field and Batch: the types that data, models and training share.
 
 Shape letters: B items of a batch, n rows of a field, C channels, H height, W width, T audio samples, L tokens.
 """
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tercet.modality import modality_of as modality_of
 
-Media = NDArray[Any]  # what a file was decoded to: a picture, a sound or a plugin's array
-Resize = Literal["shortest", "squash"]  # cut to the intake's shape and resize, or press the whole picture into it
+Media = NDArray[Any]  # a decoded picture, sound or array of a plugin
+Resize = Literal["shortest", "squash"]  # crop to the shape of the intake and resize, or resize without a crop
 
 
 class Intake(Protocol):
-    """What a tower takes in: rows of one type and shape. `ragged` ones may be shorter along their first axis, and at
-    evaluation longer; their lengths travel with them."""
+    """The input of a tower: rows of one dtype and shape. `ragged` rows may be shorter along their first axis, or longer
+    in evaluation; the batch then holds their lengths."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -34,7 +34,7 @@ class Intake(Protocol):
 
 @dataclass(frozen=True)
 class ImageIntake:
-    """What an image tower takes in: RGB uint8 of this height and width; it normalises by itself."""
+    """The input of an image tower: RGB uint8 of this height and width. The tower normalises."""
 
     size: tuple[int, int]
     interpolation: str = "bicubic"
@@ -49,7 +49,7 @@ class ImageIntake:
 
 @dataclass(frozen=True)
 class AudioIntake:
-    """What an audio tower takes in: mono float waveforms at this rate; training crops are `seconds` long."""
+    """The input of an audio tower: mono float waveforms at this rate. Training crops are `seconds` long."""
 
     rate: int
     seconds: float
@@ -67,7 +67,7 @@ class AudioIntake:
 
 @dataclass(frozen=True)
 class TextIntake:
-    """What a text tower takes in: token ids `[n, L]` from its own tokenizer."""
+    """The input of a text tower: token ids `[n, L]` from its tokenizer."""
 
     tokenize: Callable[[list[str]], Tensor]
     dtype: ClassVar[str] = "int64"
@@ -80,7 +80,7 @@ class TextIntake:
 
 @dataclass(frozen=True)
 class ArrayIntake:
-    """What the tower of a plugin's modality takes in."""
+    """The input of a tower for a modality that a plugin adds."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -88,16 +88,16 @@ class ArrayIntake:
 
 
 def channels_first(values: Tensor, intake: Intake) -> Tensor:
-    """Pictures as towers want them; in memory they stay as they were decoded, channels last."""
+    """Permutes pictures for the towers, without a copy: in memory the channels stay last."""
     return values.permute(0, 3, 1, 2) if isinstance(intake, ImageIntake) else values
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded item: its media by modality, an image uint8 `[H, W, C]`, audio float `[T]`, and its captions.
+    """One decoded sample: its media by modality (image uint8 `[H, W, C]`, audio float `[T]`) and its captions.
 
-    `further` holds the rows of the fields that a recipe adds, media or captions. `masks` `[rows, K, 4]` hide shares of
-    the spectrograms of a field's sounds.
+    `further`: the rows, media or captions, of the fields that a recipe adds. `masks` `[rows, K, 4]`: the parts of the
+    spectrograms to hide, for each field of sounds.
     """
 
     key: str
@@ -128,11 +128,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Field:
-    """The rows of one field that exist, and the item of the batch that each belongs to (ascending).
+    """The existing rows of a field, and the item of the batch that each belongs to (ascending).
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
-    of other modalities whatever their intake says. Sounds of a training batch may carry `masks` `[n, K, 4]`, shares of
-    their spectrograms that are hidden.
+    for other modalities, the shape and dtype of their intake. Sounds of a training batch may have `masks` `[n, K, 4]`:
+    the parts of their spectrograms to hide.
     """
 
     modality: str
@@ -146,14 +146,14 @@ class Field:
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
-        """What the modality's tower is called with; only that of sounds knows masks."""
+        """The arguments of the tower. Only audio towers take masks."""
         return (self.values, self.lengths) if self.masks is None else (self.values, self.lengths, self.masks)
 
     def rows(self, start: int, stop: int) -> "Field":
         return self._each(lambda tensor: tensor[start:stop])
 
     def of_items(self, new_b: Tensor) -> "Field":
-        """The rows of some items: `new_b` holds the new number of each item, or -1."""
+        """The rows of some items. `new_b`: the new number of each item, or -1 to drop it."""
         item_n = new_b[self.item]
         kept_n = item_n >= 0
         return replace(self._each(lambda tensor: tensor[kept_n]), item=item_n[kept_n])
@@ -171,13 +171,13 @@ class Field:
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's items of one global batch: dense stable ids, groups, and the fields with the rows that exist."""
+    """This rank's items of a global batch: their ids, which are dense and stable, their groups, and their fields."""
 
     ids: Tensor
     groups: Tensor
     fields: Mapping[str, Field]
-    samples: tuple[Sample, ...] = ()  # kept for evaluation and galleries; empty while training
-    cursors: Mapping[str, int] = field(default_factory=dict)  # where each source stands after this batch
+    samples: tuple[Sample, ...] = ()  # for evaluation and galleries; empty in training
+    cursors: Mapping[str, int] = field(default_factory=dict)  # the position of each source after this batch
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -186,7 +186,7 @@ class Batch:
         return iter(self.fields.items())
 
     def items(self, keep: Tensor) -> "Batch":
-        """The items at these places, which ascend, with all their rows of every field."""
+        """The items at these places (ascending), with all their rows of every field."""
         new_b = torch.full_like(self.ids, -1)
         new_b[keep] = torch.arange(len(keep), device=keep.device)
         fields = {name: rows.of_items(new_b) for name, rows in self.fields.items()}
@@ -198,6 +198,6 @@ class Batch:
         return replace(self, ids=self.ids.to(device), groups=self.groups.to(device), fields=fields)
 
     def pin(self) -> "Batch":
-        """In memory that a GPU copies from while it computes."""
+        """A copy in pinned memory, from which a GPU copies while it computes."""
         fields = {name: rows.pin() for name, rows in self.fields.items()}
         return replace(self, ids=self.ids.pin_memory(), groups=self.groups.pin_memory(), fields=fields)

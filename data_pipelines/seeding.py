@@ -1,7 +1,7 @@
-"""Randomness keyed by what it is for: the same draw at any world size, on any worker, after any resume.
+"""Random numbers that depend only on (purpose, seed, epoch, item), and not on ranks, workers or where a run resumed.
 
-Both kinds open a stream of their own for each (purpose, seed, epoch, item) without any stream being run through first:
-Philox is a keyed bijection of its counter, and SplitMix64 (Steele et al., 2014) hashes a whole array of items at once.
+Both generators jump to any key at once: Philox is a keyed bijection of its counter, and SplitMix64 (Steele et al.,
+2014) hashes a whole array of items.
 """
 
 from zlib import crc32
@@ -14,30 +14,31 @@ FRACTION = 2.0**-53
 
 
 def keyed(purpose: str, seed: int, epoch: int = 0, item: int = 0) -> np.random.Generator:
-    """The generator of one purpose for one item in one epoch."""
+    """A generator for one purpose, item and epoch."""
     key = np.array([crc32(purpose.encode()), seed], dtype=np.uint64)
     counter = np.array([0, epoch, item, 0], dtype=np.uint64)  # Philox counts its draws in the first word
     return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
 
 def keys(purpose: str, seed: int, epoch_N: ArrayLike, item_N: ArrayLike) -> NDArray[np.uint64]:
-    """A 64-bit number for each item in its epoch, to seed what draws for itself."""
+    """A 64-bit hash for each item in its epoch."""
     key = np.full(np.shape(item_N), crc32(purpose.encode()), dtype=np.uint64)
     for word in (seed, epoch_N, item_N):
-        key = mixed(key + GOLDEN + np.asarray(word).astype(np.uint64))
+        key = splitmix(key + GOLDEN + np.asarray(word).astype(np.uint64))
     return key
 
 
 def uniforms(purpose: str, seed: int, epoch_N: ArrayLike, item_N: ArrayLike, count: int) -> NDArray[np.float64]:
-    """`count` numbers from [0, 1) for each item in its epoch."""
+    """`count` uniform numbers in [0, 1) for each item in its epoch."""
     step_C = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
-    word_NC = mixed(keys(purpose, seed, epoch_N, item_N)[..., None] + step_C)
+    word_NC = splitmix(keys(purpose, seed, epoch_N, item_N)[..., None] + step_C)
     fraction_NC: NDArray[np.float64] = (word_NC >> np.uint64(11)) * FRACTION
     return fraction_NC
 
 
-def mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finalizer of SplitMix64."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
-    return mixed
+    hashed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
+    return hashed

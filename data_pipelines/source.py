@@ -1,4 +1,4 @@
-"""What the order, the loaders and the tools ask of data: samples by id, in shards of known sizes."""
+"""The interface of all data that can be read by index: samples by id, in shards of known sizes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.bad_samples import BadSample
 
 Files = Mapping[str, bytes]  # a sample's files by extension
-LARGEST_FILE = 256 * 2**20  # of a sample; larger ones are not read
+LARGEST_FILE = 256 * 2**20  # bytes; a sample with a larger file is bad
 
 
 class Source(Protocol):
@@ -22,12 +22,12 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Differs where the samples or their ids do."""
+        """Changes when the samples or their ids change."""
         ...
 
     @property
     def snapshot(self) -> str:
-        """Differs, too, where a file of the samples was replaced under its name."""
+        """Changes also when a file is replaced under the same name."""
         ...
 
     def __len__(self) -> int: ...
@@ -37,17 +37,17 @@ class Source(Protocol):
     def key(self, id: int) -> str: ...
 
     def path(self, id: int, modality: str) -> str:
-        """Where a person finds it: its own file of the modality, or the shard that holds it."""
+        """Where a person finds the sample: its own file of the modality, or its shard."""
         ...
 
     def size(self, id: int, modality: str) -> int:
-        """Bytes of its file of the modality; 0 where there is none, or where it would have to be fetched to know."""
+        """Bytes of its file of the modality; 0 if it has none, or if the size is not known without a download."""
         ...
 
     def prefetch(self, ids: Sequence[int]) -> None:
-        """These will be read soon, by whichever process."""
+        """Announces that some process will read these samples soon."""
         ...
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
-        """The wanted files of each sample, in the order of `ids`; what is wrong with a sample stands in its place."""
+        """The wanted files of each sample, in the order of `ids`, or why the sample is bad."""
         ...

@@ -1,7 +1,7 @@
-"""Which part of a source a sample belongs to: a hash of its group, taken as a number from 0 to 1.
+"""Splits a source by a hash of each sample's group, taken as a number from 0 to 1.
 
-The hash depends on the sample's group alone, so samples of one group are always on the same side of a split, whatever
-source they come from and whatever samples are added. A sample without a group is hashed by its own identity.
+The hash depends only on the group. So all samples of a group are on the same side of a split, in any source, and they
+stay there when samples are added. A sample without a group is hashed by its own identity.
 
 Shape letters: N samples.
 """
@@ -16,7 +16,7 @@ Marks = NDArray[np.uint64]
 
 
 def marks(identity_N: ArrayLike, group_N: NDArray[np.int64]) -> Marks:
-    """The hash of each sample's group; where that is negative, of the sample's identity."""
+    """The hash of each sample's group, or of the sample's identity if the group is negative."""
     alone_N = keys("alone", 0, 0, np.asarray(identity_N, dtype=np.uint64))
     return np.where(group_N < 0, alone_N, keys("group", 0, 0, group_N))
 

@@ -1,4 +1,4 @@
-"""Reads a whole list: how often each sample of a source comes in an epoch.
+"""Reads a whole list, and counts how often each sample of a source appears in an epoch.
 
 Shape letters: N samples of the source, n lines of a block of the list.
 """
@@ -12,31 +12,31 @@ from tercet.data_pipelines.plans.order import Ints
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 
-UNLISTED = 65_535  # more than any count
+UNLISTED = 65_535  # larger than any count
 
 Times = NDArray[np.unsignedinteger]
 Resolved = tuple[Ints, Ints, Ints]  # lines, ids and counts
 
 
 def counted(file: ListFile, source: Source, *, part: bool = False) -> Times:
-    """Reads the whole list. Each sample that it names must exist, and stand in it once."""
+    """Reads the list. Each sample that it names must exist, and be listed once."""
     times_N = np.full(len(source), UNLISTED, dtype=np.uint16)
     resolve = KeyLookup(file.path, source, part) if file.by_key else IdLookup(file.path, source)
     for block in file.blocks():
         line_n, id_n, count_n = resolve(block)
         if (again := _first_repeated(times_N, id_n)) is not None:
             name = source.key(int(id_n[again])) if file.by_key else id_n[again]
-            raise UserError(f"{file.path}, line {line_n[again]}: `{name}` is listed twice; leave one of the lines out")
+            raise UserError(f"{file.path}, line {line_n[again]}: `{name}` is listed twice; remove one of the lines")
         times_N[id_n] = count_n
     times_N[times_N == UNLISTED] = 0
     most = times_N.max(initial=0)
     if not most:
-        raise UserError(f"{file.path} keeps no sample of {source.shard(0)}; list some with a count above 0")
+        raise UserError(f"{file.path} selects no sample of {source.shard(0)}; list some with a count above 0")
     return times_N.astype(np.uint8) if most <= np.iinfo(np.uint8).max else times_N
 
 
 def _first_repeated(times_N: Times, id_n: Ints) -> int | None:
-    """The first place of a block whose id an earlier line names."""
+    """The index of the first line in a block whose id an earlier line names."""
     order_n = np.argsort(id_n, kind="stable")
     same = id_n[order_n][1:] == id_n[order_n][:-1]
     repeated = np.concatenate([order_n[1:][same], np.flatnonzero(times_N[id_n] != UNLISTED)])
@@ -44,7 +44,7 @@ def _first_repeated(times_N: Times, id_n: Ints) -> int | None:
 
 
 class IdLookup:
-    """Takes the ids of a block as they are, if the source has them."""
+    """Checks that the source has the ids of a block."""
 
     def __init__(self, path: str, source: Source) -> None:
         self.path, self.source = path, source
@@ -60,7 +60,7 @@ class IdLookup:
 
 
 class KeyLookup:
-    """Finds the samples that a block names by their keys, through a table of hashes of all keys."""
+    """Finds samples by their keys, in a table of hashes of all keys."""
 
     def __init__(self, path: str, source: Source, part: bool) -> None:
         self.path, self.source, self.part = path, source, part
@@ -70,7 +70,7 @@ class KeyLookup:
         self._hash_N = hash_N[self._id_N]
 
     def __call__(self, block: ListBlock) -> Resolved:
-        """Without those of other parts, where the source is a part."""
+        """Drops keys that the source lacks, if it is a part."""
         id_n = np.array(
             [self._id(key, line) for key, line in zip(block.named, block.line_n, strict=True)], dtype=np.int64
         )

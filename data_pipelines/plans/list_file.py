@@ -1,7 +1,8 @@
 """A list of samples as a file: CSV whose first line is `id`, `id,count`, `key` or `key,count`. Imports no torch.
 
-A count says how often the sample comes in an epoch: without the column once, and with 0 never, like samples that the
-list does not name. A list may be as long as the data: the file is read in blocks, and numpy parses the numbers.
+A count says how often the sample appears in an epoch. Without the column, each listed sample appears once. A count of 0
+leaves the sample out, like samples that the list does not name. A list may be as long as the data: the file is read in
+blocks, and numpy parses the numbers.
 
 Shape letters: n lines of a block, B bytes of it.
 """
@@ -20,16 +21,16 @@ from tercet.errors import UserError
 from tercet.plural import number_of
 
 HEADERS = {("id",), ("id", "count"), ("key",), ("key", "count")}
-LONGEST, BLOCK = 1000, 2**20  # bytes of the header, and of what is read at once
-MOST = 65_534  # of a count
-WIDEST = 18  # digits that fit into 64 bits
+LONGEST, BLOCK = 1000, 2**20  # bytes of the header, and of a block
+LARGEST_COUNT = 65_534
+WIDEST = 18  # digits of a number, which fit into 64 bits
 NEWLINE, COMMA = b"\n,"
 IN_A_LINE_OF_NUMBERS = np.isin(np.arange(256), list(b"0123456789,\n"))
 
 
 @dataclass(frozen=True)
 class ListBlock:
-    """Lines of a list: their numbers in the file, the ids or keys that they name, and how often each comes."""
+    """Lines of a list: their numbers in the file, the ids or keys that they name, and the counts."""
 
     line_n: Ints
     named: Ints | list[str]
@@ -37,7 +38,7 @@ class ListBlock:
 
 
 class ListFile:
-    """A list whose header has been read; the rest is read anew each time."""
+    """A list on disk. The header is read once, the lines each time that they are needed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -55,15 +56,15 @@ class ListFile:
         return self.columns[0] == "key"
 
     def digest(self) -> str:
-        """Names the content of the file."""
+        """A hash of the content of the file."""
         state = xxh3_128()
         with self._opened() as file:
             while block := file.read(BLOCK):
                 state.update(block)
         return state.hexdigest()[:16]
 
-    def told(self) -> str:
-        """What the list is, without the data that it lists."""
+    def summary(self) -> str:
+        """The list in one line. Needs only the file, not the data."""
         kept, epoch = 0, 0
         for block in self.blocks():
             kept += int(np.count_nonzero(block.count_n))
@@ -71,7 +72,7 @@ class ListFile:
         return f"{self.path} (digest {self.digest()}): {number_of(kept, 'sample')}, {epoch:,} an epoch"
 
     def blocks(self) -> Iterator[ListBlock]:
-        """The lines below the header, some at a time."""
+        """The lines below the header, in blocks."""
         with self._opened() as file:
             file.readline()
             line = 2
@@ -88,7 +89,7 @@ class ListFile:
             raise UserError(f"the list {self.path} cannot be read ({error.strerror}); name a CSV file") from None
 
     def _numbers(self, block: bytes, line: int) -> ListBlock | None:
-        """The quick way, for lines of digits in the right places; nothing where there are others."""
+        """Parses lines of plain numbers fast; None if there are other lines."""
         code_B = np.frombuffer(block, dtype=np.uint8)
         if self.by_key or not IN_A_LINE_OF_NUMBERS[code_B].all():
             return None
@@ -101,12 +102,12 @@ class ListFile:
             return None
         cell = np.fromstring(block.replace(b",", b" ").decode(), dtype=np.int64, sep=" ").reshape(-1, columns)
         count_n = cell[:, 1] if columns == 2 else np.ones(len(cell), dtype=np.int64)
-        if count_n.max() > MOST:
+        if count_n.max() > LARGEST_COUNT:
             return None
         return ListBlock(line + np.arange(len(cell)), cell[:, 0], count_n)
 
     def _parsed(self, block: bytes, line: int) -> ListBlock:
-        """Line by line: keys, and numbers of which some are not as they should be."""
+        """Parses line by line: keys, and numbers in other forms."""
         try:
             rows = csv.reader(block.decode("utf-8").splitlines())
             cells = [(number, row) for number, row in enumerate(rows, start=line) if row]
@@ -126,5 +127,5 @@ class ListFile:
         name, *count = (cell.strip() for cell in row)
         if not self.by_key and not (name.isdecimal() and len(name) <= WIDEST):
             raise UserError(f"{where}: `{name}` is not an id; give whole numbers from 0 up, or a column `key`")
-        if count and not (count[0].isdecimal() and int(count[0]) <= MOST):
-            raise UserError(f"{where}: `{count[0]}` is not a count; give a whole number from 0 to {MOST:,}")
+        if count and not (count[0].isdecimal() and int(count[0]) <= LARGEST_COUNT):
+            raise UserError(f"{where}: `{count[0]}` is not a count; give a whole number from 0 to {LARGEST_COUNT:,}")

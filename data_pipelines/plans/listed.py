@@ -1,12 +1,12 @@
-"""An order over a list: each sample as often in an epoch as its count says.
+"""The order of a list: in an epoch, each sample appears as often as its count says.
 
-The list is divided into passes: the first holds every listed sample once, the second those that come at least twice,
+The list is divided into passes: the first has every listed sample once, the second those with a count of at least 2,
 and so on. The samples of one pass in one shard are shuffled like a shard (see `Shuffled`). So samples of one shard are
-still read together, and the appearances of a sample are spread over the epoch. A list that holds every sample once
-gives the order that the source has without a list.
+still read together, and the appearances of a sample are spread over the epoch. A list that has every sample once
+gives the same order as no list.
 
-Shape letters: n positions, S shards of the source, V shards of all passes, N samples of the source, L those that come
-again in a later pass.
+Shape letters: n positions, S shards of the source, V shards of all passes, N samples of the source, L those of a
+later pass.
 """
 
 from functools import lru_cache
@@ -81,7 +81,7 @@ def passes(counts: Ints, times_N: Times) -> tuple[Ints, Ints, Ints]:
 
 
 def kept_in(counts: Ints, times_N: Times) -> Ints:
-    """How many samples of each shard the list keeps."""
+    """How many samples of each shard the list selects."""
     bounds = np.concatenate([[0], np.cumsum(counts)]).tolist()
     kept = [np.count_nonzero(times_N[begin:end]) for begin, end in pairwise(bounds)]
     return np.array(kept, dtype=np.int64)

@@ -1,5 +1,6 @@
-"""The samples of a source that a run trains on: all of them, or those of its list. Substitutes for broken samples, and
-sounds that are mixed into others, are drawn from these.
+"""The samples of a source that a run trains on: all, or those of its list.
+
+Substitutes for broken samples, and sounds to mix into others, are drawn from them.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from tercet.data_pipelines.plans.sample_list import SampleList
 
 
 class Members:
-    """Numbered from 0 in the order of their ids. Shape letters: S shards of the source."""
+    """Numbers the samples from 0 in the order of their ids. Shape letters: S shards of the source."""
 
     def __init__(self, counts: Ints, listed: SampleList | None = None) -> None:
         self._listed = listed
@@ -24,12 +25,12 @@ class Members:
         return int(self._last_S[-1])
 
     def near(self, id: int) -> tuple[int, int]:
-        """The first member of the sample's shard, and the first one after it."""
+        """The numbers of the members in the sample's shard, as begin and end."""
         shard = np.searchsorted(self._end_S, id, side="right")
         return int(self._first_S[shard]), int(self._last_S[shard])
 
     def number(self, id: int) -> int:
-        """How many members come before this id."""
+        """The number of the member with this id: how many members have a smaller id."""
         if self._listed is None:
             return id
         shard = np.searchsorted(self._end_S, id, side="right")

@@ -1,8 +1,8 @@
-"""How many samples of a batch each source gives: a function of the plan and of where every source stands.
+"""How many samples of a batch come from each source: a function of the plan and of the position in each source.
 
-Within batches the quotas are exact, by the method of largest remainders. Between batches each batch is of one source
-(ZeroVL, Cui et al. 2022), and the batches of a round of a hundred are dealt by the same method and shuffled. A source
-that does not repeat gives what it has, and the others fill its place.
+`within_batches` mixes sources in each batch, by the method of largest remainders. `between_batches` takes each batch
+from one source (ZeroVL, Cui et al. 2022): the same method assigns every 100 batches to sources, in shuffled order. When
+a source that does not repeat ends, the other sources fill its share.
 """
 
 import math
@@ -14,11 +14,11 @@ from tercet.data_pipelines.plans.plan import Plan, Share
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 
-ROUND = 100  # batches among which sources take turns
+ROUND = 100  # batches that are assigned to sources together
 
 
 def quotas(plan: Plan, cursors: Sequence[int], batch_size: int) -> list[int]:
-    """Samples that the next batch takes from each source, after so many of each before. No source left: nothing."""
+    """The samples that the next batch takes from each source; empty if the sources cannot fill a batch."""
     left = [_left(share, at) for share, at in zip(plan.shares, cursors, strict=True)]
     weights = [share.weight for share in plan.shares]
     if plan.mix == "between_batches":
@@ -37,7 +37,7 @@ def check_weights(plan: Plan, batch_size: int) -> None:
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:
-    """`total` dealt by weight: whole parts, and the rest by largest remainder, the first of equals."""
+    """Divides `total` by weight, with the method of largest remainders; of equal remainders, the first wins."""
     whole = sum(weights)
     exact = [total * weight / whole for weight in weights]
     parts = [int(share) for share in exact]
@@ -48,11 +48,11 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
 
 
 def _left(share: Share, cursor: int) -> float:
-    return math.inf if share.repeat else max(share.samples - cursor, 0)  # it may have repeated under an earlier plan
+    return math.inf if share.repeat else max(share.samples - cursor, 0)  # negative if it repeated under an earlier plan
 
 
 def _filled(weights: Sequence[float], left: Sequence[float], batch_size: int) -> list[int]:
-    """Quotas by weight; what a source no longer has is dealt among those that have more."""
+    """Quotas by weight. If a source has too few samples left, the other sources give more."""
     taken = [0] * len(weights)
     while missing := batch_size - sum(taken):
         room = [min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]

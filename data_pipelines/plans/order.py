@@ -1,14 +1,14 @@
 """Which sample stands at a position: a pure function, so that the loader's state is one integer.
 
-`Order` is what a loader needs of one. `Shuffled` is the usual one: positions run on over the epochs, and every epoch
-holds each sample once. The shards are laid out one after another, in
-an order drawn once, and cut into C equal pieces: the canonical streams. Position p is of stream p mod C, whatever the
-batch size, the number of ranks or of workers. In each epoch a stream goes through its piece with the shards in a new
-order, the samples of each shard shuffled, and those of a window of the stream once more among each other.
+`Order` is the interface that a loader needs. `Shuffled` is the usual order: positions count on over the epochs, and
+every epoch has each sample once. The shards are laid out in an order that is drawn once, and cut into C equal pieces:
+the canonical streams. Position p belongs to stream p mod C, whatever the batch size or the numbers of ranks and
+workers. In each epoch a stream reads its piece with the shards in a new order and the samples of each shard shuffled,
+and then shuffles the samples within each window of the stream.
 
-Neighbouring positions are of pieces far apart (digits reversed, as in van der Corput's sequence), so that a batch cut
-into contiguous parts by piece gives each of the ranks the same share, always from the same region of the layout: a
-node reads its part of the shards and no others.
+Neighbouring positions belong to distant pieces (digits reversed, as in van der Corput's sequence). If a batch is sorted
+by piece and cut into contiguous parts, each rank gets the same number of samples, always from the same region of the
+layout: a node reads its part of the shards and no others.
 
 Shape letters: n positions, S shards, C streams.
 """
@@ -24,18 +24,18 @@ from tercet.data_pipelines.plans.shuffle import shuffled
 from tercet.data_pipelines.seeding import keys, uniforms
 
 Ints = NDArray[np.int64]
-BLOCKS = 2**32  # windows of a stream; a stream and a window make one number
+BLOCKS = 2**32  # more than the windows of a stream; combines both numbers into one
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Where the pieces and the shards lie in the layout of one epoch."""
+    """The layout of one epoch: where its pieces and shards begin."""
 
-    shard_S: Ints  # which shard stands at each place of the layout
-    begin_S: Ints  # where it begins
-    piece_C: Ints  # where each piece begins
-    length_C: Ints  # and how many samples it has
-    offset_C: Ints  # first position of the epoch that is of the piece's stream
+    shard_S: Ints  # the shards in the order of the layout
+    begin_S: Ints  # the place where each begins
+    piece_C: Ints  # the place where each piece begins
+    length_C: Ints  # its number of samples
+    offset_C: Ints  # the first position in the epoch of the piece's stream
 
 
 class Order(Protocol):
@@ -63,7 +63,7 @@ class Order(Protocol):
 
 
 class Shuffled:
-    """A shuffle of samples in shards of known sizes that starts afresh in each epoch."""
+    """Shuffles the samples of shards of known sizes, anew in each epoch."""
 
     def __init__(self, counts: Ints, seed: int, streams: int = 256, window: int = 4096) -> None:
         self.counts, self.seed, self.streams, self.window = counts, seed, streams, window
@@ -81,7 +81,7 @@ class Shuffled:
         return position_n // self.samples
 
     def piece(self, position_n: Ints) -> Ints:
-        """The place, among the pieces of the layout, of the stream that each position is of."""
+        """The number of the piece in the layout that each position belongs to."""
         piece_n: Ints = self._piece_C[position_n % self.streams]
         return piece_n
 
@@ -107,7 +107,7 @@ class Shuffled:
         return id_n
 
     def _windowed(self, number: int, piece_n: Ints, turn_n: Ints, length_n: Ints) -> Ints:
-        """Turns shuffled within their window; the borders of the windows move from epoch to epoch."""
+        """Shuffles turns within their window. The borders of the windows move from epoch to epoch."""
         phase_n = (keys("phase", self.seed, number, piece_n) % np.uint64(self.window)).astype(np.int64)
         block_n = (turn_n + phase_n) // self.window
         begin_n = np.maximum(block_n * self.window - phase_n, 0)
@@ -117,7 +117,7 @@ class Shuffled:
         return goes_n
 
     def _laid_out(self, number: int) -> Epoch:
-        """A stream keeps its shards from epoch to epoch, up to those at its borders, and changes their order."""
+        """A stream keeps its shards in all epochs, except at its borders, and changes their order."""
         shards = len(self.counts)
         own_piece_S = np.arange(shards) * self.streams // shards
         draw_S = uniforms("shards", self.seed, number, self._layout, 1)[:, 0]
@@ -131,7 +131,7 @@ class Shuffled:
 
 
 def own_seed(source: str, seed: int) -> int:
-    """Of one source: those of equal sizes would else go in step, and their samples of equal ids always meet."""
+    """A seed for each source. Otherwise samples with equal ids of two equal sources would always share a batch."""
     return int(keys(f"order {source}", seed, 0, [0])[0])
 
 
@@ -141,7 +141,7 @@ def _layout(shards: int, seed: int) -> Ints:
 
 
 def reversed_digits(count: int) -> Ints:
-    """0 … count - 1 with their digits to the bases of count's prime factors in reverse, smallest factor first."""
+    """The numbers 0 … count - 1 with reversed digits, in the mixed base of count's prime factors, smallest first."""
     rest, reverse, weight = np.arange(count), np.zeros(count, dtype=np.int64), count
     for factor in _factors(count):
         weight //= factor

@@ -1,8 +1,7 @@
-"""A plan: everything besides the seed that decides which samples share a batch. A small immutable file, named by its
-digest.
+"""A plan: everything that decides which samples share a batch. It is a small immutable file, named by its digest.
 
-A checkpoint names the plan that it was made under. The data and the lists behind a plan never change. Its weights may,
-and then a new plan goes on from the position of every source.
+A checkpoint names its plan. The data and lists of a plan never change. If weights change, a new plan continues from the
+position of each source.
 """
 
 import json
@@ -20,19 +19,19 @@ from tercet.errors import UserError
 
 @dataclass(frozen=True)
 class Share:
-    """One source in a plan: the samples of its epoch, and how much of each batch it gives."""
+    """One source in a plan: the samples of its epoch, and its weight."""
 
     name: str
     weight: float
     repeat: bool
     samples: int
     fingerprint: str
-    order: str = ""  # the digest of its list, where it has one
+    order: str = ""  # the digest of its list, if it has one
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of samples is a function of the plan, the seed and a position in each source."""
+    """The order of samples is a function of the plan and of a position in each source."""
 
     seed: int
     streams: int
@@ -49,7 +48,7 @@ class Plan:
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     def write(self, folder: Path) -> Path:
-        """Its file in `folder`; written once, whole, and never again."""
+        """Writes the plan to `folder` atomically, unless it is there."""
         path = folder / f"{self.digest}.json"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,11 +57,11 @@ class Plan:
             os.replace(draft, path)
         return path
 
-    def follows(self, earlier: "Plan", going_on: Collection[str]) -> None:
-        """Refuses to go on in sources of a plan whose data were others."""
+    def follows(self, earlier: "Plan", resumed: Collection[str]) -> None:
+        """Refuses to resume sources whose data or list changed since an earlier plan."""
         for now in self.shares:
             for before in earlier.shares:
-                if now.name != before.name or now.name not in going_on:
+                if now.name != before.name or now.name not in resumed:
                     continue
                 if now.fingerprint != before.fingerprint:
                     raise UserError(
@@ -91,6 +90,8 @@ def _share(name: str, config: SourceConfig, source: Source, listed: SampleList |
 def read_plan(folder: Path, digest: str) -> Plan:
     path = folder / f"{digest}.json"
     if not path.is_file():
-        raise UserError(f"the checkpoint names the plan {path}, which is gone: bring it back, or set out=…")
+        raise UserError(
+            f"the checkpoint names the plan {path}, which is missing. Restore it, or start a new run with out=…"
+        )
     values = json.loads(path.read_text(encoding="utf-8"))
     return Plan(**values | {"shares": tuple(Share(**share) for share in values["shares"])})

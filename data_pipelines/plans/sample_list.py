@@ -1,7 +1,7 @@
-"""Which samples of a source a run trains on, and how often each comes in an epoch.
+"""A list applied to a source: how often each sample of the source appears in an epoch.
 
-That is a small number for each sample of the source: for 100 million samples, 100 MB that all processes of a machine
-share. It is made once for each list and source, and kept in the cache.
+It takes a byte or two for each sample of the source, so 100 MB for 100 million samples, which all processes of a
+machine share. It is computed once for each list and source, and kept in the cache.
 
 Shape letters: N samples of the source.
 """
@@ -22,7 +22,7 @@ from tercet.errors import UserError
 
 
 class SampleList:
-    """How often each sample of a source comes in an epoch. Pickled as the name of its file, if it has one."""
+    """How often each sample of a source appears in an epoch. Pickled as the name of its file, if it has one."""
 
     def __init__(self, path: str, digest: str, times_N: Times, place: Path | None = None) -> None:
         self.path, self.digest, self.times_N, self._place = path, digest, times_N, place
@@ -34,7 +34,7 @@ class SampleList:
 
     @property
     def kept(self) -> int:
-        """How many samples come at all."""
+        """How many samples appear at least once."""
         return int(np.count_nonzero(self.times_N))
 
     @property
@@ -51,7 +51,7 @@ class SampleList:
 
 
 def list_of(split: SourceConfig, source: Source) -> SampleList | None:
-    """The list that a recipe names for a source, if it names one."""
+    """The list that a recipe sets for a source, if any."""
     return read_list(split.list, source, part=split.part is not None) if split.list else None
 
 
@@ -66,7 +66,7 @@ def samples_of(split: SourceConfig, source: Source) -> int:
 
 
 def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:
-    """The list in a file, as it applies to a source; `part`: the source is a part of what the list may name."""
+    """Applies the list in a file to a source. `part`: the source is a part, so the list may name other samples."""
     file = ListFile(path)
     check_part(file, part)
     digest = file.digest()
@@ -78,7 +78,7 @@ def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:
 
 
 def check_part(file: ListFile, part: bool) -> None:
-    """Ids number the samples of a source as it is opened, and a part numbers its samples anew."""
+    """Refuses ids for a part of a source, because a part renumbers its samples."""
     if part and not file.by_key:
         raise UserError(
             f"{file.path} lists ids, which number all samples of a source, but `part` or `held_out` takes some of "
@@ -87,7 +87,7 @@ def check_part(file: ListFile, part: bool) -> None:
 
 
 def _write(place: Path, times_N: Times) -> None:
-    """Whole or not at all."""
+    """Writes the counts atomically."""
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_suffix(".part")
     try:

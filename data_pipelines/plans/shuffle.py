@@ -1,7 +1,7 @@
-"""Permutations that are computed and not stored: where an element goes, at no cost for those before it.
+"""Permutations that are computed for single elements, and never stored.
 
-A Feistel network over the bits of the element, walked until it lands inside the domain again (Black and Rogaway, 2002),
-so that any number of elements can be permuted. Every element may be of a permutation of its own.
+A Feistel network permutes the bits of the element, and is repeated until the result lies in the domain (cycle walking,
+Black and Rogaway, 2002), so any number of elements can be permuted. Each element may have its own permutation.
 
 Shape letters: n elements.
 """
@@ -9,14 +9,14 @@ Shape letters: n elements.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tercet.data_pipelines.seeding import GOLDEN, mixed
+from tercet.data_pipelines.seeding import GOLDEN, splitmix
 
 ROUNDS = 8
-FEWEST = 64  # a smaller network prefers some permutations to others
+FEWEST = 64  # a smaller network is not uniform over permutations
 
 
 def shuffled(element_n: NDArray[np.int64], count_n: ArrayLike, key_n: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where each element of 0 … count - 1 goes under the permutation that its key names."""
+    """Where each element of 0 … count - 1 goes, under the permutation of its key."""
     count_n = np.broadcast_to(np.asarray(count_n, dtype=np.int64), element_n.shape)
     bits_n = np.ceil(np.log2(np.maximum(count_n, FEWEST))).astype(np.uint64)
     goes_n: NDArray[np.int64] = element_n.copy()
@@ -28,7 +28,7 @@ def shuffled(element_n: NDArray[np.int64], count_n: ArrayLike, key_n: NDArray[np
 
 
 def _once(element_n: NDArray[np.int64], bits_n: NDArray[np.uint64], key_n: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """One pass through the network: the low and the high bits change each other in turn."""
+    """One pass through the network, in which the low and the high bits change each other in turn."""
     low_bits_n = bits_n >> np.uint64(1)
     low_mask_n = (np.uint64(1) << low_bits_n) - np.uint64(1)
     high_mask_n = (np.uint64(1) << (bits_n - low_bits_n)) - np.uint64(1)
@@ -37,8 +37,8 @@ def _once(element_n: NDArray[np.int64], bits_n: NDArray[np.uint64], key_n: NDArr
     for turn in range(ROUNDS):
         key_n = key_n + GOLDEN
         if turn % 2:
-            low_n = (low_n ^ mixed(high_n + key_n)) & low_mask_n
+            low_n = (low_n ^ splitmix(high_n + key_n)) & low_mask_n
         else:
-            high_n = (high_n ^ mixed(low_n + key_n)) & high_mask_n
+            high_n = (high_n ^ splitmix(low_n + key_n)) & high_mask_n
     goes_n: NDArray[np.int64] = (high_n << low_bits_n | low_n).astype(np.int64)
     return goes_n

@@ -1,18 +1,18 @@
-"""Whether the training data can fill a batch without repeating a sample, which would be its own negative."""
+"""Checks that the data can fill a batch without repeating a sample, which would then be its own negative."""
 
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.errors import UserError
 
 
 def check_batch_size(plan: Plan, batch_size: int, drawn: int) -> None:
-    """`drawn`: the samples of a batch before a selection drops some of them."""
+    """`drawn`: the samples that a step draws, before `selection` drops some."""
     within = plan.mix == "within_batches"
     where, samples = ("the training data", plan.samples) if within else _smallest(plan)
     if drawn > samples:
         draws = f" and a step draws {drawn:,}" if drawn > batch_size else ""
         raise UserError(
             f"batch_size is {batch_size:,}{draws}, but {where} hold only {samples:,} samples, so that a batch would "
-            f"repeat some; set batch_size={samples * batch_size // drawn} or less, or add data"
+            f"repeat some. Set batch_size={samples * batch_size // drawn} or less, or add data"
         )
 
 

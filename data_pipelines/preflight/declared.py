@@ -1,4 +1,4 @@
-"""Whether what a recipe says of its data fits the files that it names, by names and headers alone."""
+"""Checks a recipe's options of data against the names and headers of the files, without reading samples."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ def check_source(split: SplitConfig, sources: OpenedSources) -> None:
 
 
 def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSources) -> None:
-    """Refuses modalities that no column of any table holds. Shards and folders show what they hold only when read."""
+    """Refuses modalities without a column in any table. For shards and folders, only reading them would show that."""
     splits = list(data.train.values())
     if any(sources.files(split).shards for split in splits):
         return
@@ -35,8 +35,8 @@ def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSource
         if modality not in held:
             table = sources.files(splits[0]).pieces[0].label
             raise UserError(
-                f"no column of {table} is known to hold {modality}, which is to be learned from; "
-                f"name it with `{modality}` (columns: {', '.join(tables[0].columns)})"
+                f"no column of {table} is known to hold {modality}, which the recipe trains on. "
+                f"Name the column with `{modality}` (columns: {', '.join(tables[0].columns)})"
             )
 
 
@@ -52,13 +52,15 @@ def check_streams(data: DataConfig, sources: OpenedSources) -> None:
         return
     for name, source in data.train.items():
         if sources.files(source).pieces:
-            raise UserError(f"data.train.{name} is no set of shards, and only these are streamed; set data.mode=index")
+            raise UserError(
+                f"data.train.{name} is not a set of shards. Only shards can be streamed: set data.mode=index"
+            )
 
 
 def _check_group(group: str, manifest: Manifest, where: str) -> None:
-    """A column that does not exist would group nothing, and would hold out samples that are trained on."""
+    """Refuses a column that does not exist: without groups, duplicates of validation samples would be trained on."""
     known = [column for column in manifest.columns if column not in manifest.roles.taken]
     column = group.removeprefix("json.").partition(".")[0]
-    asked = group != SplitConfig.model_fields["group"].default and group.startswith("json.")
-    if asked and manifest.columns and column not in known:
-        raise UserError(f"group: {where} has no further column `{column}`; {did_you_mean(column, known)}")
+    named = group != SplitConfig.model_fields["group"].default and group.startswith("json.")
+    if named and manifest.columns and column not in known:
+        raise UserError(f"group: {where} has no other column `{column}`; {did_you_mean(column, known)}")

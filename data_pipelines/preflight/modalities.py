@@ -1,4 +1,4 @@
-"""Checks that the data hold the modalities that the terms train. Without them, the loss would just be 0."""
+"""Checks that the data hold the modalities that the loss terms need. Without them, the loss would be 0."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,33 +10,33 @@ from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 from tercet.modality import FILES
 
-LOOKED_AT = 1000  # samples of a source, evenly spaced
+CHECKED = 1000  # samples of a source, evenly spaced
 FIRST = 16  # samples that show what a source holds; for remote shards, this fetches only the first one
 
 
 def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]) -> None:
-    """Refuses modalities that no sample holds. It stops at the first sample that does, usually the first of all."""
+    """Refuses modalities that no sample holds. For each, it reads until a sample holds it, usually the first one."""
     for modality in modalities:
-        asked = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
-        looks = ((name, id) for turn in range(LOOKED_AT) for name in asked for id in _turn(turn, len(sources[name])))
-        if not any(_holds(splits[name], sources[name], id, modality) for name, id in looks):
-            looked_at = sum(min(len(sources[name]), LOOKED_AT) for name in asked)
-            where = ", ".join(sources[name].shard(0) for name in asked) or "any source"
+        used = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
+        places = ((name, id) for turn in range(CHECKED) for name in used for id in _turn(turn, len(sources[name])))
+        if not any(_holds(splits[name], sources[name], id, modality) for name, id in places):
+            checked = sum(min(len(sources[name]), CHECKED) for name in used)
+            where = ", ".join(sources[name].shard(0) for name in used) or "any source"
             raise UserError(
-                f"no sample of {where} holds {modality}, which the terms train ({looked_at:,} samples checked); "
+                f"no sample of {where} holds {modality}, which the terms train ({checked:,} samples checked); "
                 f"{'add captions' if modality == 'text' else 'add it'}, or leave {modality} out of `pairs` and `model`"
             )
 
 
 def held(split: SplitConfig, source: Source) -> list[str]:
-    """The modalities that a source is used for, if its first samples hold them."""
+    """The modalities that the first samples of a source hold, of those that it is used for."""
     ids = range(min(len(source), FIRST))
     return [name for name in split.fields or FILES if any(_holds(split, source, id, name) for id in ids)]
 
 
 def _turn(turn: int, samples: int) -> list[int]:
-    """The id to check in this turn; a source of fewer samples has none in the last turns."""
-    count = min(samples, LOOKED_AT)
+    """The id to check in this turn. A small source has none in the last turns."""
+    count = min(samples, CHECKED)
     return [turn * samples // count] if turn < count else []
 
 

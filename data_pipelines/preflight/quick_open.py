@@ -1,4 +1,4 @@
-"""Data that are opened within seconds: their index stands, or takes no longer than that to make."""
+"""Opens data only if it takes seconds: if they have an index, or are small."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TABLE, SHARDS = 10**8, 10**9  # bytes
 
 
 def open_at_once(data: DataConfig, split: SplitConfig, sources: OpenedSources) -> Source | None:
-    """Nothing where it would take longer."""
+    """The source, or None if opening it would take long."""
     files = sources.files(split)
     quick = _is_short(files.pieces, split) if files.pieces else _is_small(files.shards)
     return sources.open(data, split) if quick else None

@@ -1,4 +1,4 @@
-"""Which files a source is made of: shards, or the tables and folders of a manifest."""
+"""Finds the files of a source: shards, or the tables and folders of a manifest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tercet.data_pipelines.shards.find import find_shards
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Paths and URLs of shards, or else the tables and folders that list samples; never both."""
+    """Either paths and URLs of shards, or tables and folders that list samples."""
 
     label: str
     shards: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
-"""Opens what a config names. Shards on disk are indexed first, shards behind URLs are fetched when they are read, and
-tables and folders of files are read in place."""
+"""Opens the sources of a config. Shards on disk are indexed first, shards behind URLs are fetched when they are read,
+and tables and folders are read in place."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -18,17 +18,15 @@ from tercet.data_pipelines.split import Part
 from tercet.errors import UserError
 
 GIGABYTE = 10**9
-NAMED = "their samples name their files by extension; leave it out, or name a table"
-OF_TABLES = dict.fromkeys(("image", "audio", "text", "key", "templates"), NAMED)
+TABLES_ONLY = ("image", "audio", "text", "key", "templates")  # options
 
-
-Opened = dict[Hashable, Source]  # shards that are open, by what they were opened with
+Opened = dict[Hashable, Source]  # open shards, by the arguments that they were opened with
 
 
 def open_split(
     data: DataConfig, split: SplitConfig, files: SourceFiles | None = None, opened: Opened | None = None
 ) -> Source:
-    """One source as the config wants it opened; with its files, and shards that are open, where these are known."""
+    """One source of a config. `files` and `opened` save a second search and a second opening."""
     files = files or find_files(split.source)
     check_options(split, files)
     cache = Cache(limit_bytes=round(data.cache_gb * GIGABYTE))
@@ -39,9 +37,12 @@ def open_split(
 
 def check_options(split: SplitConfig, files: SourceFiles) -> None:
     """Refuses options that do not apply to this kind of source."""
-    said = [name for name in OF_TABLES if getattr(split, name)]
-    if said and files.shards:
-        raise UserError(f"`{said[0]}` does not apply to {files.label}, which are shards: {OF_TABLES[said[0]]}")
+    given = [name for name in TABLES_ONLY if getattr(split, name)]
+    if given and files.shards:
+        raise UserError(
+            f"`{given[0]}` does not apply to {files.label}, which are shards: the extension of a file says what it is. "
+            "Leave it out, or name a table"
+        )
 
 
 def open_source(spec: str | Sequence[str], *, reading: Reading = PLAIN) -> Source:
@@ -57,7 +58,7 @@ def open_files(
     reading: Reading = PLAIN,
     opened: Opened | None = None,
 ) -> Source:
-    """`reading` says how to read a table or a folder; of shards it names the part."""
+    """`reading`: how to read a table or a folder; for shards, only its part applies."""
     if files.pieces:
         if reading.split_by == "shard":
             raise UserError(f"split_by: {files.label} is not a set of shards; set `split_by` to group or file")
@@ -65,8 +66,8 @@ def open_files(
     remote = [shard for shard in files.shards if is_url(shard)]
     if remote and len(remote) < len(files.shards):
         raise UserError(
-            f"{redacted(remote[0])} is behind a URL and other shards beside it are on disk; "
-            "name them as two sources, each with its own weight"
+            f"{redacted(remote[0])} is behind a URL, but other shards of the source are on disk. "
+            "Name two sources, each with its own weight"
         )
     known = {} if opened is None else opened
 
@@ -82,8 +83,8 @@ def open_files(
 
 
 def _part(opened: Callable[[Sequence[str]], Source], files: SourceFiles, reading: Reading, part: Part) -> Source:
-    """A part of a set of shards, which says in one line how it was chosen. Of remote shards, only those of the part are
-    fetched, unless there is a single one."""
+    """A part of a set of shards; prints in one line how it was split. Of remote shards, only those of the part are
+    fetched, unless there is only one."""
     shards = files.shards
     by_shard = reading.split_by == "shard" or (reading.split_by is None and is_url(shards[0]) and len(shards) > 1)
     whole = None if by_shard else opened(shards)
@@ -96,5 +97,5 @@ def _part(opened: Callable[[Sequence[str]], Source], files: SourceFiles, reading
     by = "key" if reading.split_by == "file" else f"group ({reading.group})"
     say_once(f"{share}: {len(source):,} of {len(whole):,} samples, split by the hash of their {by}")
     if not len(source):
-        raise UserError(f"{share} holds none of the {len(whole):,} samples; widen it, or raise data.held_out")
+        raise UserError(f"{share} holds none of the {len(whole):,} samples. Widen it, or raise data.held_out")
     return source

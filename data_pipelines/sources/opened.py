@@ -1,4 +1,4 @@
-"""The sources of one run, passed from its checks to its loaders and its evaluation."""
+"""The open sources of a run, which its checks, loaders and evaluation share."""
 
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.manifest import Manifest
@@ -9,7 +9,7 @@ from tercet.distributed import World
 
 
 class OpenedSources:
-    """Lists, looks into and opens each source once, when it is first needed; later calls return the same object."""
+    """Finds and opens each source once, when it is first needed. Later calls return the same object."""
 
     def __init__(self) -> None:
         self._files: dict[str, SourceFiles] = {}
@@ -24,7 +24,7 @@ class OpenedSources:
         return self._files[key]
 
     def header(self, split: SplitConfig) -> Manifest:
-        """The first table or folder of a manifest, with its columns and their roles."""
+        """The first table or folder of a manifest, with the roles of its columns."""
         key = repr((split.source, split.roles))
         if key not in self._headers:
             self._headers[key] = self.files(split).pieces[0].open(split.roles)
@@ -37,7 +37,7 @@ class OpenedSources:
         return self._opened[key]
 
     def open_first(self, data: DataConfig, split: SplitConfig, world: World) -> Source:
-        """Ranks index shards side by side; the first rank alone indexes tables and folders. A collective."""
+        """Opens a source on all ranks. A collective: all index shards, and the first indexes tables and folders."""
         if world.first or self.files(split).shards:
             self.open(data, split)
         world.wait_for_all()

@@ -1,7 +1,7 @@
 """A part of a set of shards, so that one set can give both training and validation samples.
 
-Samples are split by the hash of their group, as the rows of a table are. That reads a file of every sample, which takes
-too long for a large set: it is split by whole shards. Then samples of one group may be in both parts.
+A hash of the group splits samples, like rows of a table. That reads a file of every sample, which takes too long for a
+large set: it is split by whole shards. Then samples of one group may be in both parts.
 
 Shape letters: N samples of the whole set, n of the part.
 """
@@ -28,13 +28,13 @@ from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.split import Marks, Part, in_part, marks
 from tercet.errors import UserError
 
-MANY_SAMPLES = 100_000  # reading the groups of more would take minutes
-MANY_SHARDS = 20  # with fewer, whole shards would miss the share by too much
+MANY_SAMPLES = 100_000  # with more, reading the groups would take minutes
+MANY_SHARDS = 20  # with fewer, whole shards would be too coarse
 READ_AT_ONCE = 256
 
 
 class PartOfShards:
-    """Some of the samples of a source, numbered anew in the same order."""
+    """Some samples of a source, renumbered in the same order."""
 
     def __init__(self, whole: Source, part: Part, id_n: NDArray[np.int64]) -> None:
         self._whole, self._part, self._id_n = whole, part, id_n
@@ -80,23 +80,23 @@ def too_large_for_groups(whole: Source) -> bool:
 
 
 def part_by_group(whole: Source, reading: Reading, part: Part) -> PartOfShards:
-    return PartOfShards(whole, part, np.flatnonzero(in_part(_kept_marks(whole, reading), part)))
+    return PartOfShards(whole, part, np.flatnonzero(in_part(_cached_marks(whole, reading), part)))
 
 
 def part_by_shard(shards: Sequence[str], part: Part) -> list[str]:
-    """Whole shards, in order: those whose place, when all are sorted by a hash of their names, lies in the part."""
+    """Sorts the shards by a hash of their names, and takes those whose place lies in the part."""
     shuffled = sorted(range(len(shards)), key=lambda number: (_name_hash(shards[number]), number))
     first, last = (_cut(bound, len(shards)) for bound in part)
     if first >= last:
         raise UserError(
-            f"none of the {len(shards)} shards lies in the part [{part[0]:g}, {part[1]:g}], which takes whole shards; "
-            "widen it, set `split_by: group`, or name the validation data as data.val"
+            f"none of the {len(shards)} shards lies in the part [{part[0]:g}, {part[1]:g}], which takes whole shards. "
+            "Widen it, set `split_by: group`, or name the validation data as data.val"
         )
     return [shards[number] for number in sorted(shuffled[first:last])]
 
 
 def _cut(bound: float, count: int) -> int:
-    """Both sides of a cut get a shard."""
+    """The number of shards below a bound; at least one shard is on each side."""
     return round(bound * count) if bound in (0, 1) else min(max(round(bound * count), 1), count - 1)
 
 
@@ -104,8 +104,8 @@ def _name_hash(shard: str) -> bytes:
     return blake2b(os.fsencode(PurePosixPath(urlsplit(shard).path).name), digest_size=8).digest()
 
 
-def _kept_marks(whole: Source, reading: Reading) -> Marks:
-    """Read once, and kept in the cache."""
+def _cached_marks(whole: Source, reading: Reading) -> Marks:
+    """The hashes of all samples, read once and then kept in the cache."""
     spec = repr((whole.fingerprint, reading.split_by == "file", reading.group, sorted(reading.captions.items())))
     path = cache_folder() / "groups" / f"{blake2b(spec.encode(), digest_size=12).hexdigest()}.npy"
     with suppress(OSError, ValueError):

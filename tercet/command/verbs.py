@@ -64,7 +64,7 @@ def _told(path: str) -> str:
     from tercet.errors import UserError
 
     try:
-        return ListFile(path).told()
+        return ListFile(path).summary()
     except UserError as error:
         return str(error)
 

@@ -25,7 +25,7 @@ item_lists = st.lists(st.integers(0, ITEMS - 1), max_size=10).map(sorted)
 
 
 @given(image=item_lists, audio=item_lists, keep=st.sets(st.integers(0, ITEMS - 1), min_size=1).map(sorted))
-def test_items_bring_all_their_rows_of_every_field(image: list[int], audio: list[int], keep: list[int]) -> None:
+def test_selected_items_keep_all_their_rows_of_every_field(image: list[int], audio: list[int], keep: list[int]) -> None:
     whole = batch_of({"image": image, "audio": audio})
     part = whole.items(torch.tensor(keep))
     assert part.ids.tolist() == [7 * item for item in keep]

@@ -10,7 +10,7 @@ from tercet.data_pipelines.columns import Column, read_column, read_pieces, writ
 from tercet.errors import UserError
 
 
-def test_values_come_back_by_source_and_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_read_back_by_source_and_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "PIECE", 10)
     expected = {}
     for fingerprint in ("0a1b", "0a1b 0.5 1"):
@@ -27,7 +27,7 @@ def test_values_come_back_by_source_and_id(tmp_path: Path, monkeypatch: pytest.M
         assert all(len(set(piece.id_n // 10)) == 1 for piece in read_pieces(tmp_path, fingerprint))
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     write_column(tmp_path, "a", Column(np.arange(5), {"score": np.zeros(5)}))
     write_column(tmp_path, "a", Column(np.arange(3), {"other": np.ones(3)}))
     found = read_column(tmp_path, "a")
@@ -35,7 +35,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["000000000000.safetensors"]
 
 
-def test_other_data_are_refused(tmp_path: Path) -> None:
+def test_values_of_other_data_are_refused(tmp_path: Path) -> None:
     write_column(tmp_path, "a", Column(np.arange(5), {"score": np.zeros(5)}))
-    with pytest.raises(UserError, match=r"has no values for the source with fingerprint b: its samples changed"):
+    with pytest.raises(UserError, match=r"has no values for the source with fingerprint b, so its samples changed"):
         read_column(tmp_path, "b")

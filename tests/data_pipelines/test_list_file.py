@@ -30,7 +30,7 @@ def times(path: str) -> list[int]:
     return read_list(path, SOURCE).times_N.tolist()
 
 
-def test_a_list_says_how_often_each_sample_comes(tmp_path: Path) -> None:
+def test_a_list_says_how_often_each_sample_appears(tmp_path: Path) -> None:
     once = written(tmp_path, "id\n7\n0\n")
     assert times(once) == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
     often = written(tmp_path, "id,count\n7,3\n2,0\n0,300\n", "often.csv")
@@ -50,10 +50,10 @@ def test_a_list_says_how_often_each_sample_comes(tmp_path: Path) -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_blocks_of_any_size_hold_what_csv_reads(
+def test_blocks_of_any_size_equal_the_csv_module(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[int, int], block: int, end: str, spaced: bool, closed: bool
 ) -> None:
-    """Also with what the quick way does not take: spaces and empty lines."""
+    """Also with spaces and empty lines, which the fast parser does not take."""
     lines = [f"{id},{' ' * spaced}{count}" for id, count in rows.items()]
     text = end.join(["id,count", *lines[:3], *[""] * spaced, *lines[3:]]) + end * closed
     path = written(tmp_path_factory.mktemp("list"), text)
@@ -76,12 +76,12 @@ MISTAKES = {
     "an endless id": (f"id\n{10**30}\n", "is not an id"),
     "words": ("id\nfour\n", "line 2: `four` is not an id"),
     "a missing count": ("id,count\n4\n", "line 2: 1 values, but the header names id, count"),
-    "twice": ("id\n3\n4\n3\n", "line 4: `3` is listed twice; leave one of the lines out"),
+    "twice": ("id\n3\n4\n3\n", "line 4: `3` is listed twice; remove one of the lines"),
     "twice with other counts": ("id,count\n3,1\n3,2\n", "line 3: `3` is listed twice"),
     "no header": ("3\n4\n", "the first line is `3`, but a list begins with the names of its columns"),
     "nothing": ("", "the first line is ``"),
-    "nothing kept": ("id,count\n3,0\n", "keeps no sample of a/0; list some with a count above 0"),
-    "nothing listed": ("id\n", "keeps no sample of a/0"),
+    "nothing kept": ("id,count\n3,0\n", "selects no sample of a/0; list some with a count above 0"),
+    "nothing listed": ("id\n", "selects no sample of a/0"),
     "a key that is not there": ("key\n3\nten\n", "line 3: a/0 has no key `ten`"),
     "a key twice": ("key\n3\n3\n", "line 3: `3` is listed twice"),
     "no text": (b"key\n\xff\n", "from line 2 on: not CSV in UTF-8"),
@@ -89,7 +89,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_with_its_place(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_is_an_error_of_one_line_with_its_place(mistake: str, tmp_path: Path) -> None:
     text, told = MISTAKES[mistake]
     with pytest.raises(UserError) as refused:
         times(written(tmp_path, text))
@@ -105,12 +105,12 @@ def test_a_repeated_id_is_found_across_blocks(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["gone.csv", "."])
-def test_a_list_that_is_no_file(name: str, tmp_path: Path) -> None:
+def test_a_list_that_is_not_a_file(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the list .* cannot be read \((No such file|Is a directory)"):
         ListFile(str(tmp_path / name))
 
 
-def test_keys_of_several_samples_are_refused(tmp_path: Path) -> None:
+def test_a_key_of_several_samples_is_refused(tmp_path: Path) -> None:
     class Alike(Captions):
         def key(self, id: int) -> str:
             return str(id % 8)
@@ -121,16 +121,16 @@ def test_keys_of_several_samples_are_refused(tmp_path: Path) -> None:
         read_list(written(tmp_path, "key\n1\n", "two.csv"), source)
 
 
-def test_a_part_takes_keys_and_passes_over_those_of_other_parts(tmp_path: Path) -> None:
-    """Ids number the samples of the whole source; a part numbers its own anew."""
+def test_a_part_ignores_keys_of_other_parts(tmp_path: Path) -> None:
+    """Ids are refused: they number the whole source, and a part renumbers its samples."""
     keys = written(tmp_path, "key,count\n3,2\nelsewhere,1\n")
     assert Counter(read_list(keys, SOURCE, part=True).times_N.tolist()) == {0: 9, 2: 1}
     with pytest.raises(UserError, match=r"lists ids, which number all samples of a source, but `part` or `held_out`"):
         list_of(SourceConfig(source="a", part=(0, 0.5), list=written(tmp_path, "id\n3\n", "ids.csv")), SOURCE)
 
 
-def test_the_digest_names_the_content(tmp_path: Path) -> None:
-    """And what the cache holds of a list is of that content, and of that source."""
+def test_the_digest_depends_on_the_content(tmp_path: Path) -> None:
+    """And the cache keeps lists apart by content and source."""
     first, same = (written(tmp_path, "id\n3\n", name) for name in ("a.csv", "b.csv"))
     assert ListFile(first).digest() == ListFile(same).digest()
     before = read_list(first, SOURCE)
@@ -140,4 +140,4 @@ def test_the_digest_names_the_content(tmp_path: Path) -> None:
     after = read_list(first, SOURCE)
     assert before.digest != after.digest
     assert np.flatnonzero(after.times_N).tolist() == [4]
-    assert ListFile(first).told() == f"{first} (digest {after.digest}): 1 sample, 1 an epoch"
+    assert ListFile(first).summary() == f"{first} (digest {after.digest}): 1 sample, 1 an epoch"

@@ -51,7 +51,7 @@ def test_every_epoch_holds_each_sample_as_often_as_listed(
 
 @settings(max_examples=30, deadline=None)
 @given(st.data(), COUNTS, st.lists(st.integers(0, 500), min_size=1))
-def test_a_position_asked_for_alone_is_the_same(data: st.DataObject, counts: list[int], positions: list[int]) -> None:
+def test_a_single_position_gives_the_same_sample(data: st.DataObject, counts: list[int], positions: list[int]) -> None:
     times = listing(data, counts)
     order, fresh = (Listed(np.array(counts), times, 5, 8, 16) for _ in range(2))
     together = order.at(np.array(positions))
@@ -60,7 +60,7 @@ def test_a_position_asked_for_alone_is_the_same(data: st.DataObject, counts: lis
 
 @settings(max_examples=20, deadline=None)
 @given(COUNTS, st.integers(0, 9))
-def test_a_list_of_all_samples_is_the_order_without_a_list(counts: list[int], seed: int) -> None:
+def test_a_list_of_all_samples_gives_the_same_order_as_no_list(counts: list[int], seed: int) -> None:
     every = np.ones(sum(counts), dtype=np.uint8)
     order, whole = Listed(np.array(counts), every, seed, 8, 16), Shuffled(np.array(counts), seed, 8, 16)
     positions = np.arange(3 * sum(counts))
@@ -69,7 +69,7 @@ def test_a_list_of_all_samples_is_the_order_without_a_list(counts: list[int], se
 
 
 def test_seeds_and_epochs_differ_and_appearances_are_spread() -> None:
-    """Of 50 samples that come four times among 300, few appearances follow each other, as in a random order."""
+    """50 samples appear four times among 300. As in a random order, few appearances follow each other."""
     times = np.where(np.arange(150) % 3 == 0, 4, 1).astype(np.uint8)
     orders = [Listed(np.full(15, 10), times, seed, 4, 16).at(np.arange(600)).reshape(2, 300) for seed in (1, 2)]
     assert len({tuple(ids) for ids in np.concatenate(orders).tolist()}) == 4
@@ -79,7 +79,7 @@ def test_seeds_and_epochs_differ_and_appearances_are_spread() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), COUNTS)
-def test_members_are_numbered_by_their_ids(data: st.DataObject, counts: list[int]) -> None:
+def test_members_are_numbered_in_the_order_of_their_ids(data: st.DataObject, counts: list[int]) -> None:
     times = listing(data, counts)
     for listed in (None, SampleList("l.csv", "d", times)):
         members = Members(np.array(counts), listed)
@@ -126,8 +126,8 @@ def ids(batches: Sequence[Batch]) -> list[list[int]]:
     return [batch.ids.tolist() for batch in batches]
 
 
-def test_batches_hold_what_the_lists_hold_in_their_shares(lists: dict[str, str]) -> None:
-    """Over epochs of the first source (20 samples, 4 of them three times): 28 places, at half of each batch."""
+def test_batches_mix_the_listed_samples_by_weight(lists: dict[str, str]) -> None:
+    """An epoch of the first source has 28 samples (20, of which 4 appear three times), half of each batch."""
     batches = list(islice(loader(lists), 14))
     drawn = Counter(id for batch in ids(batches) for id in batch)
     assert {id: count for id, count in drawn.items() if id < 60} == {
@@ -141,7 +141,7 @@ def test_batches_hold_what_the_lists_hold_in_their_shares(lists: dict[str, str])
 @pytest.mark.parametrize(("world", "options"), [
     (2, {}), (4, {"workers": 2, "worker": "thread"}), (2, {"workers": 1, "worker": "process"}),
 ])  # fmt: skip
-def test_any_number_of_processes_and_workers_sees_the_same_batches(
+def test_batches_do_not_depend_on_the_numbers_of_ranks_and_workers(
     lists: dict[str, str], world: int, options: dict[str, object]
 ) -> None:
     straight = ids(list(islice(loader(lists), 10)))
@@ -151,13 +151,13 @@ def test_any_number_of_processes_and_workers_sees_the_same_batches(
     assert ids(list(islice(loader(lists, start=start), 6))) == straight[4:]
 
 
-def test_substitutes_for_broken_samples_are_of_the_list(lists: dict[str, str]) -> None:
-    """Every ninth sample is broken, and with them 0, 9, 18, … of the list."""
+def test_substitutes_for_broken_samples_come_from_the_list(lists: dict[str, str]) -> None:
+    """Every ninth sample is broken: 0, 9, 18, …"""
     drawn = {id for batch in ids(list(islice(loader(lists, bad=9), 20))) for id in batch if id < 60}
     assert drawn == {id for id in range(0, 60, 3) if id % 9}
 
 
-def test_a_list_goes_to_other_processes_as_a_name(lists: dict[str, str]) -> None:
+def test_a_list_is_pickled_as_the_name_of_its_file(lists: dict[str, str]) -> None:
     listed = read_list(lists["often"], Captions("often", [10**6]))
     sent = pickle.dumps(listed)
     assert len(sent) < 1000
@@ -172,7 +172,7 @@ def test_a_source_that_does_not_repeat_ends_with_its_list(lists: dict[str, str])
     assert [sorted(batch) for batch in ids(batches)] == [[2, 7, 11]]
 
 
-def test_another_list_is_another_plan_and_is_not_gone_on_with(lists: dict[str, str], tmp_path: Path) -> None:
+def test_another_list_is_another_plan_and_cannot_be_resumed(lists: dict[str, str], tmp_path: Path) -> None:
     data = DataConfig.model_validate({"train": {"source": "k", "list": lists["keyed"]}})
     source = Captions("keyed", [12])
 

@@ -150,7 +150,7 @@ def test_a_table_is_not_streamed(table: Path) -> None:
     from tercet.distributed import World
 
     data = config({"mode": "stream"}, source=str(table))
-    with pytest.raises(UserError, match=r"data\.train\.train is no set of shards.*set data\.mode=index"):
+    with pytest.raises(UserError, match=r"data\.train\.train is not a set of shards.*set data\.mode=index"):
         open_loader(data, {}, 8, 0, World(), {}, table.parent)
 
 
@@ -196,7 +196,7 @@ def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[...,
     [
         ("image=file", "DATA is missing"),
         ("DATA imag=there", "unknown key `imag`; did you mean `image`?"),
-        ("DATA group=json.albun", "no further column `albun`"),
+        ("DATA group=json.albun", "no other column `albun`"),
         ("shards image=there", "shards does not exist; name a folder, a table, or shards"),
     ],
 )
@@ -271,9 +271,9 @@ def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFix
 def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
     check_source(config(source=str(table), group="json.score").train["train"], OpenedSources())
     check_source(config(source=str(table), group="text").train["train"], OpenedSources())
-    with pytest.raises(UserError, match=r"no further column `scor`; did you mean `score`\?"):
+    with pytest.raises(UserError, match=r"no other column `scor`; did you mean `score`\?"):
         check_source(config(source=str(table), group="json.scor").train["train"], OpenedSources())
-    with pytest.raises(UserError, match="no further column `path`"):
+    with pytest.raises(UserError, match="no other column `path`"):
         check_source(config(source=str(table), group="json.path").train["train"], OpenedSources())
 
 

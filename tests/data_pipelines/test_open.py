@@ -42,7 +42,7 @@ def scanned_by(world: World, source: str) -> list[str]:
     return scanned
 
 
-def test_ranks_share_the_indexing_of_shards(pack: Callable[..., Path]) -> None:
+def test_ranks_index_the_shards_together(pack: Callable[..., Path]) -> None:
     for shard in range(SHARDS):
         folder = pack(f"{shard}.tar", [{"__key__": "a", "txt": "one"}]).parent
     one, other = on_ranks(scanned_by, 2, str(folder))
@@ -65,7 +65,7 @@ def samples_of_slow(world: World, source: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["shards", "table"])
-def test_a_first_rank_that_takes_longer_than_a_collective_may_is_waited_for(
+def test_ranks_wait_for_the_first_rank_longer_than_the_timeout_of_a_collective(
     pack: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
     table = tmp_path / "t.csv"
@@ -78,7 +78,7 @@ def test_a_first_rank_that_takes_longer_than_a_collective_may_is_waited_for(
 @pytest.mark.parametrize(
     ("cursors", "place"), [({}, None), ({"train": 0}, 0), ({"train": 2}, 2), ({"before": 500}, None)], ids=str
 )
-def test_a_stream_goes_on_from_its_own_place_and_says_so(
+def test_a_stream_resumes_at_its_place_with_a_message(
     pack: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -91,4 +91,4 @@ def test_a_stream_goes_on_from_its_own_place_and_says_so(
     assert isinstance(loader, StreamLoader)
     assert loader.place == (place or 0)
     said = capsys.readouterr().err
-    assert said == "" if place is None else f"goes on by shard, from place {place} of" in said
+    assert said == "" if place is None else f"resumes at shard {place} of" in said

@@ -14,7 +14,7 @@ SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 
 @settings(max_examples=60)
 @given(SHARDS, st.sampled_from([1, 4, 12, 256]), st.integers(1, 40), st.integers(0, 9))
-def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, window: int, seed: int) -> None:
+def test_every_epoch_has_every_sample_once(counts: list[int], streams: int, window: int, seed: int) -> None:
     order = Shuffled(np.array(counts), seed, streams, window)
     for epoch in range(3):
         start = epoch * order.samples
@@ -25,7 +25,7 @@ def test_every_epoch_holds_every_sample_once(counts: list[int], streams: int, wi
 
 @settings(max_examples=30)
 @given(SHARDS, st.lists(st.integers(0, 500), min_size=1))
-def test_a_position_asked_for_alone_is_the_same(counts: list[int], positions: list[int]) -> None:
+def test_a_single_position_gives_the_same_sample(counts: list[int], positions: list[int]) -> None:
     order, fresh = Shuffled(np.array(counts), 5, 8, 16), Shuffled(np.array(counts), 5, 8, 16)
     together = order.at(np.array(positions))
     assert together.tolist() == [fresh.at(np.array([position])).item() for position in reversed(positions)][::-1]
@@ -46,7 +46,7 @@ def test_a_batch_takes_equally_many_samples_from_each_stream() -> None:
 
 
 @pytest.mark.parametrize("world", [2, 4, 8])
-def test_a_rank_touches_its_share_of_the_shards(world: int) -> None:
+def test_a_rank_reads_only_its_share_of_the_shards(world: int) -> None:
     order = Shuffled(np.full(64, 100), 1, 256, 32)
     positions = np.arange(3 * order.samples)
     rank = order.piece(positions) * world // 256
@@ -55,8 +55,8 @@ def test_a_rank_touches_its_share_of_the_shards(world: int) -> None:
     assert set.union(*touched) == set(range(64))
 
 
-def test_neighbours_in_a_shard_do_not_stay_together() -> None:
-    """With fewer shards than streams a stream is no fixed run of a shard: who meets whom changes."""
+def test_neighbours_in_a_shard_are_not_always_in_the_same_batch() -> None:
+    """With fewer shards than streams, a stream is not a fixed range of a shard: its samples change each epoch."""
     order = Shuffled(np.array([256]), 0, 16)
     batches = order.at(np.arange(40 * 256)).reshape(-1, 16)
     met = sum({3, 4} <= set(batch) for batch in batches.tolist())
@@ -64,8 +64,8 @@ def test_neighbours_in_a_shard_do_not_stay_together() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10, 39, 65])
-def test_shuffles_prefer_no_place(count: int) -> None:
-    """χ² of where each element goes, over many keys; six standard deviations."""
+def test_shuffles_are_uniform(count: int) -> None:
+    """χ² test of where each element goes, over many keys, within six standard deviations."""
     times = 4000
     key = np.repeat(keys("test", 1, 0, np.arange(times)), count)
     goes = shuffled(np.tile(np.arange(count), times), count, key).reshape(times, count)
@@ -76,7 +76,7 @@ def test_shuffles_prefer_no_place(count: int) -> None:
     assert abs(square - freedom) < 6 * np.sqrt(2 * freedom)
 
 
-def test_elements_of_many_permutations_at_once() -> None:
+def test_each_element_may_have_its_own_permutation() -> None:
     count = np.array([3, 7, 100, 7, 3])
     key = keys("test", 0, 0, np.array([1, 2, 3, 2, 1]))
     element = np.array([0, 6, 50, 6, 0])
@@ -92,7 +92,7 @@ def test_reversed_digits() -> None:
     assert reversed_digits(1).tolist() == [0]
 
 
-def test_draws_are_uniform_and_keyed_by_all_that_they_are_for() -> None:
+def test_draws_are_uniform_and_depend_on_each_part_of_the_key() -> None:
     draws = uniforms("a", 1, 0, np.arange(20_000), 3)
     assert np.allclose(draws.mean(0), 0.5, atol=0.01)
     assert np.allclose(draws.std(0), 12**-0.5, atol=0.01)

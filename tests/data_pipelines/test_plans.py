@@ -19,7 +19,7 @@ def plan(*shares: tuple[float, bool, int], mix: str = "within_batches") -> Plan:
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 5000))
-def test_apportioned_parts_are_within_one_of_their_share(weights: Sequence[float], total: int) -> None:
+def test_apportioned_parts_differ_from_their_share_by_less_than_one(weights: Sequence[float], total: int) -> None:
     parts = apportion(weights, total)
     assert sum(parts) == total
     assert all(abs(part - total * weight / sum(weights)) < 1 for part, weight in zip(parts, weights, strict=True))
@@ -32,7 +32,7 @@ def test_quotas_within_batches() -> None:
 
 
 @given(st.floats(0.001, 1), st.integers(2, 300), st.sampled_from(["within_batches", "between_batches"]))
-def test_a_source_is_refused_just_where_it_would_never_be_heard(weight: float, batch_size: int, mix: str) -> None:
+def test_a_weight_is_refused_only_if_its_source_would_give_no_sample(weight: float, batch_size: int, mix: str) -> None:
     mixed, at = plan((1, True, 10), (weight, True, 10), mix=mix), [0, 0]
     for _ in range(100):
         at = [had + more for had, more in zip(at, quotas(mixed, at, batch_size), strict=True)]
@@ -43,7 +43,7 @@ def test_a_source_is_refused_just_where_it_would_never_be_heard(weight: float, b
             check_weights(mixed, batch_size)
 
 
-def test_what_is_used_up_is_filled_by_the_others() -> None:
+def test_other_sources_fill_the_share_of_a_source_that_ended() -> None:
     mixed = plan((2, False, 25), (1, True, 10), (1, False, 6))
     at, given_ = [0, 0, 0], []
     for _ in range(6):
@@ -56,12 +56,12 @@ def test_what_is_used_up_is_filled_by_the_others() -> None:
     assert given_[-1] == [3, 5, 0]
 
 
-def test_a_batch_that_cannot_be_filled_is_none() -> None:
+def test_there_is_no_batch_that_cannot_be_filled() -> None:
     assert quotas(plan((1, False, 10), (1, False, 4)), [8, 4], 4) == []
     assert quotas(plan((1, False, 10), mix="between_batches"), [8], 4) == []
 
 
-def test_a_source_that_repeats_no_longer_gives_nothing_more() -> None:
+def test_a_source_that_no_longer_repeats_gives_no_more_samples() -> None:
     for mix in ("within_batches", "between_batches"):
         mixed = plan((1, False, 10), (1, True, 10), mix=mix)
         assert quotas(mixed, [32, 4], 4) == [0, 4]
@@ -79,12 +79,12 @@ def test_batches_of_a_single_source_take_turns_in_proportion() -> None:
     assert 1 in turns[:20]
 
 
-def test_a_source_that_cannot_fill_a_batch_of_its_own_is_passed_over() -> None:
+def test_a_source_that_cannot_fill_a_batch_is_skipped() -> None:
     mixed = plan((1, False, 10), (1, True, 10), mix="between_batches")
     assert all(quotas(mixed, [8, 4 * at], 4) == [0, 4] for at in range(20))
 
 
-def test_a_plan_is_a_file_named_by_what_it_says(tmp_path: Path) -> None:
+def test_a_plan_is_a_file_named_by_its_digest(tmp_path: Path) -> None:
     first = plan((1, True, 10))
     path = first.write(tmp_path)
     assert path.stem == first.digest
@@ -98,7 +98,7 @@ def test_a_plan_is_a_file_named_by_what_it_says(tmp_path: Path) -> None:
         read_plan(tmp_path, "0" * 16)
 
 
-def test_other_weights_follow_and_other_data_do_not() -> None:
+def test_weights_may_change_on_resume_and_data_may_not() -> None:
     first = plan((1, True, 10), (1, True, 20))
     heavier = replace(first, shares=(replace(first.shares[0], weight=5), first.shares[1]))
     heavier.follows(first, {"s0", "s1"})
@@ -108,8 +108,8 @@ def test_other_weights_follow_and_other_data_do_not() -> None:
     changed.follows(first, {"s0"})  # the other begins
 
 
-def test_a_source_gives_its_last_whole_batch_and_nothing_after_it() -> None:
-    """With exactly one batch left there is one; with a sample less there is none."""
+def test_a_source_ends_after_its_last_full_batch() -> None:
+    """If exactly one batch is left, there is one more; with one sample less, there is none."""
     for mix in ("within_batches", "between_batches"):
         mixed = plan((1, False, 12), mix=mix)
         assert quotas(mixed, [8], 4) == [4]

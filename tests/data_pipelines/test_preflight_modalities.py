@@ -30,25 +30,25 @@ def folder(tmp_path: Path, picture: Picture) -> Path:
     return tmp_path / "photos"
 
 
-def test_pictures_alone_cannot_teach_what_they_are_called(folder: Path) -> None:
+def test_data_without_captions_are_refused(folder: Path) -> None:
     check({"a": {"source": str(folder)}}, "image")
     with pytest.raises(UserError, match=r"no sample of .*photos holds text, .* \(30 samples checked\); add captions"):
         check({"a": {"source": str(folder)}}, *BOTH)
 
 
 @pytest.mark.parametrize("told", ["29.txt", "29.json"])
-def test_a_single_caption_at_the_end_is_found(folder: Path, told: str) -> None:
+def test_one_caption_in_the_last_sample_is_enough(folder: Path, told: str) -> None:
     (folder / told).write_text("a boat" if told.endswith("txt") else '{"caption": "a boat"}')
     check({"a": {"source": str(folder)}}, *BOTH)
 
 
-def test_a_json_without_captions_is_none(folder: Path) -> None:
+def test_a_json_without_captions_does_not_count(folder: Path) -> None:
     (folder / "29.json").write_text('{"licence": "free"}')
     with pytest.raises(UserError, match="holds text"):
         check({"a": {"source": str(folder)}}, *BOTH)
 
 
-def test_another_source_may_hold_it_unless_it_is_not_taken_from_there(folder: Path, pack: Any, tmp_path: Path) -> None:
+def test_another_source_may_hold_the_modality_if_its_fields_include_it(folder: Path, pack: Any, tmp_path: Path) -> None:
     shard = pack("0.tar", [{"__key__": "a", "txt": "a boat"}])
     words = {"source": str(shard)}
     check({"a": {"source": str(folder)}, "b": words}, *BOTH)

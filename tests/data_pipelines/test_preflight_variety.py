@@ -29,21 +29,21 @@ def captioned(pack: Callable[..., Path], name: str, *captions: str, **more: str)
     return {"source": str(pack(name, samples))}
 
 
-def test_one_caption_for_all_is_told(pack: Callable[..., Path], warned: Callable[..., str]) -> None:
+def test_equal_captions_of_all_samples_give_a_warning(pack: Callable[..., Path], warned: Callable[..., str]) -> None:
     same = captioned(pack, "same.tar", *["A photo", "a photo "] * 20)
-    assert "warning: all 40 samples that were looked at have the same caption" in warned(same=same)
+    assert "warning: all 40 checked samples have the same caption" in warned(same=same)
     assert warned("image", same=same) == "", "nothing is learned from captions here"
     assert warned(late=captioned(pack, "late.tar", *["a photo"] * 20, "a boat", "a photo")) == ""
     assert warned(one=captioned(pack, "one.tar", "a photo")) == ""
     assert warned(same=same, other=captioned(pack, "other.tar", "a boat")) == ""
 
 
-def test_one_group_or_class_for_all_is_told(
+def test_one_group_or_class_of_all_samples_gives_a_warning(
     pack: Callable[..., Path], warned: Callable[..., str], picture: Callable[..., bytes], tmp_path: Path
 ) -> None:
     words = [f"boat {number}" for number in range(4)]
     grouped = captioned(pack, "grouped.tar", *words, json='{"group": 7}')
-    assert "warning: all 4 samples that were looked at belong to one group or class" in warned(grouped=grouped)
+    assert "warning: all 4 checked samples belong to one group or class" in warned(grouped=grouped)
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(picture(number, format="jpeg"))
     table = tmp_path / "cats.csv"

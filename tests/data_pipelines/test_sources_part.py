@@ -89,7 +89,7 @@ def test_whole_shards_are_held_out(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert len({n // EACH for n in val}) == 1
 
 
-def test_every_share_gives_both_sides_a_shard() -> None:
+def test_both_sides_of_a_split_have_a_shard() -> None:
     shards = [f"a/{number:03d}.tar" for number in range(50)]
     for share in (0.001, 0.1, 0.5, 0.999):
         val, train = part_by_shard(shards, (0, share)), part_by_shard(shards, (share, 1))
@@ -121,7 +121,7 @@ def test_a_stream_is_split_by_whole_shards(folder: Path) -> None:
         load_recipe("image_text", [f"data={folder}", "data.mode=stream", "data.split_by=group"])
 
 
-def test_a_table_has_no_shards_to_hold_out(tmp_path: Path) -> None:
+def test_a_table_cannot_be_split_by_shard(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     with pytest.raises(UserError, match="is not a set of shards; set `split_by` to group or file"):
         halves(source=str(tmp_path), split_by="shard")
@@ -144,7 +144,7 @@ def test_a_bundled_recipe_takes_a_single_path(recipe: str, folder: Path) -> None
         ("nodir/*.tar", r"no file matches nodir/\*.tar"),
     ],
 )
-def test_a_path_that_does_not_exist_is_named(
+def test_a_missing_path_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

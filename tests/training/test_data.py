@@ -122,7 +122,7 @@ def test_a_stream_trains_on_two_ranks_and_goes_on_by_shard(world_folder: Path, t
     place = state(tmp_path / "run")["cursors"]["train"]
     assert 0 < place <= 160 // 24
     (said,) = on_ranks(run_some, 1, values, None)
-    assert f"goes on by shard, from place {place} of its sequence" in said
+    assert f"resumes at shard {place} of its sequence" in said
     assert len(losses(tmp_path / "run")) == 14
     assert saved(tmp_path / "run")
 

@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too few samples": (
         {"batch_size": 32, "selection": {"name": "random", "filter_ratio": 0.8}},
         "batch_size is 32 and a step draws 160, but the training data hold only 96 samples, so that a batch would "
-        "repeat some; set batch_size=19 or less",
+        "repeat some. Set batch_size=19 or less",
     ),
     "nothing to replay": (
         {"selection": {"name": "replay", "filter_ratio": 0.5, "run": "gone"}},
