@@ -24,14 +24,14 @@ def decibels(ratio: float) -> float:
     return 10 * math.log10(ratio)
 
 
-def test_nothing_given_changes_nothing() -> None:
+def test_without_options_sounds_do_not_change() -> None:
     augment, sound = AudioAugmenter(AudioAugment()), wave(0)
     np.testing.assert_array_equal(augment(sound, 5), sound)
     assert augment.partner(5, 0, 100) is None
     assert augment.masks(5).shape == (0, 4)
 
 
-def test_gains_fill_their_range_in_decibels() -> None:
+def test_gains_are_uniform_in_decibels() -> None:
     augment, sound = AudioAugmenter(AudioAugment(gain=(-12, 3))), wave(0)
     gains = []
     for key in range(2000):
@@ -44,7 +44,7 @@ def test_gains_fill_their_range_in_decibels() -> None:
     assert all(abs(count - 500) < 5 * math.sqrt(2000 * 0.25 * 0.75) for count in quarters.values())
 
 
-def test_noise_lies_so_many_decibels_below_the_sound_and_is_white() -> None:
+def test_noise_is_white_and_has_the_configured_ratio_to_the_sound() -> None:
     sound = wave(1, 40_000)
     added = AudioAugmenter(AudioAugment(noise=(20, 20)))(sound, 3) - sound
     assert decibels(np.square(sound).mean() / np.square(added).mean()) == pytest.approx(20, abs=0.01)
@@ -54,7 +54,7 @@ def test_noise_lies_so_many_decibels_below_the_sound_and_is_white() -> None:
 
 @pytest.mark.parametrize("frames", [1, 900, 4000, 9000])
 @pytest.mark.parametrize("snr", [-3.0, 0.0, 17.5])
-def test_a_mixture_is_the_sound_plus_the_other_at_its_ratio(frames: int, snr: float) -> None:
+def test_a_mixture_is_the_sound_plus_another_at_the_given_ratio(frames: int, snr: float) -> None:
     sound, other = wave(1), 0.01 * wave(2, frames)
     added = (mixed(sound, other, snr).astype(float) - sound)[:frames]
     part = other[:4000].astype(float)
@@ -63,13 +63,13 @@ def test_a_mixture_is_the_sound_plus_the_other_at_its_ratio(frames: int, snr: fl
     assert not added[len(part) :].any()
 
 
-def test_silence_is_mixed_with_nothing_and_nothing_with_silence() -> None:
+def test_silence_is_not_mixed() -> None:
     sound, silence = wave(1), np.zeros(4000, np.float32)
     np.testing.assert_array_equal(mixed(sound, silence, 0), sound)
     np.testing.assert_array_equal(mixed(silence, sound, 0), silence)
 
 
-def test_partners_are_drawn_from_all_others_alike() -> None:
+def test_partners_are_drawn_uniformly_from_all_other_samples() -> None:
     augment = AudioAugmenter(AudioAugment(mix=0.25))
     partners = [augment.partner(key, 3, 11) for key in range(20_000)]
     assert abs(sum(partner is not None for partner in partners) / 20_000 - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 20_000)
@@ -80,7 +80,7 @@ def test_partners_are_drawn_from_all_others_alike() -> None:
     assert AudioAugmenter(AudioAugment(mix=1.0)).partner(0, 0, 1) is None
 
 
-def test_masks_keep_to_their_shares_and_reach_everywhere() -> None:
+def test_masks_have_the_configured_size_and_reach_everywhere() -> None:
     augment = AudioAugmenter(AudioAugment(frequency_masks=2, frequency_share=0.25, time_masks=1, time_share=0.5))
     masks = np.stack([augment.masks(key) for key in range(5000)])
     assert masks.shape == (5000, 3, 4)
@@ -98,7 +98,7 @@ def test_masks_keep_to_their_shares_and_reach_everywhere() -> None:
         assert (low / (1 - width)).mean() == pytest.approx(0.5, rel=0.05)  # anywhere in what room is left
 
 
-def test_the_same_key_gives_the_same_whatever_ran_before() -> None:
+def test_the_same_key_gives_the_same_sound() -> None:
     first, second, sound, other = AudioAugmenter(LOUD), AudioAugmenter(LOUD), wave(0), wave(1)
     state = np.random.get_state()[1].copy(), torch.get_rng_state()
     forward = [(first(sound, key, other), first.masks(key), first.partner(key, 0, 50)) for key in range(20)]
@@ -112,11 +112,11 @@ def test_the_same_key_gives_the_same_whatever_ran_before() -> None:
     assert torch.equal(torch.get_rng_state(), state[1])
 
 
-def test_keys_of_64_bits_are_told_apart() -> None:
+def test_keys_differ_in_all_64_bits() -> None:
     augment = AudioAugmenter(LOUD)
     assert not np.array_equal(augment.masks(2**64 - 1), augment.masks(2**63 - 1))
 
 
-def test_a_range_that_runs_down_is_refused() -> None:
+def test_a_descending_range_is_refused() -> None:
     with pytest.raises(UserError, match=r"`gain`: \[6, -6\] is not a range; give the lower number first"):
         build(AudioAugment, {"gain": [6, -6]}, lambda key: "recipe")

@@ -53,11 +53,11 @@ def planes(pixels: Pixels) -> torch.Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
-def test_nothing_configured_changes_nothing(pixels: Pixels) -> None:
+def test_without_options_pictures_do_not_change(pixels: Pixels) -> None:
     assert all(np.array_equal(augmenter()(pixels, key), pixels) for key in KEYS)
 
 
-def test_mirroring_solarising_and_grey_are_torchvisions(pixels: Pixels) -> None:
+def test_flip_solarize_and_grayscale_equal_torchvision(pixels: Pixels) -> None:
     assert np.array_equal(augmenter(flip=1)(pixels, 1), pixels[:, ::-1])
     solarised = functional.solarize(planes(pixels), 128).permute(1, 2, 0)
     assert np.array_equal(augmenter(solarise=1)(pixels, 1), solarised)
@@ -66,7 +66,7 @@ def test_mirroring_solarising_and_grey_are_torchvisions(pixels: Pixels) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS[:12])
-def test_jitter_is_torchvisions_with_the_amounts_and_the_order_drawn(pixels: Pixels, key: int) -> None:
+def test_jitter_equals_torchvision_with_the_same_amounts_and_order(pixels: Pixels, key: int) -> None:
     strengths = (0.4, 0.3, 0.8, 0.2)
     *amounts, order = draws("jitter", key, 5)
     adjust = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
@@ -78,7 +78,7 @@ def test_jitter_is_torchvisions_with_the_amounts_and_the_order_drawn(pixels: Pix
 
 
 @pytest.mark.parametrize("key", KEYS[:6])
-def test_the_blur_is_a_gaussian_of_the_sigma_drawn(pixels: Pixels, key: int) -> None:
+def test_blur_is_a_gaussian_with_the_drawn_sigma(pixels: Pixels, key: int) -> None:
     sigma = 0.5 + 1.5 * draws("blur", key, 1)[0]
     gaussian = functional.gaussian_blur(planes(pixels), [23, 23], [sigma, sigma]).permute(1, 2, 0).numpy()
     inner = slice(6, -6)  # beyond, torchvision mirrors the picture and Pillow repeats its border
@@ -88,7 +88,7 @@ def test_the_blur_is_a_gaussian_of_the_sigma_drawn(pixels: Pixels, key: int) -> 
 
 
 @pytest.mark.parametrize("policy", ["rand-m9-n2-mstd0.5", "rand-m5-n3-p0.8-inc1-mmax8", "rand-t3a", "rand-n1-tweights"])
-def test_randaugment_is_timms_with_the_seed_drawn(pixels: Pixels, policy: str) -> None:
+def test_randaugment_equals_timm_with_the_same_seed(pixels: Pixels, policy: str) -> None:
     ours, timms = augmenter(randaugment=policy), rand_augment_transform(policy)
     changed = 0
     for key in KEYS[:20]:
@@ -102,13 +102,13 @@ def test_randaugment_is_timms_with_the_seed_drawn(pixels: Pixels, policy: str) -
 
 
 @pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarise"])
-def test_a_change_is_made_to_its_share_of_the_pictures(pixels: Pixels, name: str) -> None:
+def test_each_augmentation_applies_to_its_share_of_pictures(pixels: Pixels, name: str) -> None:
     augment = augmenter(**{name: 0.3}, blur_sigma=[1, 2])
     made = sum(not np.array_equal(augment(pixels, key), pixels) for key in keys("share", 1, 0, range(1500)).tolist())
     assert abs(made - 450) <= 5 * math.sqrt(1500 * 0.3 * 0.7)
 
 
-def test_a_change_draws_the_same_whatever_else_is_switched_on(pixels: Pixels) -> None:
+def test_draws_do_not_depend_on_other_augmentations(pixels: Pixels) -> None:
     flipped = {key for key in KEYS if not np.array_equal(augmenter(flip=0.5)(pixels, key), pixels)}
     both = augmenter(flip=0.5, solarise=1)
     solarised = np.where(pixels < 128, pixels, 255 - pixels)
@@ -120,7 +120,7 @@ def digest(augment: ImageAugmenter, pixels: Pixels, key: int) -> str:
     return sha256(augment(pixels, key).tobytes()).hexdigest()
 
 
-def test_the_same_key_gives_the_same_pixels_whatever_ran_before(pixels: Pixels) -> None:
+def test_the_same_key_gives_the_same_pixels(pixels: Pixels) -> None:
     augment = augmenter(**EVERYTHING)
     forth = {key: digest(augment, pixels, key) for key in KEYS[:60]}
     random.random()
@@ -131,14 +131,14 @@ def test_the_same_key_gives_the_same_pixels_whatever_ran_before(pixels: Pixels) 
     assert {key: digest(pickle.loads(pickle.dumps(augment)), pixels, key) for key in KEYS[:5]}.items() <= forth.items()
 
 
-def test_a_forked_process_sees_the_same_pixels(pixels: Pixels) -> None:
+def test_a_forked_process_gives_the_same_pixels(pixels: Pixels) -> None:
     augment = augmenter(**EVERYTHING)
     here = [digest(augment, pixels, key) for key in KEYS[:30]]
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.map(partial(digest, augment, pixels), KEYS[:30]) == here
 
 
-def test_the_processes_own_generators_are_left_as_they_were(pixels: Pixels) -> None:
+def test_global_random_states_do_not_change(pixels: Pixels) -> None:
     augment = augmenter(**EVERYTHING)
     for seed in (1, 2):
         random.seed(seed)
@@ -151,21 +151,21 @@ def test_the_processes_own_generators_are_left_as_they_were(pixels: Pixels) -> N
         assert now == undisturbed
 
 
-def test_generators_are_given_back_when_a_change_fails() -> None:
+def test_global_random_states_are_restored_after_an_error() -> None:
     before = random.getstate(), np.random.get_state()[1].tolist()
     with pytest.raises((AttributeError, TypeError)):
         RandAugment("rand-n9-p1")([0.5], None)  # type: ignore[arg-type]
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
-def test_the_picture_handed_in_stays_as_it_is(pixels: Pixels) -> None:
+def test_the_input_picture_is_not_modified(pixels: Pixels) -> None:
     original = pixels.copy()
     outcomes = [augmenter(**EVERYTHING)(pixels, key) for key in KEYS[:10]]
     assert np.array_equal(pixels, original)
     assert all(outcome.dtype == np.uint8 and outcome.shape == pixels.shape for outcome in outcomes)
 
 
-def test_only_randaugment_draws_globally() -> None:
+def test_only_randaugment_uses_the_global_random_state() -> None:
     everything = ImageAugment.model_validate(EVERYTHING)
     assert everything.draws_globally
     assert not everything.model_copy(update={"randaugment": None}).draws_globally
@@ -184,7 +184,7 @@ def test_only_randaugment_draws_globally() -> None:
         ({"solarize": 0.1}, "did you mean `solarise`?"),
     ],
 )
-def test_impossible_changes_are_refused(config: dict[str, object], words: str) -> None:
+def test_impossible_options_are_refused(config: dict[str, object], words: str) -> None:
     with pytest.raises(UserError) as error:
         augmenter(**config)
     assert words in str(error.value)

@@ -41,13 +41,13 @@ def scenes(count: int = 400, **knobs: object) -> list[Scene]:
     return [scene(config, "train", index) for index in range(count)]
 
 
-def test_every_caption_of_a_full_scene_says_all_of_it_and_nothing_else() -> None:
+def test_captions_of_a_full_scene_describe_all_of_it_and_nothing_else() -> None:
     for shown in scenes(generic=0.0):
         for caption in captions(shown):
             assert read(caption) == truth(shown), caption
 
 
-def test_generic_captions_say_something_true_and_leave_something_out() -> None:
+def test_generic_captions_are_true_but_incomplete() -> None:
     for shown in scenes(generic=1.0):
         things, relation = truth(shown)
         for caption in captions(shown):
@@ -68,7 +68,7 @@ def test_the_first_caption_is_canonical_and_the_others_vary() -> None:
     assert all(re.search(r"\ba (?=[aeiou])|\ban (?=[^aeiou])", caption) is None for caption in wordings)
 
 
-def test_wrong_captions_describe_something_else_in_the_way_they_claim() -> None:
+def test_wrong_captions_differ_in_the_way_their_rule_says() -> None:
     kinds = set()
     for shown in scenes(600):
         things, relation = truth(shown)
@@ -91,14 +91,14 @@ def test_wrong_captions_describe_something_else_in_the_way_they_claim() -> None:
     assert kinds == {"swapped", "replaced", "relation"}
 
 
-def test_wrong_captions_of_training_do_not_mention_held_out_pairings() -> None:
+def test_wrong_training_captions_do_not_mention_held_out_pairings() -> None:
     unseen = [scene(WorldConfig(), "combinations", index) for index in range(400)]
     held_out = {(one.shape, one.colour) for shown in unseen for one in shown.objects}
     said = [thing for shown in scenes() for wrong in negatives(shown) for thing in read(wrong["text"])[0]]
     assert not held_out & {(thing["shape"], thing["colour"]) for thing in said}
 
 
-def test_rules_list_every_way_to_be_wrong() -> None:
+def test_rules_cover_every_kind_of_wrong_caption() -> None:
     red_ball, blue_ball = {"shape": "ball", "colour": "red"}, {"shape": "ball", "colour": "blue"}
     blue_cube, red_cube = {"shape": "cube", "colour": "blue"}, {"shape": "cube", "colour": "red"}
     values = {"shape": ("ball", "cube"), "colour": ("red", "blue")}
@@ -110,7 +110,7 @@ def test_rules_list_every_way_to_be_wrong() -> None:
     assert replacements((red_ball,), values, lambda thing: thing != red_cube) == [(blue_ball,)]
 
 
-def test_captions_do_not_drift() -> None:
+def test_captions_match_their_recorded_digest() -> None:
     """A changed digest means that the same config writes another world: raise its edition, and this."""
     config = WorldConfig()
     text = "\n".join(caption for index in range(8) for caption in captions(scene(config, "train", index)))

@@ -35,7 +35,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
+def test_shards_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     one = digests(generate(SMALL, tmp_path / "one"))
     assert one == digests(generate(SMALL.model_copy(update={"workers": 2}), tmp_path / "two"))
     shards = [f"train/00000{shard}.tar" for shard in range(3)] + ["val/000000.tar", "val/000001.tar"]
@@ -43,14 +43,14 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
     assert found == ["combinations/000000.tar", *shards, "world.json"]
 
 
-def test_several_that_write_at_once_write_one_world(tmp_path: Path) -> None:
+def test_concurrent_writers_produce_one_dataset(tmp_path: Path) -> None:
     alone = digests(generate(SMALL, tmp_path / "alone"))
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(generate, [SMALL] * 4, [tmp_path / "together"] * 4))
     assert digests(tmp_path / "together") == alone
 
 
-def test_the_webdataset_package_reads_what_the_scenes_show(tmp_path: Path) -> None:
+def test_webdataset_reads_the_generated_scenes(tmp_path: Path) -> None:
     world = generate(SMALL, tmp_path)
     for split in ("train", "val", "combinations"):
         urls = [str(path) for path in sorted((world / split).glob("*.tar"))]
@@ -69,7 +69,7 @@ def test_the_webdataset_package_reads_what_the_scenes_show(tmp_path: Path) -> No
             assert meta["objects"] == [vars(thing) for thing in shown.objects]
 
 
-def test_shards_carry_no_time_and_no_owner(tmp_path: Path) -> None:
+def test_shards_store_no_time_and_no_owner(tmp_path: Path) -> None:
     path = tmp_path / "000000.tar"
     write_shard(path, [{"__key__": "a", "txt": "one", "cls": b"1"}, {"__key__": "b", "txt": "two"}])
     with tarfile.open(path) as tar:
@@ -78,7 +78,7 @@ def test_shards_carry_no_time_and_no_owner(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [tmp_path / ".index", path]
 
 
-def test_a_shard_that_fails_half_way_does_not_stand(tmp_path: Path) -> None:
+def test_a_failed_shard_leaves_no_file(tmp_path: Path) -> None:
     def samples() -> object:
         yield {"__key__": "a", "txt": "one"}
         raise RuntimeError("the pencil broke")
@@ -88,7 +88,7 @@ def test_a_shard_that_fails_half_way_does_not_stand(tmp_path: Path) -> None:
     assert not (tmp_path / "000000.tar").exists()
 
 
-def test_a_second_call_draws_nothing_and_an_interrupted_one_is_completed(tmp_path: Path) -> None:
+def test_a_second_call_draws_nothing_and_an_interrupted_one_resumes(tmp_path: Path) -> None:
     world = generate(SMALL, tmp_path)
     whole = digests(world)
     (world / "train/000001.tar").write_bytes(b"left alone")
@@ -103,7 +103,7 @@ def test_a_second_call_draws_nothing_and_an_interrupted_one_is_completed(tmp_pat
     assert (world / "train/000000.tar").stat().st_mtime_ns == kept
 
 
-def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     generate(SMALL, tmp_path / "world")
     with pytest.raises(UserError, match="another generated world"):
         generate(SMALL.model_copy(update={"seed": 1}), tmp_path / "world")
@@ -113,14 +113,14 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
         generate(SMALL, tmp_path / "own")
 
 
-def test_world_json_says_what_was_drawn(tmp_path: Path) -> None:
+def test_world_json_describes_the_dataset(tmp_path: Path) -> None:
     world = json.loads((generate(SMALL, tmp_path) / "world.json").read_text())
     assert WorldConfig(**world["config"], workers=1) == SMALL
     assert world["vocabulary"]["relation"] == ["left", "right", "above", "below"]
     assert len(world["held_out"]) == 24
 
 
-def test_missing_modalities_have_their_shares_and_no_row_lacks_two() -> None:
+def test_missing_modalities_have_their_shares_and_never_coincide() -> None:
     config = SMALL.model_copy(update={"train": 800, "size": 16, "missing": {"image": 0.3, "audio": 0.2, "text": 0.1}})
     rows = [render(config, "train", index) for index in range(800)]
     lacking = {extension: [extension not in row for row in rows] for extension in ("png", "flac", "txt")}
@@ -131,7 +131,7 @@ def test_missing_modalities_have_their_shares_and_no_row_lacks_two() -> None:
     assert all({"png", "flac", "txt"} < set(render(config, "val", index)) for index in range(6))
 
 
-def test_mismatched_rows_carry_the_captions_of_another_scene() -> None:
+def test_mismatched_rows_have_captions_of_another_scene() -> None:
     config = SMALL.model_copy(update={"train": 500, "size": 16, "mismatched": 0.25})
     rows = [render(config, "train", index) for index in range(500)]
     flags = [json.loads(row["json"])["mismatched"] for row in rows]
@@ -151,6 +151,6 @@ def test_pictures_may_be_jpegs() -> None:
     assert np.abs(difference).mean() < 8
 
 
-def test_drawing_imports_no_torch() -> None:
+def test_generating_imports_no_torch() -> None:
     code = "import sys, tercet.data_pipelines.builtin.dataset; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -57,7 +57,7 @@ def power_at(wave: np.ndarray, frequency: float) -> float:
     return float(power[1:][np.abs(semitones) < 1].sum())
 
 
-def test_pictures_and_sounds_are_pure_functions_of_the_scene() -> None:
+def test_pictures_and_sounds_depend_only_on_the_scene() -> None:
     shown, other = pair("left"), pair("left", index=1)
     assert picture(shown).tobytes() == picture(shown).tobytes() != picture(other).tobytes()
     assert sound(shown).tobytes() == sound(shown).tobytes() != sound(other).tobytes()
@@ -95,7 +95,7 @@ def test_textures_add_a_second_tone() -> None:
 @pytest.mark.parametrize(
     ("relation", "axis", "sign"), [("left", 1, -1), ("right", 1, 1), ("above", 0, -1), ("below", 0, 1)]
 )
-def test_the_first_object_lies_where_the_relation_says(relation: str, axis: int, sign: int) -> None:
+def test_the_relation_decides_where_the_first_object_is(relation: str, axis: int, sign: int) -> None:
     for index in range(20):
         values = pixels(pair(relation, index))
         red = np.argwhere((values[..., 0] > values[..., 2] + 90) & (values[..., 1] < 100)).mean(axis=0)
@@ -105,11 +105,11 @@ def test_the_first_object_lies_where_the_relation_says(relation: str, axis: int,
 
 
 @pytest.mark.parametrize(("shape", "texture"), list(product(SHAPES, TEXTURES)))
-def test_the_loudest_frequency_lies_in_the_register_of_the_colour(shape: str, texture: str) -> None:
+def test_the_colour_decides_the_register_of_the_loudest_frequency(shape: str, texture: str) -> None:
     assert [register(sound(single(shape, colour, texture=texture))) for colour in COLOURS] == list(COLOURS)
 
 
-def test_loudness_tells_the_size_and_not_the_texture() -> None:
+def test_loudness_depends_on_size_and_not_on_texture() -> None:
     level = {
         size: [rms(sound(single(shape, "green", size, texture))) for shape, texture in product(SHAPES, TEXTURES)]
         for size in LOUDNESS
@@ -117,7 +117,7 @@ def test_loudness_tells_the_size_and_not_the_texture() -> None:
     assert max(level["small"]) < 0.5 * min(level["large"])
 
 
-def test_timbres_have_their_partials() -> None:
+def test_each_shape_has_its_timbre() -> None:
     ratio = {}
     for shape in SHAPES:
         wave = sound(single(shape, "orange"))
@@ -132,7 +132,7 @@ def test_timbres_have_their_partials() -> None:
 
 
 @pytest.mark.parametrize(("texture", "low", "high"), [("striped", 4.5, 5.7), ("dotted", 8.4, 10.6)])
-def test_envelopes_beat_at_the_pace_of_the_texture(texture: str, low: float, high: float) -> None:
+def test_the_texture_decides_the_rate_of_the_envelope(texture: str, low: float, high: float) -> None:
     envelope = np.abs(sound(single("circle", "pink", texture=texture))).reshape(-1, 80).mean(axis=1)
     held = np.abs(sound(single("circle", "pink"))).reshape(-1, 80).mean(axis=1)
     beat = np.abs(np.fft.rfft(envelope - envelope.mean()))
@@ -141,14 +141,14 @@ def test_envelopes_beat_at_the_pace_of_the_texture(texture: str, low: float, hig
     assert beat[6:].max() > 3 * np.abs(np.fft.rfft(held - held.mean()))[6:].max()
 
 
-def test_objects_sound_in_the_order_of_the_scene() -> None:
+def test_objects_are_heard_in_the_order_of_the_scene() -> None:
     things = tuple(Thing("triangle", colour, "large", "plain") for colour in ("white", "red", "cyan"))
     wave = sound(Scene(things, "left", Address(0, "val", 0)))
     thirds = np.array_split(wave, 3)
     assert [register(third) for third in thirds] == ["white", "red", "cyan"]
 
 
-def test_a_source_tints_the_background_and_hisses() -> None:
+def test_a_source_changes_the_background_colour_and_adds_noise() -> None:
     place = BuiltinSourceConfig(name="cellar", share=1.0, tint=(40, 40, 200), noise=0.01)
     plain = single()
     there = Scene(plain.objects, None, plain.address, source=place)

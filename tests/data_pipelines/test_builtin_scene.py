@@ -25,7 +25,7 @@ def within(expected: float, count: int = MANY) -> object:
     return pytest.approx(expected, abs=4 * (expected * (1 - expected) / count) ** 0.5)
 
 
-def test_a_scene_depends_on_seed_split_and_index_only() -> None:
+def test_a_scene_depends_only_on_seed_split_and_index() -> None:
     config = WorldConfig()
     backwards = {index: scene(config, "train", index) for index in reversed(range(50))}
     assert all(scene(WorldConfig(workers=1, train=50), "train", index) == backwards[index] for index in range(50))
@@ -33,7 +33,7 @@ def test_a_scene_depends_on_seed_split_and_index_only() -> None:
     assert len({backwards[3].identity, *(other.identity for other in others)}) == 4
 
 
-def test_numbers_of_objects_have_their_shares_and_objects_differ() -> None:
+def test_numbers_of_objects_have_their_shares_and_objects_are_distinct() -> None:
     scenes = train(objects=(0.5, 0.3, 0.2))
     counts = Counter(len(shown.objects) for shown in scenes)
     assert [counts[number] / MANY for number in (1, 2, 3)] == [within(0.5), within(0.3), within(0.2)]
@@ -41,7 +41,7 @@ def test_numbers_of_objects_have_their_shares_and_objects_differ() -> None:
     assert all((shown.relation is None) == (len(shown.objects) == 1) for shown in scenes)
 
 
-def test_held_out_pairings_never_occur_in_training_nor_others_in_their_split() -> None:
+def test_held_out_pairings_occur_only_in_their_split() -> None:
     config = WorldConfig(generic=0.0, duplicates=0.2, long_tail=1.0)
     for split, expected in (("train", False), ("val", False), ("combinations", True)):
         things = [thing for index in range(1500) for thing in scene(config, split, index).objects]
@@ -50,7 +50,7 @@ def test_held_out_pairings_never_occur_in_training_nor_others_in_their_split() -
     assert {sum(pairing[1] == colour for pairing in HELD_OUT) for colour in COLOURS} == {2, 3}
 
 
-def test_long_tail_follows_zipf_over_the_pairings_that_training_shows() -> None:
+def test_the_long_tail_of_training_pairings_follows_zipf() -> None:
     singles = train(objects=(1.0, 0.0, 0.0), long_tail=1.0)
     seen = [(shape, colour) for shape in SHAPES for colour in COLOURS if (shape, colour) not in HELD_OUT]
     weight = {pairing: 1 / ((SHAPES.index(pairing[0]) + 1) * (COLOURS.index(pairing[1]) + 1)) for pairing in seen}
@@ -85,7 +85,7 @@ def test_generic_scenes_and_sources_have_their_shares() -> None:
     assert not any(scene(WorldConfig(generic=1.0), "val", index).generic for index in range(20))
 
 
-def test_identity_forgets_order_and_relation_and_nothing_else() -> None:
+def test_identity_ignores_only_order_and_relation() -> None:
     shown = next(shown for shown in train(200) if len(shown.objects) == 3)
     turned = Scene(shown.objects[::-1], "above", shown.address)
     assert turned.group == shown.group
@@ -96,13 +96,13 @@ def test_identity_forgets_order_and_relation_and_nothing_else() -> None:
     assert len({one.group for one in train(1000)}) == len(identities)
 
 
-def test_enough_unique_scenes_for_256_candidates() -> None:
+def test_there_are_enough_unique_scenes_for_256_candidates() -> None:
     config = WorldConfig()
     for split, count in (("val", config.val), ("combinations", config.combinations)):
         assert len({scene(config, split, index).identity for index in range(count)}) > 270  # type: ignore[arg-type]
 
 
-def test_no_two_words_of_the_world_share_a_spelling() -> None:
+def test_all_words_have_different_spellings() -> None:
     words = [word for names in vocabulary().values() for word in names]
     words += [synonym for synonyms in SYNONYMS.values() for synonym in synonyms]
     assert len(set(words)) == len(words)
@@ -117,6 +117,6 @@ def test_no_two_words_of_the_world_share_a_spelling() -> None:
         {"shapes": 3},
     ],
 )
-def test_impossible_worlds_are_refused(knobs: dict[str, object]) -> None:
+def test_impossible_options_are_refused(knobs: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"objects|missing|shapes"):
         WorldConfig(**knobs)

@@ -11,7 +11,7 @@ def group(spec: str, id: int, files: Mapping[str, bytes] | None = None, **meta: 
     return GroupReader(spec, CaptionReader({}))(files or {}, meta, id)
 
 
-def test_groups_are_shared_by_name_and_never_by_chance() -> None:
+def test_equal_names_are_one_group_and_others_never_collide() -> None:
     assert group("json.group", 0, group=7) == group("json.group", 1, group=7) == 7
     assert group("json.scene.id", 0, scene={"id": "a"}) == group("json.scene.id", 1, scene={"id": "a"})
     named = {group("json.group", 0, group=f"thing {i}") for i in range(2000)}
@@ -43,7 +43,7 @@ def test_captions_that_clean_to_the_same_are_one_group() -> None:
     assert group("text", 5) == -6
 
 
-def test_a_group_of_captions_reads_them_where_the_source_has_them() -> None:
+def test_group_text_reads_captions_from_the_places_of_the_source() -> None:
     reader = GroupReader("text", CaptionReader({"json.alt": 1}))
     first, second = (reader({"txt": txt}, {"alt": "the same"}, 0) for txt in (b"one", b"two"))
     assert first == second
@@ -51,6 +51,6 @@ def test_a_group_of_captions_reads_them_where_the_source_has_them() -> None:
 
 
 @pytest.mark.parametrize("spec", ["", "group", "json", "json.", "jpg", "images"])
-def test_nothing_to_group_by_is_refused(spec: str) -> None:
+def test_a_group_that_no_file_can_give_is_refused(spec: str) -> None:
     with pytest.raises(UserError, match=r"group: .* is unknown; (did you mean|known)"):
         GroupReader(spec, CaptionReader({}))

@@ -25,13 +25,13 @@ def read(places: Mapping[str, float], txt: bytes | None = None, **meta: object) 
         (None, {"text": {"text": "alone"}}, ("alone",)),
     ],
 )
-def test_the_usual_places_are_asked_in_their_order(
+def test_default_places_are_tried_in_order(
     txt: bytes | None, meta: dict[str, object], captions: tuple[str, ...]
 ) -> None:
     assert read({}, txt, **meta).all == captions
 
 
-def test_named_places_are_the_only_ones_and_go_as_deep_as_the_key() -> None:
+def test_only_named_places_are_read_also_nested_keys() -> None:
     meta = {"rewrites": {"long": ["a", "b"], "short": "c"}, "text": "never"}
     assert read({"json.rewrites.long": 1}, b"no", **meta).all == ("a", "b")
     assert read({"json.rewrites.short": 1, "txt": 1}, b"no", **meta).all == ("c",)
@@ -62,7 +62,7 @@ def test_places_are_chosen_by_weight_and_their_captions_evenly(
         assert abs(counts[caption] - 4000 * share) <= 5 * math.sqrt(4000 * share * (1 - share))
 
 
-def test_the_ends_of_the_draws_fall_on_the_first_and_the_last() -> None:
+def test_the_smallest_and_largest_draws_give_the_first_and_last_caption() -> None:
     captions = read({"txt": 1, "json.b": 2}, b"1\n2\n3", b=["4", "5"])
     below_one = math.nextafter(1, 0)
     assert [captions.pick(u, v) for u in (0, below_one) for v in (0, below_one)] == ["1", "3", "4", "5"]
@@ -88,7 +88,7 @@ def test_unusable_captions_are_bad(txt: bytes | None, meta: dict[str, object], r
     assert bad.value.reason == reason
 
 
-def test_a_caption_of_which_cleaning_leaves_nothing_is_bad_only_alone() -> None:
+def test_an_empty_caption_is_bad_only_if_it_is_the_only_one() -> None:
     nothing = read({}, b"&nbsp;\n")
     for use in (lambda: nothing.all, lambda: nothing.pick(0, 0)):
         with pytest.raises(BadSample, match="text: empty"):
@@ -116,6 +116,6 @@ def test_impossible_places_are_refused(places: dict[str, float], words: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_only_files_with_a_place_in_them_are_wanted() -> None:
+def test_only_files_with_captions_are_read() -> None:
     wanted = [CaptionReader(places).wanted for places in ({}, {"txt": 1}, {"json.a": 1}, {"txt": 1, "json.a": 1})]
     assert wanted == [{"txt", "json"}, {"txt"}, {"json"}, {"txt", "json"}]

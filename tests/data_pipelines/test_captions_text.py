@@ -28,7 +28,7 @@ def test_captions_are_cleaned_as_open_clip_cleans_them(caption: str) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=0x17F), max_size=40) | st.text(max_size=40))
-def test_cleaning_is_open_clips_or_open_clips_repeated(caption: str) -> None:
+def test_cleaning_equals_open_clip_applied_until_nothing_changes(caption: str) -> None:
     passes = [caption]
     for _ in range(4):
         passes.append(whitespace_clean(basic_clean(passes[-1])))
@@ -37,13 +37,13 @@ def test_cleaning_is_open_clips_or_open_clips_repeated(caption: str) -> None:
 
 
 @pytest.mark.parametrize("caption", ["I <3 &ldquo;you&rdquo;", "salt &amp;amp;amp;amp; pepper", *REAL])
-def test_a_tokenizer_that_cleans_and_one_that_does_not_read_the_same(caption: str) -> None:
+def test_tokenizers_with_and_without_cleaning_see_the_same_text(caption: str) -> None:
     cleaning, trusting = SimpleTokenizer(clean="whitespace"), SimpleTokenizer(clean="whitespace")
     trusting.clean_fn = str
     assert cleaning([cleaned(caption)]).tolist() == trusting([cleaned(caption)]).tolist()
 
 
-def test_an_endless_caption_is_cut() -> None:
+def test_a_very_long_caption_is_cut() -> None:
     for endless in ("ä" * 2**14, "ä" * 2**15):
         assert cleaned(endless) == "ä" * 2**14
     assert cleaned("&amp;" * 2**14) == "&" * (2**14 // 5 + 1)  # HTML reads `&amp` so, too
@@ -52,7 +52,7 @@ def test_an_endless_caption_is_cut() -> None:
     assert decode_captions(b"a" + "ä".encode() * 2**20) == ("a" + "ä" * (2**19 - 1),)
 
 
-def test_captions_are_lines() -> None:
+def test_each_line_is_a_caption() -> None:
     assert decode_captions("\ufeffein roter Kreis\r\n\n  a red circle \n".encode()) == (
         "ein roter Kreis",
         "a red circle",
@@ -74,12 +74,12 @@ def test_unusable_json_is_bad(data: bytes, reason: str) -> None:
         decode_meta(data)
 
 
-def test_json_is_read_as_it_was_written() -> None:
+def test_json_values_are_read_unchanged() -> None:
     meta = {"caption": "Ä “b” \ud83d", "list": [1, None, {"text": "x"}], "exif": "{}"}
     assert decode_meta(json.dumps(meta).encode()) == meta
 
 
-def test_negatives_are_the_texts_of_the_list_cleaned_like_captions() -> None:
+def test_negatives_are_cleaned_like_captions() -> None:
     wrong = [{"kind": "swap", "text": "x &amp; y"}, {"kind": "replace", "text": " ein  WÃ¼rfel"}]
     assert negatives_of({"negatives": wrong}) == ("x & y", "ein Würfel")
     assert negatives_of({}) == ()

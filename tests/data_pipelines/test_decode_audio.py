@@ -45,14 +45,14 @@ def test_a_sine_is_resampled_to_the_same_sine(sound: Sound, rate: int) -> None:
     assert np.abs(wave - sine(440, 16000, 1))[200:-200].max() < 2e-3
 
 
-def test_what_lies_above_the_new_band_is_filtered(sound: Sound) -> None:
+def test_frequencies_above_the_new_nyquist_limit_are_removed(sound: Sound) -> None:
     wave = decode_audio(sound(sine(11000, 48000, 1), 48000), AudioIntake(16000, 5), CentreView())
     assert np.abs(wave[200:-200]).max() < 2e-3
 
 
 @pytest.mark.parametrize("target", [16000, 44100, 48000])
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 32000, 44100, 48000, 96000])
-def test_resampling_equals_torchaudios(rate: int, target: int) -> None:
+def test_resampling_equals_torchaudio(rate: int, target: int) -> None:
     wave = noise(rate // 10 + 7)
     ours = resampler(rate, target)
     expected = Resample(rate, target)(torch.from_numpy(wave)).numpy()
@@ -63,7 +63,9 @@ def test_resampling_equals_torchaudios(rate: int, target: int) -> None:
 @given(
     rate=st.integers(1000, 3000), target=st.integers(1000, 3000), length=st.integers(1, 4000), ends=st.data()
 )  # mostly rates that share no factor
-def test_any_part_is_had_from_the_frames_around_it(rate: int, target: int, length: int, ends: st.DataObject) -> None:
+def test_resampling_a_part_equals_a_part_of_the_resampled_whole(
+    rate: int, target: int, length: int, ends: st.DataObject
+) -> None:
     wave, resample = noise(length), resampler(rate, target)
     whole = resample(wave, 0, 0, resample.length(length))
     start = ends.draw(st.integers(0, len(whole) - 1))
@@ -81,7 +83,7 @@ def test_channels_are_averaged(sound: Sound) -> None:
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
-def test_a_crop_is_a_part_of_the_resampled_clip(sound: Sound, format: str, subtype: str | None, rate: int) -> None:
+def test_a_crop_equals_a_part_of_the_resampled_sound(sound: Sound, format: str, subtype: str | None, rate: int) -> None:
     """To its very ends and at the end of the clip too: there is no drift."""
     if (subtype, rate) == ("OPUS", 44100):
         pytest.skip("Opus knows no 44.1 kHz")
@@ -102,7 +104,7 @@ class AskedView(CentreView):
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000])
 @pytest.mark.parametrize("seconds", [0.1, 0.0333, 0.25007])
-def test_crops_are_chosen_in_samples_of_the_intake_and_fill_its_window(sound: Sound, rate: int, seconds: float) -> None:
+def test_crops_fill_the_window_of_the_intake(sound: Sound, rate: int, seconds: float) -> None:
     intake, view = AudioIntake(16000, seconds), AskedView()
     assert len(decode_audio(sound(noise(rate), rate), intake, view)) == intake.window
     assert view.asked == (16000, round(16000 * seconds))
@@ -143,7 +145,7 @@ def test_broken_sounds_are_bad(sound: Sound, name: str) -> None:
 @pytest.mark.parametrize("view", [CentreView(), PartView(100, 1700)], ids=["whole", "crop before the cut"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.999])
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
-def test_a_sound_cut_short_is_bad_wherever_it_is_read(
+def test_a_truncated_sound_is_bad_wherever_the_crop_is(
     sound: Sound, format: str, subtype: str | None, share: float, view: CentreView
 ) -> None:
     data = sound(noise(48_000) + sine(440, 16000, 3), 16000, format, subtype)
@@ -152,14 +154,14 @@ def test_a_sound_cut_short_is_bad_wherever_it_is_read(
         decode_audio(data[: int(share * len(data))], AudioIntake(16000, 0.1), view)
 
 
-def test_a_flipped_byte_of_a_checked_stream_is_noticed(sound: Sound) -> None:
+def test_a_flipped_byte_is_found_in_formats_with_checksums(sound: Sound) -> None:
     data = bytearray(sound(noise(48_000), 16000))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(BadSample, match="audio: truncated or damaged"):
         decode_audio(bytes(data), AudioIntake(16000, 1), CentreView())
 
 
-def test_a_wav_written_to_a_pipe_knows_no_size(sound: Sound) -> None:
+def test_a_wav_without_a_size_is_read(sound: Sound) -> None:
     data = sound(sine(440, 16000, 1), 16000, "WAV", "PCM_16")
     size = data.index(b"data") + 4
     piped = data[:4] + b"\xff" * 4 + data[8:size] + b"\xff" * 4 + data[size + 4 :]
@@ -168,7 +170,7 @@ def test_a_wav_written_to_a_pipe_knows_no_size(sound: Sound) -> None:
 
 
 @pytest.mark.parametrize("format", ["RF64", "WAVEX"])
-def test_cousins_of_wav(sound: Sound, format: str) -> None:
+def test_formats_related_to_wav_are_read(sound: Sound, format: str) -> None:
     data = sound(sine(440, 16000, 1), 16000, format, "PCM_16")
     plain = sound(sine(440, 16000, 1), 16000, "WAV", "PCM_16")
     intake, view = AudioIntake(16000, 1), CentreView()
@@ -177,7 +179,7 @@ def test_cousins_of_wav(sound: Sound, format: str) -> None:
         decode_audio(data[:-2], intake, view)
 
 
-def test_an_mp3_behind_a_tag_is_measured_from_its_end(sound: Sound) -> None:
+def test_the_length_of_an_mp3_starts_after_its_tag(sound: Sound) -> None:
     data = sound(sine(440, 16000, 1), 16000, "MP3")
     tagged = b"ID3\x04\0\0" + bytes([0, 0, 2, 0]) + b"\0" * 256 + data
     intake, view = AudioIntake(16000, 1), CentreView()
@@ -187,6 +189,6 @@ def test_an_mp3_behind_a_tag_is_measured_from_its_end(sound: Sound) -> None:
 
 
 @given(magic=st.sampled_from([b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb"]), rest=st.binary(max_size=400))
-def test_no_bytes_behind_a_magic_are_more_than_a_bad_sample(magic: bytes, rest: bytes) -> None:
+def test_garbage_after_a_magic_number_is_a_bad_sample(magic: bytes, rest: bytes) -> None:
     with pytest.raises(BadSample, match=r"audio: (not a|unreadable|truncated or damaged|empty|over the caps)"):
         decode_audio(magic + rest, AudioIntake(16000, 1), CentreView())

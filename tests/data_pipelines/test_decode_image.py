@@ -36,14 +36,14 @@ def saved(image: Image.Image, format: str = "png", **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", *OTHERS])
-def test_a_picture_of_the_right_size_comes_through_untouched(picture: Picture, format: str) -> None:
+def test_a_picture_of_the_right_size_is_unchanged(picture: Picture, format: str) -> None:
     data = picture(0, (24, 24), format)
     assert np.array_equal(decode_image(data, ImageIntake((24, 24)), CentreView()), pixels(data))
 
 
 @pytest.mark.parametrize("size", [(300, 200), (90, 131), (64, 64), (40, 301), (1, 500)])
 @pytest.mark.parametrize("wanted", [64, 33])
-def test_evaluation_sees_what_torchvision_shows(picture: Picture, size: tuple[int, int], wanted: int) -> None:
+def test_evaluation_equals_torchvision(picture: Picture, size: tuple[int, int], wanted: int) -> None:
     """Shortest side to the size, centre crop: the transform that open_clip evaluates with. Pillow begins with the axis
     that is the cheaper one, and what it rounds in between depends on it."""
     data = picture(1, size)
@@ -54,7 +54,7 @@ def test_evaluation_sees_what_torchvision_shows(picture: Picture, size: tuple[in
         assert np.abs(seen.astype(int) - reference).max() <= 2
 
 
-def test_a_training_crop_is_the_box_cut_and_resized(picture: Picture) -> None:
+def test_a_training_crop_is_cropped_and_resized(picture: Picture) -> None:
     class Fixed(CentreView):
         centred = False
 
@@ -69,7 +69,7 @@ def test_a_training_crop_is_the_box_cut_and_resized(picture: Picture) -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (40, 90)])
-def test_squash_presses_the_whole_picture_into_the_size(picture: Picture, size: tuple[int, int]) -> None:
+def test_squash_resizes_the_whole_picture_to_the_size(picture: Picture, size: tuple[int, int]) -> None:
     data = picture(5, size)
     expected = Image.open(BytesIO(data)).convert("RGB").resize((64, 48), Image.Resampling.BICUBIC)
     intake = ImageIntake((48, 64), resize="squash")
@@ -85,7 +85,7 @@ def test_a_squashed_training_crop_keeps_the_shape_of_the_picture(picture: Pictur
     assert np.abs(whole - decode_image(data, intake, CentreView())).max() <= 1
 
 
-def test_transparency_lies_on_white_and_grey_keeps_its_range(picture: Picture) -> None:
+def test_transparent_parts_become_white_and_grey_keeps_its_range(picture: Picture) -> None:
     red_half = saved(Image.new("RGBA", (8, 8), (255, 0, 0, 128)))
     assert decode_image(red_half, ImageIntake((8, 8)), CentreView())[0, 0].tolist() == [255, 127, 127]
     palette = saved(Image.new("RGBA", (8, 8), (0, 0, 255, 0)).quantize())
@@ -96,7 +96,7 @@ def test_transparency_lies_on_white_and_grey_keeps_its_range(picture: Picture) -
     assert decode_image(deep, ImageIntake((8, 8)), CentreView())[0, 0].tolist() == [128, 128, 128]
 
 
-def test_a_camera_held_sideways_is_turned_upright() -> None:
+def test_exif_orientation_is_applied() -> None:
     sideways = Image.new("RGB", (20, 10), "black")
     sideways.paste("white", (0, 0, 10, 10))
     exif = Image.Exif()
@@ -131,7 +131,7 @@ def test_other_formats_are_bad(data: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["gif", "webp", "png", "tiff", "avif"])
-def test_of_an_animation_the_first_frame_is_seen(format: str) -> None:
+def test_an_animation_gives_its_first_frame(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     lossless = {"webp": {"lossless": True}, "avif": {"quality": 100, "subsampling": "4:4:4"}}.get(format, {})
     data = saved(frames[0], format, save_all=True, append_images=frames[1:], **lossless)
@@ -154,7 +154,7 @@ GREYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
 
 
 @pytest.mark.parametrize("name", GREYS)
-def test_grey_of_more_bits_keeps_its_range(name: str) -> None:
+def test_grey_of_more_than_8_bits_keeps_its_range(name: str) -> None:
     values, expected = GREYS[name]
     mode = {"u": "I;16B" if values.dtype.byteorder == ">" else "I;16", "i": "I", "f": "F"}[values.dtype.kind]
     data = saved(Image.frombytes(mode, (8, 8), values.tobytes()), "tiff")
@@ -162,7 +162,7 @@ def test_grey_of_more_bits_keeps_its_range(name: str) -> None:
     assert np.abs(seen[..., 0] - expected).max() <= 1.01
 
 
-def test_the_orientation_of_a_tiff_is_undone_once() -> None:
+def test_the_orientation_of_a_tiff_is_applied_once() -> None:
     sideways = Image.new("RGB", (20, 10), "black")
     sideways.paste("white", (0, 0, 10, 10))
     upright = decode_image(saved(sideways, "tiff", tiffinfo={274: 6}), ImageIntake((20, 10)), CentreView())
@@ -171,7 +171,7 @@ def test_the_orientation_of_a_tiff_is_undone_once() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("format", OTHERS)
-def test_no_damage_raises_anything_but_a_bad_sample(picture: Picture, format: str) -> None:
+def test_any_damage_is_a_bad_sample(picture: Picture, format: str) -> None:
     """Bytes changed by chance, most of them in the header, where Pillow's own code and not a codec reads them."""
     whole, dice = picture(7, (40, 30), format), np.random.default_rng(0)
     for _ in range(150):
@@ -199,14 +199,14 @@ except Exception as error:
 """
 
 
-def test_only_the_projects_own_cap_on_pixels_speaks() -> None:
+def test_only_our_pixel_limit_reports_large_pictures() -> None:
     """Pillow warns of pictures of this size, though they are refused."""
     done = subprocess.run([sys.executable, "-W", "always", "-c", LARGE], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), "Bomb" in done.stderr) == ("image: too many pixels", False)
 
 
 @pytest.mark.parametrize("side", [MOST_PIXELS // 8192 + 1, 2**20])
-def test_a_bomb_is_refused_by_its_header(side: int) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
     """A header that claims many pixels before a payload of none: it must never come to decoding."""
     data = bytearray(saved(Image.new("RGB", (8, 8))))
     data[16:24] = (8192).to_bytes(4, "big") + side.to_bytes(4, "big")
@@ -215,7 +215,7 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
         decode_image(bytes(data), ImageIntake((8, 8)), CentreView())
 
 
-def test_training_repeats_by_key_and_varies_over_epochs(picture: Picture) -> None:
+def test_training_views_repeat_by_key_and_vary_over_epochs(picture: Picture) -> None:
     data = picture(4, (64, 48))
     first, again, later = (
         decode_image(data, ImageIntake((16, 16)), random_view(epoch, (0.3, 1.0))) for epoch in (0, 0, 1)

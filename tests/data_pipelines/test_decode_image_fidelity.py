@@ -66,7 +66,7 @@ def views(side: int) -> list[View]:
     return [random_views("train", side, [0], [0], crop)[0] for crop in CROPS]
 
 
-def test_a_network_sees_the_same(picture: Image.Image, network: Network) -> None:
+def test_embeddings_of_training_crops_equal_those_of_pillow(picture: Image.Image, network: Network) -> None:
     files = {side: stored(picture, side) for side in SIDES}
     cases = [(files[side], view) for side in SIDES for view in views(side)]
     fast_ND = network([decode_image(data, INTAKE, view) for data, view in cases])
@@ -74,7 +74,7 @@ def test_a_network_sees_the_same(picture: Image.Image, network: Network) -> None
     assert float((fast_ND * exact_ND).sum(1).min()) >= LEAST_COSINE
 
 
-def test_a_network_evaluates_what_open_clip_shows_it(picture: Image.Image, network: Network) -> None:
+def test_evaluation_embeddings_equal_those_of_open_clip(picture: Image.Image, network: Network) -> None:
     files = [stored(picture, side) for side in SIDES]
     transform = image_transform(INTAKE.size, is_train=False).transforms[:2]  # those before pictures become numbers
     theirs = [np.asarray(Compose(transform)(Image.open(BytesIO(file)))) for file in files]
@@ -83,7 +83,7 @@ def test_a_network_evaluates_what_open_clip_shows_it(picture: Image.Image, netwo
     assert float((network(fast) * network(theirs)).sum(1).min()) >= LEAST_COSINE
 
 
-def test_pixels_differ_little(picture: Image.Image) -> None:
+def test_pixels_differ_little_from_pillow(picture: Image.Image) -> None:
     for side in SIDES[1::2]:
         data = stored(picture, side)
         for view in views(side):

@@ -86,7 +86,7 @@ def test_the_crop_decides_how_small_a_picture_is_decoded(reductions: list[int], 
     window=st.builds(Window, st.floats(0, 1), st.floats(0, 1), st.floats(0.5, 1)),
     orientation=st.integers(1, 8),
 )
-def test_any_crop_of_any_picture_is_pillows(size: tuple[int, int], window: Window, orientation: int) -> None:
+def test_any_crop_of_any_picture_equals_pillow(size: tuple[int, int], window: Window, orientation: int) -> None:
     """Beside the picture decoded whole, turned upright by Pillow, cut and resampled by it. A crop may come to lie half
     a pixel of what was decoded away from where it was drawn, which the tolerance allows for: a wrong turn makes 25."""
     data = saved(scene(*size), exif=turned(orientation))
@@ -111,7 +111,7 @@ def test_a_crop_moves_by_at_most_half_a_pixel_of_what_is_decoded(
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(60, 40), (400, 300)])
-def test_every_way_to_hold_a_camera(orientation: int, size: tuple[int, int]) -> None:
+def test_every_exif_orientation_is_applied(orientation: int, size: tuple[int, int]) -> None:
     """A crop of the lower right of the upright picture, on whole pixels however small the picture is decoded."""
     data, window = saved(scene(*size), exif=turned(orientation)), Window(1.0, 1.0, 0.8)
     upright = saved(ImageOps.exif_transpose(Image.open(BytesIO(data))), quality=100, subsampling=0)
@@ -120,7 +120,7 @@ def test_every_way_to_hold_a_camera(orientation: int, size: tuple[int, int]) -> 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 2}])
-def test_every_kind_of_jpeg(mode: str, options: dict[str, object]) -> None:
+def test_every_kind_of_jpeg_is_decoded(mode: str, options: dict[str, object]) -> None:
     data = saved(scene(300, 260).convert(mode), **options)
     box = CentreView().box((300, 260), (SIDE, SIDE))
     reference = Image.open(BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
@@ -128,7 +128,7 @@ def test_every_kind_of_jpeg(mode: str, options: dict[str, object]) -> None:
     assert decode_image(data, INTAKE, CentreView()).shape == (SIDE, SIDE, 3)
 
 
-def test_stray_bytes_spoil_nothing_and_missing_ones_spoil_the_sample() -> None:
+def test_stray_bytes_are_ignored_and_missing_bytes_make_the_sample_bad() -> None:
     data = saved(scene(400, 400), restart_marker_rows=1)
     marker = data.index(b"\xff\xd0", 600)
     stray = data[:marker] + bytes(7) + data[marker:]
@@ -137,7 +137,7 @@ def test_stray_bytes_spoil_nothing_and_missing_ones_spoil_the_sample() -> None:
         decode_image(data[: len(data) // 2], INTAKE, CentreView())
 
 
-def test_a_bomb_is_refused_by_its_header() -> None:
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     data = bytearray(saved(scene(16, 16)))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = (8192).to_bytes(2, "big") + (MOST_PIXELS // 8192 + 1).to_bytes(2, "big")
@@ -145,7 +145,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         decode_image(bytes(data), INTAKE, CentreView())
 
 
-def test_an_exif_block_is_found_where_pillow_finds_it() -> None:
+def test_exif_is_found_where_pillow_finds_it() -> None:
     exif = turned(6)
     exif[0x010E] = "a" * 3000
     for options in ({}, {"icc_profile": bytes(70_000)}, {"comment": b"Exif\0\0 is no block here"}):
@@ -159,19 +159,19 @@ def test_an_exif_block_is_found_where_pillow_finds_it() -> None:
     "exif",
     [b"Exif\0\0", b"Exif\0\0no tiff at all", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"],
 )
-def test_broken_exif_leaves_the_picture_as_it_is(exif: bytes) -> None:
+def test_broken_exif_is_ignored(exif: bytes) -> None:
     plain, broken = saved(scene(40, 30)), saved(scene(40, 30), exif=exif)
     assert exif_of(broken) == exif
     assert np.array_equal(decode_image(broken, INTAKE, CentreView()), decode_image(plain, INTAKE, CentreView()))
 
 
 @given(st.binary(max_size=64), st.integers(0, 200))
-def test_garbage_after_a_jpegs_magic_is_a_bad_sample(garbage: bytes, kept: int) -> None:
+def test_garbage_after_the_magic_number_is_a_bad_sample(garbage: bytes, kept: int) -> None:
     with pytest.raises(BadSample):
         decode_image(saved(scene(8, 8))[: 2 + kept] + garbage, INTAKE, CentreView())
 
 
-def test_headers_say_what_pillow_says() -> None:
+def test_headers_are_parsed_like_in_pillow() -> None:
     for size in ((1, 1), (17, 9), (333, 8)):
         data = saved(scene(*size))
         opened = opened_jpeg(data)
@@ -180,7 +180,7 @@ def test_headers_say_what_pillow_says() -> None:
     assert opened_jpeg(b"\x89PNG\r\n\x1a\n") is None
 
 
-def test_threads_see_the_same_pixels() -> None:
+def test_threads_decode_the_same_pixels() -> None:
     files = [saved(scene(300 + seed, 280, seed)) for seed in range(8)] * 4
     alone = [decode_image(data, INTAKE, Window(0.3, 0.6, 0.9)) for data in files]
     with ThreadPoolExecutor(4) as pool:

@@ -26,7 +26,7 @@ def bursts(frames: int, channels: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
-def test_a_passage_is_that_of_the_whole(
+def test_a_passage_equals_that_part_of_the_whole_sound(
     sound: Sound, format: str, subtype: str | None, channels: int, rate: int
 ) -> None:
     data = sound(bursts(360_700, channels), rate, format, subtype)
@@ -38,7 +38,7 @@ def test_a_passage_is_that_of_the_whole(
 
 
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
-def test_a_sound_by_and_by_is_the_whole(
+def test_reading_a_sound_in_pieces_gives_the_whole(
     sound: Sound, format: str, subtype: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """And the decoder has nothing to say, as libmpg123 does when it is set to another place."""

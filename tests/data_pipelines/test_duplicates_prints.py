@@ -26,7 +26,7 @@ REAL = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "immunohis
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), flips=st.lists(st.integers(0, 64), min_size=1, max_size=20))
-def test_near_hashes_are_those_of_a_naive_loop(seed: int, flips: list[int]) -> None:
+def test_near_hashes_equal_a_naive_loop(seed: int, flips: list[int]) -> None:
     """Random ones, and ones that differ from them in any number of bits."""
     dice = np.random.default_rng(seed)
     known = dice.integers(0, 2**64, 50, dtype=np.uint64)
@@ -101,13 +101,13 @@ def alike(files: list[bytes]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_picture_is_the_same(change: str) -> None:
+def test_a_changed_picture_is_recognised(change: str) -> None:
     real = real_pictures()
     files = [encoded(one) for one in real.values()] + [encoded(CHANGES[change](one)) for one in real.values()]
     assert alike(files) == [(row, row + len(real)) for row in range(len(real))]
 
 
-def test_other_pictures_are_others() -> None:
+def test_different_pictures_are_not_duplicates() -> None:
     """Real ones, their mirror images, and twenty thousand pairs of generated scenes; plain areas are like nothing."""
     real = list(real_pictures().values())
     mirrored = [one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in real]
@@ -140,7 +140,7 @@ def sounds() -> list[bytes]:
 
 
 @pytest.mark.parametrize("change", SOUNDS)
-def test_a_changed_sound_is_the_same_and_others_are_others(sounds: list[bytes], change: str) -> None:
+def test_a_changed_sound_is_recognised_and_different_ones_are_not(sounds: list[bytes], change: str) -> None:
     known = sound.Known([sound.words(one) for one in sounds])
     changed = [SOUNDS[change](*soundfile.read(BytesIO(one), dtype="float32")) for one in sounds[:20]]
     shared = [known.shared(sound.words(one)) for one in changed]
@@ -148,7 +148,7 @@ def test_a_changed_sound_is_the_same_and_others_are_others(sounds: list[bytes], 
     assert sum(len(set(found) - {n}) for n, found in enumerate(shared)) <= 1  # of 780
 
 
-def test_sounds_of_less_than_a_second_are_found_again(sounds: list[bytes]) -> None:
+def test_sounds_shorter_than_a_second_are_recognised(sounds: list[bytes]) -> None:
     waves = [soundfile.read(BytesIO(one), dtype="float32") for one in sounds]
     short = [(wave[rate : 7 * rate // 4], rate) for wave, rate in waves]
     known = sound.Known([sound.words(written(*one)) for one in short])
@@ -157,7 +157,7 @@ def test_sounds_of_less_than_a_second_are_found_again(sounds: list[bytes]) -> No
     assert sum(len(set(found) - {n}) for n, found in enumerate(shared)) <= 1  # of 780
 
 
-def test_silence_and_noise_are_like_nothing() -> None:
+def test_silence_and_noise_are_not_duplicates() -> None:
     noises = [written(np.random.default_rng(n).normal(0, 0.1, 24_000).astype(np.float32), 8000) for n in range(20)]
     quiet = [written(np.zeros(24_000, np.float32), 8000)] * 2
     short = [written(np.ones(500, np.float32), 8000)] * 2
@@ -177,7 +177,7 @@ def test_a_long_sound_takes_little_memory() -> None:
     assert most < 2**27
 
 
-def test_captions_are_compared_by_their_words() -> None:
+def test_captions_are_compared_by_words() -> None:
     assert normalised("  A Photo—of a “ﬁne” DOG! ") == normalised("a photo of a fine dog")
     assert normalised("Straße") == normalised("STRASSE")
     assert normalised("a red dog") != normalised("a dog")

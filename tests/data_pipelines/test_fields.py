@@ -100,7 +100,7 @@ def plain(parts: Sequence[Batch]) -> list[object]:
     ]
 
 
-def test_rows_are_what_the_fields_say(shards: Shards) -> None:
+def test_rows_come_from_the_configured_places(shards: Shards) -> None:
     """Over three epochs every wrong caption of every sample comes up, and no other."""
     seen: dict[int, set[str]] = {}
     for batch in batches(shards, 9):
@@ -137,7 +137,7 @@ def test_local_crops_are_small_and_differ(shards: Shards) -> None:
     assert len({tuple(row.flatten().tolist()) for row, _ in crops}) > 0.9 * len(crops)
 
 
-def test_other_sounds_are_parts_of_the_same_one(shards: Shards) -> None:
+def test_further_sounds_are_crops_of_the_same_sound(shards: Shards) -> None:
     starts = set()
     for batch in batches(shards, 3):
         other = batch.fields["audio.other"]
@@ -151,13 +151,13 @@ def test_other_sounds_are_parts_of_the_same_one(shards: Shards) -> None:
 
 
 @pytest.mark.parametrize("worker", ["thread", "process"])
-def test_any_world_and_workers_make_the_same_rows(shards: Shards, worker: str) -> None:
+def test_rows_do_not_depend_on_the_numbers_of_ranks_and_workers(shards: Shards, worker: str) -> None:
     straight = plain(batches(shards, 5))
     ranks = [batches(shards, 5, rank=rank, world=2, workers=2, worker=worker) for rank in (0, 1)]
     assert plain([part for pair in zip(*ranks, strict=True) for part in pair]) == straight
 
 
-def test_rows_are_augmented_each_for_itself(shards: Shards) -> None:
+def test_each_row_is_augmented_independently(shards: Shards) -> None:
     """A flip turns the ramp around: among rows of one item some are turned and others are not."""
     augment = {"image": {"flip": 0.5}, "audio": {"frequency_masks": 2, "time_masks": 1}}
     turned = []
@@ -171,7 +171,7 @@ def test_rows_are_augmented_each_for_itself(shards: Shards) -> None:
     assert 0 < sum(one != other for one, other in pairs) < len(pairs)
 
 
-def test_a_stream_makes_them_too(shards: Shards, tmp_path: Path) -> None:
+def test_a_stream_has_the_same_fields(shards: Shards, tmp_path: Path) -> None:
     folder = next(Path(path).parent for path in (shards.shard(0),))
     data = DataConfig.model_validate({"train": str(folder), "mode": "stream", "workers": 1})
     (batch,) = islice(StreamLoader(data, INTAKES, 8, seed=0, further=FURTHER), 1)
@@ -181,7 +181,7 @@ def test_a_stream_makes_them_too(shards: Shards, tmp_path: Path) -> None:
     assert int(counts.max()) <= 3
 
 
-def test_one_maker_collates_for_evaluation() -> None:
+def test_evaluation_batches_have_the_same_fields() -> None:
     """Whole sounds of unequal lengths, and items that lack a field."""
     waves = [np.arange(200, dtype=np.float32), np.arange(90, dtype=np.float32)]
     samples = [
@@ -208,7 +208,7 @@ def test_one_maker_collates_for_evaluation() -> None:
         ({"from": "image", "rows": 0}, "r: `rows` is `0`, but should be greater than 0"),
     ],
 )
-def test_a_mistake_is_one_line(values: dict[str, object], message: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(values: dict[str, object], message: str) -> None:
     from tercet.errors import UserError
 
     with pytest.raises(UserError) as caught:

@@ -74,7 +74,7 @@ def test_every_format_is_read_from_a_folder_and_from_shards(everything: Path, tm
     assert main(["data", "stats", str(everything), "--workers", "1"]) == 0
 
 
-def test_files_that_are_not_read_are_named_with_what_converts_them(
+def test_unsupported_files_are_named_with_a_command_that_converts_them(
     everything: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     say_once.cache_clear()
@@ -108,7 +108,7 @@ def test_a_smaller_picture_is_saved_in_a_common_format(picture: Picture, format:
     assert np.abs(found - np.asarray(expected)).mean() < 5  # WEBP keeps half the resolution of colours
 
 
-def test_a_caption_without_end_is_a_note(tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_very_long_caption_is_reported(tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
     (tmp_path / "a.txt").write_text("word " * 10_000)
     assert main(["data", "check", str(tmp_path), "--workers", "1", "--json"]) == 0

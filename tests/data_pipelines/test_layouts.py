@@ -98,7 +98,7 @@ def img2dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_img2dataset(img2dataset: Path) -> None:
+def test_img2dataset_layout(img2dataset: Path) -> None:
     samples = read(img2dataset, "image", "audio", "text")
     assert [sample.reason for sample in samples if isinstance(sample, BadSample)] == ["text: empty"] * 4
     expected = [(shard, place) for shard in (0, 1) for place in range(5) if CAPTIONS[place]]
@@ -121,7 +121,7 @@ def test_img2dataset_without_its_captions_or_grouped_by_its_keys(img2dataset: Pa
     assert len(set(by_hash)) == len(set(by_pixels)) == 5
 
 
-def test_img2dataset_with_rewrites_in_the_meta(img2dataset: Path) -> None:
+def test_img2dataset_with_rewritten_captions_in_json(img2dataset: Path) -> None:
     captions = {"json.exif_caption": 1.0, "json.caption": 1.0}
     samples = read(img2dataset, "text", captions=captions)
     assert [one.reason if isinstance(one, BadSample) else one.text[0] for one in samples[:5]] == [
@@ -142,7 +142,7 @@ CLIPS: list[dict[str, object]] = [
 ]
 
 
-def test_laion_clap(tmp_path: Path) -> None:
+def test_laion_clap_layout(tmp_path: Path) -> None:
     for shard in (0, 1):
         with webdataset.TarWriter(str(tmp_path / f"{shard}.tar")) as tar:
             for place, meta in enumerate(CLIPS):
@@ -164,7 +164,7 @@ def test_laion_clap(tmp_path: Path) -> None:
 # --- ours: every modality, a line for each caption, group and negatives
 
 
-def test_ours(tmp_path: Path) -> None:
+def test_our_own_layout(tmp_path: Path) -> None:
     metas: list[dict[str, object]] = [
         {"group": 5, "negatives": [{"kind": "swap", "text": "a blue circle"}]},
         {"group": "five", "negatives": []},

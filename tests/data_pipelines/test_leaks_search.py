@@ -68,7 +68,7 @@ def folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_planted_leaks_are_found_and_no_others(
+def test_only_planted_leaks_are_found(
     planted: tuple[Path, Path, set[tuple[str, ...]]],
     workers: str,
     tmp_path: Path,
@@ -107,7 +107,7 @@ def test_the_verdict_counts_each_picture_and_sound_that_leaks_once(
     assert "pictures or sounds of 3 of 30 evaluation samples among 40 training samples" in said
 
 
-def test_captions_alone_are_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_captions_alone_are_not_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Several training samples with one caption name the first evaluation sample that has it."""
     captions = [{"__key__": f"{n}", "txt": "a dog"} for n in range(3)]
     write_shard(tmp_path / "train" / "0.tar", captions)

@@ -63,7 +63,7 @@ def test_columns_are_guessed(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
-def test_cells_that_hold_the_files_tell_what_they_are(
+def test_columns_with_the_bytes_of_files_are_recognised(
     tmp_path: Path, picture: Picture, sound: Sound, ending: str
 ) -> None:
     pa = pytest.importorskip("pyarrow")
@@ -85,7 +85,7 @@ def test_cells_that_hold_the_files_tell_what_they_are(
     assert open_manifest(path, DEFAULT).roles == Roles(image="thumb", audio="take")
 
 
-def test_captions_by_language_are_all_captions(tmp_path: Path, picture: Picture) -> None:
+def test_columns_of_several_languages_are_all_captions(tmp_path: Path, picture: Picture) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
     row = {"path": "a.png", "said": {"en": ["a dog", "a hound"], "de": "ein Hund"}}
     (tmp_path / "m.jsonl").write_text(json.dumps(row))
@@ -96,7 +96,7 @@ def test_captions_by_language_are_all_captions(tmp_path: Path, picture: Picture)
         opened(source=source, text="sad.de")
 
 
-def test_one_modality_is_named_with_the_line_that_adds_another(
+def test_a_table_with_one_modality_gets_a_hint_how_to_add_another(
     tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
@@ -168,7 +168,7 @@ def test_json_is_an_array_of_objects_or_lines(tmp_path: Path, picture: Picture) 
         ("", "expected an array of objects"),
     ],
 )
-def test_json_that_is_no_table_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_json_that_is_not_a_table_is_an_error_of_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "m.json").write_text(text)
     with pytest.raises(UserError, match=said):
         opened(source=str(tmp_path / "m.json"))

@@ -52,7 +52,7 @@ def table(tmp_path: Path, picture: Callable[..., bytes]) -> Path:
     return write_csv(tmp_path / "photos.csv", rows)
 
 
-def test_each_bad_row_is_told_and_the_run_goes_on(table: Path, tmp_path: Path) -> None:
+def test_each_bad_row_is_logged_and_the_run_continues(table: Path, tmp_path: Path) -> None:
     training = loader(config(source=str(table)), 10, folder=tmp_path)
     seen = {id for batch in taken(training, 20) for id in batch.ids.tolist()}
     good = {*range(GOOD), 44, 49}
@@ -69,7 +69,7 @@ def test_too_many_bad_rows_stop_the_run(table: Path, tmp_path: Path) -> None:
         taken(loader(data, 10, folder=tmp_path), 20)
 
 
-def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_guessed_columns_and_repeated_rows_are_printed_once(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say_once.cache_clear()
     for _ in range(2):
         opened(source=str(table))
@@ -80,7 +80,7 @@ def test_what_was_chosen_and_what_repeats_is_said_once(table: Path, capsys: pyte
     ]
 
 
-def test_a_key_used_twice_and_a_row_of_other_length_keep_their_places(tmp_path: Path) -> None:
+def test_bad_rows_keep_their_ids(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
     lines = ["uid,image,caption", "u,a.jpg,one", "u,b.jpg,two", "w,a.jpg,three,four", ",b.jpg,five", "v,b.jpg,six"]
@@ -102,7 +102,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_line_before_anything_is_built(
+def test_a_mistake_is_an_error_of_one_line_before_an_index_is_built(
     table: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said, words = MISTAKES[case]
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line_before_anything_is_built(
     assert "\n" not in str(error.value)
 
 
-def test_what_is_to_be_learned_from_has_a_column(tmp_path: Path) -> None:
+def test_a_modality_without_a_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("file,blurb\na.jpg,a caption\n")
     (tmp_path / "n.csv").write_text("file,caption\na.jpg,a caption\n")
     alone, both = config(source=str(tmp_path / "m.csv")), {name: str(tmp_path / f"{name}.csv") for name in "mn"}
@@ -126,13 +126,13 @@ def test_what_is_to_be_learned_from_has_a_column(tmp_path: Path) -> None:
     check_columns(config(**{name: {"source": path} for name, path in both.items()}), ["image", "text"], OpenedSources())
 
 
-def test_none_of_the_files_there_is_a_mistake_and_no_hundred_bad_rows(tmp_path: Path) -> None:
+def test_a_table_whose_files_are_all_missing_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,caption\n" + "gone.jpg,c\n" * 100)
     with pytest.raises(UserError, match=r"none of the first 100 files exists, beginning with .*gone\.jpg"):
         opened(source=str(tmp_path / "m.csv"))
 
 
-def test_a_folder_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="contains no samples"):
         opened(source=str(tmp_path))
 
@@ -166,7 +166,7 @@ def test_check_lists_every_bad_row_and_notes_repeated_ones(
     assert f"Note: {note}" in page.read_text()
 
 
-def test_rows_that_repeat_are_no_fault(
+def test_repeated_rows_are_not_bad(
     tmp_path: Path, picture: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(0, format="jpeg"))
@@ -179,7 +179,7 @@ def test_rows_that_repeat_are_no_fault(
     assert "✓ Nothing is wrong. 1 sample can be used." in capsys.readouterr().out
 
 
-def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+def test_data_check_takes_names_of_columns(tmp_path: Path, picture: Callable[..., bytes]) -> None:
     for i in (0, 1):
         (tmp_path / f"{i}.jpg").write_bytes(picture(i, format="jpeg"))
     for i in (0, 1):
@@ -200,14 +200,14 @@ def test_columns_are_named_to_a_check_too(tmp_path: Path, picture: Callable[...,
         ("shards image=there", "shards does not exist; name a folder, a table, or shards"),
     ],
 )
-def test_columns_are_named_as_in_a_recipe(
+def test_commands_take_the_same_options_as_a_recipe(
     words: str, told: str, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "check", *words.replace("DATA", str(table)).split()]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_a_file_may_be_called_as_a_key_is_set(
+def test_a_file_name_may_look_like_an_option(
     tmp_path: Path, picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "year=2024").mkdir()
@@ -226,7 +226,7 @@ def test_stats_and_leaks_read_tables_too(table: Path, tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["leaks"] == {"image: same file": {"pairs": 2, "eval_samples": 1}}
 
 
-def test_columns_are_of_the_tables_among_what_is_compared(
+def test_leaks_applies_columns_to_tables_only(
     tmp_path: Path, picture: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "held").mkdir()
@@ -240,12 +240,12 @@ def test_columns_are_of_the_tables_among_what_is_compared(
     assert "is a folder, so columns do not apply to it" in capsys.readouterr().err
 
 
-def test_what_is_no_set_of_shards_is_not_indexed_as_one(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_index_refuses_tables(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "index", str(table)]) == 2
     assert "is not a set of shards; tables and folders need no command" in capsys.readouterr().err
 
 
-def test_a_table_without_rows_and_one_parted_otherwise_are_mistakes(tmp_path: Path) -> None:
+def test_a_table_without_rows_or_split_by_shard_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text("path,caption\n")
     with pytest.raises(UserError, match=r"a\.csv has no rows"):
@@ -268,7 +268,7 @@ def test_a_check_shows_which_rows_are_bad(table: Path, capsys: pytest.CaptureFix
     assert "bad_samples.jsonllistseachofthem." in "".join(capsys.readouterr().out.split())
 
 
-def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
+def test_a_group_without_a_column_is_refused(table: Path) -> None:
     check_source(config(source=str(table), group="json.score").train["train"], OpenedSources())
     check_source(config(source=str(table), group="text").train["train"], OpenedSources())
     with pytest.raises(UserError, match=r"no other column `scor`; did you mean `score`\?"):
@@ -277,12 +277,12 @@ def test_a_group_that_is_no_column_is_a_mistake(table: Path) -> None:
         check_source(config(source=str(table), group="json.path").train["train"], OpenedSources())
 
 
-def test_a_part_is_not_divided_in_silence() -> None:
+def test_part_and_held_out_together_are_refused() -> None:
     with pytest.raises(Misfit, match=r"`data\.held_out` split the same source"):
         split_in_two({"source": "a.csv", "part": [0, 0.5]}, ("source", "part"), ("source", "part"))
 
 
 @pytest.mark.parametrize("data", [{"held_out": 0.1}, {"held_out": 0.1, "train": "a.csv"}])
-def test_what_is_held_out_is_held_out_of_something(data: dict[str, object]) -> None:
+def test_held_out_needs_a_source(data: dict[str, object]) -> None:
     with pytest.raises(Misfit, match=r"name the source as `data\.source`"):
         split_in_two(data, (), ())

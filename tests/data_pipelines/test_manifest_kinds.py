@@ -72,7 +72,7 @@ def of(rows: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
     return [(row["image"]["bytes"], row["caption"].encode()) for row in rows]
 
 
-def test_parquet_that_holds_the_pictures(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_parquet_with_pictures_in_its_cells(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for number in (0, 1):
         table = hugging_face(pa, pictured[10 * number :][:10])
@@ -87,9 +87,7 @@ def test_parquet_that_holds_the_pictures(tmp_path: Path, pictured: list[dict[str
 
 
 @pytest.mark.parametrize("compression", [None, "lz4"])
-def test_a_data_set_of_hugging_face_on_disk(
-    tmp_path: Path, pictured: list[dict[str, Any]], compression: str | None
-) -> None:
+def test_a_saved_hugging_face_dataset(tmp_path: Path, pictured: list[dict[str, Any]], compression: str | None) -> None:
     pa = pytest.importorskip("pyarrow")
     options = {"options": pa.ipc.IpcWriteOptions(compression=compression)}
     pictured[3]["image"] = {"bytes": None, "path": "beside.jpg"}
@@ -101,7 +99,7 @@ def test_a_data_set_of_hugging_face_on_disk(
     assert held == (0 if compression is None else sum(len(data) for data, _ in of(pictured) if data))
 
 
-def test_tables_that_hold_the_pictures_are_packed(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_tables_with_pictures_in_their_cells_are_packed(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(hugging_face(pa, pictured), tmp_path / "set.parquet")
     arrow = saved(pa, tmp_path / "set", [pictured]) / "data-00000-of-00001.arrow"
@@ -111,7 +109,7 @@ def test_tables_that_hold_the_pictures_are_packed(tmp_path: Path, pictured: list
         assert told(source=str(out)) == of(pictured)
 
 
-def test_a_column_named_as_a_modality_of_a_plugin_names_its_files(
+def test_a_column_with_the_name_of_a_plugin_modality_lists_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FILES, "series", ("f32",))
@@ -123,7 +121,7 @@ def test_a_column_named_as_a_modality_of_a_plugin_names_its_files(
     assert opened(source=str(tmp_path)).read([0], ["f32"]) == [{"f32": b"0123"}]
 
 
-def test_the_splits_of_a_data_set_are_named(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_splits_of_a_dataset_are_selected_by_name(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     pa = pytest.importorskip("pyarrow")
     saved(pa, tmp_path / "set" / "train", [pictured])
     (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
@@ -131,7 +129,7 @@ def test_the_splits_of_a_data_set_are_named(tmp_path: Path, pictured: list[dict[
         opened(source=f"hf:{tmp_path / 'set'}")
 
 
-def test_classes_by_number_become_captions(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_numbered_classes_become_captions(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     folder = saved(pa, tmp_path / "set", [pictured])
     pq.write_table(hugging_face(pa, pictured), tmp_path / "set.parquet")
@@ -141,7 +139,7 @@ def test_classes_by_number_become_captions(tmp_path: Path, pictured: list[dict[s
     assert [text for _, text in told(source=str(tmp_path / "set.parquet"), **asked)] == expected
 
 
-def test_what_datasets_itself_saves(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_a_dataset_saved_by_the_datasets_package(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_list(pictured).cast_column("image", datasets.Image())
     rows.save_to_disk(tmp_path / "set", num_shards=3)
@@ -158,7 +156,7 @@ def folder_of(tmp_path: Path, picture: Picture) -> Path:
     return tmp_path / "photos"
 
 
-def test_class_folders_become_captions_where_there_are_none(tmp_path: Path, picture: Picture) -> None:
+def test_class_folders_become_captions_of_files_without_one(tmp_path: Path, picture: Picture) -> None:
     folder = folder_of(tmp_path, picture)
     source = opened(source=str(folder))
     found = {source.key(id): files for id in range(5) for files in source.read([id], WANTED) if isinstance(files, dict)}
@@ -175,7 +173,9 @@ def test_class_folders_become_captions_where_there_are_none(tmp_path: Path, pict
     assert other == [((folder / "red_fox/1.jpg").read_bytes(), b"the red fox")]
 
 
-def test_class_folders_of_sounds_speak_of_sounds(tmp_path: Path, picture: Picture, sound: Callable[..., bytes]) -> None:
+def test_class_folders_of_sounds_have_a_template_for_sounds(
+    tmp_path: Path, picture: Picture, sound: Callable[..., bytes]
+) -> None:
     (tmp_path / "red_fox").mkdir()
     for name, content in [("a.wav", sound(np.zeros(80), 8000, "WAV")), ("b.png", picture(0)), ("b.wav", b"RIFF")]:
         (tmp_path / "red_fox" / name).write_bytes(content)
@@ -184,7 +184,7 @@ def test_class_folders_of_sounds_speak_of_sounds(tmp_path: Path, picture: Pictur
     assert seen == {"txt": b"a photo of a red fox."}
 
 
-def test_a_folder_is_gone_through_again_when_files_come_or_go(tmp_path: Path, picture: Picture) -> None:
+def test_a_folder_is_read_again_when_files_are_added_or_removed(tmp_path: Path, picture: Picture) -> None:
     folder = folder_of(tmp_path, picture)
     assert len(opened(source=str(folder))) == 5
     (folder / "dog/a/3.jpg").write_bytes(picture(3, format="jpeg"))
@@ -219,7 +219,7 @@ def test_a_table_behind_a_url_names_files_beside_it(picture: Picture, web: Web) 
     assert told(source=table) == [(data, b"one"), (data, b"two")]
 
 
-def test_copies_are_held_to_their_limit(tmp_path: Path, web: Web) -> None:
+def test_cached_copies_stay_below_their_limit(tmp_path: Path, web: Web) -> None:
     copies = Copies(tmp_path / "files", limit_bytes=256 * 2500, patience=Patience(1, 1.0, 0.0))
     for i in range(700):
         copies._keep(copies._place(f"http://x/{i}"), bytes(1000))
@@ -229,7 +229,7 @@ def test_copies_are_held_to_their_limit(tmp_path: Path, web: Web) -> None:
     assert copies.read("image", url) == b"12345"
 
 
-def test_a_copy_is_whole_though_it_arrives_by_and_by(tmp_path: Path, web: Web) -> None:
+def test_a_slow_download_is_read_completely(tmp_path: Path, web: Web) -> None:
     copies = Copies(tmp_path / "files", patience=Patience(1, 5.0, 0.0))
     data = bytes(range(256)) * 40
     assert copies.read("image", web.put("/slow.jpg", data, "slow")) == data
@@ -247,14 +247,14 @@ def test_sounds_and_pictures_of_one_table(tmp_path: Path, picture: Picture, soun
     assert (set(alone), alone["txt"]) == ({"wav", "txt", "json"}, b"three")
 
 
-def test_a_saved_data_set_makes_batches(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
+def test_a_saved_dataset_makes_batches(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     pa = pytest.importorskip("pyarrow")
     folder = saved(pa, tmp_path / "set", [pictured])
     batches = taken(loader(config(source=f"hf:{folder}")), 5)
     assert sorted(id for batch in batches for id in batch.ids.tolist()) == sorted([*range(20)] * 2)
 
 
-def test_a_sample_lies_where_its_file_of_a_modality_does(
+def test_the_path_of_a_sample_depends_on_the_modality(
     tmp_path: Path, picture: Picture, sound: Callable[..., bytes]
 ) -> None:
     (tmp_path / "seen.png").write_bytes(picture(0))

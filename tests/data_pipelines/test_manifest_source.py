@@ -32,14 +32,14 @@ def shards(table: Path) -> Path:
     return out
 
 
-def test_batches_are_those_of_the_same_rows_in_shards(table: Path, shards: Path) -> None:
+def test_batches_of_a_table_equal_those_of_the_same_samples_in_shards(table: Path, shards: Path) -> None:
     """Ids, groups, pixels and captions of three epochs, augmented alike."""
     ours, theirs = (taken(loader(config(source=str(path))), 14) for path in (table, shards))
     assert rows_of(ours) == rows_of(theirs)
     assert [batch.groups.tolist() for batch in ours] == [batch.groups.tolist() for batch in theirs]
 
 
-def test_what_else_a_row_says_is_the_samples_own(table: Path) -> None:
+def test_a_row_becomes_caption_json_and_media(table: Path) -> None:
     source = opened(source=str(table))
     (files,) = source.read([4], WANTED)
     assert isinstance(files, dict)
@@ -50,14 +50,14 @@ def test_what_else_a_row_says_is_the_samples_own(table: Path) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_any_world_sees_the_same_global_batches(table: Path, world: int) -> None:
+def test_global_batches_do_not_depend_on_the_number_of_ranks(table: Path, world: int) -> None:
     data = config(source=str(table))
     whole = taken(loader(data), 10)
     ranks = [taken(loader(data, rank=rank, world=world), 10) for rank in range(world)]
     assert rows_of(list(chain(*zip(*ranks, strict=True)))) == rows_of(whole)
 
 
-def test_threads_and_a_resumed_run_see_what_one_sees(table: Path) -> None:
+def test_threads_and_a_resumed_run_get_the_same_batches(table: Path) -> None:
     data = config(source=str(table))
     begun = taken(loader(data), 3)
     rest = taken(
@@ -78,7 +78,7 @@ def test_an_index_is_built_once_and_again_when_the_table_changes(table: Path, mo
     assert again.read([7], ["txt"]) == [{"txt": b"caption; 7 of it"}]
 
 
-def test_moved_data_are_the_same_data(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_data_keep_their_fingerprint(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their index or without it."""
     before = opened(source=str(table)).fingerprint
     (tmp_path / "other").mkdir()
@@ -90,9 +90,7 @@ def test_moved_data_are_the_same_data(table: Path, tmp_path: Path, monkeypatch: 
     assert opened(source=str(tmp_path / "third" / table.name)).fingerprint == before
 
 
-def test_data_that_cannot_be_written_to_are_indexed_in_the_cache(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_data_are_indexed_in_the_cache(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
     (tmp_path / ".index").write_text("in the way")
     source = opened(source=str(table))
@@ -100,7 +98,7 @@ def test_data_that_cannot_be_written_to_are_indexed_in_the_cache(
     assert list((tmp_path / "cache" / "index").glob("*.safetensors"))
 
 
-def test_a_source_is_small_to_send_and_reads_the_same_there(table: Path) -> None:
+def test_a_pickled_source_is_small_and_reads_the_same(table: Path) -> None:
     source = opened(source=str(table))
     assert isinstance(source, ManifestSource)
     sent = pickle.dumps(source)
@@ -108,7 +106,7 @@ def test_a_source_is_small_to_send_and_reads_the_same_there(table: Path) -> None
     assert pickle.loads(sent).read(range(ROWS), WANTED) == source.read(range(ROWS), WANTED)
 
 
-def test_rows_are_cut_into_pieces_so_that_ranks_read_their_own_files(table: Path) -> None:
+def test_ranks_read_only_their_own_files(table: Path) -> None:
     assert opened(source=str(table)).counts.tolist() == [10, 10, 10, 7]
     data = config(source=str(table))
     ranks = [taken(loader(data, rank=rank, world=2), 9) for rank in (0, 1)]  # two epochs

@@ -47,7 +47,7 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Callable[[int], str]], Callabl
 
 
 @pytest.mark.parametrize("case", SPLITS)
-def test_no_group_stands_on_both_sides(tmp_path: Path, case: str) -> None:
+def test_no_group_is_on_both_sides(tmp_path: Path, case: str) -> None:
     said, columns, group = SPLITS[case]
     for i in range(ROWS):
         (tmp_path / f"{i}.jpg").write_bytes(b"x")
@@ -58,7 +58,7 @@ def test_no_group_stands_on_both_sides(tmp_path: Path, case: str) -> None:
     assert not {group(i) for i in numbers[0]} & {group(i) for i in numbers[1]}
 
 
-def test_pictures_of_equal_content_are_a_group(tmp_path: Path, picture: Picture) -> None:
+def test_pictures_with_equal_content_are_a_group(tmp_path: Path, picture: Picture) -> None:
     """Under different names, and read for it once."""
     for i in range(60):
         (tmp_path / f"{i}.jpg").write_bytes(picture(i // 3, format="jpeg"))
@@ -71,9 +71,7 @@ def test_pictures_of_equal_content_are_a_group(tmp_path: Path, picture: Picture)
 
 
 @pytest.mark.parametrize("said", [{}, {"group": "text", "split_by": "file"}], ids=["as they lie", "by their captions"])
-def test_of_class_folders_pictures_are_held_out_and_every_class_is_learned(
-    tmp_path: Path, said: dict[str, Any]
-) -> None:
+def test_class_folders_hold_out_pictures_and_not_classes(tmp_path: Path, said: dict[str, Any]) -> None:
     for i in range(200):
         (tmp_path / f"kind {i % 4}").mkdir(exist_ok=True)
         (tmp_path / f"kind {i % 4}" / f"{i}.jpg").write_bytes(b"x")
@@ -84,7 +82,7 @@ def test_of_class_folders_pictures_are_held_out_and_every_class_is_learned(
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["no group", "groups"])
-def test_what_is_called_the_same_is_no_negative_of_itself(tmp_path: Path, own: bool) -> None:
+def test_samples_with_the_same_class_caption_are_a_group(tmp_path: Path, own: bool) -> None:
     """Captions from templates are equal for all of a class; groups of the table's own say more, and stay."""
     columns: dict[str, Callable[[int], str]] = {"label": lambda i: f"kind {i % 4}", "path": lambda i: f"{i}.jpg"}
     if own:
@@ -97,7 +95,7 @@ def test_what_is_called_the_same_is_no_negative_of_itself(tmp_path: Path, own: b
     assert bool({row["group"] for _, row in learned} & {row["group"] for _, row in held}) != own
 
 
-def test_of_classes_grouped_by_their_captions_some_are_held_out(tmp_path: Path) -> None:
+def test_group_text_holds_out_whole_classes(tmp_path: Path) -> None:
     path = table(tmp_path, label=lambda i: f"kind {i % 40}", path=lambda i: f"{i}.jpg")
     said = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a {}", "group": "text"}
     learned, held = halves(DataConfig.model_validate(said))
@@ -105,7 +103,7 @@ def test_of_classes_grouped_by_their_captions_some_are_held_out(tmp_path: Path) 
     assert 0 < len(held) < ROWS / 2
 
 
-def test_a_row_keeps_its_side_when_others_come(tmp_path: Path) -> None:
+def test_a_row_stays_on_its_side_when_rows_are_added(tmp_path: Path) -> None:
     path = table(tmp_path, group=lambda i: f"g{i}")
     data = DataConfig.model_validate({"source": str(path)})
     before = {row["number"] for _, row in halves(data)[1]}
@@ -114,7 +112,7 @@ def test_a_row_keeps_its_side_when_others_come(tmp_path: Path) -> None:
     assert {row["number"] for _, row in halves(data)[1]} - {"-1"} == before
 
 
-def test_bad_rows_stand_on_one_side_too(tmp_path: Path) -> None:
+def test_bad_rows_are_on_one_side_too(tmp_path: Path) -> None:
     path = table(tmp_path, caption=lambda i: "" if i % 2 else "c", path=lambda i: f"{i}.jpg")
     (tmp_path / "2.jpg").write_bytes(b"x")
     data = DataConfig.model_validate({"source": str(path), "held_out": 0.5})
@@ -123,7 +121,7 @@ def test_bad_rows_stand_on_one_side_too(tmp_path: Path) -> None:
     assert sorted(keys) == sorted(f"row {i}" for i in range(1, ROWS + 1))
 
 
-def test_a_part_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+def test_an_empty_part_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     data = DataConfig.model_validate({"source": str(tmp_path), "held_out": 1e-6})
     with pytest.raises(UserError, match=r"has none of its 1 row in the part .*; widen it"):
@@ -170,7 +168,7 @@ WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_data_are_named_in_several_ways(way: str) -> None:
+def test_a_source_can_be_set_in_several_ways(way: str) -> None:
     said, expected = WAYS[way]
     assert parts(*said) == expected
 
@@ -185,7 +183,7 @@ TOGETHER = {
 
 
 @pytest.mark.parametrize("way", TOGETHER)
-def test_a_source_and_its_columns_go_together_in_either_order(way: str) -> None:
+def test_a_source_and_its_columns_can_be_set_in_either_order(way: str) -> None:
     first, second = TOGETHER[way]
     data = load_recipe("image_text", [first, second]).data.train["train"]
     assert (data.source in ("p.csv", ("p.csv", "q.csv")), data.image) == (True, "there")
@@ -193,7 +191,7 @@ def test_a_source_and_its_columns_go_together_in_either_order(way: str) -> None:
         assert load_recipe("image_text", [second, first]).data.train["train"] == data
 
 
-def test_a_split_source_is_written_out_and_read_back(tmp_path: Path) -> None:
+def test_a_split_source_survives_saving_the_config(tmp_path: Path) -> None:
     said = ["data={source: p.csv, image: file, text: [a, b], templates: 'a {}', held_out: 0.2, group: json.house}"]
     config = load_recipe("image_text", said)
     assert config.data.val["val"].image == config.data.train["train"].image == "file"
@@ -217,7 +215,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("said", MISTAKES)
-def test_a_mistake_is_one_line(said: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(said: str) -> None:
     with pytest.raises(UserError) as error:
         load_recipe("image_text", [said])
     assert MISTAKES[said] in str(error.value)

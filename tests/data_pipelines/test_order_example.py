@@ -27,7 +27,7 @@ def build() -> Callable[..., Order]:
     return lambda counts, listed, *how: names["ShortFirst"](counts, LENGTHS, *how)
 
 
-def test_each_epoch_holds_every_sample_and_the_first_goes_from_short_to_long(build: Callable[..., Order]) -> None:
+def test_each_epoch_has_every_sample_and_the_first_goes_from_short_to_long(build: Callable[..., Order]) -> None:
     order = build(np.array(COUNTS), None, 3, 4, 6)
     ids = order.at(np.arange(120))
     assert ids[:40].tolist() == sorted(range(40), key=lambda id: LENGTHS[id])
@@ -37,7 +37,7 @@ def test_each_epoch_holds_every_sample_and_the_first_goes_from_short_to_long(bui
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_any_number_of_processes_sees_its_batches(
+def test_batches_do_not_depend_on_the_number_of_ranks(
     build: Callable[..., Order], world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "build_order", build)

@@ -45,7 +45,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], encoding: str = 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_cells_are_those_that_the_standard_writer_wrote(tmp_path: Path, suffix: str, encoding: str) -> None:
+def test_cells_equal_those_of_the_csv_module(tmp_path: Path, suffix: str, encoding: str) -> None:
     rows = [{"path": f"fotos/ü {i}.jpg", "caption": text, "licence": f"CC {i}"} for i, text in enumerate(HARD)]
     found = entries(write_csv(tmp_path / f"m{suffix}", rows, encoding))
     expected = [
@@ -55,7 +55,7 @@ def test_cells_are_those_that_the_standard_writer_wrote(tmp_path: Path, suffix: 
     assert found == expected
 
 
-def test_every_kind_of_table_says_the_same(tmp_path: Path) -> None:
+def test_every_format_of_table_gives_the_same_rows(tmp_path: Path) -> None:
     pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
     rows = [{"key": f"k{i}", "image": f"{i}.jpg", "text": [f"one {i}", f"two {i}"], "author": "é"} for i in range(5)]
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
@@ -100,7 +100,7 @@ def test_columns_are_guessed(tmp_path: Path, case: str) -> None:
     assert open_manifest(write_csv(tmp_path / "m.csv", [row]), Roles()).roles == expected
 
 
-def test_columns_asked_for_go_before_guesses(tmp_path: Path) -> None:
+def test_named_columns_override_guesses(tmp_path: Path) -> None:
     row = {"image": "thumb.jpg", "full": "full.jpg", "caption": "c", "alt": "a", "house": 7}
     path = write_csv(tmp_path / "m.csv", [row])
     asked = Roles(image="full", text=("alt", "caption"), group="house")
@@ -128,7 +128,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_line(tmp_path: Path, case: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(tmp_path: Path, case: str) -> None:
     name, data, roles, words = MISTAKES[case]
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError) as error:
@@ -138,7 +138,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_what_is_wrong_with_a_row_costs_that_row(tmp_path: Path) -> None:
+def test_a_broken_row_is_left_out_alone(tmp_path: Path) -> None:
     lines = [
         b"image,caption,key",
         b"a.jpg,fine,a",
@@ -166,7 +166,7 @@ def test_what_is_wrong_with_a_row_costs_that_row(tmp_path: Path) -> None:
     ]
 
 
-def test_lines_that_are_no_objects_cost_themselves(tmp_path: Path) -> None:
+def test_json_lines_that_are_not_objects_are_left_out(tmp_path: Path) -> None:
     lines = [
         b'{"wav": "a.wav"}',
         b"{",
@@ -188,7 +188,7 @@ def test_lines_that_are_no_objects_cost_themselves(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_is_its_files_by_name_and_class(tmp_path: Path) -> None:
+def test_a_folder_groups_its_files_by_name_and_class(tmp_path: Path) -> None:
     for name in ("b.jpg", "b.txt", "dog/1.PNG", "dog/1.wav", "dog/puppy/v.2.jpg", "dog/puppy/v.2.json", ".cache/x.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -224,7 +224,7 @@ def test_a_folder_has_no_columns(tmp_path: Path) -> None:
 
 @settings(max_examples=300)
 @given(names=st.lists(st.text("ab./%\\\n\x00é", min_size=1, max_size=9), min_size=2, max_size=2, unique=True))
-def test_keys_stay_in_the_tar_and_differ_as_names_do(names: list[str]) -> None:
+def test_keys_are_safe_and_unique(names: list[str]) -> None:
     keys = [safe_key(name) for name in names]
     for key in filter(None, keys):
         assert not key.startswith("/")

@@ -29,14 +29,14 @@ def sine(hertz: float, rate: int, seconds: float) -> np.ndarray:
 
 @pytest.mark.parametrize("format", EXTENSION)
 @pytest.mark.parametrize("size", [None, 16, 400])
-def test_a_picture_that_is_small_enough_is_not_touched(picture: Picture, format: str, size: int | None) -> None:
+def test_a_small_picture_is_not_changed(picture: Picture, format: str, size: int | None) -> None:
     data = picture(1, (20, 16), format)
     assert pack_picture(data, PackConfig(size=size)) == (EXTENSION[format], data)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", EXTENSION)
-def test_a_smaller_picture_is_what_pillow_makes_of_the_whole(picture: Picture, format: str, orientation: int) -> None:
+def test_a_resized_picture_equals_pillow(picture: Picture, format: str, orientation: int) -> None:
     whole = opened(picture(orientation, (600, 400)))
     exif = whole.getexif()
     exif[0x112] = orientation
@@ -82,7 +82,7 @@ def test_transparency_and_the_colour_profile_stay() -> None:
 
 @pytest.mark.parametrize("size", [None, 8])
 @pytest.mark.parametrize("format", EXTENSION)
-def test_a_picture_that_is_not_whole_is_left_out(picture: Picture, format: str, size: int | None) -> None:
+def test_a_truncated_picture_is_left_out(picture: Picture, format: str, size: int | None) -> None:
     data = picture(3, (200, 160), format)
     with pytest.raises(BadSample, match="not a known format" if format == "webp" else "truncated or damaged"):
         pack_picture(data[: len(data) * 3 // 4], PackConfig(size=size))
@@ -90,7 +90,7 @@ def test_a_picture_that_is_not_whole_is_left_out(picture: Picture, format: str, 
         pack_picture(b"<html>" + data, PackConfig(size=size))
 
 
-def test_a_picture_of_too_many_pixels_is_left_out() -> None:
+def test_a_picture_with_too_many_pixels_is_left_out() -> None:
     file = BytesIO()
     Image.new("1", (9000, 8000)).save(file, "png")
     with pytest.raises(BadSample, match="too many pixels"):
@@ -98,13 +98,13 @@ def test_a_picture_of_too_many_pixels_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("format", "extension"), [("WAV", "wav"), ("FLAC", "flac"), ("OGG", "ogg"), ("MP3", "mp3")])
-def test_a_sound_that_fits_is_not_touched(sound: Sound, format: str, extension: str) -> None:
+def test_a_sound_that_fits_is_not_changed(sound: Sound, format: str, extension: str) -> None:
     data = sound(sine(440, 16_000, 0.5), 16_000, format)
     assert pack_sound(data, PackConfig(rate=16_000, seconds=2)) == (extension, data)
 
 
 @pytest.mark.parametrize(("rate", "target"), [(48_000, 16_000), (44_100, 16_000), (16_000, 48_000)])
-def test_channels_are_resampled_each_to_its_closed_form(sound: Sound, rate: int, target: int) -> None:
+def test_each_channel_is_resampled_to_its_closed_form(sound: Sound, rate: int, target: int) -> None:
     hertz = (440.0, 1234.5)
     extension, data = pack_sound(sound(np.stack([sine(h, rate, 1.0) for h in hertz], 1), rate), PackConfig(rate=target))
     wave_TC, found = soundfile.read(BytesIO(data))
@@ -116,7 +116,7 @@ def test_channels_are_resampled_each_to_its_closed_form(sound: Sound, rate: int,
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 @pytest.mark.parametrize("frames", [9000, 200_000])
-def test_a_long_sound_keeps_its_start_to_the_bit(sound: Sound, subtype: str, frames: int) -> None:
+def test_a_long_sound_keeps_its_start_bit_for_bit(sound: Sound, subtype: str, frames: int) -> None:
     data = sound(np.random.default_rng(0).normal(0, 0.1, (frames, 2)), 8000, "WAV", subtype)
     extension, start = pack_sound(data, PackConfig(seconds=0.75))
     assert extension == "flac"
@@ -128,13 +128,13 @@ def test_a_long_sound_keeps_its_start_to_the_bit(sound: Sound, subtype: str, fra
 
 @pytest.mark.parametrize("config", [PackConfig(), PackConfig(rate=8000), PackConfig(seconds=0.1)])
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG"])
-def test_a_sound_that_is_not_whole_is_left_out(sound: Sound, format: str, config: PackConfig) -> None:
+def test_a_truncated_sound_is_left_out(sound: Sound, format: str, config: PackConfig) -> None:
     data = sound(np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000, format)
     with pytest.raises(BadSample, match="truncated or damaged"):
         pack_sound(data[: len(data) // 2], config)
 
 
-def test_sounds_that_cannot_be_are_left_out(sound: Sound) -> None:
+def test_invalid_sounds_are_left_out(sound: Sound) -> None:
     wave = np.array([0.0, np.nan, 0.0])
     for data, reason in [
         (sound(wave, 8000, "WAV", "FLOAT"), "not finite"),

@@ -54,7 +54,7 @@ def straight(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return everything(out)
 
 
-def test_killed_at_random_points_it_ends_with_the_same_bytes(
+def test_packing_killed_at_random_points_resumes_to_the_same_bytes(
     table: Path, straight: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Each time some way into a shard that is drawn, or at once if that shard stands already."""
@@ -78,7 +78,7 @@ def test_killed_at_random_points_it_ends_with_the_same_bytes(
     assert interrupted, "nothing was interrupted, so nothing was tested"
 
 
-def test_its_workers_die_with_it(table: Path, straight: dict[str, bytes], tmp_path: Path) -> None:
+def test_workers_end_with_the_main_process(table: Path, straight: dict[str, bytes], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tercet", *words(table, tmp_path / "out", workers=2)]
     packing = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     partial = tmp_path / "out" / "manifest.json.partial"
@@ -92,7 +92,7 @@ def test_its_workers_die_with_it(table: Path, straight: dict[str, bytes], tmp_pa
     assert everything(tmp_path / "out") == straight
 
 
-def test_a_worker_that_dies_is_told() -> None:
+def test_a_dead_worker_is_reported() -> None:
     with pytest.raises(UserError, match=r"that packs died, .*: mend it"), spawned(2, "packs", "mend it") as pool:
         list(in_order(os._exit, [1, 1, 1], pool, ahead=2))
 
@@ -124,7 +124,7 @@ def test_finished_shards_are_not_written_again_and_missing_ones_are(
     assert everything(out) == straight
 
 
-def test_a_full_disk_is_told_and_packing_goes_on_once_there_is_room(
+def test_a_full_disk_is_reported_and_packing_resumes_when_there_is_space(
     table: Path,
     straight: dict[str, bytes],
     tmp_path: Path,
@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_and_packing_goes_on_once_there_is_room(
     assert everything(tmp_path / "out") == straight
 
 
-def test_half_a_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
+def test_an_incomplete_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     records = [Packed(shard, f"{shard}.tar", 0, 0, "", ()) for shard in range(3)]
     journal = Journal(path)
@@ -157,7 +157,9 @@ def test_half_a_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
     assert list(Journal(path).packed.values()) == records
 
 
-def test_two_at_once_are_told_apart(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_command_in_the_same_folder_is_refused(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     assert main(words(table, tmp_path)) == 2

@@ -65,7 +65,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-def test_files_go_in_untouched_with_captions_and_the_rest(run: Run, table: Path, tmp_path: Path) -> None:
+def test_shards_hold_the_unchanged_files_captions_and_metadata(run: Run, table: Path, tmp_path: Path) -> None:
     code, manifest = run(table, tmp_path / "out", "--shard-samples", "6")
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     expected: dict[str, object] = {}
@@ -98,7 +98,7 @@ def test_webdataset_and_our_loader_read_the_same(run: Run, table: Path, tmp_path
     np.testing.assert_array_equal(shards.counts, [7, 7, 6])
 
 
-def test_the_manifest_is_true(run: Run, table: Path, tmp_path: Path) -> None:
+def test_the_manifest_describes_the_shards(run: Run, table: Path, tmp_path: Path) -> None:
     _, manifest = run(table, tmp_path / "out", "--shard-samples", "6")
     out = tmp_path / "out"
     assert manifest == json.loads((out / "manifest.json").read_text())
@@ -112,7 +112,7 @@ def test_the_manifest_is_true(run: Run, table: Path, tmp_path: Path) -> None:
     }
 
 
-def test_shards_are_cut_by_the_sizes_of_their_files(run: Run, tmp_path: Path) -> None:
+def test_shards_are_cut_by_the_sizes_of_files(run: Run, tmp_path: Path) -> None:
     """By a naive loop over sizes known beforehand."""
     sizes = np.random.default_rng(1).integers(50_000, 700_000, 20).tolist()
     source = tmp_path / "in"
@@ -174,7 +174,7 @@ def spoil(table: Path, picture: Picture) -> dict[str, int]:
     }
 
 
-def test_rows_that_cannot_be_used_are_told_and_add_up(run: Run, table: Path, tmp_path: Path, picture: Picture) -> None:
+def test_left_out_rows_are_reported_and_counted(run: Run, table: Path, tmp_path: Path, picture: Picture) -> None:
     expected = spoil(table, picture)
     code, manifest = run(table, tmp_path / "out", "--shard-samples", "7")
     assert code == 1
@@ -188,13 +188,13 @@ def test_rows_that_cannot_be_used_are_told_and_add_up(run: Run, table: Path, tmp
     assert {name.partition(".")[0] for name in members(tmp_path / "out")} == {f"{i:09d}" for i in [*range(1, 21), 29]}
 
 
-def test_how_many_may_be_left_out_is_up_to_the_user(run: Run, table: Path, tmp_path: Path, picture: Picture) -> None:
+def test_the_user_limits_how_many_rows_may_be_left_out(run: Run, table: Path, tmp_path: Path, picture: Picture) -> None:
     spoil(table, picture)
     assert run(table, tmp_path / "out", "--max-bad", "0.3")[0] == 0
     assert run(table, tmp_path / "out", "--max-bad", "0.29")[0] == 1
 
 
-def test_folders_carry_captions_json_and_class(run: Run, tmp_path: Path, picture: Picture) -> None:
+def test_folders_are_packed_with_captions_json_and_class(run: Run, tmp_path: Path, picture: Picture) -> None:
     folder = tmp_path / "in" / "dog"
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(picture(1))
@@ -263,19 +263,23 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("options", MISTAKES)
-def test_a_mistake_is_one_line(options: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_an_error_of_one_line(
+    options: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["data", "pack", str(table), "--out", str(tmp_path / "out"), *options.split()]) == 2
     assert MISTAKES[options] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_moved_away_from_its_files_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_moved_away_from_its_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.csv").write_text("image\na.jpg\nb.jpg\n")
     assert main(["data", "pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out")]) == 2
     assert "none of the first 2 files exists" in capsys.readouterr().err
 
 
-def test_shards_have_a_place_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: Picture) -> None:
+def test_the_output_must_be_a_separate_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], picture: Picture
+) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
     assert main(["data", "pack", str(tmp_path), "--out", str(tmp_path / "shards")]) == 2
     assert "which would then be packed, too; choose a folder outside of it" in capsys.readouterr().err

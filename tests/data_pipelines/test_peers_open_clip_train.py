@@ -79,7 +79,7 @@ def world(tmp_path: Path) -> Path:
     return generate(config, tmp_path / "world") / "train"
 
 
-def test_training_of_theirs_sees_in_an_epoch_what_ours_sees(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_clip_train_reads_the_same_pairs_in_an_epoch(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pair once in both, pixel by pixel. It stumbles over the marks that webdataset 1 puts behind a shard."""
     monkeypatch.setattr(peer, "tar_file_expander", partial(peer.tar_file_expander, eof_value=None))
     info = peer.get_wds_dataset(arguments(f"{shards}/{{000000..000002}}.tar", 8, 48), pixels, True, tokenizer=tokenize)
@@ -93,7 +93,7 @@ def test_training_of_theirs_sees_in_an_epoch_what_ours_sees(shards: Path, monkey
     assert len(set(ours)) == 48
 
 
-def test_validation_of_theirs_takes_the_pairs_of_the_generated_world(world: Path) -> None:
+def test_open_clip_train_validates_on_the_generated_pairs(world: Path) -> None:
     """It leaves out what lacks a picture or a caption, and takes a caption to be the whole of `.txt`."""
     spec = f"{world}/{{000000..000002}}.tar"
     info = peer.get_wds_dataset(arguments(spec, 16, 0), pixels, False, tokenizer=tokenize)

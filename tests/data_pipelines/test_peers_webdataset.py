@@ -67,7 +67,7 @@ def test_webdataset_reads_our_shards(shards: str, request: pytest.FixtureRequest
         assert sorted(key for key, _ in theirs(webdataset.WebDataset(urls))) == sorted(key for key, _ in ours)
 
 
-def test_webdataset_decodes_what_we_decode(world: list[Path]) -> None:
+def test_webdataset_decodes_the_same_samples(world: list[Path]) -> None:
     """Pictures, captions and what is said of them; the same pixels as from Pillow."""
     source = open_shards([str(path) for path in world])
     intakes = {"image": ImageIntake((64, 64)), "text": TextIntake(lambda captions: torch.zeros(len(captions), 1))}
@@ -116,7 +116,7 @@ def test_img2dataset_is_read_by_index_and_as_a_stream(tmp_path: Path, picture: C
     assert not stream.bad
 
 
-def test_a_picture_of_theirs_is_a_picture_here(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+def test_pictures_encoded_by_webdataset_are_read(tmp_path: Path, picture: Callable[..., bytes]) -> None:
     """ShardWriter, with pixels encoded by webdataset itself."""
     pixels = np.asarray(Image.open(BytesIO(picture(3))))
     with webdataset.ShardWriter(str(tmp_path / "%06d.tar"), maxcount=4, verbose=0) as shards:

@@ -41,7 +41,7 @@ def unfinished(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     "faults", [[], ["503", "500"], ["429"], ["stalls"], ["cut short", "cut short"], ["nothing said of its length"]]
 )
-def test_a_shard_arrives_whole_whatever_befell_it_on_the_way(tmp_path: Path, web: Web, faults: list[str]) -> None:
+def test_a_shard_is_fetched_completely_in_spite_of_network_errors(tmp_path: Path, web: Web, faults: list[str]) -> None:
     url = web.put("/s/00.tar", BODY, *faults)
     path = cache(tmp_path).fetch(url)
     assert path.read_bytes() == BODY
@@ -64,7 +64,7 @@ def test_a_slow_shard_is_waited_for(tmp_path: Path, web: Web) -> None:
         ("cut short", "in 3 tries: .+"),
     ],
 )
-def test_patience_ends(tmp_path: Path, web: Web, fault: str, why: str) -> None:
+def test_fetching_gives_up_after_some_tries(tmp_path: Path, web: Web, fault: str, why: str) -> None:
     url = web.put("/s.tar", BODY, *[fault] * 9).replace("//", "//me:secret@") + "?token=hidden"
     with pytest.raises(Unreachable, match=why) as error:
         cache(tmp_path).fetch(url)
@@ -76,14 +76,14 @@ def test_patience_ends(tmp_path: Path, web: Web, fault: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "why"), [("404", "does not exist"), ("403", "is not open to us"), ("400", "400")])
-def test_a_refusal_is_taken_at_once(tmp_path: Path, web: Web, status: str, why: str) -> None:
+def test_a_refusal_is_not_retried(tmp_path: Path, web: Web, status: str, why: str) -> None:
     url = web.put("/s.tar", BODY, status)
     with pytest.raises(Refused, match=why):
         cache(tmp_path).fetch(url)
     assert web.asked["/s.tar"] == 1
 
 
-def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
+def test_a_closed_port_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="3 tries"):
         cache(tmp_path).fetch("http://127.0.0.1:9/s.tar")
 
@@ -93,7 +93,7 @@ def fetch(folder: Path, url: str) -> bytes:
 
 
 @pytest.mark.parametrize("start", ["spawn", "fork"])
-def test_processes_that_want_the_same_shard_fetch_it_once(tmp_path: Path, web: Web, start: str) -> None:
+def test_concurrent_processes_fetch_a_shard_once(tmp_path: Path, web: Web, start: str) -> None:
     cache(tmp_path).fetch(web.put("/other.tar", BODY))  # a fork must not lean on the connections of its parent
     url = web.put("/s.tar", BODY, "slow")
     with get_context(start).Pool(2) as pool:
@@ -108,7 +108,7 @@ def age(path: Path, seconds: float) -> Path:
     return path
 
 
-def test_the_shards_unused_for_longest_make_room(tmp_path: Path, web: Web) -> None:
+def test_the_least_recently_used_shards_are_removed(tmp_path: Path, web: Web) -> None:
     few = cache(tmp_path, limit_bytes=1000)
     urls = [web.put(f"/{n}.tar", bytes([n]) * 300) for n in range(5)]
     copies = [age(few.fetch(url), 1000 - n) for n, url in enumerate(urls[:3])]
@@ -122,7 +122,7 @@ def test_the_shards_unused_for_longest_make_room(tmp_path: Path, web: Web) -> No
     assert web.asked["/1.tar"] == 2
 
 
-def test_nothing_fetched_in_the_last_minute_is_taken_away(tmp_path: Path, web: Web) -> None:
+def test_recently_fetched_shards_are_not_removed(tmp_path: Path, web: Web) -> None:
     few = cache(tmp_path, limit_bytes=1000)
     copies = [few.fetch(web.put(f"/{n}.tar", BODY[:400])) for n in range(4)]
     assert all(path.exists() for path in copies)
@@ -132,7 +132,7 @@ def test_nothing_fetched_in_the_last_minute_is_taken_away(tmp_path: Path, web: W
     assert [path.exists() for path in copies] == [False, True, True, True]
 
 
-def test_what_a_killed_process_left_makes_room_as_well(tmp_path: Path, web: Web) -> None:
+def test_files_of_killed_processes_are_removed(tmp_path: Path, web: Web) -> None:
     few = cache(tmp_path, limit_bytes=1000)
     few.fetch(web.put("/0.tar", BODY[:400]))
     left = few.place(web.put("/1.tar", BODY[:400])).with_suffix(".tar.part")
@@ -142,7 +142,7 @@ def test_what_a_killed_process_left_makes_room_as_well(tmp_path: Path, web: Web)
     assert not left.exists()
 
 
-def test_a_shard_that_is_being_fetched_is_not_taken_away(tmp_path: Path, web: Web) -> None:
+def test_a_shard_that_is_being_fetched_is_not_removed(tmp_path: Path, web: Web) -> None:
     few = cache(tmp_path, limit_bytes=1000)
     path = age(few.fetch(web.put("/0.tar", BODY[:800])), 100)
     with few.alone(path.name):
@@ -151,7 +151,7 @@ def test_a_shard_that_is_being_fetched_is_not_taken_away(tmp_path: Path, web: We
 
 
 @pytest.mark.parametrize("faults", [[], ["nothing said of its length"]])
-def test_a_limit_below_one_shard_is_a_mistake(tmp_path: Path, web: Web, faults: list[str]) -> None:
+def test_a_limit_below_one_shard_is_refused(tmp_path: Path, web: Web, faults: list[str]) -> None:
     url = web.put("/big.tar", BODY, *faults)
     with pytest.raises(UserError, match=r"big\.tar is larger than the 0\.1 MB"):
         cache(tmp_path, limit_bytes=100_000).fetch(url)
@@ -159,7 +159,7 @@ def test_a_limit_below_one_shard_is_a_mistake(tmp_path: Path, web: Web, faults: 
     assert not unfinished(tmp_path)
 
 
-def test_names_of_others_never_choose_a_path(tmp_path: Path) -> None:
+def test_urls_cannot_escape_the_cache_folder(tmp_path: Path) -> None:
     held = cache(tmp_path)
     urls = [
         "https://h/../../etc/passwd.tar",
@@ -173,7 +173,7 @@ def test_names_of_others_never_choose_a_path(tmp_path: Path) -> None:
     assert held.place("https://h/a/0.tar") != held.place("https://h/b/0.tar")
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_read_only_cache_folder_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="TERCET_CACHE"):
         cache(tmp_path / "file").fetch("http://127.0.0.1:9/s.tar")
@@ -190,7 +190,7 @@ def test_a_folder_behind_https_is_listed(web: Web) -> None:
         find_shards(f"{web.url}/bare/")
 
 
-def test_a_store_without_its_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_its_package_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     with pytest.raises(UserError, match=r"pip install 'tercet\[remote\]'"):
         cache(tmp_path).fetch("gs://bucket/0.tar")
@@ -221,7 +221,7 @@ class Bucket(AsyncFileSystem):  # type: ignore[misc]
         Path(lpath).write_bytes(self.files[path])
 
 
-def test_shards_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_read_from_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_registry, "s3", Bucket)
     monkeypatch.setattr(Bucket, "files", {f"bucket/s/{n}.tar": bytes([n]) * 9 for n in range(3)})
     monkeypatch.setattr(Bucket, "stalls", ["bucket/s/1.tar"])
@@ -233,7 +233,7 @@ def test_shards_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         cache(tmp_path).fetch("s3://bucket/s/3.tar")
 
 
-def test_a_full_disk_is_told_at_once(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_at_once(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: object, **__: object) -> None:
         raise OSError(ENOSPC, "No space left on device")
 
@@ -243,7 +243,7 @@ def test_a_full_disk_is_told_at_once(tmp_path: Path, web: Web, monkeypatch: pyte
     assert not isinstance(error.value, Unreachable)
 
 
-def test_what_may_be_secret_is_left_out() -> None:
+def test_secrets_in_urls_are_redacted() -> None:
     assert redacted("https://me:pass@host:8/a/b.tar?sig=1#x") == "https://host:8/a/b.tar"
     assert redacted("s3://bucket/a{0..3}.tar") == "s3://bucket/a{0..3}.tar"
     assert redacted("shards/0.tar") == "shards/0.tar"

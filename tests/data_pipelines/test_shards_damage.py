@@ -61,7 +61,7 @@ def forget(folder: Path) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["indexed before", "not indexed before"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shard_is_named_and_the_others_are_whole(
+def test_a_damaged_shard_is_named_and_the_others_are_read(
     folder: Path, damage: str, known: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not known:
@@ -80,7 +80,7 @@ def test_a_damaged_shard_is_named_and_the_others_are_whole(
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["and a new time", "and the old time"])
-def test_a_flipped_byte_in_a_payload_spoils_its_sample_and_no_other(folder: Path, fresh: bool) -> None:
+def test_a_flipped_byte_in_a_payload_makes_only_its_sample_bad(folder: Path, fresh: bool) -> None:
     path = folder / f"{VICTIM}.tar"
     written = path.stat().st_mtime_ns
     spoil(folder, lambda data, headers: flipped(data, headers[4] + 700))
@@ -94,7 +94,7 @@ def test_a_flipped_byte_in_a_payload_spoils_its_sample_and_no_other(folder: Path
         assert len(found) == SHARDS * SAMPLES
 
 
-def test_a_file_that_is_not_wanted_spoils_nothing(folder: Path) -> None:
+def test_damage_in_an_unused_file_is_ignored(folder: Path) -> None:
     spoil(folder, lambda data, headers: flipped(data, headers[4] + 700))
     found = open_shards(str(folder)).read(range(SHARDS * SAMPLES), {"txt"})
     assert not any(isinstance(files, BadSample) for files in found)
@@ -105,7 +105,7 @@ def reasons(shards: Shards) -> list[str | None]:
     return [str(each) if isinstance(each, BadSample) else None for each in found]
 
 
-def test_a_shard_that_is_cut_while_it_is_read_gives_what_is_left(folder: Path) -> None:
+def test_a_shard_truncated_while_reading_gives_its_remaining_samples(folder: Path) -> None:
     shards = open_shards(str(folder))
     assert reasons(shards) == [None] * SHARDS * SAMPLES
     os.truncate(folder / f"{VICTIM}.tar", 4 * 512 * 4)  # each sample: header, 2 blocks, header, 1 block
@@ -121,7 +121,7 @@ def test_a_shard_that_changes_between_opening_and_reading_is_not_read(folder: Pa
     assert shards.key(VICTIM * SAMPLES) == "#0"
 
 
-def test_a_shard_that_goes_away_is_attributed(folder: Path) -> None:
+def test_a_deleted_shard_is_named(folder: Path) -> None:
     shards = open_shards(str(folder))
     (folder / f"{VICTIM}.tar").unlink()
     assert reasons(shards) == [None] * 10 + ["shard: cannot be opened"] * 5 + [None] * 10

@@ -26,7 +26,7 @@ def test_shards_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
     assert find_shards([paths[2], f"{tmp_path}/0*.tar"]) == paths[:3]
 
 
-def test_names_that_look_like_patterns_are_those_of_their_files(tmp_path: Path) -> None:
+def test_file_names_that_look_like_patterns_are_found(tmp_path: Path) -> None:
     """And what a Mac leaves beside a file on other disks is no shard."""
     for folder in ("run 1", "run [1]", "größe"):
         (tmp_path / folder).mkdir()
@@ -36,7 +36,7 @@ def test_names_that_look_like_patterns_are_those_of_their_files(tmp_path: Path) 
     assert find_shards(str(tmp_path / "run [1]")) == shards[2:]
 
 
-def test_urls_of_shards_are_written_out_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_of_urls_are_expanded_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the network was asked"))
     found = find_shards(["s3://none.invalid/{b,a}/{00..11}.tar", "https://none.invalid/x.tar?signed=1"])
     assert found == [
@@ -53,7 +53,7 @@ def test_ranges_keep_their_width(first: int, more: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("spec", ["nowhere", "nowhere/*.tar", "nowhere/{000..009}.tar", "empty"])
-def test_missing_shards_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+def test_missing_shards_are_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as error:
@@ -73,12 +73,12 @@ def test_missing_shards_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "ssh://none.invalid/{0..3}.tar",
     ],
 )
-def test_other_ways_to_bytes_are_refused(spec: str) -> None:
+def test_other_protocols_are_refused(spec: str) -> None:
     with pytest.raises(UserError, match=r"name a path, or a URL of https, http, s3 or gs$"):
         find_shards(spec)
 
 
-def test_a_shard_named_twice_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_named_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     touched(tmp_path, "0.tar", "1.tar")
     with pytest.raises(UserError, match=r"0\.tar is named twice"):
@@ -89,6 +89,6 @@ def test_a_shard_named_twice_is_a_mistake(tmp_path: Path, monkeypatch: pytest.Mo
     assert "token" not in str(error.value)
 
 
-def test_a_range_that_counts_down_is_a_mistake() -> None:
+def test_a_descending_range_is_refused() -> None:
     with pytest.raises(UserError, match=r"\{9\.\.0\} in a/\{9\.\.0\}\.tar counts down; write \{0\.\.9\}"):
         find_shards("a/{9..0}.tar")

@@ -17,7 +17,7 @@ LONG = "a-name-longer-than-the-hundred-bytes-of-a-tar-header/" * 3
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_payload_is_found_where_tarfile_put_it(tmp_path: Path, format: int) -> None:
+def test_the_index_has_the_same_offsets_as_tarfile(tmp_path: Path, format: int) -> None:
     long = LONG[:120] + "/b" if format == tarfile.USTAR_FORMAT else LONG + "b" * 120
     files = {
         "a.png": b"p" * 700,
@@ -37,7 +37,7 @@ def test_every_payload_is_found_where_tarfile_put_it(tmp_path: Path, format: int
     }
 
 
-def test_folders_and_links_are_no_members(tmp_path: Path) -> None:
+def test_folders_and_links_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "s.tar"
     with tarfile.open(path, "w") as tar:
         for name, kind in (("folder", tarfile.DIRTYPE), ("link.png", tarfile.SYMTYPE), ("hard.png", tarfile.LNKTYPE)):
@@ -48,7 +48,7 @@ def test_folders_and_links_are_no_members(tmp_path: Path) -> None:
     assert [member.name for member in members(str(path))] == [b"a.txt"]
 
 
-def test_a_header_without_a_size_is_that_of_nothing_as_tarfile_takes_it(tmp_path: Path) -> None:
+def test_a_header_without_a_size_is_an_empty_file_like_in_tarfile(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "s.tar", {"folder/": b"", "a.txt": b"text"})
     tar = bytearray(path.read_bytes())
     tar[124:136], tar[148:156] = bytes(12), b" " * 8
@@ -59,7 +59,7 @@ def test_a_header_without_a_size_is_that_of_nothing_as_tarfile_takes_it(tmp_path
     assert contents(path) == {"a": {"txt": b"text"}}
 
 
-def test_samples_are_those_of_webdataset(pack: Callable[..., Path], picture: Callable[..., bytes]) -> None:
+def test_samples_equal_those_of_webdataset(pack: Callable[..., Path], picture: Callable[..., bytes]) -> None:
     wholes = [{"__key__": f"deep/{i:03d}", "png": picture(i), "txt": f"caption {i}"} for i in range(30)]
     path = pack(
         "s.tar",
@@ -71,7 +71,7 @@ def test_samples_are_those_of_webdataset(pack: Callable[..., Path], picture: Cal
     assert contents(path) == expected
 
 
-def test_ids_run_on_over_the_shards_and_keys_may_repeat(pack: Callable[..., Path]) -> None:
+def test_ids_continue_over_shards_and_keys_may_repeat(pack: Callable[..., Path]) -> None:
     first = pack("0.tar", [{"__key__": "x", "txt": "one"}, {"__key__": "x", "txt": "two"}])
     none = pack("1.tar", [{"__key__": "x", "pyd": b"never read"}])
     last = pack("2.tar", [{"__key__": "x", "txt": "three"}])
@@ -81,7 +81,7 @@ def test_ids_run_on_over_the_shards_and_keys_may_repeat(pack: Callable[..., Path
     assert shards.counts.tolist() == [2, 0, 1]
 
 
-def test_what_is_out_of_the_ordinary_is_counted(tmp_path: Path) -> None:
+def test_unusual_samples_are_counted(tmp_path: Path) -> None:
     names = [
         "a.jpg", "a.txt", "a.json",
         "b.png", "b.txt", "b.json",

@@ -46,7 +46,7 @@ def by_tarfile(shards: Shards) -> list[tuple[str, dict[str, bytes]]]:
     return list(found.items())
 
 
-def test_any_ids_in_any_order_are_those_that_tarfile_reads(shards: Shards) -> None:
+def test_samples_by_id_equal_those_of_tarfile(shards: Shards) -> None:
     expected = by_tarfile(shards)
     assert len(shards) == len(expected) == shards.counts.sum() == sum(range(1, 32, 5))
     dice = random.Random(0)
@@ -62,7 +62,7 @@ def checked_as_a_source(source: Source) -> Source:
     return source
 
 
-def test_what_travels_to_another_process_reads_the_same(shards: Shards) -> None:
+def test_pickled_shards_read_the_same(shards: Shards) -> None:
     source = checked_as_a_source(shards)
     expected = source.read(range(len(source)), WANTED)  # opens every shard
     assert len(pickle.dumps(source)) < 5000
@@ -73,9 +73,7 @@ def test_what_travels_to_another_process_reads_the_same(shards: Shards) -> None:
     assert again.read([3], WANTED) == expected[3:4]
 
 
-def test_many_threads_read_what_one_reads_though_few_shards_stay_open(
-    shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_threads_read_the_same_with_few_open_shards(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = shards.read(range(len(shards)), WANTED)
     monkeypatch.setattr(opened, "OPEN_SHARDS", 2)
     narrow = pickle.loads(pickle.dumps(shards))
@@ -94,7 +92,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_open_shards_leave_room_under_the_limit_on_descriptors(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_shards_stay_below_the_limit_of_file_descriptors(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 100))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
@@ -115,7 +113,7 @@ def test_a_file_that_is_too_large_is_not_read(shards: Shards, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["a.pyd", "a.pickle", "a.pkl", "a.npy", "a.npz", "a.pth", "a.pt", "a.ten"])
-def test_what_could_run_code_is_never_read(tmp_path: Path, name: str) -> None:
+def test_files_that_could_run_code_are_never_read(tmp_path: Path, name: str) -> None:
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         for member in ("a.txt", name):
             info = tarfile.TarInfo(member)
@@ -125,7 +123,7 @@ def test_what_could_run_code_is_never_read(tmp_path: Path, name: str) -> None:
     assert shards.read([0], {"txt", name[2:]}) == [{"txt": b"abc"}]
 
 
-def test_the_fingerprint_tells_of_bytes_order_and_names(shards: Shards, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_order_and_names(shards: Shards, tmp_path: Path) -> None:
     paths = [record.shard for record in shards.records]
     assert open_shards(paths[:3]).fingerprint == Shards(shards.records[:3]).fingerprint != shards.fingerprint
     assert Shards(shards.records[::-1]).fingerprint != shards.fingerprint
@@ -136,7 +134,7 @@ def test_the_fingerprint_tells_of_bytes_order_and_names(shards: Shards, tmp_path
     assert open_shards(str(moved)).fingerprint == shards.fingerprint
 
 
-def test_reading_touches_only_what_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_wanted_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [{"__key__": str(i), "jpg": bytes(28_000), "txt": "a caption"} for i in range(50)]
     write_shard(tmp_path / "s.tar", samples)
     shards, asked, pread = open_shards(str(tmp_path)), list[int](), os.pread

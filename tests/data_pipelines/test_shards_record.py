@@ -42,7 +42,7 @@ def small(folder: Path, count: int = 3) -> list[str]:
     return [str(shard) for shard in shards]
 
 
-def test_what_is_kept_is_what_was_scanned(pack: Pack) -> None:
+def test_a_saved_index_equals_the_scan(pack: Pack) -> None:
     shard = pack("s.tar", [{"__key__": f"k{i}", "txt": "t" * i, "png": b"p" * 700, "pyd": b"0"} for i in range(70)])
     index, census = arrange(members(str(shard)))
     record = record_of(shard)
@@ -54,7 +54,7 @@ def test_what_is_kept_is_what_was_scanned(pack: Pack) -> None:
         assert file.get_tensor("size_M").tolist() == index.size_M.tolist()
 
 
-def test_an_index_written_with_its_shard_is_that_of_a_scan(tmp_path: Path) -> None:
+def test_an_index_written_with_its_shard_equals_a_scan(tmp_path: Path) -> None:
     samples = [{"__key__": f"ü/{'long' * i}/{i}", "txt": "t" * (512 * i), "png": b"p" * 700} for i in range(40)]
     written = write_shard(tmp_path / "s.tar", samples)
     index = load_index(written)
@@ -75,7 +75,7 @@ def test_a_shard_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert first.fingerprint == second.fingerprint
 
 
-def test_a_shard_written_over_is_indexed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overwritten_shard_is_indexed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = small(tmp_path)
     before = open_shards(shards)
     for size in (5000, 5001):  # a shard of another size, then one of the same
@@ -91,7 +91,7 @@ def test_a_shard_written_over_is_indexed_again(tmp_path: Path, capsys: pytest.Ca
     assert "changed" not in capsys.readouterr().err
 
 
-def test_an_older_shard_moved_into_the_place_of_another_is_indexed(tmp_path: Path) -> None:
+def test_a_shard_replaced_by_an_older_one_is_indexed_again(tmp_path: Path) -> None:
     older = write_tar(tmp_path / "older", {"a.txt": b"1", "b.txt": b"2"})
     os.utime(older, (1e9, 1e9))
     shard = write_tar(tmp_path / "s.tar", {"c.txt": b"3", "d.txt": b"4"})
@@ -101,7 +101,7 @@ def test_an_older_shard_moved_into_the_place_of_another_is_indexed(tmp_path: Pat
     assert open_shards(str(shard)).key(0) == "a"
 
 
-def test_a_link_that_leads_to_an_older_shard_than_before_is_indexed(tmp_path: Path) -> None:
+def test_a_link_changed_to_an_older_shard_is_indexed_again(tmp_path: Path) -> None:
     older = write_tar(tmp_path / "older", {"a.txt": b"1", "b.txt": b"2"})
     newer = write_tar(tmp_path / "newer", {"c.txt": b"3", "d.txt": b"4"})
     link = tmp_path / "s.tar"
@@ -111,7 +111,7 @@ def test_a_link_that_leads_to_an_older_shard_than_before_is_indexed(tmp_path: Pa
         assert open_shards(str(link)).key(0) == key
 
 
-def test_a_disk_that_is_full_is_not_filled_with_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (shard,) = small(tmp_path, 1)
     write = Path.write_bytes
 
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_is_not_filled_with_halves(tmp_path: Path, monkeypat
     assert list((tmp_path / ".index").iterdir()) == []
 
 
-def test_a_shard_replaced_while_it_is_scanned_is_no_index_of_the_new_one(
+def test_a_shard_replaced_during_the_scan_does_not_get_the_old_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shard,) = small(tmp_path, 1)
@@ -142,7 +142,7 @@ def test_a_shard_replaced_while_it_is_scanned_is_no_index_of_the_new_one(
     assert open_shards(shard).key(0) == "new"
 
 
-def test_a_shard_that_was_only_touched_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_touched_shard_is_compared_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (shard,) = small(tmp_path, 1)
     record = record_of(Path(shard))
     os.utime(record.place, (1e9, 1e9))
@@ -151,7 +151,7 @@ def test_a_shard_that_was_only_touched_is_compared_once(tmp_path: Path, monkeypa
     assert find_record(shard)
 
 
-def test_checksums_are_added_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_checksums_are_added_on_request(tmp_path: Path) -> None:
     shards = small(tmp_path)
     assert not any(record.checksums for record in open_shards(shards).records)
     assert all(record.checksums for record in open_shards(shards, checksums=True).records)
@@ -172,7 +172,7 @@ def test_read_only_data_are_indexed_in_the_cache(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("harm", [b"", b"\xff" * 64, None], ids=["empty", "no safetensors", "cut short"])
-def test_an_index_that_is_broken_is_made_again(tmp_path: Path, harm: bytes | None) -> None:
+def test_a_broken_index_is_rebuilt(tmp_path: Path, harm: bytes | None) -> None:
     (shard,) = small(tmp_path, 1)
     place = Path(record_of(Path(shard)).place)
     whole = place.read_bytes()
@@ -182,7 +182,7 @@ def test_an_index_that_is_broken_is_made_again(tmp_path: Path, harm: bytes | Non
     assert place.read_bytes() == whole
 
 
-def test_a_name_that_is_very_long_and_a_header_that_is(tmp_path: Path) -> None:
+def test_very_long_names_and_headers(tmp_path: Path) -> None:
     names = {f"{i}.{'x' * 200}{i}": b"" for i in range(100)}  # a hundred kinds of files to be passed over
     shard = write_tar(tmp_path / "s.tar", {**names, f"{'d' * 9000}/k.txt": b"t"}, 2)
     assert len(load_census(record_of(shard)).passed_over) == 100
@@ -203,7 +203,7 @@ def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
 
 
-def test_ranks_that_open_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_ranks_may_open_shards_at_the_same_time(tmp_path: Path) -> None:
     shards = small(tmp_path, 40)
     ranks = [start(tmp_path, RANK=str(rank), WORLD_SIZE="3", LOCAL_WORLD_SIZE="3") for rank in range(3)]
     said = {rank.communicate()[0].strip() for rank in ranks}
@@ -214,7 +214,7 @@ def test_ranks_that_open_at_once_do_not_disturb_each_other(tmp_path: Path) -> No
     ]
 
 
-def test_indexing_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_killed_indexing_resumes(tmp_path: Path) -> None:
     shards = small(tmp_path, 60)
     for seconds in (0.0, 0.01, 0.02):
         indexing = start(tmp_path)

@@ -71,9 +71,7 @@ def read(source: RemoteShards) -> list[object]:
     return [each.reason if isinstance(each, BadSample) else each["txt"].decode() for each in files]
 
 
-def test_samples_are_those_of_the_same_shards_on_disk(
-    tmp_path: Path, web: Web, urls: list[str], paths: list[Path]
-) -> None:
+def test_remote_samples_equal_those_on_disk(tmp_path: Path, web: Web, urls: list[str], paths: list[Path]) -> None:
     remote, local = opened(tmp_path, urls), open_shards([str(path) for path in paths])
     assert not tars(web)
     assert remote.counts.tolist() == local.counts.tolist() == list(COUNTS)
@@ -84,13 +82,13 @@ def test_samples_are_those_of_the_same_shards_on_disk(
     assert set(tars(web).values()) == {1}
 
 
-def test_only_the_shards_that_are_read_from_are_fetched(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_only_shards_that_are_read_are_fetched(tmp_path: Path, web: Web, urls: list[str]) -> None:
     source = opened(tmp_path, urls)
     source.read([5, 4], {"txt"})
     assert tars(web) == {"/s/00001.tar": 1}
 
 
-def test_what_was_counted_once_is_not_asked_again(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_counts_are_cached(tmp_path: Path, web: Web, urls: list[str]) -> None:
     first = opened(tmp_path, urls)
     state(web, "00002", 6)
     asked = web.asked.total()
@@ -100,7 +98,7 @@ def test_what_was_counted_once_is_not_asked_again(tmp_path: Path, web: Web, urls
     assert opened(tmp_path / "elsewhere", urls).fingerprint != first.fingerprint
 
 
-def test_an_address_is_the_same_whoever_asks(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_credentials_in_a_url_do_not_change_the_source(tmp_path: Path, web: Web, urls: list[str]) -> None:
     signed = [url.replace("//", "//me:secret@") + "?signed=1" for url in urls]
     source = opened(tmp_path, signed)
     assert source.fingerprint == opened(tmp_path, urls).fingerprint
@@ -112,7 +110,7 @@ def test_an_address_is_the_same_whoever_asks(tmp_path: Path, web: Web, urls: lis
     assert elsewhere.fingerprint != opened(tmp_path, urls[:1]).fingerprint
 
 
-def test_shards_that_state_nothing_are_fetched_and_counted(
+def test_shards_without_stats_are_fetched_and_counted(
     tmp_path: Path, web: Web, urls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del web.pages["/s/00000_stats.json"]
@@ -125,7 +123,7 @@ def test_shards_that_state_nothing_are_fetched_and_counted(
     assert tars(web) == {"/s/00000.tar": 1, "/s/00002.tar": 1}
 
 
-def test_a_number_cut_short_by_a_kill_spoils_no_other(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_an_incomplete_line_in_the_cache_of_counts_affects_no_other(tmp_path: Path, web: Web, urls: list[str]) -> None:
     opened(tmp_path, urls[:1])
     with (tmp_path / "cache" / "shards" / "counts.jsonl").open("a") as file:
         file.write('\n["half a na')
@@ -138,18 +136,18 @@ def test_a_number_cut_short_by_a_kill_spoils_no_other(tmp_path: Path, web: Web, 
     ("page", "count"),
     [(b'{"successes": 7}', 7), (b'{"successes": -1}', None), (b"[7]", None), (b'{"count": 7}', None), (b"\xff", None)],
 )
-def test_statements_are_taken_with_care(web: Web, page: bytes, count: int | None) -> None:
+def test_stats_files_are_read_and_validated(web: Web, page: bytes, count: int | None) -> None:
     web.put("/a_stats.json", page, "503", "stalls")
     assert remote_counts([f"{web.url}/a.tar?signed=1", f"{web.url}/b.tar"], QUICK) == [count, None]
 
 
-def test_a_server_that_is_down_is_not_taken_to_state_nothing(web: Web) -> None:
+def test_a_server_that_is_down_is_an_error(web: Web) -> None:
     web.put("/a_stats.json", b"{}", *["503"] * 3)
     with pytest.raises(Unreachable, match=r"a_stats\.json could not be fetched in 3 tries"):
         remote_counts([f"{web.url}/a.tar"], QUICK)
 
 
-def test_samples_that_a_shard_lacks_are_bad(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_samples_missing_from_a_shard_are_bad(tmp_path: Path, web: Web, urls: list[str]) -> None:
     state(web, "00001", 5)
     source = opened(tmp_path, urls)
     assert len(source) == 14
@@ -157,7 +155,7 @@ def test_samples_that_a_shard_lacks_are_bad(tmp_path: Path, web: Web, urls: list
     assert [source.key(id) for id in (6, 7)] == ["000010002", "#3"]
 
 
-def test_samples_beyond_those_stated_are_left_out_and_spoken_of(
+def test_samples_beyond_the_stated_count_are_left_out_with_a_message(
     tmp_path: Path, web: Web, urls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state(web, "00000", 1)
@@ -165,7 +163,9 @@ def test_samples_beyond_those_stated_are_left_out_and_spoken_of(
     assert "00000.tar contains 3 more samples than are stated" in capsys.readouterr().err
 
 
-def test_a_shard_that_cannot_be_had_fails_or_its_samples_are_bad(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_a_shard_that_cannot_be_fetched_is_an_error_or_its_samples_are_bad(
+    tmp_path: Path, web: Web, urls: list[str]
+) -> None:
     del web.pages["/s/00001.tar"]
     with pytest.raises(Refused, match=r"00001\.tar does not exist"):
         read(opened(tmp_path, urls))
@@ -177,7 +177,7 @@ def test_a_shard_that_cannot_be_had_fails_or_its_samples_are_bad(tmp_path: Path,
     assert web.asked["/s/00001.tar"] == asked + 1
 
 
-def test_a_damaged_shard_is_named_and_fetched_again_once_it_is_mended(
+def test_a_damaged_shard_is_named_and_fetched_again_after_repair(
     tmp_path: Path, web: Web, urls: list[str], paths: list[Path]
 ) -> None:
     web.put("/s/00000.tar", b"<html>" + b"sorry " * 500)
@@ -188,13 +188,13 @@ def test_a_damaged_shard_is_named_and_fetched_again_once_it_is_mended(
     assert read(opened(tmp_path, urls))[3:5] == ["0 3", "1 0"]
 
 
-def test_a_shard_cut_short_without_a_word_is_noticed(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_a_silently_truncated_shard_is_noticed(tmp_path: Path, web: Web, urls: list[str]) -> None:
     web.put("/s/00000.tar", web.pages["/s/00000.tar"][:3000], "nothing said of its length")
     with pytest.raises(DamagedShard, match=r"00000\.tar is damaged"):
         read(opened(tmp_path, urls))
 
 
-def test_shards_that_can_neither_be_counted_nor_had(
+def test_shards_that_can_be_neither_counted_nor_fetched(
     tmp_path: Path, web: Web, urls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del web.pages["/s/00001.tar"], web.pages["/s/00001_stats.json"]
@@ -206,9 +206,7 @@ def test_shards_that_can_neither_be_counted_nor_had(
     assert read(opened(tmp_path, urls, missing="skip", max_bad=0.34))[3:5] == ["0 3", "2 0"]
 
 
-def test_what_made_room_is_fetched_again_and_stays_readable_meanwhile(
-    tmp_path: Path, web: Web, urls: list[str]
-) -> None:
+def test_removed_shards_stay_readable_and_are_fetched_again(tmp_path: Path, web: Web, urls: list[str]) -> None:
     source = opened(tmp_path, urls)
     whole = read(source)
     for path in (tmp_path / "cache" / "shards").glob("*.tar"):
@@ -223,7 +221,7 @@ def opened_and_read(folder: Path, urls: list[str]) -> list[object]:
     return read(opened(folder, urls))
 
 
-def test_processes_that_open_the_same_shards_fetch_each_once(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_concurrent_processes_fetch_each_shard_once(tmp_path: Path, web: Web, urls: list[str]) -> None:
     for path in [path for path in web.pages if path.endswith("json")]:
         del web.pages[path]
     for path in web.pages:
@@ -239,7 +237,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_what_will_be_needed_is_fetched_meanwhile(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_shards_are_fetched_ahead(tmp_path: Path, web: Web, urls: list[str]) -> None:
     source = opened(tmp_path, urls)
     web.faults["/s/00002.tar"] = ["slow"]
     source.prefetch([11, 10, 0, 11])
@@ -252,7 +250,7 @@ def test_what_will_be_needed_is_fetched_meanwhile(tmp_path: Path, web: Web, urls
     assert set(tars(web).values()) == {1}
 
 
-def test_what_goes_wrong_ahead_is_told_when_it_is_needed(tmp_path: Path, web: Web, urls: list[str]) -> None:
+def test_an_error_while_fetching_ahead_is_raised_on_reading(tmp_path: Path, web: Web, urls: list[str]) -> None:
     page = web.pages.pop("/s/00001.tar")
     source = opened(tmp_path, urls)
     source.prefetch([5])
@@ -266,7 +264,7 @@ def test_what_goes_wrong_ahead_is_told_when_it_is_needed(tmp_path: Path, web: We
     assert source.read([5], {"txt"}) == [{"txt": b"1 1"}]
 
 
-def test_remote_shards_that_are_open_leave_room_under_the_limit_on_descriptors(
+def test_open_remote_shards_stay_below_the_limit_of_file_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[tuple[int, int]] = []
@@ -277,7 +275,7 @@ def test_remote_shards_that_are_open_leave_room_under_the_limit_on_descriptors(
     assert few._open.cache_parameters()["maxsize"] == 25
 
 
-def test_the_cache_stands_where_it_is_told_to(tmp_path: Path, urls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_can_be_set(tmp_path: Path, urls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "named"))
     open_remote(urls, Cache()).read([0], {"txt"})
     assert [name for name in os.listdir(tmp_path / "named" / "shards") if name.endswith("00000.tar")]

@@ -60,7 +60,7 @@ def hollow(folder: Path, shards: int) -> None:
 
 
 @pytest.mark.parametrize("shards", [100, pytest.param(40_000, marks=pytest.mark.long)])
-def test_opening_reads_headers_alone_and_takes_little_memory(tmp_path: Path, shards: int) -> None:
+def test_opening_reads_only_headers_and_takes_little_memory(tmp_path: Path, shards: int) -> None:
     """The indexes of a hundred shards, a million samples, are in memory at the end."""
     hollow(tmp_path, shards)
     said = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM, str(tmp_path)]))

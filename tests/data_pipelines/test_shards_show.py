@@ -24,7 +24,7 @@ def counts(folder: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_the_verb_counts_what_the_shards_hold(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_index_prints_the_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "index", str(folder), "--json", "--checksums"]) == 0
     assert json.loads(capsys.readouterr().out) == [counts(folder)]
     assert main(["data", "index", str(folder)]) == 0
@@ -34,7 +34,7 @@ def test_the_verb_counts_what_the_shards_hold(folder: Path, capsys: pytest.Captu
     assert "samples whose key stands more than once in their shard: 1" in table
 
 
-def test_damage_is_told_and_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_reported_and_the_command_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "0.tar").write_bytes(b"<html>" * 300)
     assert main(["data", "index", str(folder), "--json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)
@@ -44,7 +44,7 @@ def test_damage_is_told_and_fails(folder: Path, capsys: pytest.CaptureFixture[st
     assert f"damaged: {folder / '0.tar'}: there is no tar header at byte 0" in capsys.readouterr().out
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_errors_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for data in (str(tmp_path / "nowhere"), "https://host.invalid/{0..3}.tar", "pipe:cat x"):
         assert main(["data", "index", data]) == 2
         assert capsys.readouterr().err.count("\n") == 1

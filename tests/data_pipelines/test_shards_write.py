@@ -17,7 +17,7 @@ SAMPLES: list[dict[str, str | bytes]] = [
 ]
 
 
-def test_headers_are_plain_wherever_the_name_allows_it(tmp_path: Path) -> None:
+def test_headers_are_plain_if_the_name_allows_it(tmp_path: Path) -> None:
     write_shard(tmp_path / "plain.tar", SAMPLES[:2])
     with tarfile.open(tmp_path / "plain.tar") as tar:
         members = list(tar)
@@ -26,7 +26,7 @@ def test_headers_are_plain_wherever_the_name_allows_it(tmp_path: Path) -> None:
     assert not any(member.pax_headers for member in members)
 
 
-def test_webdataset_and_tarfile_read_what_was_written(tmp_path: Path) -> None:
+def test_webdataset_and_tarfile_read_our_shards(tmp_path: Path) -> None:
     path = tmp_path / "s.tar"
     write_shard(path, SAMPLES)
     expected = [{k: v.encode() if isinstance(v, str) else v for k, v in sample.items()} for sample in SAMPLES]
@@ -43,7 +43,7 @@ def test_webdataset_and_tarfile_read_what_was_written(tmp_path: Path) -> None:
     }
 
 
-def test_the_index_knows_the_checksum_of_every_payload(tmp_path: Path) -> None:
+def test_the_index_has_the_checksum_of_every_payload(tmp_path: Path) -> None:
     index = load_index(write_shard(tmp_path / "s.tar", SAMPLES))
     data = (tmp_path / "s.tar").read_bytes()
     assert index.checksum_M is not None
@@ -54,14 +54,14 @@ def test_the_index_knows_the_checksum_of_every_payload(tmp_path: Path) -> None:
     assert found == [(k, payload, xxh3_64(payload).intdigest()) for k, payload in expected]
 
 
-def test_keys_are_utf8_whatever_the_system_takes_names_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_utf8_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under LC_ALL=de_DE.ISO-8859-1."""
     monkeypatch.setattr("os.fsencode", lambda name: name.encode("latin-1"))
     index = load_index(write_shard(tmp_path / "s.tar", [{"__key__": "größe", "txt": "t"}]))
     assert index.key_K.tobytes() == "größe".encode()
 
 
-def test_the_same_samples_are_the_same_bytes_whatever_stood_there(tmp_path: Path) -> None:
+def test_equal_samples_give_equal_shards(tmp_path: Path) -> None:
     shard, index = tmp_path / "s.tar", tmp_path / ".index/s.tar.safetensors"
     write_shard(shard, SAMPLES)
     once = shard.read_bytes(), index.read_bytes()

@@ -80,7 +80,7 @@ def listed(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_all_that_is_spoilt_is_found_and_nothing_else(shards: Path, tmp_path: Path) -> None:
+def test_exactly_the_broken_files_are_found(shards: Path, tmp_path: Path) -> None:
     found = check(str(shards), 1, tmp_path / "bad.jsonl")
     expected = {SAMPLES + 3 + EVERY * number: reason for number, (reason, _) in enumerate(SPOILT.values())}
     lines = listed(tmp_path / "bad.jsonl")
@@ -96,18 +96,18 @@ def test_all_that_is_spoilt_is_found_and_nothing_else(shards: Path, tmp_path: Pa
     assert {reason: len(examples) for reason, examples in told["examples"].items()} == told["reasons"]
 
 
-def test_any_number_of_processes_finds_the_same(shards: Path, tmp_path: Path) -> None:
+def test_findings_do_not_depend_on_the_number_of_processes(shards: Path, tmp_path: Path) -> None:
     alone, together = (check(str(shards), workers, tmp_path / f"{workers}.jsonl") for workers in (1, 2))
     assert alone.to_json() == together.to_json()
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
 
 
-def test_a_process_that_dies_is_one_line() -> None:
+def test_a_dead_process_is_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match="take fewer --workers"):
         list(walk(os._exit, [1, 1, 1], 2, "dying"))
 
 
-def test_damaged_shards_are_named_and_the_others_still_read(shards: Path, tmp_path: Path) -> None:
+def test_damaged_shards_are_named_and_the_others_are_read(shards: Path, tmp_path: Path) -> None:
     whole = (shards / "2.tar").read_bytes()
     broken = {
         "3.tar": whole[: len(whole) // 2],
@@ -163,7 +163,7 @@ def test_shards_behind_urls_are_checked_too(shards: Path, tmp_path: Path, monkey
     assert "secret" not in (tmp_path / "bad.jsonl").read_text()
 
 
-def test_shards_are_held_to_the_manifest_beside_them(shards: Path) -> None:
+def test_shards_are_compared_with_the_manifest_beside_them(shards: Path) -> None:
     shard = shards / "2.tar"
     promise = {"name": "2.tar", "samples": SAMPLES, "sha256": sha256(shard.read_bytes()).hexdigest()}
     (shards / "manifest.json").write_text(json.dumps({"shards": [{**promise, "sha256": "0" * 64}]}))
@@ -173,7 +173,9 @@ def test_shards_are_held_to_the_manifest_beside_them(shards: Path) -> None:
     assert found.damaged == {str(shards / "9.tar"): "manifest.json lists it, but it does not exist"}
 
 
-def test_what_half_of_the_samples_lack_is_no_fault(tmp_path: Path, sample: Callable[[str], Members]) -> None:
+def test_a_modality_that_half_of_the_samples_lack_is_not_a_fault(
+    tmp_path: Path, sample: Callable[[str], Members]
+) -> None:
     samples = [sample(f"{number:03d}") for number in range(20)]
     for each in samples[::2]:
         del each["jpg"]
@@ -194,7 +196,9 @@ def test_a_flipped_pixel_of_a_png_is_found(tmp_path: Path, picture: Callable[...
     assert dict(check(str(tmp_path), 1).reasons) == {"image: truncated or damaged": 1}
 
 
-def test_the_verb_says_so_by_its_exit_code(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_says_if_data_are_broken(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "report" / "check.html"
     assert main(["data", "check", str(shards / "2.tar"), "--workers", "1"]) == 0
     assert "Nothing is wrong." in capsys.readouterr().out
@@ -206,9 +210,7 @@ def test_the_verb_says_so_by_its_exit_code(shards: Path, tmp_path: Path, capsys:
     assert "14 of 180 samples are bad" in capsys.readouterr().out
 
 
-def test_shards_that_are_damaged_stand_above_samples_that_are_not_bad(
-    shards: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_shards_are_reported_also_without_bad_samples(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shards / "1.tar").write_bytes(b"")
     assert main(["data", "check", str(shards), "--workers", "1"]) == 1
     told = " ".join(capsys.readouterr().out.split())
@@ -224,7 +226,7 @@ def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "a\\udcff&lt;b&gt;" in page.read_text()
 
 
-def test_what_packing_left_out_is_not_written_over(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_data_pack_is_not_overwritten(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shards / "manifest.json").write_text('{"shards": []}')
     assert main(["data", "check", str(shards), "--out", str(shards / "check.html")]) == 2
     assert "choose another folder for the page" in capsys.readouterr().err

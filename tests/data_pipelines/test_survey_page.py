@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("name", ["check", "stats"])
-def test_a_page_is_well_formed_and_needs_nothing_else(pages: Path, name: str) -> None:
+def test_a_page_is_well_formed_and_self_contained(pages: Path, name: str) -> None:
     text = (pages / f"{name}.html").read_text()
     page = Page(text)
     assert page.open == []
@@ -96,7 +96,7 @@ def test_a_page_is_well_formed_and_needs_nothing_else(pages: Path, name: str) ->
     assert HOSTILE in page.text
 
 
-def test_a_check_tells_what_where_and_how_often(pages: Path) -> None:
+def test_a_check_page_says_what_where_and_how_often(pages: Path) -> None:
     text = re.sub(r"\s+", " ", Page((pages / "check.html").read_text()).text)
     assert "2 of 60 samples are bad. 1 of 2 shards is damaged." in text
     assert "text: not UTF-8 2 3.33 %" in text
@@ -128,7 +128,7 @@ def test_whole_numbers_have_a_bar_each() -> None:
 
 
 @pytest.mark.parametrize(("values", "first", "last"), [((7, 8, 9), 2, 15), ((0, 1), 0, 13), ((1, 1), 0, 13)])
-def test_few_whole_numbers_stand_in_the_middle_of_what_may_be(values: tuple[int, ...], first: int, last: int) -> None:
+def test_few_whole_numbers_are_centred_on_the_axis(values: tuple[int, ...], first: int, last: int) -> None:
     drawn = bars(np.repeat(values, 100), PlotSpec("", whole=True))
     assert drawn.bars[0].said.startswith(f"{first}: ")
     assert drawn.bars[-1].said.startswith(f"{last}: ")
@@ -136,7 +136,7 @@ def test_few_whole_numbers_stand_in_the_middle_of_what_may_be(values: tuple[int,
 
 
 @pytest.mark.parametrize("axis", [None, LOGARITHMIC])
-def test_bars_stand_where_the_values_are(axis: object) -> None:
+def test_bars_are_at_their_values(axis: object) -> None:
     values = np.random.default_rng(0).lognormal(4, 0.5, 20_000)
     drawn = bars(values, PlotSpec("", "px", axis=axis))  # type: ignore[arg-type]
     low, high = np.quantile(values, [0.001, 0.999])
@@ -146,14 +146,14 @@ def test_bars_stand_where_the_values_are(axis: object) -> None:
     assert np.abs(heights(drawn) - exact).sum() < 0.06 * len(values)
 
 
-def test_loudness_is_told_in_decibels() -> None:
+def test_loudness_is_in_decibels() -> None:
     drawn = bars(np.array([0.1] * 60 + [0.0, 1.0]), PlotSpec("", "dBFS", axis=DECIBELS))
     assert drawn.median[1] in ("median -20 dBFS", "median -20.1 dBFS")  # right within 1 %
     assert drawn.note == "62 · -100 to 0 dBFS"
 
 
 @pytest.mark.parametrize("value", [0, 1, 640])
-def test_a_value_that_all_have_stands_in_the_middle(value: int) -> None:
+def test_a_constant_value_is_centred(value: int) -> None:
     drawn = bars(np.full(10, value), PlotSpec("", "px"))
     assert np.count_nonzero(heights(drawn)) == 1
     assert heights(drawn).argmax() == len(drawn.bars) // 2
@@ -163,11 +163,11 @@ def test_a_value_that_all_have_stands_in_the_middle(value: int) -> None:
     ("part", "whole", "said"),
     [(0, 5, "0 %"), (5, 5, "100 %"), (1, 10**6, "< 0.01 %"), (10**6 - 1, 10**6, "> 99.99 %"), (1, 3, "33.33 %")],
 )
-def test_little_is_not_rounded_to_nothing(part: int, whole: int, said: str) -> None:
+def test_small_shares_are_not_rounded_to_zero(part: int, whole: int, said: str) -> None:
     assert share(part, whole) == said
 
 
-def test_sizes_are_in_units_that_people_read() -> None:
+def test_sizes_have_readable_units() -> None:
     assert [size(value) for value in (12, 12_345, 1.5e9, 4e15)] == ["12 B", "12.3 kB", "1.5 GB", "4,000 TB"]
     assert [duration(value) for value in (0.25, 245.4, 3600, 9e7)] == ["0.25 s", "4.09 min", "1.0 h", "25,000.0 h"]
 

@@ -21,7 +21,7 @@ def distribution(values: list[float]) -> Distribution:
 
 
 @given(values=VALUES, share=st.sampled_from([0.0, 0.05, 0.25, 0.5, 0.9, 1.0]))
-def test_quantiles_are_right_within_one_per_cent(values: list[float], share: float) -> None:
+def test_quantiles_are_within_one_per_cent(values: list[float], share: float) -> None:
     found, exact = distribution(values).quantile(share), float(np.quantile(values, share, method="lower"))
     assert found == pytest.approx(exact, rel=0.0101, abs=1e-12)
 
@@ -31,7 +31,7 @@ def test_whole_numbers_have_whole_quantiles() -> None:
 
 
 @given(values=VALUES, cut=st.integers(0, 200))
-def test_merged_parts_are_the_whole(values: list[float], cut: int) -> None:
+def test_merged_sketches_equal_the_sketch_of_all_values(values: list[float], cut: int) -> None:
     merged, whole = distribution(values[:cut]), distribution(values)
     merged.merge(distribution(values[cut:]))
     assert merged.bins == whole.bins
@@ -48,7 +48,7 @@ def test_the_bins_hold_the_values() -> None:
     assert len(spans) < 1000
 
 
-def test_frequent_things_are_counted_within_what_is_said_to_be_lost() -> None:
+def test_counts_of_frequent_values_are_within_the_stated_error() -> None:
     things = [f"w{n}" for n in np.random.default_rng(1).zipf(1.5, 20_000).tolist()]
     exact, found = Counter(things), Frequent(100)
     for start in range(0, len(things), 50):
@@ -59,7 +59,7 @@ def test_frequent_things_are_counted_within_what_is_said_to_be_lost() -> None:
     assert {thing for thing, count in exact.items() if count > found.lost} <= {t for t, _ in found.most_common(1000)}
 
 
-def test_few_things_are_counted_exactly() -> None:
+def test_few_values_are_counted_exactly() -> None:
     found = Frequent(10)
     found.add(["b", "a", "c", "a", "b", "a"])
     assert found.most_common(2) == [("a", 3), ("b", 2)]
@@ -80,7 +80,7 @@ def test_a_kept_sample_does_not_depend_on_the_parts(ids: list[int], cut: int, ro
     assert list(merged) == list(kept(ids)) == [f"item {id}" for id in sorted(lowest)]
 
 
-def test_kept_samples_are_fair() -> None:
+def test_kept_samples_are_spread_evenly() -> None:
     """Of many samples, one in ten is kept: as many from each tenth of the ids, within four standard deviations."""
     bottom: Bottom[int] = Bottom(2000)
     for id, mark in enumerate(marks(np.arange(20_000)).tolist()):
@@ -92,7 +92,7 @@ def test_kept_samples_are_fair() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 30)), max_size=120), st.sampled_from([3, 20, 10_000]))
-def test_equal_hashes_meet_wherever_they_were_kept(rows: list[tuple[int, int]], held: int) -> None:
+def test_equal_hashes_are_found_across_parts(rows: list[tuple[int, int]], held: int) -> None:
     equals, naive = Equals(held), defaultdict(set)
     for start in range(0, len(rows), 7):
         part = [(content_hash(str(thing).encode()), id) for thing, id in rows[start : start + 7]]

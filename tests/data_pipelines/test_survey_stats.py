@@ -77,7 +77,7 @@ def test_pictures_are_measured(stats: Stats, items: list[dict[str, bytes]]) -> N
     assert dict(stats.listed("image.format")) == {"JPEG RGB": 299, "PNG RGB": 240}
 
 
-def test_sounds_are_measured_and_heard(stats: Stats, items: list[dict[str, bytes]]) -> None:
+def test_lengths_and_loudness_of_sounds_are_measured(stats: Stats, items: list[dict[str, bytes]]) -> None:
     heard = [soundfile.read(io.BytesIO(item["wav"]))[0] for item in items if "wav" in item]
     values = stats.tally.values
     assert values["audio.seconds"].count == values["audio.loudness"].count == len(heard) == 400
@@ -104,7 +104,7 @@ def test_captions_are_counted(stats: Stats, items: list[dict[str, bytes]]) -> No
     assert stats.listed("text.script") == [("Latin", len(flat))]
 
 
-def test_what_is_equal_is_found(stats: Stats, items: list[dict[str, bytes]]) -> None:
+def test_duplicates_are_found(stats: Stats, items: list[dict[str, bytes]]) -> None:
     for name, extensions in {"image": ("jpg", "png"), "audio": ("wav",)}.items():
         contents = Counter(item[e] for n, item in enumerate(items) for e in extensions if e in item and n != 7)
         assert stats.shared[name].sizes == Counter(count for count in contents.values() if count > 1)
@@ -116,18 +116,18 @@ def test_what_is_equal_is_found(stats: Stats, items: list[dict[str, bytes]]) -> 
     assert {place.key for _, place in stats.shared["group"].largest} == {f"0-{4 * n:03d}" for n in range(5)}
 
 
-def test_what_is_lacking_or_bad_is_told(stats: Stats, items: list[dict[str, bytes]]) -> None:
+def test_missing_and_bad_samples_are_reported(stats: Stats, items: list[dict[str, bytes]]) -> None:
     lacking = {"audio": 200, "image": 60, "json": 0, "text": 0}
     assert dict(stats.lacking()) == lacking
     assert dict(stats.listed("bad")) == {"image: not a known format": 1, "text: not UTF-8": 1}
     assert sum(dict(stats.listed("files")).values()) == sum(map(len, items))
 
 
-def test_any_number_of_processes_finds_the_same(source: Shards, stats: Stats) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(source: Shards, stats: Stats) -> None:
     assert json.dumps(survey(source, 2).to_json()) == json.dumps(stats.to_json())
 
 
-def test_a_drawn_part_speaks_for_the_whole(source: Shards, stats: Stats) -> None:
+def test_a_random_sample_estimates_the_whole(source: Shards, stats: Stats) -> None:
     first, again = survey(source, 1, 300), survey(source, 1, 300)
     assert first.to_json() == again.to_json()
     assert (first.samples, first.tally.samples) == (SAMPLES, 300)
@@ -136,13 +136,13 @@ def test_a_drawn_part_speaks_for_the_whole(source: Shards, stats: Stats) -> None
     assert survey(source, 1, SAMPLES + 1).to_json() == stats.to_json()
 
 
-def test_templates_are_what_captions_have_in_common() -> None:
+def test_templates_are_common_parts_of_captions() -> None:
     captions = [f"A photo of a word{n} beside the word{n + 1}." for n in range(55)] + ["two dogs"] * 2
     assert templates(captions, 5) == [("a photo of a … beside the …", 55)]
     assert templates(["one", "two"], 5) == []
 
 
-def test_words_are_taken_as_people_write_them() -> None:
+def test_words_are_split_as_people_write_them() -> None:
     assert words("A dog's well-known Bone, 3 m_ago!") == ["a", "dog's", "well-known", "bone", "3", "m", "ago"]
 
 
@@ -156,7 +156,7 @@ def test_words_are_taken_as_people_write_them() -> None:
         ("1234 !", "no letters"),
     ],
 )
-def test_scripts_go_by_most_letters(caption: str, of: str) -> None:
+def test_the_script_is_that_of_most_letters(caption: str, of: str) -> None:
     assert script(caption) == of
 
 
@@ -170,12 +170,12 @@ def test_scripts_go_by_most_letters(caption: str, of: str) -> None:
         ("cat", TOO_SHORT),
     ],
 )
-def test_languages_are_told_apart(caption: str, of: str) -> None:
+def test_languages_are_recognised(caption: str, of: str) -> None:
     pytest.importorskip("py3langid")
     assert language(caption) == of
 
 
-def test_the_verb_prints_json_or_a_table(source: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_stats_prints_json_or_a_table(source: Shards, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards, page = [record.shard for record in source.records], tmp_path / "new" / "stats.html"
     assert main(["data", "stats", *shards, "--workers", "1", "--json", "--sample", "40"]) == 0
     assert json.loads(capsys.readouterr().out)["surveyed"] == 40
