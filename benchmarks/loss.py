@@ -125,9 +125,11 @@ def memory(device: torch.device) -> list[BenchRow]:
     peer = fresh_peak("theirs", ROWS, device)
     sizes = {"rows": ROWS, "dim": DIM, "tile": TILE}
     mine = peaks[ROWS]
-    beside = BenchRow("memory", mine / 2**20, peer / 2**20, "open_clip ClipLoss", mine / peer, unit="MiB", sizes=sizes)
+    peaks_row = BenchRow(
+        "memory", mine / 2**20, peer / 2**20, "open_clip ClipLoss", mine / peer, unit="MiB", sizes=sizes
+    )
     first = peaks[GROWTH[0]] / GROWTH[0]
-    return [beside] + [
+    return [peaks_row] + [
         BenchRow(
             f"memory per row at N = {rows}",
             ours=peak / rows,

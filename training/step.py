@@ -69,7 +69,7 @@ class Step:
         frozen = self.memories.frozen(batch)
         outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world, frozen)
         if torch.isfinite(outcome.loss):
-            self.engine.backward(self._surrogate(vectors, outcome.rows, temperatures, outcome))
+            self.engine.backward(self._surrogate(vectors, outcome.rows, temperatures, outcome.temperatures))
         return self._finish(outcome, temperatures)
 
     def _cached(self, batch: Batch, step: int, rows: int) -> Taken:
@@ -82,8 +82,8 @@ class Step:
             for index, part in enumerate(chunks):
                 vectors, temperatures = self._run(part, step, index)
                 slopes = {name: slope[index * rows : (index + 1) * rows] for name, slope in outcome.rows.items()}
-                share = outcome if index == 0 else None
-                self.engine.backward(self._surrogate(vectors, slopes, temperatures, share))
+                temperature_slopes = outcome.temperatures if index == 0 else {}  # once, not in each chunk
+                self.engine.backward(self._surrogate(vectors, slopes, temperatures, temperature_slopes))
         return self._finish(outcome, temperatures)
 
     def _run(self, batch: Batch, step: int, index: int) -> tuple[dict[str, Tensor], Temperatures]:
@@ -95,7 +95,7 @@ class Step:
         vectors: Mapping[str, Tensor],
         slopes: Mapping[str, Tensor],
         temperatures: Temperatures,
-        share: Outcome | None,
+        temperature_slopes: Mapping[str, tuple[Tensor, Tensor]],
     ) -> Tensor:
         """A scalar whose gradient, averaged over ranks, is the true gradient. Dummy rows get a gradient of zero."""
         total = torch.zeros((), device=self.world.device)
@@ -103,7 +103,7 @@ class Step:
             slope_nd = torch.zeros_like(z_nd)
             slope_nd[: len(slopes[name])] = slopes[name]
             total = total + self.world.size * (z_nd * slope_nd).sum()
-        for term, (scale_slope, bias_slope) in share.temperatures.items() if share else ():
+        for term, (scale_slope, bias_slope) in temperature_slopes.items():
             scale, bias = temperatures[term]
             total = total + (scale * scale_slope).sum()
             if bias is not None:

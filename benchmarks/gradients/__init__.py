@@ -18,7 +18,7 @@ import torch
 
 from tercet.benchmarks.gradients.case import ITEMS, Case
 from tercet.benchmarks.gradients.ours import measure
-from tercet.benchmarks.gradients.peer import measure_beside
+from tercet.benchmarks.gradients.peer import measure_peer
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
@@ -59,7 +59,7 @@ def measure_all(world: World, cases: Sequence[Case]) -> list[BenchRow]:
     torch.backends.cudnn.allow_tf32 = False
     logging.disable(logging.WARNING)  # for each engine, DeepSpeed warns that it does not know the optimizer
     rows = [row for case in announced(cases, named) for row in measure(world, case)]
-    return worst_by_name([*rows, *(measure_beside(world) if world.size > 1 else ())])
+    return worst_by_name([*rows, *(measure_peer(world) if world.size > 1 else ())])
 
 
 def named(case: Case) -> str:

@@ -20,7 +20,7 @@ MODES = {
 }
 
 
-def measure_beside(world: World) -> Iterator[BenchRow]:
+def measure_peer(world: World) -> Iterator[BenchRow]:
     """tercet and each mode of `ClipLoss` on the same pictures and texts. No items share a group: open_clip has none."""
     case = Case(world.size, zero=1, setting="image-text")
     own_errors = GradientCase(world, case).errors("plain", "all rows")

@@ -80,7 +80,7 @@ def full_texts(case: StepCase, options: Namespace, clock: str) -> list[BenchRow]
     sizes = sizes_of(case, options, clock) | {"parameters": weights}
     over = ratios(deepspeed.of(clock), ours.of(clock))
     return [
-        beside(f"step of {where(case)}", ours, peer, sizes),
+        against_peer(f"step of {where(case)}", ours, peer, sizes),
         compared(f"DeepSpeed, {where(case)}", deepspeed, ours, "plain torch", over, sizes | {"zero": ZERO}),
     ]
 
@@ -89,10 +89,10 @@ def short_texts(case: StepCase, options: Namespace, clock: str) -> BenchRow:
     """A row with texts as long as captions. tercet skips the padding after them; the peer computes it."""
     times = take_turns({"ours": OurSide(case), "peer": PeerSide(case)}, options.rounds, options.steps)
     name = f"step of {where(case)}, texts of {case.tokens} tokens"
-    return beside(name, times["ours"], times["peer"], sizes_of(case, options, clock))
+    return against_peer(name, times["ours"], times["peer"], sizes_of(case, options, clock))
 
 
-def beside(name: str, ours: StepTimes, peer: StepTimes, sizes: dict[str, Any]) -> BenchRow:
+def against_peer(name: str, ours: StepTimes, peer: StepTimes, sizes: dict[str, Any]) -> BenchRow:
     clock = sizes["clock"]
     return compared(name, ours, peer, PEER, ratios(peer.of(clock), ours.of(clock)), sizes)
 

@@ -40,11 +40,11 @@ def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"early_stopping": {}}, "`early_stopping` is decided by evaluations"),
-        ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better where it is lower"),
-        ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not go with stages"),
-        ({"stages": [{"name": "a", "steps": 0.3}, {"name": "b", "steps": 0.6}]}, "`stages` are shares .* up to 0.9"),
-        ({"stages": [{"name": "a", "steps": 0.5}, {"name": "b", "steps": 5}]}, "`stages` are shares .* up to 5.5"),
+        ({"early_stopping": {}}, "`early_stopping` needs evaluations during the run"),
+        ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better if it is lower"),
+        ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not work with stages"),
+        ({"stages": [{"name": "a", "steps": 0.3}, {"name": "b", "steps": 0.6}]}, "`stages` has shares .* up to 0.9"),
+        ({"stages": [{"name": "a", "steps": 0.5}, {"name": "b", "steps": 5}]}, "`stages` has shares .* up to 5.5"),
     ],
 )
 def test_what_cannot_decide_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:

@@ -107,7 +107,7 @@ def test_a_stage_is_a_complete_run_with_its_own_keys() -> None:
     assert first == load_recipe("demo", ["steps=3"])
     assert second == load_recipe("demo", ["steps=4", "optimizer.lr=3", "pairs.image-audio=0", "objective=sigmoid"])
     assert isinstance(load_recipe("demo").stage(0), RunConfig)
-    assert "`steps` is 9, but the stages add up to 7; leave `steps` out" in message("demo", STAGES, "steps=9")
+    assert "`steps` is 9, but the stages add up to 7; remove `steps`" in message("demo", STAGES, "steps=9")
 
 
 def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
