@@ -35,5 +35,5 @@ def test_steps_are_those_of_open_clip_train(tokens: int) -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(UserError, match="2 to 77 --tokens"):
+    with pytest.raises(UserError, match="--tokens from 2 to 77"):
         run(["--tokens", "78"])
