@@ -9,7 +9,7 @@ from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.preflight.declared import check_streams
-from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.sources.opened import OpenedSources
@@ -39,7 +39,7 @@ def open_loader(
         check_streams(data, opened)
         return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
-    check_held(data.train, sources, trained)
+    check_modalities(data.train, sources, trained)
     if world.first:
         warn_if_all_alike(data.train, sources, trained)
     return Loader(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.data_pipelines.batches.batch_maker import undecoded
+from tercet.data_pipelines.batches.batch_maker import without_media
 from tercet.data_pipelines.sample import Batch, Sample
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
@@ -116,7 +116,7 @@ def embed_batch(model: Embedder, batch: Batch) -> EmbeddedBatch:
     vectors = {name: rows.float().cpu() for name, rows in model.embed(batch).items() if name in MODALITIES}
     ids = {name: batch.ids[batch.fields[name].item].cpu() for name in vectors}
     return EmbeddedBatch(
-        undecoded(batch.samples), {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids
+        without_media(batch.samples), {name: F.normalize(rows, dim=1) for name, rows in vectors.items()}, ids
     )
 
 

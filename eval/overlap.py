@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Iterable
 
 from tercet.data_pipelines.config import SplitConfig
-from tercet.data_pipelines.preflight.modalities import held
+from tercet.data_pipelines.preflight.modalities import held_modalities
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
@@ -14,7 +14,7 @@ from tercet.main_process import is_main_process
 def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], found: Collection[str]) -> None:
     """Fails if the data have none of the model's modalities but text. `found`: modalities of the model in the data."""
     sensed = [modality for modality in encoded if modality != "text"]
-    there = held(split, source)
+    there = held_modalities(split, source)
     if unread(there, encoded) and sensed and not set(found) & set(sensed):
         raise UserError(
             f"the model encodes {_joined(encoded)}, and {source.shard(0)} holds {_joined(there)}; name data with "
@@ -23,7 +23,7 @@ def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], 
 
 
 def tell_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
-    left_out = unread(held(split, source), encoded)
+    left_out = unread(held_modalities(split, source), encoded)
     if left_out and is_main_process():
         said = f"{_joined(left_out)} is left out: the model has no encoder for it"
         print(f"tercet: {source.shard(0)}: {said}", file=sys.stderr)

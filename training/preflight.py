@@ -6,7 +6,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.plans.plan import make_plan
 from tercet.data_pipelines.plans.sample_list import lists_of, samples_of
 from tercet.data_pipelines.preflight.declared import check_columns, check_lists, check_source, check_streams
-from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.preflight.quick_open import open_at_once
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.source import Source
@@ -87,7 +87,7 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
     for stage, found in opened[progress.stage :]:
         lists = lists_of(stage.data, found)
         if found.keys() == stage.data.train.keys():
-            check_held(stage.data.train, found, _learned(stage))
+            check_modalities(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
             check_plan(config, stage, make_plan(stage.data, found, stage.seed, lists), progress, folder_of(config))
         progress = Progress()  # where the sources of a later stage will start is not known yet

@@ -17,7 +17,7 @@ from tercet.data_pipelines.fields import FieldSpec, own_fields
 from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntake, channels_first
 
 
-def undecoded(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+def without_media(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The samples without their media, which the batch holds already."""
     return tuple(replace(sample, media={}) for sample in samples)
 

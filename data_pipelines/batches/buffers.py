@@ -74,7 +74,7 @@ def _memory_file() -> int:
 
 
 @lru_cache(maxsize=64)
-def attached(path: str, layout: BufferLayout) -> Arrays:
+def open_arrays(path: str, layout: BufferLayout) -> Arrays:
     """The arrays of a buffer that another process created."""
     with open(path, "r+b") as file:
         return layout.arrays(np.frombuffer(mmap.mmap(file.fileno(), layout.size), dtype=np.uint8))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
-from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, attached
+from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, open_arrays
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.sample import Media, Sample
@@ -79,7 +79,7 @@ class DecodeWorker:
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
         source = self.sources[task.source]
-        arrays = attached(task.buffer, self.layout) if isinstance(task.buffer, str) else task.buffer.arrays
+        arrays = open_arrays(task.buffer, self.layout) if isinstance(task.buffer, str) else task.buffer.arrays
         views = self._views(source, task, arrays)
         faults: list[Fault] = []
         seen = [

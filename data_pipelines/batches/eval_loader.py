@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, islice, repeat
 
 from tercet.data_pipelines.bad_samples import BadSample, BadSampleLog, Fault
-from tercet.data_pipelines.batches.batch_maker import BatchMaker, undecoded
+from tercet.data_pipelines.batches.batch_maker import BatchMaker, without_media
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.decode.item import Decoder, checked
 from tercet.data_pipelines.sample import Batch, Intake, Sample
@@ -58,7 +58,7 @@ class EvalLoader:
                 self.bad_log.note(len(found), faults)
                 samples = [one for _, one in found if isinstance(one, Sample)]
                 if samples:
-                    yield replace(self._maker.collate(samples), samples=undecoded(samples))
+                    yield replace(self._maker.collate(samples), samples=without_media(samples))
 
     def _chunks(self) -> Iterator[Sequence[int]]:
         for first in range(0, len(self._ids), self.batch_size):

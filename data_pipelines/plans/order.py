@@ -1,4 +1,4 @@
-"""Which sample stands at a position: a pure function, so that the loader's state is one integer.
+"""The sample at each position: a pure function, so that the state of the loader is one integer.
 
 `Order` is the interface that a loader needs. `Shuffled` is the usual order: positions count on over the epochs, and
 every epoch has each sample once. The shards are laid out in an order that is drawn once, and cut into C equal pieces:
@@ -39,8 +39,8 @@ class Epoch:
 
 
 class Order(Protocol):
-    """Which sample of a source stands at each position. A pure function of what the order was made with: no state, no
-    generator, the same on every process."""
+    """The sample of a source at each position. A pure function: no state, no generator, and the same on every
+    process."""
 
     samples: int  # of an epoch
 

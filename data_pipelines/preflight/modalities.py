@@ -14,7 +14,9 @@ CHECKED = 1000  # samples of a source, evenly spaced
 FIRST = 16  # samples that show what a source holds; for remote shards, this fetches only the first one
 
 
-def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]) -> None:
+def check_modalities(
+    splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]
+) -> None:
     """Refuses modalities that no sample holds. For each, it reads until a sample holds it, usually the first one."""
     for modality in modalities:
         used = [name for name in sources if not splits[name].fields or modality in splits[name].fields]
@@ -28,7 +30,7 @@ def check_held(splits: Mapping[str, SplitConfig], sources: Mapping[str, Source],
             )
 
 
-def held(split: SplitConfig, source: Source) -> list[str]:
+def held_modalities(split: SplitConfig, source: Source) -> list[str]:
     """The modalities that the first samples of a source hold, of those that it is used for."""
     ids = range(min(len(source), FIRST))
     return [name for name in split.fields or FILES if any(_holds(split, source, id, name) for id in ids)]

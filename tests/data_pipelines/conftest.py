@@ -1,4 +1,4 @@
-"""Small shards and files to read back, written with webdataset's and the codecs' own writers."""
+"""Small shards and media files, written by webdataset and by the writers of the codecs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
@@ -29,7 +29,7 @@ def pack(tmp_path: Path) -> Pack:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., bytes]:
-    """A file of random but smooth pixels, told apart by its seed."""
+    """A picture file of random smooth pixels, which depend on the seed."""
 
     def encode(seed: int, size: tuple[int, int] = (20, 16), format: str = "png", mode: str = "RGB") -> bytes:
         channels = len(Image.new(mode, (1, 1)).getbands())

@@ -1,4 +1,4 @@
-"""Tables and folders of small pictures, as people have them, and the batches that a loader makes of them."""
+"""Tables and folders of small pictures, and the batches that a loader makes from them."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence

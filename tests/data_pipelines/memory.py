@@ -1,4 +1,4 @@
-"""A source without shards: captions in memory, for what does not depend on files."""
+"""A source of captions in memory, for tests that do not depend on files."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,7 +18,7 @@ INTAKES = {"text": TextIntake(numbers)}
 
 
 class Captions:
-    """Shards of such sizes; the caption of sample i is `NAME i`, and it is bad where `i % every_bad` is 0."""
+    """Shards of these sizes. The caption of sample i is `NAME i`; the sample is bad if `i % every_bad` is 0."""
 
     def __init__(self, name: str, counts: Sequence[int], every_bad: int = 0) -> None:
         self.name, self.counts, self.every_bad = name, np.array(counts, dtype=np.int64), every_bad

@@ -1,4 +1,4 @@
-"""Tars as `tarfile` writes them, and what our shards read from them."""
+"""Tars written by `tarfile`, and the samples that our shards read from them."""
 
 import tarfile
 from collections.abc import Mapping

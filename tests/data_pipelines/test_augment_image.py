@@ -37,7 +37,7 @@ def augmenter(**config: object) -> ImageAugmenter:
 
 
 def draws(name: str, key: int, count: int) -> list[float]:
-    """What stands in the place of the change's own draws, after the one that decides whether it is made."""
+    """Replaces the draws of an augmentation, after the draw that decides if it is applied."""
     drawn: list[float] = uniforms(name, key, 0, [0], 1 + count)[0, 1:].tolist()
     return drawn
 

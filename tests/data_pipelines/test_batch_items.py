@@ -1,4 +1,4 @@
-"""Items of a batch with all their rows, against loops over the rows."""
+"""Selects items of a batch with all their rows; compares with loops over the rows."""
 
 import torch
 from hypothesis import given
@@ -10,7 +10,7 @@ ITEMS = 6
 
 
 def batch_of(rows: dict[str, list[int]]) -> Batch:
-    """Fields whose rows belong to these items, in ascending order; each row's value tells its field and number."""
+    """Fields whose rows belong to these items, in ascending order; the values encode the field and the row."""
     fields = {}
     for number, (name, items) in enumerate(rows.items()):
         values = 100 * number + torch.arange(len(items))

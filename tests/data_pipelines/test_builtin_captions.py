@@ -1,4 +1,4 @@
-"""Captions of the generated world, read back by a parser that knows words and not templates."""
+"""Captions of the generated dataset, read by a parser that knows the words but not the templates."""
 
 import re
 from hashlib import sha256
@@ -111,7 +111,7 @@ def test_rules_cover_every_kind_of_wrong_caption() -> None:
 
 
 def test_captions_match_their_recorded_digest() -> None:
-    """A changed digest means that the same config writes another world: raise its edition, and this."""
+    """If the digest changes, the same config writes another dataset: raise its edition, and update the digest here."""
     config = WorldConfig()
     text = "\n".join(caption for index in range(8) for caption in captions(scene(config, "train", index)))
     assert sha256(text.encode()).hexdigest()[:16] == "087c7417a2022845"

@@ -1,4 +1,4 @@
-"""The generated world on disk: the same bytes by any workers, read back by the webdataset package."""
+"""The generated dataset on disk: reproducible, and readable by webdataset."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Every attribute of the generated world can be measured in its pictures and sounds, by other means than drew them."""
+"""Measures every attribute of generated scenes in their pictures and sounds, independently of the renderer."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Scenes of the generated world against the shares that the config states, and against closed forms."""
+"""Compares generated scenes with the shares of the config and with closed forms."""
 
 from collections import Counter
 

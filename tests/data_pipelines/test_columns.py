@@ -1,4 +1,4 @@
-"""Columns come back as they were written, by source and id, however they were brought."""
+"""Columns are read back by source and id, in whatever order they were written."""
 
 from pathlib import Path
 

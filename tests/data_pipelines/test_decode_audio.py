@@ -84,7 +84,7 @@ def test_channels_are_averaged(sound: Sound) -> None:
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
 def test_a_crop_equals_a_part_of_the_resampled_sound(sound: Sound, format: str, subtype: str | None, rate: int) -> None:
-    """To its very ends and at the end of the clip too: there is no drift."""
+    """Also at both ends of the crop and of the sound: there is no drift."""
     if (subtype, rate) == ("OPUS", 44100):
         pytest.skip("Opus knows no 44.1 kHz")
     data = sound(noise(3 * rate) + sine(440, rate, 3), rate, format, subtype)
@@ -95,7 +95,7 @@ def test_a_crop_equals_a_part_of_the_resampled_sound(sound: Sound, format: str, 
 
 
 class AskedView(CentreView):
-    """Remembers what it was asked."""
+    """Records its arguments."""
 
     def span(self, frames: int, window: int) -> tuple[int, int]:
         self.asked = frames, window
@@ -111,7 +111,7 @@ def test_crops_fill_the_window_of_the_intake(sound: Sound, rate: int, seconds: f
 
 
 def without_a_length(flac: bytes) -> bytes:
-    """Its header's 36 bits for the number of frames set to zero."""
+    """Sets the number of frames in the header (36 bits) to zero."""
     return flac[:21] + bytes([flac[21] & 0xF0]) + b"\0" * 4 + flac[26:]
 
 

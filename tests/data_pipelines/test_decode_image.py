@@ -79,7 +79,7 @@ def test_squash_resizes_the_whole_picture_to_the_size(picture: Picture, size: tu
 
 
 def test_a_squashed_training_crop_keeps_the_shape_of_the_picture(picture: Picture) -> None:
-    """A whole crop, whose shape does not vary, is what evaluation sees, however long the picture."""
+    """A crop of the whole picture equals the view of evaluation, whatever the shape of the picture."""
     data, intake = picture(6, (200, 50)), ImageIntake((32, 32), resize="squash")
     whole = decode_image(data, intake, random_view(0, (1.0, 1.0))).astype(int)
     assert np.abs(whole - decode_image(data, intake, CentreView())).max() <= 1
@@ -172,7 +172,7 @@ def test_the_orientation_of_a_tiff_is_applied_once() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("format", OTHERS)
 def test_any_damage_is_a_bad_sample(picture: Picture, format: str) -> None:
-    """Bytes changed by chance, most of them in the header, where Pillow's own code and not a codec reads them."""
+    """Changes random bytes, most of them in the header, which Pillow parses itself."""
     whole, dice = picture(7, (40, 30), format), np.random.default_rng(0)
     for _ in range(150):
         data = bytearray(whole)
@@ -200,14 +200,14 @@ except Exception as error:
 
 
 def test_only_our_pixel_limit_reports_large_pictures() -> None:
-    """Pillow warns of pictures of this size, though they are refused."""
+    """Without our limit, Pillow would print a warning."""
     done = subprocess.run([sys.executable, "-W", "always", "-c", LARGE], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), "Bomb" in done.stderr) == ("image: too many pixels", False)
 
 
 @pytest.mark.parametrize("side", [MOST_PIXELS // 8192 + 1, 2**20])
 def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
-    """A header that claims many pixels before a payload of none: it must never come to decoding."""
+    """The header claims many pixels, but there is no payload: nothing may be decoded."""
     data = bytearray(saved(Image.new("RGB", (8, 8))))
     data[16:24] = (8192).to_bytes(4, "big") + side.to_bytes(4, "big")
     data[29:33] = crc32(data[12:29]).to_bytes(4, "big")

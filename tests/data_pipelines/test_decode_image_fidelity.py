@@ -1,4 +1,4 @@
-"""A pretrained network sees the same in the fast path as in Pillow's, on real pictures of every size.
+"""A pretrained network gives the same features for fast decoding as for Pillow, on real pictures of every size.
 
 The pictures are some that come with scikit-image, stored as JPEG at many sizes and seen in random crops and as at
 evaluation: a person, a cat, machines, tissue, the sky, and textures of grass and gravel, which are the hardest.

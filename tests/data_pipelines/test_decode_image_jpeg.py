@@ -1,4 +1,4 @@
-"""JPEG is decoded by another library than the rest, and smaller than it is stored where the crop allows it."""
+"""JPEG has its own decoder, which decodes a smaller picture if the crop allows it."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Window(NamedTuple):
 
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours under fine waves, so that every scale holds something."""
+    """Smooth colours with fine waves, so that every scale has content."""
     colour = np.random.default_rng(seed).integers(40, 216, (5, 6, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(colour).resize((width, height), Image.Resampling.BICUBIC)).astype(float)
     wave = 8 * np.sin(np.arange(width) / 5)[None, :] * np.cos(np.arange(height) / 7)[:, None]
@@ -67,7 +67,7 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 @pytest.fixture
 def reductions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How small pictures came to be decoded."""
+    """Records by which factor pictures were reduced when decoded."""
     asked: list[int] = []
     decode: Callable[[Jpeg, int], NDArray[np.uint8]] = Jpeg.pixels
     monkeypatch.setattr(Jpeg, "pixels", lambda jpeg, reduction: asked.append(reduction) or decode(jpeg, reduction))
@@ -112,7 +112,7 @@ def test_a_crop_moves_by_at_most_half_a_pixel_of_what_is_decoded(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(60, 40), (400, 300)])
 def test_every_exif_orientation_is_applied(orientation: int, size: tuple[int, int]) -> None:
-    """A crop of the lower right of the upright picture, on whole pixels however small the picture is decoded."""
+    """A crop of the lower right of the upright picture, on whole pixels at every reduction."""
     data, window = saved(scene(*size), exif=turned(orientation)), Window(1.0, 1.0, 0.8)
     upright = saved(ImageOps.exif_transpose(Image.open(BytesIO(data))), quality=100, subsampling=0)
     assert difference(decode_image(data, INTAKE, window), decode_image(upright, INTAKE, window)) < 2.5

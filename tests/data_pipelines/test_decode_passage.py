@@ -1,4 +1,4 @@
-"""What is read from the middle of a sound, against the same stretch of a decode from its start."""
+"""Compares a part read from the middle of a sound with the same part of the whole decoded sound."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -17,7 +17,7 @@ FORMATS = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("
 
 
 def bursts(frames: int, channels: int) -> NDArray[np.float64]:
-    """Noise that comes and goes: what an encoder saves in the silence it spends on what follows."""
+    """Noise with pauses: an encoder spends the bits that it saves in a pause on the noise after it."""
     dice = np.random.default_rng(channels)
     loudness = np.repeat(dice.uniform(0, 1, frames // 1000 + 1) > 0.6, 1000)[:frames]
     return 0.3 * dice.standard_normal((frames, channels)) * loudness[:, None]
@@ -41,7 +41,7 @@ def test_a_passage_equals_that_part_of_the_whole_sound(
 def test_reading_a_sound_in_pieces_gives_the_whole(
     sound: Sound, format: str, subtype: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And the decoder has nothing to say, as libmpg123 does when it is set to another place."""
+    """Also checks that the decoder prints nothing, as libmpg123 does after a seek."""
     data = sound(bursts(200_700, 1), 16_000, format, subtype)
     whole_TC, _ = soundfile.read(BytesIO(data), dtype="float32", always_2d=True)
     with open_sound(data) as opened:

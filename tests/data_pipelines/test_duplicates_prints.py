@@ -1,4 +1,4 @@
-"""Pictures, sounds and captions that were changed on the way are found again, and others are not."""
+"""Changed copies of pictures, sounds and captions are recognised, and different ones are not."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -27,7 +27,7 @@ REAL = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "immunohis
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), flips=st.lists(st.integers(0, 64), min_size=1, max_size=20))
 def test_near_hashes_equal_a_naive_loop(seed: int, flips: list[int]) -> None:
-    """Random ones, and ones that differ from them in any number of bits."""
+    """Random hashes, and copies in which some bits differ."""
     dice = np.random.default_rng(seed)
     known = dice.integers(0, 2**64, 50, dtype=np.uint64)
     asked = known[: len(flips)].copy()
@@ -90,7 +90,7 @@ def cut(one: Image.Image, left: float, upper: float, right: float, lower: float)
 
 
 def alike(files: list[bytes]) -> list[tuple[int, int]]:
-    """Pairs that are the same, as a search goes: near by one of the hashes, and alike when looked at."""
+    """The pairs that a search finds: one of their hashes is near, and a closer comparison agrees."""
     looks = [picture.look(one) for one in files]
     near: set[tuple[int, int]] = set()
     for hashes in zip(*map(picture.hashes, looks), strict=True):
@@ -108,7 +108,7 @@ def test_a_changed_picture_is_recognised(change: str) -> None:
 
 
 def test_different_pictures_are_not_duplicates() -> None:
-    """Real ones, their mirror images, and twenty thousand pairs of generated scenes; plain areas are like nothing."""
+    """Real pictures, their mirror images, 20,000 pairs of generated scenes, and pictures of one colour."""
     real = list(real_pictures().values())
     mirrored = [one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in real]
     plain = [Image.new("RGB", (64, 64), colour) for colour in ("white", "grey")]
@@ -167,7 +167,7 @@ def test_silence_and_noise_are_not_duplicates() -> None:
 
 
 def test_a_long_sound_takes_little_memory() -> None:
-    """Five minutes, of which all spectra at once take half a gigabyte."""
+    """Five minutes: all spectra at once would take half a gigabyte."""
     long = written(np.random.default_rng(0).normal(0, 0.1, 8000 * 300).astype(np.float32), 8000)
     tracemalloc.start()
     words = sound.words(long)

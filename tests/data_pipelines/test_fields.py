@@ -1,4 +1,4 @@
-"""The fields that a recipe adds: what their rows are drawn from, and that they repeat at any number of processes."""
+"""The fields that a recipe adds: where their rows come from, and that they do not depend on the number of processes."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def negatives(item: int) -> list[str]:
 
 
 def ramp(item: int) -> bytes:
-    """Red grows along x, green along y, so that pixels tell where a crop was; blue is the item's own."""
+    """Red grows along x and green along y, which shows the place of a crop; blue encodes the item."""
     from io import BytesIO
 
     from PIL import Image
@@ -92,7 +92,7 @@ def words(field: Field, item: int) -> list[str]:
 
 
 def plain(parts: Sequence[Batch]) -> list[object]:
-    """Each item's id and rows, as plain numbers."""
+    """The id and the rows of each item, as plain numbers."""
     return [
         (int(batch.ids[i]), [(name, field.values[field.item == i].tolist()) for name, field in batch])
         for batch in parts
@@ -101,7 +101,7 @@ def plain(parts: Sequence[Batch]) -> list[object]:
 
 
 def test_rows_come_from_the_configured_places(shards: Shards) -> None:
-    """Over three epochs every wrong caption of every sample comes up, and no other."""
+    """Within three epochs, each wrong caption of each sample appears, and no other."""
     seen: dict[int, set[str]] = {}
     for batch in batches(shards, 9):
         for i, id in enumerate(batch.ids.tolist()):
@@ -119,7 +119,7 @@ def test_rows_come_from_the_configured_places(shards: Shards) -> None:
 
 
 def test_local_crops_are_small_and_differ(shards: Shards) -> None:
-    """The spread of the ramp tells each crop's width and height as a share of the picture's."""
+    """The range of the colours gives the width and height of each crop as a share of the picture."""
     crops = []
     for batch in batches(shards, 6):
         local = batch.fields["image.local"]
@@ -158,7 +158,7 @@ def test_rows_do_not_depend_on_the_numbers_of_ranks_and_workers(shards: Shards, 
 
 
 def test_each_row_is_augmented_independently(shards: Shards) -> None:
-    """A flip turns the ramp around: among rows of one item some are turned and others are not."""
+    """A flip reverses the colours: some rows of an item are flipped and others are not."""
     augment = {"image": {"flip": 0.5}, "audio": {"frequency_masks": 2, "time_masks": 1}}
     turned = []
     for batch in batches(shards, 6, augment=augment):
@@ -182,7 +182,7 @@ def test_a_stream_has_the_same_fields(shards: Shards, tmp_path: Path) -> None:
 
 
 def test_evaluation_batches_have_the_same_fields() -> None:
-    """Whole sounds of unequal lengths, and items that lack a field."""
+    """With whole sounds of different lengths, and items without a field."""
     waves = [np.arange(200, dtype=np.float32), np.arange(90, dtype=np.float32)]
     samples = [
         Sample("a", 7, -8, {"audio": waves[0]}, ("x", "y")),

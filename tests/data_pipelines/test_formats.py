@@ -1,4 +1,4 @@
-"""Every kind of file that people have: read from folders and shards, packed, or named with what converts it."""
+"""Every file format: read from folders and shards, packed, or refused with a command that converts it."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ FORMATS = {"jpg": "jpeg", "tif": "tiff"}
 
 @pytest.fixture
 def everything(tmp_path: Path, picture: Picture, sound: Sound) -> Path:
-    """A picture or a sound of every extension that is read, and some files that are not."""
+    """A picture or a sound with every supported extension, and some unsupported files."""
     folder = tmp_path / "files"
     folder.mkdir()
     for extension in FILES["image"]:

@@ -1,4 +1,4 @@
-"""Shards as their writers lay them out, read field by field through the public functions."""
+"""Shards in the layouts of several writers, read through the public functions."""
 
 import json
 from collections.abc import Mapping

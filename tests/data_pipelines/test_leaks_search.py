@@ -1,4 +1,4 @@
-"""Leaks that were planted are found where they were planted, and `tercet data leaks` says so."""
+"""`tercet data leaks` finds planted leaks."""
 
 import json
 from io import BytesIO
@@ -39,7 +39,7 @@ def vorbis(data: bytes) -> bytes:
 
 @pytest.fixture
 def planted(tmp_path: Path) -> tuple[Path, Path, set[tuple[str, str, str, str, str]]]:
-    """Forty samples to learn from in two shards, thirty to be examined on in another, and what was carried over."""
+    """40 training samples in two shards, 30 validation samples in another, and the leaks between them."""
     train, evaluation = scenes("train", 40, 1), scenes("val", 30, 2)
     evaluation[3]["jpg"] = train[7]["jpg"]
     evaluation[4]["jpg"] = smaller(bytes(train[31]["jpg"]))
@@ -108,7 +108,7 @@ def test_the_verdict_counts_each_picture_and_sound_that_leaks_once(
 
 
 def test_equal_captions_alone_are_not_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Several training samples with one caption name the first evaluation sample that has it."""
+    """If several samples have the same caption, the first evaluation sample with it is named."""
     captions = [{"__key__": f"{n}", "txt": "a dog"} for n in range(3)]
     write_shard(tmp_path / "train" / "0.tar", captions)
     write_shard(tmp_path / "val" / "0.tar", captions)

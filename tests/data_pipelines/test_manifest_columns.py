@@ -1,4 +1,4 @@
-"""What tercet takes the columns of a table for, by their names and by their cells, and how it reads other tables."""
+"""How tercet guesses the columns of a table by names and cells, and reads other formats of tables."""
 
 import json
 from collections.abc import Callable

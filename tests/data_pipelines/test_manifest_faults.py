@@ -1,4 +1,4 @@
-"""A table with everything wrong in it: each row is told of, and the run goes on or stops by the rules of the loader."""
+"""A table with every kind of fault: each bad row is logged, and the run continues or stops like for shards."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ EXPECTED = {
 
 @pytest.fixture
 def table(tmp_path: Path, picture: Callable[..., bytes]) -> Path:
-    """Forty good rows, and ten others, of which one repeats a good one."""
+    """40 good rows and 10 bad ones, of which one repeats a good one."""
     rows = photos(tmp_path, picture, GOOD)
     (tmp_path / "page.jpg").write_bytes(b"<html>not found</html>")
     (tmp_path / "cut.jpg").write_bytes(picture(1, (400, 300), "jpeg")[:900])

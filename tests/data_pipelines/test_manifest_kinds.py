@@ -1,4 +1,4 @@
-"""Every kind of manifest, read back against what was put into it by its own writer."""
+"""Reads every kind of manifest, written by the usual writer of its format."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def told(**source: Any) -> list[tuple[bytes, bytes]]:
 
 
 def hugging_face(pa: Any, rows: list[dict[str, Any]]) -> Any:
-    """As `datasets` writes pictures, captions and classes."""
+    """Pictures, captions and classes, as `datasets` writes them."""
     features = {"image": {"_type": "Image"}, "label": {"names": ["red_fox", "dog"], "_type": "ClassLabel"}}
     image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     schema = pa.schema(
@@ -57,7 +57,7 @@ def pictured(picture: Picture) -> list[dict[str, Any]]:
 
 
 def saved(pa: Any, folder: Path, parts: list[list[dict[str, Any]]], **options: Any) -> Path:
-    """As `save_to_disk` lays out a data set."""
+    """A dataset in the layout of `save_to_disk`."""
     folder.mkdir(parents=True)
     names = [f"data-{i:05d}-of-{len(parts):05d}.arrow" for i in range(len(parts))]
     for name, rows in zip(names, parts, strict=True):

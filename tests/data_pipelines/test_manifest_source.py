@@ -1,4 +1,4 @@
-"""Tables trained from as they lie, against the same rows packed into shards."""
+"""Compares training from tables with training from the same rows in shards."""
 
 import pickle
 import subprocess
@@ -33,7 +33,7 @@ def shards(table: Path) -> Path:
 
 
 def test_batches_of_a_table_equal_those_of_the_same_samples_in_shards(table: Path, shards: Path) -> None:
-    """Ids, groups, pixels and captions of three epochs, augmented alike."""
+    """Compares ids, groups, pixels and captions of three epochs, with augmentation."""
     ours, theirs = (taken(loader(config(source=str(path))), 14) for path in (table, shards))
     assert rows_of(ours) == rows_of(theirs)
     assert [batch.groups.tolist() for batch in ours] == [batch.groups.tolist() for batch in theirs]
@@ -79,7 +79,7 @@ def test_an_index_is_built_once_and_again_when_the_table_changes(table: Path, mo
 
 
 def test_moved_data_keep_their_fingerprint(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their index or without it."""
+    """With and without their index."""
     before = opened(source=str(table)).fingerprint
     (tmp_path / "other").mkdir()
     for path in (table, tmp_path / "fotos ü"):
@@ -125,7 +125,7 @@ print(len(source), psutil.Process().memory_full_info().uss - before)
 
 
 def test_opening_reads_no_rows(tmp_path: Path) -> None:
-    """A process of its own holds next to nothing of the index of ten thousand rows, 30 MB."""
+    """A process that opens 10,000 rows keeps almost nothing of the index (30 MB) in memory."""
     (tmp_path / "0.jpg").write_bytes(b"x")
     lines = ("0.jpg," + "words " * 500 + f"{i}\n" for i in range(10_000))
     (tmp_path / "m.csv").write_text("path,caption\n" + "".join(lines))

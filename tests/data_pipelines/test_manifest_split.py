@@ -1,4 +1,4 @@
-"""One source split into what is learned from and what is held out, and how a recipe says so."""
+"""Splits of one source into training and validation samples, and their options in a recipe."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ROWS = 600
 
 
 def halves(data: DataConfig) -> list[list[tuple[str, dict[str, Any]]]]:
-    """Of the part that is learned from and of the one held out: each sample's key and what its row says."""
+    """The key and the row of each sample, for the training and the validation part."""
     return [
         [
             (source.key(id), json.loads(files["json"]))
@@ -59,7 +59,7 @@ def test_no_group_is_on_both_sides(tmp_path: Path, case: str) -> None:
 
 
 def test_pictures_with_equal_content_are_a_group(tmp_path: Path, picture: Picture) -> None:
-    """Under different names, and read for it once."""
+    """The files have different names, and each is read once."""
     for i in range(60):
         (tmp_path / f"{i}.jpg").write_bytes(picture(i // 3, format="jpeg"))
     rows = [{"path": f"{i}.jpg", "caption": "c", "number": str(i)} for i in range(60)]
@@ -83,7 +83,7 @@ def test_class_folders_hold_out_pictures_and_not_classes(tmp_path: Path, said: d
 
 @pytest.mark.parametrize("own", [False, True], ids=["no group", "groups"])
 def test_samples_with_the_same_class_caption_are_a_group(tmp_path: Path, own: bool) -> None:
-    """Captions from templates are equal for all of a class; groups of the table's own say more, and stay."""
+    """All captions of a class from a template are equal. A group column in the table has priority."""
     columns: dict[str, Callable[[int], str]] = {"label": lambda i: f"kind {i % 4}", "path": lambda i: f"{i}.jpg"}
     if own:
         columns["group"] = lambda i: f"g{i // 3}"
@@ -129,7 +129,7 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
 
 
 def parts(*overrides: str) -> dict[str, Any]:
-    """What a recipe makes of these: the source and the part of each split."""
+    """The source and the part of each split of a recipe."""
     data = load_recipe("image_text", overrides).data
     assert data.workers == 4  # what the recipe says besides still holds
     return {name: (split.source, split.part) for name, split in {**data.train, **data.val}.items()}

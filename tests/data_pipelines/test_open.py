@@ -1,4 +1,4 @@
-"""Sources opened by several ranks: shards are indexed by all of them, tables by the first, however long it takes."""
+"""Sources opened by several ranks: all index shards, and only the first indexes tables, however long that takes."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SHARDS = 8
 
 
 def scanned_by(world: World, source: str) -> list[str]:
-    """The shards that this rank went through, having begun when the other did."""
+    """The shards that this rank indexed, starting at the same time as the other rank."""
     scanned: list[str] = []
 
     def slowly(shard: str) -> object:
@@ -52,7 +52,7 @@ def test_ranks_index_the_shards_together(pack: Callable[..., Path]) -> None:
 
 
 def samples_of_slow(world: World, source: str) -> int:
-    """Collectives give up after half a second; the first rank takes two to open the source."""
+    """The timeout of collectives is half a second; the first rank takes two seconds to open the source."""
     _set_pg_timeout(timedelta(seconds=0.5))
 
     def slowly(data: DataConfig, split: SplitConfig, *rest: Any) -> Source:
@@ -85,7 +85,7 @@ def test_a_stream_resumes_at_its_place_with_a_message(
     cursors: dict[str, int],
     place: int | None,
 ) -> None:
-    """Even from where it began; what another source has counted in a stage before is no place in this one."""
+    """Also at place 0. The cursor of another source, from an earlier stage, does not count."""
     data = DataConfig(train=str(pack("0.tar", [{"__key__": "a", "txt": "one"}])), mode="stream")
     loader = open_loader(data, INTAKES, 4, 0, World(), cursors, tmp_path)
     assert isinstance(loader, StreamLoader)

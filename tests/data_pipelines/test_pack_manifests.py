@@ -1,4 +1,4 @@
-"""Tables and folders read as entries: against what the standard writers wrote."""
+"""Reads tables and folders that standard writers wrote."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Pictures and sounds on their way into a shard: untouched, or against Pillow's whole decode and closed forms."""
+"""Pictures and sounds that are packed: unchanged, or compared with Pillow and closed forms."""
 
 from collections.abc import Callable
 from io import BytesIO

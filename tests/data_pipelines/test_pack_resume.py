@@ -1,4 +1,4 @@
-"""Packing that is killed goes on where it stopped, to the same bytes."""
+"""Packing that is killed resumes, and writes the same bytes."""
 
 import errno
 import fcntl
@@ -28,7 +28,7 @@ ROWS, SHARDS = 120, 15
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory, picture: Callable[..., bytes]) -> Path:
-    """Pictures of which every ninth is broken."""
+    """A table of pictures, every ninth of which is broken."""
     folder = tmp_path_factory.mktemp("source")
     for i in range(ROWS):
         data = picture(i, (96, 64), "jpeg")
@@ -48,7 +48,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def straight(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What an uninterrupted run leaves behind."""
+    """The files that an uninterrupted run writes."""
     out = tmp_path_factory.mktemp("straight") / "out"
     assert main(words(table, out)) == 0
     return everything(out)
@@ -57,7 +57,7 @@ def straight(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_packing_killed_at_random_points_resumes_to_the_same_bytes(
     table: Path, straight: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Each time some way into a shard that is drawn, or at once if that shard stands already."""
+    """Each kill is within a random shard, or at once if that shard is complete."""
     random = np.random.default_rng(0)
     interrupted = 0
     for round in range(6):

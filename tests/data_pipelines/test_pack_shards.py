@@ -1,4 +1,4 @@
-"""What packing writes: read back by tarfile, webdataset and ours, and every row accounted for."""
+"""Packed shards, read by tarfile, webdataset and tercet; every row is counted."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def table(tmp_path: Path, picture: Picture) -> Path:
-    """Twenty rows of pictures, every other PNG, and captions that are hard on parsers."""
+    """20 rows of pictures, every other one PNG, with captions that are difficult to parse."""
     (tmp_path / "fotos").mkdir()
     rows = []
     for i in range(20):
@@ -113,7 +113,7 @@ def test_the_manifest_describes_the_shards(run: Run, table: Path, tmp_path: Path
 
 
 def test_shards_are_cut_by_the_sizes_of_files(run: Run, tmp_path: Path) -> None:
-    """By a naive loop over sizes known beforehand."""
+    """Compares with a naive loop over the sizes."""
     sizes = np.random.default_rng(1).integers(50_000, 700_000, 20).tolist()
     source = tmp_path / "in"
     source.mkdir()
@@ -143,7 +143,7 @@ def test_any_number_of_workers_writes_the_same_bytes(table: Path, tmp_path: Path
 
 
 def spoil(table: Path, picture: Picture) -> dict[str, int]:
-    """Ten more rows, nine of which cannot be used; returns why."""
+    """Adds 10 rows, 9 of which cannot be used; returns the reasons."""
     folder = table.parent / "fotos"
     (folder / "cut.jpg").write_bytes(picture(1, (200, 160), "jpeg")[:2000])
     (folder / "page.jpg").write_bytes(b"<html>")

@@ -1,4 +1,4 @@
-"""open_clip's own training and validation pipelines go through the shards that are written here."""
+"""The training and validation pipelines of open_clip read our shards."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Pair = tuple[bytes, bytes]
 
 
 def tokenize(captions: list[str] | str) -> torch.Tensor:
-    """Bytes, so that a caption can be told from its tokens."""
+    """Bytes as tokens, so that the caption can be read from them."""
     listed = [captions] if isinstance(captions, str) else captions
     return torch.tensor([list(caption.encode().ljust(48)[:48]) for caption in listed])
 
@@ -80,7 +80,7 @@ def world(tmp_path: Path) -> Path:
 
 
 def test_open_clip_train_reads_the_same_pairs_in_an_epoch(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every pair once in both, pixel by pixel. It stumbles over the marks that webdataset 1 puts behind a shard."""
+    """Both read each pair once, with equal pixels. It cannot handle the end marks that webdataset 1 adds to a shard."""
     monkeypatch.setattr(peer, "tar_file_expander", partial(peer.tar_file_expander, eof_value=None))
     info = peer.get_wds_dataset(arguments(f"{shards}/{{000000..000002}}.tar", 8, 48), pixels, True, tokenizer=tokenize)
     theirs = [pair for images, texts in info.dataloader for pair in pairs(images, texts)]
@@ -94,7 +94,7 @@ def test_open_clip_train_reads_the_same_pairs_in_an_epoch(shards: Path, monkeypa
 
 
 def test_open_clip_train_validates_on_the_generated_pairs(world: Path) -> None:
-    """It leaves out what lacks a picture or a caption, and takes a caption to be the whole of `.txt`."""
+    """It skips samples without a picture or caption, and takes all lines of `.txt` as one caption."""
     spec = f"{world}/{{000000..000002}}.tar"
     info = peer.get_wds_dataset(arguments(spec, 16, 0), pixels, False, tokenizer=tokenize)
     theirs = [pair for images, texts in info.dataloader for pair in pairs(images, texts)]

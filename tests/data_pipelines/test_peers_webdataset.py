@@ -1,4 +1,4 @@
-"""webdataset reads the shards that are written here, and img2dataset's layout is read as it is written there."""
+"""webdataset reads our shards, and tercet reads the layout of img2dataset."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def theirs(dataset: webdataset.WebDataset) -> list[tuple[str, dict[str, bytes]]]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The generated world, of two shards of which some rows lack a modality."""
+    """Two shards of the generated dataset, in which some samples lack a modality."""
     config = WorldConfig(
         train=60, val=0, combinations=0, samples_per_shard=40, missing={"image": 0.2, "text": 0.1}, workers=1
     )
@@ -68,7 +68,7 @@ def test_webdataset_reads_our_shards(shards: str, request: pytest.FixtureRequest
 
 
 def test_webdataset_decodes_the_same_samples(world: list[Path]) -> None:
-    """Pictures, captions and what is said of them; the same pixels as from Pillow."""
+    """Pictures, captions and metadata; pixels equal those of Pillow."""
     source = open_shards([str(path) for path in world])
     intakes = {"image": ImageIntake((64, 64)), "text": TextIntake(lambda captions: torch.zeros(len(captions), 1))}
     decode = Decoder(source, intakes, SplitConfig(source=str(world[0])), exact_images=True)
@@ -87,7 +87,7 @@ def test_webdataset_decodes_the_same_samples(world: list[Path]) -> None:
 def img2dataset(
     folder: Path, sizes: Sequence[int], picture: Callable[..., bytes]
 ) -> list[tuple[str, dict[str, bytes]]]:
-    """What its WebDatasetSampleWriter leaves behind: webdataset's TarWriter, indented JSON, statistics of the shard."""
+    """The output of its WebDatasetSampleWriter: webdataset's TarWriter, indented JSON, statistics of the shard."""
     samples = []
     for shard, size in enumerate(sizes):
         with webdataset.TarWriter(str(folder / f"{shard:05d}.tar")) as tar:
@@ -117,7 +117,7 @@ def test_img2dataset_is_read_by_index_and_as_a_stream(tmp_path: Path, picture: C
 
 
 def test_pictures_encoded_by_webdataset_are_read(tmp_path: Path, picture: Callable[..., bytes]) -> None:
-    """ShardWriter, with pixels encoded by webdataset itself."""
+    """Written by ShardWriter, which encodes the pixels."""
     pixels = np.asarray(Image.open(BytesIO(picture(3))))
     with webdataset.ShardWriter(str(tmp_path / "%06d.tar"), maxcount=4, verbose=0) as shards:
         for i in range(10):

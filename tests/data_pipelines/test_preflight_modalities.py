@@ -1,4 +1,4 @@
-"""What is to be learned from must be somewhere in the data, or nothing would be learned and nothing said."""
+"""The data must hold every modality that is trained, or the loss would silently be 0."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.preflight.modalities import check_held
+from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.sources.open import open_split
 from tercet.errors import UserError
 
@@ -17,12 +17,12 @@ Picture = Callable[..., bytes]
 
 def check(sources: Mapping[str, Mapping[str, Any]], *modalities: str) -> None:
     data = DataConfig.model_validate({"train": sources})
-    check_held(data.train, {name: open_split(data, split) for name, split in data.train.items()}, modalities)
+    check_modalities(data.train, {name: open_split(data, split) for name, split in data.train.items()}, modalities)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Picture) -> Path:
-    """Thirty pictures, without a word about them."""
+    """30 pictures without captions."""
     for number in range(30):
         place = tmp_path / "photos" / f"{number:02}.jpg"
         place.parent.mkdir(exist_ok=True)

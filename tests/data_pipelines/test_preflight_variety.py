@@ -1,4 +1,4 @@
-"""Data whose samples are all alike to the loss teach nothing, which is said before the first step."""
+"""Warnings about data whose samples all have the same caption or group."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -197,7 +197,7 @@ def test_a_store_without_its_package_is_an_error_of_one_line(tmp_path: Path, mon
 
 
 class Bucket(AsyncFileSystem):  # type: ignore[misc]
-    """A store as s3fs and gcsfs are: paths without scheme, and no time-out of its own."""
+    """A file system like s3fs and gcsfs: paths without scheme, and no timeout of its own."""
 
     protocol = ("s3", "s3a")
     cachable = False

@@ -1,4 +1,4 @@
-"""Nine ways for a shard to be damaged: each is noticed and attributed, and what is whole is still read."""
+"""Nine kinds of damage to a shard: each is found, its shard is named, and intact samples are still read."""
 
 import os
 import tarfile

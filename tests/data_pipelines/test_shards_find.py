@@ -27,7 +27,7 @@ def test_shards_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
 
 
 def test_file_names_that_look_like_patterns_are_found(tmp_path: Path) -> None:
-    """And what a Mac leaves beside a file on other disks is no shard."""
+    """And the `._` files that macOS writes on other disks are not shards."""
     for folder in ("run 1", "run [1]", "größe"):
         (tmp_path / folder).mkdir()
     shards = [touched(tmp_path, f"{folder}/0?#%.tar")[0] for folder in ("größe", "run 1", "run [1]")]

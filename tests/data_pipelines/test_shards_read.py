@@ -22,7 +22,7 @@ WANTED = {"jpg", "txt"}
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Shards:
-    """Seven shards of 1 to 31 samples; some lack a picture, and each has a file that is not asked for."""
+    """Seven shards of 1 to 31 samples. Some samples lack a picture, and each has a file that is not used."""
     for shard in range(7):
         write_shard(tmp_path / f"{shard}.tar", [sample(shard, i) for i in range(5 * shard + 1)])
     return open_shards(str(tmp_path))
@@ -34,7 +34,7 @@ def sample(shard: int, i: int) -> dict[str, str | bytes]:
 
 
 def by_tarfile(shards: Shards) -> list[tuple[str, dict[str, bytes]]]:
-    """Keys and wanted files of all samples, shard by shard, as the standard library reads them."""
+    """Keys and wanted files of all samples, shard by shard, read by the standard library."""
     found: dict[str, dict[str, bytes]] = {}
     for record in shards.records:
         with tarfile.open(record.shard) as tar:

@@ -1,4 +1,4 @@
-"""Indexes on disk: found again, made again when the shard changed, written whole by any number of processes."""
+"""Indexes on disk: reused, rebuilt when the shard changes, and written atomically by several processes."""
 
 import os
 import signal
@@ -237,7 +237,7 @@ print(len(index_shards(sys.argv[1:], workers=2)))
 
 
 def test_a_script_indexes_at_its_top_level(tmp_path: Path) -> None:
-    """Processes that ran it again would start processes of their own, and die."""
+    """Worker processes must not run the script again."""
     (tmp_path / "script.py").write_text(UNGUARDED)
     command = [sys.executable, str(tmp_path / "script.py"), *small(tmp_path, 20)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "20\n"

@@ -44,7 +44,7 @@ def paths(pack: PACK) -> list[Path]:
 
 @pytest.fixture
 def urls(web: Web, paths: list[Path]) -> list[str]:
-    """The same behind a server, with what img2dataset writes beside them."""
+    """The same shards on a server, with the statistics that img2dataset writes."""
     urls = []
     for path, count in zip(paths, COUNTS, strict=True):
         urls.append(web.put(f"/s/{path.name}", path.read_bytes()))
@@ -66,7 +66,7 @@ def tars(web: Web) -> dict[str, int]:
 
 
 def read(source: RemoteShards) -> list[object]:
-    """Every sample's files; the reason in place of a bad one."""
+    """The files of every sample, or the reason why it is bad."""
     files = source.read(range(len(source)), {"txt"})
     return [each.reason if isinstance(each, BadSample) else each["txt"].decode() for each in files]
 

@@ -1,4 +1,4 @@
-"""Large data sets open by the headers of their indexes. What is opened here is made of holes, but for the headers."""
+"""Opening a large dataset reads only the headers of its indexes. The shards here are sparse files with real headers."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ print(json.dumps({"samples": len(shards), "read": read, "memory": memory}))
 
 
 def files() -> Iterator[Member]:
-    """A picture of 28 KB and a caption for each sample, a header before each."""
+    """A header and a picture of 28 KB, and a header and a caption, for each sample."""
     at = 0
     for i in range(PER_SHARD):
         for extension, size in ((b"jpg", 28_000), (b"txt", 60)):
@@ -61,7 +61,7 @@ def hollow(folder: Path, shards: int) -> None:
 
 @pytest.mark.parametrize("shards", [100, pytest.param(40_000, marks=pytest.mark.long)])
 def test_opening_reads_only_headers_and_takes_little_memory(tmp_path: Path, shards: int) -> None:
-    """The indexes of a hundred shards, a million samples, are in memory at the end."""
+    """At the end, the indexes of 100 shards with a million samples are open."""
     hollow(tmp_path, shards)
     said = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM, str(tmp_path)]))
     shutil.rmtree(tmp_path)

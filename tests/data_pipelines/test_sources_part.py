@@ -27,7 +27,7 @@ SHARDS, EACH = 5, 40
 
 @pytest.fixture
 def folder(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Shards whose groups of three cross their borders; every sample's own number is in its `.json`."""
+    """Shards with groups of three samples, which may lie in two shards. The `.json` of a sample has its number."""
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
     (tmp_path / "shards").mkdir()
     for shard in range(SHARDS):
@@ -40,7 +40,7 @@ def folder(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def halves(**data: Any) -> tuple[set[int], set[int]]:
-    """The numbers of the training and of the validation samples, each of which can be read by its own id."""
+    """The numbers of the training and the validation samples. Checks that each can be read by its id."""
     config = DataConfig.model_validate(data)
     train, val = (open_split(config, split) for split in (config.train["train"], config.val["val"]))
     return numbers(train), numbers(val)

@@ -1,4 +1,4 @@
-"""A check finds what was broken on purpose, all of it and nothing else, and its counts add up."""
+"""`tercet data check` finds exactly the files that were broken on purpose, and its counts add up."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def sample(picture: Callable[..., bytes], sound: Callable[..., bytes]) -> Callab
 
 @pytest.fixture
 def shards(tmp_path: Path, sample: Callable[[str], Members]) -> Path:
-    """Three shards of which the second has one sample of each kind that is spoilt."""
+    """Three shards; the second has one sample with each kind of damage."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for shard in range(3):
@@ -137,7 +137,7 @@ def test_damage_after_a_shard_was_indexed_is_found(shards: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, 17, SAMPLES - 1])
 def test_a_flipped_byte_in_a_caption_is_found_by_its_checksum(shards: Path, number: int) -> None:
-    """The index that is written with a shard has them. Nothing else could know."""
+    """Only the index that is written with a shard has checksums."""
     shard = shards / "2.tar"
     assert check(str(shard), 1).clean()
     shard.write_bytes(shard.read_bytes().replace(b"caption 2-%03d" % number, b"capsion 2-%03d" % number))

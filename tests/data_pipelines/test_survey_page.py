@@ -1,4 +1,4 @@
-"""The pages: bars where the values are, captions and keys as text only, and a browser that shows them."""
+"""HTML pages: bars are at their values, captions and keys are escaped, and a browser shows them."""
 
 import re
 import shutil
@@ -58,7 +58,7 @@ def pages(picture: Callable[..., bytes], sound: Callable[..., bytes], tmp_path_f
 
 
 class Page(HTMLParser):
-    """Every tag closed in its turn; the attributes and the text between."""
+    """Checks that tags are closed in order; collects attributes and text."""
 
     VOID = frozenset({"meta", "br", "line"})
 
@@ -113,7 +113,7 @@ def bars(values: np.ndarray, measure: PlotSpec) -> Plot:
 
 
 def heights(drawn: Plot) -> np.ndarray:
-    """In values, by the marks of the axis."""
+    """The heights of the bars, in the units of the axis."""
     (zero, _), *_, (top, said) = drawn.y_ticks
     unit = float(said.replace(",", "").replace("k", "e3")) / (zero - top)
     return np.array([bar.height * unit for bar in drawn.bars])

@@ -1,4 +1,4 @@
-"""What is kept of many values, against what numpy and plain counters know of all of them."""
+"""Compares sketches of many values with numpy and plain counters."""
 
 from collections import Counter, defaultdict
 
@@ -81,7 +81,7 @@ def test_a_kept_sample_does_not_depend_on_the_parts(ids: list[int], cut: int, ro
 
 
 def test_kept_samples_are_spread_evenly() -> None:
-    """Of many samples, one in ten is kept: as many from each tenth of the ids, within four standard deviations."""
+    """Keeps one sample in ten, equally many from each tenth of the ids, within four standard deviations."""
     bottom: Bottom[int] = Bottom(2000)
     for id, mark in enumerate(marks(np.arange(20_000)).tolist()):
         bottom.offer(mark, id, id)

@@ -1,4 +1,4 @@
-"""Statistics of a small data set, against plain loops over the very files that went into it."""
+"""Compares statistics of a small dataset with plain loops over its files."""
 
 import io
 import json
@@ -25,7 +25,7 @@ SAMPLES = 600
 
 @pytest.fixture(scope="module")
 def items(picture: Callable[..., bytes], sound: Callable[..., bytes]) -> list[dict[str, bytes]]:
-    """Pictures in five sizes, sounds of sines, one to three captions; some equal, some lacking."""
+    """Pictures in five sizes, sine tones, one to three captions; some are equal, some are missing."""
     rng, items = np.random.default_rng(0), []
     sizes = rng.integers(20, 90, (5, 2)).tolist()
     for number in range(SAMPLES):

@@ -1,4 +1,4 @@
-"""A small web server to fetch from, which stumbles when it is told to."""
+"""A small web server for tests, which fails on request."""
 
 import threading
 from collections import Counter
@@ -11,7 +11,7 @@ STALL = 20.0  # seconds; far more than any test waits
 
 
 class Web:
-    """Pages by path, what befalls the next requests for a path, and how often each was asked for."""
+    """The pages by path, the faults of the next requests for a path, and the number of requests."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
