@@ -192,7 +192,7 @@ def test_what_does_not_fit_init_is_named(said: dict[str, Any], message: str) -> 
 def test_a_tower_that_neither_the_recipe_nor_init_has_is_named() -> None:
     decayed = {"image": {"layer_decay": 0.75}}
     for model, message in [
-        ({}, r"init theirs does not tell .*; write init=open_clip:NAME/theirs"),
+        ({}, r"init theirs holds weights without their architecture. Name .*: init=open_clip:NAME/theirs"),
         ({"audio": MODEL["audio"]}, "init theirs has no image tower, only audio; give model.image an encoder"),
     ]:
         said = RunConfig.model_validate({"name": "own", "init": "theirs", "data": {"train": "s"}, "model": decayed})

@@ -39,4 +39,5 @@ def test_weights_that_are_gone_by_the_end_cost_no_report(tmp_path: Path, capsys:
         found = RunEvaluation(config, tmp_path, World())._initial(config)
     assert found is not None
     assert found.kind == "random"
-    assert capsys.readouterr().err == "tercet: `eval.shortcuts` uses random towers: there is no model `gone`\n"
+    reason = "init cannot be read: there is no model `gone`"
+    assert capsys.readouterr().err == f"tercet: `eval.shortcuts` uses random towers, because {reason}\n"
