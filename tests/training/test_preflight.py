@@ -50,7 +50,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"stages": [{"name": "a", "steps": 10}, {"name": "b", "steps": 10, "set": {"objective.smoothin": 1}}]},
         "has no option `smoothin`",
     ),
-    "a table streamed": ({"data": {"train": "WORLD/photos.csv", "mode": "stream"}}, "only these are streamed"),
+    "a table streamed": ({"data": {"train": "WORLD/photos.csv", "mode": "stream"}}, "Only shards can be streamed"),
     "no such column": ({"data": {"train": {"source": "WORLD/photos.csv", "image": "fil"}}}, "has no column `fil`"),
     "a modality that no column holds": ({"data": {"train": "WORLD/photos.csv"}}, "is known to hold audio"),
     "files that are not there": (
