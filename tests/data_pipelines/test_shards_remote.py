@@ -288,5 +288,5 @@ def test_a_config_names_shards_on_disk_or_behind_urls(
     braces = urls[0].replace("00000", "{00000..00002}")
     remote, local = open_source(braces), open_source([str(path) for path in paths])
     assert remote.read(range(12), {"txt"}) == local.read(range(12), {"txt"})
-    with pytest.raises(UserError, match="name them as two sources"):
+    with pytest.raises(UserError, match="Name two sources"):
         open_source([urls[0], str(paths[1])])
