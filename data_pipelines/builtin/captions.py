@@ -1,10 +1,11 @@
-"""The captions of a scene in many wordings, and wrong captions in the wording of the first.
+"""The captions of a scene in many wordings, and wrong captions: in the wording of the first, and in all of them.
 
 Objects are named in the order of the scene, which is the order of their sounds. The first caption of a scene names
 every attribute and the relation in canonical words, unless the scene is generic: then all captions leave something out.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,7 +50,22 @@ def captions(scene: Scene) -> list[str]:
 
 
 def negatives(scene: Scene) -> list[dict[str, str]]:
-    """One wrong caption of each kind that the scene allows: `swapped`, `replaced`, `relation`.
+    """One wrong caption of each kind that the scene allows, in canonical words."""
+    wrong = _wrong_scenes(scene)
+    return [{"kind": kind, "text": describe(other.objects, other.relation)} for kind, other in wrong.items()]
+
+
+def wrong_captions(scene: Scene) -> list[str]:
+    """The same in the wordings of the scene's own captions, so that only what they say tells them apart.
+
+    What a generic caption leaves out may be what is wrong, so a generic scene has none.
+    """
+    wrong = {} if scene.generic else _wrong_scenes(scene)
+    return [caption for other in wrong.values() for caption in captions(other)]
+
+
+def _wrong_scenes(scene: Scene) -> dict[str, Scene]:
+    """By kind: `swapped`, `replaced`, `relation`.
 
     They use only pairings of the scene's own split, so that training never mentions the held-out pairings.
     """
@@ -60,15 +76,15 @@ def negatives(scene: Scene) -> list[dict[str, str]]:
     def allowed(thing: object) -> bool:
         return Thing(**thing).held_out == held_out  # type: ignore[arg-type]
 
-    wrong = {"swapped": swaps(things, allowed), "replaced": replacements(things, ATTRIBUTES, allowed)}
-    texts = {
-        kind: describe(tuple(Thing(**thing) for thing in choose(options, dice)), scene.relation)
-        for kind, options in wrong.items()
-        if options
+    options = {"swapped": swaps(things, allowed), "replaced": replacements(things, ATTRIBUTES, allowed)}
+    wrong = {
+        kind: replace(scene, objects=tuple(Thing(**thing) for thing in choose(found, dice)))
+        for kind, found in options.items()
+        if found
     }
     if scene.relation:
-        texts["relation"] = describe(scene.objects, OPPOSITE[scene.relation])
-    return [{"kind": kind, "text": text} for kind, text in texts.items()]
+        wrong["relation"] = replace(scene, relation=OPPOSITE[scene.relation])
+    return wrong
 
 
 def describe(objects: tuple[Thing, ...], relation: str | None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from tercet.data_pipelines.builtin.captions import captions, negatives
+from tercet.data_pipelines.builtin.captions import captions, negatives, wrong_captions
 from tercet.data_pipelines.builtin.config import Split, WorldConfig
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
@@ -61,6 +61,7 @@ def _meta(shown: Scene, mismatched: bool) -> dict[str, object]:
         "objects": [thing.words for thing in shown.objects],
         "relation": shown.relation,
         "negatives": [] if mismatched else negatives(shown),
+        "wrong": [] if mismatched else wrong_captions(shown),
         "mismatched": mismatched,
         "source": shown.source.name if shown.source else None,
     }

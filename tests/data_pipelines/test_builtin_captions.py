@@ -3,7 +3,7 @@
 import re
 from hashlib import sha256
 
-from tercet.data_pipelines.builtin.captions import captions, negatives
+from tercet.data_pipelines.builtin.captions import captions, negatives, wrong_captions
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.scene import Scene, scene
 from tercet.data_pipelines.builtin.vocabulary import PREPOSITION, SYNONYMS, vocabulary
@@ -89,6 +89,22 @@ def test_wrong_captions_differ_in_the_way_their_rule_says() -> None:
                 assert {stated, relation} in ({"left", "right"}, {"above", "below"})
             kinds.add(wrong["kind"])
     assert kinds == {"swapped", "replaced", "relation"}
+
+
+def test_wrong_captions_are_worded_as_right_ones_are() -> None:
+    """Each says what is wrong, and sentences begin in the same ways equally often."""
+    openings: dict[str, list[str]] = {"right": [], "wrong": []}
+    for shown in scenes(600, generic=0.0):
+        kinds = negatives(shown)
+        wrong = wrong_captions(shown)
+        assert [read(caption) for caption in wrong] == [read(kind["text"]) for kind in kinds for _ in range(4)]
+        assert wrong[::4] == [kind["text"] for kind in kinds]
+        openings["right"] += [caption.split()[0] for caption in captions(shown)]
+        openings["wrong"] += [caption.split()[0] for caption in wrong]
+    right, wrong_ = ({word: said.count(word) / len(said) for word in said} for said in openings.values())
+    assert right.keys() == wrong_.keys()
+    assert all(abs(right[word] - wrong_[word]) < 0.05 for word in right)
+    assert [wrong_captions(shown) for shown in scenes(20, generic=1.0)] == [[]] * 20
 
 
 def test_wrong_training_captions_do_not_mention_held_out_pairings() -> None:
