@@ -163,7 +163,7 @@ def test_the_line_between_the_weights(runs: Path) -> None:
     assert "Between the weights before" in report
     assert evaluated(folder) == [0, 4]
     assert "<h3>Held-out R@1 %" in report
-    assert "chosen on these very data" in report
+    assert "α was chosen on the same data" in report
     assert report.count("<th>before</th>") == len(expected)
 
 

@@ -59,7 +59,7 @@ def test_launchers_make_the_run_of_a_plain_process(recipe_file: Path, alone: lis
 
 MISTAKES = {
     "batch_size=15": r"batch_size 15 does not divide by 2 processes: take 14 or 16",
-    "data.train=nowhere": r"no shards at nowhere",
+    "data.train=nowhere": r"nowhere does not exist; name a folder",
     "model.image.encoder=open_clip:ViT-B-23": r"did you mean `ViT-B-32`\?",
     "bath_size=8": r"did you mean `batch_size`\?",
 }
