@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_was_not(world_folder: Path, tmp_p
     killed = [everything(world_folder, tmp_path / f"killed{zero}", zero=zero) for zero in STAGES]
     for values in killed:
         for _ in range(2):
-            with pytest.raises(RankFailed, match="without a word"):
+            with pytest.raises(RankFailed, match="died without"):
                 on_ranks(run_killed, world, values, dice.uniform(0, 0.3))
     on_ranks(run_all, world, [*straight, *killed])
     for zero in STAGES:
