@@ -37,7 +37,7 @@ class Config(BaseModel):
     """The base of every config. A field's `description` is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-    short: ClassVar[Collection[str]] = ()  # additional keys that stand for some of the fields
+    short: ClassVar[Collection[str]] = ()  # keys that are shorthand for some of the fields
 
     @model_serializer(mode="wrap")
     def _without_idle_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def check_field(name: str, config: FieldConfig) -> None:
     """Refuses a field that nothing can fill."""
     modality, key = modality_of(name), f"fields.{name}"
     if modality not in MODALITIES:
-        raise Misfit(key, f"is of the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
+        raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
     if name == modality:
         raise Misfit(key, f"is what every sample has. Give a further field a longer name, as {modality}.more")
     if config.source != modality:

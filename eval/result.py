@@ -69,11 +69,11 @@ def to_json(results: Iterable[Result], model: str, pretrained: str = "", languag
 
 
 def _details(result: Result) -> Json:
-    told: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
+    entry: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
     beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
     beside["above_chance"] = result.above_chance
     beside |= {} if result.before is None else {"before": result.before}
-    return {**told, **beside, "shortcuts": dict(result.shortcuts), **result.metadata}
+    return {**entry, **beside, "shortcuts": dict(result.shortcuts), **result.metadata}
 
 
 def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:

@@ -12,7 +12,7 @@ FEW = 6  # subjects that each get a sentence; of more, only those that are not a
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence, and whether what it speaks of is above chance."""
+    """A sentence about a result, and whether the result is above chance."""
 
     words: str
     above_chance: bool

@@ -51,7 +51,7 @@ class ZeroShotTask(WordedTask):
         {}, description="only items whose `meta` has this value, such as `{objects[0].size: large}`"
     )
     classes: dict[str, str] = Field(description="each label in `meta`, and its words in prompts")
-    templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` stands for the class")
+    templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` is replaced by the class")
     fill: dict[str, tuple[str, ...]] = Field(
         {}, description="words for other slots; each choice of words gives a prompt"
     )

@@ -26,8 +26,8 @@ class RunStopped(KeyboardInterrupt):
 
 def is_full_disk(error: Exception) -> bool:
     """Whether a disk, a quota or a limit on files is exhausted. safetensors tells it only in the text of its error."""
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else told and int(told[1])
+    reported = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else reported and int(reported[1])
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

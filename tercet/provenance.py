@@ -37,10 +37,10 @@ def commit() -> str | None:
     folder = str(Path(__file__).resolve().parent)
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
+    return answer.stdout.strip()
 
 
 def facts() -> dict[str, str]:

@@ -45,7 +45,7 @@ def language(name: str) -> str | None:
 
 
 def by_language(cell: object) -> Mapping[str, object]:
-    """The captions of a cell such as `{"en": "a dog", "de": "ein Hund"}`; nothing if it is no such cell."""
+    """The captions of a cell such as `{"en": "a dog", "de": "ein Hund"}`; none for other cells."""
     named = isinstance(cell, Mapping) and bool(cell) and all(isinstance(key, str) and language(key) for key in cell)
     return cell if named and isinstance(cell, Mapping) else {}
 

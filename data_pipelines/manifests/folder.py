@@ -11,7 +11,7 @@ from tercet.data_pipelines.manifests.watched import Watched, watch
 from tercet.errors import UserError
 from tercet.modality import FILES
 
-BESIDE = frozenset(("text", "json"))  # captions and metadata, which are no sample alone
+BESIDE = frozenset(("text", "json"))  # captions and metadata, which make no sample by themselves
 
 
 class FolderManifest:

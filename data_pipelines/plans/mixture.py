@@ -55,9 +55,9 @@ def _filled(weights: Sequence[float], left: Sequence[float], batch_size: int) ->
     """Quotas by weight. If a source has too few samples left, the other sources give more."""
     taken = [0] * len(weights)
     while missing := batch_size - sum(taken):
-        room = [min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]
-        given = apportion([weight * (space > 0) for weight, space in zip(weights, room, strict=True)], missing)
-        taken = [had + int(min(more, space)) for had, more, space in zip(taken, given, room, strict=True)]
+        spaces = [min(missing, rest - had) for rest, had in zip(left, taken, strict=True)]
+        given = apportion([weight * (space > 0) for weight, space in zip(weights, spaces, strict=True)], missing)
+        taken = [had + int(min(more, space)) for had, more, space in zip(taken, given, spaces, strict=True)]
     return taken
 
 

@@ -47,7 +47,7 @@ def tried(url: str, attempt: Callable[[], Result], patience: Patience) -> Result
             refusal = _refusal(error)
             pause = next(pauses, None)
             if refusal:
-                raise Refused(f"{redacted(url)} {refusal}; mend the address, or take it out of the data") from None
+                raise Refused(f"{redacted(url)} {refusal}; correct the address, or remove it from the data") from None
             if pause is None:
                 raise Unreachable(
                     f"{redacted(url)} could not be fetched in {patience.tries} tries: {_why(error, patience)}"

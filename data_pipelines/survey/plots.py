@@ -135,8 +135,8 @@ def _edges(values: Distribution, measure: PlotSpec, axis: Axis) -> Edges:
         first = max(round(low) - spare // 2, min(round(low), 0))
         return np.arange(first - 0.5, max(round(high), first + FEW) + 1)
     if high - low < 1e-9:
-        room = abs(low) / 10 or 1
-        return np.linspace(low - room, low + room, FEW + 1)
+        margin = abs(low) / 10 or 1
+        return np.linspace(low - margin, low + margin, FEW + 1)
     return np.linspace(low, high, BARS + 1)
 
 

@@ -69,8 +69,8 @@ def _values(stats: Stats) -> Table:
         if values := stats.tally.values.get(name):
             to = (measure.axis or LINEAR).to if measure.unit == "dBFS" else float
             marked = (*map(values.quantile, (0.05, 0.5, 0.95)), values.most)
-            told = [f"{to(value * measure.factor):,.4g}" for value in marked]
-            table.add_row(f"{measure.title}, {measure.unit}".rstrip(", "), f"{values.count:,}", *told)
+            quantiles = [f"{to(value * measure.factor):,.4g}" for value in marked]
+            table.add_row(f"{measure.title}, {measure.unit}".rstrip(", "), f"{values.count:,}", *quantiles)
     return table
 
 

@@ -53,11 +53,11 @@ def write_report(
 def _journey(records: Sequence[Record]) -> list[str]:
     """How far the run went, in words. The time includes breaks before a resume."""
     first, last = records[0], records[-1]
-    told = [f"{last['step']:,} steps"]
+    facts = [f"{last['step']:,} steps"]
     drawn = f" of {last['drawn']:,} drawn" if "drawn" in last else ""
-    told += [f"{last['samples']:,} samples{drawn}"] if "samples" in last else []
-    told += [_duration(last["time"] - first["time"])] if "time" in last else []
-    return told + ([f"{last['skipped']:,} bad samples skipped"] if last.get("skipped") else [])
+    facts += [f"{last['samples']:,} samples{drawn}"] if "samples" in last else []
+    facts += [_duration(last["time"] - first["time"])] if "time" in last else []
+    return facts + ([f"{last['skipped']:,} bad samples skipped"] if last.get("skipped") else [])
 
 
 def _duration(seconds: float) -> str:

@@ -40,9 +40,11 @@ class Gathered:
         first_N = torch.searchsorted(self.item_N, self.item_N)
         return torch.arange(len(first_N), device=first_N.device) - first_N
 
-    def own(self, rank: int) -> slice:
-        before = int((self.rank_N < rank).sum())
-        return slice(before, before + int((self.rank_N == rank).sum()))
+
+def own_rows(rank_N: Tensor, rank: int) -> slice:
+    """The rows of a rank, which are next to each other."""
+    before = int((rank_N < rank).sum())
+    return slice(before, before + int((rank_N == rank).sum()))
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,14 @@ def draw(name: str, rows: Gathered, row: int, other: Gathered, other_row: int, r
     """The rows with number `row` whose item also has row `other_row` of the other field."""
     partners = other.item_N[other.row_N == other_row]
     among_N = (rows.row_N == row) & torch.isin(rows.item_N, partners)
-    rank_N = rows.rank_N[among_N]
-    before, own = int((rank_N < rank).sum()), int((rank_N == rank).sum())
-    side = Side(rows.z_Nd[among_N], rows.group_N[among_N], slice(before, before + own))
+    own = own_rows(rows.rank_N[among_N], rank)
+    side = Side(rows.z_Nd[among_N], rows.group_N[among_N], own)
     return Drawn(name, side, rows.item_N[among_N], rows.id_N[among_N], among_N[rows.rank_N == rank])
 
 
 def extra(name: str, rows: Gathered, rank: int) -> Side:
     """Rows as extra negatives. A wrong caption of an item is wrong for its whole group, so it repels all of it."""
-    return Side(rows.z_Nd, None if is_negative(name) else rows.group_N, rows.own(rank))
+    return Side(rows.z_Nd, None if is_negative(name) else rows.group_N, own_rows(rows.rank_N, rank))
 
 
 class Terms:
@@ -146,16 +147,12 @@ class Terms:
                 weight = term.weight / len(pairs)
                 gradients[x.field][x.own_n] += weight * found.x_Ad
                 gradients[y.field][y.own_n] += weight * found.y_Ad
-                extras = (term.against.get(x.field, ()), found.more_y), (term.against.get(y.field, ()), found.more_x)
-                for names, more in extras:
-                    for name, slope_nd in zip(names, more, strict=True):
+                for anchor, more in ((x.field, found.more_y), (y.field, found.more_x)):
+                    for name, slope_nd in zip(term.against.get(anchor, ()), more, strict=True):
                         if name in gradients:
                             gradients[name] += weight * slope_nd
-                loss, scale, bias = (
-                    loss + found.loss / len(pairs),
-                    scale + weight * found.scale,
-                    bias + weight * found.bias,
-                )
+                loss = loss + found.loss / len(pairs)
+                scale, bias = scale + weight * found.scale, bias + weight * found.bias
                 directions[term.name] += _directions(x, y, found.anchors)
             losses[term.name], slopes[term.name] = loss, (scale, bias)
         total = torch.stack([term.weight * losses[term.name] for term in self.configs]).sum()

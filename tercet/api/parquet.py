@@ -45,8 +45,8 @@ def _check_same(arrow: Any, path: Path, request: dict[str, str]) -> None:
     """Refuses to overwrite embeddings of other weights or data."""
     if not path.is_file():
         return
-    told = json.loads((arrow.parquet.read_schema(path).metadata or {}).get(b"tercet", b"{}"))
-    changed = [name for name in REQUEST if told.get(name) != request[name]]
+    written = json.loads((arrow.parquet.read_schema(path).metadata or {}).get(b"tercet", b"{}"))
+    changed = [name for name in REQUEST if written.get(name) != request[name]]
     if changed:
         raise UserError(
             f"{path} holds other embeddings ({', '.join(changed)} changed); name another folder, or remove it"

@@ -121,12 +121,12 @@ def _takes_usual(verb: Parser) -> None:
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 
 
-def _show(arguments: Namespace, told: object, drawn: object) -> None:
+def _show(arguments: Namespace, data: object, drawn: object) -> None:
     """Prints the result, from the main process only."""
     if not is_main_process():
         return
     if arguments.json:
-        print_json(told)
+        print_json(data)
         return
     from rich.console import Console
 

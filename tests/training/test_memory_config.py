@@ -43,10 +43,10 @@ def test_a_recipe_with_memories_loads_back_equal(tmp_path: Path) -> None:
     ("memories", "message"),
     [
         ({"eam": {}}, r"recipe: `memories.eam.kind` is an unknown memory `eam`; did you mean `ema`"),
-        ({"ema": {"decoy": 0.9}}, r"`memories.ema.decoy` is no option of the memory `ema`; did you mean `decay`"),
+        ({"ema": {"decoy": 0.9}}, r"`memories.ema.decoy` is not an option of the memory `ema`; did you mean `decay`"),
         ({"ema": {"decay": 2}}, r"`memories.ema.decay` is `2`, but should be less than 1"),
         ({"ema": 0.9}, r"`memories.ema` is `0.9`, but should be a mapping of keys"),
-        ({"slow": {"kind": "ema"}}, r"`memories.slow` is an average of the weights; .* call it `ema`"),
+        ({"slow": {"kind": "ema"}}, r"`memories.slow` is an average of the weights; .* name it `ema`"),
         ({"text": {"kind": "ema"}}, r"`memories.text` has the name of a modality"),
         ({"a/b": {"kind": "ema"}}, r"`memories.a/b` is not a valid name"),
         ({"queue": {}}, r"`memories.queue.fields` is missing: the fields whose vectors are kept"),

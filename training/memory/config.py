@@ -29,7 +29,7 @@ _kinds: Registry[type["MemoryConfig"]] = Registry("memory")
 class MemoryConfig(Config):
     """The base of every memory's config. Validating it returns the config of the registered `kind`."""
 
-    kind: str = Field("", description="the registered memory; default: the key that it stands under")
+    kind: str = Field("", description="the registered memory; default: its key in the recipe")
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
@@ -53,7 +53,9 @@ class MemoryConfig(Config):
             raise Misfit("kind", f"is an {error}; --plugin FILE.py may bring more") from None
         for key in raw:
             if key not in kind.model_fields:
-                raise Misfit(key, f"is no option of the memory `{raw['kind']}`; {did_you_mean(key, kind.model_fields)}")
+                raise Misfit(
+                    key, f"is not an option of the memory `{raw['kind']}`; {did_you_mean(key, kind.model_fields)}"
+                )
         for key, field in kind.model_fields.items():
             if field.is_required() and key not in raw:
                 raise Misfit(key, f"is missing: {field.description}")
@@ -73,7 +75,7 @@ class EmaConfig(MemoryConfig):
 
     def check(self, name: str, run: "RunConfig") -> None:
         if name != EMA:
-            raise Misfit(f"memories.{name}", f"is an average of the weights; a run has one, so call it `{EMA}`")
+            raise Misfit(f"memories.{name}", f"is an average of the weights; a run has one, so name it `{EMA}`")
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.ema import Ema

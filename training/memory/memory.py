@@ -74,7 +74,7 @@ class SavedMemory:
 
 
 def frozen_rows(z_Nd: Tensor, group_N: Tensor | None = None, id_N: Tensor | None = None) -> Gathered:
-    """Vectors that belong to no item of the batch and to no rank. They are no negatives for anchors of their own group.
+    """Vectors of no item and no rank. They are not negatives for anchors of their own group.
 
     Without `group_N` they have no group, so they are negatives for every anchor.
     """

@@ -106,7 +106,7 @@ def _seen(stats: Stats) -> DataSummary:
 
 
 def _holding(stats: Stats, modality: str) -> int:
-    """Captions may stand in a `.json`; of what lies in a file of its own, the file tells."""
+    """Captions may be in a `.json`; everything else is known by its own file."""
     if modality == "text":
         return stats.tally.values["text.captions"].count if "text.captions" in stats.tally.values else 0
     return dict(stats.listed("holds")).get(modality, 0)
