@@ -108,7 +108,7 @@ def _search(known: Verbs) -> None:
 
 def _bench(known: Verbs) -> None:
     bench = add_verb(known, "bench", "measure tercet against another library")
-    bench.add_argument("bench", metavar="NAME", help="the benchmark; its own options follow")
+    bench.add_argument("bench", metavar="NAME", help="gradients, loader, loss, own or step; its own options follow")
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     bench.set_defaults(verb=verbs.bench)

@@ -7,6 +7,7 @@ import pytest
 from tercet.benchmarks import table
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow, bench_names, judge, print_outcome
+from tercet.command import main
 
 TARGETS = """
 loss:
@@ -78,3 +79,10 @@ def test_what_is_measured_is_announced_beside_the_results(capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert out == "memory\ntime\n"
     assert err == "tercet: measuring MEMORY (1 more after it)\ntercet: measuring TIME (0 more after it)\n"
+
+
+def test_the_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in bench_names() if name not in shown] == []
