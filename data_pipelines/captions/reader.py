@@ -74,8 +74,8 @@ class CaptionReader:
             raise BadSample("text: empty")
         return captions
 
-    def any(self, files: Files, meta: Mapping[str, object]) -> Captions:
-        """The same, but a sample may have none, as one without negatives."""
+    def optional(self, files: Files, meta: Mapping[str, object]) -> Captions:
+        """The captions of a sample that may have none, such as wrong captions."""
         return _with_words(list(islice(self._present(files, meta), self._most)))
 
     def _present(self, files: Files, meta: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], float]]:

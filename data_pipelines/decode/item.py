@@ -45,15 +45,16 @@ class FileDecoder:
         self._group = GroupReader(config.group, self._captions)
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
-        self._places = {
-            one: CaptionReader({one.place: 1.0}) if one.place else self._captions
+        self._caption_fields = [
+            (one, CaptionReader({one.place: 1.0}) if one.place else self._captions)
             for one in added
             if one.modality == "text"
-        }
-        self._looks = [one for one in added if one.modality != "text"]
-        modalities = {*self.intakes, *(one.modality for one in self._looks)}
+        ]
+        self._media_fields = [one for one in added if one.modality != "text"]
+        modalities = {*self.intakes, *(one.modality for one in self._media_fields)}
         extensions = {extension for name in modalities for extension in FILES[name]}
-        readers = [*([self._captions] if self._reads_text else ()), *self._places.values(), self._group]
+        caption_readers = [reader for _, reader in self._caption_fields]
+        readers = [*([self._captions] if self._reads_text else ()), *caption_readers, self._group]
         self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
 
     def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
@@ -74,8 +75,7 @@ class FileDecoder:
     def _all_media(self, id: int, files: Files, view: View) -> dict[str, Media]:
         media: dict[str, Media] = {}
         for name, intake in self.intakes.items():
-            extension = next((extension for extension in FILES[name] if extension in files), None)
-            if extension is not None:
+            if extension := extension_of(name, files):
                 media[name] = self._media(id, name, extension, files[extension], intake, view)
         return media
 
@@ -84,15 +84,14 @@ class FileDecoder:
     ) -> dict[str, tuple[Media | str, ...]]:
         """The rows of the recipe's own fields."""
         rows: dict[str, tuple[Media | str, ...]] = {}
-        for field, places in self._places.items():
-            if captions := places.any(files, meta):
+        for field, reader in self._caption_fields:
+            if captions := reader.optional(files, meta):
                 rows[field.name] = view.some(field.name, captions, field.rows)
-        for field in self._looks:
-            extension = next((extension for extension in FILES[field.modality] if extension in files), None)
-            if extension is not None:
-                looks = [view.of(field.name, row, field.crop) for row in range(field.rows)]
+        for field in self._media_fields:
+            if extension := extension_of(field.modality, files):
+                views = [view.of(field.name, row, field.crop) for row in range(field.rows)]
                 rows[field.name] = tuple(
-                    self._decoded(field.modality, extension, files[extension], field.intake, look) for look in looks
+                    self._decoded(field.modality, extension, files[extension], field.intake, one) for one in views
                 )
         return {name: found for name, found in rows.items() if found}
 
@@ -106,6 +105,11 @@ class FileDecoder:
             return decode_image(data, intake, view, self._exact_images)
         assert isinstance(intake, AudioIntake)
         return decode_audio(data, intake, view)
+
+
+def extension_of(modality: str, files: Files) -> str | None:
+    """The extension of the sample's file of a modality, if it has one."""
+    return next((extension for extension in FILES[modality] if extension in files), None)
 
 
 def fitted(name: str, media: Media, intake: Intake, view: View) -> Media:
