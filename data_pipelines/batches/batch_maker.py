@@ -52,17 +52,18 @@ class BatchMaker:
     def _masked(self, field: FieldSpec) -> bool:
         return self.masks > 0 and field.modality == "audio"
 
-    def write(self, arrays: Arrays, items: Sequence[int], samples: Sequence[Sample]) -> None:
-        """Writes each sample to its place in the batch."""
-        for item, sample in zip(items, samples, strict=True):
-            arrays["id"][item], arrays["group"][item] = sample.id, sample.group
+    def write(self, arrays: Arrays, items: Sequence[int], samples: Sequence[Sample], first: int = 0) -> None:
+        """Writes each sample to its place in the batch. `first`: the id in the run of the source's first sample."""
+        places = list(items)
+        arrays["id"][places] = [first + sample.id for sample in samples]
+        arrays["group"][places] = [one.group - first if one.group < 0 else one.group for one in samples]
         for name, field in self.fields.items():
             if isinstance(field.intake, TextIntake):
                 self._write_texts(arrays, field, field.intake, items, samples)
             else:
                 for item, sample in zip(items, samples, strict=True):
                     self._write_media(arrays, field, item, sample)
-            for item, sample in zip(items, samples, strict=True):
+            for item, sample in zip(items, samples, strict=True) if self._masked(field) else ():
                 if name in sample.masks:
                     arrays[f"{name} masks"][item, : len(sample.masks[name])] = sample.masks[name]
 

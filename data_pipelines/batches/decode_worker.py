@@ -86,7 +86,8 @@ class DecodeWorker:
             self._substitute(source, id, epoch, one, faults) if isinstance(one, BadSample) else ViewedSample(one, view)
             for id, epoch, view, one in zip(task.ids, task.epochs, views, source.decode(task.ids, views), strict=True)
         ]
-        self.maker.write(arrays, task.rows, [self._finished(one, source) for one in seen])
+        samples = [self._augment(one.sample, one.view, self._partner(one, source)) for one in seen]
+        self.maker.write(arrays, task.rows, samples, source.first)
         return DecodeResult(len(seen) + len(faults), tuple(faults))
 
     def _views(self, source: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
@@ -110,12 +111,6 @@ class DecodeWorker:
             row.append(source.decode.fault(other, one.reason))
         counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in row).items())
         raise UserError(f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}. Fix the data")
-
-    def _finished(self, one: ViewedSample, source: DecodedSource) -> Sample:
-        """The augmented sample, with its id in the run."""
-        sample = self._augment(one.sample, one.view, self._partner(one, source))
-        group = sample.group - source.first if sample.group < 0 else sample.group
-        return replace(sample, id=source.first + sample.id, group=group)
 
     def _partner(self, one: ViewedSample, source: DecodedSource) -> Media | None:
         """The sound that is mixed into this one, if one is drawn and it can be decoded."""

@@ -28,13 +28,16 @@ class Augmenter:
         }
 
     def __call__(self, sample: Sample, view: RandomView, partner: Media | None = None) -> Sample:
-        """`partner`: the sound to mix into that of the sample."""
+        """`partner`: the sound to mix into that of the sample. Without any change, returns the sample itself."""
         media = {
             name: self._changed(name, value, view.key, partner if name == "audio" else None)
             for name, value in sample.media.items()
         }
         further = {name: self._rows(name, rows, view) for name, rows in sample.further.items()}
-        return replace(sample, media=media, further=further, masks=self._all_masks(sample, view))
+        masks = self._all_masks(sample, view)
+        if not (further or masks) and all(media[name] is value for name, value in sample.media.items()):
+            return sample  # a copy costs as much as reading the file
+        return replace(sample, media=media, further=further, masks=masks)
 
     def _rows(self, name: str, rows: tuple[Any, ...], view: RandomView) -> tuple[Any, ...]:
         modality = modality_of(name)
