@@ -41,7 +41,7 @@ def test_invalid_overrides_are_rejected(text: str) -> None:
         parse_override(text)
 
 
-def test_place_of_a_key() -> None:
+def test_errors_name_the_layer_that_set_a_key() -> None:
     base, own = Layer("base.yaml", {"a": {"b": 1, "c": 2}}), Layer("own.yaml", {"a": {"b": 3}})
     layers = [base, own, Layer("command line", {"d": 1})]
     places = {key: written_in(layers, key) for key in ("a.b", "a.c", "a.b.0", "a.z", "d", "e")}

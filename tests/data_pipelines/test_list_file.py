@@ -105,7 +105,7 @@ def test_a_repeated_id_is_found_across_blocks(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["gone.csv", "."])
-def test_a_list_that_is_not_a_file(name: str, tmp_path: Path) -> None:
+def test_a_list_that_is_not_a_file_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the list .* cannot be read \((No such file|Is a directory)"):
         ListFile(str(tmp_path / name))
 

@@ -86,7 +86,7 @@ def test_each_element_may_have_its_own_permutation() -> None:
     assert alone[1] == alone[3]
 
 
-def test_reversed_digits() -> None:
+def test_reversed_digits_equal_a_naive_computation() -> None:
     assert reversed_digits(8).tolist() == [int(f"{n:03b}"[::-1], 2) for n in range(8)]
     assert sorted(reversed_digits(60).tolist()) == list(range(60))
     assert reversed_digits(1).tolist() == [0]

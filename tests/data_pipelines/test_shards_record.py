@@ -182,7 +182,7 @@ def test_a_broken_index_is_rebuilt(tmp_path: Path, harm: bytes | None) -> None:
     assert place.read_bytes() == whole
 
 
-def test_very_long_names_and_headers(tmp_path: Path) -> None:
+def test_very_long_names_and_headers_are_read_back(tmp_path: Path) -> None:
     names = {f"{i}.{'x' * 200}{i}": b"" for i in range(100)}  # a hundred kinds of files to be passed over
     shard = write_tar(tmp_path / "s.tar", {**names, f"{'d' * 9000}/k.txt": b"t"}, 2)
     assert len(load_census(record_of(shard)).passed_over) == 100

@@ -194,7 +194,7 @@ def test_a_silently_truncated_shard_is_noticed(tmp_path: Path, web: Web, urls: l
         read(opened(tmp_path, urls))
 
 
-def test_shards_that_can_be_neither_counted_nor_fetched(
+def test_shards_that_can_be_neither_counted_nor_fetched_are_an_error_or_skipped(
     tmp_path: Path, web: Web, urls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     del web.pages["/s/00001.tar"], web.pages["/s/00001_stats.json"]

@@ -88,7 +88,7 @@ def imported(nodes: Iterable[ast.AST], known: Collection[str]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("block", DRAWN)
-def test_code_imports_what_is_drawn(block: str) -> None:
+def test_every_import_is_drawn_on_the_page(block: str) -> None:
     drawn = drawing(block)
     found = imports(DRAWN[block])
     assert [name for name in found if not drawn.home(name)] == [], "docs/architecture.md does not draw these modules"
@@ -97,7 +97,7 @@ def test_code_imports_what_is_drawn(block: str) -> None:
 
 
 @pytest.mark.parametrize("block", DRAWN)
-def test_what_is_drawn_is_imported(block: str) -> None:
+def test_every_import_drawn_on_the_page_exists(block: str) -> None:
     drawn = drawing(block)
     used: dict[str, set[str]] = {package: set() for package in (*drawn.base, *drawn.rows)}
     for name, others in imports(DRAWN[block]).items():
@@ -137,7 +137,7 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_no_imports_form_a_cycle() -> None:
     try:
         TopologicalSorter(run_imports()).prepare()
     except CycleError as error:

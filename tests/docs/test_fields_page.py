@@ -31,7 +31,7 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
     assert len(losses(tmp_path / "run")) == 3
 
 
-def test_the_page_of_fields_is_a_recipe() -> None:
+def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     """The three blocks fit together: fields, terms that use them, and extra negatives of pairs."""
     fields, terms, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")

@@ -40,7 +40,7 @@ def train_with(
     return seen[0]
 
 
-def test_a_memory_of_a_few_lines(world_folder: Path, tmp_path: Path) -> None:
+def test_the_memory_on_the_page_trains_and_resumes(world_folder: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "centre.py"
     plugin.write_text(block("architecture.md", "centre.py"), encoding="utf-8")
     centre = {"memories": {"centre": {"field": "image", "momentum": 0.7}}, "against": {"text": ["centre.image"]}}
@@ -57,7 +57,9 @@ def test_a_memory_of_a_few_lines(world_folder: Path, tmp_path: Path) -> None:
     assert torch.equal(saved(tmp_path / "whole")["memory/centre/mean"], saved(tmp_path / "parts")["memory/centre/mean"])
 
 
-def test_the_hardest_pictures_of_a_run(world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_that_lists_the_hardest_pictures_runs(
+    world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = recipe(world_folder, tmp_path / "run", steps=6, memories={"cartography": {"term": "image-text"}})
     on_ranks(run, 1, values)
     code = block("memories.md", "hardest.py")

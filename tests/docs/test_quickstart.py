@@ -20,7 +20,7 @@ def notebook():  # type: ignore[no-untyped-def]  # a script beside the pages, in
     return module
 
 
-def test_the_notebook_is_the_tutorial(notebook) -> None:  # type: ignore[no-untyped-def]
+def test_the_notebook_equals_the_tutorial(notebook) -> None:  # type: ignore[no-untyped-def]
     written = notebook.NOTEBOOK.read_text(encoding="utf-8")
     tutorial = notebook.TUTORIAL.read_text(encoding="utf-8")
     assert written == notebook.notebook(tutorial) + "\n", "python docs/notebook.py writes it anew"

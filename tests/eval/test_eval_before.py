@@ -11,7 +11,7 @@ def result(subject: str, value: float, split: str = "val", before: float | None 
     return Result(subject, metric, value, value, value, 0.1, 40, "retrieval", "Retrieval", split, before=before)
 
 
-def test_a_column_of_what_was_before_stands_only_where_something_was() -> None:
+def test_the_column_before_is_shown_only_with_earlier_results() -> None:
     lines = table_text([result("a→b", 0.5, before=0.25), result("b→a", 0.75)]).splitlines()
     assert next(line.split()[:2] for line in lines if "R@1" in line) == ["before", "R@1"]
     assert [line.split()[:3] for line in lines if "→" in line and "chance" not in line] == [
@@ -21,7 +21,7 @@ def test_a_column_of_what_was_before_stands_only_where_something_was() -> None:
     assert "before" not in table_text([result("a→b", 0.5)])
 
 
-def test_what_was_before_is_written_and_read_back() -> None:
+def test_earlier_results_are_written_and_read_back() -> None:
     results = [result("a→b", 0.5, before=0.25), result("b→a", 0.75)]
     assert [one.before for one in from_json(to_json(results, "model"))] == [0.25, None]
 

@@ -32,7 +32,7 @@ def measures(spread: float, rows: int = 1) -> list[Measure]:
     return measure(table(spread, rows=rows), unasked, ["retrieval"], EvalConfig())
 
 
-def test_the_better_model_is_better_in_shares_and_in_ranks() -> None:
+def test_the_better_model_wins_in_shares_and_in_ranks() -> None:
     found = compare(measures(1.2), measures(0.6))
     assert {contrast.better for contrast in found if contrast.metric in ("R@1", "mean rank")} == {True}
     assert {contrast.better for contrast in compare(measures(0.6), measures(1.2)) if contrast.metric == "R@1"} == {
@@ -40,7 +40,7 @@ def test_the_better_model_is_better_in_shares_and_in_ranks() -> None:
     }
 
 
-def test_values_and_differences_are_those_of_the_two_evaluations() -> None:
+def test_values_and_differences_equal_those_of_two_evaluations() -> None:
     found = {(contrast.subject, contrast.metric): contrast for contrast in compare(measures(1.2), measures(0.6))}
     values = [
         {(one.subject, one.metric): one.value for one in evaluate(table(spread), unasked, ["retrieval"], EvalConfig())}
@@ -52,7 +52,7 @@ def test_values_and_differences_are_those_of_the_two_evaluations() -> None:
         assert contrast.apart.value == pytest.approx(values[1][key] - values[0][key])
 
 
-def test_a_model_is_not_told_apart_from_itself() -> None:
+def test_a_model_does_not_differ_from_itself() -> None:
     for contrast in compare(measures(1.0), measures(1.0)):
         assert contrast.better is None
         assert contrast.apart.value == 0

@@ -55,7 +55,7 @@ def share(batches: list[Batch]) -> list[object]:
     return seen[0]
 
 
-def test_uneven_shares_of_ranks_make_the_table_of_one_process() -> None:
+def test_ranks_with_uneven_shares_give_the_table_of_one_process() -> None:
     first, second, third = batch([40, 10, 30], 2), batch([0, 20], 2), batch([5], 2)
     alone = embed(Doubling(), [first, second, third], Ranks([]))
     together = embed(Doubling(), [third], Ranks([share([second, first])]))
@@ -75,13 +75,13 @@ def test_a_sample_that_two_ranks_embed_is_refused() -> None:
         embed(Doubling(), [batch([1, 2], 1)], Ranks([share([batch([2, 3], 1)])]))
 
 
-def test_no_data_is_an_error() -> None:
+def test_data_without_a_modality_of_the_model_are_an_error() -> None:
     with pytest.raises(EvalError, match="no sample of the data has a modality that the model encodes"):
         embed(Doubling(), [], Ranks([]))
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_embeddings_that_are_no_numbers_are_refused_by_name(broken: float) -> None:
+def test_embeddings_that_are_not_finite_are_refused_with_the_sample(broken: float) -> None:
     rows = torch.ones(3, 2)
     rows[1, 0] = broken
     samples = tuple(Sample(f"boat{number}", number, number) for number in range(3))

@@ -9,7 +9,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.eval.report.gallery import exhibit
 
 
-def test_the_report_draws_what_it_has_no_other_way_to_show() -> None:
+def test_the_report_draws_other_modalities_as_lines() -> None:
     """Of a rising and a falling line, the first lies low on the left and high on the right."""
     rising = np.linspace(0, 1, 40, dtype=np.float32)
     shown = exhibit(Sample("a", 0, 0, {"series": np.stack([rising, 1 - rising], axis=1)}), "series", 16000)

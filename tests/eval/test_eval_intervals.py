@@ -40,7 +40,7 @@ def groups_of(generator: torch.Generator, groups: int, sizes: str) -> Tensor:
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.05, 0.2, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize(("sizes", "alike"), [("1", 0.0), ("3", 1.0), ("uneven", 1.0), ("uneven", 0.6)])
-def test_the_interval_of_a_share_holds_it(sizes: str, alike: float, share: float) -> None:
+def test_the_interval_of_a_share_covers_the_truth(sizes: str, alike: float, share: float) -> None:
     """A query is right where its group is, with probability `alike`, and else by itself."""
 
     def draw(generator: torch.Generator, groups: int) -> tuple[Estimate, float]:
@@ -53,7 +53,7 @@ def test_the_interval_of_a_share_holds_it(sizes: str, alike: float, share: float
         assert coverage(partial(draw, groups=groups)) >= LEAST, groups
 
 
-def test_the_interval_of_an_average_precision_holds_its_mean() -> None:
+def test_the_interval_of_an_average_precision_covers_its_mean() -> None:
     """The precision is one over the rank: 1 with probability 0.4, and else the ranks 2 to 10 equally often."""
 
     def draw(generator: torch.Generator, groups: int) -> tuple[Estimate, float]:
@@ -69,7 +69,9 @@ def test_the_interval_of_an_average_precision_holds_its_mean() -> None:
 @pytest.mark.parametrize(
     "frequencies", [[0.5, 0.5], [0.8, 0.1, 0.1], [0.9] + [0.1 / 9] * 9, [0.02] * 50], ids=["2", "3", "10", "50"]
 )
-def test_the_interval_of_the_mean_over_classes_holds_it(frequencies: list[float], least: float, most: float) -> None:
+def test_the_interval_of_the_mean_over_classes_covers_the_truth(
+    frequencies: list[float], least: float, most: float
+) -> None:
     """Recalls go evenly from the least to the most of the classes. The truth is the mean over the classes seen."""
     recall_K = torch.linspace(least, most, len(frequencies))
 
@@ -85,7 +87,7 @@ def test_the_interval_of_the_mean_over_classes_holds_it(frequencies: list[float]
 @pytest.mark.parametrize("kind", [MeanRank, MedianRank])
 @pytest.mark.parametrize("sizes", ["1", "3"])
 @pytest.mark.parametrize("tail", [0.5, 20.0, None], ids=["near perfect", "usual", "random"])
-def test_the_interval_of_a_rank_holds_it(kind: RankStatistic, sizes: str, tail: float | None) -> None:
+def test_the_interval_of_a_rank_covers_the_truth(kind: RankStatistic, sizes: str, tail: float | None) -> None:
     """Ranks with an exponential tail, or any of 999 equally often; all queries of a group have the same."""
 
     def ranks(generator: torch.Generator, groups: int) -> Tensor:
@@ -107,7 +109,7 @@ def test_the_interval_of_a_rank_holds_it(kind: RankStatistic, sizes: str, tail: 
     ("lost", "won"), [(0.0, 0.0), (0.02, 0.02), (0.0, 0.05), (0.02, 0.1), (0.3, 0.3), (0.1, 0.5), (0.0, 1.0)]
 )
 @pytest.mark.parametrize("sizes", ["1", "3", "uneven"])
-def test_the_interval_of_a_difference_of_shares_holds_it(sizes: str, lost: float, won: float) -> None:
+def test_the_interval_of_a_difference_of_shares_covers_the_truth(sizes: str, lost: float, won: float) -> None:
     """`lost` is what the first model alone finds, `won` what the second alone finds."""
 
     def draw(generator: torch.Generator, groups: int) -> tuple[Estimate, float]:
@@ -125,7 +127,7 @@ def test_the_interval_of_a_difference_of_shares_holds_it(sizes: str, lost: float
 
 
 @pytest.mark.parametrize("kind", [MeanRank, MedianRank])
-def test_the_interval_of_a_difference_of_ranks_holds_it(kind: RankStatistic) -> None:
+def test_the_interval_of_a_difference_of_ranks_covers_the_truth(kind: RankStatistic) -> None:
     """What makes a query hard for one model makes it hard for the other. Differences of ten groups are skewed."""
 
     def pair(generator: torch.Generator, groups: int) -> tuple[Statistic, Statistic]:
@@ -145,14 +147,14 @@ def test_the_interval_of_a_difference_of_ranks_holds_it(kind: RankStatistic) -> 
         assert coverage(partial(draw, groups=groups)) >= (LEAST if groups > 10 else 0.88), groups
 
 
-def test_a_share_is_the_interval_of_agresti_and_coull_where_groups_are_many() -> None:
+def test_many_groups_give_the_interval_of_agresti_and_coull_for_a_share() -> None:
     found = Share(torch.arange(400) < 300).estimate(torch.arange(400))
     middle = 302 / 404
     half = student(399) * math.sqrt(middle * (1 - middle) / 403)
     assert found == pytest.approx((0.75, middle - half, middle + half))
 
 
-def test_a_difference_is_the_interval_of_bonett_and_price_where_groups_are_many() -> None:
+def test_many_groups_give_the_interval_of_bonett_and_price_for_a_difference() -> None:
     first, second = torch.arange(400) < 40, torch.arange(400) >= 330
     found = Share(second).difference(Share(first), torch.arange(400))
     lost, won = 41 / 402, 71 / 402
@@ -166,7 +168,7 @@ def test_groups_of_equal_queries_have_the_interval_of_one_query_each() -> None:
     assert Share(hits.repeat_interleave(3)).estimate(torch.arange(29).repeat_interleave(3)) == pytest.approx(once)
 
 
-def test_nothing_found_is_no_evidence_against_chance() -> None:
+def test_no_hit_in_few_queries_does_not_exclude_chance() -> None:
     """0 of 27, where chance finds 1: the exact upper bound (Clopper and Pearson) is 1 - 0.025^(1/27)."""
     found = Share(torch.zeros(27)).estimate(torch.arange(27))
     assert found.low == found.value == 0
@@ -183,14 +185,14 @@ def test_89_rows_of_29_pictures_are_29_observations() -> None:
     assert Share(hits).estimate(picture).low < 0.048
 
 
-def test_a_class_that_is_seen_once_counts_as_much_as_any_other() -> None:
+def test_a_class_with_one_sample_has_the_same_weight_as_any_other() -> None:
     hits, classes = torch.tensor([1, 0, 0, 1]), torch.tensor([4, 4, 4, 7])
     assert class_mean(hits, classes).value == pytest.approx((1 / 3 + 1) / 2)
     assert class_mean(1 - hits, classes).value == pytest.approx((2 / 3 + 0) / 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.integers(0, 3)), min_size=1, max_size=40))
-def test_values_are_those_of_a_naive_loop_and_lie_in_their_intervals(rows: list[tuple[int, bool, int]]) -> None:
+def test_values_equal_a_naive_loop_and_lie_in_their_intervals(rows: list[tuple[int, bool, int]]) -> None:
     groups, hits, classes = (list(column) for column in zip(*rows, strict=True))
     place = [1 + 3 * group + label for group, _, label in rows]
     own = [[hit for _, hit, label in rows if label == one] for one in set(classes)]
@@ -207,5 +209,5 @@ def test_values_are_those_of_a_naive_loop_and_lie_in_their_intervals(rows: list[
 
 
 @pytest.mark.parametrize(("degrees", "quantile"), [(2, 4.303), (3, 3.182), (9, 2.262), (28, 2.048), (999, 1.962)])
-def test_students_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
+def test_quantiles_of_student_equal_published_tables(degrees: int, quantile: float) -> None:
     assert student(degrees) == pytest.approx(quantile, rel=0.01)

@@ -35,7 +35,7 @@ LABELS = ("boat", "fire_truck", "bus")
         ("a boat", {"label": None}, "boat"),
     ],
 )
-def test_a_sample_bears_the_label_of_its_column_or_folder_or_the_one_it_names(
+def test_a_label_comes_from_a_column_a_folder_or_the_caption(
     caption: str, meta: dict[str, object], label: str | None
 ) -> None:
     assert label_of(Sample("k", 0, 0, text=(caption,), meta=meta), LABELS) == label
@@ -54,7 +54,7 @@ def table(captions: list[str]) -> EmbeddingTable:
     return EmbeddingTable({"image": F.one_hot(items % 3, 3).float()}, {"image": items}, samples)
 
 
-def test_what_bears_no_label_is_left_out_and_counted() -> None:
+def test_samples_without_a_label_are_left_out_and_counted() -> None:
     captions = ["a boat", "a fire truck", "a boat", "a field", "a fire truck", "a bus", "nothing"]
     tasks = label_tasks(LABELS)[:1]
     found = {one.metric: one for one in evaluate(table(captions), embed_text, tasks, EvalConfig())}
@@ -65,7 +65,7 @@ def test_what_bears_no_label_is_left_out_and_counted() -> None:
     assert found["acc1"].metadata["items without one"] == 2
 
 
-def test_the_file_that_the_page_shows_asks_what_labels_ask(tmp_path: Path) -> None:
+def test_the_task_file_on_the_page_equals_the_option_labels(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
     ((name, text),) = re.findall(r"```yaml\n# (\S+)\n(.*?)```", page, re.DOTALL)
     (tmp_path / name).write_text(text, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_the_file_that_the_page_shows_asks_what_labels_ask(tmp_path: Path) -> No
     assert load_task(str(tmp_path / name)) == asked.model_copy(update=told)
 
 
-def test_labels_that_fit_nothing_are_an_error() -> None:
+def test_labels_that_match_no_sample_are_an_error() -> None:
     with pytest.raises(
         EvalError, match="no item of the data fits task `zero_shot`, which needs a `label`, a `class` or a caption"
     ):

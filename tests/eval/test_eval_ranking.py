@@ -37,7 +37,7 @@ def naive(
 
 @pytest.mark.parametrize("captions", [1, 3, 14])
 @pytest.mark.parametrize("tile", [7, 1000])
-def test_ranks_and_precisions_are_those_of_the_sorted_matrix(captions: int, tile: int) -> None:
+def test_ranks_and_precisions_equal_those_of_a_sorted_matrix(captions: int, tile: int) -> None:
     items = 23
     theirs = [item for item in range(items) for _ in range(captions)]
     queries = unit(items, 5, seed=1)
@@ -59,7 +59,7 @@ def test_candidates_in_another_order_have_the_same_ranks() -> None:
 
 
 @pytest.mark.parametrize("items", [3, 64, 257])
-def test_constant_embeddings_stand_last(items: int) -> None:
+def test_constant_embeddings_have_the_last_rank(items: int) -> None:
     same = unit(1, 384, seed=6).expand(items, -1).contiguous()
     found = rank(same, same, torch.arange(items), torch.arange(items))
     assert set(found.rank.tolist()) == {items}

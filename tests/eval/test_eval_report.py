@@ -123,7 +123,7 @@ class Page(HTMLParser):
         self.text += f"{data} "
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(report: Path) -> None:
+def test_the_page_is_well_formed_and_self_contained(report: Path) -> None:
     text = report.read_text()
     page = Page(text)
     assert page.open == []
@@ -136,7 +136,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(report: Path) -> None:
     assert len(text) < 5e6
 
 
-def test_hostile_names_and_captions_are_only_text(report: Path) -> None:
+def test_html_in_names_and_captions_is_escaped(report: Path) -> None:
     page = Page(report.read_text())
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -185,7 +185,7 @@ def sample_of(items: int):
     )
 
 
-def test_media_hold_the_picture_and_the_sound() -> None:
+def test_webp_and_mp3_of_the_report_keep_colour_and_frequency() -> None:
     image = np.zeros((300, 200, 3), np.uint8)
     image[..., 0] = 200
     picture = Image.open(io.BytesIO(webp(image)))
@@ -211,13 +211,13 @@ def test_a_spectrogram_shows_high_sounds_above_low_ones() -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 30, 512])
-def test_a_click_is_heard_and_seen(samples: int) -> None:
+def test_a_very_short_sound_can_be_played_and_drawn(samples: int) -> None:
     click = np.ones(samples, np.float32)
     assert len(soundfile.read(io.BytesIO(mp3(click, RATE)))[0]) == samples
     assert np.asarray(Image.open(io.BytesIO(spectrogram(click, RATE)))).max() > 200
 
 
-def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
+def test_curves_pass_through_the_recorded_values(tmp_path: Path) -> None:
     metrics(tmp_path / "metrics.jsonl")
     records = read_lines(tmp_path / "metrics.jsonl")
     assert len(records) == 40
@@ -233,7 +233,7 @@ def test_curves_go_through_the_recorded_values(tmp_path: Path) -> None:
             assert y == pytest.approx(bottom - peak / step / 6 * (bottom - top), abs=0.06)
 
 
-def test_the_held_out_curve_stands_beside_the_loss_curve(tmp_path: Path) -> None:
+def test_the_held_out_curve_is_beside_the_loss_curve(tmp_path: Path) -> None:
     """The mean over the subjects of the first task, a line for each split, and chance."""
     metrics(tmp_path / "metrics.jsonl")
     with (tmp_path / "evaluations.jsonl").open("w") as lines:
@@ -263,7 +263,7 @@ def test_the_held_out_curve_stands_beside_the_loss_curve(tmp_path: Path) -> None
     assert held_out_chart(read_lines(tmp_path / "evaluations.jsonl")[:1]) == []
 
 
-def test_long_runs_are_averaged_to_what_a_screen_shows() -> None:
+def test_curves_of_long_runs_are_averaged_to_few_points() -> None:
     records = [{"step": step, "lr": float(step % 2)} for step in range(1, 100_001)]
     (chart,) = charts(records)
     points = chart.lines[0].points
@@ -306,20 +306,20 @@ def test_numbers_on_axes_are_short(value: float, said: str) -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_told_apart(low: float, span: float) -> None:
+def test_labels_of_ticks_are_distinct(low: float, span: float) -> None:
     assume(span > 1e-9 * abs(low))
     found = ticks(low, low + span, 4)
     said = labels(found)
     assert len(set(said)) == len(found)
 
 
-def test_ticks_have_the_digits_that_they_need() -> None:
+def test_labels_of_ticks_have_enough_digits() -> None:
     assert labels([14.22, 14.24]) == ["14.22", "14.24"]
     assert labels([0.0, 0.05]) == ["0", "0.05"]
     assert labels([51_000.0, 51_020.0]) == ["51k", "51.02k"]
 
 
-def test_tables_stand_by_title_and_data_set() -> None:
+def test_results_are_grouped_into_tables_by_title_and_dataset() -> None:
     (found,) = tabulate(results())
     assert found.subjects == ["image→text", "text→image"]
     assert found.metrics == ["R@1", "median rank"]
@@ -327,7 +327,7 @@ def test_tables_stand_by_title_and_data_set() -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [1280, 520, 390])
-def test_a_browser_shows_it_whole_without_errors_or_scripts_from_captions(
+def test_a_browser_shows_the_whole_report_without_errors_or_scripts_from_captions(
     report: Path, tmp_path: Path, width: int
 ) -> None:
     copy, profile = tmp_path / "report.html", f"--user-data-dir={tmp_path / 'profile'}"

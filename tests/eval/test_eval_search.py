@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 5), st.sampled_from(["image", "audio"]))
-def test_the_nearest_are_those_of_the_sorted_list(store: Store, k: int, seed: int, among: str) -> None:
+def test_the_nearest_samples_equal_those_of_a_sorted_list(store: Store, k: int, seed: int, among: str) -> None:
     query = coarse(1, seed)[0]
     table = store.table()
     scores = [float(score) for score in table.vectors[among] @ query]
@@ -54,6 +54,6 @@ def test_the_nearest_are_those_of_the_sorted_list(store: Store, k: int, seed: in
     assert [match.score for match in found] == pytest.approx([score for score, _ in expected])
 
 
-def test_what_the_data_do_not_hold_is_not_searched(store: Store) -> None:
+def test_searching_a_modality_that_the_data_lack_is_refused(store: Store) -> None:
     with pytest.raises(UserError, match="the data hold no text to search; known: audio, image"):
         search(store, torch.ones(2), 3, "text")

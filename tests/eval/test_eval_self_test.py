@@ -46,7 +46,7 @@ def failing(checks: list[Check]) -> set[str]:
     return {check.model for check in checks if not check.holds}
 
 
-def test_all_null_models_score_what_they_must() -> None:
+def test_all_null_models_have_their_expected_scores() -> None:
     checks = self_test(table(), TASKS)
     assert failing(checks) == set()
     assert {check.model for check in checks} == {"constant", "random", "shuffled", "reordered"}
@@ -55,7 +55,7 @@ def test_all_null_models_score_what_they_must() -> None:
 
 
 @pytest.mark.parametrize("items", [2, 7])
-def test_few_items_are_no_failure(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_passes_with_few_items(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few draws there are, too: the tolerance follows their number."""
     monkeypatch.setattr("tercet.eval.self_test.MOST_DRAWS", 40)
     assert failing(self_test(table(items), ["retrieval"])) == set()

@@ -63,7 +63,7 @@ def test_training_items_that_lack_a_modality_are_left_out() -> None:
     assert ridge_recall(gappy, table({name: rows[40:] for name, rows in full.items()}))["image→text"] == 1.0
 
 
-def test_directions_that_no_training_item_shows_are_left_out() -> None:
+def test_directions_without_a_training_item_are_left_out() -> None:
     image = noise(60, 4, seed=6)
     evaluated = table({"image": image[40:], "audio": 3 * image[40:], "text": 2 * image[40:]})
     apart = EmbeddingTable(
@@ -75,7 +75,7 @@ def test_directions_that_no_training_item_shows_are_left_out() -> None:
     assert ridge_recall(apart, evaluated).keys() == {"image→text", "text→image"}
 
 
-def test_what_no_training_item_shows_does_not_count() -> None:
+def test_features_that_are_constant_in_training_do_not_count() -> None:
     """A word that training never shows would otherwise be infinitely surprising, and decide everything."""
     features = {"image": noise(120, 4, seed=7)}
     features["text"] = torch.cat([features["image"], torch.zeros(120, 3)], dim=1)
@@ -86,7 +86,7 @@ def test_what_no_training_item_shows_does_not_count() -> None:
     assert ridge_recall(train, rest) == {"image→text": 1.0, "text→image": 1.0}
 
 
-def test_the_easier_direction_serves_both() -> None:
+def test_both_directions_use_the_scores_of_the_easier_one() -> None:
     """Of two texts' numbers one is that of the picture, and hundreds are noise that no regression from text ignores."""
     image = noise(260, 1, seed=9)
     features = {"image": image, "text": torch.cat([image + 0.05 * noise(260, 1, seed=10), noise(260, 300, seed=11)], 1)}
@@ -97,7 +97,7 @@ def test_the_easier_direction_serves_both() -> None:
     assert min(found.values()) > 0.2
 
 
-def test_errors_are_those_of_leaving_each_item_out_and_scores_are_likelihoods() -> None:
+def test_errors_equal_leave_one_out_errors_and_scores_are_likelihoods() -> None:
     x, y = noise(24, 5, seed=12).double(), noise(24, 3, seed=13).double()
     y[:, 0] += 2 * x[:, 0]
     scaled_x, scaled_y = ((rows - rows.mean(dim=0)) / rows.std(dim=0, correction=0) for rows in (x, y))
@@ -122,7 +122,7 @@ def test_errors_are_those_of_leaving_each_item_out_and_scores_are_likelihoods() 
     torch.testing.assert_close(told - told.mean(), known - known.mean())
 
 
-def test_sounds_and_sentences_are_told_by_their_length_alone() -> None:
+def test_the_length_alone_matches_sounds_and_sentences() -> None:
     """Noise of random length, and meaningless sentences that take as long to say."""
     dice = np.random.default_rng(0)
     samples = []
@@ -173,7 +173,7 @@ def test_simple_features_are_histograms_spectra_and_words() -> None:
     assert length.sqrt()[:, 0].tolist() == pytest.approx([math.log(6), math.log(12)])
 
 
-def test_other_numbers_are_told_by_their_course(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simple_features_of_other_modalities_are_mean_spread_and_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mean, spread and mean step of each column; a single row stands still."""
     monkeypatch.setitem(FILES, "drift", ("drift",))
     course = np.array([[0, 5], [2, 5], [4, 5], [6, 5]], np.float32)

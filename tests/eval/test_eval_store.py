@@ -60,7 +60,7 @@ def same(first: EmbeddingTable, second: EmbeddingTable) -> None:
     ]
 
 
-def test_the_store_holds_what_evaluation_embeds(shards: Path, tmp_path: Path) -> None:
+def test_the_store_holds_the_embeddings_of_evaluation(shards: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "store", shards)
     evaluated = Evaluator(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
     same(store.table(), evaluated.tables["val"])
@@ -68,13 +68,13 @@ def test_the_store_holds_what_evaluation_embeds(shards: Path, tmp_path: Path) ->
     assert len(list(store.pieces())) == 5
 
 
-def test_two_ranks_write_the_files_of_one(shards: Path, tmp_path: Path) -> None:
+def test_two_ranks_write_the_same_files_as_one(shards: Path, tmp_path: Path) -> None:
     stored(tmp_path / "one", shards)
     on_ranks(on_a_rank, 2, tmp_path / "two", shards)
     same_stores(tmp_path / "one", tmp_path / "two")
 
 
-def test_an_equal_request_is_read_back_and_another_is_told(shards: Path, tmp_path: Path) -> None:
+def test_an_equal_request_is_read_back_and_another_is_refused(shards: Path, tmp_path: Path) -> None:
     stored(tmp_path / "store", shards)
     before = contents(tmp_path / "store")
     with patch.object(room, "embed_piece", side_effect=AssertionError("embedded again")):
@@ -110,7 +110,7 @@ with patch.object(room, "embed_piece", stopping):
 """
 
 
-def test_a_process_that_was_killed_is_gone_on_with(shards: Path, tmp_path: Path) -> None:
+def test_a_killed_embedding_resumes(shards: Path, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", STOPS_IN_THE_FOURTH_PIECE, str(folder), str(shards)], cwd=root)
@@ -130,9 +130,7 @@ def test_a_process_that_was_killed_is_gone_on_with(shards: Path, tmp_path: Path)
     assert len(unfinished) <= 1
 
 
-def test_samples_that_cannot_be_used_are_kept_as_faults_and_told(
-    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_samples_are_stored_and_reported(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").mkdir()
     for shard in shards.glob("*.tar"):
         packed = bytearray(shard.read_bytes())

@@ -97,7 +97,7 @@ def test_candidates_are_the_first_unique_items_that_carry_both_modalities() -> N
     assert found["image→text R@1"].metadata["candidates"] == 4
 
 
-def test_items_of_one_group_answer_for_each_other() -> None:
+def test_items_of_one_group_are_right_answers_for_each_other() -> None:
     vectors = torch.eye(4)
     items = torch.arange(4)
     swapped = {"image": vectors, "text": vectors[[1, 0, 2, 3]]}
@@ -129,7 +129,7 @@ def test_zero_shot_counts_pictures_and_not_their_copies_or_classes_as_observatio
     assert width([n % 2 for n in range(40)], named=True) == pytest.approx(alone)
 
 
-def test_constant_embeddings_score_nothing_anywhere() -> None:
+def test_constant_embeddings_score_zero_in_every_task() -> None:
     same = F.normalize(noise(1, 16, seed=9), dim=1).expand(20, -1).contiguous()
     meta = {"objects": [{"shape": "star"}], "negatives": [{"kind": "swapped", "text": "wrong"}]}
     samples = tuple(Sample(str(number), number, number, meta=meta) for number in range(20))
@@ -153,7 +153,7 @@ def test_constant_embeddings_score_nothing_anywhere() -> None:
 COMPOSITION = CompositionTask(kind="composition", name="composition", title="Composition")
 
 
-def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
+def test_zero_shot_equals_a_naive_loop_over_items_and_classes() -> None:
     labels = [SHAPES[(number * 7) % 5] for number in range(60)]
     meta = [{"objects": [{"shape": label}] * (1 + (number % 3 == 0))} for number, label in enumerate(labels)]
     samples = tuple(Sample(str(number), number, number, meta=each) for number, each in enumerate(meta))
@@ -183,7 +183,7 @@ def test_zero_shot_is_the_naive_loop_over_items_and_classes() -> None:
     assert found["shape from image acc1"].metadata["majority"] == pytest.approx(max(map(len, right.values())) / 40)
 
 
-def test_zero_shot_is_asked_only_where_the_meta_says_so() -> None:
+def test_zero_shot_takes_only_the_samples_that_its_condition_selects() -> None:
     """Of thirty items two thirds are circles and five are large; the large ones alone are right."""
     sizes = ["large" if n % 6 == 1 else "small" for n in range(30)]
     metas = [{"objects": [{"shape": SHAPES[n % 3 == 0], "size": size}]} for n, size in enumerate(sizes)]
@@ -226,7 +226,7 @@ def test_composition_counts_strict_wins_by_kind() -> None:
     assert {name: (result.value, result.n) for name, result in left.items()} == {"image, replaced accuracy": (0.5, 2)}
 
 
-def test_builtin_tasks_know_every_word_of_the_generated_world() -> None:
+def test_builtin_tasks_have_a_class_for_every_word_of_the_generated_data() -> None:
     for name, words in vocabulary().items():
         task = load_task(f"zero_shot_{name}")
         assert isinstance(task, ZeroShotTask)
@@ -236,7 +236,7 @@ def test_builtin_tasks_know_every_word_of_the_generated_world() -> None:
         assert not any("{" in prompt or "a orange" in prompt for prompt in prompts)
 
 
-def test_groups_of_tasks_are_written_out() -> None:
+def test_the_name_of_a_group_of_tasks_gives_all_its_tasks() -> None:
     assert [task.name for task in load_tasks(["zero_shot", "retrieval"])][-2:] == ["zero_shot_relation", "retrieval"]
     assert {"retrieval", "zero_shot", "composition"} <= set(task_names())
 
@@ -258,7 +258,7 @@ def test_groups_of_tasks_are_written_out() -> None:
         ("extends: zero_shot_shap", "did you mean `zero_shot_shape`?"),
     ],
 )
-def test_a_wrong_task_is_one_line(tmp_path, text: str, complaint: str) -> None:
+def test_a_wrong_task_is_an_error_of_one_line(tmp_path, text: str, complaint: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -267,11 +267,11 @@ def test_a_wrong_task_is_one_line(tmp_path, text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_lookup_walks_mappings_and_lists() -> None:
+def test_lookup_follows_mappings_and_lists() -> None:
     assert lookup({"objects": [{"shape": "a"}, {"shape": "b"}]}, "objects[1].shape") == "b"
 
 
-def test_data_that_cannot_answer_a_task_are_an_error_that_names_them() -> None:
+def test_data_without_the_labels_of_a_task_are_an_error() -> None:
     table = aligned(4, spread=0.1)
     with pytest.raises(
         EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; for classes of your own"
@@ -281,7 +281,7 @@ def test_data_that_cannot_answer_a_task_are_an_error_that_names_them() -> None:
         composition(table, embed_text, COMPOSITION)
 
 
-def test_results_carry_task_data_set_chance_and_cheats_into_json_and_table() -> None:
+def test_json_and_table_show_task_dataset_chance_and_shortcuts() -> None:
     shortcuts = {"ridge": {"image→text": 0.125}}
     results = evaluate(
         aligned(20, spread=0.8), embed_text, ["retrieval"], EvalConfig(candidates=16), "held-out", shortcuts

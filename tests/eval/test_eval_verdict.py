@@ -57,7 +57,7 @@ def test_a_number_is_above_chance_where_its_whole_interval_is(one: Result, words
     assert from_json([written]) == [one]
 
 
-def test_table_and_report_say_it_once_for_each_row(tmp_path: Path) -> None:
+def test_table_and_report_show_the_verdict_once_for_each_row(tmp_path: Path) -> None:
     good, bad = CASES[0][0], CASES[1][0]
     found = [good, Result(**{**vars(bad), "subject": "text→image"}), Result(**{**vars(good), "metric": "R@5"})]
     sentences = [verdict(one).words for one in found[:2]]

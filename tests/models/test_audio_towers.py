@@ -137,7 +137,7 @@ def test_autocast_stays_close_to_fp32(name: str) -> None:
 
 
 @torch.no_grad()
-def test_the_order_of_sounds_matters() -> None:
+def test_the_order_of_sounds_changes_the_vector() -> None:
     tower, (first, second) = build("small"), clips()[1].split(8_000)
     one, other = tower(torch.cat((first, second))[None]), tower(torch.cat((second, first))[None])
     assert (one - other).norm() > 1e-2 * one.norm()

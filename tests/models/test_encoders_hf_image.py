@@ -169,7 +169,7 @@ def test_wrong_options_are_rejected(saved: Saved, options: dict[str, object], me
 
 
 @only("clip")
-def test_half_of_a_model_has_no_options(saved: Saved) -> None:
+def test_one_tower_of_a_two_tower_model_has_no_options(saved: Saved) -> None:
     with pytest.raises(UserError, match=r"unknown option `force_quick_gelu`; .* has no options; leave it out"):
         build(saved[1], options={"force_quick_gelu": True})
 

@@ -32,7 +32,7 @@ def test_long_texts_are_cut_and_the_tokenizer_pickles() -> None:
 
 
 @torch.no_grad()
-def test_the_order_of_words_matters() -> None:
+def test_the_order_of_words_changes_the_vector() -> None:
     tower = build("text")
     one, other = tower(tower.intake.tokenize(["a red ring and a blue star", "a blue ring and a red star"]))
     assert apart(one, other)
@@ -47,7 +47,7 @@ def test_a_text_does_not_depend_on_other_rows() -> None:
 
 
 @torch.no_grad()
-def test_left_and_right_matter() -> None:
+def test_a_mirrored_image_has_another_vector() -> None:
     tower, picture = build("image"), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     picture[..., 16:32, 4:20] = 255  # the shift is a multiple of all strides, so only the positions differ
     assert apart(tower(picture), tower(picture.roll(32, dims=-1)))

@@ -25,7 +25,7 @@ def sized(model: Multimodal, side: int) -> dict[str, ImageIntake]:
     return {"image.local": replace(intake, size=(side, side))}
 
 
-def test_a_tower_of_one_size_refuses_others_in_one_line() -> None:
+def test_a_tower_of_one_size_refuses_other_sizes_in_one_line() -> None:
     fixed = model()
     fixed.check_sizes(sized(fixed, 64))
     with pytest.raises(
@@ -34,7 +34,7 @@ def test_a_tower_of_one_size_refuses_others_in_one_line() -> None:
         fixed.check_sizes(sized(fixed, 32))
 
 
-def test_a_tower_of_any_size_takes_them() -> None:
+def test_a_tower_of_any_size_takes_all_sizes() -> None:
     free = model(dynamic_img_size=True)
     free.check_sizes(sized(free, 32))
     vectors = free.tower("image")(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))

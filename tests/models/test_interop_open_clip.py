@@ -264,7 +264,7 @@ def test_a_tag_sets_activation_and_normalisation() -> None:
     assert siglip.model["image"]["options"]["force_preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
 
 
-def test_a_missing_download_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_download_without_network_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(

@@ -205,7 +205,7 @@ def test_a_missing_transformers_package_is_named(tmp_path: Path, monkeypatch: py
             build_encoder(modality, TowerConfig(encoder=f"hf:{tmp_path}"))
 
 
-def test_a_missing_repository_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_repository_without_network_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^hf:tercet/absent: it is not in the cache .* cannot be downloaded") as caught:
         load_model("hf:tercet/absent")

@@ -118,7 +118,7 @@ def run_readme(world: World, home: Path) -> tuple[str, str]:
     return output.getvalue(), names["run"]._repr_html_()  # type: ignore[attr-defined]
 
 
-def test_what_readme_shows_runs_as_it_stands(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_code_of_readme_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
     ((printed, html),) = on_ranks(run_readme, 1, tmp_path / "home")
     assert re.search(r"Retrieval · val\.csv · 12 candidates", printed)
@@ -133,7 +133,7 @@ def test_what_readme_shows_runs_as_it_stands(home: Path, tmp_path: Path, monkeyp
     assert tercet.load(run).name == "runs/photos"
 
 
-def test_what_is_embedded_alone_is_what_the_data_set_is_embedded_to(model: Model) -> None:
+def test_samples_embedded_by_hand_equal_those_of_the_dataset(model: Model) -> None:
     table = tercet.embed(model, "photos.csv").table()
     given = [Path(f"photos/{number}.png") for number in range(48)]
     z = model.embed(image=given, text=[captioned(number) for number in range(48)], batch_size=20)
@@ -144,7 +144,7 @@ def test_what_is_embedded_alone_is_what_the_data_set_is_embedded_to(model: Model
         z.imag  # noqa: B018  # what a misspelt name raises
 
 
-def test_a_picture_that_was_replaced_under_its_name_is_embedded_anew(model: Model, tmp_path: Path) -> None:
+def test_a_replaced_picture_is_embedded_again(model: Model, tmp_path: Path) -> None:
     for number in (0, 1):
         Image.fromarray(pixels(number)).save(tmp_path / f"{number}.png")
     before = tercet.embed(model, tmp_path)
@@ -155,7 +155,7 @@ def test_a_picture_that_was_replaced_under_its_name_is_embedded_anew(model: Mode
     assert not torch.allclose(after[0], before.table().vectors["image"][0], atol=1e-3)
 
 
-def test_a_picture_is_the_same_however_it_is_handed_over(model: Model) -> None:
+def test_a_picture_has_the_same_vector_as_path_bytes_image_or_array(model: Model) -> None:
     path = Path("photos/7.png")
     things = [path, str(path), path.read_bytes(), Image.open(path), Image.open(path).convert("RGBA"), pixels(7)]
     rows = model.embed(image=[*things, torch.from_numpy(pixels(7))]).image
@@ -164,7 +164,7 @@ def test_a_picture_is_the_same_however_it_is_handed_over(model: Model) -> None:
     assert model.embed(image=pixels(7)).image.equal(model.embed(image=[pixels(7)]).image)
 
 
-def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
+def test_a_sound_has_the_same_vector_as_path_bytes_or_array(model: Model) -> None:
     wave, rate = soundfile.read("horn.wav", dtype="float32")
     two = np.stack([wave, wave])
     tensor = torch.from_numpy(two.T).requires_grad_()
@@ -193,13 +193,15 @@ def test_a_sound_is_the_same_however_it_is_handed_over(model: Model) -> None:
         ({"picture": ["boat.jpg"]}, "exported has no picture tower"),
     ],
 )
-def test_what_cannot_be_embedded_is_one_line(model: Model, given: dict[str, object], complaint: str) -> None:
+def test_inputs_that_cannot_be_embedded_are_errors_of_one_line(
+    model: Model, given: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(UserError) as caught:
         model.embed(**given)
     assert complaint in str(caught.value)
 
 
-def test_a_search_takes_what_embed_takes(model: Model) -> None:
+def test_search_takes_the_same_inputs_as_embed(model: Model) -> None:
     index = tercet.index(model, "photos.csv")
     path = Path("photos/7.png")
     asked = [index.search(query, k=3) for query in (str(path), path, Image.open(path), pixels(7))]
@@ -209,7 +211,7 @@ def test_a_search_takes_what_embed_takes(model: Model) -> None:
     assert asked[0][0].score == pytest.approx(1)
 
 
-def test_results_show_themselves(model: Model) -> None:
+def test_results_print_as_text_and_as_html(model: Model) -> None:
     """In a notebook, too, where a console would write elsewhere; names are not taken for markup."""
     found, compared = (
         tercet.index(model, "photos.csv").search("<b>red</b>", k=2),
@@ -248,12 +250,12 @@ def test_results_show_themselves(model: Model) -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_is_one_line(ask: Callable[[], object], complaint: str) -> None:
+def test_wrong_arguments_are_errors_of_one_line(ask: Callable[[], object], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         ask()
 
 
-def test_data_may_be_several_tables_and_a_template_stand_alone(model: Model) -> None:
+def test_data_may_be_several_tables_and_templates_a_single_one(model: Model) -> None:
     assert len(tercet.index(model, ["photos.csv", Path("val.csv")])) == 60
     asked = [
         tercet.evaluate(model, "zero_shot", data, ["boat", "car"], templates=templates)
@@ -263,7 +265,7 @@ def test_data_may_be_several_tables_and_a_template_stand_alone(model: Model) -> 
     assert asked[1][0].dataset == "new"
 
 
-def test_a_model_of_sounds_is_not_asked_about_pictures(
+def test_a_model_without_an_image_tower_refuses_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     towers = {name: tower for name, tower in SPACE["model"].items() if name != "image"}
@@ -290,12 +292,12 @@ def test_the_parquet_file_holds_the_vectors_of_the_store(model: Model) -> None:
     assert "audio" not in rows[0]
 
 
-def test_labels_ask_for_the_task_that_they_belong_to(model: Model) -> None:
+def test_labels_with_another_task_than_zero_shot_are_refused(model: Model) -> None:
     with pytest.raises(UserError, match="labels are the classes of the task `zero_shot`"):
         tercet.evaluate(model, "retrieval", data="val.csv", labels=["boat"])
 
 
-def test_the_self_test_ends_with_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_self_test_prints_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["eval", "exported", "--data", "val.csv", "--self-test"]
     assert main(command) == 0
     assert "holds" in capsys.readouterr().out
@@ -330,7 +332,7 @@ assert [finding.name for finding in machine()][-1] == "free disk"
 """
 
 
-def test_all_but_training_works_without_the_engine_and_on_systems_that_have_less(home: Path) -> None:
+def test_all_but_training_works_without_deepspeed_and_on_other_systems(home: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     assert main(["data", "pack", "val.csv", "--out", "shards"]) == 0
     shutil.rmtree(home / "shards" / ".index")
@@ -345,7 +347,7 @@ def test_all_but_training_works_without_the_engine_and_on_systems_that_have_less
     assert "not told apart" in found.stdout
 
 
-def test_importing_the_package_imports_no_torch() -> None:
+def test_importing_tercet_does_not_import_torch() -> None:
     check = "import sys, tercet; dir(tercet); sys.exit('torch' in sys.modules or 'embed' not in dir(tercet))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
     with pytest.raises(AttributeError, match="`tercet` has no attribute `evaluat`"):

@@ -53,7 +53,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", **environment}, check=False)
 
 
-def test_help_listing_and_mistakes_never_import_torch() -> None:
+def test_help_lists_and_errors_do_not_import_torch() -> None:
     """All of them in one process that cannot import it."""
     program = (
         "import sys, shlex; sys.modules['torch'] = None\n"
@@ -69,7 +69,7 @@ def test_help_listing_and_mistakes_never_import_torch() -> None:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_two(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_an_error_of_one_line_and_exit_code_2(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(mistake.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -77,7 +77,7 @@ def test_a_mistake_is_one_line_and_two(mistake: str, capsys: pytest.CaptureFixtu
     assert err.count("\n") == 1
 
 
-def test_the_process_ends_as_main_says() -> None:
+def test_the_process_exits_with_the_code_of_main() -> None:
     wrong = run("trian")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "tercet: unknown verb `trian`; did you mean `train`?\n"
@@ -85,14 +85,14 @@ def test_the_process_ends_as_main_says() -> None:
     assert (version.returncode, version.stdout) == (0, f"tercet {__version__}\n")
 
 
-def test_of_many_ranks_one_speaks() -> None:
+def test_only_rank_0_prints_errors() -> None:
     speaking, silent = run("trian", RANK="0"), run("trian", RANK="3")
     assert (speaking.returncode, silent.returncode) == (2, 2)
     assert speaking.stderr.startswith("tercet: unknown verb")
     assert silent.stderr == ""
 
 
-def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tercet.command.verbs.print_json", lambda value: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["recipes", "ls", "--json"])
@@ -113,7 +113,7 @@ def test_a_bench_takes_its_own_options_and_checks_its_targets(
     assert taken == [("loss", ["--small"]), ("loss", ["--sizes", "8"])]
 
 
-def test_options_may_stand_among_overrides() -> None:
+def test_options_and_overrides_may_be_mixed() -> None:
     arguments = parse(["train", "demo", "steps=3", "--dry-run", "optimizer.lr=0.1"])
     assert (arguments.dry_run, arguments.overrides) == (True, ["steps=3", "optimizer.lr=0.1"])
 
@@ -137,7 +137,9 @@ def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]
     assert right == f"ok    {tmp_path / 'nine.yaml'}: 9 steps of 256"
 
 
-def test_data_generate_takes_the_worlds_knobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_generate_takes_the_options_of_the_generated_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     knobs = ["train=4", "val=2", "combinations=2", "workers=1"]
     assert main(["data", "generate", "--out", str(tmp_path / "world"), *knobs]) == 0
     assert json.loads((tmp_path / "world" / "world.json").read_text())
@@ -153,7 +155,7 @@ def test_data_generate_takes_the_worlds_knobs(tmp_path: Path, capsys: pytest.Cap
         ("micro_batch=512", "more than batch_size 256"),
     ],
 )
-def test_a_check_of_recipes_finds_what_no_run_can_use(
+def test_recipes_check_finds_values_that_no_run_can_use(
     override: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recipes", "check", "demo", override]) == 2
@@ -168,7 +170,7 @@ def test_a_check_of_recipes_finds_what_no_run_can_use(
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_a_full_disk_is_one_line(
+def test_a_full_disk_is_an_error_of_one_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(verbs, "recipes_ls", Mock(side_effect=error))

@@ -24,7 +24,7 @@ def states(findings: list[Finding]) -> dict[str, str]:
     return {finding.name: finding.state for finding in findings}
 
 
-def test_versions_are_held_against_their_ranges() -> None:
+def test_versions_are_compared_with_their_ranges() -> None:
     versions = {"torch": "2.15.0", "torchvision": "0.29.2", "timm": "1.0.31", "deepspeed": "0.19.8+cpu"}
 
     def installed(name: str) -> str:
@@ -40,7 +40,7 @@ def test_versions_are_held_against_their_ranges() -> None:
     assert (rich.found, rich.fix) == ("not installed", "pip install 'rich>=13'")
 
 
-def test_all_that_loads_is_well() -> None:
+def test_an_installation_that_loads_is_healthy() -> None:
     findings = judged(ALL_LOAD, "never told")
     assert healthy(findings)
     assert [finding.name for finding in findings] == [*PROBED, "cpu", "cuda", "gloo", "nccl"]
@@ -62,21 +62,21 @@ def test_a_broken_import_comes_with_its_fix(name: str, error: str, fix: str) -> 
     assert fix in str(broken.fix)
 
 
-def test_where_the_probe_dies_is_the_package_after_its_last_line() -> None:
+def test_a_dead_probe_blames_the_package_after_its_last_line() -> None:
     (dead,) = (finding for finding in judged(ALL_LOAD[:3], "the process died with -11") if finding.state == "fail")
     assert (dead.name, dead.found) == (PROBED[3], "the process died with -11")
     without_torch = judged([{"name": "torch", "error": "ImportError: no"}, *ALL_LOAD[1:-1]], "")
     assert [finding.name for finding in without_torch if finding.state == "fail"] == ["torch"]
 
 
-def test_an_attempt_survives_whatever_a_package_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_exception_of_an_import_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raises_on_import.py").write_text("raise OSError('libbroken.so:\\nmore')")
     monkeypatch.syspath_prepend(tmp_path)
     assert attempt("raises_on_import") == {"name": "raises_on_import", "error": "OSError: libbroken.so:"}
     assert attempt("json") == {"name": "json"}
 
 
-def test_limits_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_low_limits_of_the_machine_give_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
     (few,) = _open_files()
     assert (few.state, few.fix) == ("warn", "ulimit -n 4096")
@@ -87,14 +87,14 @@ def test_limits_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert _shared_memory(tmp_path / "nowhere") == []
 
 
-def test_this_installation_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_this_installation_is_healthy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["healthy"]
     assert {"python", "tercet", "torch", "gloo", "free disk"} <= {finding["name"] for finding in answer["findings"]}
 
 
-def test_people_see_the_fix_below_each_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_list_shows_the_fix_below_each_problem(capsys: pytest.CaptureFixture[str]) -> None:
     torch = Finding("versions", "torch", "fail", "2.15.0", "pip install 'torch[x]<2.15'")
     print_findings([torch, Finding("machine", "free disk", "ok", "9 GiB here")])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]

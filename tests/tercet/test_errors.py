@@ -23,16 +23,16 @@ def naive(one: str, other: str) -> int:
 
 
 @given(NAMES, NAMES)
-def test_edits_are_counted_as_their_definition_says(one: str, other: str) -> None:
+def test_edit_distance_equals_its_definition(one: str, other: str) -> None:
     assert _edits(one, other) == naive(one, other)
 
 
-def test_a_near_name_is_suggested() -> None:
+def test_a_similar_name_is_suggested() -> None:
     for wrong, right in [("dmeo", "demo"), ("captoin", "caption"), ("EMA", "ema"), ("pol", "pool"), ("RN51", "RN50")]:
         assert did_you_mean(wrong, ["zero", right, "another"]) == f"did you mean `{right}`?"
 
 
-def test_without_a_near_name_the_known_ones_are_listed() -> None:
+def test_without_a_similar_name_the_known_names_are_listed() -> None:
     assert did_you_mean("speech", ["text", "key", "image"]) == "known: image, key, text"
     assert did_you_mean("png", ["jpg", "jpeg"]) == "known: jpeg, jpg"
     assert did_you_mean("x", []) == "known: "

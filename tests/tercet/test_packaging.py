@@ -49,7 +49,7 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert {folder for folder in modules if not (folder / "__init__.py").exists()} == set()
 
 
-def test_every_file_that_is_no_module_is_package_data() -> None:
+def test_every_file_that_is_not_a_module_is_package_data() -> None:
     data = {package: patterns.split(", ") for package, patterns in setup_cfg()["options.package_data"].items()}
     matched = {path for package in data for pattern in data[package] for path in folder_of(package).glob(pattern)}
     files = (path for room in ROOMS for path in ROOT.glob(f"{room}/**/*") if path.is_file())
@@ -62,14 +62,14 @@ def folder_of(package: str) -> Path:
     return ROOT.joinpath(*(rest if rest and rest[0] in FOLDERS else (first, *rest)))
 
 
-def test_an_uninstalled_checkout_finds_its_folders(tmp_path: Path) -> None:
+def test_a_checkout_works_without_installation(tmp_path: Path) -> None:
     folders, *shown = ran(tmp_path, ROOT, "recipes", "ls").splitlines()
     assert folders == "2"
     assert "demo" in "".join(shown)
 
 
 @pytest.mark.long
-def test_the_wheel_works_elsewhere(tmp_path: Path) -> None:
+def test_the_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     """Built, installed into an empty folder and run from another one: it lists its recipes and trains a step."""
     source, pip = tmp_path / "source", [sys.executable, "-m", "pip", "--quiet"]
     source.mkdir()  # a build leaves its traces where it runs

@@ -20,7 +20,7 @@ def exported(folder: Path, seed: int) -> str:
     return str(export_folder(build_model(config.model, config.terms, seed), config, folder))
 
 
-def test_other_weights_do_not_replace_what_stands(tmp_path: Path) -> None:
+def test_a_file_from_other_weights_is_not_overwritten(tmp_path: Path) -> None:
     data = tmp_path / "boats.csv"
     Image.new("RGB", (32, 32), "red").save(tmp_path / "boat.png")
     data.write_text("image,caption\nboat.png,a boat\n", encoding="utf-8")

@@ -44,7 +44,7 @@ def test_a_fourth_modality_is_trained_on_two_ranks_and_resumed(trained: Path) ->
     assert {(fault["key"], fault["reason"]) for fault in faults} == {("00007", "series: cut short")}
 
 
-def test_it_is_evaluated_far_above_chance_from_the_command_line(trained: Path) -> None:
+def test_a_fourth_modality_is_evaluated_far_above_chance_from_the_command_line(trained: Path) -> None:
     done = command(trained, "eval", "whole", "retrieval", "sensors.yaml", "--json", *loading(*PLUGINS, "nearer.py"))
     assert done.returncode == 0, done.stderr
     assert "1 samples of val could not be evaluated (1 × series: cut short; the first is 00007" in done.stderr
@@ -58,7 +58,7 @@ def test_it_is_evaluated_far_above_chance_from_the_command_line(trained: Path) -
 
 
 @pytest.mark.parametrize("verb", [["eval"], ["recipes", "show"], ["train"]])
-def test_a_run_does_not_go_on_without_its_plugins(
+def test_a_run_does_not_resume_without_its_plugins(
     trained: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*verb, str(trained / "whole")]) == 2
@@ -78,14 +78,16 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("verb", ["train", "eval", "embed", "recipes new", "recipes check", "data pack", "data leaks"])
-def test_what_reads_recipes_models_or_data_takes_plugins(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_that_read_recipes_models_or_data_take_plugins(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*verb.split(), "--help"])
     assert "--plugin FILE.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_a_mistake_in_a_plugin_is_one_line(outside: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_in_a_plugin_is_an_error_of_one_line(
+    outside: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = outside / "mistaken.py"
     file.write_text(text)
     assert main(["recipes", "show", "demo", *loading(str(file))]) == 2
@@ -95,14 +97,14 @@ def test_a_mistake_in_a_plugin_is_one_line(outside: Path, text: str, capsys: pyt
     assert re.search(MISTAKES[text], said.strip())
 
 
-def test_an_unknown_modality_may_be_that_of_a_plugin(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_modality_suggests_a_plugin(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "show", str(outside / "sensor.yaml")]) == 2
     known = "known: audio, dim, image, text (--plugin FILE.py can add one)"
     said = f"tercet: sensor.yaml: `model.series` is not a known modality; {known}\n"
     assert capsys.readouterr() == ("", said)
 
 
-def test_installed_plugins_need_no_naming(outside: Path, tmp_path: Path) -> None:
+def test_installed_plugins_are_loaded_without_an_option(outside: Path, tmp_path: Path) -> None:
     text = "from tercet.modality import modality\n\nmodality('series', 'f32')(lambda data, intake, view: None)\n"
     (tmp_path / "sensors_of_mine.py").write_text(text)
     facts = tmp_path / "sensors_of_mine-1.0.dist-info"

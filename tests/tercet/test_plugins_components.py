@@ -128,23 +128,23 @@ def momentum() -> dict[str, Any]:
     return {"weight": weight.detach()}
 
 
-def test_a_loss_of_a_few_lines_is_what_it_says(seen: dict[str, Any]) -> None:
+def test_a_loss_of_a_plugin_equals_its_formula(seen: dict[str, Any]) -> None:
     assert seen["focal"][0] == pytest.approx(seen["focal"][1], rel=1e-5)
 
 
-def test_a_decoder_reads_further_files_of_a_modality(seen: dict[str, Any]) -> None:
+def test_a_decoder_of_a_plugin_reads_further_files_of_a_modality(seen: dict[str, Any]) -> None:
     assert seen["picture"][0].shape == (12, 12, 3)
     assert np.array_equal(*seen["picture"])
 
 
-def test_a_transform_draws_by_the_sample(seen: dict[str, Any]) -> None:
+def test_a_transform_of_a_plugin_draws_anew_for_each_sample(seen: dict[str, Any]) -> None:
     for least, most, wanted in seen["louder"]:
         assert least == pytest.approx(wanted, rel=1e-3)
         assert most == pytest.approx(wanted, rel=1e-3)
     assert len({wanted for _, _, wanted in seen["louder"]}) == 16
 
 
-def test_files_that_a_plugin_decodes_are_counted_and_packed_as_they_are(outside: Path) -> None:
+def test_files_that_a_plugin_decodes_are_counted_and_packed_unchanged(outside: Path) -> None:
     """None of them is called broken for being no JPEG."""
     folder = outside / "netpbm"
     folder.mkdir()
@@ -170,10 +170,10 @@ def test_files_that_a_plugin_decodes_are_counted_and_packed_as_they_are(outside:
     assert held == {(folder / f"{number}.ppm").read_bytes() for number in range(3)}
 
 
-def test_a_kind_of_task_measures(seen: dict[str, Any]) -> None:
+def test_a_task_of_a_plugin_measures(seen: dict[str, Any]) -> None:
     assert seen["nearer"][0] == pytest.approx(seen["nearer"][1])
 
 
-def test_an_optimizer_steps(seen: dict[str, Any]) -> None:
+def test_an_optimizer_of_a_plugin_makes_a_step(seen: dict[str, Any]) -> None:
     """0.1 at first, then 0.1 · (1 + 0.5)."""
     assert seen["weight"].tolist() == pytest.approx([0.75, 0.75])

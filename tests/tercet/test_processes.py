@@ -13,7 +13,7 @@ with ProcessPoolExecutor(2, server("json")) as pool:
 """
 
 
-def test_a_script_needs_no_guard_around_what_starts_processes(tmp_path: Path) -> None:
+def test_a_script_may_start_processes_without_a_main_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(UNGUARDED)
     found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
     assert found.stdout == "once\n[2, 2, 2, 2] True\n", found.stderr
@@ -33,7 +33,7 @@ for context in (server("json"), FreshContext()):
 """
 
 
-def test_signals_to_the_whole_group_leave_workers_to_the_main_process() -> None:
+def test_workers_ignore_signals_to_the_whole_process_group() -> None:
     command = [sys.executable, "-c", SIGNALLED]
     found = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
     assert found.stdout == "[None, None, None, None] 2\n" * 2, found.stderr

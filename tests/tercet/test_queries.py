@@ -36,23 +36,23 @@ def model() -> Model:
 @pytest.mark.parametrize(
     "words", ["a red boat", "boat", "what is in boat.png", "a very long description " * 40, "boat.2"]
 )
-def test_words_are_words_however_long(words: str) -> None:
+def test_words_of_any_length_are_text(words: str) -> None:
     assert modality_of(words) == "text"
 
 
-def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
+def test_the_name_of_a_file_decides_its_modality(tmp_path: Path) -> None:
     for name, modality in [("my boat.PNG", "image"), ("horn.wav", "audio"), ("boat", "text")]:
         (tmp_path / name).touch()
         assert modality_of(str(tmp_path / name)) == modality
 
 
-def test_the_name_of_another_file_is_not_searched_for_as_words(tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_or_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "memo.m4a").touch()
     with pytest.raises(UserError, match=r"memo\.m4a is not a picture or a sound; a query is words, or the path"):
         modality_of(str(tmp_path / "memo.m4a"))
 
 
-def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
+def test_a_mistyped_path_is_refused() -> None:
     with pytest.raises(UserError, match=r"there is no file photos/baot\.png; a query is words, or the path"):
         modality_of("photos/baot.png")
     for empty in ("", " \n"):
@@ -69,35 +69,35 @@ def test_a_mistyped_path_is_not_searched_for_as_words() -> None:
         ((np.zeros(800), 16000), "audio"),
     ],
 )
-def test_a_picture_or_a_sound_is_what_it_is(query: Any, modality: str) -> None:
+def test_the_type_of_a_query_decides_its_modality(query: Any, modality: str) -> None:
     assert modality_of(query) == modality
 
 
 @pytest.mark.parametrize("query", [3, b"picture", ["a boat"]])
-def test_what_may_be_anything_is_asked_for_by_name(query: Any) -> None:
+def test_an_ambiguous_query_needs_the_name_of_its_modality(query: Any) -> None:
     kind = type(query).__name__
     with pytest.raises(UserError, match=f"the query is of type {kind}; .* name the modality, as in search.image=…"):
         modality_of(query)
 
 
 @pytest.mark.parametrize("query", [{}, {"text": ["a", "b"]}, {"query": "a", "image": np.zeros((8, 8, 3), np.uint8)}])
-def test_one_thing_is_searched_for(model: Model, query: dict[str, Any]) -> None:
+def test_a_search_takes_exactly_one_query(model: Model, query: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"a search takes one query, and not [02]"):
         Index(model, Mock(), Mock()).search(**query)
 
 
-def test_a_path_that_is_no_file_is_told() -> None:
+def test_a_path_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match="there is no file nothing"):
         modality_of(Path("nothing"))
 
 
 @pytest.mark.parametrize("k", [0, -3])
-def test_nothing_is_not_asked_for(model: Model, k: int) -> None:
+def test_k_below_one_is_refused(model: Model, k: int) -> None:
     with pytest.raises(UserError, match=f"k is {k}, .*; give 1 or more"):
         Index(model, Mock(), Mock()).search("a boat", k)
 
 
 @pytest.mark.parametrize("thing", [3, None, b"a boat", Path("boat")])
-def test_text_is_given_as_strings(model: Model, thing: Any) -> None:
+def test_text_that_is_not_a_string_is_refused(model: Model, thing: Any) -> None:
     with pytest.raises(UserError, match=f"text: {type(thing).__name__} cannot be embedded; give strings"):
         model.embed(text=[thing])

@@ -25,7 +25,7 @@ def test_the_table_of_recipes_is_complete() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", RECIPES, re.MULTILINE)) == set(recipe_names())
 
 
-def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
+def test_the_shown_recipe_loads_with_its_stages(tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", RECIPES, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     config = load_recipe(str(tmp_path / "mine.yaml"))
@@ -35,13 +35,13 @@ def test_the_recipe_it_shows_loads_with_its_stages(tmp_path: Path) -> None:
     assert [term.name for term in config.terms] == ["image-text", "audio-text"]
 
 
-def test_the_mistake_it_shows_is_answered_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shown_mistake_gives_the_shown_error(capsys: pytest.CaptureFixture[str]) -> None:
     command, answer = re.findall(r"    \$ (tercet .*)\n    (tercet: .*)\n", RECIPES)[0]
     assert main(shlex.split(command)[1:]) == 2
     assert capsys.readouterr().err == f"{answer}\n"
 
 
-def test_the_training_commands_it_shows_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shown_training_commands_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos.yaml").write_text("extends: image_text\ndata: photos.csv\n", encoding="utf-8")
     commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", README + TRAINING, re.MULTILINE)
@@ -51,13 +51,13 @@ def test_the_training_commands_it_shows_are_understood(tmp_path: Path, monkeypat
     assert "runs/mine" in [config.out for config in configs]
 
 
-def test_the_loss_it_shows_is_the_one_that_the_page_about_plugins_is_tested_with() -> None:
+def test_the_loss_in_readme_is_the_one_on_the_page_about_plugins() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     (loss,) = re.findall(r"```python\n(# my_loss.py.*?)```", README, re.DOTALL)
     assert loss in page
 
 
-def test_the_sources_that_the_page_about_data_shows_are_understood() -> None:
+def test_the_sources_on_the_page_about_data_are_valid() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     table, shards = (DataConfig.model_validate(yaml.safe_load(text)["data"]) for text in shown)
@@ -68,21 +68,21 @@ def test_the_sources_that_the_page_about_data_shows_are_understood() -> None:
         GroupReader(source.group, CaptionReader(source.captions))
 
 
-def test_the_settings_that_the_page_about_data_names_exist() -> None:
+def test_the_settings_on_the_page_about_data_exist() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`data\.(\w+)", page))
     assert named
     assert named <= {*DataConfig.model_fields, *DataConfig.short}
 
 
-def test_what_the_page_about_data_writes_in_a_recipe_is_yaml() -> None:
+def test_the_settings_on_the_page_about_data_are_valid_yaml() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(text) for text in re.findall(r"`(\w+: [^`]+)`", page)]
     assert {"text": "label"} in shown
     assert {"templates": "a photo of a {}."} in shown
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         words = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", words):

@@ -81,7 +81,7 @@ def proposed(photos: Path) -> dict[str, Any]:
     return dict(told[0])
 
 
-def test_what_it_says_of_the_data_is_so(proposed: dict[str, Any]) -> None:
+def test_the_printed_facts_about_the_data_are_right(proposed: dict[str, Any]) -> None:
     captions = [caption(row) for row in range(ROWS)]
     told = proposed["data"]
     assert (told["samples"], told["pairs"], told["holding"]) == (ROWS, ROWS, {"image": ROWS, "text": ROWS})
@@ -89,7 +89,7 @@ def test_what_it_says_of_the_data_is_so(proposed: dict[str, Any]) -> None:
     assert told["words"]["p50"] == median_low(len(text.split()) for text in captions)
 
 
-def test_the_recipe_trains_as_it_is(
+def test_the_proposed_recipe_trains_unchanged(
     proposed: dict[str, Any], photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe = photos.parent / "new.yaml"
@@ -115,7 +115,7 @@ def values_of(choices: Iterable[Choice]) -> dict[str, Any]:
     return reduce(RECIPE.lay, layers, {})
 
 
-def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: Path) -> None:
+def test_the_recipe_gives_the_reason_for_every_value(proposed: dict[str, Any], photos: Path) -> None:
     text = (photos.parent / "new.yaml").read_text()
     said = " ".join(line.strip(" #") for line in text.splitlines() if line.strip().startswith("#"))
     assert all(choice["why"] in said for choice in proposed["recipe"])
@@ -124,7 +124,7 @@ def test_every_value_has_its_why_in_the_file(proposed: dict[str, Any], photos: P
     assert read_yaml(text, "") == values_of(Choice(**choice) for choice in proposed["recipe"])
 
 
-def test_the_time_is_counted_up_from_the_measured_step(proposed: dict[str, Any]) -> None:
+def test_the_estimated_time_is_computed_from_the_measured_step(proposed: dict[str, Any]) -> None:
     pace, step = proposed["pace"], proposed["pace"]["step"]
     values = {choice["key"]: choice["value"] for choice in proposed["recipe"]}
     loop = step["seconds"] * values["batch_size"] / step["rows"]
@@ -154,7 +154,7 @@ def by_hand(pairs: int, modalities: str, gpu: bool, weights: bool) -> str | None
 
 @pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
 @pytest.mark.parametrize("pairs", [500, 10_000, 10_001, 1_000_000, 5_000_000, 20_000_001])
-def test_the_way_is_that_of_the_scale_unless_something_stands_against_it(pairs: int, modalities: str) -> None:
+def test_the_number_of_pairs_decides_the_method_unless_something_prevents_it(pairs: int, modalities: str) -> None:
     for machine in (CPU, GPU):
         for weights in (True, False):
             chosen = choose_way(
@@ -167,7 +167,7 @@ def test_the_way_is_that_of_the_scale_unless_something_stands_against_it(pairs: 
     (500, GPU, "finetune_lora"), (500, CPU, "finetune_clip"),
     (10**8, GPU, "finetune_clip"), (10**8, CPU, "finetune_clip"),
 ])  # fmt: skip
-def test_given_weights_are_never_left_out(pairs: int, machine: Machine, recipe: str) -> None:
+def test_weights_given_by_the_user_are_always_used(pairs: int, machine: Machine, recipe: str) -> None:
     chosen, choices = draft(TABLE, seen(pairs, "image", "text"), machine, lambda recipe: True, "runs/mine")
     assert chosen.way.recipe == recipe
     assert ("unlocked" in values_of(choices).get("model", {}).get("image", {})) == (machine is CPU)
@@ -180,7 +180,7 @@ def test_given_weights_are_never_left_out(pairs: int, machine: Machine, recipe: 
 @pytest.mark.parametrize("weights", [True, False], ids=["weights", "none"])
 @pytest.mark.parametrize("modalities", ["image text", "audio text", "audio image text", "audio image"])
 @pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
-def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: bool, machine: Machine) -> None:
+def test_every_proposal_is_a_valid_recipe(modalities: str, pairs: int, weights: bool, machine: Machine) -> None:
     chosen, choices = draft(TABLE, seen(pairs, *modalities.split()), machine, lambda recipe: weights)
     config = as_config(choices)
     learnt = pairs * (1 - held_out(TABLE, seen(pairs)))
@@ -192,7 +192,7 @@ def test_whatever_is_proposed_is_a_recipe(modalities: str, pairs: int, weights: 
 
 @pytest.mark.parametrize("pairs", [500, 300_000, 5_000_000, 50_000_000])
 @pytest.mark.parametrize("val", ["shards/val", None])
-def test_whatever_is_proposed_is_watched(pairs: int, val: str | None) -> None:
+def test_every_proposal_evaluates_during_training(pairs: int, val: str | None) -> None:
     """It holds samples out, evaluates them while it trains, keeps the best weights, and is compared with shortcuts."""
     layout = Splits("shards/train", val, "given")
     summary = seen(pairs, "image", "text", twice={"image": pairs})
@@ -206,7 +206,7 @@ def test_whatever_is_proposed_is_watched(pairs: int, val: str | None) -> None:
     assert config.early_stopping == EarlyStoppingConfig(task="retrieval", metric="mAP@10", patience=4)
 
 
-def test_the_page_says_what_the_rules_say() -> None:
+def test_the_page_shows_the_table_of_rules() -> None:
     largest = {(way.title, way.recipe): (way, most) for most, ways in SCALES for way in ways}  # the last stays
     expected = [row(way, "more" if most == float("inf") else f"{most:,.0f}") for way, most in largest.values()]
     lines = PAGE.read_text(encoding="utf-8").splitlines()
@@ -222,7 +222,7 @@ def row(way: Way, most: str) -> str:
 
 
 @pytest.mark.parametrize("way", [way for _, ways in SCALES for way in ways if way.recipe], ids=lambda way: way.recipe)
-def test_the_recipes_that_are_extended_say_the_same(way: Way) -> None:
+def test_the_extended_recipes_have_the_same_numbers(way: Way) -> None:
     """A number that the proposal changes would be a number with two sources."""
     config = load_recipe(way.recipe or "")
     if "adapters" not in way.title or way.recipe == "finetune_lora":
@@ -233,13 +233,13 @@ def test_the_recipes_that_are_extended_say_the_same(way: Way) -> None:
     assert config.epochs == way.epochs or not way.pretrained or "bottleneck" in way.title
 
 
-def test_numbers_shrink_with_the_data() -> None:
+def test_batch_size_and_warmup_are_smaller_for_small_data() -> None:
     assert [batch_size(FINETUNING, pairs) for pairs in (32, 64, 511, 512, 4_096, 10**6)] == [8, 8, 32, 64, 512, 512]
     assert [warmup(FINETUNING, steps)[0] for steps in (40, 400, 5_000, 10**6)] == [4, 40, 500, 500]
     assert [warmup(LOCKED, steps)[0] for steps in (500, 2_000, 10_000)] == [50, 100, 300]
 
 
-def test_of_few_classes_pictures_are_held_out_and_of_many_whole_classes() -> None:
+def test_few_classes_hold_out_pictures_and_many_classes_hold_out_classes() -> None:
     for classes, by in ((10, "file"), (300, None)):
         names = seen(3_000, "image", "text", different=classes)
         said = values_of(splits(TABLE, names))["data"]
@@ -256,13 +256,13 @@ Value = st.one_of(Scalar, st.lists(Scalar, max_size=3), st.dictionaries(st.text(
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), Value, min_size=1, max_size=6), st.text(max_size=200))
-def test_what_is_written_reads_back_equal(values: dict[str, Any], why: str) -> None:
+def test_a_written_recipe_reads_back_equal(values: dict[str, Any], why: str) -> None:
     whys = " ".join(why.split()) or "so"
     text = to_yaml(["a heading", "more of it"], [Choice(key, value, whys) for key, value in values.items()])
     assert read_yaml(text, "") == values
 
 
-def test_samples_that_are_said_again_keep_their_rows() -> None:
+def test_repeated_samples_of_a_batch_keep_their_rows() -> None:
     field = Field("text", torch.tensor([[10], [12]]), torch.tensor([0, 2]))
     once = Batch(torch.arange(3), torch.full((3,), -1), {"text": field})
     again = tiled(once, 7)
@@ -274,14 +274,14 @@ def test_samples_that_are_said_again_keep_their_rows() -> None:
     )
 
 
-def test_a_step_of_more_rows_takes_as_much_longer() -> None:
+def test_the_time_of_a_step_is_proportional_to_its_rows() -> None:
     assert Measured(64, 0.5, 0.001, 32, "cuda").step(512) == 4.0
     assert [duration(seconds) for seconds in (5, 119, 130, 9_000, 400_000)] == [
         "5 seconds", "119 seconds", "2.2 minutes", "2.5 hours", "4.6 days",
     ]  # fmt: skip
 
 
-def test_what_fits_into_a_gpu_is_told_by_a_line_through_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_that_fits_into_a_gpu_is_extrapolated_from_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a GPU of 80 GiB, on which a model takes 4 GiB and a row 50 MiB: 0.8 of it is full at 1228 rows."""
     taken: list[int] = []
     monkeypatch.setattr(StepTimer, "time", lambda bench, batch, micro_batch: taken.append(len(batch)))
@@ -294,7 +294,7 @@ def test_what_fits_into_a_gpu_is_told_by_a_line_through_two_steps(monkeypatch: p
     assert taken == [8, 16]
 
 
-def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_data_are_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.zeros((20, 20, 3), dtype=np.uint8)
     (tmp_path / "few").mkdir()
     Image.fromarray(pixels).save(tmp_path / "few" / "a.png")

@@ -155,7 +155,7 @@ def build(name, config):
 
 
 @pytest.mark.parametrize("encoder", [Mean, Series])
-def test_sound_encoders_pass(encoder: type[Encoder]) -> None:
+def test_correct_encoders_pass(encoder: type[Encoder]) -> None:
     check_encoder(encoder())
 
 
@@ -168,12 +168,12 @@ def test_sound_encoders_pass(encoder: type[Encoder]) -> None:
         ("small:text", "text", {"options": TOWER}),
     ],
 )
-def test_the_small_towers_pass_on_two_processes_too(encoder: str, modality: str, config: dict[str, object]) -> None:
+def test_the_small_towers_pass_on_two_processes(encoder: str, modality: str, config: dict[str, object]) -> None:
     check_encoder(encoder, modality, **config)
 
 
 @pytest.mark.long
-def test_an_encoder_of_a_plugin_that_differs_among_many_is_found(tmp_path: Path) -> None:
+def test_an_encoder_of_a_plugin_whose_vectors_depend_on_the_batch_size_fails(tmp_path: Path) -> None:
     plugin = tmp_path / "unequal_among_many.py"
     plugin.write_text(UNEQUAL, encoding="utf-8")
     load_plugins([plugin])
@@ -201,6 +201,6 @@ def test_an_encoder_of_a_plugin_that_differs_among_many_is_found(tmp_path: Path)
         (Forgetful, "with `checkpoint_gradients` the gradients are others"),
     ],
 )
-def test_each_mistake_has_its_sentence(kind: type[Encoder], sentence: str) -> None:
+def test_each_mistake_gives_its_own_error(kind: type[Encoder], sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_encoder(kind())

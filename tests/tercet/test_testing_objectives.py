@@ -106,7 +106,7 @@ class OfItsRank(Objective):
 
 
 @pytest.mark.parametrize("objective", [InfoNCE(), Sigmoid(), Focal(), Split()], ids=repr)
-def test_sound_objectives_pass(objective: Objective) -> None:
+def test_correct_objectives_pass(objective: Objective) -> None:
     check_objective(objective)
 
 
@@ -133,6 +133,6 @@ def test_an_objective_is_checked_by_its_name_and_options() -> None:
         (OfItsRank, "on two processes the loss or its gradients differ from those on one"),
     ],
 )
-def test_each_mistake_has_its_sentence(kind: type[Objective], sentence: str) -> None:
+def test_each_mistake_gives_its_own_error(kind: type[Objective], sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_objective(kind())

@@ -66,7 +66,7 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
 
 
-def test_data_that_hold_the_training_data_are_said_to(home: Path) -> None:
+def test_evaluating_on_training_data_gives_a_warning(home: Path) -> None:
     held_out = tercet.evaluate("run").trained_on["val"]
     assert held_out.count == 0
     assert not tercet.evaluate("run").warnings
@@ -81,7 +81,7 @@ def test_data_that_hold_the_training_data_are_said_to(home: Path) -> None:
     assert whole.to_json()[0]["trained_on"] == {"count": known.count, "samples": 24, "not_compared": []}
 
 
-def test_the_split_train_is_what_was_trained_on(home: Path) -> None:
+def test_all_samples_of_the_split_train_count_as_trained_on(home: Path) -> None:
     found = tercet.evaluate("run", split="train")
     held_out = tercet.evaluate("run", split="val")
     assert found.trained_on["train"].count == 24 - held_out.trained_on["val"].samples
@@ -104,7 +104,7 @@ def test_copies_and_shards_of_the_pictures_are_found_and_new_pictures_are_not(ho
     assert not tercet.evaluate("run", data="new.csv").warnings
 
 
-def test_a_comparison_says_it_of_each_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_warns_for_each_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "run", "run", "--data", "photos.csv"]) == 0
     assert "warning: run was trained on" in capsys.readouterr().out
     assert main(["compare", "run", "run", "--split", "train", "--json"]) == 0
@@ -114,7 +114,7 @@ def test_a_comparison_says_it_of_each_run(home: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)[0]["trained_on"]["count"] == 0
 
 
-def test_training_data_that_are_gone_are_said_to_be_unknown(home: Path) -> None:
+def test_missing_training_data_give_an_unknown_count(home: Path) -> None:
     (home / "photos.csv").rename(home / "moved.csv")
     try:
         found = tercet.evaluate("run", data="new.csv")
@@ -123,7 +123,7 @@ def test_training_data_that_are_gone_are_said_to_be_unknown(home: Path) -> None:
     assert "new.csv was not compared with training data of run: source `train`: " in found.warnings[0]
 
 
-def test_validation_data_that_a_recipe_takes_from_its_training_data_are_found(home: Path) -> None:
+def test_validation_data_that_overlap_the_training_data_are_found(home: Path) -> None:
     config = home / "run" / "config.yaml"
     kept = config.read_text()
     overlapping = yaml.safe_load(kept)

@@ -35,7 +35,7 @@ def holds(path: Path, step: int) -> bool:
     return (path / "numbers").read_bytes() == f"{step}\n".encode() * 1000
 
 
-def test_a_commit_verifies_and_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_committed_checkpoint_verifies_and_describes_its_content(tmp_path: Path) -> None:
     path = save(tmp_path, 7)
     assert path.name == "step_00000007"
     assert flaw(path) is None
@@ -60,7 +60,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("reason", DAMAGE)
-def test_a_damaged_checkpoint_is_skipped_by_name_and_reason(tmp_path: Path, reason: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_its_name_and_the_reason(tmp_path: Path, reason: str) -> None:
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
     DAMAGE[reason](newer)
     found = newest(tmp_path)
@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_is_skipped_by_name_and_reason(tmp_path: Path, reas
     assert found.damaged == (f"step_00000002 ({reason})",)
 
 
-def test_pruning_keeps_the_newest_and_a_rerun_sets_the_old_one_aside(tmp_path: Path) -> None:
+def test_pruning_keeps_the_newest_and_saving_again_renames_the_damaged_checkpoint(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
         save(tmp_path, step)
     prune(tmp_path, 2)
@@ -80,7 +80,7 @@ def test_pruning_keeps_the_newest_and_a_rerun_sets_the_old_one_aside(tmp_path: P
     assert newest(tmp_path).damaged == ()
 
 
-def test_what_cannot_be_written_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_last_checkpoint_unchanged(tmp_path: Path) -> None:
     save(tmp_path, 1)
 
     def write(folder: Path) -> None:
@@ -114,7 +114,7 @@ def die_at(parent: Path, stage: str, call: int) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_hard_exit_at_any_stage_leaves_the_old_or_the_new(tmp_path: Path, stage: str) -> None:
+def test_a_hard_exit_at_any_moment_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, stage: str) -> None:
     endings = []
     for call in range(1, 6):
         parent = tmp_path / str(call)
@@ -142,7 +142,7 @@ def save_for_ever(parent: Path) -> None:
         step += 1
 
 
-def test_random_kills_never_leave_less_than_a_checkpoint(tmp_path: Path) -> None:
+def test_a_valid_checkpoint_remains_after_random_kills(tmp_path: Path) -> None:
     save(tmp_path, 1)
     dice = random.Random(0)
     for _ in range(50):
@@ -164,7 +164,7 @@ sys.exit(main(["train", sys.argv[1]]))
 """
 
 
-def test_a_full_disk_ends_a_run_with_one_line(world_folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_run_with_an_error_of_one_line(world_folder: Path, tmp_path: Path) -> None:
     """A limit on the size of files fails where a full disk does: in the middle of a file of tensors."""
     (tmp_path / "tiny.yaml").write_text(json.dumps(recipe(world_folder, tmp_path / "run", steps=1)))
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "tiny.yaml")]

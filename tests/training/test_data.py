@@ -48,7 +48,7 @@ def history(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "plans" / "history.jsonl").read_text().splitlines()]
 
 
-def test_sources_are_counted_and_resumed_each_from_its_place(world_folder: Path, tmp_path: Path) -> None:
+def test_each_source_resumes_after_its_last_sample(world_folder: Path, tmp_path: Path) -> None:
     """At another number of ranks, too; weights of 3 : 1 are 12 and 4 of a batch of 16."""
     whole, parts = (mixed(world_folder, tmp_path / name, weight=1 / 3) for name in ("whole", "parts"))
     on_ranks(run_some, 1, whole, None)
@@ -76,7 +76,7 @@ def test_new_weights_take_effect_at_a_recorded_step(world_folder: Path, tmp_path
         assert (tmp_path / "run" / "plans" / f"{digest}.json").is_file()
 
 
-def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_path: Path) -> None:
+def test_data_that_end_before_the_last_step_end_the_run_with_an_error(world_folder: Path, tmp_path: Path) -> None:
     """96 scenes are six batches of 16; to take as many steps is no mistake."""
     train = {"scenes": {"source": str(world_folder / "train"), "repeat": False}}
     values = recipe(world_folder, tmp_path / "run", data={"train": train, "crop": None, "worker": "thread"})
@@ -86,7 +86,7 @@ def test_data_that_are_used_up_end_a_run_with_a_word(world_folder: Path, tmp_pat
         on_ranks(run_some, 1, values | {"steps": 7}, None)
 
 
-def test_a_stage_may_turn_to_other_data(world_folder: Path, tmp_path: Path) -> None:
+def test_a_stage_may_use_other_data(world_folder: Path, tmp_path: Path) -> None:
     """They begin at their first sample, and a run that was stopped among them goes on there."""
     others = {"name": "others", "steps": 4, "set": {"data.train": str(world_folder / "combinations")}}
     whole, parts = (
@@ -101,7 +101,7 @@ def test_a_stage_may_turn_to_other_data(world_folder: Path, tmp_path: Path) -> N
     assert [line["step"] for line in history(tmp_path / "parts")] == [0, 3]
 
 
-def test_shards_that_moved_are_the_same_data_and_others_are_not(world_folder: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_moved_shards_and_refuses_other_shards(world_folder: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(world_folder / "train", tmp_path / "a" / "train")
     values = recipe(shards.parent, tmp_path / "run", checkpoint={"every": 5}, steps=8)
     on_ranks(run_some, 1, values, 5)
@@ -115,7 +115,7 @@ def test_shards_that_moved_are_the_same_data_and_others_are_not(world_folder: Pa
     assert state(tmp_path / "run")["cursors"] == {"train": 128}
 
 
-def test_a_stream_trains_on_two_ranks_and_goes_on_by_shard(world_folder: Path, tmp_path: Path) -> None:
+def test_a_stream_trains_on_two_ranks_and_resumes_at_a_shard(world_folder: Path, tmp_path: Path) -> None:
     data = {"train": str(world_folder / "train"), "crop": None, "mode": "stream", "worker": "thread", "window": 8}
     values = recipe(world_folder, tmp_path / "run", data=data, checkpoint={"every": 5}, steps=14)
     on_ranks(run_some, 2, values, 10)
@@ -127,14 +127,14 @@ def test_a_stream_trains_on_two_ranks_and_goes_on_by_shard(world_folder: Path, t
     assert saved(tmp_path / "run")
 
 
-def test_processes_and_threads_train_alike(world_folder: Path, tmp_path: Path) -> None:
+def test_worker_processes_and_threads_give_the_same_losses(world_folder: Path, tmp_path: Path) -> None:
     for worker in ("process", "thread"):
         data = {"train": str(world_folder / "train"), "worker": worker, "augment": {"audio": {"time_masks": 2}}}
         on_ranks(run_some, 1, recipe(world_folder, tmp_path / worker, data=data, steps=4), None)
     assert losses(tmp_path / "process") == losses(tmp_path / "thread")
 
 
-def test_masks_are_cut_with_the_rows_that_they_belong_to(world_folder: Path, tmp_path: Path) -> None:
+def test_gradient_caching_splits_masks_together_with_their_rows(world_folder: Path, tmp_path: Path) -> None:
     """Plain steps against gradient-cached ones, whose chunks divide neither the sounds nor the captions."""
     data = {"train": str(world_folder / "train"), "worker": "thread", "augment": {"audio": {"time_masks": 4}}}
     for rows in (None, 5):

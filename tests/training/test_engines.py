@@ -42,5 +42,5 @@ def compare(world: World, way: str, clip: float) -> None:
 
 
 @pytest.mark.parametrize(("way", "clip"), [("plain", 0.1), ("cached", 0.0)])
-def test_one_process_steps_as_deepspeed_would(way: str, clip: float) -> None:
+def test_the_plain_engine_of_one_process_equals_deepspeed(way: str, clip: float) -> None:
     on_ranks(compare, 1, way, clip)

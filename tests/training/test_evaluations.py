@@ -26,7 +26,7 @@ def test_the_score_is_the_mean_over_subjects_and_splits() -> None:
         score(results(0.4), "retrieval", "R@2")
 
 
-def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_path: Path) -> None:
+def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_patience(tmp_path: Path) -> None:
     lines = Evaluations(tmp_path / "evaluations.jsonl")
     assert lines.history(STOPPING, 0) is None
     for step, value in ((10, 0.2), (20, 0.6), (30, 0.6), (40, 0.1)):
@@ -47,12 +47,14 @@ def test_the_first_of_equals_is_the_best_and_a_new_stage_has_patience_again(tmp_
         ({"stages": [{"name": "a", "steps": 0.5}, {"name": "b", "steps": 5}]}, "`stages` has shares .* up to 5.5"),
     ],
 )
-def test_what_cannot_decide_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:
+def test_contradicting_steps_stages_and_early_stopping_are_refused(
+    tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
     with pytest.raises(ValueError, match=told):
         RunConfig.model_validate(recipe(tmp_path, tmp_path, **changes))
 
 
-def test_epochs_become_steps_over_all_samples_and_are_written_as_they_were(tmp_path: Path) -> None:
+def test_epochs_are_converted_to_steps_and_stay_in_the_written_recipe(tmp_path: Path) -> None:
     values = {key: value for key, value in recipe(tmp_path, tmp_path, epochs=1.5).items() if key != "steps"}
     config = RunConfig.model_validate(values)
     written = config.model_dump(mode="json")
@@ -64,7 +66,7 @@ def test_epochs_become_steps_over_all_samples_and_are_written_as_they_were(tmp_p
 
 
 @pytest.mark.parametrize("steps", [2, 7, 20, 101])
-def test_stages_that_are_shares_add_up_to_the_run(tmp_path: Path, steps: int) -> None:
+def test_stages_given_as_shares_add_up_to_the_steps_of_the_run(tmp_path: Path, steps: int) -> None:
     stages = [{"name": str(at), "steps": share} for at, share in enumerate((0.15, 0.35, 0.5))]
     config = RunConfig.model_validate(recipe(tmp_path, tmp_path, steps=steps, stages=stages))
     assert sum(config.lengths) == steps
@@ -72,7 +74,7 @@ def test_stages_that_are_shares_add_up_to_the_run(tmp_path: Path, steps: int) ->
     assert [config.stage(at).steps for at in range(3)] == config.lengths
 
 
-def test_shares_of_a_run() -> None:
+def test_steps_given_as_a_share_equal_the_same_number_of_steps() -> None:
     share, steps = ScheduleConfig(warmup=0.25), ScheduleConfig(warmup=5)
     rates = [[learning_rate(config, 1.0, at, 20) for at in range(20)] for config in (share, steps)]
     assert rates[0] == rates[1]

@@ -71,7 +71,7 @@ def run_killed(world: World, values: dict[str, Any], seconds: float) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("world", [1, 2])
-def test_a_run_that_is_killed_goes_on_as_if_it_was_not(world_folder: Path, tmp_path: Path, world: int) -> None:
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(world_folder: Path, tmp_path: Path, world: int) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)
     straight = [everything(world_folder, tmp_path / f"straight{zero}", zero=zero) for zero in STAGES]
@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_was_not(world_folder: Path, tmp_p
         assert len(losses(tmp_path / f"straight{zero}")) == STEPS
 
 
-def test_other_processes_repeat_a_recorded_selection(world_folder: Path, tmp_path: Path) -> None:
+def test_a_recorded_selection_is_replayed_on_another_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
     """One process selects; two repeat its selection at every stage. Two that select anew differ at near ties only."""
     on_ranks(run_all, 1, [everything(world_folder, tmp_path / "one")])
     replay = {"name": "replay", "filter_ratio": 0.5, "strata": 2, "run": str(tmp_path / "one")}

@@ -113,7 +113,7 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "trains"), [("lora", ("lora_", "head.")), ("adapters", ("head.",))])
-def test_only_what_was_added_and_the_head_move(runs: Path, name: str, trains: tuple[str, ...]) -> None:
+def test_only_the_added_weights_and_the_head_are_trained(runs: Path, name: str, trains: tuple[str, ...]) -> None:
     config, after = load_recipe(str(runs / name / "whole")), saved(runs / name / "whole")
     fresh = build_model(config.model, config.terms, config.seed).state_dict()
     before = {f"weight/{path}": value for path, value in fresh.items()}
@@ -125,7 +125,7 @@ def test_only_what_was_added_and_the_head_move(runs: Path, name: str, trains: tu
 
 
 @pytest.mark.parametrize("name", ["lora", "adapters"])
-def test_a_tuned_run_resumes_to_the_bit(runs: Path, name: str) -> None:
+def test_a_resumed_finetuning_run_is_bit_equal(runs: Path, name: str) -> None:
     whole, parts = saved(runs / name / "whole"), saved(runs / name / "parts")
     assert whole.keys() == parts.keys()
     assert not moved(whole, parts)
@@ -133,7 +133,7 @@ def test_a_tuned_run_resumes_to_the_bit(runs: Path, name: str) -> None:
     assert len(losses(runs / name / "whole")) == 6
 
 
-def test_moments_of_an_opened_block_begin_and_the_others_go_on(runs: Path) -> None:
+def test_unlocking_a_block_starts_its_moments_and_keeps_those_of_the_others(runs: Path) -> None:
     """After one step m = β1 m' + (1 - β1) g and v = β2 v' + (1 - β2) g², of which g is the same in both."""
     before, after = saved(runs / "locked"), saved(runs / "staged")
     names = [path.removeprefix("optim/exp_avg/") for path in after if path.startswith("optim/exp_avg/")]
@@ -146,7 +146,7 @@ def test_moments_of_an_opened_block_begin_and_the_others_go_on(runs: Path) -> No
         torch.testing.assert_close(after[f"optim/exp_avg_sq/{name}"], expected, rtol=1e-2, atol=1e-9, msg=name)
 
 
-def test_the_line_between_the_weights(runs: Path) -> None:
+def test_evaluation_between_the_weights_equals_that_of_interpolated_weights(runs: Path) -> None:
     folder = runs / "line"
     found, before = (json.loads((folder / file).read_text()) for file in ("eval.json", "before.json"))
     expected = [("val", "retrieval"), ("val", "kinds"), ("new", "retrieval"), ("new", "kinds")]
@@ -171,7 +171,7 @@ def recalls(metrics: dict[str, float]) -> float:
     return sum(value for name, value in metrics.items() if name.endswith(" R@1"))
 
 
-def test_the_kept_model_lies_on_the_line(runs: Path) -> None:
+def test_the_kept_model_has_the_interpolated_weights(runs: Path) -> None:
     alpha = json.loads((runs / "line" / "eval.json").read_text())[0]["wise_ft"]["best"]
     start, end = load_file(runs / "line" / "start.safetensors"), load_model(str(runs / "line")).state_dict()
     kept = load_model(str(runs / "line" / "wise_ft")).state_dict()
@@ -182,7 +182,7 @@ def test_the_kept_model_lies_on_the_line(runs: Path) -> None:
         torch.testing.assert_close(value.double(), expected, atol=1e-7, rtol=1e-6, msg=path)
 
 
-def test_a_run_that_kept_no_start_is_told_at_once(world_folder: Path, tmp_path: Path) -> None:
+def test_wise_ft_without_saved_initial_weights_is_refused(world_folder: Path, tmp_path: Path) -> None:
     config = RunConfig.model_validate(pairs(world_folder, tmp_path, eval={"wise_ft": [0.5]}))
     with pytest.raises(UserError, match=r"eval.wise_ft: .* has no start.safetensors"):
         RunEvaluation(config, tmp_path, World()).resume(2)
@@ -202,7 +202,7 @@ def test_a_run_stops_early_with_its_best_weights(runs: Path, name: str) -> None:
     assert (state["step"], state["counters"]["step"]) == (4, 2)
 
 
-def test_a_run_that_gets_better_goes_on_to_its_end(runs: Path) -> None:
+def test_a_run_that_improves_does_not_stop_early(runs: Path) -> None:
     folder = runs / "stopped" / "late"
     assert len(losses(folder)) == 3
     assert evaluated(folder) == [0, 1, 2, 3]

@@ -61,7 +61,7 @@ def runs(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_updates_train_alike_at_every_zero_stage(runs: Path) -> None:
+def test_lora_gives_the_same_losses_at_every_zero_stage(runs: Path) -> None:
     whole = losses(runs / "lora1")
     assert whole[0] != pytest.approx(whole[-1], rel=1e-3), "nothing was learned, so nothing was compared"
     assert losses(runs / "lora0") == pytest.approx(whole, rel=1e-5)
@@ -76,7 +76,7 @@ def test_updates_train_alike_at_every_zero_stage(runs: Path) -> None:
         ("finetune_lora", "lora1", ("towers.image.", "towers.text.")),
     ],
 )
-def test_a_recipe_goes_on_from_the_weights_it_is_given(
+def test_a_finetuning_recipe_starts_from_the_given_weights(
     runs: Path, name: str, start: str, still: tuple[str, ...]
 ) -> None:
     """What it began with is the other run, merged; the updates of low rank alone move a tower that is adapted."""
@@ -93,7 +93,7 @@ def test_a_recipe_goes_on_from_the_weights_it_is_given(
     assert list(found[0]["wise_ft"]["metrics"]) == ["0", "0.25", "0.5", "0.75", "1"]
 
 
-def test_a_locked_image_tower_stays_as_it_is(runs: Path) -> None:
+def test_a_locked_image_tower_does_not_change(runs: Path) -> None:
     config, ended = load_recipe(str(runs / "finetune_lit")), saved(runs / "finetune_lit")
     fresh = build_model(config.model, config.terms, config.seed).state_dict()
     changed = {path for path, value in fresh.items() if not ended[f"weight/{path}"].equal(value)}

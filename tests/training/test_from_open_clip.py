@@ -51,7 +51,7 @@ def notes(flags: str) -> str:
     return "\n".join(translate(flags).note_lines())
 
 
-def test_every_flag_of_their_parser_is_in_the_table_as_they_declare_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_declares_every_flag_like_the_parser_of_open_clip_train(monkeypatch: pytest.MonkeyPatch) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     ours = {flag.name: parser.add_argument(flag.name, **flag.option) for flag in FLAGS}
     expected = their_actions(monkeypatch)
@@ -63,7 +63,7 @@ def test_every_flag_of_their_parser_is_in_the_table_as_they_declare_it(monkeypat
 
 
 @pytest.mark.parametrize("model", ["RN50", "ViT-B-32", "convnext_base"])
-def test_their_defaults_are_written_out(model: str, tmp_path: Path) -> None:
+def test_the_recipe_holds_the_defaults_of_open_clip_train(model: str, tmp_path: Path) -> None:
     args, config = theirs.parse_args(["--model", model]), recipe(f"{DATA} --model {model}", tmp_path)
     optimizer = config.optimizer
     assert (optimizer.lr, *optimizer.betas, optimizer.eps) == (args.lr, args.beta1, args.beta2, args.eps)
@@ -77,7 +77,7 @@ def test_their_defaults_are_written_out(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "start", "bias"), [("", 1 / 0.07, None), ("--siglip", 10.0, -10.0)], ids=["clip", "siglip"]
 )
-def test_temperatures_begin_and_end_where_theirs_do(flags: str, start: float, bias: float | None) -> None:
+def test_temperatures_have_the_start_and_bounds_of_open_clip(flags: str, start: float, bias: float | None) -> None:
     objective = build_objective(ObjectiveConfig.model_validate(translate(f"{DATA} {flags}").values["objective"]))
     assert (objective.scale, objective.bias) == (pytest.approx(start), bias)
     assert objective.bounds == (pytest.approx(math.exp(0)), pytest.approx(math.exp(math.log(100))))
@@ -92,7 +92,7 @@ def test_temperatures_begin_and_end_where_theirs_do(flags: str, start: float, bi
         "--warmup 3 --lr-scheduler const-cooldown --epochs-cooldown 1 --lr-cooldown-end 1e-5 --lr 1e-3",
     ],
 )
-def test_every_step_has_their_learning_rate(flags: str, tmp_path: Path) -> None:
+def test_every_step_has_the_learning_rate_of_open_clip_train(flags: str, tmp_path: Path) -> None:
     flags += " --epochs 4 --train-data x.tar --train-num-samples 640 --workers 1"
     args, config = theirs.parse_args(flags.split()), recipe(flags, tmp_path)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -108,7 +108,7 @@ def test_every_step_has_their_learning_rate(flags: str, tmp_path: Path) -> None:
     assert ours == pytest.approx([schedule(step) for step in range(40)], rel=1e-12)
 
 
-def test_no_scheduler_is_one_rate_from_the_first_step(tmp_path: Path) -> None:
+def test_skip_scheduler_gives_a_constant_learning_rate(tmp_path: Path) -> None:
     assert recipe(f"{DATA} --skip-scheduler", tmp_path).schedule == ScheduleConfig(name="constant")
 
 
@@ -124,7 +124,7 @@ def test_no_scheduler_is_one_rate_from_the_first_step(tmp_path: Path) -> None:
         ("srun -N 2 --ntasks-per-node=4 python -u src/open_clip_train/main.py", 8),
     ],
 )
-def test_the_launcher_says_how_many_processes_share_the_batch(launcher: str, processes: int, tmp_path: Path) -> None:
+def test_the_number_of_processes_is_read_from_the_launcher(launcher: str, processes: int, tmp_path: Path) -> None:
     config = recipe(f"{launcher} {DATA} --batch-size 16 --accum-freq 2 \\\n --epochs 2", tmp_path)
     assert (config.batch_size, config.micro_batch) == (32 * processes, 16)
     worker_batches = math.ceil(math.ceil(100_000 / (16 * processes)) / 4)
@@ -132,7 +132,9 @@ def test_the_launcher_says_how_many_processes_share_the_batch(launcher: str, pro
 
 
 @pytest.mark.parametrize(("rows", "processes", "expected"), [(1000, 1, 31), (1000, 3, 10), (97, 3, 1)])
-def test_a_table_has_the_steps_of_their_sampler(rows: int, processes: int, expected: int, tmp_path: Path) -> None:
+def test_a_table_has_as_many_steps_as_with_the_sampler_of_open_clip_train(
+    rows: int, processes: int, expected: int, tmp_path: Path
+) -> None:
     """Their loader itself counts: a sampler that pads to equal shares, and no batch that is not full."""
     table = tmp_path / "photos.csv"
     table.write_text("filepath\ttitle\n" + "".join(f"{i}.jpg\ta b\n" for i in range(rows)), encoding="utf-8")
@@ -142,7 +144,7 @@ def test_a_table_has_the_steps_of_their_sampler(rows: int, processes: int, expec
     assert values["steps"] == expected
 
 
-def test_sources_with_factors_count_by_their_shards(tmp_path: Path) -> None:
+def test_upsampling_factors_are_multiplied_by_the_number_of_shards(tmp_path: Path) -> None:
     flags = "--train-data 'a/{0..9}.tar::pipe:aws s3 cp s3://b/{0..3}.tar -' --train-num-samples 1000"
     config = recipe(f"{flags} --train-data-upsampling-factors 1::2.5 --dataset-resampled", tmp_path)
     assert [(one.source, one.weight) for one in config.data.train.values()] == [
@@ -153,7 +155,7 @@ def test_sources_with_factors_count_by_their_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("groups", range(6))
-def test_as_many_blocks_are_unlocked_as_in_their_towers(groups: int) -> None:
+def test_as_many_blocks_are_unlocked_as_in_open_clip(groups: int) -> None:
     """But for one group, which is the projection alone and told as different."""
     visual = VisionTransformer(image_size=8, patch_size=4, width=8, layers=3, heads=1, mlp_ratio=1, output_dim=4)
     visual.lock(unlocked_groups=groups)
@@ -178,7 +180,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_nothing_that_was_asked_for_is_dropped(flag: Flag) -> None:
+def test_every_flag_changes_the_recipe_or_is_reported(flag: Flag) -> None:
     """Given a value of its own, it changes the recipe or is told; but for kinds of data, which endings tell."""
     start = f"{DATA} --name x {WITH.get(flag.name, '')}"
     before = translate(start)
@@ -201,11 +203,11 @@ def value_for(flag: Flag) -> list[str]:
     return ["ViT-B-16"] if flag.name == "--model" else ["3"]
 
 
-def test_the_document_shows_the_table() -> None:
+def test_the_page_shows_the_table_of_flags() -> None:
     assert flag_table() in DOCS.read_text(encoding="utf-8")
 
 
-def test_the_command_writes_a_recipe_that_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_valid_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "clip.yaml"
     command = f"torchrun --nproc_per_node 8 -m open_clip_train.main {DATA} --model ViT-B-32 --dist-backend nccl"
     assert main(["recipes", "from-open-clip", command, "--out", str(out)]) == 0
@@ -235,7 +237,7 @@ def test_the_command_writes_a_recipe_that_is_checked(tmp_path: Path, capsys: pyt
         (f"srun -v python -u main.py {DATA}", "`srun` has no option with the number of processes; give it with"),
     ],
 )
-def test_mistakes_give_one_line(command: str, error: str) -> None:
+def test_mistakes_are_errors_of_one_line(command: str, error: str) -> None:
     accumulated = command + (" --accum-freq 2 --workers 1" if "4000000" in command else "")
     with pytest.raises(UserError, match=re.escape(error)):
         translate(accumulated)

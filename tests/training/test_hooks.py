@@ -47,13 +47,13 @@ def told(folder: Path, steps: range) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_metrics_are_flat_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_line_of_metrics_holds_flat_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1234.56789)
     (line,) = told(tmp_path, range(1, 2))
     assert line == {"step": 1, "stage": "", **FLAT, "time": 1234.568}
 
 
-def test_a_resumed_run_forgets_the_steps_that_it_makes_again(tmp_path: Path) -> None:
+def test_a_resumed_run_drops_the_metrics_of_the_steps_that_it_repeats(tmp_path: Path) -> None:
     told(tmp_path, range(1, 6))
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 6, "lo')  # the line that a kill cut short
@@ -61,7 +61,7 @@ def test_a_resumed_run_forgets_the_steps_that_it_makes_again(tmp_path: Path) -> 
     assert [line["step"] for line in told(tmp_path, range(1, 3))] == [1, 2]
 
 
-def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.start(RunInfo("run", tmp_path, steps=1))
     metrics.step(replace(RECORD, loss=float("nan"), grad_norm=float("inf")))
@@ -69,7 +69,7 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
     assert (line["loss"], line["grad_norm"], line["lr"]) == (None, None, 2e-3)
 
 
-def test_what_a_selection_draws_is_told_beside_what_is_trained_on() -> None:
+def test_drawn_samples_are_reported_beside_trained_samples() -> None:
     sources = {"photos": 1000, "scans": 280}
     selecting = replace(RECORD, drawn=1280, drawn_per_s=2468.0, sources=sources)
     assert selecting.flat() == FLAT | {"drawn": 1280, "drawn/photos": 1000, "drawn/scans": 280}
@@ -77,7 +77,7 @@ def test_what_a_selection_draws_is_told_beside_what_is_trained_on() -> None:
     assert "drawn" not in plain(replace(RECORD, drawn=256, drawn_per_s=493.6))
 
 
-def test_plain_lines_say_everything_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_prints_a_line_every_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console_module, "PAUSE", 0.0)
     out = io.StringIO()
     console = Console(10, out)
@@ -95,7 +95,7 @@ def test_plain_lines_say_everything_every_so_often(monkeypatch: pytest.MonkeyPat
     assert "grad" not in plain(replace(RECORD, grad_norm=None))
 
 
-def test_a_log_gets_a_line_every_few_seconds_however_fast_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_steps_give_a_line_every_few_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     out = io.StringIO()
@@ -106,7 +106,7 @@ def test_a_log_gets_a_line_every_few_seconds_however_fast_the_steps(monkeypatch:
     assert re.findall(r"step +(\d+)/100", out.getvalue()) == ["1", "51", "100"]
 
 
-def test_a_terminal_shows_the_last_step_live() -> None:
+def test_a_terminal_shows_a_live_panel_of_the_last_step() -> None:
     """A real pseudo terminal; what remains on it after the run is the last panel, once."""
     program = (
         "from pathlib import Path; from dataclasses import replace\n"
@@ -137,7 +137,7 @@ def read_all(terminal: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (7325, "2:02:05")])
-def test_clock(seconds: float, shown: str) -> None:
+def test_durations_are_written_as_on_a_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
@@ -175,7 +175,9 @@ def test_a_hook_that_raises_is_removed_with_one_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", tensorboard), ("wandb", wandb)])
-def test_a_logger_that_is_not_installed_is_one_line(name: str, module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_logger_that_is_not_installed_is_an_error_of_one_line(
+    name: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=rf"log.to: {name} is not installed; pip install 'tercet\[{name}\]'"):
         open_hooks(LogConfig(to=(name,)), Path("runs"))
@@ -185,7 +187,7 @@ def test_every_logger_of_the_config_exists() -> None:
     assert set(LOGGERS) == set(get_args(Logger))
 
 
-def test_tensorboard_reads_back_the_numbers(tmp_path: Path) -> None:
+def test_tensorboard_reads_back_the_logged_numbers(tmp_path: Path) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -75,7 +75,7 @@ def test_no_steps_leave_the_weights_as_they_were(world_folder: Path, tmp_path: P
         assert all(torch.equal(kept[name].view_as(value), value) for name, value in expected.items())
 
 
-def test_a_run_that_has_begun_goes_on_without_init(world_folder: Path, tmp_path: Path, weights: Path) -> None:
+def test_a_resumed_run_does_not_need_the_weights_of_init(world_folder: Path, tmp_path: Path, weights: Path) -> None:
     own = tmp_path / "weights.pt"
     own.write_bytes(weights.read_bytes())
     whole, parts = (
@@ -102,7 +102,7 @@ def trained(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def test_a_run_and_its_export_begin_another_from_its_averages(
+def test_init_from_a_run_or_its_export_takes_the_averaged_weights(
     world_folder: Path, tmp_path: Path, trained: Path
 ) -> None:
     config = inherited(RunConfig.model_validate(begun(world_folder, tmp_path, init=str(trained))))
@@ -124,7 +124,7 @@ def test_a_run_and_its_export_begin_another_from_its_averages(
     assert config.objective.model_extra == {"scale": 20}
 
 
-def test_evaluating_a_model_needs_no_engine(
+def test_evaluating_a_model_works_without_deepspeed(
     world_folder: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
@@ -156,7 +156,7 @@ def completed(**values: Any) -> RunConfig:
     return complete(RunConfig.model_validate(said), FOUND)
 
 
-def test_what_a_recipe_does_not_say_is_as_init_has_it() -> None:
+def test_settings_that_the_recipe_omits_come_from_init() -> None:
     whole = completed()
     assert whole.init == "theirs"
     assert set(whole.model.towers) == {"image", "audio", "text"}
@@ -164,7 +164,7 @@ def test_what_a_recipe_does_not_say_is_as_init_has_it() -> None:
     assert {term.objective.name for term in whole.terms} == {"sigmoid"}
 
 
-def test_what_a_recipe_says_wins() -> None:
+def test_settings_of_the_recipe_override_those_of_init() -> None:
     tower = {"unlocked": 0, "options": {"depth": 2}}
     own = completed(pairs={"image-text": 2.0}, objective={"name": "sigmoid", "scale": 5}, model={"image": tower})
     assert set(own.model.towers) == {"image", "text"}, "a tower that no term draws on stays away"
@@ -184,12 +184,12 @@ def test_what_a_recipe_says_wins() -> None:
         ({"pairs": {"image-depth": 1.0}}, "unknown modality `depth`"),
     ],
 )
-def test_what_does_not_fit_init_is_named(said: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_init_are_refused(said: dict[str, Any], message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
         completed(**said)
 
 
-def test_a_tower_that_neither_the_recipe_nor_init_has_is_named() -> None:
+def test_a_tower_missing_from_both_the_recipe_and_init_is_named() -> None:
     decayed = {"image": {"layer_decay": 0.75}}
     for model, message in [
         ({}, r"init theirs holds weights without their architecture. Name .*: init=open_clip:NAME/theirs"),
@@ -200,14 +200,14 @@ def test_a_tower_that_neither_the_recipe_nor_init_has_is_named() -> None:
             complete(said, Pretrained("theirs", model, FOUND.terms, dict))
 
 
-def test_weights_trained_with_another_activation_are_refused_by_name() -> None:
+def test_weights_trained_with_another_activation_are_refused() -> None:
     plain = {"image": {"encoder": "open_clip:ViT-B-32"}}
     said = {"name": "own", "init": "open_clip:ViT-B-32/openai", "data": {"train": "shards"}, "model": plain}
     with pytest.raises(UserError, match=r"is `open_clip:ViT-B-32`, but init .* has `open_clip:ViT-B-32-quickgelu`"):
         inherited(RunConfig.model_validate(said))
 
 
-def test_without_init_nothing_may_be_left_out() -> None:
+def test_without_init_a_recipe_must_be_complete() -> None:
     for said, message in [
         ({"pairs": {"image-text": 1.0}}, "needs a tower that the model lacks"),
         ({"model": {"image": {"encoder": "small:image"}}}, "pairs. is missing"),

@@ -98,7 +98,7 @@ def seen(folder: Path) -> tuple[Tensor, Tensor]:
     return images, open_clip.get_tokenizer(NAME)([f"a picture of number {item}" for item in range(ITEMS)])
 
 
-def test_the_next_step_is_theirs(checkpoints: Path, tmp_path: Path) -> None:
+def test_the_next_step_equals_that_of_open_clip_train(checkpoints: Path, tmp_path: Path) -> None:
     jobs = [(going_on(checkpoints, tmp_path / str(zero), zero=zero), None) for zero in (0, 2)]
     on_ranks(run_from, 1, jobs, checkpoints.parent.parent)
     model = theirs(checkpoints / "epoch_3.pt")
@@ -119,7 +119,7 @@ def test_the_next_step_is_theirs(checkpoints: Path, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_logits_are_theirs(checkpoints: Path) -> None:
+def test_logits_equal_those_of_open_clip(checkpoints: Path) -> None:
     """Also by the bare name of the file, for their run has told the architecture."""
     folder = checkpoints.parent.parent
     images, texts = seen(folder)
@@ -134,7 +134,7 @@ def test_logits_are_theirs(checkpoints: Path) -> None:
         torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-5)
 
 
-def test_how_far_their_run_is(checkpoints: Path) -> None:
+def test_the_progress_of_a_run_of_open_clip_train_is_read(checkpoints: Path) -> None:
     standing = standing_of(checkpoints / "epoch_3.pt")
     assert standing is not None
     assert (standing.epoch, standing.step, standing.batch_size, standing.fault) == (3, 3, ITEMS, "")
@@ -142,7 +142,9 @@ def test_how_far_their_run_is(checkpoints: Path) -> None:
     assert standing.moments.keys() == {f"optim/{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
 
 
-def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_and_samples_of_open_clip_train_are_counted(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def begun(**changes: Any) -> Progress:
         beginning = begin(inherited(RunConfig.model_validate(going_on(checkpoints, tmp_path, **changes))), World())
         assert beginning is not None
@@ -157,7 +159,7 @@ def test_their_steps_and_samples_count(checkpoints: Path, tmp_path: Path, capsys
         begun(steps=2)
 
 
-def test_state_that_does_not_fit_is_left_behind(checkpoints: Path, tmp_path: Path) -> None:
+def test_optimizer_state_that_does_not_fit_is_not_loaded(checkpoints: Path, tmp_path: Path) -> None:
     held = torch.load(checkpoints / "epoch_3.pt", weights_only=True)
     locked = {**held, "optimizer": {**held["optimizer"], "param_groups": held["optimizer"]["param_groups"][:1]}}
     torch.save(locked, tmp_path / "locked.pt")
@@ -175,7 +177,7 @@ def test_state_that_does_not_fit_is_left_behind(checkpoints: Path, tmp_path: Pat
     assert standing_of(tmp_path / "bare.pt") is None
 
 
-def test_what_the_recipe_says_otherwise_is_refused(checkpoints: Path, tmp_path: Path) -> None:
+def test_settings_that_contradict_the_checkpoint_are_refused(checkpoints: Path, tmp_path: Path) -> None:
     def recipe(**changes: Any) -> RunConfig:
         return RunConfig.model_validate(going_on(checkpoints, tmp_path / "run", **changes))
 

@@ -23,7 +23,7 @@ class Given:
 
 
 @pytest.mark.parametrize("init", ["given", None])
-def test_they_are_those_of_init_or_else_random(tmp_path: Path, init: str | None) -> None:
+def test_initial_towers_come_from_init_or_are_random(tmp_path: Path, init: str | None) -> None:
     config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init=init))
     with patch("tercet.training.run_evaluation.pretrained", return_value=Given(config)):
         found = RunEvaluation(config, tmp_path, World())._initial(config)
@@ -33,7 +33,9 @@ def test_they_are_those_of_init_or_else_random(tmp_path: Path, init: str | None)
     assert all(value.equal(known[name]) for name, value in found.towers.state_dict().items())
 
 
-def test_weights_that_are_gone_by_the_end_cost_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_written_even_if_the_weights_of_init_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init="gone"))
     with patch("tercet.training.run_evaluation.pretrained", side_effect=UserError("there is no model `gone`")):
         found = RunEvaluation(config, tmp_path, World())._initial(config)

@@ -50,7 +50,9 @@ def stopped_again_and_again(world: World, whole: dict[str, Any], parts: dict[str
     return [stopped(world, parts, signals) for signals in ({(1, 5): [signal.SIGTERM]}, {(0, 9): launcher}, {})]
 
 
-def test_a_signal_to_one_rank_stops_all_at_one_step_and_loses_nothing(world_folder: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_rank_stops_all_ranks_at_the_same_step_and_the_run_resumes_bit_equal(
+    world_folder: Path, tmp_path: Path
+) -> None:
     whole, parts = (recipe(world_folder, tmp_path / name, steps=12) for name in ("whole", "parts"))
     ends = on_ranks(stopped_again_and_again, 2, whole, parts)
     assert ends[0] == ends[1]
@@ -88,7 +90,7 @@ def folder(world_folder: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_ctrl_c_and_sigterm_reach_the_workers_too_and_leave_a_checkpoint(folder: Path) -> None:
+def test_ctrl_c_and_sigterm_to_the_whole_process_group_leave_a_checkpoint(folder: Path) -> None:
     """A terminal signals every process of the group at once, and so do clusters."""
     steps = 0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
@@ -107,7 +109,7 @@ def test_ctrl_c_and_sigterm_reach_the_workers_too_and_leave_a_checkpoint(folder:
         assert "leaked" not in err
 
 
-def test_a_launcher_that_is_told_to_stop_lets_its_ranks_save(folder: Path) -> None:
+def test_sigterm_to_torchrun_leaves_a_checkpoint(folder: Path) -> None:
     command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "tercet", "train", "long.yaml"]
     process = begun(command, folder)
     wait_for_steps(process, folder / "run", 2)

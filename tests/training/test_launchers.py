@@ -48,7 +48,9 @@ def alone(recipe_file: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_launchers_make_the_run_of_a_plain_process(recipe_file: Path, alone: list[float], launcher: str) -> None:
+def test_each_launcher_gives_the_losses_of_a_single_process(
+    recipe_file: Path, alone: list[float], launcher: str
+) -> None:
     done = launch(LAUNCHERS[launcher], recipe_file, f"out={launcher}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("step 12/12") == 1, "one rank speaks"
@@ -66,7 +68,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(recipe_file: Path, mistake: str) -> None:
+def test_a_mistake_is_an_error_of_one_line_and_exit_code_2(recipe_file: Path, mistake: str) -> None:
     ranked = mistake.startswith("batch_size")
     command = LAUNCHERS["torchrun"] if ranked else [sys.executable, "-m", "tercet"]
     done = launch(command, recipe_file, mistake, "out=wrong")

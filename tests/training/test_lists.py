@@ -56,7 +56,7 @@ def interrupted_and_resumed(world: World, recipe: dict[str, Any], listed: Path) 
     return refused
 
 
-def test_a_run_goes_on_with_its_list_and_with_no_other(world_folder: Path, tmp_path: Path, listed: Path) -> None:
+def test_a_run_resumes_with_its_list_and_refuses_another(world_folder: Path, tmp_path: Path, listed: Path) -> None:
     config = values(world_folder, tmp_path / "run", listed, steps=4, checkpoint={"every": 1, "keep": 4})
     refused = on_ranks(interrupted_and_resumed, 2, config, listed)
     told = "the list of `train` changed since the last checkpoint (44 samples an epoch then, 43 now): bring back"
@@ -66,13 +66,13 @@ def test_a_run_goes_on_with_its_list_and_with_no_other(world_folder: Path, tmp_p
     assert (share["samples"], share["order"]) == (44, ListFile(str(listed)).digest())
 
 
-def test_epochs_of_a_list_are_counted(world_folder: Path, tmp_path: Path, listed: Path) -> None:
+def test_an_epoch_of_a_list_has_as_many_samples_as_the_list(world_folder: Path, tmp_path: Path, listed: Path) -> None:
     sources = OpenedSources()
     config = ready(RunConfig.model_validate(values(world_folder, tmp_path, listed, epochs=2, steps=0)), sources)
     assert counted(config, World(), sources).steps == -(-2 * 44 // 16)
 
 
-def test_a_stage_with_another_list_starts_that_from_its_beginning(
+def test_a_stage_with_another_list_starts_at_the_beginning_of_that_list(
     world_folder: Path, tmp_path: Path, listed: Path
 ) -> None:
     stages: list[dict[str, Any]] = [{"name": name, "steps": 2, "set": {}} for name in ("a", "b", "c")]
@@ -93,13 +93,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_a_mistaken_list_ends_a_dry_run(text: str, world_folder: Path, tmp_path: Path, listed: Path) -> None:
+def test_a_dry_run_refuses_a_wrong_list(text: str, world_folder: Path, tmp_path: Path, listed: Path) -> None:
     listed.write_text(text)
     with pytest.raises(UserError, match=MISTAKES[text]):
         dry_run(RunConfig.model_validate(values(world_folder, tmp_path / "run", listed)))
 
 
-def test_a_list_of_ids_does_not_go_with_samples_that_are_held_out(
+def test_a_list_of_ids_cannot_be_combined_with_held_out_samples(
     world_folder: Path, tmp_path: Path, listed: Path
 ) -> None:
     """The short way to name data takes a list as well."""
@@ -110,7 +110,7 @@ def test_a_list_of_ids_does_not_go_with_samples_that_are_held_out(
     assert dry_run(RunConfig.model_validate(whole))[0].data.train["train"].list == str(listed)
 
 
-def test_the_command_line_tells_of_lists(
+def test_the_command_line_shows_lists(
     world_folder: Path, tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digest = ListFile(str(listed)).digest()

@@ -111,7 +111,7 @@ def state_faults(watch: Watch) -> Iterator[str]:
                 yield f"step {number}: {memory} {'changed' if moved else 'learned nothing'}"
 
 
-def test_memories_learn_from_applied_steps_only(world_folder: Path, tmp_path: Path) -> None:
+def test_memories_change_only_in_steps_that_are_applied(world_folder: Path, tmp_path: Path) -> None:
     """The queue is the list of the last rows, on one rank and two, whatever the ZeRO stage."""
     for world in (1, 2):
         assert on_ranks(faults, world, world_folder, tmp_path / str(world)) == [[]] * world
@@ -130,7 +130,7 @@ def offered(world: World, values: dict[str, Any]) -> list[int]:
     return [len(rows["queue.image"].z_Nd) for rows in watch.offered]
 
 
-def test_a_queue_begins_again_with_other_sources_or_fields(world_folder: Path, tmp_path: Path) -> None:
+def test_a_queue_is_emptied_when_sources_or_fields_change(world_folder: Path, tmp_path: Path) -> None:
     """It outlasts a stage that changes neither."""
     stages = [
         {"name": "first", "steps": 3},

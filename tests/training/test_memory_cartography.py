@@ -80,7 +80,7 @@ def assert_is(column: Column, expected: Observed) -> None:
     np.testing.assert_allclose(column.values["variability"], [np.std(one) for one in listed], rtol=1e-3, atol=1e-5)
 
 
-def test_numbers_are_those_of_whole_matrices_on_any_ranks(world_folder: Path, tmp_path: Path) -> None:
+def test_numbers_equal_those_of_whole_matrices_on_any_number_of_ranks(world_folder: Path, tmp_path: Path) -> None:
     """7 steps on two ranks at stage 3, 6 on one at stage 0 and 7 on two at stage 1 come to the same."""
     cartography = {"memories": {"cartography": {"term": TERM}}}
     whole = recipe(world_folder, tmp_path / "whole", zero=0, **cartography)
@@ -94,7 +94,7 @@ def test_numbers_are_those_of_whole_matrices_on_any_ranks(world_folder: Path, tm
     assert_is(moved, expected)
 
 
-def test_a_sample_that_comes_twice_is_observed_twice(world_folder: Path, tmp_path: Path) -> None:
+def test_a_sample_that_is_twice_in_a_batch_is_observed_twice(world_folder: Path, tmp_path: Path) -> None:
     """24 scenes in batches of 20, most of which hold the end of one epoch and the beginning of the next."""
     data = {"train": str(world_folder / "train" / "000000.tar"), "crop": None, "worker": "thread"}
     values = recipe(world_folder, tmp_path, data=data, batch_size=20, steps=6, memories={"cartography": {"term": TERM}})
@@ -104,7 +104,7 @@ def test_a_sample_that_comes_twice_is_observed_twice(world_folder: Path, tmp_pat
     assert_is(column, steps)
 
 
-def test_an_objective_says_what_its_probability_is(world_folder: Path, tmp_path: Path) -> None:
+def test_each_objective_defines_the_probability_of_a_pair(world_folder: Path, tmp_path: Path) -> None:
     """The sigmoid loss knows no rivals: its probability is that of the pair alone, which starts low."""
     values = recipe(
         world_folder, tmp_path, objective="sigmoid", steps=2, memories={"cartography": {"term": "image-text"}}
@@ -122,7 +122,7 @@ def test_an_objective_says_what_its_probability_is(world_folder: Path, tmp_path:
     assert (column.values["variability"] == 0).all()
 
 
-def test_a_stage_with_other_sources_goes_on_where_they_were_left(world_folder: Path, tmp_path: Path) -> None:
+def test_a_stage_that_returns_to_sources_continues_their_numbers(world_folder: Path, tmp_path: Path) -> None:
     scenes, combinations = str(world_folder / "train"), str(world_folder / "combinations")
     stages: list[dict[str, Any]] = [
         {"name": "scenes", "steps": 3},

@@ -60,18 +60,18 @@ def test_a_recipe_with_memories_loads_back_equal(tmp_path: Path) -> None:
         (0.9, r"`memories` is `0.9`, but should be a mapping of keys"),
     ],
 )
-def test_mistakes_are_one_line(memories: Any, message: str) -> None:
+def test_mistakes_are_errors_of_one_line(memories: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         made(ema=None, memories=memories)
     assert "\n" not in str(caught.value)
 
 
-def test_ema_is_given_once() -> None:
+def test_ema_set_in_two_places_is_refused() -> None:
     with pytest.raises(UserError, match=r"`ema` and `memories.ema` are both given; keep one of them"):
         made(ema=0.9, memories={"ema": {}})
 
 
-def test_a_frozen_name_that_no_memory_offers_is_refused() -> None:
+def test_against_a_name_that_no_memory_offers_is_refused() -> None:
     """The check is that of the recipe, before there is a model."""
     against = {"text": ["queue.image"]}
     assert offers(made(memories={"queue": {"fields": ["image", "text"]}}).memories) == ["queue.image", "queue.text"]
@@ -85,19 +85,19 @@ def test_a_frozen_name_that_no_memory_offers_is_refused() -> None:
             made(memories=memories, against=against)
 
 
-def test_a_stream_has_no_stable_ids() -> None:
+def test_a_memory_that_needs_stable_ids_refuses_a_stream() -> None:
     data = {"train": "shards/train", "mode": "stream"}
     with pytest.raises(UserError, match=r"`memories.cartography` needs stable sample ids, .* set data.mode=index"):
         made(data=data, memories={"cartography": {}})
     made(data=data, memories={"queue": {"fields": ["text"]}})
 
 
-def test_memories_are_read_without_torch() -> None:
+def test_the_config_of_memories_imports_no_torch() -> None:
     program = "import sys, tercet.training.config; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_checkpoint_of_the_old_form_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"step": 3}')
     save_file({"weight/a": torch.ones(2), "exp_avg/a": torch.ones(2)}, tmp_path / "rank_00000.safetensors")
     with pytest.raises(
@@ -106,7 +106,7 @@ def test_a_checkpoint_of_the_old_form_is_refused(tmp_path: Path) -> None:
         Saved(tmp_path)
 
 
-def test_a_run_from_init_has_its_own_extra_negatives() -> None:
+def test_extra_negatives_are_not_taken_from_init() -> None:
     """Those of `init` need memories that the new run may not have."""
     queue = {"memories": {"queue": {"fields": ["image"]}}, "against": {"text": ["queue.image"]}}
     written_out = {"pairs": None, "terms": [{"between": ["image", "text"], "against": {"text": ["queue.image"]}}]}

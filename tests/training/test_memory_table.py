@@ -80,7 +80,7 @@ def act(world: World, states: list[State] | None, sources: list[str], chosen: in
     }
 
 
-def test_values_move_with_their_samples_between_numbers_of_ranks() -> None:
+def test_values_stay_with_their_samples_when_the_number_of_ranks_changes() -> None:
     """Two ranks write a third of each source, one another third in another order of the sources, and two the last."""
     states, done = None, {one: set[int]() for one in SOURCES}
     for world, sources, chosen in ((2, ["a", "b", "c"], 0), (1, ["c", "a"], 1), (2, ["c", "b", "a"], 2)):

@@ -34,7 +34,7 @@ def test_every_trained_parameter_is_in_one_group_and_small_ones_do_not_decay(tmp
         assert group["lr_scale"] == (5 if temperature else 0.1 if name.startswith("towers.audio") else 1.0), name
 
 
-def test_adamw_steps_as_the_formula_says(tmp_path: Path) -> None:
+def test_an_adamw_step_equals_the_formula(tmp_path: Path) -> None:
     run = config(tmp_path, optimizer={"lr": 1e-2, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.1})
     model = build_model(run.model, run.terms, 0)
     optimizer = build_optimizer(model, run)
@@ -47,14 +47,14 @@ def test_adamw_steps_as_the_formula_says(tmp_path: Path) -> None:
     assert torch.allclose(weight.double(), before * (1 - 1e-2 * 0.1) - 1e-2 * step, atol=1e-6)
 
 
-def test_an_unknown_optimizer_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_optimizer_is_an_error_of_one_line(tmp_path: Path) -> None:
     run = config(tmp_path, optimizer={"name": "adam"})
     with pytest.raises(UserError, match=r"unknown optimizer `adam`; did you mean `adamw`\?"):
         build_optimizer(build_model(run.model, run.terms, 0), run)
 
 
 @pytest.mark.parametrize("unlocked", [None, 0, 2])
-def test_a_block_learns_more_slowly_the_deeper_it_stands(tmp_path: Path, unlocked: int | None) -> None:
+def test_layer_decay_lowers_the_learning_rate_towards_the_input(tmp_path: Path, unlocked: int | None) -> None:
     """Three blocks: the last at the tower's rate 0.5, then 0.5 · 0.8, 0.5 · 0.8², and the stem at 0.5 · 0.8³."""
     tower = {"encoder": "small:text", "options": {"width": 32, "heads": 2, "depth": 3}}
     tower |= {"layer_decay": 0.8, "lr_scale": 0.5} | ({} if unlocked is None else {"unlocked": unlocked})

@@ -32,14 +32,14 @@ def scores(*values: float, half: float = 0.03, chance: float = 0.01) -> list[Hel
     ]
 
 
-def test_a_metric_that_falls_further_than_its_intervals_while_the_loss_falls_overfits() -> None:
+def test_a_metric_that_falls_beyond_its_intervals_while_the_loss_falls_is_overfitting() -> None:
     words = overfitting(HALVED, scores(0.1, 0.24, 0.2, 0.1), "R@1")
     then, now = (sum(HALVED[step - 1][1] for step in range(end - 19, end + 1)) / 20 for end in (200, 400))
     fell = f"while the training loss fell from {then:.3g} to {now:.3g}"
     assert words == f"held-out R@1 was best at step 200 (24.0 %) and fell to 10.0 % at step 400, {fell}"
 
 
-def test_a_loss_near_zero_with_held_out_results_at_chance_overfits() -> None:
+def test_a_loss_near_zero_with_held_out_results_at_chance_is_overfitting() -> None:
     words = overfitting(FALLING, scores(0.02, 0.015), "R@1")
     assert words is not None
     assert ", but held-out R@1 is not above chance: the model has memorised its training samples; start" in words
@@ -61,7 +61,7 @@ def test_a_loss_near_zero_with_held_out_results_at_chance_overfits() -> None:
         ([], scores(0.3, 0.1)),
     ],
 )
-def test_other_curves_do_not_overfit(losses: Sequence[tuple[int, float]], evaluations: list[HeldOutScore]) -> None:
+def test_other_curves_are_not_overfitting(losses: Sequence[tuple[int, float]], evaluations: list[HeldOutScore]) -> None:
     steps = [(step, loss) for step, (_, loss) in enumerate(losses, start=1)]
     assert overfitting(steps, evaluations, "R@1") is None
 
@@ -94,7 +94,7 @@ class Foretold:
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_a_run_that_overfits_says_so_in_console_and_report(
+def test_overfitting_is_reported_in_the_console_and_the_report(
     tmp_path: Path, stops: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"eval": {"every": 10}, "early_stopping": {"metric": "R@1"} if stops else None}

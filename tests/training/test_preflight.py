@@ -72,7 +72,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_would_end_a_run_ends_a_dry_one(mistake: str, data: Path) -> None:
+def test_a_dry_run_finds_the_errors_of_a_run(mistake: str, data: Path) -> None:
     changes, told = MISTAKES[mistake]
     (data / "pictures").mkdir()
     (data / "pictures" / "0.jpg").write_bytes(b"x")
@@ -82,13 +82,13 @@ def test_what_would_end_a_run_ends_a_dry_one(mistake: str, data: Path) -> None:
         rehearsed(data, **yaml.safe_load(yaml.safe_dump(changes).replace("WORLD", str(data))))
 
 
-def test_epochs_of_small_data_are_counted_and_the_towers_are_left(data: Path) -> None:
+def test_a_dry_run_counts_epochs_of_small_data_and_does_not_build_towers(data: Path) -> None:
     config, unseen = rehearsed(data, epochs=2, steps=0)
     assert (config.steps, config.epochs) == (96 * 2 // 16, None)
     assert unseen == ["towers and their weights"]
 
 
-def test_large_data_are_not_gone_through(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_does_not_read_large_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quick_open, "SHARDS", 1000)
     monkeypatch.setattr(quick_open, "ROWS", 1)
     write_csv(data / "photos.csv", [{"file": f"{row}.jpg", "caption": "gone"} for row in range(2)])
@@ -99,13 +99,13 @@ def test_large_data_are_not_gone_through(data: Path, monkeypatch: pytest.MonkeyP
     assert not list(data.rglob("*.safetensors"))
 
 
-def test_an_index_that_stands_is_looked_into(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_reads_an_existing_index_of_large_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["data", "index", str(data / "train"), "--workers", "1"]) == 0
     monkeypatch.setattr(quick_open, "SHARDS", 1000)
     assert rehearsed(data)[1] == ["towers and their weights"]
 
 
-def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Path) -> None:
+def test_a_dry_run_refuses_the_folder_of_another_run(data: Path, tmp_path: Path) -> None:
     values = recipe(data, tmp_path / "other", steps=1)
     with open_folder(RunConfig.model_validate(values), World()) as folder:
         (folder / "checkpoints").mkdir()
@@ -114,7 +114,7 @@ def test_a_folder_that_holds_another_run_ends_a_dry_one(data: Path, tmp_path: Pa
         dry_run(RunConfig.model_validate(values | {"batch_size": 8}))
 
 
-def test_data_that_changed_since_the_checkpoint_end_a_dry_run(data: Path, tmp_path: Path) -> None:
+def test_a_dry_run_refuses_data_that_changed_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
     values = recipe(data, tmp_path / "begun", steps=1)
     train(RunConfig.model_validate(values))
     longer = RunConfig.model_validate(values)
@@ -126,7 +126,7 @@ def test_data_that_changed_since_the_checkpoint_end_a_dry_run(data: Path, tmp_pa
             start(longer)
 
 
-def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dry_run_command_prints_the_plan(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = data / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe(data, data.parent / "run")))
     assert main(["train", str(path), "steps=3", "--dry-run"]) == 0
@@ -136,7 +136,7 @@ def test_the_command_says_what_would_run(data: Path, capsys: pytest.CaptureFixtu
     assert main(["train", str(path), "data.train=gone", "--dry-run"]) == 2
 
 
-def test_a_run_begins_as_a_dry_one(data: Path) -> None:
+def test_a_run_makes_the_checks_of_a_dry_run_first(data: Path) -> None:
     values = recipe(data, data.parent / "run", eval={"tasks": ["retrievl"]})
     with pytest.raises(UserError, match="unknown task `retrievl`"):
         train(RunConfig.model_validate(values))

@@ -31,7 +31,7 @@ def message(recipe: str | Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_says_what_it_is_and_loads_back_equal(name: str, tmp_path: Path) -> None:
+def test_every_recipe_has_a_summary_and_loads_back_equal(name: str, tmp_path: Path) -> None:
     config = load_recipe(name)
     assert 10 < len(summary(name)) < 70
     written(tmp_path, again=dump(config))
@@ -42,7 +42,7 @@ def test_every_recipe_says_what_it_is_and_loads_back_equal(name: str, tmp_path: 
     "override",
     [STAGES, "data.crop=null", "data.val=null", "model.text.options={depth: 2}", "objective=sigmoid", TERMS],
 )
-def test_what_is_overridden_loads_back_equal(override: str, tmp_path: Path) -> None:
+def test_overridden_recipes_load_back_equal(override: str, tmp_path: Path) -> None:
     config = load_recipe("image_text" if "crop" in override else "demo", [override])
     assert config not in (load_recipe("image_text"), load_recipe("demo"))
     written(tmp_path, again=dump(config))
@@ -50,13 +50,13 @@ def test_what_is_overridden_loads_back_equal(override: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_that_names_the_mend(mistake: str) -> None:
+def test_a_mistake_is_an_error_of_one_line_that_says_how_to_fix_it(mistake: str) -> None:
     command, answer = mistake.splitlines()
     _, _, recipe, *overrides = shlex.split(command)
     assert message(recipe, *overrides) == answer
 
 
-def test_a_mistake_is_placed_in_the_file_that_makes_it(tmp_path: Path) -> None:
+def test_an_error_names_the_file_with_the_mistake(tmp_path: Path) -> None:
     written(tmp_path, base="extends: demo\nbatchsize: 3\n", own="extends: base.yaml\nzero: 2\n", broken="steps: [1\n")
     assert message(tmp_path / "own.yaml") == "base.yaml: unknown key `batchsize`; did you mean `batch_size`?"
     assert message(tmp_path / "own.yaml", "zero=7").startswith("base.yaml: unknown key")
@@ -66,7 +66,7 @@ def test_a_mistake_is_placed_in_the_file_that_makes_it(tmp_path: Path) -> None:
     assert message(tmp_path / "least.yaml") == "least.yaml: `data` is missing"
 
 
-def test_unknown_recipes_and_cycles(tmp_path: Path) -> None:
+def test_unknown_recipes_and_cycles_are_refused(tmp_path: Path) -> None:
     assert message("dmeo") == "unknown recipe `dmeo`; did you mean `demo`?"
     assert message("nowhere/x.yaml").startswith("nowhere/x.yaml is neither a recipe file nor the folder of a run;")
     written(tmp_path, a="extends: b.yaml\n", b="extends: a.yaml\n", c="extends: trimodl\n")
@@ -110,7 +110,7 @@ def test_a_stage_is_a_complete_run_with_its_own_keys() -> None:
     assert "`steps` is 9, but the stages add up to 7; remove `steps`" in message("demo", STAGES, "steps=9")
 
 
-def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
+def test_a_stream_refuses_keep_and_randaugment_refuses_threads() -> None:
     with pytest.raises(UserError, match=r"`data\.keep` needs `mode: index`, because a stream does not repeat"):
         load_recipe("image_text", ["data.keep=true", "data.crop=null", "data.mode=stream"])
     policy = "data.augment.image.randaugment=rand-m9-n2"
@@ -119,6 +119,6 @@ def test_a_stream_keeps_nothing_and_lends_no_generators_to_threads() -> None:
     load_recipe("image_text", [policy, "data.mode=stream", "data.workers=0"])
 
 
-def test_what_is_kept_cannot_be_cropped_at_random() -> None:
+def test_samples_kept_in_memory_cannot_have_random_crops() -> None:
     with pytest.raises(UserError, match=r"`data\.keep` cannot keep random crops; set `crop"):
         load_recipe("image_text", ["data.keep=true", "data.crop=[0.5, 1.0]"])

@@ -51,7 +51,7 @@ def test_resumed_runs_are_bit_equal_at_every_zero_stage(world_folder: Path, tmp_
         assert_bit_equal(tmp_path / str(zero))
 
 
-def test_two_processes_train_as_one(world_folder: Path, tmp_path: Path) -> None:
+def test_one_and_two_processes_give_the_same_losses(world_folder: Path, tmp_path: Path) -> None:
     for world, zero in ((1, 0), (2, 2)):
         on_ranks(run_all, world, [(recipe(world_folder, tmp_path / str(world), zero=zero), None)])
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
@@ -60,7 +60,7 @@ def test_two_processes_train_as_one(world_folder: Path, tmp_path: Path) -> None:
     assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_a_tower_that_no_term_uses_is_saved_alike(world_folder: Path, tmp_path: Path) -> None:
+def test_a_tower_that_no_term_uses_is_saved_equally_on_one_and_two_ranks(world_folder: Path, tmp_path: Path) -> None:
     for world, zero in ((1, 0), (2, 0), (2, 1)):
         out = tmp_path / f"{world}-{zero}"
         job = recipe(world_folder, out, steps=3, pairs={"image-text": 1.0}, zero=zero), None
@@ -72,7 +72,9 @@ def test_a_tower_that_no_term_uses_is_saved_alike(world_folder: Path, tmp_path: 
         assert [key for key in alone if not torch.allclose(alone[key], others[key], rtol=1e-3, atol=2e-5)] == []
 
 
-def test_a_run_moves_to_another_stage_and_number_of_ranks(world_folder: Path, tmp_path: Path) -> None:
+def test_resuming_at_another_zero_stage_and_number_of_processes_gives_the_same_losses(
+    world_folder: Path, tmp_path: Path
+) -> None:
     """7 steps on two ranks at stage 3, 6 on one at stage 0, 7 on two at stage 1: as 20 on one."""
     on_ranks(run_all, 1, [(recipe(world_folder, tmp_path / "whole", zero=0), None)])
     moving = recipe(world_folder, tmp_path / "moving", checkpoint={"every": 1})
@@ -84,7 +86,9 @@ def test_a_run_moves_to_another_stage_and_number_of_ranks(world_folder: Path, tm
         assert torch.allclose(whole[name], moved[name], rtol=1e-3, atol=2e-5), name
 
 
-def test_bf16_keeps_fp32_weights_and_agrees_over_stages_and_ranks(world_folder: Path, tmp_path: Path) -> None:
+def test_bf16_keeps_fp32_weights_and_gives_similar_losses_at_other_zero_stages_and_ranks(
+    world_folder: Path, tmp_path: Path
+) -> None:
     def job(name: str, **changes: Any) -> Job:
         return recipe(world_folder, tmp_path / name, steps=6, precision="bf16", **changes), None
 

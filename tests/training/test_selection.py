@@ -73,7 +73,7 @@ def run_given(world: World, values: dict[str, Any], steps: list[list[int]]) -> N
 
 
 @pytest.mark.parametrize(("processes", "changes"), [(1, {"zero": 0}), (2, {"zero": 2, "micro_batch": 3})])
-def test_a_random_selection_trains_as_its_batches_do(
+def test_a_random_selection_trains_like_a_run_on_the_selected_samples(
     processes: int, changes: dict[str, Any], world_folder: Path, tmp_path: Path
 ) -> None:
     selecting, given = (recipe(world_folder, tmp_path / name, steps=7, **changes) for name in ("selecting", "given"))
@@ -85,7 +85,7 @@ def test_a_random_selection_trains_as_its_batches_do(
     assert losses(tmp_path / "selecting") == losses(tmp_path / "given")
 
 
-def test_each_stratum_keeps_its_share_at_any_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
+def test_each_stratum_keeps_its_share_on_any_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
     """Also with several sources, after an interruption, and when a run moves from two processes to one."""
     train = {
         "scenes": {"source": str(world_folder / "train"), "weight": 3},
@@ -114,7 +114,7 @@ def test_each_stratum_keeps_its_share_at_any_number_of_processes(world_folder: P
     assert (last["samples"], last["drawn"], last["drawn/pairs"], last["epoch"]) == (96, 192, 48, 2)
 
 
-def test_a_selection_is_replayed_on_other_processes(world_folder: Path, tmp_path: Path) -> None:
+def test_a_selection_is_replayed_on_another_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
     def replaying(name: str, **changes: Any) -> dict[str, Any]:
         selection = {"name": "replay", "filter_ratio": 0.5, "run": str(tmp_path / "first")}
         return recipe(world_folder, tmp_path / name, **{"steps": 5, "selection": selection} | changes)
@@ -135,7 +135,7 @@ def test_a_selection_is_replayed_on_other_processes(world_folder: Path, tmp_path
             on_ranks(run_all, 1, [(replaying("refused", **changes), None)])
 
 
-def test_a_stage_may_select_and_leave_no_record(world_folder: Path, tmp_path: Path) -> None:
+def test_one_stage_of_a_run_may_select_without_a_record(world_folder: Path, tmp_path: Path) -> None:
     """The samples that the second stage draws follow those of the first. A streamed run selects, too."""
     selecting = {"name": "selects", "steps": 4, "set": {"selection": RANDOM | {"record": False}}}
     values = recipe(world_folder, tmp_path / "run", stages=[{"name": "all", "steps": 3}, selecting])

@@ -31,7 +31,7 @@ def test_a_step_draws_a_whole_number_of_samples(batch_size: int, filter_ratio: f
     ("batch_size", "filter_ratio", "strata"),
     [(16, 0.5, 2), (256, 0.5, 32), (8192, 0.8, 256), (1000, 0.75, 8), (24, 0.25, 2), (7, 0.5, 1)],
 )
-def test_strata_are_as_many_as_leave_a_choice(batch_size: int, filter_ratio: float, strata: int) -> None:
+def test_there_are_as_many_strata_as_leave_a_choice_in_each(batch_size: int, filter_ratio: float, strata: int) -> None:
     config = selecting(filter_ratio=filter_ratio)
     assert config.strata_of(batch_size) == strata
     assert batch_size % strata == config.drawn(batch_size) % strata == 0
@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
-def test_what_cannot_be_selected_is_refused_in_one_line(mistake: str, world_folder: Path, tmp_path: Path) -> None:
+def test_impossible_selections_are_refused_in_one_line(mistake: str, world_folder: Path, tmp_path: Path) -> None:
     changes, told = REFUSED[mistake]
     with pytest.raises(UserError) as refused:
         dry_run(build(RunConfig, recipe(world_folder, tmp_path / "run", **changes), lambda key: "recipe"))
@@ -109,7 +109,7 @@ def test_what_cannot_be_selected_is_refused_in_one_line(mistake: str, world_fold
         (8, 3, "selection.strata is 8, which is not a multiple of 3 processes; set batch_size to a multiple of 3"),
     ],
 )
-def test_processes_own_whole_strata(
+def test_a_stratum_is_never_split_between_processes(
     strata: int | None, processes: int, told: str, world_folder: Path, tmp_path: Path
 ) -> None:
     selection = {"name": "random", "filter_ratio": 0.5, "strata": strata}
@@ -119,7 +119,7 @@ def test_processes_own_whole_strata(
         check_processes(config, processes)
 
 
-def test_epochs_count_what_is_drawn(world_folder: Path, tmp_path: Path) -> None:
+def test_epochs_count_the_drawn_samples(world_folder: Path, tmp_path: Path) -> None:
     values = recipe(
         world_folder, tmp_path / "run", epochs=6, steps=0, selection={"name": "random", "filter_ratio": 0.75}
     )

@@ -105,7 +105,7 @@ def best(score: list[float], sign: int) -> list[int]:
         (2, [(0, MICRO_BATCH, "infonce"), (2, None, "sigmoid"), (3, None, "infonce"), (3, MICRO_BATCH, "sigmoid")]),
     ],
 )
-def test_the_kept_samples_are_those_of_a_naive_computation(
+def test_the_kept_samples_equal_those_of_a_naive_computation(
     processes: int, ways: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     ranks = on_ranks(find_all, processes, ways, tmp_path)
@@ -124,7 +124,7 @@ def selecting(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return recipe(data, out, steps=5, selection=selection, **changes)
 
 
-def test_processes_and_zero_stages_keep_the_same_samples(world_folder: Path, tmp_path: Path) -> None:
+def test_every_zero_stage_and_number_of_processes_keeps_the_same_samples(world_folder: Path, tmp_path: Path) -> None:
     """At the first step, when all have the same weights; then a replay keeps what one process kept."""
     on_ranks(run_all, 1, [(selecting(world_folder, tmp_path / "alone", zero=0), None)])
     ways = {f"zero{zero}": {"zero": zero, "micro_batch": rows} for zero, rows in ((0, 5), (1, None), (2, 7), (3, None))}

@@ -24,7 +24,9 @@ scores = st.sampled_from([1.0, 1.0 + 4e-6, 1.0 + 1e-4, 0.0, -1.0, float("nan")])
 
 
 @given(score=st.lists(scores, min_size=24, max_size=24), count=st.sampled_from([1, 2, 3]), data=st.data())
-def test_each_stratum_keeps_its_best(score: list[float], count: int, data: st.DataObject) -> None:
+def test_each_stratum_keeps_the_samples_with_its_highest_scores(
+    score: list[float], count: int, data: st.DataObject
+) -> None:
     size = 24 // count
     take = data.draw(st.integers(1, size))
     found = Strata(count, take).best(torch.tensor(score, dtype=torch.float64))
@@ -98,7 +100,9 @@ def choose(world: World, values: dict[str, Any]) -> None:
     run(world, values)
 
 
-def test_a_joint_rule_chooses_alike_on_two_processes(world_folder: Path, tmp_path: Path) -> None:
+def test_a_rule_over_the_whole_batch_keeps_the_same_samples_on_one_and_two_processes(
+    world_folder: Path, tmp_path: Path
+) -> None:
     for processes in (1, 2):
         values = choosing(world_folder, tmp_path / str(processes), name="spread")
         on_ranks(choose, processes, values | {"zero": processes})
@@ -113,7 +117,7 @@ def test_a_joint_rule_chooses_alike_on_two_processes(world_folder: Path, tmp_pat
         (1, True, r"First.scores returned shape \[16\]; return 32 scores"),
     ],
 )
-def test_a_rule_that_keeps_other_numbers_is_refused(
+def test_a_rule_that_keeps_a_wrong_number_of_samples_is_refused(
     processes: int, few: bool, told: str, world_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RankFailed, match=told):

@@ -26,7 +26,7 @@ def of_image(out: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in saved(out).items() if name.startswith("weight/towers.image")}
 
 
-def test_a_locked_tower_moves_only_in_the_stage_that_opens_it(world_folder: Path, tmp_path: Path) -> None:
+def test_a_locked_tower_changes_only_in_the_stage_that_unlocks_it(world_folder: Path, tmp_path: Path) -> None:
     whole, locked = tmp_path / "whole", tmp_path / "locked"
     parts = staged(world_folder, tmp_path / "parts", checkpoint={"every": 2})
     first = staged(world_folder, locked)

@@ -50,7 +50,7 @@ def embed_everywhere(world: World) -> dict[str, Traces]:
     return {f"ZeRO-{zero}, micro_batch {rows}": embed(world, zero, rows) for zero, rows in ways}
 
 
-def test_scoring_vectors_are_those_of_evaluation() -> None:
+def test_scoring_gives_the_vectors_of_evaluation() -> None:
     for rank in on_ranks(embed_everywhere, 2):
         for name, traces in rank.items():
             assert traces.distance < 1e-5, name

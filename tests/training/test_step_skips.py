@@ -46,7 +46,7 @@ def skip_all(world: World) -> dict[str, Seen]:
     }
 
 
-def test_one_rank_that_is_not_finite_stops_them_all() -> None:
+def test_a_non_finite_loss_on_one_rank_makes_all_ranks_skip_the_step() -> None:
     for rank in on_ranks(skip_all, 2):
         for name, (applied, equal, error) in rank.items():
             assert not applied, name

@@ -19,7 +19,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return urls
 
 
-def test_of_open_clip_what_it_would_fetch(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_clip_weights_are_looked_for_at_the_urls_that_open_clip_downloads(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched: list[str] = []
 
     def fetch(repo_id: str, filename: str, **_: Any) -> None:
@@ -38,6 +40,6 @@ def test_of_open_clip_what_it_would_fetch(asked: list[str], monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("init", ["open_clip:ViT-B-32/nobody", "runs/nowhere", "hf:models/of/mine", "hf:no folder"])
-def test_what_can_be_nowhere_is_not_asked_for(init: str, asked: list[str]) -> None:
+def test_impossible_names_of_weights_send_no_request(init: str, asked: list[str]) -> None:
     assert not weights.obtainable(init)
     assert asked == []

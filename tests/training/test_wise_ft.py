@@ -17,7 +17,7 @@ def place(alpha: float, *values: float) -> InterpolatedModel:
     )
 
 
-def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:
+def test_the_summary_names_the_best_alpha_and_the_metric_that_chose_it() -> None:
     places = [place(0, 0.2, 0.3), place(0.5, 0.5, 0.4), place(1, 0.4, 0.4)]
     words = summary(places, Path("runs/mine"), kept=False)["WiSE-FT"]
     assert words.startswith("best at α = 0.5 with 45.0 (mean R@1 of Retrieval; 25.0 at 0, 40.0 at 1); ")
@@ -27,7 +27,7 @@ def test_the_best_place_stands_beside_what_it_was_chosen_on() -> None:
     assert summary([], Path("runs/mine"), kept=False) == {}
 
 
-def test_null_is_no_place_and_none_of_no_places_is_kept() -> None:
+def test_null_means_no_interpolation_and_nothing_to_keep() -> None:
     assert build(EvalConfig, {"wise_ft": None}, lambda key: "r").wise_ft == ()
     with pytest.raises(UserError, match="`keep_wise_ft` needs interpolations to choose from"):
         build(EvalConfig, {"keep_wise_ft": True}, lambda key: "r")
