@@ -111,7 +111,8 @@ def print_outcome(outcome: BenchResult) -> None:
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     console.print(table)
-    console.print("[green]every target holds[/green]" if outcome.holds else "[red]a target is missed[/red]")
+    if any(row.holds is not None for row in outcome.rows):
+        console.print("[green]every target holds[/green]" if outcome.holds else "[red]a target is missed[/red]")
 
 
 def _cells(row: BenchRow) -> tuple[str, ...]:

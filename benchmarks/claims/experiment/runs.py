@@ -1,0 +1,56 @@
+"""The finished runs of a claim, one JSON object a line. A run that is there, with the same settings, is not repeated.
+
+The settings alone identify a run. After a change of the code that trains, delete the file or choose another folder.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from tercet.benchmarks.claims.experiment.claim import Arm, Claim
+from tercet.benchmarks.progress import announced
+
+Numbers = dict[str, float]
+
+
+class Key(NamedTuple):
+    """What identifies a run."""
+
+    arm: str
+    seed: int
+    settings: str  # their digest
+
+
+def numbers(name: str, claim: Claim, seeds: Iterable[int], folder: Path) -> dict[str, list[Numbers]]:
+    """The numbers of every arm, one for each seed in order, after the missing runs were made."""
+    file = folder / f"{name}.jsonl"
+    keys = [Key(arm, seed, digest(settings)) for seed in seeds for arm, settings in claim.arms.items()]
+    known = finished(file)
+    missing = [key for key in keys if key not in known]
+    for key in announced(missing, lambda key: f"{name}: {key.arm}, seed {key.seed}"):
+        start = time.perf_counter()
+        known[key] = claim.arms[key.arm].run(key.seed)
+        beside = {"seconds": round(time.perf_counter() - start, 1), "threads": torch.get_num_threads()}
+        append(file, {**key._asdict(), "numbers": known[key], **beside})
+    return {arm: [known[key] for key in keys if key.arm == arm] for arm in claim.arms}
+
+
+def digest(arm: Arm) -> str:
+    return blake2b(json.dumps(asdict(arm), sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def finished(file: Path) -> dict[Key, Numbers]:
+    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines() if file.is_file() else ())
+    return {Key(row["arm"], row["seed"], row["settings"]): row["numbers"] for row in rows}
+
+
+def append(file: Path, row: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,149 @@
+"""Claims: their runs are resumed, their intervals are those of Student's t, and each one trains."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.benchmarks import claims
+from tercet.benchmarks.claims import claim_names, load_claim
+from tercet.benchmarks.claims.experiment import built_in
+from tercet.benchmarks.claims.experiment.claim import Claim
+from tercet.benchmarks.claims.experiment.outcome import estimate, outcome
+from tercet.benchmarks.claims.experiment.runs import numbers
+from tercet.command import main
+from tercet.data_pipelines.builtin.config import WorldConfig
+
+MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Noise that the arms share, and a gain."""
+
+    gain: float
+    steps: int = 300
+
+    def run(self, seed: int) -> dict[str, float]:
+        MADE.append((self.gain, seed))
+        return {"R@1": 10.0 * seed + self.gain * (1 + 0.1 * seed), "loss": 1.0}
+
+
+def fake(gain: float, **further: Any) -> Claim:
+    arms = {"with": Fake(gain), "without": Fake(0.0)}
+    return Claim(says="A gain helps.", source="Nobody 2020", measure="R@1", arms=arms, **further)
+
+
+@pytest.fixture(autouse=True)
+def made() -> Iterator[list[tuple[float, int]]]:
+    MADE.clear()
+    yield MADE
+    MADE.clear()
+
+
+def test_finished_runs_are_not_repeated(tmp_path: Path, made: list[tuple[float, int]]) -> None:
+    first = numbers("fake", fake(1.0), range(2), tmp_path)
+    assert made == [(1.0, 0), (0.0, 0), (1.0, 1), (0.0, 1)]
+    assert numbers("fake", fake(1.0), range(2), tmp_path) == first
+    assert len(made) == 4
+    more = numbers("fake", fake(1.0), range(3), tmp_path)
+    assert made[4:] == [(1.0, 2), (0.0, 2)]
+    assert {arm: runs[:2] for arm, runs in more.items()} == first
+
+
+def test_other_settings_are_other_runs(tmp_path: Path, made: list[tuple[float, int]]) -> None:
+    numbers("fake", fake(1.0), range(2), tmp_path)
+    found = numbers("fake", fake(2.0), range(2), tmp_path)
+    assert made[4:] == [(2.0, 0), (2.0, 1)]
+    assert [run["R@1"] for run in found["with"]] == pytest.approx([2.0, 12.2])
+
+
+def test_an_interrupted_claim_goes_on(tmp_path: Path, made: list[tuple[float, int]], capsys: Any) -> None:
+    numbers("fake", fake(1.0), range(3), tmp_path)
+    file = tmp_path / "fake.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:4]))
+    capsys.readouterr()
+    numbers("fake", fake(1.0), range(3), tmp_path)
+    assert made[6:] == [(1.0, 2), (0.0, 2)]
+    assert capsys.readouterr().err == (
+        "tercet: measuring fake: with, seed 2 (1 more after it)\n"
+        "tercet: measuring fake: without, seed 2 (0 more after it)\n"
+    )
+
+
+def test_the_interval_is_that_of_student() -> None:
+    """For five values, four degrees of freedom: the distribution of t has a closed form."""
+    values = [64.8, 57.9, 57.4, 61.7, 54.5]
+    middle, low, high = estimate(values)
+    mean = sum(values) / 5
+    error = (sum((value - mean) ** 2 for value in values) / 4 / 5) ** 0.5
+    t = (high - mean) / error
+    below = 0.5 + 0.375 * t / (1 + t * t / 4) ** 0.5 * (1 - t * t / 12 / (1 + t * t / 4))
+    assert below == pytest.approx(0.975, abs=5e-5)
+    assert (middle, middle - low) == pytest.approx((mean, high - mean))
+
+
+@pytest.mark.parametrize(
+    ("gain", "better", "verdict"),
+    [
+        (1.0, "higher", "holds"),
+        (-1.0, "higher", "does not hold"),
+        (0.0, "higher", "not shown"),
+        (-1.0, "lower", "holds"),
+        (1.0, "lower", "does not hold"),
+    ],
+)
+def test_the_difference_is_taken_seed_by_seed(tmp_path: Path, gain: float, better: Any, verdict: str) -> None:
+    """Seeds differ by far more than the arms, so only the paired difference shows the gain."""
+    claim = fake(gain, better=better)
+    row = outcome("fake", claim, numbers("fake", claim, range(5), tmp_path))
+    assert row.beyond["verdict"] == verdict
+    assert row.holds is {"holds": True, "does not hold": False, "not shown": None}[verdict]
+    assert row.beyond["difference"]["R@1"]["value"] == pytest.approx(1.2 * gain)
+    assert (row.ours, row.peer) == pytest.approx((20 + 1.2 * gain, 20))
+
+
+def test_noise_shows_nothing() -> None:
+    runs = {"with": [{"R@1": v} for v in (64.8, 57.9, 57.4, 61.7, 54.5)]}
+    runs["without"] = [{"R@1": v} for v in (59.3, 57.7, 59.2, 58.5, 61.8)]
+    row = outcome("fake", fake(1.0), runs)
+    assert row.beyond["verdict"] == "not shown"
+    assert row.target == "A gain helps. R@1, with − without: -0.04, 95 % interval -6.15 to +6.07: not shown"
+
+
+def test_the_command_prints_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(claims, "load_claim", lambda name: fake(1.0))
+    assert main(["bench", "claims", "fake", "--json", "--seeds", "3", "--out", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    (row,) = printed["rows"]
+    assert (row["name"], row["verdict"], row["claim"]) == ("fake", "holds", "A gain helps.")
+    assert row["arms"]["with"]["R@1"]["values"] == pytest.approx([1.0, 11.1, 21.2])
+    assert row["arms"]["with"]["settings"] == {"gain": 1.0, "steps": 300}
+    assert {"machine", "versions", "commit"} <= set(printed)
+
+
+def test_claims_are_listed_and_mistakes_are_one_line(capsys: Any) -> None:
+    assert main(["bench", "claims", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in rows] == claim_names()
+    assert main(["bench", "claims", "quue"]) == 2
+    assert capsys.readouterr().err == "tercet: unknown claim `quue`; did you mean `queue`?\n"
+    assert main(["bench", "claims", "queue", "--seeds", "1"]) == 2
+    assert capsys.readouterr().err == "tercet: --seeds is 1; give 3 or more\n"
+
+
+@pytest.mark.parametrize("name", claim_names())
+def test_every_claim_trains(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two steps of every arm, on a few samples."""
+    few = WorldConfig(train=160, val=20, combinations=0, workers=1)
+    generated = built_in.generated
+    monkeypatch.setattr(built_in, "generated", lambda world: generated(few))
+    claim = load_claim(name)
+    short = {arm: replace(settings, steps=2) for arm, settings in claim.arms.items()}  # type: ignore[type-var]
+    runs = numbers(name, replace(claim, arms=short), [0], tmp_path)
+    assert all(claim.measure in run for each in runs.values() for run in each)
+    assert len(runs) >= 2
+    assert claim.says.endswith(".")
