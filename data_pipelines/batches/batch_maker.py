@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.batches.buffers import Arrays, BufferLayout, Column
+from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
 from tercet.data_pipelines.fields import FieldSpec, own_fields
 from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntake, channels_first
 
@@ -39,7 +39,7 @@ class BatchMaker:
 
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
         """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""
-        columns: list[Column] = [("id", "int64", ()), ("group", "int64", ())]
+        columns: list[BufferColumn] = [("id", "int64", ()), ("group", "int64", ())]
         for name, field in self.fields.items():
             shape = self._shapes[name]
             if longest and name in longest:

@@ -18,7 +18,7 @@ from tercet.errors import UserError
 
 ALIGNMENT = 64
 Arrays = dict[str, NDArray[Any]]
-Column = tuple[str, str, tuple[int, ...]]  # name, dtype, and shape of one item
+BufferColumn = tuple[str, str, tuple[int, ...]]  # name, dtype, and shape of one item
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BufferLayout:
     """The arrays of a buffer: `columns`, each with `rows` items."""
 
     rows: int
-    columns: tuple[Column, ...]
+    columns: tuple[BufferColumn, ...]
 
     @property
     def size(self) -> int:

@@ -13,9 +13,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 from tercet.data_pipelines.builtin.config import SPLITS, Split, WorldConfig
-from tercet.data_pipelines.builtin.render import Members, render_shard
+from tercet.data_pipelines.builtin.render import render_shard
 from tercet.data_pipelines.builtin.vocabulary import HELD_OUT, vocabulary
-from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.shards.write import SampleFiles, write_shard
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
@@ -79,12 +79,12 @@ def _draw(config: WorldConfig, out: Path) -> None:
         write_shard(paths[shard], samples)
 
 
-def _rendered(config: WorldConfig, shards: list[tuple[Split, int]]) -> Iterator[list[Members]]:
+def _rendered(config: WorldConfig, shards: list[tuple[Split, int]]) -> Iterator[list[SampleFiles]]:
     """The samples of the shards in order, drawn by other processes and written by this one."""
     workers = min(config.workers, len(shards))
-    with spawned(workers, "draws scenes", "the same command goes on where it stopped") as pool:
+    with spawned(workers, "draws scenes", "run the same command again to continue") as pool:
         yield from in_order(partial(_render, config), shards, pool, AHEAD * workers)
 
 
-def _render(config: WorldConfig, shard: tuple[Split, int]) -> list[Members]:
+def _render(config: WorldConfig, shard: tuple[Split, int]) -> list[SampleFiles]:
     return render_shard(config, *shard)

@@ -12,31 +12,30 @@ from tercet.data_pipelines.builtin.config import Split, WorldConfig
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
 from tercet.data_pipelines.builtin.sound import Wave, sound
+from tercet.data_pipelines.shards.write import SampleFiles
 
-Members = dict[str, str | bytes]
 
-
-def render_shard(config: WorldConfig, split: Split, shard: int) -> list[Members]:
+def render_shard(config: WorldConfig, split: Split, shard: int) -> list[SampleFiles]:
     start = shard * config.samples_per_shard
     stop = min(start + config.samples_per_shard, config.samples(split))
     return [render(config, split, index) for index in range(start, stop)]
 
 
-def render(config: WorldConfig, split: Split, index: int) -> Members:
+def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
     """Key and files of one sample, without the modalities that the row lacks."""
     shown = scene(config, split, index)
     dice = shown.stream("row")
     spoilt = split == "train"
     missing = _missing(config, dice) if spoilt else None
     mismatched = spoilt and bool(dice.random() < config.mismatched)
-    members: Members = {"__key__": f"{split}-{index:07d}", "json": json.dumps(_meta(shown, mismatched))}
+    files: SampleFiles = {"__key__": f"{split}-{index:07d}", "json": json.dumps(_meta(shown, mismatched))}
     if missing != "image":
-        members[config.image_format] = encode_image(picture(shown, config.size), config.image_format)
+        files[config.image_format] = encode_image(picture(shown, config.size), config.image_format)
     if missing != "audio":
-        members["flac"] = encode_audio(sound(shown, config.rate, config.seconds), config.rate)
+        files["flac"] = encode_audio(sound(shown, config.rate, config.seconds), config.rate)
     if missing != "text":
-        members["txt"] = "\n".join(captions(_another(config, shown, dice) if mismatched else shown))
-    return members
+        files["txt"] = "\n".join(captions(_another(config, shown, dice) if mismatched else shown))
+    return files
 
 
 def encode_image(image: Image.Image, image_format: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Cut into one band more than bits may differ, two near hashes agree in at least one whole band (Manku et al., 2007).
 
-Shape letters: N hashes that are known, Q that are asked for, P pairs.
+Shape letters: N known hashes, Q queries, P pairs.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ class Near:
         self._sorted = [band_N[order_N] for band_N, order_N in zip(bands, self._order, strict=True)]
 
     def pairs(self, hash_Q: Hashes) -> tuple[Rows, Rows]:
-        """Rows of what is asked for and of what is near it, each pair once."""
+        """The rows of the queries and of the known hashes near them, each pair once."""
         found = np.concatenate([self._in_band(hash_Q, band) for band in range(FURTHEST + 1)], axis=1)
         query_P, known_P = np.unique(found, axis=1)
         near_P = distance(hash_Q[query_P], self._hash_N[known_P]) <= FURTHEST
@@ -37,11 +37,11 @@ class Near:
         return spread(self._sorted[band], self._order[band], band_Q)
 
 
-def spread(sorted_N: NDArray[np.generic], order_N: Rows, asked_Q: NDArray[np.generic]) -> Rows:
-    """`[2, P]`: every row of what is asked with every row of what is known that is equal to it."""
-    first_Q, last_Q = (np.searchsorted(sorted_N, asked_Q, side=side) for side in ("left", "right"))
+def spread(sorted_N: NDArray[np.generic], order_N: Rows, query_Q: NDArray[np.generic]) -> Rows:
+    """`[2, P]`: each row of a query with each row of an equal known value."""
+    first_Q, last_Q = (np.searchsorted(sorted_N, query_Q, side=side) for side in ("left", "right"))
     count_Q = last_Q - first_Q
-    query_P = np.repeat(np.arange(len(asked_Q)), count_Q)
+    query_P = np.repeat(np.arange(len(query_Q)), count_Q)
     nth_P = np.arange(len(query_P)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)
     return np.stack([query_P, order_N[first_Q[query_P] + nth_P]])
 

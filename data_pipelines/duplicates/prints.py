@@ -59,8 +59,8 @@ class Printer:
 
     def _worded(self, files: Files) -> frozenset[int]:
         captions = self._captions(files, decode_meta(files["json"]) if "json" in files else {})
-        said = map(normalised, captions.all if captions else ())
-        return frozenset(content_hash(caption.encode()) for caption in said if caption)
+        texts = map(normalised, captions.all if captions else ())
+        return frozenset(content_hash(caption.encode()) for caption in texts if caption)
 
 
 def media(files: Files, modality: str, closed: Container[str] = ()) -> bytes | None:

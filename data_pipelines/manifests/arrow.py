@@ -65,8 +65,8 @@ def _class(value: object, names: list[str]) -> object:
 
 def class_names(schema: Any) -> Mapping[str, list[str]]:
     """Columns of class numbers, with the names that `datasets` writes into the schema."""
-    told = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(told).get("info", {}).get("features", {}) if told else {}
+    described = (schema.metadata or {}).get(b"huggingface")
+    features = json.loads(described).get("info", {}).get("features", {}) if described else {}
     return {name: one["names"] for name, one in features.items() if one.get("_type") == "ClassLabel"}
 
 

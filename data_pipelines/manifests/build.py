@@ -23,11 +23,11 @@ from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.manifests.gather import Gatherer
 from tercet.data_pipelines.manifests.index import ManifestIndex
 from tercet.data_pipelines.manifests.index_file import (
-    Kept,
-    find_kept,
-    keep,
+    IndexFile,
+    find_index_file,
     new_place,
     payload_beside,
+    save_index_file,
     unfinished_beside,
 )
 from tercet.data_pipelines.manifests.manifest import Manifest, check_files
@@ -41,13 +41,13 @@ from tercet.main_process import is_main_process
 from tercet.modality import FILES, how_to_convert
 
 
-def kept_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
+def index_file_for(pieces: Sequence[ManifestFile], reading: Reading) -> IndexFile:
     """The index for these tables, read in this way."""
-    return standing_index(pieces, reading) or _build(new_place(_name(pieces, reading)), pieces, reading)
+    return existing_index_file(pieces, reading) or _build(new_place(_name(pieces, reading)), pieces, reading)
 
 
-def standing_index(pieces: Sequence[ManifestFile], reading: Reading) -> Kept | None:
-    return find_kept(_name(pieces, reading))
+def existing_index_file(pieces: Sequence[ManifestFile], reading: Reading) -> IndexFile | None:
+    return find_index_file(_name(pieces, reading))
 
 
 def _name(pieces: Sequence[ManifestFile], reading: Reading) -> str:
@@ -59,11 +59,11 @@ def _digest(pieces: Sequence[ManifestFile], reading: Reading) -> str:
     where = [os.path.relpath(piece.path, pieces[0].path) for piece in pieces]
     by = [reading.split_by] if reading.split_by == "file" else [reading.group, dict(reading.captions)]
     split = by if reading.part else []
-    told = [where, [piece.pattern for piece in pieces], asdict(reading.roles), reading.templates, split, list(FILES)]
-    return blake2b(json.dumps(told).encode(), digest_size=6).hexdigest()
+    parts = [where, [piece.pattern for piece in pieces], asdict(reading.roles), reading.templates, split, list(FILES)]
+    return blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
 
 
-def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> Kept:
+def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> IndexFile:
     loose = unfinished_beside(payload_beside(place))
     try:
         with loose.open("wb") as payload:
@@ -73,10 +73,10 @@ def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> Kep
         if reading.part:
             roots = [piece.root for piece in pieces]
             rows = ManifestRows(
-                ManifestIndex(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["far"] else None
+                ManifestIndex(arrays), roots, facts["counts"], str(loose), usual_copies() if facts["remote"] else None
             )
             arrays["mark"] = _marks(rows, gatherer, reading)
-        return keep(place, arrays, facts, loose if loose.stat().st_size else None)
+        return save_index_file(place, arrays, facts, loose if loose.stat().st_size else None)
     finally:
         loose.unlink(missing_ok=True)
 
@@ -111,7 +111,7 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
         "left_out": dict(gatherer.left_out.most_common()),
         "passed_over": dict(passed_over.most_common()),
         "classes": len(gatherer.classes),
-        "far": gatherer.far,
+        "remote": gatherer.remote,
         "fingerprint": gatherer.fingerprint,
     }
 

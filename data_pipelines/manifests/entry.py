@@ -50,12 +50,12 @@ def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
             yield entry
 
 
-def words(captions: Sequence[str], meta: Mapping[str, object]) -> dict[str, str]:
+def text_files(captions: Sequence[str], meta: Mapping[str, object]) -> dict[str, str]:
     """Captions, one on each line, and metadata, as files. Captions with line breaks are in the metadata."""
     lines = [" ".join(caption.splitlines()) for caption in captions]
-    told = {**meta, "captions": list(captions)} if lines != list(captions) else meta
+    full = {**meta, "captions": list(captions)} if lines != list(captions) else meta
     text = {"txt": "\n".join(lines)} if lines else {}
-    return {**text, "json": json.dumps(told, ensure_ascii=False)}
+    return {**text, "json": json.dumps(full, ensure_ascii=False)}
 
 
 def _left_out(entry: Entry, reason: str) -> LeftOut:

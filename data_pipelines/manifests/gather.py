@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest, xxh3_128
 
-from tercet.data_pipelines.manifests.entry import Entry, Outcome, words
+from tercet.data_pipelines.manifests.entry import Entry, Outcome, text_files
 from tercet.data_pipelines.manifests.index import Strings, narrow
 from tercet.data_pipelines.manifests.medium import Medium, Span, is_remote, named, read_span
 from tercet.data_pipelines.manifests.reading import Reading
 
 
-class Column:
+class MediaArrays:
     """The media of one kind: their names, and the places of bytes in a file. Rows without one are filled in later."""
 
     def __init__(self) -> None:
@@ -45,15 +45,15 @@ class Gatherer:
     def __init__(self, reading: Reading, payload: IO[bytes]) -> None:
         self._reading, self._payload = reading, payload
         self._rows = array("Q")
-        self._texts = {name: Strings() for name in ("key", "captions", "told", "reason")}
-        self._media: dict[str, Column] = {}  # by kind
+        self._texts = {name: Strings() for name in ("key", "captions", "meta", "reason")}
+        self._media: dict[str, MediaArrays] = {}  # by kind
         self._wholes = array("Q")  # a hash of each row's media and captions
         self.identities = array("Q")  # of its first medium
         self._state = xxh3_128()
         self.left_out: Counter[str] = Counter()
         self.classes: set[str] = set()
         self.alike = array("Q")  # rows whose group is the name of their class
-        self.far = False  # whether anything is behind a URL
+        self.remote = False  # whether anything is behind a URL
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -87,20 +87,20 @@ class Gatherer:
         names = self._reading.names(entry.captions, folder)
         captions = self._reading.templated(names, entry.names) if names else entry.captions
         alike = bool(names) and "group" not in entry.meta  # samples of one class are not negatives of each other
-        said = words(captions, {**entry.meta, "group": "\n".join(names)} if alike else entry.meta)
-        self._state.update(said["json"].encode())
+        files = text_files(captions, {**entry.meta, "group": "\n".join(names)} if alike else entry.meta)
+        self._state.update(files["json"].encode())
         self.classes.update([folder] if isinstance(folder, str) else [])
-        self.far = self.far or is_remote(root) or any(map(is_remote, map(named, entry.names.values())))
+        self.remote = self.remote or is_remote(root) or any(map(is_remote, map(named, entry.names.values())))
         contents = [(kind, self._content(medium, entry.root, root)) for kind, medium in entry.names.items()]
-        self._add(entry.names, {"captions": said.get("txt", ""), "told": said["json"]}, contents)
+        self._add(entry.names, {"captions": files.get("txt", ""), "meta": files["json"]}, contents)
         if alike:
             self.alike.append(len(self) - 1)
 
     def _add(self, names: Mapping[str, Medium], texts: Mapping[str, str], contents: list[tuple[str, bytes]]) -> None:
-        for name in ("captions", "told", "reason"):
+        for name in ("captions", "meta", "reason"):
             self._texts[name].append(texts.get(name, ""))
         for kind, medium in names.items():
-            self._media.setdefault(kind, Column()).put(len(self) - 1, *self._placed(medium))
+            self._media.setdefault(kind, MediaArrays()).put(len(self) - 1, *self._placed(medium))
         hashes = [xxh3_64_intdigest(content) for _, content in contents]
         self.identities.append(hashes[0])
         self._wholes.append(xxh3_64_intdigest(f"{hashes}{texts.get('captions', '')}".encode()))

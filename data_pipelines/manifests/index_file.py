@@ -19,12 +19,12 @@ from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.record import places
 from tercet.errors import UserError
 
-EDITION = 5  # raise it whenever the arrays or the facts change their meaning
+EDITION = 6  # raise it whenever the arrays or the facts change their meaning
 FACTS = "manifest"
 
 
 @dataclass(frozen=True)
-class Kept:
+class IndexFile:
     """The path of an index, and the facts in its header."""
 
     place: Path
@@ -39,13 +39,13 @@ def payload_beside(place: Path) -> Path:
     return place.with_suffix(".bytes")
 
 
-def find_kept(name: str) -> Kept | None:
+def find_index_file(name: str) -> IndexFile | None:
     """The index of this name, if its tables and folders have not changed since."""
     folder = os.path.dirname(name)
     for place in map(Path, places(name)):
         facts = _facts(place)
         if facts and all(seen(os.path.join(folder, path)) == state for path, state in facts["watched"].items()):
-            return Kept(place, facts)
+            return IndexFile(place, facts)
     return None
 
 
@@ -64,15 +64,15 @@ def new_place(name: str) -> Path:
     )
 
 
-def keep(place: Path, arrays: Arrays, facts: dict[str, Any], payload: Path | None) -> Kept:
+def save_index_file(place: Path, arrays: Arrays, facts: dict[str, Any], payload: Path | None) -> IndexFile:
     """Writes it atomically, because several ranks may do it at once."""
-    told = {**facts, "edition": EDITION}
+    facts = {**facts, "edition": EDITION}
     unfinished = unfinished_beside(place)
-    unfinished.write_bytes(save(dict(arrays), metadata={FACTS: json.dumps(told)}))
+    unfinished.write_bytes(save(dict(arrays), metadata={FACTS: json.dumps(facts)}))
     if payload:
         os.replace(payload, payload_beside(place))
     os.replace(unfinished, place)
-    return Kept(place, told)
+    return IndexFile(place, facts)
 
 
 def unfinished_beside(place: Path) -> Path:

@@ -14,7 +14,7 @@ from tercet.data_pipelines.manifests.medium import Span, extension_of, is_remote
 from tercet.data_pipelines.source import Files
 from tercet.modality import FILES
 
-SAID = {"txt": "captions", "json": "told"}  # files whose content is in the index itself, and its names there
+TEXTS = {"txt": "captions", "json": "meta"}  # files whose content is in the index itself, and its names there
 
 
 class ManifestRows:
@@ -70,8 +70,8 @@ class ManifestRows:
             return bad
 
     def _files(self, row: int, wanted: Collection[str], kinds: Sequence[str]) -> Files:
-        said = {extension: self.index.bytes(name, row) for extension, name in SAID.items() if extension in wanted}
-        files = {extension: data for extension, data in said.items() if data}
+        texts = {extension: self.index.bytes(name, row) for extension, name in TEXTS.items() if extension in wanted}
+        files = {extension: data for extension, data in texts.items() if data}
         for kind in kinds:
             name, size = self.index.text(kind, row), self.index.number(f"{kind}.size", row)
             if not name and not size:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.build import kept_index
+from tercet.data_pipelines.manifests.build import index_file_for
 from tercet.data_pipelines.manifests.copies import Copies, usual_copies
 from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.manifests.index import ManifestIndex, mapped
-from tercet.data_pipelines.manifests.index_file import Kept
+from tercet.data_pipelines.manifests.index_file import IndexFile
 from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.manifests.rows import ManifestRows
 from tercet.data_pipelines.shards.cache import LIMIT
@@ -34,17 +34,19 @@ say_once = cache(say)  # however often a source is opened
 class ManifestSource:
     """The samples of a manifest or of a part of it. Only the names of its tables are sent to other processes."""
 
-    def __init__(self, kept: Kept, pieces: Sequence[ManifestFile], part: Part | None, copies: Copies) -> None:
-        self._made_of = kept, tuple(pieces), part, copies
-        self.index = ManifestIndex(mapped(kept.place))
+    def __init__(self, file: IndexFile, pieces: Sequence[ManifestFile], part: Part | None, copies: Copies) -> None:
+        self._made_of = file, tuple(pieces), part, copies
+        self.index = ManifestIndex(mapped(file.place))
         self._labels = [piece.label for piece in pieces]
-        roots, facts = [piece.root for piece in pieces], kept.facts
+        roots, facts = [piece.root for piece in pieces], file.facts
         self._rows = ManifestRows(
-            self.index, roots, facts["counts"], str(kept.payload), copies if facts["far"] else None
+            self.index, roots, facts["counts"], str(file.payload), copies if facts["remote"] else None
         )
         self._row_N = _rows_of(self.index, part)
 
-    def __reduce__(self) -> tuple[type["ManifestSource"], tuple[Kept, Sequence[ManifestFile], Part | None, Copies]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type["ManifestSource"], tuple[IndexFile, Sequence[ManifestFile], Part | None, Copies]]:
         return type(self), self._made_of
 
     def __len__(self) -> int:
@@ -57,8 +59,8 @@ class ManifestSource:
 
     @property
     def fingerprint(self) -> str:
-        kept, _, part, _ = self._made_of
-        return f"{kept.facts['fingerprint']} {part[0]:g} {part[1]:g}" if part else str(kept.facts["fingerprint"])
+        file, _, part, _ = self._made_of
+        return f"{file.facts['fingerprint']} {part[0]:g} {part[1]:g}" if part else str(file.facts["fingerprint"])
 
     @property
     def snapshot(self) -> str:
@@ -122,14 +124,14 @@ class ManifestSource:
 
 def open_manifest_source(pieces: Sequence[ManifestFile], reading: Reading, limit_bytes: int = LIMIT) -> ManifestSource:
     """Indexes what is not indexed yet, and prints once how it is read."""
-    kept = kept_index(pieces, reading)
-    source = ManifestSource(kept, pieces, reading.part, usual_copies(limit_bytes))
+    file = index_file_for(pieces, reading)
+    source = ManifestSource(file, pieces, reading.part, usual_copies(limit_bytes))
     if not len(source):
         raise UserError(
             f"{pieces[0].label} has none of its {number_of(len(source.index), 'row')} in the part {reading.part}; "
             "widen it, or raise data.held_out"
         )
-    for line in _told(pieces, kept, source):
+    for line in _messages(pieces, file, source):
         say_once(line)
     return source
 
@@ -142,8 +144,8 @@ def _rows_of(index: ManifestIndex, part: Part | None) -> Sequence[int]:
     return rows
 
 
-def _told(pieces: Sequence[ManifestFile], kept: Kept, source: ManifestSource) -> Iterator[str]:
-    facts, rows = kept.facts, len(source.index)
+def _messages(pieces: Sequence[ManifestFile], file: IndexFile, source: ManifestSource) -> Iterator[str]:
+    facts, rows = file.facts, len(source.index)
     what = pieces[0].label + (f" and {len(pieces) - 1} more" if len(pieces) > 1 else "")
     read = facts["roles"] or (_classes(facts["classes"]) if facts["classes"] else "files that share a name")
     some = f"{len(source):,} of " if len(source) < rows else ""

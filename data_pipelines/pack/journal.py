@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.packed = {packed.shard: packed for packed in self._standing()}
+        self.packed = {packed.shard: packed for packed in self._finished()}
         draft = path.with_name(path.name + ".tmp")
         draft.write_bytes(b"".join(map(_line, self.packed.values())))
         os.replace(draft, path)  # without the half line that a kill may have left at its end
@@ -40,7 +40,7 @@ class Journal:
             os.fsync(lines.fileno())
         self.packed[packed.shard] = packed
 
-    def _standing(self) -> Iterator[Packed]:
+    def _finished(self) -> Iterator[Packed]:
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         for line in lines:
             if line.endswith(b"\n"):

@@ -19,15 +19,15 @@ from tercet.data_pipelines.pack.journal import Journal, Packed, seal
 from tercet.data_pipelines.pack.place import alone
 from tercet.data_pipelines.pack.plan import PackPlan
 from tercet.data_pipelines.pack.result import PARTIAL, begin, clear, finish
-from tercet.data_pipelines.pack.sample import Members, pack_outcome
-from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.pack.sample import pack_outcome
+from tercet.data_pipelines.shards.write import SampleFiles, write_shard
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 
 CHUNK = 16  # rows that a worker takes at once
-GO_ON = "run the same command again, which goes on where this one stopped, with fewer --workers"
+FIX = "run the same command again with fewer --workers; it continues where this one stopped"
 
-Made: TypeAlias = Members | LeftOut
+Made: TypeAlias = SampleFiles | LeftOut
 Watch: TypeAlias = Callable[[int], None]  # is called with the number of further rows done
 
 
@@ -53,7 +53,7 @@ class Packing:
 
     def _shards(self, done: Container[int], workers: int, watch: Watch) -> Iterator[Packed]:
         """Each that is not done, written while its rows come from the workers."""
-        with spawned(workers, "packs", GO_ON) as pool:
+        with spawned(workers, "packs", FIX) as pool:
             made = in_order(partial(_pack_chunk, self.config), self._chunks(done), pool, AHEAD * workers)
             for shard, group in groupby(made, key=itemgetter(0)):
                 yield self._write(shard, _watched((rows for _, rows in group), watch))
@@ -88,7 +88,7 @@ def _watched(chunks: Iterable[list[Made]], watch: Watch) -> Iterator[Made]:
         watch(len(chunk))
 
 
-def _kept(rows: Iterable[Made], left_out: list[LeftOut]) -> Iterator[Members]:
+def _kept(rows: Iterable[Made], left_out: list[LeftOut]) -> Iterator[SampleFiles]:
     for row in rows:
         if isinstance(row, LeftOut):
             left_out.append(row)

@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, words
+from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, text_files
 from tercet.data_pipelines.manifests.medium import (
     Medium,
     Span,
@@ -21,34 +20,33 @@ from tercet.data_pipelines.manifests.medium import (
 from tercet.data_pipelines.pack.config import PackConfig
 from tercet.data_pipelines.pack.picture import pack_picture
 from tercet.data_pipelines.pack.sound import pack_sound
+from tercet.data_pipelines.shards.write import SampleFiles
 from tercet.modality import DECODERS
 
 ORIGIN = "packed_from"  # the key of a sample's `.json` that says which row and which files it was
 
-Members: TypeAlias = dict[str, str | bytes]  # `__key__`, and files by extension
 
-
-def pack_outcome(config: PackConfig, entry: Outcome) -> Members | LeftOut:
+def pack_outcome(config: PackConfig, entry: Outcome) -> SampleFiles | LeftOut:
     """The files of a sample; a row that was left out stays left out."""
     if isinstance(entry, LeftOut):
         return entry
-    members: Members = {"__key__": entry.key}
+    files: SampleFiles = {"__key__": entry.key}
     for kind, medium in entry.names.items():
         try:
             data = _read(kind, entry.root, medium)
             if kind in MAKERS and suffix(named(medium)) not in DECODERS:
-                extension, members[extension] = MAKERS[kind](data, config)
+                extension, files[extension] = MAKERS[kind](data, config)
             else:  # the file of a plugin
-                members[extension_of(kind, named(medium))] = data
+                files[extension_of(kind, named(medium))] = data
         except BadSample as error:
             return LeftOut(entry.row, named(medium), error.reason)
-    return members | _words(entry, json.loads(members.pop("json", "{}")))
+    return files | _text_files(entry, json.loads(files.pop("json", "{}")))
 
 
-def _words(entry: Entry, told: Mapping[str, object]) -> Members:
+def _text_files(entry: Entry, beside: Mapping[str, object]) -> SampleFiles:
     """Captions and metadata, with the origin of the sample."""
     origin = {"row": entry.row, **{kind: name for kind, medium in entry.names.items() if (name := named(medium))}}
-    return dict(words(entry.captions, {**entry.meta, **told, ORIGIN: origin}))
+    return dict(text_files(entry.captions, {**entry.meta, **beside, ORIGIN: origin}))
 
 
 def _read(kind: str, root: Path, medium: Medium) -> bytes:

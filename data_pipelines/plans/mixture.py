@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.data_pipelines.plans.plan import Plan, Share
+from tercet.data_pipelines.plans.plan import Plan, SourceShare
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 
@@ -47,7 +47,7 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
     return parts
 
 
-def _left(share: Share, cursor: int) -> float:
+def _left(share: SourceShare, cursor: int) -> float:
     return math.inf if share.repeat else max(share.samples - cursor, 0)  # negative if it repeated under an earlier plan
 
 

@@ -18,7 +18,7 @@ from tercet.errors import UserError
 
 
 @dataclass(frozen=True)
-class Share:
+class SourceShare:
     """One source in a plan: the samples of its epoch, and its weight."""
 
     name: str
@@ -37,7 +37,7 @@ class Plan:
     streams: int
     window: int
     mix: str
-    shares: tuple[Share, ...]
+    shares: tuple[SourceShare, ...]
 
     @property
     def samples(self) -> int:
@@ -82,9 +82,9 @@ def make_plan(
     return Plan(seed, data.streams, data.window, data.mix, tuple(shares))
 
 
-def _share(name: str, config: SourceConfig, source: Source, listed: SampleList | None) -> Share:
+def _share(name: str, config: SourceConfig, source: Source, listed: SampleList | None) -> SourceShare:
     samples, order = (len(source), "") if listed is None else (listed.epoch, listed.digest)
-    return Share(name, config.weight, config.repeat, samples, source.fingerprint, order)
+    return SourceShare(name, config.weight, config.repeat, samples, source.fingerprint, order)
 
 
 def read_plan(folder: Path, digest: str) -> Plan:
@@ -94,4 +94,4 @@ def read_plan(folder: Path, digest: str) -> Plan:
             f"the checkpoint names the plan {path}, which is missing. Restore it, or start a new run with out=…"
         )
     values = json.loads(path.read_text(encoding="utf-8"))
-    return Plan(**values | {"shares": tuple(Share(**share) for share in values["shares"])})
+    return Plan(**values | {"shares": tuple(SourceShare(**share) for share in values["shares"])})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain, islice
 
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.manifests.build import standing_index
+from tercet.data_pipelines.manifests.build import existing_index_file
 from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.shards.record import find_record
@@ -24,7 +24,7 @@ def open_at_once(data: DataConfig, split: SplitConfig, sources: OpenedSources) -
 
 
 def _is_short(pieces: Sequence[ManifestFile], split: SplitConfig) -> bool:
-    if standing_index(pieces, split.reading):
+    if existing_index_file(pieces, split.reading):
         return True
     if sum(os.path.getsize(piece.path) for piece in pieces) > TABLE:
         return False

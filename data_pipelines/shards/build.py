@@ -16,7 +16,14 @@ from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.shards.address import is_url, redacted
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.data_pipelines.shards.index import ShardIndex, arrange
-from tercet.data_pipelines.shards.record import Record, find_record, load_index, places, save_record, standing_records
+from tercet.data_pipelines.shards.record import (
+    Record,
+    find_record,
+    load_index,
+    places,
+    records_of_equal_size,
+    save_record,
+)
 from tercet.data_pipelines.shards.tar import DamagedShard, members
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
@@ -24,8 +31,8 @@ from tercet.errors import UserError
 from tercet.main_process import say
 from tercet.system import cores, pread
 
-LOOKERS = 8  # threads: a network file system answers many requests at once
-LOOKED_AT_ONCE = 256
+LOOKUP_THREADS = 8  # threads: a network file system answers many requests at once
+LOOKUPS_PER_TASK = 256
 SHARDS_PER_WORKER = 8  # fewer are indexed sooner than a process starts
 
 Indexed = Record | DamagedShard
@@ -33,26 +40,28 @@ Indexed = Record | DamagedShard
 
 def index_shards(shards: Sequence[str], *, checksums: bool = False, workers: int | None = None) -> list[Indexed]:
     """The record of each shard, or its damage instead. With checksums, all payloads are read."""
-    if far := [shard for shard in shards if is_url(shard)]:
-        raise UserError(f"{redacted(far[0])} is remote, and is indexed when it is fetched; name shards on this machine")
+    if remote := [shard for shard in shards if is_url(shard)]:
+        raise UserError(
+            f"{redacted(remote[0])} is remote, and is indexed when it is fetched; name shards on this machine"
+        )
     found = dict(zip(shards, _look_up(shards, checksums), strict=True))
     missing = [shard for shard, indexed in found.items() if indexed is None]
-    _tell_of_changed(missing)
-    found.update(_index(_from_own_place(missing), checksums, workers or _cores()))
+    _report_changed(missing)
+    found.update(_index(_rotated(missing), checksums, workers or _cores()))
     return [indexed for indexed in found.values() if indexed is not None]
 
 
 def index_shard(shard: str, checksums: bool = False) -> Indexed:
     """Scans a shard and saves its index, unless it has one already."""
     try:
-        if standing := _standing(shard, checksums):
-            return standing
+        if record := _valid_record(shard, checksums):
+            return record
         before = fingerprint(shard)
         index, census = arrange(members(shard))
         if fingerprint(shard) != before:
             raise DamagedShard(shard, "it changed while it was read")
-        if vouched := _vouched(shard, index):
-            return vouched
+        if same := _record_of_the_same_files(shard, index):
+            return same
         if checksums:
             with open(shard, "rb") as file:
                 index = index.with_checksums(partial(_digest, file.fileno()))
@@ -63,55 +72,55 @@ def index_shard(shard: str, checksums: bool = False) -> Indexed:
         return DamagedShard(shard, f"it cannot be read ({error.strerror})")
 
 
-def _vouched(shard: str, index: ShardIndex) -> Record | None:
+def _record_of_the_same_files(shard: str, index: ShardIndex) -> Record | None:
     """A record with checksums that lists the same files: its checksums will find the samples that changed."""
-    standing = (record for record in standing_records(shard) if record.checksums)
-    return next((record for record in standing if load_index(record).lists_the_files_of(index)), None)
+    checked = (record for record in records_of_equal_size(shard) if record.checksums)
+    return next((record for record in checked if load_index(record).lists_the_files_of(index)), None)
 
 
 def _digest(descriptor: int, offset: int, size: int) -> int:
     return xxh3_64_intdigest(pread(descriptor, size, offset))
 
 
-def _standing(shard: str, checksums: bool) -> Record | None:
+def _valid_record(shard: str, checksums: bool) -> Record | None:
     record = find_record(shard)
     return record if record and (record.checksums or not checksums) else None
 
 
 def _look_up(shards: Sequence[str], checksums: bool) -> Iterator[Indexed | None]:
-    """Gives many shards to each task, because handing over a task takes longer than a look."""
+    """Gives many shards to each task, because starting a task takes longer than a lookup."""
 
     def look(some: Sequence[str]) -> list[Indexed | None]:
-        return [_looked_at(shard, checksums) for shard in some]
+        return [_look_up_one(shard, checksums) for shard in some]
 
-    parts = [shards[start : start + LOOKED_AT_ONCE] for start in range(0, len(shards), LOOKED_AT_ONCE)]
-    with ThreadPoolExecutor(LOOKERS) as threads:
+    parts = [shards[start : start + LOOKUPS_PER_TASK] for start in range(0, len(shards), LOOKUPS_PER_TASK)]
+    with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         yield from chain.from_iterable(threads.map(look, parts))
 
 
-def _looked_at(shard: str, checksums: bool) -> Indexed | None:
+def _look_up_one(shard: str, checksums: bool) -> Indexed | None:
     try:
-        return _standing(shard, checksums)
+        return _valid_record(shard, checksums)
     except OSError as error:
         return DamagedShard(shard, f"it cannot be read ({error.strerror})")
 
 
 def _index(shards: Sequence[str], checksums: bool, workers: int) -> Iterator[tuple[str, Indexed]]:
     index = partial(index_shard, checksums=checksums)
-    crew = min(workers, len(shards) // SHARDS_PER_WORKER)
-    with spawned(crew, "indexes shards", "the same command goes on where it stopped") as pool:
-        indexed = in_order(index, shards, pool, AHEAD * crew)
+    processes = min(workers, len(shards) // SHARDS_PER_WORKER)
+    with spawned(processes, "indexes shards", "run the same command again to continue") as pool:
+        indexed = in_order(index, shards, pool, AHEAD * processes)
         yield from zip(shards, with_progress(indexed, "indexing shards", len(shards)), strict=True)
 
 
-def _tell_of_changed(missing: Sequence[str]) -> None:
+def _report_changed(missing: Sequence[str]) -> None:
     changed = [shard for shard in missing if any(map(os.path.exists, places(shard))) and not find_record(shard)]
     if changed:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         say(f"{changed[0]}{others}: changed since the last index; indexing again")
 
 
-def _from_own_place(shards: Sequence[str]) -> list[str]:
+def _rotated(shards: Sequence[str]) -> list[str]:
     """The shards, beginning at another one on each rank."""
     start = len(shards) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
     return [*shards[start:], *shards[:start]]

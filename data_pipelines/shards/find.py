@@ -51,8 +51,8 @@ def _local(spec: str) -> list[str]:
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         others = f" (nor do {len(missing) - 1} more)" if len(missing) > 1 else ""
-        said = f"no file matches {spec}" if glob.has_magic(missing[0]) else f"{missing[0]} does not exist{others}"
-        raise UserError(f"{said}; name a folder, a table, or shards as `shards/{{000..099}}.tar`")
+        problem = f"no file matches {spec}" if glob.has_magic(missing[0]) else f"{missing[0]} does not exist{others}"
+        raise UserError(f"{problem}; name a folder, a table, or shards as `shards/{{000..099}}.tar`")
     return paths
 
 

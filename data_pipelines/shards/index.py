@@ -63,13 +63,13 @@ def arrange(members: Iterable[Member]) -> tuple[ShardIndex, Census]:
     first: list[int] = []
     codes: list[int] = []
     places: list[tuple[int, int]] = []
-    begun: set[int] = set()
+    codes_of_sample: set[int] = set()
     for key, code, offset, size in _known(members, passed_over):
-        if not keys or key != keys[-1] or code in begun:  # a second file of a kind belongs to another sample
+        if not keys or key != keys[-1] or code in codes_of_sample:  # a second file of a kind belongs to another sample
             keys.append(key)
             first.append(len(codes))
-            begun = set()
-        begun.add(code)
+            codes_of_sample = set()
+        codes_of_sample.add(code)
         codes.append(code)
         places.append((offset, size))
     index = ShardIndex(

@@ -71,5 +71,5 @@ def _why(error: Exception, patience: Patience) -> str:
         return f"nothing came for {patience.stall:g} s"
     if status := getattr(error, "status", None):
         return f"the server answers with status {status}"
-    said = " ".join(str(error).split())
-    return URL.sub(lambda found: redacted(found[0]), said) or type(error).__name__
+    text = " ".join(str(error).split())
+    return URL.sub(lambda found: redacted(found[0]), text) or type(error).__name__

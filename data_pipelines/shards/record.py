@@ -56,7 +56,7 @@ def find_record(shard: str) -> Record | None:
     """The record that fits the shard now. A shard that is newer than its index is compared by its fingerprint."""
     # Copying and moving set this time, too, whatever modification time they keep. A link may point to an older shard.
     touched = max(os.stat(shard).st_ctime_ns, os.lstat(shard).st_ctime_ns)
-    for record in standing_records(shard):
+    for record in records_of_equal_size(shard):
         if record.written > touched:
             return record
         if record.fingerprint == fingerprint(shard):
@@ -66,7 +66,7 @@ def find_record(shard: str) -> Record | None:
     return None
 
 
-def standing_records(shard: str) -> Iterator[Record]:
+def records_of_equal_size(shard: str) -> Iterator[Record]:
     """The records of a shard of this size."""
     size = os.stat(shard).st_size
     for place in places(shard):
@@ -123,8 +123,8 @@ def _read_facts(place: str) -> dict[str, Any] | None:
         end = 8 + len(head) + max(tensor["data_offsets"][1] for tensor in tensors.values())
     except (ValueError, KeyError, TypeError, AttributeError):  # it may be any JSON
         return None
-    whole = facts.get("edition") == EDITION and end == status.st_size
-    return {**facts, "written": status.st_mtime_ns} if whole else None
+    complete = facts.get("edition") == EDITION and end == status.st_size
+    return {**facts, "written": status.st_mtime_ns} if complete else None
 
 
 def _head(descriptor: int) -> bytes:
@@ -137,8 +137,8 @@ def _head(descriptor: int) -> bytes:
 
 
 def _record(shard: str, place: str, facts: dict[str, Any]) -> Record:
-    said = ("size", "samples", "fingerprint", "checksums", "written")
-    return Record(shard, place, **{name: facts[name] for name in said})
+    names = ("size", "samples", "fingerprint", "checksums", "written")
+    return Record(shard, place, **{name: facts[name] for name in names})
 
 
 def _written(path: Path, data: bytes) -> bool:

@@ -73,7 +73,7 @@ def print_inventories(inventories: Sequence[Inventory]) -> None:
 def _remarks(found: Inventory) -> list[str]:
     remarks = {
         f"files that are never read: {_listed(found.passed_over)}": found.passed_over,
-        f"samples whose key stands more than once in their shard: {found.repeated:,}": found.repeated,
+        f"samples whose key occurs more than once in their shard: {found.repeated:,}": found.repeated,
         f"samples that lack a kind of file which most of their shard have: {found.incomplete:,}": found.incomplete,
     }
     lines = [remark for remark, worth_saying in remarks.items() if worth_saying]

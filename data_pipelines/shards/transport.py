@@ -88,7 +88,7 @@ def _progress(url: str, limit_bytes: int) -> Any:
     """The progress of a download, as fsspec reports it. Stops a download that exceeds the limit."""
     from fsspec.callbacks import Callback
 
-    class Progress(Callback):  # type: ignore[misc]
+    class DownloadLimit(Callback):  # type: ignore[misc]
         def call(self, *_: object, **__: object) -> None:
             if max(self.size or 0, self.value) > limit_bytes:
                 raise UserError(
@@ -96,7 +96,7 @@ def _progress(url: str, limit_bytes: int) -> Any:
                     "raise data.cache_gb, or write smaller shards"
                 )
 
-    return Progress()
+    return DownloadLimit()
 
 
 def _watched(

@@ -12,9 +12,11 @@ from tercet.data_pipelines.shards.index import arrange
 from tercet.data_pipelines.shards.record import Record, save_record
 from tercet.data_pipelines.shards.tar import BLOCK, Member
 
+SampleFiles = dict[str, str | bytes]  # `__key__`, and files by extension
+
 
 def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> Record:
-    """Samples are `__key__` and files by extension. Equal samples give equal bytes: times and owners are fixed."""
+    """Equal samples give equal bytes: times and owners are fixed."""
     unfinished = path.with_name(path.name + ".tmp")
     members: list[Member] = []
     digests: dict[int, int] = {}

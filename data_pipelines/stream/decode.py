@@ -9,7 +9,7 @@ from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.sample import Batch, Intake, Sample
-from tercet.data_pipelines.stream.reader import Item
+from tercet.data_pipelines.stream.reader import StreamItem
 from tercet.data_pipelines.transforms.augment import Augmenter
 from tercet.data_pipelines.transforms.crop import RandomView, random_views
 from tercet.errors import UserError
@@ -19,7 +19,7 @@ from tercet.errors import UserError
 class DecodedItem:
     """An item and its decoded sample."""
 
-    item: Item
+    item: StreamItem
     sample: Sample | BadSample
 
 
@@ -49,7 +49,7 @@ class StreamDecoder:
         """Extensions of the files that are decoded."""
         return frozenset(self._decoder.wanted)
 
-    def decode(self, items: Sequence[Item]) -> list[DecodedItem]:
+    def decode(self, items: Sequence[StreamItem]) -> list[DecodedItem]:
         epochs, ids = [item.turn.epoch for item in items], [item.id for item in items]
         views = random_views(self._name, self._seed, epochs, ids, self._crop)
         return [self._decode_one(item, id, view) for item, id, view in zip(items, ids, views, strict=True)]
@@ -57,7 +57,7 @@ class StreamDecoder:
     def collate(self, items: Sequence[DecodedItem]) -> Batch:
         return self._maker.collate([item.sample for item in items if isinstance(item.sample, Sample)])
 
-    def _decode_one(self, item: Item, id: int, view: RandomView) -> DecodedItem:
+    def _decode_one(self, item: StreamItem, id: int, view: RandomView) -> DecodedItem:
         sample = self._decoder.sample(item.key, id, item.files, view)
         item = replace(item, files={})  # frees the bytes: decoded items wait for their batch
         return DecodedItem(item, sample if isinstance(sample, BadSample) else self._augment(sample, view))

@@ -29,7 +29,7 @@ from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import checked
 from tercet.data_pipelines.fields import FieldSpec
-from tercet.data_pipelines.plans.plan import Plan, Share
+from tercet.data_pipelines.plans.plan import Plan, SourceShare
 from tercet.data_pipelines.sample import Batch, Intake
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.shards.address import redacted
@@ -37,7 +37,7 @@ from tercet.data_pipelines.shards.find import find_shards
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.sources.part import part_by_shard
 from tercet.data_pipelines.stream.decode import DecodedItem, StreamDecoder
-from tercet.data_pipelines.stream.reader import Item, ShardReader
+from tercet.data_pipelines.stream.reader import ShardReader, StreamItem
 from tercet.data_pipelines.stream.sequence import turns
 from tercet.data_pipelines.stream.shard_progress import ShardProgress
 from tercet.data_pipelines.workers.in_order import in_order
@@ -80,7 +80,7 @@ class StreamLoader:
         found = find_shards(source.source) if shards is None else shards
         shards = part_by_shard(found, source.part) if source.part else found
         self.batch_size, self.cursor, self._name = batch_size, 0, name
-        share = Share(name, source.weight, True, len(shards), _names_digest(shards))
+        share = SourceShare(name, source.weight, True, len(shards), _names_digest(shards))
         self.plan = Plan(seed, world, shuffled, "stream", (share,))
         self.sources: tuple[SourceIds, ...] = ()
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
@@ -117,12 +117,12 @@ class StreamLoader:
                 self._note(taken)
                 yield replace(batch, cursors={self._name: self.place})
 
-    def _shuffled_items(self) -> Iterator[Item]:
+    def _shuffled_items(self) -> Iterator[StreamItem]:
         """The next samples, undecoded, in shuffled order."""
         random = Random(int(self._random(epoch=self.place).integers(2**63)))
         self._progress = ShardProgress(self._turns(self.place))  # unfinished shards start again
         items = self._reader.items(self._turns(self.place), self._progress.close)
-        shuffled: Iterator[Item] = shuffle(self._shuffled, self._shuffled // 10, random)(items)
+        shuffled: Iterator[StreamItem] = shuffle(self._shuffled, self._shuffled // 10, random)(items)
         return shuffled
 
     def _collated(self, taken: list[DecodedItem]) -> tuple[list[DecodedItem], Batch]:
@@ -141,7 +141,7 @@ def _names_digest(shards: Sequence[str]) -> str:
     return blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def _chunk(items: Iterator[Item]) -> list[Item]:
+def _chunk(items: Iterator[StreamItem]) -> list[StreamItem]:
     return list(islice(items, CHUNK))
 
 

@@ -21,7 +21,7 @@ FIX = "Write or fetch it again, or remove it from the data"
 
 
 @dataclass(frozen=True)
-class Item:
+class StreamItem:
     """A sample that is not decoded yet: its files, or why it is bad."""
 
     turn: ShardTurn
@@ -57,7 +57,7 @@ class ShardReader:
         self.shards, self.wanted, self.missing, self.patience = shards, wanted, missing, patience
         self._parts = distinguishing_parts(shards)
 
-    def items(self, turns: Iterable[ShardTurn], finished: Callable[[ShardTurn, int], None]) -> Iterator[Item]:
+    def items(self, turns: Iterable[ShardTurn], finished: Callable[[ShardTurn, int], None]) -> Iterator[StreamItem]:
         empty_turns = 0
         for turn in turns:
             count = usable = 0
@@ -73,7 +73,7 @@ class ShardReader:
                     "Write or fetch them again, or name other shards"
                 )
 
-    def _turn(self, turn: ShardTurn) -> Iterator[Item]:
+    def _turn(self, turn: ShardTurn) -> Iterator[StreamItem]:
         number = -1
         try:
             for number, (key, files) in enumerate(samples_of(turn.shard, self.wanted, self.patience)):
@@ -85,8 +85,8 @@ class ShardReader:
             lost = self._item(turn, NO_KEY, BadSample(damage.reason))
             yield from [lost] * self._lost_count(turn, number + 1)
 
-    def _item(self, turn: ShardTurn, key: str, files: Files | BadSample) -> Item:
-        return Item(turn, key, id_of(turn.shard, key, self._parts), files)
+    def _item(self, turn: ShardTurn, key: str, files: Files | BadSample) -> StreamItem:
+        return StreamItem(turn, key, id_of(turn.shard, key, self._parts), files)
 
     def _lost_count(self, turn: ShardTurn, read: int) -> int:
         """How many samples of this rank a damaged shard lost; one if the number is unknown."""

@@ -11,7 +11,7 @@ from tercet.data_pipelines.survey.sketch import Bottom, marks
 from tercet.plural import number_of
 
 EXAMPLES = 5  # of each reason
-NOTES = (CUT, AGAIN) = (  # worth knowing, while the sample can be used
+NOTES = (CUT, AGAIN) = (  # not faults: the sample can be used
     f"text: longer than {MOST_CHARACTERS:,} characters, and cut there",
     "row: another one before it has the same file and caption",
 )

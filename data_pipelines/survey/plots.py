@@ -19,7 +19,7 @@ BARS = 48
 FEW = 13  # bars around a value that all have
 WIDE = 30  # an axis is logarithmic if values differ more than so many times
 TAIL = 0.001  # of the values at either end, which share the first or the last bar
-SILENCE = 1e-5  # the least that decibels tell
+SILENCE = 1e-5  # the quietest value that decibels show
 
 Edges = NDArray[np.float64]
 Marks = list[tuple[float, str]]
@@ -36,7 +36,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class PlotSpec:
-    """What values tell."""
+    """How to plot and name the values."""
 
     title: str
     unit: str = ""
@@ -54,12 +54,12 @@ class Bar:
     y: float
     width: float
     height: float
-    said: str
+    label: str
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Bars on a pair of axes; `median` is where it stands, and in words."""
+    """Bars on a pair of axes; `median` is its position, and its label."""
 
     title: str
     unit: str
@@ -165,6 +165,6 @@ def _bars(
         left, right, top = x_at(low), x_at(high), y_at(count)
         one_by_one = _one_by_one(measure, axis, edge_E[-1] - edge_E[0]) and high - low == 1
         where = words((low + high) / 2) if one_by_one else f"{words(axis.back(low))} to {words(axis.back(high))}"
-        said = f"{where} {measure.unit}: about {round(count):,}".replace(" : ", ": ")
-        bars.append(Bar(left + 0.5, top, round(max(right - left - 1, 0.5), 1), round(y_at(0) - top, 1), said))
+        label = f"{where} {measure.unit}: about {round(count):,}".replace(" : ", ": ")
+        bars.append(Bar(left + 0.5, top, round(max(right - left - 1, 0.5), 1), round(y_at(0) - top, 1), label))
     return bars

@@ -72,26 +72,26 @@ class Distribution:
     def to_json(self) -> dict[str, float | int]:
         if not self.count:
             return {"count": 0}
-        told = {f"p{percent}": self.quantile(percent / 100) for percent in (1, 5, 25, 50, 75, 95, 99)}
-        found = {"min": self.least, **told, "max": self.most, "mean": self.sum / self.count}
+        quantiles = {f"p{percent}": self.quantile(percent / 100) for percent in (1, 5, 25, 50, 75, 95, 99)}
+        found = {"min": self.least, **quantiles, "max": self.most, "mean": self.sum / self.count}
         return {"count": self.count, **{name: float(f"{value:.6g}") for name, value in found.items()}}
 
 
 class Frequent:
     """Counts the most frequent of any number of different things.
 
-    After Misra and Gries (1982), in the batches of Agarwal et al. (2012): when there are too many counters, the first
-    that has no room gives its count, and all give as much. No count is short by more than `lost`.
+    After Misra and Gries (1982), in the batches of Agarwal et al. (2012): when there are too many counters, the largest
+    count beyond the capacity is subtracted from all of them. No count is too small by more than `lost`.
     """
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._counts: Counter[str] = Counter()
         self.lost = 0
 
     def add(self, things: Iterable[str] | Mapping[str, int]) -> None:
         self._counts.update(things)
-        if len(self._counts) > 2 * self._room:
+        if len(self._counts) > 2 * self._capacity:
             self._drop()
 
     def merge(self, other: "Frequent") -> None:
@@ -105,7 +105,7 @@ class Frequent:
         return sorted(self._counts.items(), key=lambda thing: (-thing[1], thing[0]))[:number]
 
     def _drop(self) -> None:
-        bound = heapq.nlargest(self._room + 1, self._counts.values())[-1]
+        bound = heapq.nlargest(self._capacity + 1, self._counts.values())[-1]
         self.lost += bound
         self._counts = Counter({thing: count - bound for thing, count in self._counts.items() if count > bound})
 
@@ -113,12 +113,12 @@ class Frequent:
 class Bottom(Generic[Item]):
     """The items of the lowest marks: a fair sample of all that were offered, in the order of their ids."""
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._kept: list[tuple[int, int, Item]] = []  # a heap whose first has the highest mark
 
     def offer(self, mark: int, id: int, item: Item) -> None:
-        if len(self._kept) < self._room:
+        if len(self._kept) < self._capacity:
             heapq.heappush(self._kept, (-mark, -id, item))
         elif (-mark, -id) > self._kept[0][:2]:
             heapq.heapreplace(self._kept, (-mark, -id, item))

@@ -53,10 +53,10 @@ class Sharing:
 @dataclass(frozen=True)
 class Stats:
     shards: int
-    samples: int  # that there are; the tally says how many were looked at
+    samples: int  # all; the tally counts those that were read
     tally: Tally
     shared: dict[str, Sharing]  # by what is shared: image, audio, text or group
-    listed_by: SampleList | None = None  # the list whose samples alone were looked at
+    listed_by: SampleList | None = None  # if it is given, only its samples were read
 
     def listed(self, name: str, most: int = LISTED) -> list[tuple[str, int]]:
         counts = self.tally.counts.get(name)
@@ -89,7 +89,7 @@ class Stats:
 
 
 def survey(source: Source, workers: int, sample: int | None = None, listed: SampleList | None = None) -> Stats:
-    """Looks at all samples, or at those of a list; or at `sample` of them."""
+    """Reads all samples, or those of a list, or `sample` of them."""
     ids = _drawn(len(source) if listed is None else listed.kept, sample)
     if listed is not None:
         ids = np.flatnonzero(listed.times_N)[ids].tolist()

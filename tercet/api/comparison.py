@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Group
 from rich.text import Text
 
-from tercet.api.table import FILTERS
+from tercet.api.results import FILTERS
 from tercet.api.trained_on import TrainedOn
 from tercet.eval.compare import Difference, render_contrasts, signed
 from tercet.eval.result import Json

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at, run_of
 from tercet.api.model import Loadable, Model, load, name_of
-from tercet.api.table import Table
+from tercet.api.results import Results
 from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
@@ -38,7 +38,7 @@ def evaluate(
     labels: Labels = (),
     templates: str | Sequence[str] = (),
     split: Literal["val", "train"] | None = None,
-) -> Table:
+) -> Results:
     """Evaluates a model on tasks; every number comes with its interval and with the score of chance.
 
     `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole.
@@ -53,7 +53,7 @@ def evaluate(
         results = [
             ask(table, found.towers.embed_text, asked.tasks, asked.config, name) for name, table in tables.items()
         ]
-    return Table(list(chain.from_iterable(results)), found.name, _trained_on(model, seen, tables, data, split))
+    return Results(list(chain.from_iterable(results)), found.name, _trained_on(model, seen, tables, data, split))
 
 
 def compare(

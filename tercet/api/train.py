@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tercet.api.table import Table
+from tercet.api.results import Results
 from tercet.configs.layers import Layer, nested
 from tercet.errors import UserError
 from tercet.eval.result import from_json
@@ -27,13 +27,13 @@ class Run:
         self.folder = Path(folder)
 
     @property
-    def results(self) -> Table:
+    def results(self) -> Results:
         """The results at the end of the run."""
         written = self.folder / RESULTS
         if not written.is_file():
             raise UserError(f"{self.folder} has no results: the run has not ended, or has no validation data")
         tasks = json.loads(written.read_text(encoding="utf-8"))
-        return Table(from_json(tasks), str(self.folder))
+        return Results(from_json(tasks), str(self.folder))
 
     @property
     def report(self) -> Path:

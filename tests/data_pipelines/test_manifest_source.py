@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tercet.command import main
-from tercet.data_pipelines.manifests import build
+from tercet.data_pipelines.manifests import build, index_file
 from tercet.data_pipelines.manifests import source as manifest_source
 from tercet.data_pipelines.manifests.source import ManifestSource
 from tests.data_pipelines.listed import DATA, config, loader, opened, photos, rows_of, taken, write_csv
@@ -76,6 +76,17 @@ def test_an_index_is_built_once_and_again_when_the_table_changes(table: Path, mo
     again = opened(source=str(table))
     assert again.fingerprint != first.fingerprint
     assert again.read([7], ["txt"]) == [{"txt": b"caption; 7 of it"}]
+
+
+def test_an_index_of_an_earlier_version_is_built_again(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(index_file, "EDITION", index_file.EDITION - 1)
+        first = opened(source=str(table))
+    paths = list((table.parent / ".index").glob("*.safetensors"))
+    written = [path.stat().st_ino for path in paths]
+    again = opened(source=str(table))
+    assert again.fingerprint == first.fingerprint
+    assert [path.stat().st_ino for path in paths] != written, "the old index was read"
 
 
 def test_moved_data_keep_their_fingerprint(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ import pytest
 
 from tercet.command import main
 from tercet.data_pipelines.pack.journal import Journal, Packed
-from tercet.data_pipelines.pack.sample import Members
-from tercet.data_pipelines.shards.write import write_shard
+from tercet.data_pipelines.shards.write import SampleFiles, write_shard
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import spawned
 from tercet.errors import UserError
@@ -113,7 +112,7 @@ def test_finished_shards_are_not_written_again_and_missing_ones_are(
     untouched = (out / "000004.tar").stat().st_mtime_ns
     written: list[str] = []
 
-    def write(path: Path, samples: Iterable[Members]) -> None:
+    def write(path: Path, samples: Iterable[SampleFiles]) -> None:
         written.append(path.name)
         write_shard(path, samples)
 
@@ -131,7 +130,7 @@ def test_a_full_disk_is_reported_and_packing_resumes_when_there_is_space(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def written(path: Path, samples: Iterable[Members]) -> None:
+    def written(path: Path, samples: Iterable[SampleFiles]) -> None:
         if path.name == "000003.tar":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_shard(path, samples)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.data_pipelines.plans.mixture import apportion, check_weights, quotas
-from tercet.data_pipelines.plans.plan import Plan, Share, read_plan
+from tercet.data_pipelines.plans.plan import Plan, SourceShare, read_plan
 from tercet.errors import UserError
 
 
 def plan(*shares: tuple[float, bool, int], mix: str = "within_batches") -> Plan:
-    return Plan(7, 16, 8, mix, tuple(Share(f"s{i}", *share, f"f{i}") for i, share in enumerate(shares)))
+    return Plan(7, 16, 8, mix, tuple(SourceShare(f"s{i}", *share, f"f{i}") for i, share in enumerate(shares)))
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 5000))

@@ -31,7 +31,7 @@ def test_data_index_prints_the_counts(folder: Path, capsys: pytest.CaptureFixtur
     table = capsys.readouterr().out
     assert "12 txt, 10 png" in table
     assert "files that are never read: 1 pyd" in table
-    assert "samples whose key stands more than once in their shard: 1" in table
+    assert "samples whose key occurs more than once in their shard: 1" in table
 
 
 def test_damage_is_reported_and_the_command_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,14 +124,14 @@ def test_whole_numbers_have_a_bar_each() -> None:
     drawn = bars(values, PlotSpec("", whole=True))
     counts = np.bincount(values)[values.min() :]
     assert heights(drawn)[: len(counts)] == pytest.approx(counts[: len(drawn.bars)], abs=4)
-    assert drawn.bars[0].said.startswith(f"{values.min()}: about ")
+    assert drawn.bars[0].label.startswith(f"{values.min()}: about ")
 
 
 @pytest.mark.parametrize(("values", "first", "last"), [((7, 8, 9), 2, 15), ((0, 1), 0, 13), ((1, 1), 0, 13)])
 def test_few_whole_numbers_are_centred_on_the_axis(values: tuple[int, ...], first: int, last: int) -> None:
     drawn = bars(np.repeat(values, 100), PlotSpec("", whole=True))
-    assert drawn.bars[0].said.startswith(f"{first}: ")
-    assert drawn.bars[-1].said.startswith(f"{last}: ")
+    assert drawn.bars[0].label.startswith(f"{first}: ")
+    assert drawn.bars[-1].label.startswith(f"{last}: ")
     assert np.flatnonzero(heights(drawn)).tolist() == sorted({value - first for value in values})
 
 

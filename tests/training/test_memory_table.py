@@ -12,7 +12,7 @@ from tercet.distributed import World
 from tercet.testing import on_ranks
 from tercet.training.checkpoint_reader import Origin
 from tercet.training.memory.memory import SavedMemory
-from tercet.training.memory.table import Table
+from tercet.training.memory.table import SampleTable
 
 COLUMNS = {"score": torch.float32, "count": torch.int32}
 SOURCES = {"a": 17, "b": 1, "c": 30}  # samples by fingerprint
@@ -50,7 +50,7 @@ def value_of(source: str, id: int) -> float:
     return ord(source) + id / 64
 
 
-def write_some(table: Table, sources: list[str], chosen: int) -> None:
+def write_some(table: SampleTable, sources: list[str], chosen: int) -> None:
     """All ranks name the same samples, of all sources mixed; every one of them whose id has this remainder by 3."""
     ids, values, first = [], [], 0
     for source in sources:
@@ -67,7 +67,7 @@ def write_some(table: Table, sources: list[str], chosen: int) -> None:
 
 
 def act(world: World, states: list[State] | None, sources: list[str], chosen: int) -> dict[str, Any]:
-    table = Table(COLUMNS, ids_of(sources), world)
+    table = SampleTable(COLUMNS, ids_of(sources), world)
     if states:
         table.restore(SavedMemory(cast(Origin, Ranks(states)), ""))
     write_some(table, sources, chosen)

@@ -21,13 +21,13 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.objective import Objective, Row
 from tercet.models.losses.terms import Direction, Outcome
-from tercet.training.memory.table import Table
+from tercet.training.memory.table import SampleTable
 
 # For each sample: the number of observations, their mean, and the sum of their squared differences from the mean.
 MOMENTS = {"count": torch.int32, "mean": torch.float32, "squares": torch.float32}
 
 
-class Cartography(Table):
+class Cartography(SampleTable):
     """A table of each sample's observations of one term. It takes 12 bytes for each sample, over all ranks together."""
 
     def __init__(self, term: str, objective: Objective, sources: Sequence[SourceIds], world: World) -> None:

@@ -22,7 +22,7 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 SAMPLES = "samples"  # the name, in a checkpoint, of a source's number of samples
 
 
-class Table(Memory):
+class SampleTable(Memory):
     """Columns of values, which are 0 at first. `columns` gives the type of each column."""
 
     def __init__(self, columns: Mapping[str, torch.dtype], sources: Sequence[SourceIds], world: World) -> None:

@@ -16,8 +16,8 @@ from tercet.page.write import environment
 FILTERS = {"shown": shown, "interval": interval, "heading": heading}
 
 
-class Table(Sequence[Result]):
-    """Results in order, or by name: `table["image→text R@1"]`."""
+class Results(Sequence[Result]):
+    """Results in order, or by name: `results["image→text R@1"]`."""
 
     def __init__(
         self, results: Sequence[Result], model: str = "", trained_on: Mapping[str, TrainedOn] | None = None
@@ -35,15 +35,15 @@ class Table(Sequence[Result]):
     def __getitem__(self, at: int | str) -> Result: ...
 
     @overload
-    def __getitem__(self, at: slice) -> "Table": ...
+    def __getitem__(self, at: slice) -> "Results": ...
 
-    def __getitem__(self, at: int | str | slice) -> "Result | Table":
+    def __getitem__(self, at: int | str | slice) -> "Result | Results":
         if isinstance(at, str):
             known = {result.name: result for result in reversed(self.results)}
             if at not in known:
                 raise UserError(f"there is no result `{at}`; {did_you_mean(at, known)}")
             return known[at]
-        return Table(self.results[at], self.model, self.trained_on) if isinstance(at, slice) else self.results[at]
+        return Results(self.results[at], self.model, self.trained_on) if isinstance(at, slice) else self.results[at]
 
     def to_json(self) -> list[Json]:
         known = {dataset: {"trained_on": one.to_json()} for dataset, one in self.trained_on.items()}
