@@ -67,10 +67,10 @@ def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str 
     shared = [one for one in baseline if (one.task, one.subject) in known]
     if not shared:
         raise EvalError("the two models share no metric: they need two modalities that both of them encode")
-    return [contrast for one in shared for contrast in _contrasts(one, known[one.task, one.subject], dataset)]
+    return [difference for one in shared for difference in _differences(one, known[one.task, one.subject], dataset)]
 
 
-def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Difference]:
+def _differences(baseline: Measure, other: Measure, dataset: str) -> list[Difference]:
     if not baseline.items.equal(other.items):
         raise EvalError(
             f"`{baseline.subject}` has other items for one model than for the other; evaluate both on the same data"
@@ -85,9 +85,9 @@ def _contrasts(baseline: Measure, other: Measure, dataset: str) -> list[Differen
     ]  # fmt: skip
 
 
-def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) -> Table:
+def render_differences(name: str, baseline: str, differences: Sequence[Difference]) -> Table:
     """The table for a rich console: `name` against `baseline`, with a dataset that all share in the title."""
-    datasets = {contrast.dataset for contrast in contrasts}
+    datasets = {difference.dataset for difference in differences}
     shared = "".join(datasets) if len(datasets) == 1 else ""
     title = Text(" · ".join(filter(None, (f"{name} against {baseline}", shared))), style="bold")
     drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -97,12 +97,12 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) 
         drawn.add_column(words, justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
     above = ""
-    for contrast in contrasts:
-        parts = ("" if shared else contrast.dataset, contrast.subject, f"n = {contrast.n}")
+    for difference in differences:
+        parts = ("" if shared else difference.dataset, difference.subject, f"n = {difference.n}")
         subject = " · ".join(filter(None, parts))
         if subject != above:
             drawn.add_section()
-        drawn.add_row(Text("" if subject == above else subject), *_cells(contrast))
+        drawn.add_row(Text("" if subject == above else subject), *_cells(difference))
         above = subject
     drawn.caption, drawn.caption_justify = (
         Text("95 %: the interval of the difference, on the same items", style="dim"),
@@ -111,15 +111,15 @@ def render_contrasts(name: str, baseline: str, contrasts: Sequence[Difference]) 
     return drawn
 
 
-def _cells(contrast: Difference) -> list[Text]:
-    metric, apart = contrast.metric, contrast.apart
+def _cells(difference: Difference) -> list[Text]:
+    metric, apart = difference.metric, difference.apart
     return [
         Text(heading(metric)),
-        Text(shown(contrast.baseline, metric)),
-        Text(shown(contrast.other, metric)),
+        Text(shown(difference.baseline, metric)),
+        Text(shown(difference.other, metric)),
         Text(signed(apart.value, metric), style="bold"),
         Text(f"{signed(apart.low, metric)} to {signed(apart.high, metric)}", style="dim"),
-        Text(contrast.verdict, style=VERDICTS[contrast.better][1]),
+        Text(difference.verdict, style=VERDICTS[difference.better][1]),
     ]
 
 

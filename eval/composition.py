@@ -51,7 +51,7 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     place = {text: row for row, text in enumerate(texts)}
     wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
     measures = []
-    for modality in task.asked(table):
+    for modality in task.used_modalities(table):
         hidden = task.undecidable.get(modality, ())
         kept = [number for number, case in enumerate(cases) if case.kind not in hidden]
         measures += _accuracies(table, modality, [cases[number] for number in kept], wrong[kept])

@@ -16,7 +16,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_batch, join
 from tercet.eval.fingerprint import transform_digest, weights_digest
-from tercet.eval.overlap import tell_unread
+from tercet.eval.overlap import report_unread
 from tercet.eval.store import Request, Store, StoredPart
 from tercet.models.multimodal import Multimodal
 
@@ -28,7 +28,7 @@ def embed_data(
 ) -> Store:
     """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective."""
     source = OpenedSources().open_first(data, split, world)
-    tell_unread(split, source, model.intakes)
+    report_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
     request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE)
@@ -40,7 +40,7 @@ def embed_data(
     world.barrier()
     if world.first and not store.complete:
         store.finish()
-        _tell(store.faults)
+        _report_faults(store.faults)
     world.barrier()
     made = Store(store.folder)
     if not made.modalities:
@@ -54,6 +54,6 @@ def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> 
     return StoredPart(join(parts), tuple(loader.faults))
 
 
-def _tell(faults: Sequence[Fault]) -> None:
+def _report_faults(faults: Sequence[Fault]) -> None:
     if faults:
         print(f"tercet: {len(faults)} samples could not be embedded ({summary(faults)})", file=sys.stderr)

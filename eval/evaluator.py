@@ -71,7 +71,7 @@ class Evaluator:
         loader = self._loader(model, decoder, self.world)
         table = embed(model.eval(), self._batches(loader), self.world)
         check_overlap(self.data.val[split], decoder.source, model.intakes, table.modalities)
-        self._tell(split, loader)
+        self._report_faults(split, loader)
         return table
 
     def _loader(
@@ -89,12 +89,12 @@ class Evaluator:
         source = self.sources.open(self.data, split)
         return Decoder(source, model.intakes, split, self.data.exact_images)
 
-    def _tell(self, split: str, loader: EvalLoader) -> None:
-        """Says how many samples are missing from the results. A collective."""
+    def _report_faults(self, split: str, loader: EvalLoader) -> None:
+        """Prints how many samples are missing from the results. A collective."""
         faults = [fault for faults in self.world.gather_objects(loader.faults) for fault in faults]
         if faults and self.world.first:
-            said = f"tercet: {len(faults)} samples of {split} could not be evaluated ({summary(faults)})"
-            print(said, file=sys.stderr)
+            message = f"tercet: {len(faults)} samples of {split} could not be evaluated ({summary(faults)})"
+            print(message, file=sys.stderr)
 
     def _training_features(self, initial: "InitialTowers") -> list[dict[str, EmbeddingTable]]:
         """Features of some samples of each training source; none of a stream, which cannot be read twice."""

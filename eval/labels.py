@@ -20,8 +20,8 @@ def label_of(sample: Sample, labels: Sequence[str]) -> str | None:
     named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
     if named is not None:
         return known.get(plain(str(named))) or _counted(named, labels)
-    said = {label for name, label in known.items() if sample.text and _names(sample.text[0], name)}
-    return said.pop() if len(said) == 1 else None
+    matches = {label for name, label in known.items() if sample.text and _names(sample.text[0], name)}
+    return matches.pop() if len(matches) == 1 else None
 
 
 def plain(name: str) -> str:

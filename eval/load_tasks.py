@@ -18,10 +18,10 @@ def task_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_tasks(asked: Iterable[str | Task]) -> list[Task]:
+def load_tasks(names: Iterable[str | Task]) -> list[Task]:
     """The tasks of these names, with groups expanded. Tasks that are given as objects stay as they are."""
     loaded: list[Task] = []
-    for found in (load_task(one) if isinstance(one, str) else one for one in asked):
+    for found in (load_task(one) if isinstance(one, str) else one for one in names):
         loaded += load_tasks(found.tasks) if isinstance(found, TaskGroup) else [found]
     return loaded
 

@@ -22,11 +22,11 @@ def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], 
         )
 
 
-def tell_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
+def report_unread(split: SplitConfig, source: Source, encoded: Collection[str]) -> None:
     left_out = unread(held_modalities(split, source), encoded)
     if left_out and is_main_process():
-        said = f"{_joined(left_out)} is left out: the model has no encoder for it"
-        print(f"tercet: {source.shard(0)}: {said}", file=sys.stderr)
+        message = f"{_joined(left_out)} is left out: the model has no encoder for it"
+        print(f"tercet: {source.shard(0)}: {message}", file=sys.stderr)
 
 
 def unread(there: Iterable[str], encoded: Collection[str]) -> list[str]:

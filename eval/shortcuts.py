@@ -52,10 +52,10 @@ def _fit(train: EmbeddingTable, source: str, target: str) -> "Ridge":
 
 
 def _recall(ridge: "Ridge", table: EmbeddingTable, query: str, key: str, candidates: int | None) -> float:
-    asked = pair(table, query, key, candidates)
+    paired = pair(table, query, key, candidates)
     groups = table.groups if candidates is None else torch.arange(len(table.samples))
-    rows_QD, rows_CD = (ridge.rows(side, table.vectors[side][asked.rows[side]].double()) for side in (query, key))
-    place = rank(rows_QD, rows_CD, groups[asked.items[query]], groups[asked.items[key]]).rank
+    rows_QD, rows_CD = (ridge.rows(side, table.vectors[side][paired.rows[side]].double()) for side in (query, key))
+    place = rank(rows_QD, rows_CD, groups[paired.items[query]], groups[paired.items[key]]).rank
     return float((place == 1).double().mean())
 
 

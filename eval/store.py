@@ -90,7 +90,7 @@ class Store:
     def summary(self) -> str:
         """A summary in one line."""
         if not self.complete:
-            return f"{len(self.missing()):,} pieces are missing; the same request goes on with it"
+            return f"{len(self.missing()):,} pieces are missing; run the same request again to continue"
         held = [f"{name} {found['rows']:,} × {found['dim']}" for name, found in self.facts["modalities"].items()]
         return f"{', '.join(held)}; {self.facts['left_out']:,} samples left out"
 

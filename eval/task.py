@@ -62,7 +62,7 @@ class WordedTask(Task):
         (), description="modalities that are compared with text; empty: all but text"
     )
 
-    def asked(self, table: EmbeddingTable) -> list[str]:
+    def used_modalities(self, table: EmbeddingTable) -> list[str]:
         """The modalities of a table that the task uses."""
         return [one for one in table.modalities if one != "text" and one in (self.modalities or table.modalities)]
 

@@ -96,7 +96,7 @@ def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTas
     classes_CD = class_vectors(embed_text, task)
     labelled = torch.tensor(list(labels))
     seen = {modality: torch.isin(items, labelled).nonzero().flatten() for modality, items in table.items.items()}
-    modalities = [modality for modality in task.asked(table) if len(seen[modality])]
+    modalities = [modality for modality in task.used_modalities(table) if len(seen[modality])]
     return [_classify(table, modality, seen[modality], labels, classes_CD, task) for modality in modalities]
 
 
@@ -137,8 +137,8 @@ def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
             f"the data have the class `{label}`, and task `{task.name}` does not; {did_you_mean(str(label), order)}"
         )
     if not labels:
-        asked = task.count | task.where or f"a `label`, a `class` or a caption that names one of {', '.join(order)}"
-        raise EvalError(f"no item of the data fits task `{task.name}`, which needs {asked}")
+        needed = task.count | task.where or f"a `label`, a `class` or a caption that names one of {', '.join(order)}"
+        raise EvalError(f"no item of the data fits task `{task.name}`, which needs {needed}")
     return labels
 
 

@@ -21,7 +21,7 @@ from typing import Any
 try:
     from multiprocessing.context import ForkServerContext as ServerContext
     from multiprocessing.context import ForkServerProcess as ServerProcess
-except ImportError:  # Windows: each process starts anew
+except ImportError:  # Windows: each process starts afresh
     from multiprocessing.context import SpawnContext as ServerContext  # type: ignore[assignment]
     from multiprocessing.context import SpawnProcess as ServerProcess  # type: ignore[assignment]
 

@@ -1,7 +1,7 @@
 """The weights of `init`, from which a new run starts, with the interface of a checkpoint.
 
 If `init` is the path of a checkpoint of open_clip_train, tercet continues that run: it starts at the checkpoint's step
-and takes over the moments of its AdamW.
+and loads the moments of its AdamW.
 """
 
 import sys
@@ -15,7 +15,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
-from tercet.training.pretrained import pretrained, take_over
+from tercet.training.pretrained import load_weights, pretrained
 from tercet.training.progress import Progress
 
 
@@ -29,7 +29,7 @@ class InitialWeights:
         self._weights, self._moments = weights, moments
 
     def fill(self, model: Multimodal) -> None:
-        take_over(model, self._weights, self.source)
+        load_weights(model, self._weights, self.source)
 
     @property
     def ranks(self) -> int:
@@ -61,9 +61,9 @@ def _optimizer_state(config: RunConfig, path: Path, world: World) -> tuple[Progr
     """The progress and moments of a checkpoint of open_clip_train. Other weights have none."""
     if not path.is_file():
         return Progress(), {}
-    from tercet.models.interop.open_clip_train import standing_of
+    from tercet.models.interop.open_clip_train import read_optimizer_state
 
-    state = standing_of(path)
+    state = read_optimizer_state(path)
     if state is None:
         return Progress(), {}
     if 0 < config.steps <= state.step:

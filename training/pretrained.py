@@ -15,8 +15,8 @@ from tercet.errors import UserError
 from tercet.main_process import is_main_process
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
-from tercet.models.interop.left_behind import left_behind
-from tercet.models.interop.pretrained import Pretrained, adopt, described
+from tercet.models.interop.pretrained import Pretrained, described, load_towers
+from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
@@ -57,14 +57,14 @@ def load_model(spec: str) -> Multimodal:
         raise UserError(f"{spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")
     config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
     model = build_model(config.model, config.terms, seed=0)
-    take_over(model, found.weights(), spec)
+    load_weights(model, found.weights(), spec)
     return model.eval()
 
 
-def take_over(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> None:
+def load_weights(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> None:
     """Loads weights into the model, and logs those that the model has no place for."""
-    adopt(model, weights, source)
-    unused = left_behind(model, weights)
+    load_towers(model, weights, source)
+    unused = unused_weights(model, weights)
     if unused and is_main_process():
         print(
             f"tercet: {source}: not used, because the model has no place for it: {', '.join(unused)}", file=sys.stderr

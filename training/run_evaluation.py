@@ -22,7 +22,7 @@ from tercet.training.config import EarlyStoppingConfig, RunConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
 from tercet.training.hooks.metrics_file import losses
 from tercet.training.overfitting import overfitting
-from tercet.training.pretrained import pretrained, take_over
+from tercet.training.pretrained import load_weights, pretrained
 from tercet.training.recipe import dump
 from tercet.training.wise_ft import (
     InterpolatedModel,
@@ -126,7 +126,7 @@ class RunEvaluation:
             return InitialTowers(towers, kind)
         try:
             found = pretrained(stage.init)
-            take_over(towers, found.weights(), found.source)
+            load_weights(towers, found.weights(), found.source)
         except UserError as error:
             print(f"tercet: `eval.shortcuts` uses {kind} towers, because init cannot be read: {error}", file=sys.stderr)
             return InitialTowers(towers, kind)

@@ -77,9 +77,9 @@ def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
 
 
 def _gallery(table: EmbeddingTable, show: Show, query: str, key: str, candidates: int | None) -> Gallery:
-    asked = pair(table, query, key, candidates)
-    items, answers = asked.items[query][:SEARCHED], asked.items[key]
-    scores = table.vectors[query][asked.rows[query][:SEARCHED]] @ table.vectors[key][asked.rows[key]].T
+    paired = pair(table, query, key, candidates)
+    items, answers = paired.items[query][:SEARCHED], paired.items[key]
+    scores = table.vectors[query][paired.rows[query][:SEARCHED]] @ table.vectors[key][paired.rows[key]].T
     best = scores.topk(min(HITS, scores.shape[1]), dim=1)
     right = table.groups[answers][best.indices] == table.groups[items][:, None]
     searches = []

@@ -50,7 +50,7 @@ def arguments_of(path: Path) -> dict[str, Any]:
     return {name: _value(text) for name, colon, text in lines if colon}
 
 
-def standing_of(path: Path) -> OptimizerState | None:
+def read_optimizer_state(path: Path) -> OptimizerState | None:
     """The optimizer state of a checkpoint, or None for a file that has only weights."""
     held = read_file(path)
     if not {"epoch", "optimizer", "state_dict"} <= held.keys():

@@ -53,7 +53,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 
-def adopt(model: Multimodal, weights: Weights, source: str) -> None:
+def load_towers(model: Multimodal, weights: Weights, source: str) -> None:
     """Loads all towers that are among the weights, their projections, and the temperatures of the terms."""
     own = model.state_dict()
     taken: dict[str, Tensor] = {}
@@ -132,8 +132,8 @@ def origin_of(term: str, weights: Weights) -> str | None:
     """The module name of the pretrained term whose temperature `term` gets."""
     own = module_name(term)
     named = [name[len(TEMPERATURES) :].rpartition(".")[0] for name in weights if name.startswith(TEMPERATURES)]
-    alike = [other for other in named if _modalities(other) == _modalities(own)]
-    return own if own in named else next(iter(alike), None)
+    candidates = [other for other in named if _modalities(other) == _modalities(own)]
+    return own if own in named else next(iter(candidates), None)
 
 
 def _modalities(term: str) -> list[str]:

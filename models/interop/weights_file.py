@@ -40,8 +40,8 @@ def read_file(path: Path) -> dict[str, Any]:
 def _check_written(path: Path) -> None:
     """Rejects other files, which the reader of pickles could misread."""
     with path.open("rb") as file:
-        begun = file.read(2)
-    if not begun.startswith(WRITTEN):
+        start = file.read(2)
+    if not start.startswith(WRITTEN):
         raise UserError(f"{path} is not a checkpoint from torch.save, and its name does not end in .safetensors")
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from tercet.api.results import FILTERS
 from tercet.api.trained_on import TrainedOn
-from tercet.eval.compare import Difference, render_contrasts, signed
+from tercet.eval.compare import Difference, render_differences, signed
 from tercet.eval.result import Json
 from tercet.eval.table import plain_text
 from tercet.page.write import environment
@@ -32,7 +32,7 @@ class Comparison(Mapping[str, list[Difference]]):
         return len(self.against)
 
     def to_json(self) -> Json:
-        against = {name: [contrast.to_json() for contrast in contrasts] for name, contrasts in self.against.items()}
+        against = {name: [one.to_json() for one in differences] for name, differences in self.against.items()}
         known: dict[str, Json] = {}
         for one in self.trained_on:
             known.setdefault(one.model, {})[one.dataset] = one.to_json()
@@ -44,7 +44,7 @@ class Comparison(Mapping[str, list[Difference]]):
 
     def drawn(self) -> Group:
         """For a rich console."""
-        tables = (render_contrasts(name, self.baseline, contrasts) for name, contrasts in self.against.items())
+        tables = (render_differences(name, self.baseline, differences) for name, differences in self.against.items())
         return Group(*tables, *(Text(f"warning: {words}", style="bold red") for words in self.warnings))
 
     def __repr__(self) -> str:

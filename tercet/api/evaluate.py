@@ -14,11 +14,11 @@ from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.compare import compare as contrasts
+from tercet.eval.compare import compare as compare_measures
 from tercet.eval.compare import same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.evaluate import evaluate as ask
+from tercet.eval.evaluate import evaluate as evaluate_table
 from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.measure import Measure
@@ -48,10 +48,11 @@ def evaluate(
 
     The table warns if the model is a run that was trained on some of the samples.
     """
-    asked, seen = Question.of(name_of(model), tasks, labels, templates), looked_at(name_of(model), data, split)
-    with embedded(model, seen, asked.config) as (found, tables):
+    question, seen = Question.of(name_of(model), tasks, labels, templates), looked_at(name_of(model), data, split)
+    with embedded(model, seen, question.config) as (found, tables):
         results = [
-            ask(table, found.towers.embed_text, asked.tasks, asked.config, name) for name, table in tables.items()
+            evaluate_table(table, found.towers.embed_text, question.tasks, question.config, name)
+            for name, table in tables.items()
         ]
     return Results(list(chain.from_iterable(results)), found.name, _trained_on(model, seen, tables, data, split))
 
@@ -67,15 +68,16 @@ def compare(
     """Compares each of the others with the baseline on the same items. The arguments are those of `evaluate`."""
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
-    asked, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
-    with embedded(baseline, seen, asked.config) as (found, tables):
-        ours = {name: asked.measures(found, table) for name, table in tables.items()}
+    question, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
+    with embedded(baseline, seen, question.config) as (found, tables):
+        ours = {name: question.measures(found, table) for name, table in tables.items()}
     against = {}
     for other in others:
-        with embedded(other, seen, asked.config) as (found, theirs):
-            for name, table in theirs.items():
+        with embedded(other, seen, question.config) as (found, other_tables):
+            for name, table in other_tables.items():
                 same_items(tables[name], table)
-            compared = [contrasts(ours[name], asked.measures(found, table), name) for name, table in theirs.items()]
+            measured = {name: question.measures(found, table) for name, table in other_tables.items()}
+        compared = (compare_measures(ours[name], measures, name) for name, measures in measured.items())
         against[found.name] = list(chain.from_iterable(compared))
     own = [
         _trained_on(baseline, seen, tables, data, split),
@@ -104,9 +106,9 @@ def self_test(
     split: Literal["val", "train"] | None = None,
 ) -> list[Check]:
     """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
-    asked = Question.of(name_of(model), tasks, labels)
-    with embedded(model, looked_at(name_of(model), data, split), asked.config) as (_, tables):
-        return list(chain.from_iterable(run_self_test(table, asked.tasks) for table in tables.values()))
+    question = Question.of(name_of(model), tasks, labels)
+    with embedded(model, looked_at(name_of(model), data, split), question.config) as (_, tables):
+        return list(chain.from_iterable(run_self_test(table, question.tasks) for table in tables.values()))
 
 
 @dataclass(frozen=True)

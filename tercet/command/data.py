@@ -48,8 +48,8 @@ def generate(arguments: Namespace) -> int:
     from tercet.data_pipelines.builtin.config import WorldConfig
     from tercet.data_pipelines.builtin.dataset import generate
 
-    knobs = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    out: Path = generate(build(WorldConfig, knobs, lambda key: "command line"), arguments.out)
+    settings = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    out: Path = generate(build(WorldConfig, settings, lambda key: "command line"), arguments.out)
     print(f"shards: {out}")
     return 0
 
@@ -85,9 +85,9 @@ def pack(arguments: Namespace) -> int:
 
     given = {name: value for name in PackConfig.model_fields if (value := getattr(arguments, name)) is not None}
     config = build(PackConfig, given, lambda key: "command line")
-    asked = _roles(arguments)
+    roles = _roles(arguments)
     check_place(arguments.source, arguments.out)
-    manifest = open_manifest(arguments.source, asked)
+    manifest = open_manifest(arguments.source, roles)
     print_roles(manifest.roles)
     plan = plan_shards(arguments.source, manifest, config)
     workers = arguments.workers or cores()
@@ -213,8 +213,8 @@ def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
 
     if not source:
         raise UserError(f"DATA is missing; see `{arguments.parser.prog} --help`")
-    said = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    return build(TableConfig, {"source": source, **said}, lambda key: "command line")
+    options = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    return build(TableConfig, {"source": source, **options}, lambda key: "command line")
 
 
 def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":

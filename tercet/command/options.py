@@ -26,6 +26,6 @@ def takes_many(verb: argparse.ArgumentParser, name: str, metavar: str, text: str
 def part(arguments: argparse.Namespace) -> None:
     """Words of the form key=value are overrides, unless a file has that name."""
     words: list[str] = getattr(arguments, arguments.many)
-    said = [word for word in words if SETS_A_KEY.match(word) and not os.path.exists(word)]
-    setattr(arguments, arguments.many, [word for word in words if word not in said])
-    arguments.overrides += said
+    overrides = [word for word in words if SETS_A_KEY.match(word) and not os.path.exists(word)]
+    setattr(arguments, arguments.many, [word for word in words if word not in overrides])
+    arguments.overrides += overrides

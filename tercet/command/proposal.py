@@ -30,8 +30,8 @@ def propose(arguments: Namespace) -> int:
     from tercet.training.proposal.propose import propose
     from tercet.training.proposal.show import print_proposal
 
-    said = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    proposal = propose(arguments.data, said, arguments.init)
+    options = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    proposal = propose(arguments.data, options, arguments.init)
     if arguments.out:
         arguments.out.write_text(proposal.yaml, encoding="utf-8")
     if arguments.json:

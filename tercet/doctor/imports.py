@@ -40,13 +40,13 @@ def _lines(text: str | bytes) -> list[dict[str, Any]]:
 
 
 def judged(outcomes: list[dict[str, Any]], end: str) -> list[Finding]:
-    """A finding for each package and each device. The first package without an answer is where the process ended."""
-    answered = {outcome["name"]: outcome for outcome in outcomes}
-    silent = [name for name in (*PROBED, "devices") if name not in answered]
-    findings = [_loaded(answered[name]) for name in PROBED if name in answered]
-    if "devices" in answered:
-        findings += _devices(answered["devices"])
-    elif "error" not in answered.get("torch", {}):
+    """A finding for each package and each device. The process ended at the first package without an outcome."""
+    known = {outcome["name"]: outcome for outcome in outcomes}
+    silent = [name for name in (*PROBED, "devices") if name not in known]
+    findings = [_loaded(known[name]) for name in PROBED if name in known]
+    if "devices" in known:
+        findings += _devices(known["devices"])
+    elif "error" not in known.get("torch", {}):
         findings.append(Finding(GROUP, silent[0], "fail", end, f"python -c 'import {silent[0]}' shows more"))
     return findings
 

@@ -34,29 +34,27 @@ def measures(spread: float, rows: int = 1) -> list[Measure]:
 
 def test_the_better_model_wins_in_shares_and_in_ranks() -> None:
     found = compare(measures(1.2), measures(0.6))
-    assert {contrast.better for contrast in found if contrast.metric in ("R@1", "mean rank")} == {True}
-    assert {contrast.better for contrast in compare(measures(0.6), measures(1.2)) if contrast.metric == "R@1"} == {
-        False
-    }
+    assert {one.better for one in found if one.metric in ("R@1", "mean rank")} == {True}
+    assert {one.better for one in compare(measures(0.6), measures(1.2)) if one.metric == "R@1"} == {False}
 
 
 def test_values_and_differences_equal_those_of_two_evaluations() -> None:
-    found = {(contrast.subject, contrast.metric): contrast for contrast in compare(measures(1.2), measures(0.6))}
+    found = {(one.subject, one.metric): one for one in compare(measures(1.2), measures(0.6))}
     values = [
         {(one.subject, one.metric): one.value for one in evaluate(table(spread), unasked, ["retrieval"], EvalConfig())}
         for spread in (1.2, 0.6)
     ]
     assert found.keys() == values[0].keys()
-    for key, contrast in found.items():
-        assert (contrast.baseline, contrast.other) == pytest.approx((values[0][key], values[1][key]))
-        assert contrast.apart.value == pytest.approx(values[1][key] - values[0][key])
+    for key, one in found.items():
+        assert (one.baseline, one.other) == pytest.approx((values[0][key], values[1][key]))
+        assert one.apart.value == pytest.approx(values[1][key] - values[0][key])
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    for contrast in compare(measures(1.0), measures(1.0)):
-        assert contrast.better is None
-        assert contrast.apart.value == 0
-        assert contrast.apart.low == pytest.approx(-contrast.apart.high)
+    for one in compare(measures(1.0), measures(1.0)):
+        assert one.better is None
+        assert one.apart.value == 0
+        assert one.apart.low == pytest.approx(-one.apart.high)
 
 
 def test_models_that_saw_different_samples_are_not_compared() -> None:

@@ -18,11 +18,11 @@ from tercet.errors import UserError
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.interop.folder import export_folder
-from tercet.models.interop.left_behind import left_behind
-from tercet.models.interop.pretrained import adopt
+from tercet.models.interop.pretrained import load_towers
+from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
-from tercet.training.pretrained import load_model, pretrained, take_over
+from tercet.training.pretrained import load_model, load_weights, pretrained
 from tercet.training.recipe import load_recipe
 from tests.models.test_encoders_open_clip import MODELS, TEXT, TEXTS, VISION
 
@@ -117,7 +117,7 @@ def test_positions_are_interpolated_as_in_open_clip(name: str, size: int, folder
     towers = {**found.model, "image": {**found.model["image"], "size": size}}
     config = SpaceConfig.model_validate({"model": towers, **found.terms})
     model = build_model(config.model, config.terms, seed=0).eval()
-    adopt(model, found.weights(), "weights")
+    load_towers(model, found.weights(), "weights")
     expected: Any = open_clip.create_model(name, pretrained=str(path), force_image_size=size).eval()
     pixels = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     tower = model.tower("image")
@@ -174,14 +174,14 @@ def test_the_temperature_goes_to_the_term_of_the_same_modalities(folder: Path) -
     model, path = saved("tiny-custom", folder)
     weights = pretrained(f"open_clip:tiny-custom/{path}").weights()
     turned = built({"name": "sigmoid"}, ("text", "image"))
-    adopt(turned, weights, "weights")
+    load_towers(turned, weights, "weights")
     expected = their_logits("tiny-custom", model, pictures(32))
     torch.testing.assert_close(our_logits(turned, pictures(32), "text-image"), expected, rtol=1e-6, atol=1e-5)
     without_bias = built({"name": "infonce"})
-    adopt(without_bias, weights, "weights")
+    load_towers(without_bias, weights, "weights")
     torch.testing.assert_close(our_logits(without_bias, pictures(32)), expected - BIAS, rtol=1e-6, atol=1e-5)
     with pytest.raises(UserError, match=r"temperature is 27.1126, outside of objective.bounds \[1, 20\]; widen"):
-        adopt(built({"name": "sigmoid", "bounds": [1, 20]}), weights, "weights")
+        load_towers(built({"name": "sigmoid", "bounds": [1, 20]}), weights, "weights")
     with pytest.raises(UserError, match=r"dim is 32, but the image tower `open_clip:tiny-custom` projects into 24"):
         built({"name": "sigmoid"}, dim=32)
 
@@ -189,10 +189,10 @@ def test_the_temperature_goes_to_the_term_of_the_same_modalities(folder: Path) -
 def test_unused_weights_are_listed_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, path = saved("tiny-custom", folder)
     weights = pretrained(f"open_clip:tiny-custom/{path}").weights()
-    assert left_behind(built({"name": "sigmoid"}, ("text", "image")), weights) == []
+    assert unused_weights(built({"name": "sigmoid"}, ("text", "image")), weights) == []
     more = {"text_decoder.norm.weight": 0, "text_decoder.norm.bias": 0, "towers.audio.norm.weight": 0}
     more |= {"head.temperatures.audio-text.log_scale": 0}
-    take_over(built({"name": "infonce"}), weights | {name: torch.zeros(1) for name in more}, "theirs")
+    load_weights(built({"name": "infonce"}), weights | {name: torch.zeros(1) for name in more}, "theirs")
     listed = "the audio tower, the bias of image-text, the temperature of audio-text"
     assert capsys.readouterr().err.endswith(f"has no place for it: `text_decoder`, {listed}\n")
 
@@ -201,7 +201,7 @@ def test_towers_without_weights_keep_their_initial_weights(folder: Path) -> None
     _, path = saved("tiny-custom", folder)
     audio = {"encoder": "small:audio", "features": "small16k64", "seconds": 0.5, "options": {"width": 32, "heads": 2}}
     model, fresh = built({"name": "sigmoid"}, audio=audio), built({"name": "sigmoid"}, audio=audio)
-    adopt(model, pretrained(f"open_clip:tiny-custom/{path}").weights(), "weights")
+    load_towers(model, pretrained(f"open_clip:tiny-custom/{path}").weights(), "weights")
     before, after = fresh.state_dict(), model.state_dict()
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert {"image", "text"} <= changed

@@ -290,7 +290,7 @@ def test_the_batch_that_fits_into_a_gpu_is_extrapolated_from_two_steps(monkeypat
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: GPU_OF_80)
     bench = StepTimer.__new__(StepTimer)
     bench.cuda, bench.world = True, World()
-    assert bench.room(Batch(torch.arange(3), torch.full((3,), -1), {})) == 1024
+    assert bench.fitting_rows(Batch(torch.arange(3), torch.full((3,), -1), {})) == 1024
     assert taken == [8, 16]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.interop.open_clip_train import standing_of
+from tercet.models.interop.open_clip_train import read_optimizer_state
 from tercet.testing import on_ranks
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
@@ -104,15 +104,15 @@ def test_the_next_step_equals_that_of_open_clip_train(checkpoints: Path, tmp_pat
     model = theirs(checkpoints / "epoch_3.pt")
     expected = ClipLoss()(*model(*seen(checkpoints.parent.parent))).item()
     after = pretrained(str(checkpoints / "epoch_4.pt")).weights()
-    standing = standing_of(checkpoints / "epoch_4.pt")
-    assert standing is not None
+    state = read_optimizer_state(checkpoints / "epoch_4.pt")
+    assert state is not None
     for zero in (0, 2):
         out = tmp_path / str(zero)
         assert losses(out) == pytest.approx([expected], rel=1e-6)
         for name, value in weights_of(out).items():
             torch.testing.assert_close(value, after[name].view_as(value), rtol=0, atol=1e-6, msg=name)
         tensors = saved(out)
-        for name, value in standing.moments.items():
+        for name, value in state.moments.items():
             least = 1e-5 * float(value.abs().max())
             torch.testing.assert_close(tensors[name], value.view_as(tensors[name]), rtol=0, atol=least, msg=name)
         assert json.loads(next(out.glob("checkpoints/*/state.json")).read_text())["step"] == STEPS
@@ -135,11 +135,11 @@ def test_logits_equal_those_of_open_clip(checkpoints: Path) -> None:
 
 
 def test_the_progress_of_a_run_of_open_clip_train_is_read(checkpoints: Path) -> None:
-    standing = standing_of(checkpoints / "epoch_3.pt")
-    assert standing is not None
-    assert (standing.epoch, standing.step, standing.batch_size, standing.fault) == (3, 3, ITEMS, "")
+    state = read_optimizer_state(checkpoints / "epoch_3.pt")
+    assert state is not None
+    assert (state.epoch, state.step, state.batch_size, state.fault) == (3, 3, ITEMS, "")
     weights = pretrained(str(checkpoints / "epoch_3.pt")).weights()
-    assert standing.moments.keys() == {f"optim/{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
+    assert state.moments.keys() == {f"optim/{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq") for name in weights}
 
 
 def test_steps_and_samples_of_open_clip_train_are_counted(
@@ -170,11 +170,11 @@ def test_optimizer_state_that_does_not_fit_is_not_loaded(checkpoints: Path, tmp_
         ("locked.pt", r"it has \d+ parameters"),
         ("other.pt", "exp_avg number 0 does not have the shape"),
     ):
-        standing = standing_of(tmp_path / name)
-        assert standing is not None
-        assert not standing.moments
-        assert re.match(fault, standing.fault)
-    assert standing_of(tmp_path / "bare.pt") is None
+        state = read_optimizer_state(tmp_path / name)
+        assert state is not None
+        assert not state.moments
+        assert re.match(fault, state.fault)
+    assert read_optimizer_state(tmp_path / "bare.pt") is None
 
 
 def test_settings_that_contradict_the_checkpoint_are_refused(checkpoints: Path, tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ def batch_size(way: Way, pairs: int) -> int:
 
 
 def warmup(way: Way, steps: int) -> tuple[int, str]:
-    asked = way.warmup if isinstance(way.warmup, int) else max(SHORTEST, round(way.warmup * steps))
+    usual = way.warmup if isinstance(way.warmup, int) else max(SHORTEST, round(way.warmup * steps))
     most = steps // WARM
-    shorter = f"a tenth of the steps, because {asked} would be more; " if asked > most else ""
-    return min(asked, most), shorter + way.sources["warmup"]
+    shorter = f"a tenth of the steps, because {usual} would be more; " if usual > most else ""
+    return min(usual, most), shorter + way.sources["warmup"]
 
 
 def precision(machine: Machine) -> Choice:

@@ -26,7 +26,7 @@ FIRST = 8  # rows of the steps that larger ones are extrapolated from
 LOADED = 32  # samples
 ROUNDS = 3  # the fastest counts: other work on the machine can only add time
 PATIENCE = 5.0  # seconds that a measured step may take
-ROOM = 0.8  # of a GPU's memory; the rest is for fragmentation and other programs
+MEMORY_SHARE = 0.8  # of a GPU's memory; the rest is for fragmentation and other programs
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measure(config: RunConfig, share: int, in_memory: int | None) -> Measured:
         bench = StepTimer(config, build_engine(model.train(), build_optimizer(model, config), config, world), world)
         bench.time(tiled(batch, FIRST), None)  # the first step also allocates and compiles
         pace = bench.time(tiled(batch, FIRST), None) / FIRST
-        fits = bench.room(batch) or in_memory or share
+        fits = bench.fitting_rows(batch) or in_memory or share
         micro = None if fits >= share else fits
         rows = min(share, 2 * micro if micro else share, max(FIRST, _power_of_two(PATIENCE / pace)))
         large = tiled(batch, rows)
@@ -83,14 +83,14 @@ class StepTimer:
         self._settle()
         return time.perf_counter() - start
 
-    def room(self, batch: Batch) -> int | None:
+    def fitting_rows(self, batch: Batch) -> int | None:
         """How many rows fit into a GPU's memory, extrapolated from two steps; nothing on CPUs."""
         if not self.cuda:
             return None
         small, large = (self._peak(tiled(batch, rows)) for rows in (FIRST, 2 * FIRST))
         each = max((large - small) / FIRST, 1.0)
         total = torch.cuda.get_device_properties(self.world.device).total_memory
-        return _power_of_two((ROOM * total - small) / each + FIRST)
+        return _power_of_two((MEMORY_SHARE * total - small) / each + FIRST)
 
     def _peak(self, batch: Batch) -> int:
         torch.cuda.reset_peak_memory_stats()
@@ -104,7 +104,7 @@ class StepTimer:
 
 def _load(config: RunConfig, intakes: dict[str, Intake], world: World, folder: Path) -> tuple[Batch, float]:
     """Some samples, and the seconds that this process took for each, without opening the data."""
-    data = config.data.model_copy(update={"workers": 0, "max_bad": 1.0})  # bad ones were counted beforehand
+    data = config.data.model_copy(update={"workers": 0, "max_bad": 1.0})  # bad samples were counted before
     batches = iter(open_loader(data, intakes, LOADED, config.seed, world, {}, folder))
     batch, times = next(batches), []
     for _ in range(ROUNDS):

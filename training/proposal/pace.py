@@ -55,14 +55,14 @@ def pace_of(config: RunConfig, machine: Machine) -> Duration:
 
 def running(pace: Duration) -> Iterator[Choice]:
     """The choices that follow from the time of a step."""
-    told = pace.measured
+    step = pace.measured
     waiting = "; even so, training waits for them" if pace.waits else ""
-    why = f"a core loads a sample in {told.loading * 1000:.2g} ms{waiting}"
+    why = f"a core loads a sample in {step.loading * 1000:.2g} ms{waiting}"
     yield Choice("data.workers", pace.workers, why)
-    if told.micro_batch:
-        held = "fit into the GPU's memory" if told.device == "cuda" else "of large towers are kept in memory"
+    if step.micro_batch:
+        held = "fit into the GPU's memory" if step.device == "cuda" else "of large towers are kept in memory"
         yield Choice(
-            "micro_batch", told.micro_batch, f"pairs that {held} at once; the gradient is that of the whole batch"
+            "micro_batch", step.micro_batch, f"pairs that {held} at once; the gradient is that of the whole batch"
         )
     lost = min(HALF_HOUR, pace.total / SHARES)
     yield Choice("checkpoint.every", math.ceil(lost / pace.step), f"a crash costs at most about {duration(lost)}")

@@ -41,9 +41,9 @@ class Proposal:
         title = self.chosen.way.title
         heading = f"{title[0].upper()}{title[1:]}, for {self.data}"
         why = "; ".join(self.chosen.reasons)
-        told = [f"Data: {self.seen}.", f"Machine: {self.machine}.", f"Way: {why}.", f"Time: {self.pace}."]
+        facts = [f"Data: {self.seen}.", f"Machine: {self.machine}.", f"Way: {why}.", f"Time: {self.pace}."]
         caution = [f"Weights: {self.chosen.caution}."] if self.chosen.caution else []
-        return to_yaml([heading, *told, *caution], self.choices)
+        return to_yaml([heading, *facts, *caution], self.choices)
 
     def to_json(self) -> dict[str, Any]:
         chosen = self.chosen
@@ -57,11 +57,11 @@ class Proposal:
         }
 
 
-def propose(data: str, said: Mapping[str, Any], init: str | None = None) -> Proposal:
-    """`said` holds options of the source that the user gave, such as columns; `init` names weights to start from."""
+def propose(data: str, options: Mapping[str, Any], init: str | None = None) -> Proposal:
+    """`options` holds options of the source that the user gave, such as columns; `init` names weights to start from."""
     begins = given(init) if init else reachable
-    machine, layout = this_machine(), layout_of(data, said)
-    opened = open_split(DataConfig.model_validate({"train": layout.train}), layout.learnt)
+    machine, layout = this_machine(), layout_of(data, options)
+    opened = open_split(DataConfig.model_validate({"train": layout.train}), layout.training_split)
     seen = look(opened, data, machine.cores)
     chosen, drafted = draft(layout, seen, machine, begins, init)
     pace = pace_of(inherited(as_config(drafted)), machine)
@@ -78,14 +78,14 @@ def draft(
     return chosen, [*_begin(chosen, init), *splits(layout, seen), *model, *numbers, *watching(pairs)]
 
 
-def _begin(chosen: Chosen, asked: str | None) -> Iterator[Choice]:
+def _begin(chosen: Chosen, given_init: str | None) -> Iterator[Choice]:
     recipe = chosen.way.recipe
     if recipe is None:
         return
     yield Choice("extends", recipe, f"the base recipe; `tercet recipes show {recipe}` prints it")
-    init = asked or load_recipe(recipe).init
+    init = given_init or load_recipe(recipe).init
     if init:
-        yield Choice("init", init, "as you asked" if asked else f"the weights that `{recipe}` starts from")
+        yield Choice("init", init, "as you asked" if given_init else f"the weights that `{recipe}` starts from")
 
 
 def as_config(choices: Sequence[Choice]) -> RunConfig:

@@ -1,4 +1,4 @@
-"""What of a data set decides how to train on it: how many pairs, of what, and how much of it is said twice."""
+"""The facts about a dataset that decide how to train on it: its pairs, modalities, lengths and repetitions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,18 +12,18 @@ from tercet.data_pipelines.survey.stats import Stats, survey
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
 
-ALL = 20_000  # a data set of no more samples is looked at as a whole
-DRAWN = 4_096  # of a larger one
-A_WORKERS = 2_000  # samples that are worth starting another process for
-STRAY = 0.01  # a modality that fewer samples have is none of the data set's
+ALL = 20_000  # a dataset of at most so many samples is read completely
+DRAWN = 4_096  # samples that are read of a larger one
+SAMPLES_PER_WORKER = 2_000  # fewer are read sooner than another process starts
+RARE = 0.01  # a modality that a smaller share of the samples have is ignored
 MAX_BAD: float = DataConfig.model_fields["max_bad"].default
-LEAST = 32  # pairs that give a batch and something to be examined on
-REPEATED = 5  # captions that come again so often, on average, are names of classes
+LEAST = 32  # pairs: fewer do not give a batch and something to evaluate
+REPEATED = 5  # captions that occur so often, on average, are names of classes
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Numbers are of the samples looked at; `samples` and `pairs` are of all, as far as these tell."""
+    """Numbers count the samples that were read; `samples` and `pairs` are estimates for the whole dataset."""
 
     samples: int
     looked_at: int
@@ -33,7 +33,7 @@ class DataSummary:
     different: int  # captions
     words: Mapping[str, float]  # of a caption, by quantile
     seconds: Mapping[str, float]  # of a sound
-    twice: Mapping[str, int]  # pictures and sounds that another sample has too
+    twice: Mapping[str, int]  # pictures and sounds that another sample has, too
     bad: int
 
     @property
@@ -46,7 +46,7 @@ class DataSummary:
 
     @property
     def classes(self) -> int | None:
-        """Captions that are few and come again are names: how many different ones."""
+        """The number of different captions, if they repeat so often that they must be names of classes."""
         return self.different if self.captions >= REPEATED * self.different else None
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
     if not len(source):
         raise UserError(f"{name} holds no samples")
     sample = len(source) if len(source) <= ALL else DRAWN
-    stats = survey(source, min(workers, sample // A_WORKERS + 1), sample)
+    stats = survey(source, min(workers, sample // SAMPLES_PER_WORKER + 1), sample)
     seen = _seen(stats)
     if len(seen.modalities) < 2:
         held = next(iter(seen.modalities), "nothing that can be used")
@@ -79,7 +79,7 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
     if seen.bad > most_bad(MAX_BAD, seen.looked_at):
         raise UserError(
             f"{seen.bad:,} of {seen.looked_at:,} samples of {name} cannot be used, and a run stops above "
-            f"{MAX_BAD:.0%}; `tercet data check {name}` says what is wrong with which"
+            f"{MAX_BAD:.0%}; `tercet data check {name}` lists them"
         )
     if seen.pairs < LEAST:
         raise UserError(f"{name} holds {seen.pairs} usable pairs, too few to learn from; bring at least {LEAST}")
@@ -89,7 +89,7 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
 def _seen(stats: Stats) -> DataSummary:
     tally = stats.tally
     holding = {modality: _holding(stats, modality) for modality in MODALITIES}
-    holding = {modality: count for modality, count in holding.items() if count > STRAY * tally.samples}
+    holding = {modality: count for modality, count in holding.items() if count > RARE * tally.samples}
     captions = tally.values["text.words"].count if "text.words" in tally.values else 0
     return DataSummary(
         samples=stats.samples,
@@ -97,10 +97,10 @@ def _seen(stats: Stats) -> DataSummary:
         pairs=round(min(holding.values(), default=0) * stats.samples / tally.samples),
         holding=holding,
         captions=captions,
-        different=captions - _again(stats, "text"),
+        different=captions - _repeated(stats, "text"),
         words=_quantiles(stats, "text.words"),
         seconds=_quantiles(stats, "audio.seconds"),
-        twice={kind: again for kind in holding if kind != "text" and (again := _again(stats, kind))},
+        twice={kind: repeated for kind in holding if kind != "text" and (repeated := _repeated(stats, kind))},
         bad=tally.counts["bad"].total() if "bad" in tally.counts else 0,
     )
 
@@ -112,8 +112,8 @@ def _holding(stats: Stats, modality: str) -> int:
     return dict(stats.listed("holds")).get(modality, 0)
 
 
-def _again(stats: Stats, kind: str) -> int:
-    """How many samples say or show what an earlier one does."""
+def _repeated(stats: Stats, kind: str) -> int:
+    """The number of samples that repeat the caption, picture or sound of an earlier one."""
     sharing = stats.shared.get(kind)
     return sharing.samples - sharing.groups if sharing else 0
 

@@ -19,8 +19,8 @@ def print_proposal(proposal: Proposal, path: Path) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, told in _rows(proposal):
-        table.add_row(name, told)
+    for name, value in _rows(proposal):
+        table.add_row(name, value)
     console.print(table)
     console.print(f"\n{_command(len(proposal.machine.gpus))} {path}", style="bold cyan", markup=False)
 

@@ -24,21 +24,21 @@ class Splits:
     train: str | list[str]
     val: str | list[str] | None
     why: str
-    said: Mapping[str, Any] = field(default_factory=dict)  # options that the user gave, such as columns
+    options: Mapping[str, Any] = field(default_factory=dict)  # options that the user gave, such as columns
 
     @property
-    def learnt(self) -> SplitConfig:
+    def training_split(self) -> SplitConfig:
         """The source to train on, with the samples that the run will hold out."""
-        return build(SplitConfig, {"source": self.train, **self.said}, lambda key: "command line")
+        return build(SplitConfig, {"source": self.train, **self.options}, lambda key: "command line")
 
 
-def layout_of(data: str, said: Mapping[str, Any]) -> Splits:
+def layout_of(data: str, options: Mapping[str, Any]) -> Splits:
     """The folders `train` and `val` where data has both; else a share of data is held out."""
     folder = Path(data)
     if all((folder / split).is_dir() for split in (TRAIN, VAL)):
         why = f"the folders {TRAIN} and {VAL} in {data}"
-        return Splits(str(folder / TRAIN), str(folder / VAL), why, said=said)
-    return Splits(data, None, "the data that you gave", said=said)
+        return Splits(str(folder / TRAIN), str(folder / VAL), why, options=options)
+    return Splits(data, None, "the data that you gave", options=options)
 
 
 def held_out(layout: Splits, seen: DataSummary) -> float:
@@ -48,14 +48,14 @@ def held_out(layout: Splits, seen: DataSummary) -> float:
 
 def splits(layout: Splits, seen: DataSummary) -> Iterator[Choice]:
     yield Choice("data.source", layout.train, layout.why)
-    for key, value in layout.said.items():
+    for key, value in layout.options.items():
         yield Choice(f"data.{key}", value, "as you asked")
     group = _group(layout, seen)
     if group:
         yield Choice("data.group", group, GROUPS[group])
     if layout.val:
-        said = {**layout.said, "group": group} if group else layout.said
-        yield Choice("data.val", {"source": layout.val, **said} if said else layout.val, "for evaluation alone")
+        options = {**layout.options, "group": group} if group else layout.options
+        yield Choice("data.val", {"source": layout.val, **options} if options else layout.val, "for evaluation alone")
     else:
         yield Choice("data.held_out", held_out(layout, seen), _why_held_out(layout, seen, group))
         if _few_classes(layout, seen):
@@ -71,7 +71,7 @@ GROUPS = {
 
 def _group(layout: Splits, seen: DataSummary) -> str | None:
     """By what samples form groups, so that repeated pictures or captions are not each other's negatives."""
-    if "group" in layout.said:
+    if "group" in layout.options:
         return None
     if seen.twice.get("image", 0) > REPEATED * seen.samples:
         return "image"

@@ -65,5 +65,5 @@ def _small_text(seen: DataSummary) -> Choice:
     if words >= CONTEXT:
         tower["options"]["context"] = min(LONGEST, 2 ** int(words).bit_length())
     read = tower["options"].get("context", CONTEXT)
-    told = f"it reads {read} words, and 95 % of the captions have {words:.0f} or fewer"
-    return Choice("model.text", tower, f"one block, as {DEMO}; {told}")
+    context = f"it reads {read} words, and 95 % of the captions have {words:.0f} or fewer"
+    return Choice("model.text", tower, f"one block, as {DEMO}; {context}")

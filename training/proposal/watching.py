@@ -1,5 +1,5 @@
-"""How a proposed run is watched: it is evaluated while it trains, ends early with its best weights, and is compared
-with what retrieval reaches without a network."""
+"""The evaluation settings of a proposed run: it is evaluated during training, stops early with its best weights, and is
+compared with ridge regression on simple features."""
 
 from collections.abc import Iterator
 

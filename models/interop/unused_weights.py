@@ -8,7 +8,7 @@ from tercet.models.multimodal import Multimodal
 OF_TOWERS = ("towers", "head.projections", "head.adapters")
 
 
-def left_behind(model: Multimodal, weights: Weights) -> list[str]:
+def unused_weights(model: Multimodal, weights: Weights) -> list[str]:
     """Each part once: a tower, the temperature or bias of a term, or another part by its name."""
     places = tuple(f"{part}.{modality}." for part in OF_TOWERS for modality in model.towers)
     taken = {name for term in model.terms for name in _taken(model, term, weights)}
