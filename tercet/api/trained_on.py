@@ -28,7 +28,8 @@ class TrainedOn:
 
     @property
     def warnings(self) -> list[str]:
-        missing = [f"{self.dataset} was not compared with training data of {self.model}: {why}" for why in self.unknown]
+        pair = f"{self.dataset} was not compared with all training data of {self.model}"
+        missing = [f"{pair}: {why}" for why in self.unknown]
         if not self.count:
             return missing
         share = "all" if self.count == self.samples else f"{self.count:,} of the"
@@ -56,9 +57,14 @@ def _compared(model: str, name: str, data: DataConfig, table: EmbeddingTable, so
     unknown = []
     for label, given, split in _training_sources(model):
         try:
-            known |= same_files(evaluated, ids, _on_disk(given, split, sources))
+            training = _on_disk(given, split, sources)
+            same = same_files(evaluated, ids, training)
         except UserError as error:
             unknown.append(f"source `{label}`: {error}")
+            continue
+        known |= same.ids
+        if same.behind_urls:
+            unknown.append(f"source `{label}`: {same.behind_urls:,} of its {len(training):,} samples are behind URLs")
     return TrainedOn(model, name, len(known), len(ids), tuple(unknown))
 
 

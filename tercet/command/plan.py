@@ -35,9 +35,10 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         stage = config.stage(index)
         title = f"stage {config.stages[index].name}" if config.stages else "training"
         lines += [(title, _training(stage)), ("", _terms(stage))]
-    held = f"micro-batches of {config.micro_batch}, gradients cached" if config.micro_batch else "plain steps"
+    rows = f"micro-batches of {config.micro_batch}, gradients cached" if config.micro_batch else "without micro-batches"
+    engine = f"plain torch on one process, DeepSpeed at ZeRO {config.zero} on several"
     lines += [
-        ("engine", f"{config.precision}, ZeRO {config.zero}, {held}"),
+        ("engine", f"{config.precision}, {rows}; {engine}"),
         ("evaluation", ", ".join(config.eval.tasks)),
     ]
     return lines

@@ -1,7 +1,9 @@
 """An evaluation says how many of its samples the run was trained on, whatever their files are called."""
 
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ from PIL import Image
 
 import tercet
 from tercet.command import main
-from tercet.data_pipelines.leaks.same_files import same_files
+from tercet.data_pipelines.leaks.same_files import SameFiles, same_files
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
+from tests.data_pipelines.web import Web, serving
 
 TOWER = {"width": 32, "heads": 2}
 RECIPE = {
@@ -66,6 +69,12 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
 
 
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as web:
+        yield web
+
+
 def test_evaluating_on_training_data_gives_a_warning(home: Path) -> None:
     held_out = tercet.evaluate("run").trained_on["val"]
     assert held_out.count == 0
@@ -93,15 +102,50 @@ def test_all_samples_of_the_split_train_count_as_trained_on(home: Path) -> None:
 def test_copies_and_shards_of_the_pictures_are_found_and_new_pictures_are_not(home: Path) -> None:
     training = open_source(str(home / "photos.csv"))
     again = open_source(str(home / "again.csv"))
-    assert same_files(again, range(6), training) == set(range(6))
-    assert same_files(training, range(24), again) == set(range(6))
-    assert same_files(training, range(4, 24), again) == {4, 5}
-    assert not same_files(open_source(str(home / "new.csv")), range(6), training)
+    assert same_files(again, range(6), training).ids == set(range(6))
+    assert same_files(training, range(24), again).ids == set(range(6))
+    assert same_files(training, range(4, 24), again).ids == {4, 5}
+    assert not same_files(open_source(str(home / "new.csv")), range(6), training).ids
     assert main(["data", "pack", "again.csv", "--out", "shards"]) == 0
     shards = open_source(str(home / "shards"))
-    assert same_files(shards, range(6), training) == set(range(6))
-    assert len(same_files(training, range(24), shards)) == 6
+    assert same_files(shards, range(6), training).ids == set(range(6))
+    assert len(same_files(training, range(24), shards).ids) == 6
     assert not tercet.evaluate("run", data="new.csv").warnings
+
+
+def test_files_behind_urls_are_compared_by_their_urls_and_the_others_are_counted(home: Path, web: Web) -> None:
+    """Pictures 0 to 5 are evaluated, from disk or behind URLs; pictures 3 to 8 are trained on."""
+    pages = {f"/{number}.png": (home / f"photos/{number}.png").read_bytes() for number in range(9)}
+    web.pages.update(pages)
+    urls = [f"{web.url}{page}" for page in pages]
+    table(home / "evaluated_urls.csv", urls[:6])
+    table(home / "evaluated.csv", [f"photos/{number}.png" for number in range(6)])
+    table(home / "trained_urls.csv", urls[3:])
+    table(home / "trained.csv", [f"photos/{number}.png" for number in range(3, 9)])
+    on_disk, remote = (open_source(str(home / name)) for name in ("evaluated.csv", "evaluated_urls.csv"))
+    trained_on_disk, trained_remote = (open_source(str(home / name)) for name in ("trained.csv", "trained_urls.csv"))
+    assert same_files(remote, range(6), trained_on_disk) == SameFiles({3, 4, 5}, behind_urls=0)
+    web.asked.clear()
+    assert same_files(remote, range(6), trained_remote) == SameFiles({3, 4, 5}, behind_urls=3)
+    assert same_files(on_disk, range(6), trained_remote) == SameFiles(set(), behind_urls=6)
+    assert not web.asked, "training data were downloaded"
+
+
+def test_training_data_behind_urls_give_a_warning(home: Path) -> None:
+    config = home / "run" / "config.yaml"
+    kept = config.read_text()
+    remote = yaml.safe_load(kept)
+    table(home / "urls.csv", [f"http://127.0.0.1:9/{number}.png" for number in range(24)])
+    remote["data"]["train"]["train"]["source"] = str(home / "urls.csv")
+    config.write_text(yaml.safe_dump(remote))
+    try:
+        (warning,) = tercet.evaluate("run", data="new.csv").warnings
+    finally:
+        config.write_text(kept)
+    expected = (
+        r"new\.csv was not compared with all training data of run: source `train`: (\d+) of its \1 samples are behind"
+    )
+    assert re.match(expected, warning)
 
 
 def test_a_comparison_warns_for_each_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +164,7 @@ def test_missing_training_data_give_an_unknown_count(home: Path) -> None:
         found = tercet.evaluate("run", data="new.csv")
     finally:
         (home / "moved.csv").rename(home / "photos.csv")
-    assert "new.csv was not compared with training data of run: source `train`: " in found.warnings[0]
+    assert "new.csv was not compared with all training data of run: source `train`: " in found.warnings[0]
 
 
 def test_validation_data_that_overlap_the_training_data_are_found(home: Path) -> None:

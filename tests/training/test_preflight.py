@@ -132,6 +132,7 @@ def test_the_dry_run_command_prints_the_plan(data: Path, capsys: pytest.CaptureF
     assert main(["train", str(path), "steps=3", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "3 steps of 16 = 48 samples" in shown
+    assert "plain torch on one process, DeepSpeed at ZeRO 1 on several" in " ".join(shown.split())
     assert "not checked   towers and their weights" in shown
     assert main(["train", str(path), "data.train=gone", "--dry-run"]) == 2
 
