@@ -24,7 +24,8 @@ from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
-from tercet.models.losses.kernel import Pair, Side, contrast
+from tercet.models.losses.kernel import Pair, contrast
+from tercet.models.losses.rows import Rows
 from tercet.testing import on_ranks
 
 ROWS, DIM, TILE, ROUNDS = 8192, 512, 512, 7
@@ -61,9 +62,7 @@ Solve = Callable[[LossProblem], Answer]
 
 
 def ours(problem: LossProblem) -> Answer:
-    rows = len(problem.x)
-    group = torch.arange(rows, device=problem.x.device)
-    x, y = (Side(z, group, slice(0, rows)) for z in (problem.x, problem.y))
+    x, y = Rows.numbered(problem.x), Rows.numbered(problem.y)
     found = contrast(problem.objective, Pair(x, y, problem.scale, problem.bias, TILE), World())
     return found.loss, [found.x_Ad, found.y_Ad, found.scale, found.bias][: len(problem.variables())]
 

@@ -1,141 +1,64 @@
 """The tiled kernel: the loss and exact gradients of any pair objective, without storing the matrix of logits.
 
-Each rank compares its own rows with all keys, one tile of columns at a time. The first pass reduces every row. The
-ranks then exchange these few vectors, and the second pass computes the whole gradient of the rank's own rows, as
-anchors of one direction and as keys of the other. Memory is linear in the batch, and ranks exchange features once. A
-single process computes both directions from the same tile.
+Each rank compares its own rows with all keys, one tile of columns at a time. The first pass reduces the statistics of
+every row. The ranks then exchange these few vectors, so that each has those of all anchors, and autograd differentiates
+the objective's function of them: ∂L/∂S_ij is the sum over the statistics of ∂L/∂statistic_i · ∂statistic_i/∂S_ij. The
+second pass computes the whole gradient of the rank's own rows, as anchors of one direction and as keys of the other.
+Memory is linear in the batch, and ranks exchange features once. A single process computes both directions from the same
+tile.
 
 Extra negatives (wrong captions, a queue) are additional columns for the anchors of one side. If they need a gradient,
 the rank that owns them computes it.
 
-Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, M extra negatives, d dimensions.
+Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, d dimensions.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.models.losses.objective import Objective, Row
+from tercet.models.losses.objective import Anchors, Objective, Side, Tile
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.tiles import Block, Running, View
 
-
-@dataclass(frozen=True)
-class Side:
-    """Unit rows of all ranks, and which of them this rank owns. No rank owns frozen rows.
-
-    Rows of an anchor's group are never its negatives. Without groups, every row may be a negative.
-    """
-
-    z_Nd: Tensor
-    group_N: Tensor | None
-    own: slice
-
-    @property
-    def z_Ad(self) -> Tensor:
-        return self.z_Nd[self.own]
-
-
-@dataclass(frozen=True)
-class Block:
-    """One matrix of logits: own rows of `p` against all rows of `q`. `paired`: row k of both is the same item."""
-
-    p: Side
-    q: Side
-    scale: Tensor
-    bias: Tensor | None
-    tile: int
-    paired: bool
-
-    def turned(self) -> "Block":
-        return Block(self.q, self.p, self.scale, self.bias, self.tile, self.paired)
-
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Scaled and shifted similarities; −inf where the two rows are different items of one group."""
-        anchors_Ad = self.p.z_Ad * self.scale
-        masks = self._masks()
-        for start in range(0, len(self.q.z_Nd), self.tile):
-            columns = slice(start, start + self.tile)
-            logits_AK = anchors_Ad @ self.q.z_Nd[columns].T
-            if self.bias is not None:
-                logits_AK += self.bias
-            if start // self.tile in masks:
-                anchor_A, key_K = masks[start // self.tile]
-                same_AK = anchor_A[:, None] == key_K
-                if self.paired:
-                    diagonal(same_AK, self.p.own, columns).fill_(False)
-                logits_AK.masked_fill_(same_AK, -torch.inf)
-            yield columns, logits_AK
-
-    def _masks(self) -> Mapping[int, tuple[Tensor, Tensor]]:
-        """The groups of the anchors and of the keys of each tile that needs a mask, by the number of the tile."""
-        if self.p.group_N is None or self.q.group_N is None:
-            return {}
-        if self.paired:
-            _, index_N, counts = torch.unique(self.q.group_N, return_inverse=True, return_counts=True)
-            shared_N = counts[index_N] > 1
-        else:
-            shared_N = torch.isin(self.q.group_N, self.p.group_N)
-        tiles = set((torch.nonzero(shared_N).flatten() // self.tile).tolist())
-        anchors_A, keys_N = self.p.group_N[self.p.own], self.q.group_N
-        return {tile: (anchors_A, keys_N[tile * self.tile : (tile + 1) * self.tile]) for tile in tiles}
+Slopes = dict[Side, dict[str, Tensor]]  # ∂L/∂result of every anchor, by direction and name
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Row k of `x` and row k of `y` belong together. `more_y`: extra negatives for anchors of x, `more_x`: of y."""
+    """Two fields to compare. `paired`: row k of x and row k of y are the same item, which has no other rows.
 
-    x: Side
-    y: Side
+    `more_y` are extra negatives for anchors of x, `more_x` of y. `shares` are the weights of the two directions; one
+    with weight 0 is not computed.
+    """
+
+    x: Rows
+    y: Rows
     scale: Tensor
     bias: Tensor | None
     tile: int
-    more_y: tuple[Side, ...] = ()
-    more_x: tuple[Side, ...] = ()
-
-    @property
-    def block(self) -> Block:
-        return Block(self.x, self.y, self.scale, self.bias, self.tile, paired=True)
+    more_y: tuple[Rows, ...] = ()
+    more_x: tuple[Rows, ...] = ()
+    shares: tuple[float, float] = (0.5, 0.5)
+    paired: bool = True
 
     def turned(self) -> "Pair":
-        return Pair(self.y, self.x, self.scale, self.bias, self.tile, self.more_x, self.more_y)
+        turned = replace(self, x=self.y, y=self.x, more_y=self.more_x, more_x=self.more_y)
+        return replace(turned, shares=self.shares[::-1])
 
-    @property
-    def x_extra(self) -> list[Block]:
-        """The extra negatives of the anchors of x."""
-        return self._extra(self.x, self.more_y)
-
-    @property
-    def y_extra(self) -> list[Block]:
-        return self._extra(self.y, self.more_x)
-
-    def _extra(self, anchors: Side, more: tuple[Side, ...]) -> list[Block]:
-        return [Block(anchors, side, self.scale, self.bias, self.tile, paired=False) for side in more]
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """The anchors of one direction, over all ranks: positive logit, reduction, and weight in the loss."""
-
-    positive_N: Tensor
-    reduced_N: Tensor
-    weight_N: Tensor
-
-    @property
-    def loss_N(self) -> Tensor:
-        """The contribution of each anchor to the loss."""
-        return self.weight_N * (self.reduced_N - self.positive_N)
-
-    def loss(self) -> Tensor:
-        return self.loss_N.sum()
+    def cosines(self) -> Tensor:
+        """The cosine of each positive pair. Every rank has all rows, so nothing is exchanged."""
+        return torch.bmm(self.x.z_Nd[:, None], self.y.z_Nd[:, :, None]).flatten()
 
 
 @dataclass(frozen=True)
 class Contrast:
     """The loss over all ranks, and its gradients: for this rank's own rows, and for scale and bias over all ranks.
 
-    A symmetric objective has anchors of x only.
+    `anchors` has the results of each direction. A symmetric objective has anchors of x only.
     """
 
     loss: Tensor
@@ -145,142 +68,189 @@ class Contrast:
     more_y: list[Tensor]
     scale: Tensor
     bias: Tensor
-    anchors: tuple[Anchors, Anchors | None]
+    anchors: tuple[Anchors, ...]
 
 
 @torch.no_grad()
 def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
     """The loss of a pair and all of its gradients. They are exactly zero if no item has both fields."""
-    x_anchors, y_anchors = first_pass(objective, pair, world)
-    paired_y = None if objective.symmetric else y_anchors
-    x_Ad, y_Ad, slope = second_pass(objective, pair.block, x_anchors, paired_y, world)
-    for anchors in (x_anchors, paired_y):
-        if anchors is not None:
-            x_Ad -= anchors.weight_N[pair.x.own, None] * pair.y.z_Ad
-            y_Ad -= anchors.weight_N[pair.y.own, None] * pair.x.z_Ad
-            slope -= anchors.weight_N[pair.x.own].sum()
-    # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times the sum so far.
-    share = (pair.x.z_Ad * x_Ad).sum()
-    more: dict[str, list[Tensor]] = {"x": [], "y": []}
-    extras: list[tuple[Block, str, Anchors | None, Tensor]]
-    extras = [(block, "y", x_anchors, x_Ad) for block in pair.x_extra]
-    extras += [(block, "x", y_anchors, y_Ad) for block in pair.y_extra]
-    for block, name, anchors, into_Ad in extras:
-        rows_Ad, keys_Ad, further = second_pass(objective, block, anchors, None, world)
-        more[name].append(keys_Ad.mul_(pair.scale))
-        into_Ad += rows_Ad
-        share += (block.p.z_Ad * rows_Ad).sum()
-        slope += further
-    scale, bias = world.sum(torch.stack([share, slope]))
-    loss = torch.stack([anchors.loss() for anchors in (x_anchors, y_anchors) if anchors is not None]).sum()
-    x_Ad, y_Ad = x_Ad.mul_(pair.scale), y_Ad.mul_(pair.scale)
-    return Contrast(loss, x_Ad, y_Ad, more["x"], more["y"], scale, bias, (x_anchors, y_anchors))
+    return Kernel(objective, pair, world).solve()
 
 
-def first_pass(objective: Objective, pair: Pair, world: World) -> tuple[Anchors, Anchors | None]:
-    """Reduces every row of every rank. A symmetric objective counts each entry once, in the rows of x."""
-    alone = world.size == 1 and not objective.symmetric
-    x_A, x_positive_A, y_A = reduce_rows(objective, pair.block, columns_too=alone)
-    x_A = with_extra(objective, x_A, pair.x_extra)
-    if objective.symmetric:
-        x_anchors = exchange(objective, pair.x, x_positive_A, x_A, 1.0, world)
-        if not pair.more_x:
-            return x_anchors, None
-        nothing_A = pair.y.z_Nd.new_zeros(len(pair.y.z_Ad))
-        return x_anchors, exchange(objective, pair.y, nothing_A, with_extra(objective, None, pair.y_extra), 1.0, world)
-    y_positive_A = x_positive_A
-    if not alone:
-        y_A, y_positive_A, _ = reduce_rows(objective, pair.block.turned(), columns_too=False)
-    y_A = with_extra(objective, y_A, pair.y_extra)
-    x_anchors = exchange(objective, pair.x, x_positive_A, x_A, 0.5, world)
-    return x_anchors, exchange(objective, pair.y, y_positive_A, y_A, 0.5, world)
+@torch.no_grad()
+def item_losses(objective: Objective, pair: Pair, world: World) -> Tensor:
+    """The contribution of each item's anchors in both directions to the loss, times the number of items `[N]`."""
+    turns = (pair, pair.turned()) if objective.symmetric else (pair,)
+    found = [anchors for turn in turns for anchors in Kernel(objective, turn, world).first_pass().values()]
+    loss_N = torch.stack([objective.weighted(anchors) for anchors in found]).sum(dim=0)
+    return loss_N * len(loss_N) / len(turns)
 
 
-def reduce_rows(objective: Objective, block: Block, columns_too: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Reduces own rows over all keys. Returns also their positive logits and, with `columns_too`, each reduced column.
+class Kernel:
+    """The two passes over the tiles of a pair."""
 
-    Positive logits come from the same matrix product as the reduction, so that no probability exceeds 1.
-    """
-    rows_A: Tensor | None = None
-    positive_A = block.p.z_Nd.new_zeros(len(block.p.z_Ad))
-    columns_N = block.q.z_Nd.new_zeros(len(block.q.z_Nd) if columns_too else 0)
-    for columns, logits_AK in block.tiles():
-        rows = diagonal_rows(block.p.own, columns, logits_AK.shape[1])
-        positive_A[rows] = diagonal(logits_AK, block.p.own, columns)
-        tile_A = objective.reduce(logits_AK)
-        rows_A = tile_A if rows_A is None else objective.merge(rows_A, tile_A)
-        if columns_too:
-            columns_N[columns] = objective.reduce(logits_AK.T)
-    return torch.zeros_like(positive_A) if rows_A is None else rows_A, positive_A, columns_N
+    def __init__(self, objective: Objective, pair: Pair, world: World) -> None:
+        self.objective, self.world = objective, world
+        cosine_N = pair.cosines() if pair.paired else None
+        scale, self.factor = pair.scale.reshape(()), None if cosine_N is None else objective.scale_factor(cosine_N)
+        self.pair = replace(pair, scale=scale if self.factor is None else scale * self.factor)
+        self.positive_N = None if cosine_N is None else self._logits(cosine_N)
+        x_share, y_share = (sum(pair.shares), 0.0) if objective.symmetric else pair.shares
+        self.main = Block(pair.x, pair.y, "x" if x_share else None, "y" if y_share else None, pair.paired)
+        self.x_extra = [Block(pair.x, more, "x") for more in pair.more_y]
+        self.y_extra = [Block(pair.y, more, "y") for more in pair.more_x]
+        self.shares: dict[Side, float] = {"x": x_share} if x_share else {}
+        if y_share or self.y_extra:
+            self.shares["y"] = y_share or x_share
+        self.results: dict[Side, dict[str, Tensor]] = {side: {} for side in self.shares}
 
+    def solve(self) -> Contrast:
+        pair, anchors = self.pair, self.first_pass()
+        trained = [side for side in (self.main.forward, self.main.backward) if side]
+        loss, slopes, scale_slope = self._differentiate()
+        x_Ad, y_Ad, bias = self._push(self.main, slopes)
+        if pair.paired:
+            positive_N = torch.zeros_like(pair.x.z_Nd[:, 0])
+            for side in trained:
+                positive_N += slopes[side].get("positive", 0.0)
+            x_Ad += positive_N[pair.x.own, None] * pair.y.z_Ad
+            y_Ad += positive_N[pair.y.own, None] * pair.x.z_Ad
+            bias += positive_N[pair.x.own].sum()
+        # S = s⟨x, y⟩ is bilinear: s·∂L/∂s = Σ ⟨x, ∂L/∂x⟩, and ∂L/∂x is s times the sum so far.
+        along = (pair.x.z_Ad * x_Ad).sum()
+        more_y: list[Tensor] = []
+        more_x: list[Tensor] = []
+        for extra, into_Ad, more in ((self.x_extra, x_Ad, more_y), (self.y_extra, y_Ad, more_x)):
+            for block in extra:
+                rows_Ad, keys_Ad, further = self._push(block, slopes)
+                more.append(keys_Ad.mul_(pair.scale))
+                into_Ad += rows_Ad
+                along += (block.p.z_Ad * rows_Ad).sum()
+                bias += further
+        along, bias = self.world.sum(torch.stack([along, bias]))
+        scale = along + scale_slope if self.factor is None else (along + scale_slope) * self.factor
+        directions = tuple(anchors[side] for side in trained)
+        return Contrast(loss, x_Ad.mul_(pair.scale), y_Ad.mul_(pair.scale), more_x, more_y, scale, bias, directions)
 
-def diagonal(tile_AK: Tensor, own: slice, columns: slice) -> Tensor:
-    """A view of the entries of a tile whose row and column belong to the same item."""
-    rows = diagonal_rows(own, columns, tile_AK.shape[1])
-    first = own.start + rows.start - columns.start
-    return tile_AK[rows, first : first + rows.stop - rows.start].diagonal()
+    def first_pass(self) -> dict[Side, Anchors]:
+        """The statistics of every anchor of every rank."""
+        for stage in range(self.objective.stages):
+            running = {side: Running() for side in self.shares}
+            for block in (self.main, *self.x_extra, *self.y_extra):
+                self._reduce(block, stage, running)
+            self._exchange({side: one.results() for side, one in running.items()})
+        return {side: self._anchors(side, dict(self.results[side])) for side in self.shares}
 
+    def _anchors(self, side: Side, results: dict[str, Tensor]) -> Anchors:
+        positive, negatives = results.pop("positive"), results.pop("negatives")
+        rows = self.pair.x if side == "x" else self.pair.y
+        return Anchors(side, rows, results, positive, negatives, self.pair.scale, self.shares[side])
 
-def diagonal_rows(own: slice, columns: slice, width: int) -> slice:
-    """The own rows whose item is among the columns of the tile."""
-    begin = max(own.start, columns.start)
-    return slice(begin - own.start, max(begin, min(own.stop, columns.start + width)) - own.start)
+    def _reduce(self, block: Block, stage: int, running: dict[Side, Running]) -> None:
+        """Adds a block to the statistics of its anchors. A single process has both directions in each tile."""
+        columns: list[Running] = []
+        for one in [block] if self.world.size == 1 else block.halves():
+            for _, forward, backward in self._views(one, stage):
+                if forward:
+                    running[forward.tile.side].add(forward)
+                if backward:
+                    columns.append(Running())
+                    columns[-1].add(backward)
+        if block.backward and columns:
+            running[block.backward] = Running.joined(columns)
 
+    def _exchange(self, found: Mapping[Side, Mapping[str, Tensor]]) -> None:
+        """Gives every rank the results of all anchors."""
+        sent = []
+        for side, results in found.items():
+            rows = self.pair.x if side == "x" else self.pair.y
+            whole = self.pair.scale.new_zeros(len(results), len(rows))
+            whole[:, rows.own] = torch.stack(list(results.values()))
+            sent.append(whole)
+        received = self.world.sum(torch.cat([whole.flatten() for whole in sent]))
+        parts = torch.split(received, [whole.numel() for whole in sent])
+        for (side, results), whole, part in zip(found.items(), sent, parts, strict=True):
+            self.results[side] |= dict(zip(results, part.view_as(whole), strict=True))
 
-def with_extra(objective: Objective, reduced_A: Tensor | None, extra: list[Block]) -> Tensor:
-    """The reduction of own rows, extended to the extra negatives."""
-    for block in extra:
-        for _, logits_AK in block.tiles():
-            tile_A = objective.reduce(logits_AK)
-            reduced_A = tile_A if reduced_A is None else objective.merge(reduced_A, tile_A)
-    return extra[0].p.z_Nd.new_zeros(len(extra[0].p.z_Ad)) if reduced_A is None else reduced_A
+    def _differentiate(self) -> tuple[Tensor, Slopes, Tensor]:
+        """The loss, and its slopes by every result of every anchor and by the scale. The same on every rank."""
+        scale = self.pair.scale.detach().requires_grad_()
+        leaves = {
+            side: {name: value_N.detach().requires_grad_() for name, value_N in results.items()}
+            for side, results in self.results.items()
+        }
+        with torch.enable_grad():
+            directions = [replace(self._anchors(side, dict(found)), scale=scale) for side, found in leaves.items()]
+            loss = self.objective.loss(directions)
+        names = [(side, name) for side, found in leaves.items() for name in found]
+        variables = [scale, *(leaves[side][name] for side, name in names)]
+        scale_slope, *found_N = torch.autograd.grad(loss, variables, allow_unused=True)
+        slopes: Slopes = {side: {} for side in leaves}
+        for (side, name), slope_N in zip(names, found_N, strict=True):
+            if slope_N is not None:
+                slopes[side][name] = slope_N
+        return loss.detach(), slopes, torch.zeros_like(scale) if scale_slope is None else scale_slope
 
+    def _push(self, block: Block, slopes: Slopes) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of own rows of p and q, without the factor s, and the sum of ∂L/∂S over own rows of p."""
+        if self.world.size == 1:
+            return self._push_rows(block, slopes, keys_too=len(block.q.z_Ad) > 0)
+        p_Ad, _, total = self._push_rows(block, slopes, keys_too=False)
+        q_Ad, _, _ = self._push_rows(block.turned(), slopes, keys_too=False)
+        return p_Ad, q_Ad, total
 
-def exchange(
-    objective: Objective, side: Side, positive_A: Tensor, reduced_A: Tensor, share: float, world: World
-) -> Anchors:
-    """Gives every rank the results of all rows."""
-    weight_A = objective.row_weight(Row(positive_A, reduced_A))
-    weight_A = torch.ones_like(reduced_A) if weight_A is None else weight_A.to(reduced_A)
-    known = side.z_Nd.new_zeros(3, len(side.z_Nd))
-    known[:, side.own] = torch.stack([positive_A, reduced_A, weight_A * (share / max(len(side.z_Nd), 1))])
-    return Anchors(*world.sum(known))
+    def _push_rows(self, block: Block, slopes: Slopes, keys_too: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Own rows of p get their gradient as anchors of one direction and as keys of the other, from the same tile."""
+        p_Ad, total = torch.zeros_like(block.p.z_Ad), block.p.z_Nd.new_zeros(())
+        q_Nd = torch.zeros_like(block.q.z_Nd) if keys_too else block.q.z_Nd[:0]
+        for columns, forward, backward in self._views(block, self.objective.stages):
+            slope_AK = None if forward is None else self._slopes(forward, slopes)
+            turned_KA = None if backward is None else self._slopes(backward, slopes)
+            if turned_KA is not None:
+                slope_AK = turned_KA.T if slope_AK is None else slope_AK.add_(turned_KA.T)
+            if slope_AK is None:
+                continue
+            p_Ad.addmm_(slope_AK, block.q.z_Nd[columns])
+            if keys_too:
+                torch.mm(slope_AK.T, block.p.z_Ad, out=q_Nd[columns])
+            total += slope_AK.sum()
+        return p_Ad, q_Nd[block.q.own] if keys_too else q_Nd, total
 
+    def _slopes(self, view: View, slopes: Slopes) -> Tensor | None:
+        return view.slopes(self.results[view.tile.side], slopes[view.tile.side])
 
-def second_pass(
-    objective: Objective, block: Block, anchors: Anchors | None, keys: Anchors | None, world: World
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The repelling gradients of own rows of p and q, without the factor s, and the sum of the slopes over p's rows."""
-    if world.size == 1:
-        p_Ad, q_Nd, slope = push(objective, block, anchors, keys, keys_too=len(block.q.z_Ad) > 0)
-        return p_Ad, q_Nd[block.q.own], slope
-    p_Ad, _, slope = push(objective, block, anchors, keys, keys_too=False)
-    q_Ad, _, _ = push(objective, block.turned(), keys, anchors, keys_too=False)
-    return p_Ad, q_Ad, slope
+    def _views(self, block: Block, stage: int) -> Iterator[tuple[slice, View | None, View | None]]:
+        """The tiles of own rows of p against all rows of q: the columns, and how each direction sees the tile."""
+        anchors, scaled_Ad = block.p.cut(block.p.own), block.p.z_Ad * self.pair.scale
+        for columns, masked in block.columns(self.pair.tile):
+            keys = block.q.cut(columns)
+            logits_AK = scaled_Ad @ keys.z_Nd.T
+            if self.pair.bias is not None:
+                logits_AK += self.pair.bias
+            closed_AK = None
+            if masked:
+                closed_AK = anchors.group_N[:, None] == keys.group_N
+                closed_AK &= anchors.item_N[:, None] != keys.item_N
+            diagonal = block.p.own.start - columns.start
+            if not block.paired or not -len(anchors) < diagonal < len(keys):
+                diagonal = None
+            forward = backward = None
+            if block.forward:
+                tile = self._tile(block.forward, logits_AK, anchors, keys, block.p.own, diagonal, stage)
+                forward = View.of(self.objective, tile, block.p.own, closed_AK)
+            if block.backward:
+                turned = None if diagonal is None else -diagonal
+                tile = self._tile(block.backward, logits_AK.T, keys, anchors, columns, turned, stage)
+                backward = View.of(self.objective, tile, columns, None if closed_AK is None else closed_AK.T)
+            yield columns, forward, backward
 
+    def _tile(
+        self, side: Side, logits: Tensor, anchors: Rows, keys: Rows, part: slice, diagonal: int | None, stage: int
+    ) -> Tile:
+        positive = None if self.positive_N is None else self.positive_N[part, None]
+        results = {name: value_N[part, None] for name, value_N in self.results[side].items()}
+        return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage)
 
-def push(
-    objective: Objective, block: Block, anchors: Anchors | None, keys: Anchors | None, keys_too: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    p_Ad = torch.zeros_like(block.p.z_Ad)
-    q_Nd = torch.zeros_like(block.q.z_Nd) if keys_too else block.q.z_Nd[:0]
-    slope = p_Ad.new_zeros(())
-    for columns, logits_AK in block.tiles():
-        slope_AK = weighted_slope(objective, logits_AK, anchors, keys, block.p.own, columns)
-        p_Ad.addmm_(slope_AK, block.q.z_Nd[columns])
-        if keys_too:
-            torch.mm(slope_AK.T, block.p.z_Ad, out=q_Nd[columns])
-        slope += slope_AK.sum()
-    return p_Ad, q_Nd, slope
-
-
-def weighted_slope(
-    objective: Objective, logits_AK: Tensor, anchors: Anchors | None, keys: Anchors | None, own: slice, columns: slice
-) -> Tensor:
-    """The derivative of the loss by each logit: through the reduction of its row, of its column, or of both."""
-    slopes = []
-    if anchors is not None:
-        slopes += [objective.slope(logits_AK, anchors.reduced_N[own, None]).mul_(anchors.weight_N[own, None])]
-    if keys is not None:
-        slopes += [objective.slope(logits_AK, keys.reduced_N[None, columns]).mul_(keys.weight_N[None, columns])]
-    return slopes[0] if len(slopes) == 1 else slopes[0].add_(slopes[1])
+    def _logits(self, cosine_N: Tensor) -> Tensor:
+        logit_N = cosine_N * self.pair.scale
+        return logit_N if self.pair.bias is None else logit_N + self.pair.bias

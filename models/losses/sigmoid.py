@@ -1,15 +1,17 @@
 """The sigmoid loss: a binary classification of every entry of the matrix (SigLIP, Zhai et al. 2023).
 
-−log σ(u) = softplus(u) − u gives it the form of the other objectives: all entries repel, the positives attract.
+−log σ(u) = softplus(u) − u, so all entries repel and the positives attract. An item may have several positives.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from tercet.models.losses.objective import Objective, Row, objective
+from tercet.models.losses.objective import Anchors, Objective, Tile, objective
+from tercet.models.losses.statistics import Statistic, Total
 
 
 @objective("sigmoid")
@@ -22,14 +24,11 @@ class Sigmoid(Objective):
 
     symmetric: ClassVar[bool] = True
 
-    def reduce(self, logits: Tensor) -> Tensor:
-        return softplus(logits).sum(dim=1)
+    def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
+        return {"push": Total(tile.logits, softplus, torch.sigmoid)}
 
-    def merge(self, one: Tensor, other: Tensor) -> Tensor:
-        return one + other
+    def losses(self, anchors: Anchors) -> Tensor:
+        return anchors["push"] - anchors.positive
 
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return torch.sigmoid(logits)
-
-    def probability(self, row: Row) -> Tensor:
+    def probability(self, row: Anchors) -> Tensor:
         return torch.sigmoid(row.positive)

@@ -23,8 +23,9 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.inputs import LossInputs, loss_inputs
-from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
+from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.objective import Objective, build_objective
+from tercet.models.losses.rows import Rows
 
 warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)  # the name in torch 2.11
 
@@ -72,7 +73,7 @@ class Loss(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.objective}, tile={self.tile}"
 
-    def _solver(self, x: Side, y: Side, world: World) -> Callable[[Tensor, Tensor | None], Contrast]:
+    def _solver(self, x: Rows, y: Rows, world: World) -> Callable[[Tensor, Tensor | None], Contrast]:
         def solve(scale: Tensor, bias: Tensor | None) -> Contrast:
             return contrast(self.objective, Pair(x, y, scale, bias, self.tile), world)
 
@@ -112,7 +113,7 @@ def current_world(device: torch.device) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def gather(inputs: LossInputs, world: World) -> dict[str, Side]:
+def gather(inputs: LossInputs, world: World) -> dict[str, Rows]:
     """The rows of all ranks by field, at full precision. Without `groups`, every item is its own group."""
     rows = len(next(iter(inputs.fields.values())))
     group_N = torch.arange(rows * world.size, device=world.device)
@@ -120,4 +121,4 @@ def gather(inputs: LossInputs, world: World) -> dict[str, Side]:
         group_N = world.gather(inputs.groups)
     own = slice(world.rank * rows, (world.rank + 1) * rows)
     whole = {name: world.gather(z_nd.detach().to(inputs.dtype)) for name, z_nd in inputs.fields.items()}
-    return {name: Side(z_Nd, group_N, own) for name, z_Nd in whole.items()}
+    return {name: Rows.numbered(z_Nd, own, group_N) for name, z_Nd in whole.items()}

@@ -14,15 +14,17 @@ from torch.nn.functional import normalize
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
-from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
-from tercet.models.losses.objective import Row
+from tercet.models.losses.kernel import Contrast, Pair, contrast
+from tercet.models.losses.objective import Anchors, Side, Tile
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.tiles import Running, View
 from tercet.testing.ranks import on_ranks
 from tercet.testing.verdict import demand, demand_equal
 
 GROUPS = ([0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 0, 2, 3, 3, 4, 0, 5], [7])
 TILES = (1, 4, 9, 100)
 PARTS = ("loss", "gradient", "gradient", "temperature's gradient", "bias's gradient")
-ROWS_A = [0, 1, 2]  # anchors that are also computed alone
+ALONE = slice(1, 2)  # an anchor that is also computed alone
 
 
 def check_objective(objective: str | Objective, **options: object) -> None:
@@ -54,107 +56,134 @@ class PairProblem:
     def variables(self) -> list[Tensor]:
         return [self.x_Nd, self.y_Nd, self.scale, *([] if self.bias is None else [self.bias])]
 
-    def logits(self) -> Tensor:
-        logits_NN = self.scale * self.x_Nd @ self.y_Nd.T + (0.0 if self.bias is None else self.bias)
-        other_NN = ~torch.eye(len(logits_NN), dtype=torch.bool)
-        return logits_NN.masked_fill((self.group_N[:, None] == self.group_N) & other_NN, -torch.inf)
+    def pair(self, tile: int, world: World) -> Pair:
+        own = slice(*(len(self.x_Nd) * rank // world.size for rank in (world.rank, world.rank + 1)))
+        x, y = (Rows.numbered(z_Nd, own, self.group_N) for z_Nd in (self.x_Nd, self.y_Nd))
+        return Pair(x, y, self.scale, self.bias, tile)
 
     def solve(self, objective: Objective, tile: int, world: World) -> Contrast:
-        own = slice(*(len(self.x_Nd) * rank // world.size for rank in (world.rank, world.rank + 1)))
-        x, y = (Side(z_Nd, self.group_N, own) for z_Nd in (self.x_Nd, self.y_Nd))
-        return contrast(objective, Pair(x, y, self.scale, self.bias, tile), world)
+        return contrast(objective, self.pair(tile, world), world)
+
+
+class Whole:
+    """A pair as one tile of the whole matrix, which autograd can differentiate."""
+
+    def __init__(self, objective: Objective, problem: PairProblem) -> None:
+        pair = problem.pair(len(problem.x_Nd), World())
+        self.objective, self.x, self.y = objective, pair.x, pair.y
+        factor = objective.scale_factor(pair.cosines().detach())
+        self.scale = problem.scale.reshape(()) * (1.0 if factor is None else factor)
+        self.logits_NN = self.scale * problem.x_Nd @ problem.y_Nd.T
+        if problem.bias is not None:
+            self.logits_NN = self.logits_NN + problem.bias
+        different_NN = self.x.item_N[:, None] != self.y.item_N
+        self.closed_NN = (self.x.group_N[:, None] == self.y.group_N) & different_NN
+
+    def view(self, side: Side, stage: int = 0, results: dict[str, Tensor] | None = None) -> View:
+        """The matrix as the anchors of a side see it."""
+        forward = side == "x"
+        logits_NN, closed_NN = (m if forward else m.T for m in (self.logits_NN, self.closed_NN))
+        rows = (self.x, self.y) if forward else (self.y, self.x)
+        columns = {name: value_N[:, None].detach() for name, value_N in (results or {}).items()}
+        positive_N1 = logits_NN.diagonal()[:, None].detach()
+        tile = Tile(side, logits_NN, *rows, self.scale.detach(), positive_N1, 0, columns, stage)
+        return View.of(self.objective, tile, slice(0, len(logits_NN)), closed_NN)
+
+    def results(self, side: Side) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for stage in range(self.objective.stages):
+            running = Running()
+            running.add(self.view(side, stage, found))
+            found |= running.results()
+        return found
+
+    def anchors(self, side: Side) -> Anchors:
+        found = self.results(side)
+        positive, negatives = found.pop("positive"), found.pop("negatives")
+        share = 1.0 if self.objective.symmetric else 0.5
+        return Anchors(side, self.x if side == "x" else self.y, found, positive, negatives, self.scale, share)
+
+    def loss(self) -> Tensor:
+        sides: tuple[Side, ...] = ("x",) if self.objective.symmetric else ("x", "y")
+        return self.objective.loss([self.anchors(side) for side in sides])
 
 
 def dense(objective: Objective, problem: PairProblem) -> list[Tensor]:
     """The loss by its definition over the whole matrix, and autograd's gradients of it."""
     variables = [variable.clone().requires_grad_() for variable in problem.variables()]
     x_Nd, y_Nd, scale, *bias = variables
-    logits_NN = replace(problem, x_Nd=x_Nd, y_Nd=y_Nd, scale=scale, bias=bias[0] if bias else None).logits()
-    directions = [logits_NN] if objective.symmetric else [logits_NN, logits_NN.T]
-    losses = [weighted(objective, direction).mean() for direction in directions]
-    loss = torch.stack(losses).mean()
+    leaves = replace(problem, x_Nd=x_Nd, y_Nd=y_Nd, scale=scale, bias=bias[0] if bias else None)
+    loss = Whole(objective, leaves).loss()
     return [loss.detach(), *torch.autograd.grad(loss, variables, materialize_grads=True)]
 
 
-def weighted(objective: Objective, logits_NN: Tensor) -> Tensor:
-    positive_N, reduced_N = logits_NN.diagonal(), objective.reduce(logits_NN)
-    weight_N = objective.row_weight(Row(positive_N.detach(), reduced_N.detach()))
-    return (1.0 if weight_N is None else weight_N) * (reduced_N - positive_N)
-
-
 def reduces_each_row(objective: Objective) -> None:
-    logits_AK = examples(objective)
-    demand(
-        objective.reduce(logits_AK).shape == logits_AK.shape[:1], "`reduce` must return one value for each anchor's row"
+    whole = Whole(objective, PairProblem.of(objective, GROUPS[0]))
+    view = whole.view("x")
+    found = view.statistics()
+    demand(bool(found), "`statistics` returns nothing")
+    tile = view.tile
+    one = replace(
+        tile,
+        logits=tile.logits[ALONE],
+        anchors=tile.anchors.cut(ALONE),
+        positive=None if tile.positive is None else tile.positive[ALONE],
+        diagonal=ALONE.start,
     )
-    alone_A = torch.cat([objective.reduce(row_K[None]) for row_K in logits_AK])
-    demand_equal(
-        alone_A, objective.reduce(logits_AK), "`reduce` lets the rows of a tile mix: a row alone gives another value"
-    )
-
-
-def examples(objective: Objective) -> Tensor:
-    return PairProblem.of(objective, GROUPS[0]).logits()[ROWS_A]
-
-
-def merges_tiles(objective: Objective) -> None:
-    logits_AK = examples(objective)
-    parts = [objective.reduce(part) for part in torch.split(logits_AK, [2, 3, 4], dim=1)]
-    merged_A = objective.merge(objective.merge(parts[0], parts[1]), parts[2])
-    sentence = "`merge` of two tiles' reductions is not the reduction of both tiles together"
-    demand_equal(merged_A, objective.reduce(logits_AK), sentence)
+    alone = View(objective, one, ALONE, None).statistics()
+    for name, statistic in found.items():
+        for value, single in zip(statistic.reduce(), alone[name].reduce(), strict=True):
+            demand(value.shape[:1] == tile.logits.shape[:1], f"statistic `{name}` must have one value for each anchor")
+            demand_equal(
+                single, value[ALONE], f"statistic `{name}` lets anchors mix: an anchor alone gives another value"
+            )
 
 
 def differentiates(objective: Objective) -> None:
-    logits_AK = examples(objective).requires_grad_()
-    reduced_A = objective.reduce(logits_AK)
-    (expected_AK,) = torch.autograd.grad(reduced_A.sum(), logits_AK)
-    logits_AK, reduced_A = logits_AK.detach(), reduced_A.detach()
-    found_AK = objective.slope(logits_AK, reduced_A[:, None])
-    demand_equal(found_AK, expected_AK, "`slope` is not the derivative of `reduce`")
-    turned_KA = objective.slope(logits_AK.T, reduced_A[None, :])
-    demand_equal(turned_KA.T, expected_AK, "`slope` must let `reduced` broadcast: it comes as a column or as a row")
+    whole = Whole(objective, PairProblem.of(objective, GROUPS[0]))
+    logits_NN = whole.logits_NN.clone().requires_grad_()
+    results = whole.results("x")
+    for stage in range(objective.stages):
+        view = whole.view("x", stage, results)
+        view = replace(view, tile=replace(view.tile, logits=logits_NN))
+        columns = {name: value_N[:, None].detach() for name, value_N in results.items()}
+        for name, statistic in view.statistics().items():
+            total = statistic.results(name, statistic.reduce())[name].sum()
+            expected_NN = torch.zeros_like(logits_NN)
+            if total.requires_grad:
+                (expected_NN,) = torch.autograd.grad(total, logits_NN, materialize_grads=True)
+            with torch.no_grad():
+                found_NN = statistic.slopes(name, columns)
+            found_NN = torch.zeros_like(logits_NN) if found_NN is None else found_NN
+            demand_equal(
+                found_NN,
+                expected_NN,
+                f"the slope of statistic `{name}` is not the derivative of its value; detach what is a constant",
+            )
 
 
 def writes_to_nothing(objective: Objective) -> None:
-    logits_AK = examples(objective)
-    before_AK, reduced_A = logits_AK.clone(), objective.reduce(logits_AK)
-    demand(torch.equal(logits_AK, before_AK), "`reduce` writes to its logits")
-    objective.slope(logits_AK, reduced_A[:, None])
-    demand(torch.equal(logits_AK, before_AK), "`slope` writes to its logits")
+    whole = Whole(objective, PairProblem.of(objective, GROUPS[0]))
+    before_NN = whole.logits_NN.clone()
+    results = whole.results("x")
+    demand(torch.equal(whole.logits_NN, before_NN), "`statistics` writes to the logits")
+    whole.view("x", 0, results).slopes(results, dict.fromkeys(results, torch.ones_like(before_NN[0])))
+    demand(torch.equal(whole.logits_NN, before_NN), "a slope of `statistics` writes to the logits")
 
 
-def passes_over_masked(objective: Objective) -> None:
-    logits_AK = examples(objective)
-    masked_AK = torch.cat([logits_AK, torch.full_like(logits_AK[:, :2], -torch.inf)], dim=1)
-    reduced_A = objective.reduce(logits_AK)
-    demand_equal(objective.reduce(masked_AK), reduced_A, "`reduce` must pass over masked keys, whose logits are −inf")
-    slope_AK = objective.slope(masked_AK, reduced_A[:, None])
-    demand_equal(
-        slope_AK[:, -2:], torch.zeros_like(slope_AK[:, -2:]), "`slope` must be 0 at masked keys (logits of −inf)"
-    )
-
-
-def weighs_each_row_alone(objective: Objective) -> None:
-    logits_NN = PairProblem.of(objective, GROUPS[0]).logits()
-    row = Row(logits_NN.diagonal(), objective.reduce(logits_NN))
-    weight_N = objective.row_weight(row)
+def weighs_each_row(objective: Objective) -> None:
+    anchors = Whole(objective, PairProblem.of(objective, GROUPS[0])).anchors("x")
+    weight_N = objective.row_weight(anchors)
     if weight_N is None:
         return
-    demand(weight_N.shape == row.reduced.shape, "`row_weight` must return one value for each anchor, or None")
+    demand(weight_N.shape == anchors.positive.shape, "`row_weight` must return one value for each anchor, or None")
     demand(bool(torch.isfinite(weight_N).all()), "`row_weight` is not finite")
-    some = objective.row_weight(Row(row.positive[ROWS_A], row.reduced[ROWS_A]))
-    demand(some is not None, "`row_weight` weighs some batches and not others")
-    assert some is not None
-    demand_equal(
-        some, weight_N[ROWS_A], "`row_weight` lets anchors mix: a rank sees its own alone, and would weigh otherwise"
-    )
 
 
 def is_as_symmetric_as_it_says(objective: Objective) -> None:
-    logits_NN = PairProblem.of(objective, GROUPS[1]).logits()
+    whole = Whole(objective, PairProblem.of(objective, GROUPS[1]))
     if objective.symmetric:
-        there, back = (weighted(objective, direction).mean() for direction in (logits_NN, logits_NN.T))
+        there, back = (objective.loss([whole.anchors(side)]) for side in ("x", "y"))
         demand_equal(there, back, "`symmetric` is set, but the two directions have different losses")
 
 
@@ -201,12 +230,10 @@ def on_one_of_two(world: World, objective: Objective, problem: PairProblem) -> l
 
 
 CHECKS: tuple[Callable[[Objective], None], ...] = (
-    reduces_each_row,
     writes_to_nothing,
-    merges_tiles,
-    passes_over_masked,
+    reduces_each_row,
     differentiates,
-    weighs_each_row_alone,
+    weighs_each_row,
     is_as_symmetric_as_it_says,
     equals_autograd_in_every_tiling,
     stays_finite,

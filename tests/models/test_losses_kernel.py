@@ -11,8 +11,9 @@ from torch.nn.functional import normalize, softplus
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
-from tercet.models.losses.kernel import Contrast, Pair, Side, contrast
-from tercet.models.losses.objective import Row
+from tercet.models.losses.kernel import Contrast, Pair, contrast
+from tercet.models.losses.objective import Anchors
+from tercet.models.losses.rows import Rows
 
 
 @objective("focal_nce")
@@ -21,7 +22,7 @@ class FocalNCE(Objective):
 
     gamma: float = 2.0
 
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return (1 - (row.positive - row.lse).exp()) ** self.gamma
 
 
@@ -65,7 +66,7 @@ class Problem:
 
     def solve(self, kind: Objective, tile: int) -> Contrast:
         own = slice(0, len(self.x))
-        x, y = (Side(side, self.groups, own) for side in (self.x, self.y))
+        x, y = (Rows.numbered(side, own, self.groups) for side in (self.x, self.y))
         return contrast(kind, Pair(x, y, self.scale, self.bias, tile), World())
 
     def naively(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -135,7 +136,7 @@ def test_logits_of_ten_thousand_stay_finite_in_fp32(name: str) -> None:
 def test_underflow_of_positive_probabilities_gives_no_nan() -> None:
     """Positive logits are −1e4 and negative logits +1e4."""
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    side = [Side(z, torch.arange(2), slice(0, 2)) for z in (x, -x)]
+    side = [Rows.numbered(z) for z in (x, -x)]
     found = contrast(build("infonce"), Pair(*side, torch.tensor([1e4]), None, 1), World())
     assert float(found.loss) == 2e4
     assert float(found.scale) == 2.0
@@ -145,13 +146,13 @@ def test_underflow_of_positive_probabilities_gives_no_nan() -> None:
 def test_no_probability_exceeds_one(gamma: float) -> None:
     """With equal sides and a high scale, rounding must not make 1 − P negative, or (1 − P)^0.5 is NaN."""
     x = normalize(torch.randn(300, 48, generator=torch.Generator().manual_seed(0)), dim=1)
-    side = Side(x, torch.arange(300), slice(0, 300))
+    side = Rows.numbered(x)
     for tile in (64, 512):
         found = contrast(FocalNCE(gamma=gamma), Pair(side, side, torch.tensor([100.0]), None, tile), World())
         assert all(torch.isfinite(value).all() for value in (found.loss, found.x_Ad, found.y_Ad, found.scale))
         for anchors in found.anchors:
             assert anchors is not None
-            assert bool((anchors.positive_N <= anchors.reduced_N).all())
+            assert bool((anchors.positive <= anchors.lse).all())
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,9 @@ def test_extra_negatives_equal_autograd(name: str, tile: int) -> None:
     problem = Problem.of(name, [0, 1, 0, 2, 3, 3, 4, 0, 5])
     extra = Extra.of(problem)
     own = slice(0, 9)
-    x, y = (Side(side, problem.groups, own) for side in (problem.x, problem.y))
-    wrong, queue = Side(extra.wrong, None, slice(0, 5)), Side(extra.queue, extra.queue_groups, slice(0, 0))
+    x, y = (Rows.numbered(side, own, problem.groups) for side in (problem.x, problem.y))
+    wrong = Rows.numbered(extra.wrong).negatives(declared=True)
+    queue = Rows.frozen(extra.queue, extra.queue_groups)
     pair = Pair(x, y, problem.scale, problem.bias, tile, more_y=(wrong,), more_x=(queue, wrong))
     found = contrast(build(name), pair, World())
 

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig, TermConfig
-from tercet.models.losses.terms import Gathered, Outcome, Terms
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Outcome, Terms
 from tercet.testing import on_ranks
 
 ITEMS, DIM = 10, 6
@@ -127,12 +128,11 @@ MORE_TEMPERATURES: dict[str, tuple[Tensor, Tensor | None]] = {
 }  # fmt: skip
 
 
-def queue() -> Gathered:
+def queue() -> Rows:
     """Rows of earlier batches; the second is of a group that two items of this batch are of."""
     random = torch.Generator().manual_seed(3)
     z_Nd = normalize(torch.randn(4, DIM, generator=random, dtype=torch.float64), dim=1)
-    nobody = torch.full((4,), -1)
-    return Gathered(z_Nd, nobody, torch.tensor([90, 3, 91, 92]), torch.arange(100, 104), nobody)
+    return Rows.frozen(z_Nd, torch.tensor([90, 3, 91, 92]), torch.arange(100, 104))
 
 
 def more_shard(world: World) -> tuple[Batch, dict[str, Tensor]]:
@@ -172,10 +172,10 @@ def test_several_rows_and_extra_negatives_equal_autograd_and_two_processes() -> 
         torch.testing.assert_close(rank.losses, found.losses, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(rank.temperatures, found.temperatures, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(rank_losses, losses, rtol=1e-5, atol=1e-6, equal_nan=True)
-        assert rank.gathered["text.rewrite"].row_N.tolist() == [0, 1, 2, 0, 0, 1, 0, 0, 0]
-        for one, other in zip(rank.directions["again"], found.directions["again"], strict=True):
-            torch.testing.assert_close(one.anchors.positive_N, other.anchors.positive_N, rtol=1e-12, atol=1e-14)
-            assert (one.field, one.id_N.tolist()) == (other.field, other.id_N.tolist())
+        assert rank.gathered["text.rewrite"].number_N.tolist() == [0, 1, 2, 0, 0, 1, 0, 0, 0]
+        for one, other in zip(rank.anchors["again"], found.anchors["again"], strict=True):
+            torch.testing.assert_close(one.positive, other.positive, rtol=1e-12, atol=1e-14)
+            assert (one.side, one.rows.id_N.tolist()) == (other.side, other.rows.id_N.tolist())
 
 
 def naive_more(z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

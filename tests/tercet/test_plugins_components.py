@@ -25,8 +25,10 @@ def looked_at(world: World, folder: Path) -> dict[str, Any]:
     from tercet.plugins import load_plugins
 
     os.chdir(folder)
-    load_plugins(folder / name for name in (*PLUGINS, "netpbm.py", "louder.py", "nearer.py", "momentum.py"))
-    return {"focal": focal(world), "picture": picture(), "louder": louder(folder), "nearer": nearer()} | momentum()
+    load_plugins(
+        folder / name for name in (*PLUGINS, "capped.py", "netpbm.py", "louder.py", "nearer.py", "momentum.py")
+    )
+    return {"losses": losses(world), "picture": picture(), "louder": louder(folder), "nearer": nearer()} | momentum()
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +37,29 @@ def seen(outside: Path) -> dict[str, Any]:
     return result  # type: ignore[no-any-return]
 
 
-def focal(world: World) -> tuple[float, float]:
-    """The loss of 24 pairs, and the sum written out over whole matrices."""
+def losses(world: World) -> list[tuple[float, float]]:
+    """The losses of 24 pairs, and the sums written out over whole matrices."""
+    count, draw = 24, torch.Generator().manual_seed(0)
+    x, y = (torch.nn.functional.normalize(torch.randn(count, 8, generator=draw), dim=1) for _ in "xy")
+    focal = capped = 0.0
+    for logits in (5 * x @ y.T, 5 * y @ x.T):
+        likely = logits.softmax(dim=1).diagonal()
+        focal += float(((1 - likely) ** 3 * -likely.log()).sum()) / (2 * count)
+        low = torch.where(torch.eye(count, dtype=torch.bool), logits, logits.clamp(max=1.5))
+        capped -= float(low.log_softmax(dim=1).diagonal().sum()) / (2 * count)
+    return [(trained(x, y, "focal_nce", world, gamma=3), focal), (trained(x, y, "capped", world, cap=1.5), capped)]
+
+
+def trained(x: torch.Tensor, y: torch.Tensor, name: str, world: World, **options: float) -> float:
     from tercet.data_pipelines.sample import Batch, Field
     from tercet.models.config import TermConfig
     from tercet.models.losses.terms import Terms
 
-    count, draw = 24, torch.Generator().manual_seed(0)
-    x, y = (torch.nn.functional.normalize(torch.randn(count, 8, generator=draw), dim=1) for _ in "xy")
-    fields = {name: Field(name, torch.zeros(count, 1), torch.arange(count)) for name in ("image", "text")}
-    batch = Batch(torch.arange(count), torch.arange(count), fields)
-    term = TermConfig.model_validate({"between": ["image", "text"], "objective": {"name": "focal_nce", "gamma": 3}})
-    outcome = Terms([term], tile=7)(batch, {"image": x, "text": y}, {"image-text": (torch.tensor([5.0]), None)}, world)
-    total = 0.0
-    for logits in (5 * x @ y.T, 5 * y @ x.T):
-        likely = logits.softmax(dim=1).diagonal()
-        total += float(((1 - likely) ** 3 * -likely.log()).sum()) / (2 * count)
-    return float(outcome.loss), total
+    fields = {name: Field(name, torch.zeros(len(x), 1), torch.arange(len(x))) for name in ("image", "text")}
+    batch = Batch(torch.arange(len(x)), torch.arange(len(x)), fields)
+    term = TermConfig.model_validate({"between": ["image", "text"], "objective": {"name": name, **options}})
+    temperatures = {"image-text": (torch.tensor([5.0]), None)}
+    return float(Terms([term], tile=7)(batch, {"image": x, "text": y}, temperatures, world).loss)
 
 
 def picture() -> tuple[Any, Any]:
@@ -128,8 +136,9 @@ def momentum() -> dict[str, Any]:
     return {"weight": weight.detach()}
 
 
-def test_a_loss_of_a_plugin_equals_its_formula(seen: dict[str, Any]) -> None:
-    assert seen["focal"][0] == pytest.approx(seen["focal"][1], rel=1e-5)
+def test_losses_of_a_few_lines_equal_sums_over_whole_matrices(seen: dict[str, Any]) -> None:
+    for found, expected in seen["losses"]:
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_decoder_of_a_plugin_reads_further_files_of_a_modality(seen: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tercet.models.losses import Objective
 from tercet.models.losses.infonce import InfoNCE
-from tercet.models.losses.objective import Row
+from tercet.models.losses.objective import Anchors, Tile
 from tercet.models.losses.sigmoid import Sigmoid
+from tercet.models.losses.statistics import LogSumExp, Statistic, Total
 from tercet.testing import check_objective
 
 
@@ -20,69 +21,54 @@ class Focal(Objective):
 
     gamma: float = 2.0
 
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return (1 - (row.positive - row.lse).exp()) ** self.gamma
 
 
 class Unbounded(Objective):
     """A weight that grows without bound as the probability of the positive nears 1."""
 
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return 1 / (1 - (row.positive - row.lse).exp())
 
 
 class Split(Objective):
     """Weights written as plain numbers, which torch makes fp32 whatever the rows are."""
 
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return torch.where(row.positive < row.lse - 1, 0.9, 0.3)
 
 
-class Matrix(Objective):
-    def reduce(self, logits: Tensor) -> Tensor:
-        return logits
+class Nothing(Objective):
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {}
 
 
 class Mixing(Objective):
-    def reduce(self, logits: Tensor) -> Tensor:
-        return torch.logsumexp(logits, dim=1) + logits.mean()
-
-
-class Largest(Objective):
-    def merge(self, one: Tensor, other: Tensor) -> Tensor:
-        return torch.maximum(one, other)
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"lse": LogSumExp(tile.logits + tile.logits.mean())}
 
 
 class Steep(Objective):
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return 2 * (logits - reduced).exp()
-
-
-class Columns(Objective):
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return (logits - reduced.reshape(-1, 1)).exp() if len(logits) == reduced.numel() else logits.exp()
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"lse": LogSumExp(tile.logits, slope=2.0)}
 
 
 class Writing(Objective):
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return logits.sub_(reduced).exp_()
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"lse": LogSumExp(tile.logits.mul_(2.0), slope=2.0)}
 
 
-class Unmasked(Objective):
-    def reduce(self, logits: Tensor) -> Tensor:
-        return torch.logsumexp(logits.clamp(min=-50), dim=1)
+class WritingSlope(Objective):
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"lse": Total(tile.logits, torch.exp, torch.exp_)}
 
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return (logits.clamp(min=-50) - reduced).exp() + 1e-3 * torch.isinf(logits)
-
-
-class Relative(Objective):
-    def row_weight(self, row: Row) -> Tensor:
-        return row.lse / row.lse.sum()
+    def losses(self, anchors: Anchors) -> Tensor:
+        return anchors.lse.log() - anchors.positive
 
 
 class OneNumber(Objective):
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return row.lse.mean()
 
 
@@ -91,17 +77,20 @@ class Lopsided(Objective):
 
 
 class OfItsTile(Objective):
-    def slope(self, logits: Tensor, reduced: Tensor) -> Tensor:
-        return (logits - reduced).exp() * (9 / max(logits.shape))
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"lse": LogSumExp(tile.logits + 0.1 * len(tile.keys))}
 
 
 class Overflowing(Objective):
-    def reduce(self, logits: Tensor) -> Tensor:
-        return logits.exp().sum(dim=1).log()
+    def statistics(self, tile: Tile) -> dict[str, Statistic]:
+        return {"sum": Total(tile.logits, torch.exp, torch.exp)}
+
+    def losses(self, anchors: Anchors) -> Tensor:
+        return anchors["sum"].log() - anchors.positive
 
 
 class OfItsRank(Objective):
-    def row_weight(self, row: Row) -> Tensor:
+    def row_weight(self, row: Anchors) -> Tensor:
         return torch.full_like(row.lse, 2.0 if dist.is_initialized() and dist.get_world_size() > 1 else 1.0)
 
 
@@ -117,18 +106,15 @@ def test_an_objective_is_checked_by_its_name_and_options() -> None:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (Matrix, "`reduce` must return one value for each anchor's row"),
-        (Mixing, "`reduce` lets the rows of a tile mix"),
-        (Largest, "`merge` of two tiles' reductions is not the reduction of both"),
-        (Steep, "`slope` is not the derivative of `reduce`"),
-        (Columns, "`slope` must let `reduced` broadcast"),
-        (Writing, "`slope` writes to its logits"),
-        (Unmasked, "`slope` must be 0 at masked keys"),
-        (Relative, "`row_weight` lets anchors mix"),
+        (Nothing, "`statistics` returns nothing"),
+        (Mixing, "statistic `lse` lets anchors mix"),
+        (Steep, "the slope of statistic `lse` is not the derivative of its value"),
+        (Writing, "`statistics` writes to the logits"),
+        (WritingSlope, "a slope of `statistics` writes to the logits"),
         (OneNumber, "`row_weight` must return one value for each anchor"),
         (Lopsided, "`symmetric` is set, but the two directions have different losses"),
         (Unbounded, r"the loss or its gradients are not finite, with groups \[7\]"),
-        (OfItsTile, "the gradient in tiles of 1 is not that of the whole matrix"),
+        (OfItsTile, "the loss in tiles of 1 is not that of the whole matrix"),
         (Overflowing, "logits of ±10,000 in fp32 overflow"),
         (OfItsRank, "on two processes the loss or its gradients differ from those on one"),
     ],

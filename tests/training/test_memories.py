@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.models.losses.terms import Gathered, Outcome
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Outcome
 from tercet.testing import on_ranks
 from tercet.training.memory.memories import Memories
 from tercet.training.step import Step, Taken
@@ -40,7 +41,7 @@ def remembering(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
 class Watch:
     """What memories offered before every step, what came of it, and what they held after it."""
 
-    offered: list[dict[str, Gathered]] = field(default_factory=list)
+    offered: list[dict[str, Rows]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     states: list[dict[str, Tensor]] = field(default_factory=list)
 
@@ -50,7 +51,7 @@ def watched(broken: int) -> Iterator[Watch]:
     """Of one step the gradient, though not the loss, is not finite on the last rank."""
     watch, frozen, call, surrogate = Watch(), Memories.frozen, Step.__call__, Step._surrogate
 
-    def offer(self: Memories, batch: Any) -> dict[str, Gathered]:
+    def offer(self: Memories, batch: Any) -> dict[str, Rows]:
         watch.offered.append(frozen(self, batch))
         return watch.offered[-1]
 
@@ -93,7 +94,7 @@ def queue_faults(watch: Watch) -> Iterator[str]:
             expected = rows[-SIZE:] if applied >= START else []
             if [*zip(found.id_N.tolist(), found.group_N.tolist(), found.z_Nd.tolist(), strict=True)] != expected:
                 yield f"step {number}: queue.{name} holds other rows"
-            if {*found.item_N.tolist(), *found.rank_N.tolist()} > {-1}:
+            if {*found.item_N.tolist()} > {-1} or len(found.z_Ad):
                 yield f"step {number}: queue.{name} has rows of items or ranks"
             if number != BROKEN:
                 new = outcome.gathered[name]

@@ -19,8 +19,8 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import PIECE, Column, write_column
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.losses.objective import Objective, Row
-from tercet.models.losses.terms import Direction, Outcome
+from tercet.models.losses.objective import Anchors, Objective
+from tercet.models.losses.terms import Outcome
 from tercet.training.memory.table import SampleTable
 
 # For each sample: the number of observations, their mean, and the sum of their squared differences from the mean.
@@ -35,7 +35,7 @@ class Cartography(SampleTable):
         self.term, self.objective = term, objective
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
-        id_N, probability_N = self._observe(outcome.directions[self.term])
+        id_N, probability_N = self._observe(outcome.anchors[self.term])
         own_N = self.owned(id_N)
         id_u, index_n = torch.unique(id_N[own_N], return_inverse=True)
         new = moments(probability_N[own_N], index_n, len(id_u))
@@ -53,12 +53,11 @@ class Cartography(SampleTable):
                 values = {name: value[seen].numpy() for name, value in named(found).items()}
                 write_column(folder, source, Column(first + torch.nonzero(seen)[:, 0].numpy(), values))
 
-    def _observe(self, directions: list[Direction]) -> tuple[Tensor, Tensor]:
+    def _observe(self, directions: list[Anchors]) -> tuple[Tensor, Tensor]:
         """The ids and the observations of the items of the batch: the means over their rows in all directions."""
-        item = torch.cat([one.item_N for one in directions]).cpu()
-        id = torch.cat([one.id_N for one in directions]).cpu()
-        rows = [Row(one.anchors.positive_N, one.anchors.reduced_N) for one in directions]
-        probability = torch.cat([self.objective.probability(row) for row in rows]).float().cpu()
+        item = torch.cat([anchors.rows.item_N for anchors in directions]).cpu()
+        id = torch.cat([anchors.rows.id_N for anchors in directions]).cpu()
+        probability = torch.cat([self.objective.probability(anchors) for anchors in directions]).float().cpu()
         items, index = torch.unique(item, return_inverse=True)
         id_N = torch.zeros_like(items).scatter_(0, index, id)
         return id_N, moments(probability, index, len(items))["mean"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
-from tercet.models.losses.terms import Gathered, Outcome
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 
@@ -18,7 +19,7 @@ class Memories:
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.by_name = dict(sorted(memories.items()))
 
-    def frozen(self, batch: Batch) -> dict[str, Gathered]:
+    def frozen(self, batch: Batch) -> dict[str, Rows]:
         return {
             f"{name}.{field}": rows
             for name, memory in self.by_name.items()

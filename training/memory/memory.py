@@ -15,19 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.losses.terms import Gathered, Outcome
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Outcome
 from tercet.training.checkpoint_reader import Origin
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
-
-NO_GROUP = torch.iinfo(torch.int64).min
 
 
 @dataclass(frozen=True)
@@ -73,20 +71,10 @@ class SavedMemory:
         return self.origin.read_shard(self.prefix + name, rank)
 
 
-def frozen_rows(z_Nd: Tensor, group_N: Tensor | None = None, id_N: Tensor | None = None) -> Gathered:
-    """Vectors of no item and no rank. They are not negatives for anchors of their own group.
-
-    Without `group_N` they have no group, so they are negatives for every anchor.
-    """
-    none_N = torch.full((len(z_Nd),), -1, device=z_Nd.device)
-    groups_N = torch.full_like(none_N, NO_GROUP) if group_N is None else group_N
-    return Gathered(z_Nd, item_N=none_N, group_N=groups_N, id_N=none_N if id_N is None else id_N, rank_N=none_N)
-
-
 class Memory:
     """The base class of memories. Its methods do nothing."""
 
-    def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
+    def frozen(self, batch: Batch) -> Mapping[str, Rows]:
         """Vectors for the terms of this step, by field, as in the config's `fields_offered`. The same on all ranks."""
         return {}
 

@@ -14,8 +14,9 @@ from hashlib import sha256
 import torch
 
 from tercet.data_pipelines.sample import Batch
-from tercet.models.losses.terms import Gathered, Outcome
-from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext, frozen_rows
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Outcome
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 
 
 class VectorQueue(Memory):
@@ -28,10 +29,10 @@ class VectorQueue(Memory):
         self, fields: Sequence[str], size: int, start: int, dim: int, origin: str, device: torch.device
     ) -> None:
         self.size, self.start, self.origin, self.steps = size, start, origin, 0
-        self.none = frozen_rows(torch.zeros(0, dim, device=device))
-        self.rows = {field: frozen_rows(torch.zeros(0, dim, device=device)) for field in fields}
+        self.none = Rows.frozen(torch.zeros(0, dim, device=device))
+        self.rows = {field: Rows.frozen(torch.zeros(0, dim, device=device)) for field in fields}
 
-    def frozen(self, batch: Batch) -> Mapping[str, Gathered]:
+    def frozen(self, batch: Batch) -> Mapping[str, Rows]:
         return self.rows if self.steps >= self.start else dict.fromkeys(self.rows, self.none)
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
@@ -42,7 +43,7 @@ class VectorQueue(Memory):
                 torch.cat([old, late])[-self.size :]
                 for old, late in ((rows.z_Nd, new.z_Nd), (rows.group_N, new.group_N), (rows.id_N, new.id_N))
             )
-            self.rows[field] = frozen_rows(z_Nd, group_N, id_N)
+            self.rows[field] = Rows.frozen(z_Nd, group_N, id_N)
 
     def state(self) -> Iterator[SavedTensor]:
         yield SavedTensor(f"{self.origin}/steps", torch.tensor([self.steps]))
@@ -58,7 +59,7 @@ class VectorQueue(Memory):
         for field, rows in self.rows.items():
             names = [f"{self.origin}/{field}/{part}" for part in ("vectors", "groups", "ids")]
             if known.issuperset(names):
-                self.rows[field] = frozen_rows(*(saved.read(name).to(rows.z_Nd.device) for name in names))
+                self.rows[field] = Rows.frozen(*(saved.read(name).to(rows.z_Nd.device) for name in names))
 
 
 def origin_of(context: StageContext) -> str:
