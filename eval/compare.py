@@ -18,7 +18,7 @@ from tercet.eval.intervals import Estimate
 from tercet.eval.measure import Measure
 from tercet.eval.result import Json
 
-VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("not told apart", "dim")}
+VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("undecided", "dim")}
 
 
 @dataclass(frozen=True)
