@@ -1,12 +1,11 @@
 """Embeds a dataset into a store. Each rank embeds its own pieces, and pieces that exist are not computed again."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from tercet.data_pipelines.bad_samples import Fault, summary
+from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
@@ -40,7 +39,10 @@ def embed_data(
     world.barrier()
     if world.first and not store.complete:
         store.finish()
-        _report_faults(store.faults)
+        if store.faults:
+            print(
+                f"tercet: {len(store.faults)} samples could not be embedded ({summary(store.faults)})", file=sys.stderr
+            )
     world.barrier()
     made = Store(store.folder)
     if not made.modalities:
@@ -52,8 +54,3 @@ def embed_data(
 def embed_piece(model: Multimodal, loader: EvalLoader, device: torch.device) -> StoredPart:
     parts = [embed_batch(model, batch.to(device)) for batch in loader]
     return StoredPart(join(parts), tuple(loader.faults))
-
-
-def _report_faults(faults: Sequence[Fault]) -> None:
-    if faults:
-        print(f"tercet: {len(faults)} samples could not be embedded ({summary(faults)})", file=sys.stderr)

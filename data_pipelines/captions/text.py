@@ -58,7 +58,7 @@ def cleaned(caption: str) -> str:
     for _ in range(REPAIRS):
         if _is_plain(caption):
             break
-        before, caption = caption, _spaced(_repaired(caption))
+        before, caption = caption, _spaced(html.unescape(html.unescape(ftfy.fix_text(caption))))
         if caption == before:
             return caption
     return _spaced(caption)
@@ -67,10 +67,6 @@ def cleaned(caption: str) -> str:
 def _is_plain(caption: str) -> bool:
     """Whether nothing in it can need repair, which saves most captions the cost of looking."""
     return caption.isascii() and caption.isprintable() and "&" not in caption
-
-
-def _repaired(caption: str) -> str:
-    return html.unescape(html.unescape(ftfy.fix_text(caption)))
 
 
 def _spaced(caption: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,13 @@ class Inquiry:
     def __init__(self, train: Source, evaluation: Source, workers: int) -> None:
         self.train, self.evaluation, self.workers = train, evaluation, workers
         self.count = Count(len(train), len(evaluation))
-        self._look = lru_cache(KEPT)(self._looked)
+        self._look = lru_cache(KEPT)(partial(_look, evaluation))
 
     def leaks(self) -> Iterator[Leak]:
         known = Evidence(self._prints(self.evaluation, "reading what is evaluated"))
         for one in self._prints(self.train, "comparing"):
             for kind, other in known.like(one):
-                if kind == LOOKS and not self._alike(one.id, other):
+                if kind == LOOKS and not picture.alike(_look(self.train, one.id), self._look(other)):
                     continue
                 self.count.leaks[kind] += 1
                 self.count.eval_samples.setdefault(kind, set()).add(other)
@@ -86,12 +86,6 @@ class Inquiry:
         for prints, bad in walk(Printer(source), parts, self.workers, purpose):
             self.count.bad += bad
             yield from prints
-
-    def _alike(self, train: int, evaluation: int) -> bool:
-        return picture.alike(_look(self.train, train), self._look(evaluation))
-
-    def _looked(self, id: int) -> Image.Image:
-        return _look(self.evaluation, id)
 
     def _leak(self, kind: str, train: int, evaluation: int) -> Leak:
         source, other = self.train, self.evaluation

@@ -92,16 +92,16 @@ def _pieces(one: str) -> list[ManifestFile]:
     if is_url(one):
         return [_fetched(one)]
     if os.path.isdir(one):
-        return _saved(one) if any(os.path.exists(os.path.join(one, name)) for name in (DICT, STATE)) else [_folder(one)]
+        return (
+            _saved(one)
+            if any(os.path.exists(os.path.join(one, name)) for name in (DICT, STATE))
+            else [ManifestFile(one, one, one)]
+        )
     if Path(one).suffix.lower() in READERS:
         return _tables(one)
     if not glob(one, recursive=True):
         raise UserError(f"no file matches {one}; name a folder, a pattern as `photos/**/*.jpg`, or a table")
     return [ManifestFile(one, _root(one), _root(one), one)]
-
-
-def _folder(path: str) -> ManifestFile:
-    return ManifestFile(path, path, path)
 
 
 def _tables(pattern: str) -> list[ManifestFile]:

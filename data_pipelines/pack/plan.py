@@ -81,10 +81,8 @@ def _size(root: Path, medium: Medium) -> int:
 
 
 def _fingerprint(entry: Outcome, sizes: list[int]) -> bytes:
-    """What the sample will be made of, wherever it lies."""
-    return json.dumps([entry if isinstance(entry, LeftOut) else _told(entry), sizes]).encode()
-
-
-def _told(entry: Entry) -> tuple[object, ...]:
+    """Everything that the sample is made of, without the place of the data."""
+    if isinstance(entry, LeftOut):
+        return json.dumps([entry, sizes]).encode()
     names = {kind: named(medium) for kind, medium in entry.names.items()}
-    return entry.row, entry.key, names, entry.captions, entry.meta
+    return json.dumps([(entry.row, entry.key, names, entry.captions, entry.meta), sizes]).encode()

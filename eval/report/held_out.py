@@ -7,7 +7,7 @@ from typing import Any
 from tercet.eval.formatting import heading
 from tercet.eval.report.curves import CHANCE, Chart, Points, chart
 from tercet.eval.result import from_json
-from tercet.eval.table import ResultTable, tabulate
+from tercet.eval.table import tabulate
 
 Evaluation = Mapping[str, Any]  # a step and the results as JSON
 
@@ -19,13 +19,9 @@ def held_out_chart(evaluations: Sequence[Evaluation]) -> list[Chart]:
     for step, tables in sorted(evaluated.items()):
         splits = [table for table in tables if table.title == tables[0].title]
         for table in splits:
-            lines.setdefault(table.dataset, []).append((step, _mean(table)))
+            lines.setdefault(table.dataset, []).append((step, 100 * fmean(one.value for one in table.first)))
         for table in splits[:1]:
             lines.setdefault(CHANCE, []).append((step, 100 * fmean(one.chance for one in table.first)))
     metrics = {table.metrics[0] for tables in evaluated.values() for table in tables[:1]}
     drawn = len(evaluated) > 1 and len(metrics) == 1
     return [chart(f"Held-out {heading(*metrics)}", lines)] if drawn else []
-
-
-def _mean(table: ResultTable) -> float:
-    return 100 * fmean(one.value for one in table.first)

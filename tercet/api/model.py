@@ -15,7 +15,6 @@ from tercet.data_pipelines.captions.text import cleaned
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.sample import Sample
-from tercet.data_pipelines.source import Files
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.embed import embed_batch
@@ -125,21 +124,20 @@ def _listed(modality: str, things: Any) -> Sequence[Any]:
 
 
 def _sample(modality: str, place: int, thing: Any, decode: FileDecoder) -> Sample:
-    found = _worded(place, thing) if modality == "text" else _decoded(place, files_of(modality, thing), decode)
+    if modality == "text":
+        found = _text_sample(place, thing)
+    else:
+        found = decode.sample(str(place), place, files_of(modality, thing), CentreView())
     if isinstance(found, BadSample):
         named = thing if modality != "text" and isinstance(thing, str | os.PathLike) else f"number {place}"
         raise UserError(f"{modality} {named} cannot be embedded ({found.reason}); fix it, or leave it out")
     return found
 
 
-def _worded(place: int, text: Any) -> Sample | BadSample:
+def _text_sample(place: int, text: Any) -> Sample | BadSample:
     if not isinstance(text, str):
         raise UserError(f"text: {type(text).__name__} cannot be embedded; give strings")
     try:
         return Sample(str(place), place, place, text=(cleaned(text),))
     except BadSample as bad:
         return bad
-
-
-def _decoded(place: int, files: Files, decode: FileDecoder) -> Sample | BadSample:
-    return decode.sample(str(place), place, files, CentreView())

@@ -54,12 +54,12 @@ def recipes_show(arguments: Namespace) -> int:
     sys.stdout.write(dump(config))
     for name, source in config.data.train.items():
         if source.list:
-            print(f"# data.train.{name}.list: {_told(source.list)}")
+            print(f"# data.train.{name}.list: {_list_summary(source.list)}")
     return 0
 
 
-def _told(path: str) -> str:
-    """A recipe may be shown where its lists are not."""
+def _list_summary(path: str) -> str:
+    """The error if the list cannot be read: a recipe may be shown on another machine."""
     from tercet.data_pipelines.plans.list_file import ListFile
     from tercet.errors import UserError
 
