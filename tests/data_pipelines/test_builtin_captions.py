@@ -51,9 +51,9 @@ def test_generic_captions_are_true_but_incomplete() -> None:
     for shown in scenes(generic=1.0):
         things, relation = truth(shown)
         for caption in captions(shown):
-            said, stated = read(caption)
-            assert all(part.items() <= thing.items() for part, thing in zip(said, things, strict=True))
-            assert all(0 < len(part) < 4 for part in said)
+            described, stated = read(caption)
+            assert all(part.items() <= thing.items() for part, thing in zip(described, things, strict=True))
+            assert all(0 < len(part) < 4 for part in described)
             assert stated in (None, relation)
 
 
@@ -73,19 +73,19 @@ def test_wrong_captions_differ_in_the_way_their_rule_says() -> None:
     for shown in scenes(600):
         things, relation = truth(shown)
         for wrong in negatives(shown):
-            said, stated = read(wrong["text"])
-            both = zip(things, said, strict=True)
+            described, stated = read(wrong["text"])
+            both = zip(things, described, strict=True)
             changed = [(name, old[name], new[name]) for old, new in both for name in old if old[name] != new[name]]
             if wrong["kind"] == "swapped":
                 (name, *first), (other, *second) = changed
                 assert name == other
                 assert first == second[::-1]
-                assert sorted(map(str, said)) != sorted(map(str, things))
+                assert sorted(map(str, described)) != sorted(map(str, things))
             elif wrong["kind"] == "replaced":
                 assert len(changed) == 1
             assert (stated == relation) == (wrong["kind"] != "relation")
             if wrong["kind"] == "relation":
-                assert said == things
+                assert described == things
                 assert {stated, relation} in ({"left", "right"}, {"above", "below"})
             kinds.add(wrong["kind"])
     assert kinds == {"swapped", "replaced", "relation"}
@@ -101,7 +101,9 @@ def test_wrong_captions_are_worded_as_right_ones_are() -> None:
         assert wrong[::4] == [kind["text"] for kind in kinds]
         openings["right"] += [caption.split()[0] for caption in captions(shown)]
         openings["wrong"] += [caption.split()[0] for caption in wrong]
-    right, wrong_ = ({word: said.count(word) / len(said) for word in said} for said in openings.values())
+    right, wrong_ = (
+        {word: described.count(word) / len(described) for word in described} for described in openings.values()
+    )
     assert right.keys() == wrong_.keys()
     assert all(abs(right[word] - wrong_[word]) < 0.05 for word in right)
     assert [wrong_captions(shown) for shown in scenes(20, generic=1.0)] == [[]] * 20
@@ -110,8 +112,8 @@ def test_wrong_captions_are_worded_as_right_ones_are() -> None:
 def test_wrong_training_captions_do_not_mention_held_out_pairings() -> None:
     unseen = [scene(WorldConfig(), "combinations", index) for index in range(400)]
     held_out = {(one.shape, one.colour) for shown in unseen for one in shown.objects}
-    said = [thing for shown in scenes() for wrong in negatives(shown) for thing in read(wrong["text"])[0]]
-    assert not held_out & {(thing["shape"], thing["colour"]) for thing in said}
+    described = [thing for shown in scenes() for wrong in negatives(shown) for thing in read(wrong["text"])[0]]
+    assert not held_out & {(thing["shape"], thing["colour"]) for thing in described}
 
 
 def test_rules_cover_every_kind_of_wrong_caption() -> None:

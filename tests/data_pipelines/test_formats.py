@@ -79,19 +79,19 @@ def test_unsupported_files_are_named_with_a_command_that_converts_them(
 ) -> None:
     say_once.cache_clear()
     opened(source=str(everything))
-    told = capsys.readouterr().err
-    assert "files that are not part of a sample: 2 × .m4a, 1 × .svg, 1 × .HEIC, 1 × .pdf" in told
+    message = capsys.readouterr().err
+    assert "files that are not part of a sample: 2 × .m4a, 1 × .svg, 1 × .HEIC, 1 × .pdf" in message
     for line in (
         ".m4a files are not read; convert them first: ffmpeg -i in.m4a out.flac",
         ".svg files are not read; convert them first: rsvg-convert in.svg -o out.png",
         ".heic files are not read; convert them first: heif-convert in.heic out.jpg",
     ):
-        assert line in told
+        assert line in message
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds" / "a.m4a").write_bytes(b"x")
     assert main(["data", "check", str(tmp_path / "sounds")]) == 2
-    assert "contains no samples" in (told := capsys.readouterr().err)
-    assert "convert them first: ffmpeg -i in.m4a out.flac" in told
+    assert "contains no samples" in (message := capsys.readouterr().err)
+    assert "convert them first: ffmpeg -i in.m4a out.flac" in message
 
 
 @pytest.mark.parametrize(

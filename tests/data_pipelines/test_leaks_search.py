@@ -103,8 +103,8 @@ def test_the_verdict_counts_each_picture_and_sound_that_leaks_once(
 ) -> None:
     train, evaluation, _ = planted
     assert main(["data", "leaks", str(train), str(evaluation), "--workers", "1"]) == 1
-    said = capsys.readouterr().out
-    assert "pictures or sounds of 3 of 30 evaluation samples among 40 training samples" in said
+    shown = capsys.readouterr().out
+    assert "pictures or sounds of 3 of 30 evaluation samples among 40 training samples" in shown
 
 
 def test_equal_captions_alone_are_not_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +113,6 @@ def test_equal_captions_alone_are_not_a_failure(tmp_path: Path, capsys: pytest.C
     write_shard(tmp_path / "train" / "0.tar", captions)
     write_shard(tmp_path / "val" / "0.tar", captions)
     assert main(["data", "leaks", str(tmp_path / "train"), str(tmp_path / "val"), "--workers", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "text: same caption" in said
-    assert "no picture and no sound of 3 evaluation samples among 3 training samples" in said
+    shown = capsys.readouterr().out
+    assert "text: same caption" in shown
+    assert "no picture and no sound of 3 evaluation samples among 3 training samples" in shown

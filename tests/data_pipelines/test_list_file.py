@@ -90,10 +90,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_an_error_of_one_line_with_its_place(mistake: str, tmp_path: Path) -> None:
-    text, told = MISTAKES[mistake]
+    text, message = MISTAKES[mistake]
     with pytest.raises(UserError) as refused:
         times(written(tmp_path, text))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert str(tmp_path / "list.csv") in str(refused.value)
     assert "\n" not in str(refused.value)
 

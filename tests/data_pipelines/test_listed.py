@@ -186,10 +186,10 @@ def test_another_list_is_another_plan_and_cannot_be_resumed(lists: dict[str, str
     Path(lists["keyed"]).write_text("key\n7\n2\n3\n1\n")
     after = planned()
     assert after.digest != before.digest
-    told = (
+    message = (
         r"the list of `train` changed since the last checkpoint \(3 samples an epoch then, 4 now\): bring back the file"
     )
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         after.follows(before, {"train"})
     after.follows(before, set())  # a source that begins anew
     after.follows(replace(before, shares=(replace(before.shares[0], name="other"),)), {"train"})

@@ -101,14 +101,14 @@ def test_a_table_with_one_modality_gets_a_hint_how_to_add_another(
 ) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
     (tmp_path / "m.csv").write_text("image,blurb,score\n" + "a.png,a boat,1\n" * 40)
-    told = (
+    message = (
         "every sample has image alone, and training needs two modalities; add captions. "
         "Columns that are not used: blurb, score; name one, as text=blurb"
     )
     assert main(["data", "check", str(tmp_path / "m.csv"), "--workers", "1"]) == 0
-    assert f"note: {told}" in capsys.readouterr().out
+    assert f"note: {message}" in capsys.readouterr().out
     assert main(["recipes", "new", "--data", str(tmp_path / "m.csv")]) == 2
-    assert f"m.csv: {told}" in capsys.readouterr().err
+    assert f"m.csv: {message}" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path / "m.csv"), "text=blurb", "--workers", "1"]) == 0
     assert "alone" not in capsys.readouterr().out
 
@@ -157,7 +157,7 @@ def test_json_is_an_array_of_objects_or_lines(tmp_path: Path, picture: Picture) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
         ('{"data": [{"path": "a.png"}]', "expected an array of objects"),
         ('{\n "path": "a.png"}', "expected an array of objects"),
@@ -168,9 +168,9 @@ def test_json_is_an_array_of_objects_or_lines(tmp_path: Path, picture: Picture) 
         ("", "expected an array of objects"),
     ],
 )
-def test_json_that_is_not_a_table_is_an_error_of_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_json_that_is_not_a_table_is_an_error_of_one_line(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "m.json").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=error):
         opened(source=str(tmp_path / "m.json"))
 
 

@@ -58,8 +58,8 @@ def test_each_bad_row_is_logged_and_the_run_continues(table: Path, tmp_path: Pat
     good = {*range(GOOD), 44, 49}
     assert seen == good
     lines = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
-    told = {(line["shard"], line["key"], line["id"], line["reason"]) for line in lines}
-    assert told == {(str(table), f"row {row}", row - 1, reason) for row, reason in EXPECTED.items()}
+    logged = {(line["shard"], line["key"], line["id"], line["reason"]) for line in lines}
+    assert logged == {(str(table), f"row {row}", row - 1, reason) for row, reason in EXPECTED.items()}
     assert training.bad_log.seen == 200 + training.bad.total()
 
 
@@ -87,8 +87,8 @@ def test_bad_rows_keep_their_ids(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("\n".join(lines))
     source = opened(source=str(tmp_path / "m.csv"))
     assert [source.key(id) for id in range(5)] == ["u", "row 2", "row 3", "row 4", "v"]
-    told = [found.reason for found in source.read(range(5), ["txt"]) if isinstance(found, BadSample)]
-    assert told == ["duplicate key", "manifest: cells unlike the header", "no key"]
+    logged = [found.reason for found in source.read(range(5), ["txt"]) if isinstance(found, BadSample)]
+    assert logged == ["duplicate key", "manifest: cells unlike the header", "no key"]
 
 
 MISTAKES = {
@@ -105,10 +105,10 @@ MISTAKES = {
 def test_a_mistake_is_an_error_of_one_line_before_an_index_is_built(
     table: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, words = MISTAKES[case]
+    settings, words = MISTAKES[case]
     monkeypatch.chdir(table.parent)
     with pytest.raises(UserError, match=words) as error:
-        check_source(config(**{"source": "photos.csv", **said}).train["train"], OpenedSources())  # type: ignore[arg-type]
+        check_source(config(**{"source": "photos.csv", **settings}).train["train"], OpenedSources())  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 
 
@@ -192,7 +192,7 @@ def test_data_check_takes_names_of_columns(tmp_path: Path, picture: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "logged"),
     [
         ("image=file", "DATA is missing"),
         ("DATA imag=there", "unknown key `imag`; did you mean `image`?"),
@@ -201,10 +201,10 @@ def test_data_check_takes_names_of_columns(tmp_path: Path, picture: Callable[...
     ],
 )
 def test_commands_take_the_same_options_as_a_recipe(
-    words: str, told: str, table: Path, capsys: pytest.CaptureFixture[str]
+    words: str, logged: str, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "check", *words.replace("DATA", str(table)).split()]) == 2
-    assert told in capsys.readouterr().err
+    assert logged in capsys.readouterr().err
 
 
 def test_a_file_name_may_look_like_an_option(

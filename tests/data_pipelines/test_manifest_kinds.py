@@ -29,7 +29,7 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
         yield web
 
 
-def told(**source: Any) -> list[tuple[bytes, bytes]]:
+def read_all(**source: Any) -> list[tuple[bytes, bytes]]:
     """The picture and the captions of every sample."""
     opening = opened(**source)
     found = [files for files in opening.read(range(len(opening)), WANTED) if not isinstance(files, BadSample)]
@@ -79,9 +79,9 @@ def test_parquet_with_pictures_in_its_cells(tmp_path: Path, pictured: list[dict[
         pq.write_table(table, tmp_path / f"part-{number}.parquet", row_group_size=3)
     plain = pa.table({"image": [row["image"]["bytes"] for row in pictured], "text": [r["caption"] for r in pictured]})
     pq.write_table(plain, tmp_path / "plain.parquet")
-    assert told(source=str(tmp_path / "part-*.parquet")) == of(pictured)
-    assert told(source=[str(tmp_path / "part-{0,1}.parquet")]) == of(pictured)
-    assert told(source=str(tmp_path / "plain.parquet")) == of(pictured)
+    assert read_all(source=str(tmp_path / "part-*.parquet")) == of(pictured)
+    assert read_all(source=[str(tmp_path / "part-{0,1}.parquet")]) == of(pictured)
+    assert read_all(source=str(tmp_path / "plain.parquet")) == of(pictured)
     source = opened(source=str(tmp_path / "part-*.parquet"))
     assert (source.shard(12), source.key(12)) == (str(tmp_path / "part-1.parquet"), "row 3")
 
@@ -94,7 +94,7 @@ def test_a_saved_hugging_face_dataset(tmp_path: Path, pictured: list[dict[str, A
     folder = saved(pa, tmp_path / "set" / "train", [pictured[:13], pictured[13:]], **options)
     (folder / "beside.jpg").write_bytes(pictured[4]["image"]["bytes"])
     expected = [*of(pictured[:3]), (pictured[4]["image"]["bytes"], b"c 3"), *of(pictured[4:])]
-    assert told(source=f"hf:{folder}") == told(source=str(folder)) == expected
+    assert read_all(source=f"hf:{folder}") == read_all(source=str(folder)) == expected
     held = sum(path.stat().st_size for path in (folder / ".index").glob("*.bytes"))
     assert held == (0 if compression is None else sum(len(data) for data, _ in of(pictured) if data))
 
@@ -106,7 +106,7 @@ def test_tables_with_pictures_in_their_cells_are_packed(tmp_path: Path, pictured
     for path in (tmp_path / "set.parquet", arrow):
         out = tmp_path / f"packed{path.suffix}"
         assert main(["data", "pack", str(path), "--out", str(out), "--workers", "1"]) == 0
-        assert told(source=str(out)) == of(pictured)
+        assert read_all(source=str(out)) == of(pictured)
 
 
 def test_a_column_with_the_name_of_a_plugin_modality_lists_its_files(
@@ -135,15 +135,15 @@ def test_numbered_classes_become_captions(tmp_path: Path, pictured: list[dict[st
     pq.write_table(hugging_face(pa, pictured), tmp_path / "set.parquet")
     asked = {"text": "label", "templates": ["a photo of a {}.", "{}"]}
     expected = [b"a photo of a red fox.\nred fox", b"a photo of a dog.\ndog"] * 10
-    assert [text for _, text in told(source=f"hf:{folder}", **asked)] == expected
-    assert [text for _, text in told(source=str(tmp_path / "set.parquet"), **asked)] == expected
+    assert [text for _, text in read_all(source=f"hf:{folder}", **asked)] == expected
+    assert [text for _, text in read_all(source=str(tmp_path / "set.parquet"), **asked)] == expected
 
 
 def test_a_dataset_saved_by_the_datasets_package(tmp_path: Path, pictured: list[dict[str, Any]]) -> None:
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_list(pictured).cast_column("image", datasets.Image())
     rows.save_to_disk(tmp_path / "set", num_shards=3)
-    assert told(source=f"hf:{tmp_path / 'set'}") == of(pictured)
+    assert read_all(source=f"hf:{tmp_path / 'set'}") == of(pictured)
 
 
 def folder_of(tmp_path: Path, picture: Picture) -> Path:
@@ -168,8 +168,8 @@ def test_class_folders_become_captions_of_files_without_one(tmp_path: Path, pict
         "own": None,
     }
     assert json.loads(found["red_fox/2"]["json"]) == {"class": "vulpes", "caption": "foxes"}
-    assert [text for _, text in told(source=f"{folder}/red_fox/1.*")] == [b""]
-    other = told(source=f"{folder}/**/1.jpg", templates="the {}")
+    assert [text for _, text in read_all(source=f"{folder}/red_fox/1.*")] == [b""]
+    other = read_all(source=f"{folder}/**/1.jpg", templates="the {}")
     assert other == [((folder / "red_fox/1.jpg").read_bytes(), b"the red fox")]
 
 
@@ -216,7 +216,7 @@ def test_a_table_behind_a_url_names_files_beside_it(picture: Picture, web: Web) 
     data = picture(0, format="jpeg")
     web.put("/data/a/0.jpg", data)
     table = web.put("/data/m.csv", b"image,caption\na/0.jpg,one\n../data/a/0.jpg,two\n")
-    assert told(source=table) == [(data, b"one"), (data, b"two")]
+    assert read_all(source=table) == [(data, b"one"), (data, b"two")]
 
 
 def test_cached_copies_stay_below_their_limit(tmp_path: Path, web: Web) -> None:

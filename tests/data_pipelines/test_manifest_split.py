@@ -48,10 +48,10 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Callable[[int], str]], Callabl
 
 @pytest.mark.parametrize("case", SPLITS)
 def test_no_group_is_on_both_sides(tmp_path: Path, case: str) -> None:
-    said, columns, group = SPLITS[case]
+    settings, columns, group = SPLITS[case]
     for i in range(ROWS):
         (tmp_path / f"{i}.jpg").write_bytes(b"x")
-    data = DataConfig.model_validate({"source": str(table(tmp_path, **columns)), "held_out": 0.3, **said})
+    data = DataConfig.model_validate({"source": str(table(tmp_path, **columns)), "held_out": 0.3, **settings})
     numbers = [[int(row["number"]) for _, row in half] for half in halves(data)]
     assert sorted(numbers[0] + numbers[1]) == list(range(ROWS))
     assert 0.2 < len(numbers[1]) / ROWS < 0.4
@@ -70,12 +70,14 @@ def test_pictures_with_equal_content_are_a_group(tmp_path: Path, picture: Pictur
     assert not numbers[0] & numbers[1]
 
 
-@pytest.mark.parametrize("said", [{}, {"group": "text", "split_by": "file"}], ids=["as they lie", "by their captions"])
-def test_class_folders_hold_out_pictures_and_not_classes(tmp_path: Path, said: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"group": "text", "split_by": "file"}], ids=["by default", "by their captions"]
+)
+def test_class_folders_hold_out_pictures_and_not_classes(tmp_path: Path, settings: dict[str, Any]) -> None:
     for i in range(200):
         (tmp_path / f"kind {i % 4}").mkdir(exist_ok=True)
         (tmp_path / f"kind {i % 4}" / f"{i}.jpg").write_bytes(b"x")
-    learned, held = halves(DataConfig.model_validate({"source": str(tmp_path), "held_out": 0.3, **said}))
+    learned, held = halves(DataConfig.model_validate({"source": str(tmp_path), "held_out": 0.3, **settings}))
     assert {row["class"] for _, row in learned} == {row["class"] for _, row in held} == {f"kind {i}" for i in range(4)}
     assert len({key for key, _ in learned} | {key for key, _ in held}) == len(learned) + len(held) == 200
     assert 0.2 < len(held) / 200 < 0.4
@@ -88,8 +90,8 @@ def test_samples_with_the_same_class_caption_are_a_group(tmp_path: Path, own: bo
     if own:
         columns["group"] = lambda i: f"g{i // 3}"
     path = table(tmp_path, **columns)
-    said = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a photo of a {}."}
-    learned, held = halves(DataConfig.model_validate(said))
+    settings = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a photo of a {}."}
+    learned, held = halves(DataConfig.model_validate(settings))
     groups = {int(row["number"]): row["group"] for _, row in learned + held}
     assert groups == {i: f"g{i // 3}" if own else f"kind {i % 4}" for i in range(ROWS)}
     assert bool({row["group"] for _, row in learned} & {row["group"] for _, row in held}) != own
@@ -97,8 +99,8 @@ def test_samples_with_the_same_class_caption_are_a_group(tmp_path: Path, own: bo
 
 def test_group_text_holds_out_whole_classes(tmp_path: Path) -> None:
     path = table(tmp_path, label=lambda i: f"kind {i % 40}", path=lambda i: f"{i}.jpg")
-    said = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a {}", "group": "text"}
-    learned, held = halves(DataConfig.model_validate(said))
+    settings = {"source": str(path), "held_out": 0.3, "text": "label", "templates": "a {}", "group": "text"}
+    learned, held = halves(DataConfig.model_validate(settings))
     assert {row["group"] for _, row in learned}.isdisjoint(row["group"] for _, row in held)
     assert 0 < len(held) < ROWS / 2
 
@@ -169,8 +171,8 @@ WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_source_can_be_set_in_several_ways(way: str) -> None:
-    said, expected = WAYS[way]
-    assert parts(*said) == expected
+    settings, expected = WAYS[way]
+    assert parts(*settings) == expected
 
 
 TOGETHER = {
@@ -192,8 +194,8 @@ def test_a_source_and_its_columns_can_be_set_in_either_order(way: str) -> None:
 
 
 def test_a_split_source_survives_saving_the_config(tmp_path: Path) -> None:
-    said = ["data={source: p.csv, image: file, text: [a, b], templates: 'a {}', held_out: 0.2, group: json.house}"]
-    config = load_recipe("image_text", said)
+    settings = ["data={source: p.csv, image: file, text: [a, b], templates: 'a {}', held_out: 0.2, group: json.house}"]
+    config = load_recipe("image_text", settings)
     assert config.data.val["val"].image == config.data.train["train"].image == "file"
     (tmp_path / "again.yaml").write_text(dump(config))
     assert load_recipe(str(tmp_path / "again.yaml")).data == config.data
@@ -214,8 +216,8 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("said", MISTAKES)
-def test_a_mistake_is_an_error_of_one_line(said: str) -> None:
+@pytest.mark.parametrize("settings", MISTAKES)
+def test_a_mistake_is_an_error_of_one_line(settings: str) -> None:
     with pytest.raises(UserError) as error:
-        load_recipe("image_text", [said])
-    assert MISTAKES[said] in str(error.value)
+        load_recipe("image_text", [settings])
+    assert MISTAKES[settings] in str(error.value)

@@ -90,5 +90,5 @@ def test_a_stream_resumes_at_its_place_with_a_message(
     loader = open_loader(data, INTAKES, 4, 0, World(), cursors, tmp_path)
     assert isinstance(loader, StreamLoader)
     assert loader.place == (place or 0)
-    said = capsys.readouterr().err
-    assert said == "" if place is None else f"resumes at shard {place} of" in said
+    shown = capsys.readouterr().err
+    assert shown == "" if place is None else f"resumes at shard {place} of" in shown

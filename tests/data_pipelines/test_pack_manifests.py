@@ -198,8 +198,8 @@ def test_a_folder_groups_its_files_by_name_and_class(tmp_path: Path) -> None:
     os.symlink(tmp_path, tmp_path / "dog" / "loop")
     manifest = open_manifest(tmp_path, Roles(group="class"))
     found = list(manifest.entries())
-    told = [(e.key, dict(e.names), e.meta) for e in found if isinstance(e, Entry)]
-    assert told == [
+    samples_read = [(e.key, dict(e.names), e.meta) for e in found if isinstance(e, Entry)]
+    assert samples_read == [
         ("b", {"image": "b.jpg", "text": "b.txt"}, {"group": ""}),
         ("dog/1", {"image": "dog/1.PNG", "audio": "dog/1.wav"}, {"class": "dog", "group": "dog"}),
         (

@@ -72,10 +72,10 @@ def test_shards_hold_the_unchanged_files_captions_and_metadata(run: Run, table: 
     for number, row in enumerate(rows, start=1):
         lines = [" ".join(caption.strip().splitlines()) for caption in row["captions"]]
         broken = {"captions": row["captions"]} if "\n" in row["captions"][0] else {}
-        told = {"place": row["place"], "n": row["n"], **broken, "packed_from": {"row": number, "image": row["file"]}}
+        meta = {"place": row["place"], "n": row["n"], **broken, "packed_from": {"row": number, "image": row["file"]}}
         expected[f"{number:09d}.{row['file'][-3:]}"] = (tmp_path / row["file"]).read_bytes()
         expected[f"{number:09d}.txt"] = "\n".join(lines).encode()
-        expected[f"{number:09d}.json"] = told
+        expected[f"{number:09d}.json"] = meta
     found = members(tmp_path / "out")
     assert {k: json.loads(v) if k.endswith("json") else v for k, v in found.items()} == expected
     assert code == 0
@@ -209,8 +209,8 @@ def test_folders_are_packed_with_captions_json_and_class(run: Run, tmp_path: Pat
     found = members(tmp_path / "out")
     assert set(found) == {"dog/a.png", "dog/a.txt", "dog/a.json", "dog/b.png", "dog/b.json"}
     assert found["dog/a.txt"] == (folder / "a.txt").read_bytes()
-    told = json.loads(found["dog/a.json"])
-    assert (told["author"], told["class"]) == ("é", "Hund")
+    meta = json.loads(found["dog/a.json"])
+    assert (meta["author"], meta["class"]) == ("é", "Hund")
     assert json.loads(found["dog/b.json"]) == {"class": "dog", "packed_from": {"row": 2, "image": "dog/b.png"}}
     assert (code, manifest["left_out"]) == (1, {"text: not UTF-8": 1, "json: not an object": 1})
 

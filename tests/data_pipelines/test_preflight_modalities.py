@@ -36,9 +36,9 @@ def test_data_without_captions_are_refused(folder: Path) -> None:
         check({"a": {"source": str(folder)}}, *BOTH)
 
 
-@pytest.mark.parametrize("told", ["29.txt", "29.json"])
-def test_one_caption_in_the_last_sample_is_enough(folder: Path, told: str) -> None:
-    (folder / told).write_text("a boat" if told.endswith("txt") else '{"caption": "a boat"}')
+@pytest.mark.parametrize("file_name", ["29.txt", "29.json"])
+def test_one_caption_in_the_last_sample_is_enough(folder: Path, file_name: str) -> None:
+    (folder / file_name).write_text("a boat" if file_name.endswith("txt") else '{"caption": "a boat"}')
     check({"a": {"source": str(folder)}}, *BOTH)
 
 

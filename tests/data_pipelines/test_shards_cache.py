@@ -38,16 +38,14 @@ def unfinished(folder: Path) -> list[Path]:
     return list(folder.rglob("*.part"))
 
 
-@pytest.mark.parametrize(
-    "faults", [[], ["503", "500"], ["429"], ["stalls"], ["cut short", "cut short"], ["nothing said of its length"]]
-)
+@pytest.mark.parametrize("faults", [[], ["503", "500"], ["429"], ["stalls"], ["cut short", "cut short"], ["no length"]])
 def test_a_shard_is_fetched_completely_in_spite_of_network_errors(tmp_path: Path, web: Web, faults: list[str]) -> None:
     url = web.put("/s/00.tar", BODY, *faults)
     path = cache(tmp_path).fetch(url)
     assert path.read_bytes() == BODY
-    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if not fault.startswith("nothing")])
+    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if fault != "no length"])
     assert cache(tmp_path).fetch(url) == path
-    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if not fault.startswith("nothing")])
+    assert web.asked["/s/00.tar"] == 1 + len([fault for fault in faults if fault != "no length"])
     assert not unfinished(tmp_path)
 
 
@@ -150,7 +148,7 @@ def test_a_shard_that_is_being_fetched_is_not_removed(tmp_path: Path, web: Web) 
         assert path.exists()
 
 
-@pytest.mark.parametrize("faults", [[], ["nothing said of its length"]])
+@pytest.mark.parametrize("faults", [[], ["no length"]])
 def test_a_limit_below_one_shard_is_refused(tmp_path: Path, web: Web, faults: list[str]) -> None:
     url = web.put("/big.tar", BODY, *faults)
     with pytest.raises(UserError, match=r"big\.tar is larger than the 0\.1 MB"):

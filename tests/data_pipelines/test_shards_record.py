@@ -206,9 +206,9 @@ def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
 def test_ranks_may_open_shards_at_the_same_time(tmp_path: Path) -> None:
     shards = small(tmp_path, 40)
     ranks = [start(tmp_path, RANK=str(rank), WORLD_SIZE="3", LOCAL_WORLD_SIZE="3") for rank in range(3)]
-    said = {rank.communicate()[0].strip() for rank in ranks}
+    fingerprints = {rank.communicate()[0].strip() for rank in ranks}
     assert [rank.returncode for rank in ranks] == [0, 0, 0]
-    assert said == {open_shards(shards).fingerprint}
+    assert fingerprints == {open_shards(shards).fingerprint}
     assert sorted(path.name for path in (tmp_path / ".index").iterdir()) == [
         f"{n:03d}.tar.safetensors" for n in range(40)
     ]

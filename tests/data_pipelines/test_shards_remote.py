@@ -189,7 +189,7 @@ def test_a_damaged_shard_is_named_and_fetched_again_after_repair(
 
 
 def test_a_silently_truncated_shard_is_noticed(tmp_path: Path, web: Web, urls: list[str]) -> None:
-    web.put("/s/00000.tar", web.pages["/s/00000.tar"][:3000], "nothing said of its length")
+    web.put("/s/00000.tar", web.pages["/s/00000.tar"][:3000], "no length")
     with pytest.raises(DamagedShard, match=r"00000\.tar is damaged"):
         read(opened(tmp_path, urls))
 

@@ -63,8 +63,8 @@ def hollow(folder: Path, shards: int) -> None:
 def test_opening_reads_only_headers_and_takes_little_memory(tmp_path: Path, shards: int) -> None:
     """At the end, the indexes of 100 shards with a million samples are open."""
     hollow(tmp_path, shards)
-    said = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM, str(tmp_path)]))
+    measured = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM, str(tmp_path)]))
     shutil.rmtree(tmp_path)
-    assert said["samples"] == shards * PER_SHARD
-    assert said["read"] < shards * MOST_OF_AN_INDEX
-    assert said["memory"] < MOST_MEMORY
+    assert measured["samples"] == shards * PER_SHARD
+    assert measured["read"] < shards * MOST_OF_AN_INDEX
+    assert measured["memory"] < MOST_MEMORY

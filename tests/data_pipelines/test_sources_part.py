@@ -60,8 +60,10 @@ def test_a_folder_of_shards_is_split_by_group(folder: Path, capsys: pytest.Captu
     assert train | val == set(range(SHARDS * EACH))
     assert not {n // 3 for n in train} & {n // 3 for n in val}
     assert 0.15 < len(val) / (SHARDS * EACH) < 0.45
-    told = capsys.readouterr().err
-    assert f"{folder}: part [0, 0.3]: {len(val)} of 200 samples, split by the hash of their group (json.group)" in told
+    message = capsys.readouterr().err
+    assert (
+        f"{folder}: part [0, 0.3]: {len(val)} of 200 samples, split by the hash of their group (json.group)" in message
+    )
     assert halves(source=str(folder), held_out=0.3) == (train, val)
     other, _ = halves(source=str(folder), held_out=0.3, split_by="file")
     assert other != train
@@ -137,7 +139,7 @@ def test_a_bundled_recipe_takes_a_single_path(recipe: str, folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "error"),
     [
         ("nodir", "nodir does not exist; name a folder, a table, or shards as"),
         ("nodir/{0..2}.tar", r"nodir/0.tar does not exist \(nor do 2 more\)"),
@@ -145,10 +147,10 @@ def test_a_bundled_recipe_takes_a_single_path(recipe: str, folder: Path) -> None
     ],
 )
 def test_a_missing_path_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str, error: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=error):
         find_shards(data)
     assert main(["train", "image_text", f"data.train={data}", "--dry-run"]) == 2
-    assert "does not exist" in (told := capsys.readouterr().err) or "no file matches" in told
+    assert "does not exist" in (message := capsys.readouterr().err) or "no file matches" in message

@@ -89,11 +89,11 @@ def test_exactly_the_broken_files_are_found(shards: Path, tmp_path: Path) -> Non
     assert {line["shard"] for line in lines} == {str(shards / "1.tar")}
     assert lines[0]["key"] == "1-003"
     assert found.reasons == Counter(expected.values())
-    told = found.to_json()
-    assert told["samples"] == 3 * SAMPLES == told["good"] + told["bad"]
-    assert told["bad"] == sum(told["reasons"].values()) == len(SPOILT)
-    assert told["by_shard"] == {str(shards / "1.tar"): {"samples": SAMPLES, "bad": 14, "reasons": told["reasons"]}}
-    assert {reason: len(examples) for reason, examples in told["examples"].items()} == told["reasons"]
+    result = found.to_json()
+    assert result["samples"] == 3 * SAMPLES == result["good"] + result["bad"]
+    assert result["bad"] == sum(result["reasons"].values()) == len(SPOILT)
+    assert result["by_shard"] == {str(shards / "1.tar"): {"samples": SAMPLES, "bad": 14, "reasons": result["reasons"]}}
+    assert {reason: len(examples) for reason, examples in result["examples"].items()} == result["reasons"]
 
 
 def test_findings_do_not_depend_on_the_number_of_processes(shards: Path, tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_the_exit_code_says_if_data_are_broken(
 def test_damaged_shards_are_reported_also_without_bad_samples(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shards / "1.tar").write_bytes(b"")
     assert main(["data", "check", str(shards), "--workers", "1"]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "✗ 1 of 3 shards is damaged. 120 samples could be read, without a fault." in told
+    result = " ".join(capsys.readouterr().out.split())
+    assert "✗ 1 of 3 shards is damaged. 120 samples could be read, without a fault." in result
 
 
 def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,8 +114,8 @@ def bars(values: np.ndarray, measure: PlotSpec) -> Plot:
 
 def heights(drawn: Plot) -> np.ndarray:
     """The heights of the bars, in the units of the axis."""
-    (zero, _), *_, (top, said) = drawn.y_ticks
-    unit = float(said.replace(",", "").replace("k", "e3")) / (zero - top)
+    (zero, _), *_, (top, printed) = drawn.y_ticks
+    unit = float(printed.replace(",", "").replace("k", "e3")) / (zero - top)
     return np.array([bar.height * unit for bar in drawn.bars])
 
 
@@ -160,11 +160,11 @@ def test_a_constant_value_is_centred(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "said"),
+    ("part", "whole", "printed"),
     [(0, 5, "0 %"), (5, 5, "100 %"), (1, 10**6, "< 0.01 %"), (10**6 - 1, 10**6, "> 99.99 %"), (1, 3, "33.33 %")],
 )
-def test_small_shares_are_not_rounded_to_zero(part: int, whole: int, said: str) -> None:
-    assert share(part, whole) == said
+def test_small_shares_are_not_rounded_to_zero(part: int, whole: int, printed: str) -> None:
+    assert share(part, whole) == printed
 
 
 def test_sizes_have_readable_units() -> None:

@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(int(fault))
             return
         self.send_response(200)
-        if fault != "nothing said of its length":
+        if fault != "no length":
             self.send_header("Content-Length", str(len(page)))
         self.end_headers()
         if fault == "slow":

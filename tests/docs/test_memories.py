@@ -65,10 +65,10 @@ def test_the_example_that_lists_the_hardest_pictures_runs(
     code = block("memories.md", "hardest.py")
     code = code.replace("shards/train", str(world_folder / "train")).replace("runs/NAME", str(tmp_path / "run"))
     exec(code, {})  # as a reader runs it
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     source = open_source(str(world_folder / "train"))
     column = read_column(tmp_path / "run" / "columns" / "cartography", source.fingerprint)
     sure = dict(zip(column.id_n.tolist(), column.values["confidence"].tolist(), strict=True))
     hardest = sorted(sure, key=lambda id: sure[id])[:10]
-    assert [key for _, key, _ in told] == [source.key(id) for id in hardest]
-    assert [confidence for confidence, _, _ in told] == [f"{sure[id]:.4f}" for id in hardest]
+    assert [key for _, key, _ in printed] == [source.key(id) for id in hardest]
+    assert [confidence for confidence, _, _ in printed] == [f"{sure[id]:.4f}" for id in hardest]

@@ -38,8 +38,8 @@ def test_a_line_for_every_split_shows_the_mean_of_the_first_metric() -> None:
     }
     (chart,) = line_of_weights(curve)
     assert [line.name for line in chart.lines] == ["Retrieval · val · R@1 %", "Retrieval · new · R@1 %"]
-    told = [[(alpha, float(value)) for _, _, alpha, value in line.points] for line in chart.lines]
-    assert told == [
+    lines_drawn = [[(alpha, float(value)) for _, _, alpha, value in line.points] for line in chart.lines]
+    assert lines_drawn == [
         [(0.0, 30.0), (0.5, pytest.approx(42.5)), (1.0, 55.0)],
         [(0.0, 60.0), (0.5, pytest.approx(35.0)), (1.0, 10.0)],
     ]

@@ -70,8 +70,8 @@ def test_the_task_file_on_the_page_equals_the_option_labels(tmp_path: Path) -> N
     ((name, text),) = re.findall(r"```yaml\n# (\S+)\n(.*?)```", page, re.DOTALL)
     (tmp_path / name).write_text(text, encoding="utf-8")
     (asked,) = label_tasks({"boat": "a boat", "car": "a car"}, "a photo of {class}.")[:1]
-    told = {"name": "boats", "title": "Boats and cars", "modalities": ()}
-    assert load_task(str(tmp_path / name)) == asked.model_copy(update=told)
+    changes = {"name": "boats", "title": "Boats and cars", "modalities": ()}
+    assert load_task(str(tmp_path / name)) == asked.model_copy(update=changes)
 
 
 def test_labels_that_match_no_sample_are_an_error() -> None:

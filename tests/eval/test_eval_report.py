@@ -250,11 +250,11 @@ def test_the_held_out_curve_is_beside_the_loss_curve(tmp_path: Path) -> None:
             print(json.dumps({"step": step, "results": to_json([*found, other], "run")}), file=lines)
     (drawn,) = held_out_chart(read_lines(tmp_path / "evaluations.jsonl"))
     assert drawn.title == "Held-out R@1 %"
-    told = {line.name: [(step, float(value)) for _, _, step, value in line.points] for line in drawn.lines}
+    drawn_points = {line.name: [(step, float(value)) for _, _, step, value in line.points] for line in drawn.lines}
     rows = {
         name: [(step, pytest.approx(step / len(name) / 3, rel=1e-2)) for step in (20, 40)] for name in ("val", HOSTILE)
     }
-    assert told == rows | {"chance": [(20, 5.0), (40, 5.0)]}
+    assert drawn_points == rows | {"chance": [(20, 5.0), (40, 5.0)]}
     page = Page(write_report(tmp_path, "run", found, warnings=[HOSTILE]).read_text())
     titles = re.findall(r"Loss|Held-out R@1 %", page.text)
     assert titles == ["Loss", "Held-out R@1 %"]
@@ -290,7 +290,7 @@ def test_ticks_are_round_few_and_around_the_values(low: float, span: float, abou
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "label"),
     [
         (0.0, "0"),
         (0.002, "0.002"),
@@ -301,16 +301,16 @@ def test_ticks_are_round_few_and_around_the_values(low: float, span: float, abou
         (3e9, "3G"),
     ],
 )
-def test_numbers_on_axes_are_short(value: float, said: str) -> None:
-    assert words(value) == said
+def test_numbers_on_axes_are_short(value: float, label: str) -> None:
+    assert words(value) == label
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_labels_of_ticks_are_distinct(low: float, span: float) -> None:
     assume(span > 1e-9 * abs(low))
     found = ticks(low, low + span, 4)
-    said = labels(found)
-    assert len(set(said)) == len(found)
+    label = labels(found)
+    assert len(set(label)) == len(found)
 
 
 def test_labels_of_ticks_have_enough_digits() -> None:

@@ -115,11 +115,11 @@ def test_errors_equal_leave_one_out_errors_and_scores_are_likelihoods() -> None:
     best = min(naive, key=lambda penalty: float(naive[penalty].log().sum()))
     torch.testing.assert_close(found.error_K, naive[best])
     predicted = found.x(x) @ found.weights_PK
-    told, known = found.rows("image", x) @ found.rows("text", y).T, torch.zeros(24, 24, dtype=torch.float64)
+    scores, known = found.rows("image", x) @ found.rows("text", y).T, torch.zeros(24, 24, dtype=torch.float64)
     for query, candidate in itertools.product(range(24), repeat=2):
         likely = Normal(predicted[query], found.error_K.sqrt()).log_prob(scaled_y[candidate])
         known[query, candidate] = (likely - Normal(0, 1).log_prob(scaled_y[candidate])).sum()
-    torch.testing.assert_close(told - told.mean(), known - known.mean())
+    torch.testing.assert_close(scores - scores.mean(), known - known.mean())
 
 
 def test_the_length_alone_matches_sounds_and_sentences() -> None:

@@ -50,8 +50,8 @@ CASES = [
 
 @pytest.mark.parametrize(("one", "words"), CASES)
 def test_a_number_is_above_chance_where_its_whole_interval_is(one: Result, words: str) -> None:
-    said, above = verdict(one), "is above" in words
-    assert (said.words, said.above_chance) == (f"image→text {words}", above)
+    judged, above = verdict(one), "is above" in words
+    assert (judged.words, judged.above_chance) == (f"image→text {words}", above)
     (written,) = json.loads(json.dumps(to_json([one], "model")))
     assert written["details"][one.name]["above_chance"] is above
     assert from_json([written]) == [one]

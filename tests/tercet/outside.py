@@ -26,7 +26,7 @@ def written(folder: Path) -> None:
 
 
 def swing(draw: np.random.Generator) -> dict[str, bytes]:
-    """A noisy wave about one axis, and what is to be said of it."""
+    """A noisy wave about one axis, its caption and its metadata."""
     speed, height, axis = draw.choice(list(SPEEDS)), draw.choice(list(HEIGHTS)), draw.integers(3)
     time = np.arange(draw.integers(40, 80))
     series = draw.normal(0, 0.1, (len(time), 3))

@@ -147,7 +147,7 @@ def test_data_generate_takes_the_options_of_the_generated_data(
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("model.image.encoder=small:imag", "write `small:image`"),
         ("model.image.encoder=open_clip:ViT-B-33", "did you mean `ViT-B-32`"),
@@ -156,10 +156,10 @@ def test_data_generate_takes_the_options_of_the_generated_data(
     ],
 )
 def test_recipes_check_finds_values_that_no_run_can_use(
-    override: str, told: str, capsys: pytest.CaptureFixture[str]
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recipes", "check", "demo", override]) == 2
-    assert told in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_versions_are_compared_with_their_ranges() -> None:
 
 
 def test_an_installation_that_loads_is_healthy() -> None:
-    findings = judged(ALL_LOAD, "never told")
+    findings = judged(ALL_LOAD, "not used")
     assert healthy(findings)
     assert [finding.name for finding in findings] == [*PROBED, "cpu", "cuda", "gloo", "nccl"]
 

@@ -62,8 +62,8 @@ def test_a_run_does_not_resume_without_its_plugins(
     trained: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*verb, str(trained / "whole")]) == 2
-    said = f"{trained}/whole was made with the plugin series.py, which is not loaded; add --plugin {trained}/series.py"
-    assert capsys.readouterr() == ("", f"tercet: {said}\n")
+    shown = f"{trained}/whole was made with the plugin series.py, which is not loaded; add --plugin {trained}/series.py"
+    assert capsys.readouterr() == ("", f"tercet: {shown}\n")
 
 
 MISTAKES = {
@@ -91,17 +91,17 @@ def test_a_mistake_in_a_plugin_is_an_error_of_one_line(
     file = outside / "mistaken.py"
     file.write_text(text)
     assert main(["recipes", "show", "demo", *loading(str(file))]) == 2
-    out, said = capsys.readouterr()
-    assert (out, len(said.splitlines())) == ("", 1)
-    assert said.startswith(f"tercet: plugin {file}, line")
-    assert re.search(MISTAKES[text], said.strip())
+    out, shown = capsys.readouterr()
+    assert (out, len(shown.splitlines())) == ("", 1)
+    assert shown.startswith(f"tercet: plugin {file}, line")
+    assert re.search(MISTAKES[text], shown.strip())
 
 
 def test_the_error_for_an_unknown_modality_suggests_a_plugin(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "show", str(outside / "sensor.yaml")]) == 2
     known = "known: audio, dim, image, text (--plugin FILE.py can add one)"
-    said = f"tercet: sensor.yaml: `model.series` is not a known modality; {known}\n"
-    assert capsys.readouterr() == ("", said)
+    shown = f"tercet: sensor.yaml: `model.series` is not a known modality; {known}\n"
+    assert capsys.readouterr() == ("", shown)
 
 
 def test_installed_plugins_are_loaded_without_an_option(outside: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of a model or an index: words, or a file that is there; and mistakes in asking, told in one line."""
+"""Queries of a search: words, files or arrays; wrong ones are errors of one line."""
 
 from pathlib import Path
 from typing import Any

@@ -75,18 +75,18 @@ def proposed(photos: Path) -> dict[str, Any]:
     """What the command says, and the recipe that it wrote."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tercet.training.proposal.propose.reachable", lambda recipe: False)
-        told: list[Any] = []
-        patch.setattr("tercet.command.proposal.print_json", told.append)
+        printed: list[Any] = []
+        patch.setattr("tercet.command.proposal.print_json", printed.append)
         assert main(["recipes", "new", "--data", str(photos), "--out", str(photos.parent / "new.yaml"), "--json"]) == 0
-    return dict(told[0])
+    return dict(printed[0])
 
 
 def test_the_printed_facts_about_the_data_are_right(proposed: dict[str, Any]) -> None:
     captions = [caption(row) for row in range(ROWS)]
-    told = proposed["data"]
-    assert (told["samples"], told["pairs"], told["holding"]) == (ROWS, ROWS, {"image": ROWS, "text": ROWS})
-    assert (told["captions"], told["different"], told["twice"]) == (ROWS, len(set(captions)), {"image": 4})
-    assert told["words"]["p50"] == median_low(len(text.split()) for text in captions)
+    printed = proposed["data"]
+    assert (printed["samples"], printed["pairs"], printed["holding"]) == (ROWS, ROWS, {"image": ROWS, "text": ROWS})
+    assert (printed["captions"], printed["different"], printed["twice"]) == (ROWS, len(set(captions)), {"image": 4})
+    assert printed["words"]["p50"] == median_low(len(text.split()) for text in captions)
 
 
 def test_the_proposed_recipe_trains_unchanged(
@@ -103,9 +103,9 @@ def test_the_proposed_recipe_trains_unchanged(
         for file in ("metrics.jsonl", "evaluations.jsonl")
     }
     assert steps == {"metrics.jsonl": [1, 2, 3], "evaluations.jsonl": [1, 2, 3]}
-    said = capfd.readouterr().out
-    assert "early stopping: the weights are those of step " in said
-    assert said.count(" is not distinguishable from chance (") + said.count(" is above chance (") == 2
+    shown = capfd.readouterr().out
+    assert "early stopping: the weights are those of step " in shown
+    assert shown.count(" is not distinguishable from chance (") + shown.count(" is above chance (") == 2
     report = (tmp_path / "run" / "report.html").read_text()
     assert all(words in report for words in ("ridge on simple features", "ridge on random towers", "Held-out R@1 %"))
 
@@ -117,10 +117,10 @@ def values_of(choices: Iterable[Choice]) -> dict[str, Any]:
 
 def test_the_recipe_gives_the_reason_for_every_value(proposed: dict[str, Any], photos: Path) -> None:
     text = (photos.parent / "new.yaml").read_text()
-    said = " ".join(line.strip(" #") for line in text.splitlines() if line.strip().startswith("#"))
-    assert all(choice["why"] in said for choice in proposed["recipe"])
+    shown = " ".join(line.strip(" #") for line in text.splitlines() if line.strip().startswith("#"))
+    assert all(choice["why"] in shown for choice in proposed["recipe"])
     assert proposed["caution"].startswith("this run does not start from pretrained weights")
-    assert f"Weights: {proposed['caution']}." in said
+    assert f"Weights: {proposed['caution']}." in shown
     assert read_yaml(text, "") == values_of(Choice(**choice) for choice in proposed["recipe"])
 
 
@@ -242,8 +242,8 @@ def test_batch_size_and_warmup_are_smaller_for_small_data() -> None:
 def test_few_classes_hold_out_pictures_and_many_classes_hold_out_classes() -> None:
     for classes, by in ((10, "file"), (300, None)):
         names = seen(3_000, "image", "text", different=classes)
-        said = values_of(splits(TABLE, names))["data"]
-        assert (names.classes, said["group"], said["held_out"], said.get("split_by")) == (classes, "text", 0.1, by)
+        shown = values_of(splits(TABLE, names))["data"]
+        assert (names.classes, shown["group"], shown["held_out"], shown.get("split_by")) == (classes, "text", 0.1, by)
     assert held_out(TABLE, seen(2_000_000, "image", "text")) == 0.0025
 
 

@@ -171,7 +171,7 @@ def test_a_full_disk_ends_a_run_with_an_error_of_one_line(world_folder: Path, tm
     environment = os.environ | {"DS_ACCELERATOR": "cpu"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == 2, ended.stderr
-    told = r"tercet: cannot write a checkpoint \(rank 0: .*File too large.*\)\. The last one is intact"
-    assert re.search(told, ended.stderr)
+    message = r"tercet: cannot write a checkpoint \(rank 0: .*File too large.*\)\. The last one is intact"
+    assert re.search(message, ended.stderr)
     assert "Traceback" not in ended.stderr
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []

@@ -17,10 +17,10 @@ from tests.training.tiny import losses, recipe, run, saved
 
 
 def run_some(world: World, values: dict[str, Any], stop: int | None) -> str:
-    """What was said on the way."""
-    with redirect_stderr(StringIO()) as said:
+    """What the run printed on stderr."""
+    with redirect_stderr(StringIO()) as shown:
         run(world, values, stop)
-    return said.getvalue()
+    return shown.getvalue()
 
 
 def mixed(folder: Path, out: Path, weight: float = 1.0, **data: Any) -> dict[str, Any]:
@@ -121,8 +121,8 @@ def test_a_stream_trains_on_two_ranks_and_resumes_at_a_shard(world_folder: Path,
     on_ranks(run_some, 2, values, 10)
     place = state(tmp_path / "run")["cursors"]["train"]
     assert 0 < place <= 160 // 24
-    (said,) = on_ranks(run_some, 1, values, None)
-    assert f"resumes at shard {place} of its sequence" in said
+    (shown,) = on_ranks(run_some, 1, values, None)
+    assert f"resumes at shard {place} of its sequence" in shown
     assert len(losses(tmp_path / "run")) == 14
     assert saved(tmp_path / "run")
 

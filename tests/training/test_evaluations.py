@@ -38,7 +38,7 @@ def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_p
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"early_stopping": {}}, "`early_stopping` needs evaluations during the run"),
         ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better if it is lower"),
@@ -48,9 +48,9 @@ def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_p
     ],
 )
 def test_contradicting_steps_stages_and_early_stopping_are_refused(
-    tmp_path: Path, changes: dict[str, object], told: str
+    tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         RunConfig.model_validate(recipe(tmp_path, tmp_path, **changes))
 
 

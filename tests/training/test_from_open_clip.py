@@ -156,7 +156,7 @@ def test_upsampling_factors_are_multiplied_by_the_number_of_shards(tmp_path: Pat
 
 @pytest.mark.parametrize("groups", range(6))
 def test_as_many_blocks_are_unlocked_as_in_open_clip(groups: int) -> None:
-    """But for one group, which is the projection alone and told as different."""
+    """Except for one group, which is only the projection, and is reported as a difference."""
     visual = VisionTransformer(image_size=8, patch_size=4, width=8, layers=3, heads=1, mlp_ratio=1, output_dim=4)
     visual.lock(unlocked_groups=groups)
     trained = sum(any(p.requires_grad for p in block.parameters()) for block in visual.transformer.resblocks)
@@ -181,7 +181,7 @@ VALUES = {
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
 def test_every_flag_changes_the_recipe_or_is_reported(flag: Flag) -> None:
-    """Given a value of its own, it changes the recipe or is told; but for kinds of data, which endings tell."""
+    """A flag with another value than its default. Kinds of data are excepted: file extensions decide them."""
     start = f"{DATA} --name x {WITH.get(flag.name, '')}"
     before = translate(start)
     found = translate(" ".join([start, flag.name, *value_for(flag)]))

@@ -37,7 +37,7 @@ FLAT = {
 }  # fmt: skip
 
 
-def told(folder: Path, steps: range) -> list[dict[str, object]]:
+def logged(folder: Path, steps: range) -> list[dict[str, object]]:
     """metrics.jsonl after these steps, the first of which follows the step that the run resumes from."""
     metrics = MetricsFile(folder / "metrics.jsonl")
     metrics.start(RunInfo("run", folder, steps=9, step=steps.start - 1))
@@ -49,16 +49,16 @@ def told(folder: Path, steps: range) -> list[dict[str, object]]:
 
 def test_each_line_of_metrics_holds_flat_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1234.56789)
-    (line,) = told(tmp_path, range(1, 2))
+    (line,) = logged(tmp_path, range(1, 2))
     assert line == {"step": 1, "stage": "", **FLAT, "time": 1234.568}
 
 
 def test_a_resumed_run_drops_the_metrics_of_the_steps_that_it_repeats(tmp_path: Path) -> None:
-    told(tmp_path, range(1, 6))
+    logged(tmp_path, range(1, 6))
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 6, "lo')  # the line that a kill cut short
-    assert [line["step"] for line in told(tmp_path, range(4, 8))] == [1, 2, 3, 4, 5, 6, 7]
-    assert [line["step"] for line in told(tmp_path, range(1, 3))] == [1, 2]
+    assert [line["step"] for line in logged(tmp_path, range(4, 8))] == [1, 2, 3, 4, 5, 6, 7]
+    assert [line["step"] for line in logged(tmp_path, range(1, 3))] == [1, 2]
 
 
 def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:

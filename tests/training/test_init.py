@@ -152,8 +152,8 @@ FOUND = Pretrained(
 
 
 def completed(**values: Any) -> RunConfig:
-    said = {"name": "own", "init": "theirs", "data": {"train": "shards"}, **values}
-    return complete(RunConfig.model_validate(said), FOUND)
+    settings = {"name": "own", "init": "theirs", "data": {"train": "shards"}, **values}
+    return complete(RunConfig.model_validate(settings), FOUND)
 
 
 def test_settings_that_the_recipe_omits_come_from_init() -> None:
@@ -178,15 +178,15 @@ def test_settings_of_the_recipe_override_those_of_init() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         ({"model": {"image": {"encoder": "timm:vit"}}}, "encoder is `timm:vit`, but init theirs has `small:image`"),
         ({"pairs": {"image-depth": 1.0}}, "unknown modality `depth`"),
     ],
 )
-def test_settings_that_do_not_fit_init_are_refused(said: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_init_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
-        completed(**said)
+        completed(**settings)
 
 
 def test_a_tower_missing_from_both_the_recipe_and_init_is_named() -> None:
@@ -195,20 +195,20 @@ def test_a_tower_missing_from_both_the_recipe_and_init_is_named() -> None:
         ({}, r"init theirs holds weights without their architecture. Name .*: init=open_clip:NAME/theirs"),
         ({"audio": MODEL["audio"]}, "init theirs has no image tower, only audio; give model.image an encoder"),
     ]:
-        said = RunConfig.model_validate({"name": "own", "init": "theirs", "data": {"train": "s"}, "model": decayed})
+        settings = RunConfig.model_validate({"name": "own", "init": "theirs", "data": {"train": "s"}, "model": decayed})
         with pytest.raises(UserError, match=message):
-            complete(said, Pretrained("theirs", model, FOUND.terms, dict))
+            complete(settings, Pretrained("theirs", model, FOUND.terms, dict))
 
 
 def test_weights_trained_with_another_activation_are_refused() -> None:
     plain = {"image": {"encoder": "open_clip:ViT-B-32"}}
-    said = {"name": "own", "init": "open_clip:ViT-B-32/openai", "data": {"train": "shards"}, "model": plain}
+    settings = {"name": "own", "init": "open_clip:ViT-B-32/openai", "data": {"train": "shards"}, "model": plain}
     with pytest.raises(UserError, match=r"is `open_clip:ViT-B-32`, but init .* has `open_clip:ViT-B-32-quickgelu`"):
-        inherited(RunConfig.model_validate(said))
+        inherited(RunConfig.model_validate(settings))
 
 
 def test_without_init_a_recipe_must_be_complete() -> None:
-    for said, message in [
+    for settings, message in [
         ({"pairs": {"image-text": 1.0}}, "needs a tower that the model lacks"),
         ({"model": {"image": {"encoder": "small:image"}}}, "pairs. is missing"),
         (
@@ -217,4 +217,4 @@ def test_without_init_a_recipe_must_be_complete() -> None:
         ),
     ]:
         with pytest.raises(ValueError, match=message):
-            SpaceConfig.model_validate(said)
+            SpaceConfig.model_validate(settings)

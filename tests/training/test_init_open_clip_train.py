@@ -120,7 +120,7 @@ def test_the_next_step_equals_that_of_open_clip_train(checkpoints: Path, tmp_pat
 
 @torch.no_grad()
 def test_logits_equal_those_of_open_clip(checkpoints: Path) -> None:
-    """Also by the bare name of the file, for their run has told the architecture."""
+    """Also without the name of the model: `params.txt` of the run has it."""
     folder = checkpoints.parent.parent
     images, texts = seen(folder)
     image, text, scale = theirs(checkpoints / "epoch_3.pt")(images, texts)

@@ -59,8 +59,8 @@ def interrupted_and_resumed(world: World, recipe: dict[str, Any], listed: Path) 
 def test_a_run_resumes_with_its_list_and_refuses_another(world_folder: Path, tmp_path: Path, listed: Path) -> None:
     config = values(world_folder, tmp_path / "run", listed, steps=4, checkpoint={"every": 1, "keep": 4})
     refused = on_ranks(interrupted_and_resumed, 2, config, listed)
-    told = "the list of `train` changed since the last checkpoint (44 samples an epoch then, 43 now): bring back"
-    assert [one[: len(told)] for one in refused] == [told] * 2
+    message = "the list of `train` changed since the last checkpoint (44 samples an epoch then, 43 now): bring back"
+    assert [one[: len(message)] for one in refused] == [message] * 2
     (plan,) = (tmp_path / "run" / "plans").glob("*.json")
     (share,) = json.loads(plan.read_text())["shares"]
     assert (share["samples"], share["order"]) == (44, ListFile(str(listed)).digest())
@@ -124,9 +124,9 @@ def test_the_command_line_shows_lists(
     assert "listed in" in capsys.readouterr().out
     stats = ["data", "stats", str(world_folder / "train"), "--workers", "1", "--list", str(listed)]
     assert main([*stats, "--out", str(tmp_path / "stats.html")]) == 0
-    told = f"{listed} (digest {digest}): 40 of 96 samples, 44 an epoch"
-    assert f"list {told}" in capsys.readouterr().out
-    assert told in (tmp_path / "stats.html").read_text()
+    message = f"{listed} (digest {digest}): 40 of 96 samples, 44 an epoch"
+    assert f"list {message}" in capsys.readouterr().out
+    assert message in (tmp_path / "stats.html").read_text()
     assert main([*stats, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["samples"], found["surveyed"]) == (96, 40)

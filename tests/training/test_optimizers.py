@@ -21,14 +21,14 @@ def test_every_trained_parameter_is_in_one_group_and_small_ones_do_not_decay(tmp
     optimizer = {"lr": 1e-3, "scale_lr": 5, "weight_decay": 0.3}
     run = config(tmp_path, model=towers, objective="sigmoid", optimizer=optimizer)
     model = build_model(run.model, run.terms, 0)
-    told = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}
-    assert sum(len(group["params"]) for group in parameter_groups(model, run)) == len(told)
+    group_of = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}
+    assert sum(len(group["params"]) for group in parameter_groups(model, run)) == len(group_of)
     for name, parameter in model.named_parameters():
-        assert parameter.requires_grad == (id(parameter) in told), name
+        assert parameter.requires_grad == (id(parameter) in group_of), name
         if name.startswith("towers.image"):
-            assert id(parameter) not in told
+            assert id(parameter) not in group_of
             continue
-        group = told[id(parameter)]
+        group = group_of[id(parameter)]
         temperature = name.startswith("head.temperatures")
         assert group["weight_decay"] == (0.3 if parameter.ndim >= 2 and not temperature else 0.0), name
         assert group["lr_scale"] == (5 if temperature else 0.1 if name.startswith("towers.audio") else 1.0), name
@@ -60,14 +60,14 @@ def test_layer_decay_lowers_the_learning_rate_towards_the_input(tmp_path: Path, 
     tower |= {"layer_decay": 0.8, "lr_scale": 0.5} | ({} if unlocked is None else {"unlocked": unlocked})
     run = config(tmp_path, model=MODEL | {"text": tower}, optimizer={"weight_decay": 0.3})
     model = build_model(run.model, run.terms, 0)
-    told = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}  # type: ignore[attr-defined]
+    group_of = {id(p): group for group in parameter_groups(model, run) for p in group["params"]}  # type: ignore[attr-defined]
     shares = {"trunk.layers.2.": 1.0, "trunk.norm.": 1.0, "trunk.layers.1.": 0.8, "trunk.layers.0.": 0.64}
     for name, parameter in model.towers["text"].named_parameters():
-        assert (id(parameter) in told) == parameter.requires_grad, name
+        assert (id(parameter) in group_of) == parameter.requires_grad, name
         if parameter.requires_grad:
             share = next((value for start, value in shares.items() if name.startswith(start)), 0.512)
-            assert told[id(parameter)]["lr_scale"] == pytest.approx(0.5 * share), name
-            assert told[id(parameter)]["weight_decay"] == (0.3 if parameter.ndim >= 2 else 0.0), name
+            assert group_of[id(parameter)]["lr_scale"] == pytest.approx(0.5 * share), name
+            assert group_of[id(parameter)]["weight_decay"] == (0.3 if parameter.ndim >= 2 else 0.0), name
     for name, parameter in model.named_parameters():
         if not name.startswith(("towers.text", "head.temperatures")):
-            assert told[id(parameter)]["lr_scale"] == 1.0, name
+            assert group_of[id(parameter)]["lr_scale"] == 1.0, name

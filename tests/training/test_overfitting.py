@@ -107,14 +107,14 @@ def test_overfitting_is_reported_in_the_console_and_the_report(
         run.evaluations.add(step, to_json([found(value)], "tiny"))
     run.evaluator = Foretold(found(0.4 if stops else 0.1))  # type: ignore[assignment]
     run.conclude(None, config, 400)  # type: ignore[arg-type]
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("overfitting", "early"))]
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("overfitting", "early"))]
     fell = "overfitting: held-out R@1 was best at step 100 (40.0 %) and fell to 10.0 % at step 400, while"
-    assert said[-1].startswith(fell)
-    assert said[-1].endswith("; set early_stopping to keep the best weights") is not stops
+    assert shown[-1].startswith(fell)
+    assert shown[-1].endswith("; set early_stopping to keep the best weights") is not stops
     best = (
         "early stopping: the weights are those of step 100, the best of 3 evaluations (mean R@1 of retrieval: 40.0 %)"
     )
-    assert said[:-1] == ([f"{best}; the run ended at step 400"] if stops else [])
+    assert shown[:-1] == ([f"{best}; the run ended at step 400"] if stops else [])
     report = (tmp_path / "report.html").read_text()
     assert f'<p class="warning">{fell.capitalize().replace("r@1", "R@1")}' in report
     assert "Held-out R@1 %" in report

@@ -73,12 +73,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_dry_run_finds_the_errors_of_a_run(mistake: str, data: Path) -> None:
-    changes, told = MISTAKES[mistake]
+    changes, message = MISTAKES[mistake]
     (data / "pictures").mkdir()
     (data / "pictures" / "0.jpg").write_bytes(b"x")
     write_csv(data / "photos.csv", [{"file": "pictures/0.jpg"}])
     write_csv(data / "gone.csv", [{"file": "1.jpg", "caption": "gone"}])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         rehearsed(data, **yaml.safe_load(yaml.safe_dump(changes).replace("WORLD", str(data))))
 
 
@@ -120,9 +120,9 @@ def test_a_dry_run_refuses_data_that_changed_since_the_checkpoint(data: Path, tm
     longer = RunConfig.model_validate(values)
     assert dry_run(longer)
     next((data / "train").glob("*.tar")).unlink()
-    told = r"the data of `train` changed since the last checkpoint \(96 samples then, 72 now\)"
+    message = r"the data of `train` changed since the last checkpoint \(96 samples then, 72 now\)"
     for start in (dry_run, train):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             start(longer)
 
 

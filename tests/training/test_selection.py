@@ -126,12 +126,12 @@ def test_a_selection_is_replayed_on_another_number_of_processes(world_folder: Pa
     first = (tmp_path / "first" / "selection.jsonl").read_text()
     assert first.startswith((tmp_path / "again" / "selection.jsonl").read_text())
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "first"), rel=1e-5)
-    for changes, told in (
+    for changes, message in (
         ({"seed": 1}, "step 1 of .*first drew other samples; set the same data, seed, batch_size and filter_ratio"),
         ({"batch_size": 8}, "step 1 of .*first drew other samples"),
         ({"steps": 6}, "first recorded no selection of step 6"),
     ):
-        with pytest.raises(RankFailed, match=told):
+        with pytest.raises(RankFailed, match=message):
             on_ranks(run_all, 1, [(replaying("refused", **changes), None)])
 
 

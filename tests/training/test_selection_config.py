@@ -94,15 +94,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_impossible_selections_are_refused_in_one_line(mistake: str, world_folder: Path, tmp_path: Path) -> None:
-    changes, told = REFUSED[mistake]
+    changes, message = REFUSED[mistake]
     with pytest.raises(UserError) as refused:
         dry_run(build(RunConfig, recipe(world_folder, tmp_path / "run", **changes), lambda key: "recipe"))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("strata", "processes", "told"),
+    ("strata", "processes", "message"),
     [
         (None, 4, "selection.strata is 2, which is not a multiple of 4 processes; set it to 4"),
         (4, 8, "selection.strata is 4, which is not a multiple of 8 processes; set it to 8"),
@@ -110,12 +110,12 @@ def test_impossible_selections_are_refused_in_one_line(mistake: str, world_folde
     ],
 )
 def test_a_stratum_is_never_split_between_processes(
-    strata: int | None, processes: int, told: str, world_folder: Path, tmp_path: Path
+    strata: int | None, processes: int, message: str, world_folder: Path, tmp_path: Path
 ) -> None:
     selection = {"name": "random", "filter_ratio": 0.5, "strata": strata}
     config = RunConfig.model_validate(recipe(world_folder, tmp_path / "run", selection=selection))
     check_processes(config, 2)
-    with pytest.raises(UserError, match=f"^{told}$"):
+    with pytest.raises(UserError, match=f"^{message}$"):
         check_processes(config, processes)
 
 

@@ -111,14 +111,14 @@ def test_a_rule_over_the_whole_batch_keeps_the_same_samples_on_one_and_two_proce
 
 
 @pytest.mark.parametrize(
-    ("processes", "few", "told"),
+    ("processes", "few", "message"),
     [
         (2, False, "the selection rule `first` kept (16|0) samples of a process, not 8"),
         (1, True, r"First.scores returned shape \[16\]; return 32 scores"),
     ],
 )
 def test_a_rule_that_keeps_a_wrong_number_of_samples_is_refused(
-    processes: int, few: bool, told: str, world_folder: Path, tmp_path: Path
+    processes: int, few: bool, message: str, world_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RankFailed, match=told):
+    with pytest.raises(RankFailed, match=message):
         on_ranks(choose, processes, choosing(world_folder, tmp_path / "run", name="first", few=few))

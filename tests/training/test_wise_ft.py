@@ -1,4 +1,4 @@
-"""What is said of the line between the weights: which place is best, on what it was chosen, and how it is kept."""
+"""The summary of WiSE-FT: the best α, the metric that chose it, and how to keep the model."""
 
 from pathlib import Path
 

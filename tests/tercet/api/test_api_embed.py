@@ -93,8 +93,10 @@ def test_a_model_without_an_image_tower_refuses_pictures(
     towers = {name: tower for name, tower in SPACE["model"].items() if name != "image"}
     config = SpaceConfig.model_validate({"model": towers, "pairs": {"audio-text": 1.0}})
     heard = str(export_folder(build_model(config.model, config.terms, seed=3), config, tmp_path / "heard"))
-    told = "the model encodes audio and text, and val.csv holds image and text; name data with audio, or another model"
-    with pytest.raises(UserError, match=told):
+    message = (
+        "the model encodes audio and text, and val.csv holds image and text; name data with audio, or another model"
+    )
+    with pytest.raises(UserError, match=message):
         tercet.evaluate(heard, data="val.csv")
     assert tercet.embed(heard, "val.csv").modalities == ["text"]
     assert "val.csv: image is left out: the model has no encoder for it" in capsys.readouterr().err
