@@ -97,20 +97,50 @@ class ObjectiveConfig(Component):
     name: str = "infonce"
 
 
+class RampConfig(Config):
+    """A linear change of a term's weight in a part of the stage."""
+
+    start: float = Field(0.0, ge=0, description="the weight before the change; `weight` is the one after it")
+    during: tuple[float, float] = Field((0.0, 1.0), description="from and to which share of the stage it changes")
+
+    @model_validator(mode="after")
+    def _has_a_part(self) -> "RampConfig":
+        first, last = self.during
+        if not 0 <= first < last <= 1:
+            raise Misfit("during", f"[{first:g}, {last:g}] is not a part of a stage; give two shares, such as [0, 0.2]")
+        return self
+
+
 class TermConfig(Config):
     """One term of the loss: the fields that it compares, its objective and its weight."""
 
     name: str = Field(
         "", description="names the loss and the temperature of the term; default: its fields, such as image-text"
     )
-    between: tuple[str, str] = Field(description="the two fields to compare, such as [image, text]")
+    between: tuple[str, ...] = Field(
+        description="the fields to compare, such as [image, text]; some objectives take more than two"
+    )
     against: dict[str, tuple[str, ...]] = Field(
         {},
         description="extra negatives for the anchors of a field: {image: [text.negative], text: [queue.image]}; other "
         "fields of the batch, or vectors that a memory keeps",
     )
     objective: ObjectiveConfig = ObjectiveConfig()
+    directions: dict[str, float] = Field(
+        {},
+        description="relative weights of the directions, by the field of the anchors: {image: 1} trains pictures to "
+        "find captions, and not captions to find pictures; default: all alike",
+    )
+    references: dict[str, str] = Field(
+        {},
+        description="vectors of another model that the objective uses, by the objective's name for them: "
+        "{teacher: NAME} takes NAME.image and NAME.text, which the memory NAME offers",
+    )
     weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
+    ramp: RampConfig | None = Field(
+        None,
+        description="changes the weight: {start: 0, during: [0, 0.2]} raises it in the first fifth of the stage",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -122,9 +152,23 @@ class TermConfig(Config):
 
     @model_validator(mode="after")
     def _fields_are_valid(self) -> "TermConfig":
-        one, other = self.between
-        if one == other:
-            raise Misfit("between", f"names `{one}` twice. Give two different fields, such as [image, text]")
+        if len(self.between) < 2:
+            raise Misfit("between", "names fewer than two fields. Give two or more, such as [image, text]")
+        for name in self.between:
+            if self.between.count(name) > 1:
+                raise Misfit("between", f"names `{name}` twice. Give different fields, such as [image, text]")
+        for anchor, share in self.directions.items():
+            if anchor not in self.between:
+                raise Misfit(
+                    f"directions.{anchor}", f"is not a field of this term; {did_you_mean(anchor, self.between)}"
+                )
+            if share < 0:
+                raise Misfit(f"directions.{anchor}", f"is {share:g}; give 0 or more")
+        if self.directions and not sum(self.directions.values()):
+            raise Misfit("directions", "are all zero; give one of them a weight above 0")
+        for anchor in self.against:
+            if self.directions and not self.directions.get(anchor):
+                raise Misfit(f"against.{anchor}", "has no effect, because `directions` leaves this direction out")
         for anchor, names in self.against.items():
             if anchor not in self.between:
                 raise Misfit(f"against.{anchor}", f"is not a field of this term; {did_you_mean(anchor, self.between)}")
@@ -144,4 +188,24 @@ class TermConfig(Config):
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that the term reads, from the batch or from memories."""
-        return (*self.between, *(name for names in self.against.values() for name in names))
+        return (*self.between, *self.further)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """What the term reads beside the fields that it compares."""
+        referred = (f"{prefix}.{name}" for prefix in self.references.values() for name in self.between)
+        return (*(name for names in self.against.values() for name in names), *referred)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The weights of the directions, which add up to 1; empty if all are alike."""
+        total = sum(self.directions.values())
+        return {name: self.directions.get(name, 0.0) / total for name in self.between} if self.directions else {}
+
+    def weight_at(self, share: float) -> float:
+        """The weight when this share of a stage is done."""
+        if self.ramp is None:
+            return self.weight
+        first, last = self.ramp.during
+        done = min(max((share - first) / (last - first), 0.0), 1.0)
+        return self.ramp.start + done * (self.weight - self.ramp.start)

@@ -51,7 +51,7 @@ class SpaceConfig(Config):
     def _terms_have_towers(self) -> "SpaceConfig":
         for term in self.terms:
             key = f"pairs.{term.name}" if self.pairs else "terms"
-            for modality in (*map(modality_of, term.between), *map(modality_of_vectors, term.fields[2:])):
+            for modality in (*map(modality_of, term.between), *map(modality_of_vectors, term.further)):
                 if modality not in MODALITIES:
                     raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
                 if modality not in self.model.towers and not self.init:

@@ -14,7 +14,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.modality import modality_of
 from tercet.models.encoders import check_encoder
-from tercet.models.losses import build_objective
+from tercet.models.losses import build_term
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
@@ -35,7 +35,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         for modality, tower in stage.model.towers.items():
             check_encoder(modality, tower)
         for term in stage.terms:
-            build_objective(term.objective)
+            build_term(term)
         if stage.selection:
             build_rule(stage.selection)
         check_data(stage, sources)

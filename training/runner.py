@@ -138,7 +138,8 @@ class Runner:
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
-        terms = Terms(config.terms, config.tile, {name: field.rows for name, field in further.items()})
+        counts = {name: field.rows for name, field in further.items()}
+        terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed)
         step = Step(engine, terms, world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))

@@ -66,8 +66,8 @@ class Step:
 
     def _plain(self, batch: Batch, step: int) -> Taken:
         vectors, temperatures = self._run(batch, step, 0)
-        frozen = self.memories.frozen(batch)
-        outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world, frozen)
+        known = self.memories.known(batch)
+        outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world, known, step)
         if torch.isfinite(outcome.loss):
             self.engine.backward(self._surrogate(vectors, outcome.rows, temperatures, outcome.temperatures))
         return self._finish(outcome, temperatures)
@@ -77,7 +77,7 @@ class Step:
         with torch.no_grad():
             parts = [self._run(part, step, index) for index, part in enumerate(chunks)]
         vectors, temperatures = joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
-        outcome = self.terms(batch, vectors, temperatures, self.world, self.memories.frozen(batch))
+        outcome = self.terms(batch, vectors, temperatures, self.world, self.memories.known(batch), step)
         if torch.isfinite(outcome.loss):
             for index, part in enumerate(chunks):
                 vectors, temperatures = self._run(part, step, index)

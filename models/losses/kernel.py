@@ -15,14 +15,18 @@ Shapes: N rows of all ranks, A of them this rank's own, K keys of one tile, d di
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.models.losses.objective import Anchors, Objective, Side, Tile
+from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import Block, Running, View
+
+if TYPE_CHECKING:
+    from tercet.models.losses.objective import Objective
 
 Slopes = dict[Side, dict[str, Tensor]]  # ∂L/∂result of every anchor, by direction and name
 
@@ -72,13 +76,13 @@ class Contrast:
 
 
 @torch.no_grad()
-def contrast(objective: Objective, pair: Pair, world: World) -> Contrast:
+def contrast(objective: "Objective", pair: Pair, world: World) -> Contrast:
     """The loss of a pair and all of its gradients. They are exactly zero if no item has both fields."""
     return Kernel(objective, pair, world).solve()
 
 
 @torch.no_grad()
-def item_losses(objective: Objective, pair: Pair, world: World) -> Tensor:
+def item_losses(objective: "Objective", pair: Pair, world: World) -> Tensor:
     """The contribution of each item's anchors in both directions to the loss, times the number of items `[N]`."""
     turns = (pair, pair.turned()) if objective.symmetric else (pair,)
     found = [anchors for turn in turns for anchors in Kernel(objective, turn, world).first_pass().values()]
@@ -89,7 +93,7 @@ def item_losses(objective: Objective, pair: Pair, world: World) -> Tensor:
 class Kernel:
     """The two passes over the tiles of a pair."""
 
-    def __init__(self, objective: Objective, pair: Pair, world: World) -> None:
+    def __init__(self, objective: "Objective", pair: Pair, world: World) -> None:
         self.objective, self.world = objective, world
         cosine_N = pair.cosines() if pair.paired else None
         scale, self.factor = pair.scale.reshape(()), None if cosine_N is None else objective.scale_factor(cosine_N)

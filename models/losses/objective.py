@@ -8,14 +8,18 @@ where S are the scaled similarities, plus the bias if the objective has one. `st
 keys. `losses` combines the results to the loss of each anchor, and `row_weight` weighs it. Autograd differentiates this
 function of a few vectors; the kernel does the rest, tile by tile. The defaults are those of InfoNCE.
 
-Objectives keep no state. Values of samples come in as `rows.extra`.
+An objective over something else than pairs of fields overrides `solve`: the rows of the term's fields come in, the loss
+and the gradient of each own row go out. It may use `solve_pairs` or the kernel for its parts.
+
+Objectives keep no state. What they need beside the rows comes in as `rows.extra`: values of samples that a memory keeps
+(`columns`, whose new values `update` returns), and vectors of another model (`references`).
 
 Shapes: N anchors of all ranks, A anchors and K keys of one tile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,86 +27,16 @@ from typing_extensions import dataclass_transform
 
 from tercet.configs.registry import Registry, build_named, register_named
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
-from tercet.models.losses.rows import Rows
+from tercet.models.config import ObjectiveConfig, TermConfig
+from tercet.models.losses.anchors import Anchors, Tile
+from tercet.models.losses.pairs import solve_pairs
+from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
-
-Side = Literal["x", "y"]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Logits of some anchors and some keys. `side` says which field of the term the anchors belong to.
-
-    `positive` `[A, 1]` is the logit of each anchor and its own key, if every item has one row of each field.
-    `results` `[A, 1]` has the statistics of earlier stages.
-    """
-
-    side: Side
-    logits: Tensor
-    anchors: Rows
-    keys: Rows
-    scale: Tensor
-    positive: Tensor | None
-    diagonal: int | None  # of the entries with the same item, if there is one such key for each anchor
-    results: Mapping[str, Tensor]
-    stage: int
-
-    def same_item(self) -> Tensor:
-        """Which keys belong to the item of the anchor, so are its positives `[A, K]`."""
-        return self.anchors.item_N[:, None] == self.keys.item_N
-
-    def others(self, values: Tensor, fill: float = -torch.inf) -> Tensor:
-        """The values with `fill` at the keys of the anchor's own item. Do not write to the result."""
-        if self.positive is None:
-            return values.masked_fill(self.same_item(), fill)
-        if self.diagonal is None:
-            return values
-        values = values.clone()
-        values.diagonal(self.diagonal).fill_(fill)
-        return values
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """The anchors of one direction over all ranks, with the results of their statistics, by name.
-
-    `positive` is the logit of each anchor and its own key; zero for anchors that have none or several. `negatives` is
-    the number of keys that may repel the anchor. `share` is the weight of the direction in the loss.
-    """
-
-    side: Side
-    rows: Rows
-    statistics: Mapping[str, Tensor]
-    positive: Tensor
-    negatives: Tensor
-    scale: Tensor
-    share: float
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.statistics[name]
-
-    @property
-    def lse(self) -> Tensor:
-        """The log-sum-exp over the keys, which most objectives have."""
-        return self.statistics["lse"]
-
-    @property
-    def open(self) -> Tensor:
-        """Which anchors have a key in every statistic. The others have no loss."""
-        open_N = torch.ones_like(self.positive, dtype=torch.bool)
-        for value_N in self.statistics.values():
-            open_N &= value_N != -torch.inf
-        return open_N
-
-    def detach(self) -> "Anchors":
-        statistics = {name: value.detach() for name, value in self.statistics.items()}
-        return replace(self, statistics=statistics, positive=self.positive.detach(), scale=self.scale.detach())
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A pair objective. Its fields are its config: the first inverse temperature, its bounds, and the first bias."""
+    """Its fields are its config: the first inverse temperature, its bounds, and the first bias."""
 
     scale: float = 1 / 0.07
     bounds: tuple[float, float] = (1.0, 100.0)
@@ -110,6 +44,27 @@ class Objective:
 
     symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
     stages: ClassVar[int] = 1  # how often the keys are read; `tile.results` has the statistics of earlier stages
+    several: ClassVar[bool] = (
+        False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
+    )
+    columns: ClassVar[Mapping[str, float]] = {}  # values by sample that a memory keeps, and what they are at first
+    references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
+
+    def check(self, term: TermConfig) -> None:
+        """Raises a UserError if the term cannot have this objective."""
+        if len(term.between) != 2:
+            raise UserError(
+                f"terms.{term.name}: `{term.objective.name}` compares two fields, not {len(term.between)}; name two in "
+                "`between`, or use an objective for several fields, such as symile"
+            )
+        if self.symmetric and term.directions:
+            raise UserError(
+                f"terms.{term.name}.directions: `{term.objective.name}` treats both directions alike; remove it"
+            )
+
+    def solve(self, problem: Problem) -> Solution:
+        """The loss of a term, and the gradients of this rank's own rows."""
+        return solve_pairs(self, problem)
 
     def scale_factor(self, cosine_N: Tensor) -> Tensor | None:
         """A constant factor on the scale, from the cosines of all positive pairs; None means 1."""
@@ -145,6 +100,10 @@ class Objective:
         """The loss over all anchors of all directions."""
         return torch.stack([self.weighted(anchors).sum() for anchors in directions]).sum()
 
+    def update(self, anchors: Anchors) -> dict[str, Tensor]:
+        """The new values of each anchor's sample, by column `[N]`."""
+        return {}
+
     def probability(self, row: Anchors) -> Tensor:
         """The probability that each anchor assigns to its positive."""
         return (row.positive - row.lse).exp()
@@ -167,4 +126,17 @@ def build_objective(config: ObjectiveConfig) -> Objective:
         raise UserError(
             f"objective.scale {built.scale:g} is not within objective.bounds [{low:g}, {high:g}]; change one of them"
         )
+    return built
+
+
+def build_term(term: TermConfig) -> Objective:
+    """The objective of a term, checked."""
+    built = build_objective(term.objective)
+    built.check(term)
+    for name in built.references:
+        if name not in term.references:
+            raise UserError(
+                f"terms.{term.name}.references: `{term.objective.name}` needs `{name}`; name the vectors to use, such "
+                f"as references: {{{name}: NAME}} with a memory NAME that offers them"
+            )
     return built

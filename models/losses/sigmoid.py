@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from tercet.models.losses.objective import Anchors, Objective, Tile, objective
+from tercet.models.losses.anchors import Anchors, Tile
+from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.statistics import Statistic, Total
 
 

@@ -9,8 +9,8 @@ Shapes: n rows of this rank, N of all ranks, d dimensions.
 """
 
 import warnings
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,8 +23,8 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.inputs import LossInputs, loss_inputs
-from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.objective import Objective, build_objective
+from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
 
 warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)  # the name in torch 2.11
@@ -43,67 +43,67 @@ def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
 
 
 class Loss(nn.Module):
-    """The loss over the rows of all ranks. With three or more fields, it is the sum over all pairs of fields."""
+    """The loss over the rows of all ranks. An objective of pairs sums the losses of all pairs of fields."""
 
     def __init__(self, objective: Objective, tile: int = TILE) -> None:
         super().__init__()
         self.objective, self.tile = objective, tile
 
     def forward(
-        self, *ordered: Tensor, groups: Tensor | None = None, output_dict: bool = False, **named: Tensor
+        self,
+        *ordered: Tensor,
+        groups: Tensor | None = None,
+        extra: Mapping[str, Mapping[str, Tensor]] | None = None,
+        seed: int = 0,
+        output_dict: bool = False,
+        **named: Tensor,
     ) -> Tensor | dict[str, Tensor]:
         """Call it as `loss(image=…, text=…, scale=…, bias=…)`, or with the arguments of `ClipLoss`.
 
         Row i of every field belongs to item i. All ranks must pass the same number of rows. `groups` `[n]` has a number
-        for each item: items with the same number do not repel each other.
+        for each item: items with the same number do not repel each other. `extra` has further values of each row, by
+        field and name, for objectives that need some: {"image": {"teacher": vectors}}. `seed` is for objectives that
+        draw at random; pass the number of the step, the same on all ranks.
         """
-        total = self.over_pairs(loss_inputs(ordered, named, groups))
-        return {"contrastive_loss": total} if output_dict else total
-
-    def over_pairs(self, inputs: LossInputs) -> Tensor:
+        inputs = loss_inputs(ordered, named, groups)
         world = current_world(inputs.device)
-        sides = gather(inputs, world)
-        losses = []
-        for one, other in combinations(inputs.fields, 2):
-            solve = self._solver(sides[one], sides[other], world)
-            rows = inputs.fields[one], inputs.fields[other]
-            losses.append(_Exact.apply(solve, world.size, *rows, inputs.scale, inputs.bias))
-        return torch.stack(losses).sum()
+        fields = gather(inputs, world, extra or {})
+
+        def solve(scale: Tensor, bias: Tensor | None) -> Solution:
+            return self.objective.solve(Problem(fields, scale, bias, self.tile, world, seed=seed))
+
+        total = _Exact.apply(solve, world.size, tuple(fields), inputs.scale, inputs.bias, *inputs.fields.values())
+        return {"contrastive_loss": total} if output_dict else total
 
     def extra_repr(self) -> str:
         return f"{self.objective}, tile={self.tile}"
 
-    def _solver(self, x: Rows, y: Rows, world: World) -> Callable[[Tensor, Tensor | None], Contrast]:
-        def solve(scale: Tensor, bias: Tensor | None) -> Contrast:
-            return contrast(self.objective, Pair(x, y, scale, bias, self.tile), world)
-
-        return solve
-
 
 class _Exact(torch.autograd.Function):
-    """The loss of the kernel. The forward pass already computes the gradients."""
+    """The loss of an objective. The forward pass already computes the gradients."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        solve: Callable[[Tensor, Tensor | None], Contrast],
+        solve: Callable[[Tensor, Tensor | None], Solution],
         ranks: int,
-        x_nd: Tensor,
-        y_nd: Tensor,
+        names: Sequence[str],
         scale: Tensor,
         bias: Tensor | None,
+        *fields: Tensor,
     ) -> Tensor:
-        with torch.autocast(x_nd.device.type, enabled=False):
+        with torch.autocast(fields[0].device.type, enabled=False):
             found = solve(scale, bias)
-        x_slope_nd, y_slope_nd = (ranks * found.x_Ad).to(x_nd.dtype), (ranks * found.y_Ad).to(y_nd.dtype)
-        ctx.save_for_backward(x_slope_nd, y_slope_nd, found.scale, found.bias)
+        slopes = [(ranks * found.rows[name]).to(z_nd.dtype) for name, z_nd in zip(names, fields, strict=True)]
+        ctx.save_for_backward(found.scale, found.bias, *slopes)
+        ctx.has_bias = bias is not None
         return found.loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_nd, y_nd, scale, bias = (grad.to(slope.dtype) * slope for slope in ctx.saved_tensors)
-        return None, None, x_nd, y_nd, scale, bias if ctx.needs_input_grad[-1] else None
+        scale, bias, *fields = (grad.to(slope.dtype) * slope for slope in ctx.saved_tensors)
+        return None, None, None, scale, bias if ctx.has_bias else None, *fields
 
 
 def current_world(device: torch.device) -> World:
@@ -113,12 +113,16 @@ def current_world(device: torch.device) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def gather(inputs: LossInputs, world: World) -> dict[str, Rows]:
+def gather(inputs: LossInputs, world: World, extra: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Rows]:
     """The rows of all ranks by field, at full precision. Without `groups`, every item is its own group."""
     rows = len(next(iter(inputs.fields.values())))
     group_N = torch.arange(rows * world.size, device=world.device)
     if inputs.groups is not None:
         group_N = world.gather(inputs.groups)
     own = slice(world.rank * rows, (world.rank + 1) * rows)
-    whole = {name: world.gather(z_nd.detach().to(inputs.dtype)) for name, z_nd in inputs.fields.items()}
-    return {name: Rows.numbered(z_Nd, own, group_N) for name, z_Nd in whole.items()}
+    whole = {}
+    for name, z_nd in inputs.fields.items():
+        numbered = Rows.numbered(world.gather(z_nd.detach().to(inputs.dtype)), own, group_N)
+        values = {key: world.gather(value.detach().to(inputs.dtype)) for key, value in extra.get(name, {}).items()}
+        whole[name] = replace(numbered, extra=values)
+    return whole

@@ -1,12 +1,7 @@
-"""All terms of a step. The vectors of each field are gathered once, and each row gets one gradient over all terms.
+"""All terms of a step. The vectors of each field are gathered once, and each row gets one gradient over all terms."""
 
-An item may have several rows of a field. The loss of a term is then the mean over all combinations of a row number of
-one field and a row number of the other. Each combination has one row per item.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,20 +10,22 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.modality import is_negative
 from tercet.models.config import TermConfig
-from tercet.models.losses import Objective, build_objective
-from tercet.models.losses.kernel import Pair, contrast, item_losses
-from tercet.models.losses.objective import Anchors
+from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.objective import Objective, build_term
+from tercet.models.losses.pairs import losses_of_items
+from tercet.models.losses.problem import Problem, Update
 from tercet.models.losses.rows import Rows
 
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
+Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the memory of a term has of some samples
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
-    `gathered` has the vectors of all ranks by field, `anchors` the results of the anchors
-    of each direction by term.
+    `gathered` has the vectors of all ranks by field. By term, `anchors` has the results of the anchors of each
+    direction, and `updates` the new values of samples for its memory.
     """
 
     loss: Tensor
@@ -37,6 +34,7 @@ class Outcome:
     temperatures: dict[str, tuple[Tensor, Tensor]]
     gathered: dict[str, Rows]
     anchors: dict[str, list[Anchors]]
+    updates: dict[str, list[Update]]
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
@@ -54,27 +52,31 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ro
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One side of a pair: the rows of a field that take part, and which of this rank's rows they are."""
+class Known:
+    """What the terms of a step may use beside the batch: frozen vectors by name, and values of samples."""
 
-    field: str
-    rows: Rows
-    own_n: Tensor
-
-
-def draw(name: str, rows: Rows, row: int, other: Rows, other_row: int) -> Drawn:
-    """The rows with number `row` whose item also has row `other_row` of the other field."""
-    partners = other.item_N[other.number_N == other_row]
-    among_N = (rows.number_N == row) & torch.isin(rows.item_N, partners)
-    return Drawn(name, rows.pick(among_N), among_N[rows.own])
+    frozen: Mapping[str, Rows] = field(default_factory=dict)
+    lookup: Lookup = lambda term, id_N: {}
 
 
 class Terms:
-    """The terms that a step trains. `rows`: how many rows of a field an item may have, if more than one."""
+    """The terms that a step trains.
 
-    def __init__(self, configs: Sequence[TermConfig], tile: int, rows: Mapping[str, int] | None = None) -> None:
-        self.configs, self.tile, self.rows = tuple(configs), tile, rows or {}
-        self.objectives: dict[str, Objective] = {term.name: build_objective(term.objective) for term in configs}
+    `counts`: how many rows of a field an item may have, if more than one. `steps`: those of the stage, for weights that
+    change.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TermConfig],
+        tile: int,
+        counts: Mapping[str, int] | None = None,
+        steps: range = range(1),
+        seed: int = 0,
+    ) -> None:
+        self.configs, self.tile, self.counts = tuple(configs), tile, counts or {}
+        self.steps, self.seed = steps, seed
+        self.objectives: dict[str, Objective] = {term.name: build_term(term) for term in configs}
 
     @torch.no_grad()
     def __call__(
@@ -83,34 +85,25 @@ class Terms:
         vectors: Mapping[str, Tensor],
         temperatures: Temperatures,
         world: World,
-        frozen: Mapping[str, Rows] | None = None,
+        known: Known | None = None,
+        step: int = 0,
     ) -> Outcome:
-        """`vectors` has the existing rows of each field. `frozen` rows get no gradient, such as those of a queue."""
+        """`vectors` has the existing rows of each field. Frozen rows get no gradient, such as those of a queue."""
         fields = self._gather(batch, vectors, world)
-        known = {**(frozen or {}), **fields}
         gradients = {name: torch.zeros_like(z_nd) for name, z_nd in vectors.items()}
-        losses: dict[str, Tensor] = {}
-        slopes: dict[str, tuple[Tensor, Tensor]] = {}
-        anchors: dict[str, list[Anchors]] = {}
+        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {})
+        total = []
         for term in self.configs:
-            zero = temperatures[term.name][0].new_zeros(())
-            loss, scale, bias, anchors[term.name] = zero, zero, zero, []
-            pairs = self._pairs(term, known, temperatures)
-            for x, y, pair in pairs:
-                found = contrast(self.objectives[term.name], pair, world)
-                weight = term.weight / len(pairs)
-                gradients[x.field][x.own_n] += weight * found.x_Ad
-                gradients[y.field][y.own_n] += weight * found.y_Ad
-                for anchor, more in ((x.field, found.more_y), (y.field, found.more_x)):
-                    for name, slope_nd in zip(term.against.get(anchor, ()), more, strict=True):
-                        if name in gradients:
-                            gradients[name] += weight * slope_nd
-                loss = loss + found.loss / len(pairs)
-                scale, bias = scale + weight * found.scale, bias + weight * found.bias
-                anchors[term.name] += found.anchors
-            losses[term.name], slopes[term.name] = loss, (scale, bias)
-        total = torch.stack([term.weight * losses[term.name] for term in self.configs]).sum()
-        return Outcome(total, losses, gradients, slopes, fields, anchors)
+            problem = self._problem(term, fields, temperatures, world, known or Known(), step)
+            found = self.objectives[term.name].solve(problem)
+            weight = self.weight(term, step)
+            for name in gradients.keys() & found.rows.keys():
+                gradients[name] += weight * found.rows[name]
+            outcome.losses[term.name] = found.loss
+            outcome.temperatures[term.name] = weight * found.scale, weight * found.bias
+            outcome.anchors[term.name], outcome.updates[term.name] = found.anchors, found.updates
+            total.append(weight * found.loss)
+        return replace(outcome, loss=torch.stack(total).sum())
 
     @torch.no_grad()
     def item_losses(
@@ -119,7 +112,8 @@ class Terms:
         vectors: Mapping[str, Tensor],
         temperatures: Temperatures,
         world: World,
-        frozen: Mapping[str, Rows] | None = None,
+        known: Known | None = None,
+        step: int = 0,
     ) -> Tensor:
         """The loss of every item over all ranks `[B · ranks]`: the weighted mean over the terms that include it.
 
@@ -129,28 +123,49 @@ class Terms:
         losses_B = torch.zeros(len(batch) * world.size, device=world.device)
         weights_B = torch.zeros_like(losses_B)
         for term in self.configs:
-            pairs = self._pairs(term, {**(frozen or {}), **fields}, temperatures)
-            for x, _, pair in pairs:
-                weight = term.weight / len(pairs)
-                loss_N = item_losses(self.objectives[term.name], pair, world)
-                losses_B[x.rows.item_N] += weight * loss_N.to(losses_B)
-                weights_B[x.rows.item_N] += weight
+            problem = self._problem(term, fields, temperatures, world, known or Known(), step)
+            for item_N, loss_N, share in losses_of_items(self.objectives[term.name], problem):
+                weight = self.weight(term, step) * share
+                losses_B[item_N] += weight * loss_N.to(losses_B)
+                weights_B[item_N] += weight
         return losses_B / weights_B
 
-    def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Rows]:
-        return {name: gather(batch, name, z_nd, self.rows.get(name, 1), world) for name, z_nd in vectors.items()}
+    def weight(self, term: TermConfig, step: int) -> float:
+        """The weight of a term at a step of the run."""
+        return term.weight_at((step - self.steps.start) / len(self.steps))
 
-    def _pairs(
-        self, term: TermConfig, known: Mapping[str, Rows], temperatures: Temperatures
-    ) -> list[tuple[Drawn, Drawn, Pair]]:
-        one, other = term.between
-        more_y, more_x = (
-            tuple(known[name].negatives(declared=is_negative(name)) for name in term.against.get(anchor, ()))
-            for anchor in term.between
+    def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Rows]:
+        return {name: gather(batch, name, z_nd, self.counts.get(name, 1), world) for name, z_nd in vectors.items()}
+
+    def _problem(
+        self,
+        term: TermConfig,
+        fields: Mapping[str, Rows],
+        temperatures: Temperatures,
+        world: World,
+        known: Known,
+        step: int,
+    ) -> Problem:
+        every = {**known.frozen, **fields}
+        return Problem(
+            {name: self._with_extra(term, name, fields[name], known) for name in term.between},
+            *temperatures[term.name],
+            self.tile,
+            world,
+            against={
+                anchor: {name: every[name].negatives(declared=is_negative(name)) for name in names}
+                for anchor, names in term.against.items()
+            },
+            shares=term.shares,
+            counts=self.counts,
+            seed=self.seed + step,
         )
-        pairs = []
-        for row, other_row in product(range(self.rows.get(one, 1)), range(self.rows.get(other, 1))):
-            x = draw(one, known[one], row, known[other], other_row)
-            y = draw(other, known[other], other_row, known[one], row)
-            pairs.append((x, y, Pair(x.rows, y.rows, *temperatures[term.name], self.tile, more_y, more_x)))
-        return pairs
+
+    def _with_extra(self, term: TermConfig, name: str, rows: Rows, known: Known) -> Rows:
+        """Adds the vectors that the term refers to, and the values that its memory keeps of the samples."""
+        extra = {key: known.frozen[f"{prefix}.{name}"].z_Nd for key, prefix in term.references.items()}
+        columns = self.objectives[term.name].columns
+        if columns:
+            values = known.lookup(term.name, rows.id_N)
+            extra |= {column: values[f"{name}.{column}"] for column in columns}
+        return replace(rows, extra={**rows.extra, **extra})

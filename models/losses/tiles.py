@@ -5,13 +5,17 @@ Shapes: N rows of all ranks, A anchors and K keys of one tile.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tercet.models.losses.objective import Objective, Side, Tile
+from tercet.models.losses.anchors import Side, Tile
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.statistics import Partial, Statistic
+
+if TYPE_CHECKING:
+    from tercet.models.losses.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,13 @@ class Block:
 class View:
     """A tile of one direction, whose anchors are `part` of those of all ranks. `closed` keys do not count."""
 
-    objective: Objective
+    objective: "Objective"
     tile: Tile
     part: slice
     closed: Tensor | None
 
     @staticmethod
-    def of(objective: Objective, tile: Tile, part: slice, closed: Tensor | None) -> "View":
+    def of(objective: "Objective", tile: Tile, part: slice, closed: Tensor | None) -> "View":
         """Adds the objective's weights to the logits, and its mask to the closed keys."""
         weight_AK = objective.log_weights(tile)
         if weight_AK is not None:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from tercet.data_pipelines.config import SourceConfig, SplitConfig
 from tercet.main_process import is_main_process
-from tercet.models.config import TowerConfig
+from tercet.models.config import TermConfig, TowerConfig
 from tercet.training.config import RunConfig
 
 
@@ -64,8 +64,13 @@ def _training(config: RunConfig) -> str:
 
 
 def _terms(config: RunConfig) -> str:
-    named = (f"{term.name} {term.objective.name} × {term.weight:g}" for term in config.terms)
+    named = (f"{term.name} {term.objective.name} × {_weight(term)}" for term in config.terms)
     return ", ".join(named) or "trained as `init` was"
+
+
+def _weight(term: TermConfig) -> str:
+    first, last = term.weight_at(0), term.weight_at(1)
+    return f"{first:g}" if first == last else f"{first:g} to {last:g}"
 
 
 def _source(name: str, source: SourceConfig) -> str:

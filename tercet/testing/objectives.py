@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
+from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast
-from tercet.models.losses.objective import Anchors, Side, Tile
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import Running, View
 from tercet.testing.ranks import on_ranks

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize, softplus
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
+from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.kernel import Contrast, Pair, contrast
-from tercet.models.losses.objective import Anchors
 from tercet.models.losses.rows import Rows
 
 

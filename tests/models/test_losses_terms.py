@@ -11,7 +11,7 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
 
 ITEMS, DIM = 10, 6
@@ -115,7 +115,8 @@ MORE_TERMS = (
     ),
     TermConfig(name="rewrites", between=("image", "text.rewrite"), weight=0.3),
     TermConfig(name="crops", between=("image.local", "text.rewrite"), objective=ObjectiveConfig(name="sigmoid")),
-    TermConfig(name="again", between=("image", "text"), weight=2.0),
+    TermConfig(name="again", between=("image", "text"), weight=2.0, directions={"image": 3.0, "text": 1.0}),
+    TermConfig(name="one way", between=("image", "text"), weight=0.5, directions={"text": 1.0}),
 )
 ROWS = {"text.negative": 2, "text.rewrite": 3, "image.local": 2}
 MORE_EXISTS = {
@@ -125,6 +126,7 @@ MORE_EXISTS = {
 MORE_TEMPERATURES: dict[str, tuple[Tensor, Tensor | None]] = {
     "image-text": TEMPERATURES["image-text"], "rewrites": TEMPERATURES["image-audio"],
     "crops": TEMPERATURES["audio-text"], "again": TEMPERATURES["image-text"],
+    "one way": TEMPERATURES["image-text"],
 }  # fmt: skip
 
 
@@ -150,9 +152,9 @@ def more_shard(world: World) -> tuple[Batch, dict[str, Tensor]]:
 
 def solve_more(world: World) -> tuple[Outcome, Tensor]:
     batch, vectors = more_shard(world)
-    terms, frozen = Terms(MORE_TERMS, 3, ROWS), {"queue.image": queue()}
-    found = terms(batch, vectors, MORE_TEMPERATURES, world, frozen)
-    return found, terms.item_losses(batch, vectors, MORE_TEMPERATURES, world, frozen)
+    terms, known = Terms(MORE_TERMS, 3, ROWS), Known({"queue.image": queue()})
+    found = terms(batch, vectors, MORE_TEMPERATURES, world, known)
+    return found, terms.item_losses(batch, vectors, MORE_TEMPERATURES, world, known)
 
 
 def test_several_rows_and_extra_negatives_equal_autograd_and_two_processes() -> None:
@@ -225,4 +227,20 @@ def naive_anchor(
         else:
             repelled = torch.stack([scale.new_zeros(1), *(softplus(value + bias) for value in negatives)]).sum()
             parts.append(softplus(-positive - bias) + repelled)
-    return torch.stack(parts).mean().squeeze()
+    shares = term.shares or {x[0]: 0.5, y[0]: 0.5}
+    return sum(shares[name] * part for name, part in zip((x[0], y[0]), parts, strict=True)).squeeze()
+
+
+def test_a_weight_changes_linearly_in_its_part_of_the_stage() -> None:
+    term = TermConfig.model_validate({"between": ["image", "text"], "weight": 2, "ramp": {"during": [0.2, 0.7]}})
+    terms = Terms([term], tile=3, steps=range(100, 200))
+    found = [terms.weight(term, step) for step in (100, 120, 145, 170, 199)]
+    assert found == pytest.approx([0.0, 0.0, 1.0, 2.0, 2.0])
+    batch, vectors = shard(EXISTS, World())
+    plain, ramped = (
+        Terms([one], tile=3, steps=range(100, 200))(batch, vectors, TEMPERATURES, World(), step=132)
+        for one in (TermConfig(between=("image", "text")), term)
+    )
+    torch.testing.assert_close(ramped.loss, 0.48 * plain.loss)
+    for name, rows in plain.rows.items():
+        torch.testing.assert_close(ramped.rows[name], 0.48 * rows)

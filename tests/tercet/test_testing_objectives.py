@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tercet.models.losses import Objective
+from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.infonce import InfoNCE
-from tercet.models.losses.objective import Anchors, Tile
 from tercet.models.losses.sigmoid import Sigmoid
 from tercet.models.losses.statistics import LogSumExp, Statistic, Total
 from tercet.testing import check_objective

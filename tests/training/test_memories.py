@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.terms import Outcome
+from tercet.models.losses.terms import Known, Outcome
 from tercet.testing import on_ranks
 from tercet.training.memory.memories import Memories
 from tercet.training.step import Step, Taken
@@ -49,11 +49,12 @@ class Watch:
 @contextmanager
 def watched(broken: int) -> Iterator[Watch]:
     """Of one step the gradient, though not the loss, is not finite on the last rank."""
-    watch, frozen, call, surrogate = Watch(), Memories.frozen, Step.__call__, Step._surrogate
+    watch, known, call, surrogate = Watch(), Memories.known, Step.__call__, Step._surrogate
 
-    def offer(self: Memories, batch: Any) -> dict[str, Rows]:
-        watch.offered.append(frozen(self, batch))
-        return watch.offered[-1]
+    def offer(self: Memories, batch: Any) -> Known:
+        found = known(self, batch)
+        watch.offered.append(dict(found.frozen))
+        return found
 
     def step(self: Step, batch: Any, number: int) -> Taken:
         taken = call(self, batch, number)
@@ -66,7 +67,7 @@ def watched(broken: int) -> Iterator[Watch]:
         return surrogate(self, *parts) * (torch.nan if spoilt else 1.0)
 
     with (
-        patch.object(Memories, "frozen", offer),
+        patch.object(Memories, "known", offer),
         patch.object(Step, "__call__", step),
         patch.object(Step, "_surrogate", spoil),
     ):

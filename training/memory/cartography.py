@@ -19,7 +19,8 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import PIECE, Column, write_column
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.losses.objective import Anchors, Objective
+from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.objective import Objective
 from tercet.models.losses.terms import Outcome
 from tercet.training.memory.table import SampleTable
 

@@ -130,12 +130,12 @@ class CartographyConfig(MemoryConfig):
             raise Misfit(f"memories.{name}", "needs stable sample ids, which a stream lacks; set data.mode=index")
 
     def build(self, context: "StageContext") -> "Memory":
-        from tercet.models.losses import build_objective
+        from tercet.models.losses import build_term
         from tercet.training.memory.cartography import Cartography
 
         terms = {term.name: term for term in context.config.terms}
         term = terms[self.term or next(iter(terms))]
-        return Cartography(term.name, build_objective(term.objective), context.sources, context.world)
+        return Cartography(term.name, build_term(term), context.sources, context.world)
 
 
 def with_kinds(raw: Any) -> Any:
@@ -163,6 +163,14 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConf
                 if modality_of(name) not in MODALITIES and name not in known:
                     hint = did_you_mean(name, known) if known else "add a memory, as memories: {queue: {fields: […]}}"
                     raise Misfit(f"against.{anchor}", f"of {term.name} has `{name}`, which no memory offers; {hint}")
+        for key, prefix in term.references.items():
+            for name in term.between:
+                if f"{prefix}.{name}" not in known:
+                    raise Misfit(
+                        f"terms.{term.name}.references.{key}",
+                        f"needs `{prefix}.{name}`, which no memory offers; "
+                        f"{did_you_mean(f'{prefix}.{name}', known) if known else 'add a memory that offers it'}",
+                    )
 
 
 def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
-from tercet.models.losses.rows import Rows
-from tercet.models.losses.terms import Outcome
+from tercet.models.losses.terms import Known, Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 
@@ -19,12 +18,14 @@ class Memories:
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.by_name = dict(sorted(memories.items()))
 
-    def frozen(self, batch: Batch) -> dict[str, Rows]:
-        return {
+    def known(self, batch: Batch) -> Known:
+        """What the terms of a step may use: the vectors that memories offer, and the values of samples."""
+        frozen = {
             f"{name}.{field}": rows
             for name, memory in self.by_name.items()
             for field, rows in memory.frozen(batch).items()
         }
+        return Known(frozen, lambda term, id_N: self.by_name[term].read(id_N))
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():

@@ -33,8 +33,8 @@ class SuperBatch:
         """The learner's loss of each of this rank's samples: the mean over its rows in all terms and directions. Each
         row is compared with the whole super-batch. NaN for a sample in no term. A collective."""
         vectors, temperatures = self.learner.embed(self.batch)
-        frozen = self.learner.memories.frozen(self.batch)
-        loss_N = self.learner.terms.item_losses(self.batch, vectors, temperatures, self.learner.world, frozen)
+        known = self.learner.memories.known(self.batch)
+        loss_N = self.learner.terms.item_losses(self.batch, vectors, temperatures, self.learner.world, known, self.step)
         return loss_N[self.places.start : self.places.stop]
 
 

@@ -1,0 +1,95 @@
+"""Objectives of pairs: each two fields of a term are compared by the kernel.
+
+An item may have several rows of a field. The loss is then the mean over all combinations of a row number of one field
+and a row number of the other, and each combination has one row per item. For an objective that takes `several`
+positives, all rows are in one matrix instead. With more than two fields, the loss is the sum over all pairs of fields.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tercet.models.losses.kernel import Contrast, Pair, contrast, item_losses
+from tercet.models.losses.problem import Problem, Solution, Update
+from tercet.models.losses.rows import Rows
+
+if TYPE_CHECKING:
+    from tercet.models.losses.objective import Objective
+
+
+@dataclass(frozen=True)
+class Part:
+    """A pair that the kernel solves: its fields, which of this rank's rows of each it has, and its weight."""
+
+    x: str
+    y: str
+    pair: Pair
+    x_n: Tensor
+    y_n: Tensor
+    weight: float
+
+
+def solve_pairs(objective: "Objective", problem: Problem) -> Solution:
+    """The loss and gradients of all pairs of fields."""
+    whole = Solution.empty(problem)
+    for part in parts(objective, problem):
+        found = contrast(objective, part.pair, problem.world)
+        whole.add(_solution(objective, problem, part, found), part.weight)
+    return whole
+
+
+def losses_of_items(objective: "Objective", problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """For each pair: its items, the loss of each, and the weight of the pair."""
+    for part in parts(objective, problem):
+        yield part.pair.x.item_N, item_losses(objective, part.pair, problem.world), part.weight
+
+
+def parts(objective: "Objective", problem: Problem) -> Iterator[Part]:
+    for one, other in combinations(problem.fields, 2):
+        x, y = problem.fields[one], problem.fields[other]
+        counts = (problem.counts.get(name, 1) for name in (one, other))
+        chosen = [_sharing(x, y)] if objective.several else list(_by_number(x, y, *counts))
+        for x_N, y_N in chosen:
+            pair = Pair(
+                x.pick(x_N),
+                y.pick(y_N),
+                problem.scale,
+                problem.bias,
+                problem.tile,
+                more_y=tuple(problem.against.get(one, {}).values()),
+                more_x=tuple(problem.against.get(other, {}).values()),
+                shares=(problem.shares.get(one, 0.0), problem.shares.get(other, 0.0)) if problem.shares else (0.5, 0.5),
+                paired=not objective.several,
+            )
+            yield Part(one, other, pair, x_N[x.own], y_N[y.own], 1 / len(chosen))
+
+
+def _sharing(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
+    """Which rows have an item that has rows of both fields."""
+    return torch.isin(x.item_N, y.item_N), torch.isin(y.item_N, x.item_N)
+
+
+def _by_number(x: Rows, y: Rows, x_count: int, y_count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of each combination of row numbers."""
+    x_number_N, y_number_N = x.number_N, y.number_N
+    for number, other in product(range(x_count), range(y_count)):
+        x_N, y_N = x_number_N == number, y_number_N == other
+        yield x_N & torch.isin(x.item_N, y.item_N[y_N]), y_N & torch.isin(y.item_N, x.item_N[x_N])
+
+
+def _solution(objective: "Objective", problem: Problem, part: Part, found: Contrast) -> Solution:
+    whole = Solution.empty(problem)
+    whole.loss, whole.scale, whole.bias = found.loss, found.scale, found.bias
+    whole.rows[part.x][part.x_n] += found.x_Ad
+    whole.rows[part.y][part.y_n] += found.y_Ad
+    for anchor, more in ((part.x, found.more_y), (part.y, found.more_x)):
+        for name, slope_Ad in zip(problem.against.get(anchor, {}), more, strict=True):
+            whole.rows[name] += slope_Ad
+    whole.anchors += found.anchors
+    if objective.columns:
+        whole.updates += [Update(anchors.rows.id_N, objective.update(anchors)) for anchors in found.anchors]
+    return whole

@@ -1,0 +1,75 @@
+"""What a term compares, and what comes out: the protocol between terms and objectives.
+
+Shapes: N rows of all ranks, A of them this rank's own, d dimensions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tercet.distributed import World
+from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.rows import Rows
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows of a term's fields over all ranks, and how to compare them.
+
+    `against` has the extra negatives of the anchors of a field, by their names. `shares` are the weights of directions,
+    by the field of the anchors, and add up to 1; without any, all directions count the same. `counts` says how many
+    rows an item may have, for fields where it may have several. `seed` is the same on all ranks and differs between
+    steps.
+    """
+
+    fields: Mapping[str, Rows]
+    scale: Tensor
+    bias: Tensor | None
+    tile: int
+    world: World
+    against: Mapping[str, Mapping[str, Rows]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Update:
+    """New values of samples, by column, for the memory of a term. A sample may occur several times."""
+
+    id_N: Tensor
+    values: Mapping[str, Tensor]
+
+
+@dataclass
+class Solution:
+    """The loss over all ranks, and its gradients: own rows by field, and scale and bias over all ranks.
+
+    `anchors` has the results of each direction, for objectives of pairs.
+    """
+
+    loss: Tensor
+    rows: dict[str, Tensor]
+    scale: Tensor
+    bias: Tensor
+    anchors: list[Anchors] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+
+    @staticmethod
+    def empty(problem: Problem) -> "Solution":
+        """A loss of zero, to which parts are added."""
+        known = dict(problem.fields)
+        for more in problem.against.values():
+            known |= more
+        zero = problem.scale.new_zeros(())
+        return Solution(zero, {name: torch.zeros_like(rows.z_Ad) for name, rows in known.items()}, zero, zero)
+
+    def add(self, other: "Solution", weight: float = 1.0) -> None:
+        self.loss = self.loss + weight * other.loss
+        self.scale, self.bias = self.scale + weight * other.scale, self.bias + weight * other.bias
+        for name, slope_Ad in other.rows.items():
+            self.rows[name].add_(slope_Ad, alpha=weight)
+        self.anchors += other.anchors
+        self.updates += other.updates
