@@ -16,6 +16,7 @@ from tercet.data_pipelines.captions.templates import agree, choose, reword
 
 CAPTIONS = 4  # per scene
 SYNONYM_SHARE = 0.4
+SHORTENED = 1 / 3  # of the rewrites
 
 FULL = "{size} {texture} {colour} {shape}"
 THINGS = (
@@ -62,6 +63,13 @@ def wrong_captions(scene: Scene) -> list[str]:
     """
     wrong = {} if scene.generic else _wrong_scenes(scene)
     return [caption for other in wrong.values() for caption in captions(other)]
+
+
+def rewrites(scene: Scene, count: int) -> list[str]:
+    """Further wordings, of which about a third leave attributes out; those of a generic scene all do."""
+    dice = scene.stream("rewrites")
+    shortened = [scene.generic or dice.random() < SHORTENED for _ in range(count)]
+    return [_vague(scene, dice) if short else _paraphrase(scene, dice) for short in shortened]
 
 
 def _wrong_scenes(scene: Scene) -> dict[str, Scene]:

@@ -1,6 +1,6 @@
 """The config of the built-in world. Imports no torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,8 @@ from tercet.configs.base import Config
 
 Split = Literal["train", "val", "combinations"]
 SPLITS: tuple[Split, ...] = ("train", "val", "combinations")
+Language = Literal["de", "en", "es", "fr"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class BuiltinSourceConfig(Config):
@@ -20,7 +22,10 @@ class BuiltinSourceConfig(Config):
 
 
 class WorldConfig(Config):
-    """One generated world. `generic` to `missing` add faults to the training split only: evaluation stays clean."""
+    """One generated world. Faults, such as `mismatched`, are in the training split only: evaluation stays clean.
+
+    Options that are empty by default add keys to `.json`. They change nothing else of a sample.
+    """
 
     seed: int = Field(0, ge=0)
     train: int = Field(10_000, ge=0, description="training samples")
@@ -41,6 +46,14 @@ class WorldConfig(Config):
     missing: dict[Literal["image", "audio", "text"], float] = Field(
         {}, description="share of rows without this modality; a row lacks one at most"
     )
+    captions: int | None = Field(None, ge=1, le=4, description="captions of a training sample (default: 4)")
+    partly: Share | None = Field(
+        None, description="share whose captions are partly wrong; `relevance` says how much of each is true"
+    )
+    languages: dict[Language, Share] = Field(
+        {}, description="writes `captions.LANGUAGE`, with this share of wrong words: {en: 0, de: 0.3}"
+    )
+    rewrites: int | None = Field(None, ge=1, le=64, description="writes so many other wordings to `rewrites`")
     samples_per_shard: int = Field(500, gt=0)
     workers: int = Field(2, ge=1, description="processes that draw; the shards do not depend on it")
 

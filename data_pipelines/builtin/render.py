@@ -9,9 +9,11 @@ from PIL import Image
 
 from tercet.data_pipelines.builtin.captions import captions, negatives, wrong_captions
 from tercet.data_pipelines.builtin.config import Split, WorldConfig
+from tercet.data_pipelines.builtin.facts import partly_true
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
 from tercet.data_pipelines.builtin.sound import Wave, sound
+from tercet.data_pipelines.builtin.texts import texts_of_caption
 from tercet.data_pipelines.shards.write import SampleFiles
 
 
@@ -28,14 +30,21 @@ def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
     spoilt = split == "train"
     missing = _missing(config, dice) if spoilt else None
     mismatched = spoilt and bool(dice.random() < config.mismatched)
-    files: SampleFiles = {"__key__": f"{split}-{index:07d}", "json": json.dumps(_meta(shown, mismatched))}
+    told = shown
+    if mismatched:
+        told = _another(config, shown, dice)
+    elif spoilt and config.partly:
+        told = partly_true(shown, config.partly)
+    meta = _meta(shown, told, mismatched)
+    files: SampleFiles = {"__key__": f"{split}-{index:07d}"}
     if missing != "image":
         files[config.image_format] = encode_image(picture(shown, config.size), config.image_format)
     if missing != "audio":
         files["flac"] = encode_audio(sound(shown, config.rate, config.seconds), config.rate)
     if missing != "text":
-        files["txt"] = "\n".join(captions(_another(config, shown, dice) if mismatched else shown))
-    return files
+        files["txt"] = "\n".join(captions(told)[: config.captions if spoilt else None])
+        meta |= texts_of_caption(config, told, shown)
+    return files | {"json": json.dumps(meta)}
 
 
 def encode_image(image: Image.Image, image_format: str) -> bytes:
@@ -53,14 +62,15 @@ def encode_audio(wave: Wave, rate: int) -> bytes:
     return file.getvalue()
 
 
-def _meta(shown: Scene, mismatched: bool) -> dict[str, object]:
+def _meta(shown: Scene, told: Scene, mismatched: bool) -> dict[str, object]:
+    """Wrong captions are for rows whose own captions are right."""
     return {
         "identity": shown.identity,
         "group": shown.group,
         "objects": [thing.words for thing in shown.objects],
         "relation": shown.relation,
-        "negatives": [] if mismatched else negatives(shown),
-        "wrong": [] if mismatched else wrong_captions(shown),
+        "negatives": negatives(shown) if told == shown else [],
+        "wrong": wrong_captions(shown) if told == shown else [],
         "mismatched": mismatched,
         "source": shown.source.name if shown.source else None,
     }

@@ -1,4 +1,4 @@
-"""The vocabulary of the generated world: attributes of objects, their synonyms, and the pairings that stay unseen.
+"""The vocabulary of the generated world: attributes of objects, their synonyms and translations, and unseen pairings.
 
 Class names, metadata and the first caption of a scene use canonical words; synonyms appear only in paraphrases.
 """
@@ -39,6 +39,36 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "above": ("over", "higher than"),
     "below": ("under", "beneath"),
 }
+
+# Nouns with their gender; adjectives in the masculine and, if it differs, the feminine. German adds its own endings.
+TRANSLATIONS: dict[str, dict[str, str]] = {
+    "de": {
+        "circle": "Kreis, m", "square": "Quadrat, n", "triangle": "Dreieck, n", "star": "Stern, m",
+        "cross": "Kreuz, n", "heart": "Herz, n", "ring": "Ring, m", "diamond": "Raute, f",
+        "red": "rot", "orange": "orangefarben", "yellow": "gelb", "green": "grün", "cyan": "türkisfarben",
+        "blue": "blau", "purple": "violett", "pink": "rosafarben", "brown": "braun", "white": "weiß",
+        "small": "klein", "large": "groß", "plain": "einfarbig", "striped": "gestreift", "dotted": "gepunktet",
+        "left": "links von", "right": "rechts von", "above": "über", "below": "unter", "and": "und",
+    },
+    "es": {
+        "circle": "círculo, m", "square": "cuadrado, m", "triangle": "triángulo, m", "star": "estrella, f",
+        "cross": "cruz, f", "heart": "corazón, m", "ring": "anillo, m", "diamond": "rombo, m",
+        "red": "rojo/roja", "orange": "naranja", "yellow": "amarillo/amarilla", "green": "verde", "cyan": "turquesa",
+        "blue": "azul", "purple": "morado/morada", "pink": "rosa", "brown": "marrón", "white": "blanco/blanca",
+        "small": "pequeño/pequeña", "large": "grande",
+        "plain": "liso/lisa", "striped": "rayado/rayada", "dotted": "punteado/punteada",
+        "left": "a la izquierda de", "right": "a la derecha de", "above": "encima de", "below": "debajo de", "and": "y",
+    },
+    "fr": {
+        "circle": "cercle, m", "square": "carré, m", "triangle": "triangle, m", "star": "étoile, f",
+        "cross": "croix, f", "heart": "cœur, m", "ring": "anneau, m", "diamond": "losange, m",
+        "red": "rouge", "orange": "orange", "yellow": "jaune", "green": "vert/verte", "cyan": "turquoise",
+        "blue": "bleu/bleue", "purple": "violet/violette", "pink": "rose", "brown": "brun/brune",
+        "white": "blanc/blanche", "small": "petit/petite", "large": "grand/grande",
+        "plain": "uni/unie", "striped": "rayé/rayée", "dotted": "pointillé/pointillée",
+        "left": "à gauche d'", "right": "à droite d'", "above": "au-dessus d'", "below": "au-dessous d'", "and": "et",
+    },
+}  # fmt: skip
 
 PAIRINGS = tuple(product(SHAPES, COLOURS))
 # Three neighbouring colours for each shape, shifted from shape to shape: every colour is still seen on most shapes.

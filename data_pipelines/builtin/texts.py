@@ -1,0 +1,20 @@
+"""The texts of a sample beside its caption, by their keys in `.json`."""
+
+from tercet.data_pipelines.builtin.captions import rewrites
+from tercet.data_pipelines.builtin.config import WorldConfig
+from tercet.data_pipelines.builtin.facts import relevance
+from tercet.data_pipelines.builtin.languages import translated
+from tercet.data_pipelines.builtin.scene import Scene
+
+
+def texts_of_caption(config: WorldConfig, told: Scene, shown: Scene) -> dict[str, object]:
+    """What is made from the caption, and repeats its mistakes. `told`: the scene that the caption describes."""
+    texts: dict[str, object] = {}
+    if config.languages:
+        wrong = config.languages if shown.address.split == "train" else dict.fromkeys(config.languages, 0.0)
+        texts["captions"] = {language: translated(told, language, share) for language, share in wrong.items()}
+    if config.rewrites:
+        texts["rewrites"] = rewrites(told, config.rewrites)
+    if config.partly is not None:
+        texts["relevance"] = relevance(told, shown)
+    return texts
