@@ -53,7 +53,8 @@ class Anchors:
     """The anchors of one direction over all ranks, with the results of their statistics, by name.
 
     `positive` is the logit of each anchor and its own key; zero for anchors that have none or several. `negatives` is
-    the number of keys that may repel the anchor. `share` is the weight of the direction in the loss.
+    the number of keys that may repel the anchor, and `masked` that of other items' keys that may not, because of equal
+    groups or `dropped`. `share` is the weight of the direction in the loss.
     """
 
     side: Side
@@ -61,6 +62,7 @@ class Anchors:
     statistics: Mapping[str, Tensor]
     positive: Tensor
     negatives: Tensor
+    masked: Tensor
     scale: Tensor
     share: float
 

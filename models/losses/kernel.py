@@ -146,9 +146,9 @@ class Kernel:
         return {side: self._anchors(side, dict(self.results[side])) for side in self.shares}
 
     def _anchors(self, side: Side, results: dict[str, Tensor]) -> Anchors:
-        positive, negatives = results.pop("positive"), results.pop("negatives")
+        positive, negatives, masked = (results.pop(name) for name in ("positive", "negatives", "masked"))
         rows = self.pair.x if side == "x" else self.pair.y
-        return Anchors(side, rows, results, positive, negatives, self.pair.scale, self.shares[side])
+        return Anchors(side, rows, results, positive, negatives, masked, self.pair.scale, self.shares[side])
 
     def _reduce(self, block: Block, stage: int, running: dict[Side, Running]) -> None:
         """Adds a block to the statistics of its anchors. A single process has both directions in each tile."""

@@ -84,12 +84,14 @@ class View:
         return {name: statistic.masked(self.closed) for name, statistic in found.items()}
 
     def counts(self) -> Tensor:
-        """The logit of each anchor's own key, 0 if it is not in the tile, and the number of its negatives `[2, A]`."""
+        """The logit of each anchor's own key, 0 if it is not in the tile, and the numbers of its negatives and of its
+        masked keys `[3, A]`."""
         tile = self.tile
-        counts = tile.logits.new_zeros(2, len(tile.anchors))
+        counts = tile.logits.new_zeros(3, len(tile.anchors))
         counts[1] = len(tile.keys)
         if self.closed is not None:
-            counts[1] -= self.closed.sum(dim=1)
+            counts[2] = self.closed.sum(dim=1)
+            counts[1] -= counts[2]
         if tile.positive is None:
             counts[1] -= tile.same_item().sum(dim=1)
         elif tile.diagonal is not None:
@@ -129,9 +131,9 @@ class Running:
         self.counts = view.counts() if self.counts is None else self.counts + view.counts()
 
     def results(self) -> dict[str, Tensor]:
-        """The results of each anchor by name, with its own key's logit and its number of negatives."""
+        """The results of each anchor by name, with its own key's logit and its numbers of negatives and masked keys."""
         assert self.counts is not None
-        found = {"positive": self.counts[0], "negatives": self.counts[1]}
+        found = {"positive": self.counts[0], "negatives": self.counts[1], "masked": self.counts[2]}
         for name, partial in self.partials.items():
             found |= self.kinds[name].results(name, partial)
         return found

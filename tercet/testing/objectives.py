@@ -99,9 +99,9 @@ class Whole:
 
     def anchors(self, side: Side) -> Anchors:
         found = self.results(side)
-        positive, negatives = found.pop("positive"), found.pop("negatives")
+        positive, negatives, masked = (found.pop(name) for name in ("positive", "negatives", "masked"))
         share = 1.0 if self.objective.symmetric else 0.5
-        return Anchors(side, self.x if side == "x" else self.y, found, positive, negatives, self.scale, share)
+        return Anchors(side, self.x if side == "x" else self.y, found, positive, negatives, masked, self.scale, share)
 
     def loss(self) -> Tensor:
         sides: tuple[Side, ...] = ("x",) if self.objective.symmetric else ("x", "y")

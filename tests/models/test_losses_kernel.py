@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, softplus
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
-from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
 
@@ -24,6 +24,16 @@ class FocalNCE(Objective):
 
     def row_weight(self, row: Anchors) -> Tensor:
         return (1 - (row.positive - row.lse).exp()) ** self.gamma
+
+
+@objective("spares_close_keys")
+class SparesCloseKeys(Objective):
+    """InfoNCE without the keys whose logit is above a limit."""
+
+    limit: float = 1.0
+
+    def dropped(self, tile: Tile) -> Tensor:
+        return tile.logits > self.limit
 
 
 def naive_infonce(logits: Tensor, gamma: float | None = None) -> Tensor:
@@ -225,3 +235,29 @@ def test_equal_sides_get_equal_gradients(scale: float) -> None:
     problem = Problem.of("infonce", list(range(8)), scale)
     found = Problem(problem.x, problem.x, problem.groups, problem.scale, None).solve(build("infonce"), tile=3)
     torch.testing.assert_close(found.x_Ad, found.y_Ad, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("tile", [2, 100])
+def test_the_negatives_and_the_masked_keys_of_each_anchor_are_counted(tile: int) -> None:
+    """Two keys of one group are masked, and so are close ones, but no declared negative."""
+    groups = [0, 1, 0, 2, 3, 3, 4, 0, 5]
+    problem = Problem.of("infonce", groups)
+    x, y = (Rows.numbered(side, group_N=problem.groups) for side in (problem.x, problem.y))
+    extra = Extra.of(problem)
+    wrong, queue = Rows.numbered(extra.wrong).negatives(declared=True), Rows.frozen(extra.queue, extra.queue_groups)
+    pair = Pair(x, y, problem.scale, None, tile, more_y=(wrong,), more_x=(queue,))
+    directions = contrast(build("spares_close_keys"), pair, World()).anchors
+    for anchors, z, keys in zip(directions, (problem.x, problem.y), (problem.y, problem.x), strict=True):
+        for i, group in enumerate(groups):
+            closed = [
+                groups[k] == group or float(problem.scale * z[i] @ keys[k]) > 1.0 for k in range(len(groups)) if k != i
+            ]
+            if anchors.side == "x":
+                closed += [False] * len(wrong)
+            else:
+                closed += [
+                    int(key_group) == group or float(problem.scale * z[i] @ key) > 1.0
+                    for key, key_group in zip(queue.z_Nd, queue.group_N, strict=True)
+                ]
+            assert (int(anchors.masked[i]), int(anchors.negatives[i])) == (sum(closed), len(closed) - sum(closed))
+        assert 0 < anchors.masked.sum() < anchors.negatives.sum()
