@@ -19,7 +19,8 @@ Side = Literal["x", "y"]
 class Tile:
     """Logits of some anchors and some keys. `side` says which field of the term the anchors belong to.
 
-    `positive` `[A, 1]` is the logit of each anchor and its own key, if every item has one row of each field.
+    `positive` `[A, 1]` is the logit of each anchor and its own key, if every item has one row of each field. `partners`
+    are the rows of the anchors' field for the items of the keys, one for each key; None for extra negatives.
     `results` `[A, 1]` has the statistics of earlier stages.
     """
 
@@ -32,6 +33,7 @@ class Tile:
     diagonal: int | None  # of the entries with the same item, if there is one such key for each anchor
     results: Mapping[str, Tensor]
     stage: int
+    partners: Rows | None = None
 
     def same_item(self) -> Tensor:
         """Which keys belong to the item of the anchor, so are its positives `[A, K]`."""
@@ -81,6 +83,12 @@ class Anchors:
         for value_N in self.statistics.values():
             open_N &= value_N != -torch.inf
         return open_N
+
+    def without_infinities(self) -> "Anchors":
+        """Zeros for the statistics of anchors that are not open, whose loss might be NaN otherwise."""
+        open_N = self.open
+        statistics = {name: torch.where(open_N, value, 0.0) for name, value in self.statistics.items()}
+        return replace(self, statistics=statistics)
 
     def detach(self) -> "Anchors":
         statistics = {name: value.detach() for name, value in self.statistics.items()}

@@ -240,20 +240,30 @@ class Kernel:
                 diagonal = None
             forward = backward = None
             if block.forward:
-                tile = self._tile(block.forward, logits_AK, anchors, keys, block.p.own, diagonal, stage)
+                partners = block.p.cut(columns) if block.paired else None
+                tile = self._tile(block.forward, logits_AK, anchors, keys, partners, block.p.own, diagonal, stage)
                 forward = View.of(self.objective, tile, block.p.own, closed_AK)
             if block.backward:
                 turned = None if diagonal is None else -diagonal
-                tile = self._tile(block.backward, logits_AK.T, keys, anchors, columns, turned, stage)
+                partners = block.q.cut(block.p.own) if block.paired else None
+                tile = self._tile(block.backward, logits_AK.T, keys, anchors, partners, columns, turned, stage)
                 backward = View.of(self.objective, tile, columns, None if closed_AK is None else closed_AK.T)
             yield columns, forward, backward
 
     def _tile(
-        self, side: Side, logits: Tensor, anchors: Rows, keys: Rows, part: slice, diagonal: int | None, stage: int
+        self,
+        side: Side,
+        logits: Tensor,
+        anchors: Rows,
+        keys: Rows,
+        partners: Rows | None,
+        part: slice,
+        diagonal: int | None,
+        stage: int,
     ) -> Tile:
         positive = None if self.positive_N is None else self.positive_N[part, None]
         results = {name: value_N[part, None] for name, value_N in self.results[side].items()}
-        return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage)
+        return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage, partners)
 
     def _logits(self, cosine_N: Tensor) -> Tensor:
         logit_N = cosine_N * self.pair.scale

@@ -92,9 +92,10 @@ class Objective:
 
     def weighted(self, anchors: Anchors) -> Tensor:
         """What each anchor contributes to the loss."""
-        weight = self.row_weight(anchors.detach())
-        losses = torch.where(anchors.open, self.losses(anchors), 0.0)
-        return (losses if weight is None else weight * losses) * (anchors.share / max(len(losses), 1))
+        known = anchors.without_infinities()
+        losses, weight = self.losses(known), self.row_weight(known.detach())
+        weighted = losses if weight is None else weight * losses
+        return torch.where(anchors.open, weighted, 0.0) * (anchors.share / max(len(losses), 1))
 
     def loss(self, directions: Sequence[Anchors]) -> Tensor:
         """The loss over all anchors of all directions."""

@@ -68,6 +68,12 @@ class Loss(nn.Module):
         inputs = loss_inputs(ordered, named, groups)
         world = current_world(inputs.device)
         fields = gather(inputs, world, extra or {})
+        for name, rows in fields.items():
+            for value in self.objective.references:
+                if value not in rows.extra:
+                    raise UserError(
+                        f"the loss needs `{value}` of {name}. Pass it: extra={{{name!r}: {{{value!r}: …}}}}"
+                    )
 
         def solve(scale: Tensor, bias: Tensor | None) -> Solution:
             return self.objective.solve(Problem(fields, scale, bias, self.tile, world, seed=seed))

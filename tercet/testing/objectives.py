@@ -37,28 +37,42 @@ def check_objective(objective: str | Objective, **options: object) -> None:
 
 @dataclass(frozen=True)
 class PairProblem:
-    """Unit rows of both sides, their groups, and the initial temperature and bias of the objective."""
+    """Unit rows of both sides, their groups, and the initial temperature and bias of the objective.
+
+    `references` has a unit vector for each row of either side, for every value that the objective reads.
+    """
 
     x_Nd: Tensor
     y_Nd: Tensor
     group_N: Tensor
     scale: Tensor
     bias: Tensor | None
+    references: dict[str, Tensor]
 
     @staticmethod
     def of(objective: Objective, groups: list[int]) -> "PairProblem":
         random = torch.Generator().manual_seed(0)
-        x_Nd, y_Nd = normalize(torch.randn(2, len(groups), 6, generator=random, dtype=torch.float64), dim=2)
+
+        def both_sides(dim: int) -> Tensor:
+            return normalize(torch.randn(2, len(groups), dim, generator=random, dtype=torch.float64), dim=2)
+
+        x_Nd, y_Nd = both_sides(6)
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
-        return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias)
+        references = {name: both_sides(4) for name in objective.references}
+        return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias, references)
 
     def variables(self) -> list[Tensor]:
         return [self.x_Nd, self.y_Nd, self.scale, *([] if self.bias is None else [self.bias])]
 
     def pair(self, tile: int, world: World) -> Pair:
         own = slice(*(len(self.x_Nd) * rank // world.size for rank in (world.rank, world.rank + 1)))
-        x, y = (Rows.numbered(z_Nd, own, self.group_N) for z_Nd in (self.x_Nd, self.y_Nd))
+        x, y = (
+            replace(
+                Rows.numbered(z_Nd, own, self.group_N), extra={name: of[side] for name, of in self.references.items()}
+            )
+            for side, z_Nd in enumerate((self.x_Nd, self.y_Nd))
+        )
         return Pair(x, y, self.scale, self.bias, tile)
 
     def solve(self, objective: Objective, tile: int, world: World) -> Contrast:
@@ -86,7 +100,7 @@ class Whole:
         rows = (self.x, self.y) if forward else (self.y, self.x)
         columns = {name: value_N[:, None].detach() for name, value_N in (results or {}).items()}
         positive_N1 = logits_NN.diagonal()[:, None].detach()
-        tile = Tile(side, logits_NN, *rows, self.scale.detach(), positive_N1, 0, columns, stage)
+        tile = Tile(side, logits_NN, *rows, self.scale.detach(), positive_N1, 0, columns, stage, partners=rows[0])
         return View.of(self.objective, tile, slice(0, len(logits_NN)), closed_NN)
 
     def results(self, side: Side) -> dict[str, Tensor]:
@@ -212,7 +226,15 @@ def answer(problem: PairProblem, found: Contrast) -> list[Tensor]:
 def stays_finite(objective: Objective) -> None:
     exact = PairProblem.of(objective, GROUPS[0])
     bias = None if exact.bias is None else exact.bias.float()
-    rounded = PairProblem(exact.x_Nd.float(), exact.y_Nd.float(), exact.group_N, torch.tensor([1e4]), bias)
+    references = {name: value.float() for name, value in exact.references.items()}
+    rounded = replace(
+        exact,
+        x_Nd=exact.x_Nd.float(),
+        y_Nd=exact.y_Nd.float(),
+        scale=torch.tensor([1e4]),
+        bias=bias,
+        references=references,
+    )
     found = answer(rounded, rounded.solve(objective, 4, World()))
     demand(finite(found), "logits of ±10,000 in fp32 overflow to inf or NaN")
 

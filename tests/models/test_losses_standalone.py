@@ -175,5 +175,9 @@ def test_wrong_arguments_are_rejected() -> None:
         loss("infonce")(SIDE, SIDE, 1.0, None, True)
     with pytest.raises(UserError, match="did you mean `infonce`"):
         loss("infonec")
+    with pytest.raises(
+        UserError, match=r"the loss needs `teacher` of text. Pass it: extra=\{'text': \{'teacher': …\}\}"
+    ):
+        loss("soft")(image=SIDE, text=SIDE, scale=1.0, extra={"image": {"teacher": SIDE}})
     with pytest.raises(UserError, match="`tile` of the loss is 0"):
         loss("infonce", tile=0)

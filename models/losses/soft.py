@@ -1,0 +1,51 @@
+"""Similarity distillation: a teacher says how much of the target each key is.
+
+    L_i = −Σ_j t_ij log P_ij,    t_i = (1 − λ) · (its own key) + λ · softmax_j(⟨teacher_i, teacher_j⟩ / temperature)
+
+`cross` compares the teacher's vector of the anchor with its vectors of the keys. The teacher has both fields, such as a
+larger CLIP model, and passes on its logits (contrastive relational distillation of CLIP-KD, Yang et al. 2024; HyCD of
+CLIP-Refine, Yamaguchi et al. 2025, whose λ is 1/2 and temperature 1). `relational` compares the items of the anchor and
+of the keys, by the teacher's vectors of the anchor's field. Each field may then have a teacher of its own, such as a
+self-supervised image tower or a sentence encoder.
+
+The target is a constant. The cross entropy differs from the KL divergence of these papers by a constant, and is not
+multiplied by the square of the temperature. Keys of the anchor's own group count neither in the target nor in P. Extra
+negatives are part of the target only if the comparison is `cross` and the teacher has vectors of them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from tercet.models.losses.anchors import Anchors, Tile
+from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.statistics import Mean, Statistic
+
+
+@objective("soft")
+class Soft(Objective):
+    """InfoNCE whose target comes in part from a teacher: unit vectors in `rows.extra["teacher"]` of both fields.
+
+    `weight_soft` is λ, the teacher's share of the target: with 1, only the teacher counts. `temperature` divides the
+    teacher's cosines. A teacher with a temperature of its own should get that one: 0.01 for most CLIP models.
+    `similarities` says which of the teacher's vectors are compared.
+    """
+
+    weight_soft: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    similarities: Literal["cross", "relational"] = "cross"
+
+    references: ClassVar[tuple[str, ...]] = ("teacher",)
+
+    def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
+        found = super().statistics(tile)
+        keys = tile.partners if self.similarities == "relational" else tile.keys
+        if keys is None or "teacher" not in keys.extra:
+            return found
+        teacher_Ad, teacher_Kd = (rows.extra["teacher"].to(tile.logits.dtype) for rows in (tile.anchors, keys))
+        return {**found, "taught": Mean(tile.logits, teacher_Ad @ teacher_Kd.T / self.temperature)}
+
+    def losses(self, anchors: Anchors) -> Tensor:
+        return anchors.lse - anchors.positive.lerp(anchors["taught"], self.weight_soft)
