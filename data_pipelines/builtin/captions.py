@@ -97,24 +97,24 @@ def _wrong_scenes(scene: Scene) -> dict[str, Scene]:
 
 def describe(objects: tuple[Thing, ...], relation: str | None) -> str:
     """Every attribute and the relation in canonical words."""
-    return _join([f"a {FULL.format(**thing.words)}" for thing in objects], PREPOSITION.get(relation or ""), "and {}")
+    return join([f"a {FULL.format(**thing.words)}" for thing in objects], PREPOSITION.get(relation or ""), "and {}")
 
 
 def _paraphrase(scene: Scene, dice: np.random.Generator) -> str:
-    say = _speaker(dice)
+    say = speaker(dice)
     template = choose(THINGS, dice)
     names = [_name(thing, template, say) for thing in scene.objects]
-    return choose(FRAMES, dice).format(_join(names, _between(scene, say), choose(JOINTS, dice)))
+    return choose(FRAMES, dice).format(join(names, _between(scene, say), choose(JOINTS, dice)))
 
 
 def _vague(scene: Scene, dice: np.random.Generator) -> str:
-    say = _speaker(dice)
+    say = speaker(dice)
     template = choose(VAGUE, dice)
     between = _between(scene, say) if dice.random() < 0.5 else "and"
-    return _join([_name(thing, template, say) for thing in scene.objects], between, "and {}")
+    return join([_name(thing, template, say) for thing in scene.objects], between, "and {}")
 
 
-def _speaker(dice: np.random.Generator) -> Say:
+def speaker(dice: np.random.Generator) -> Say:
     return lambda word: reword(word, SYNONYMS, SYNONYM_SHARE, dice)
 
 
@@ -126,6 +126,6 @@ def _name(thing: Thing, template: str, say: Say) -> str:
     return "a " + template.format(**{name: say(word) for name, word in thing.words.items()})
 
 
-def _join(names: list[str], between: str | None, joint: str) -> str:
+def join(names: list[str], between: str | None, joint: str) -> str:
     first = f" {between} ".join(names[:2])
     return agree(" ".join([first, *(joint.format(name) for name in names[2:])]))

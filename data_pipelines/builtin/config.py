@@ -54,6 +54,16 @@ class WorldConfig(Config):
         {}, description="writes `captions.LANGUAGE`, with this share of wrong words: {en: 0, de: 0.3}"
     )
     rewrites: int | None = Field(None, ge=1, le=64, description="writes so many other wordings to `rewrites`")
+    synthetic: Share | None = Field(
+        None, description="writes `synthetic`, a caption as a model would make it, with this share of wrong ones"
+    )
+    long: Share | None = Field(
+        None,
+        description="writes `long`, a caption of several sentences, with this share of wrong ones; and `sentences`",
+    )
+    grades: int | None = Field(
+        None, ge=2, le=5, description="writes `graded`, so many captions from a wrong one to a right one"
+    )
     samples_per_shard: int = Field(500, gt=0)
     workers: int = Field(2, ge=1, description="processes that draw; the shards do not depend on it")
 

@@ -13,7 +13,7 @@ from tercet.data_pipelines.builtin.facts import partly_true
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
 from tercet.data_pipelines.builtin.sound import Wave, sound
-from tercet.data_pipelines.builtin.texts import texts_of_caption
+from tercet.data_pipelines.builtin.texts import texts_of_caption, texts_of_scene
 from tercet.data_pipelines.shards.write import SampleFiles
 
 
@@ -35,7 +35,7 @@ def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
         told = _another(config, shown, dice)
     elif spoilt and config.partly:
         told = partly_true(shown, config.partly)
-    meta = _meta(shown, told, mismatched)
+    meta = _meta(shown, told, mismatched) | texts_of_scene(config, shown)
     files: SampleFiles = {"__key__": f"{split}-{index:07d}"}
     if missing != "image":
         files[config.image_format] = encode_image(picture(shown, config.size), config.image_format)

@@ -1,9 +1,10 @@
-"""The texts of a sample beside its caption, by their keys in `.json`."""
+"""The texts of a sample beside its caption, by their keys in `.json`. Mistakes are made in the training split only."""
 
 from tercet.data_pipelines.builtin.captions import rewrites
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.facts import relevance
 from tercet.data_pipelines.builtin.languages import translated
+from tercet.data_pipelines.builtin.recaptions import graded, sentences, synthetic
 from tercet.data_pipelines.builtin.scene import Scene
 
 
@@ -17,4 +18,18 @@ def texts_of_caption(config: WorldConfig, told: Scene, shown: Scene) -> dict[str
         texts["rewrites"] = rewrites(told, config.rewrites)
     if config.partly is not None:
         texts["relevance"] = relevance(told, shown)
+    return texts
+
+
+def texts_of_scene(config: WorldConfig, shown: Scene) -> dict[str, object]:
+    """What is made from the scene itself, whatever its caption says."""
+    training = shown.address.split == "train"
+    texts: dict[str, object] = {}
+    if config.synthetic is not None:
+        texts["synthetic"] = synthetic(shown, config.synthetic if training else 0.0)
+    if config.long is not None:
+        parts = sentences(shown, config.long if training else 0.0)
+        texts |= {"long": " ".join(parts), "sentences": parts}
+    if config.grades:
+        texts["graded"] = graded(shown, config.grades)
     return texts

@@ -3,41 +3,36 @@
 import json
 import re
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
+import webdataset
 
 from tercet.data_pipelines.builtin.captions import captions
-from tercet.data_pipelines.builtin.config import Language, WorldConfig
-from tercet.data_pipelines.builtin.dataset import describe_world
-from tercet.data_pipelines.builtin.languages import translated
+from tercet.data_pipelines.builtin.config import SPLITS, WorldConfig
+from tercet.data_pipelines.builtin.dataset import describe_world, generate
 from tercet.data_pipelines.builtin.render import render
-from tercet.data_pipelines.builtin.scene import Address, Scene, Thing, scene
-from tercet.data_pipelines.builtin.vocabulary import HELD_OUT, RELATIONS, TRANSLATIONS
+from tercet.data_pipelines.builtin.scene import scene
+from tercet.data_pipelines.builtin.vocabulary import HELD_OUT
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.survey.language import TOO_SHORT, UNSURE, language
-from tests.data_pipelines.test_builtin_captions import KIND, Reading, read, scenes, truth
+from tercet.data_pipelines.survey.check import check
+from tests.data_pipelines.test_builtin_captions import CANONICAL, KIND, MEANING, RELATED, Reading, read, truth
 
 SMALL = WorldConfig(train=400, size=16, seconds=0.5, objects=(0.3, 0.4, 0.3))
 LANGUAGES = {"en": 0.0, "de": 0.0, "es": 0.0, "fr": 0.0}
+OPTIONS = {"languages": LANGUAGES, "rewrites": 2, "partly": 0.0, "synthetic": 0.1, "long": 0.1, "grades": 3}
+NUMBERS = {1: " one ", 2: " two ", 3: " three "}
+MADE_ANEW = {"synthetic", "long", "sentences", "graded"}
 
 
-def rows(count: int = 400, split: str = "train", **options: object) -> list[dict[str, object]]:
+def rows(count: int = 400, split: str = "train", **options: object) -> list[dict[str, Any]]:
     config = WorldConfig(**{**dict(SMALL), **options})
-    return [render(config, split, index) for index in range(count)]  # type: ignore[arg-type,misc]
+    return [render(config, split, index) for index in range(count)]
 
 
-def metas(count: int = 400, split: str = "train", **options: object) -> list[dict[str, object]]:
-    return [json.loads(row["json"]) for row in rows(count, split, **options)]  # type: ignore[arg-type]
-
-
-def understood(caption: str, language: str) -> Reading:
-    """The attributes of each object and the relation, by the words alone: endings and the order do not matter."""
-    words = TRANSLATIONS[language]
-    meaning = {form: name for name, forms in words.items() for form in forms.split(", ")[0].split("/")}
-    stated = next((name for name in RELATIONS if f" {words[name]}" in caption), None)
-    parts = re.split(f" {words[stated]}| {words['and']} " if stated else " and ", caption)
-    said = [[meaning.get(word[: len(word) - cut]) for word in part.split() for cut in range(3)] for part in parts]
-    return [{KIND[word]: word for word in part if word} for part in said], stated
+def metas(count: int = 400, split: str = "train", **options: object) -> list[dict[str, Any]]:
+    return [json.loads(row["json"]) for row in rows(count, split, **options)]
 
 
 def test_worlds_without_the_new_options_are_those_that_were_always_written() -> None:
@@ -57,75 +52,14 @@ def test_worlds_without_the_new_options_are_those_that_were_always_written() -> 
 
 def test_options_only_add_keys() -> None:
     plain = rows(40, missing={"text": 0.2}, mismatched=0.2)
-    more = rows(40, missing={"text": 0.2}, mismatched=0.2, languages=LANGUAGES, rewrites=2, partly=0.0)
+    more = rows(40, missing={"text": 0.2}, mismatched=0.2, **OPTIONS)
     for before, after in zip(plain, more, strict=True):
         old, new = json.loads(before.pop("json")), json.loads(after.pop("json"))
         assert before == after
         assert {key: new[key] for key in old} == old
-        assert new.keys() - old.keys() == ({"captions", "rewrites", "relevance"} if "txt" in after else set())
-
-
-@pytest.mark.parametrize("code", ["de", "es", "fr"])
-def test_translations_name_all_facts_and_nothing_else(code: Language) -> None:
-    for shown in scenes(300):
-        caption = translated(shown, code, 0.0)
-        assert understood(caption, code) == truth(shown), caption
-    assert all(read(translated(shown, "en", 0.0)) == truth(shown) for shown in scenes(100))
-
-
-AGREEING = {
-    "de": "ein kleiner gestreifter roter Kreis über einer großen einfarbigen weißen Raute und ein kleines "
-    "gepunktetes grünes Herz",
-    "es": "un círculo pequeño rojo rayado encima de un rombo grande blanco liso y un corazón pequeño verde punteado",
-    "fr": "un petit cercle rouge rayé au-dessus d'un grand losange blanc uni et un petit cœur vert pointillé",
-}
-FEMININE = {
-    "de": "ein kleiner einfarbiger weißer Stern links von einem großen gepunkteten violetten Kreuz",
-    "es": "una estrella pequeña blanca lisa a la izquierda de una cruz grande morada punteada",
-    "fr": "une petite étoile blanche unie à gauche d'une grande croix violette pointillée",
-}
-
-
-@pytest.mark.parametrize("code", ["de", "es", "fr"])
-def test_articles_and_adjectives_agree_with_their_noun(code: Language) -> None:
-    circle, diamond = Thing("circle", "red", "small", "striped"), Thing("diamond", "white", "large", "plain")
-    heart = Thing("heart", "green", "small", "dotted")
-    star, cross = Thing("star", "white", "small", "plain"), Thing("cross", "purple", "large", "dotted")
-    here = Address(0, "val", 0)
-    assert translated(Scene((circle, diamond, heart), "above", here), code, 0.0) == AGREEING[code]
-    assert translated(Scene((star, cross), "left", here), code, 0.0) == FEMININE[code]
-
-
-@pytest.mark.parametrize("code", ["de", "en", "es", "fr"])
-def test_a_language_identifier_takes_no_language_for_another(code: Language) -> None:
-    found = [language(translated(shown, code, 0.0)) for shown in scenes(200)]
-    assert set(found) <= {code, UNSURE, TOO_SHORT}
-    assert found.count(code) > 100
-
-
-def test_each_language_has_its_own_share_of_wrong_words_in_training_only() -> None:
-    given = {"de": 0.0, "es": 0.1, "fr": 0.4}
-    wrong: dict[str, list[bool]] = {code: [] for code in given}
-    for index, meta in enumerate(metas(languages=given, generic=0.0)):
-        things, relation = truth(scene(SMALL, "train", index))
-        for code, caption in meta["captions"].items():  # type: ignore[attr-defined]
-            said, stated = understood(caption, code)
-            wrong[code] += [
-                part[name] != thing[name] for part, thing in zip(said, things, strict=True) for name in thing
-            ]
-            wrong[code] += [stated != relation] if relation else []
-    for code, share in given.items():
-        count = len(wrong[code])
-        assert sum(wrong[code]) / count == pytest.approx(share, abs=4 * (share * (1 - share) / count) ** 0.5)
-    for index, meta in enumerate(metas(30, "val", languages=given)):
-        shown = truth(scene(SMALL, "val", index))
-        assert all(understood(text, code) == shown for code, text in meta["captions"].items())  # type: ignore[attr-defined]
-
-
-def test_wrong_words_do_not_mention_held_out_pairings() -> None:
-    for shown in scenes(300):
-        said, _ = read(translated(shown, "en", 0.5))
-        assert all((thing["shape"], thing["colour"]) not in HELD_OUT for thing in said)
+        assert new.keys() - old.keys() == MADE_ANEW | (
+            {"captions", "rewrites", "relevance"} if "txt" in after else set()
+        )
 
 
 def test_rewrites_are_true_and_some_leave_attributes_out() -> None:
@@ -133,8 +67,8 @@ def test_rewrites_are_true_and_some_leave_attributes_out() -> None:
     for index, meta in enumerate(metas(rewrites=4)):
         shown = scene(SMALL, "train", index)
         things, relation = truth(shown)
-        assert len(meta["rewrites"]) == 4  # type: ignore[arg-type]
-        for caption in meta["rewrites"]:  # type: ignore[attr-defined]
+        assert len(meta["rewrites"]) == 4
+        for caption in meta["rewrites"]:
             said, stated = read(caption)
             assert all(part.items() <= thing.items() for part, thing in zip(said, things, strict=True)), caption
             assert stated in (None, relation)
@@ -146,7 +80,7 @@ def test_rewrites_are_true_and_some_leave_attributes_out() -> None:
 
 def test_partly_right_captions_have_the_relevance_that_their_words_have() -> None:
     written = rows(partly=0.5, mismatched=0.2, captions=1, generic=0.0)
-    found = [json.loads(row["json"]) for row in written]  # type: ignore[arg-type]
+    found = [json.loads(row["json"]) for row in written]
     for index, (meta, row) in enumerate(zip(found, written, strict=True)):
         things, relation = truth(scene(SMALL, "train", index))
         said, stated = read(str(row["txt"]))
@@ -171,7 +105,7 @@ def test_partly_right_captions_have_the_relevance_that_their_words_have() -> Non
 def test_texts_of_a_mismatched_row_describe_the_scene_of_its_caption() -> None:
     for row in rows(100, mismatched=1.0, captions=1, generic=0.0, languages={"en": 0}, rewrites=2):
         told = read(str(row["txt"]))
-        meta = json.loads(row["json"])  # type: ignore[arg-type]
+        meta = json.loads(row["json"])
         assert read(meta["captions"]["en"]) == told
         for rewrite in meta["rewrites"]:
             assert all(part.items() <= thing.items() for part, thing in zip(read(rewrite)[0], told[0], strict=True))
@@ -180,18 +114,109 @@ def test_texts_of_a_mismatched_row_describe_the_scene_of_its_caption() -> None:
 def test_only_training_samples_have_fewer_captions() -> None:
     for split, count in (("train", 2), ("val", 4)):
         for index, row in enumerate(rows(20, split, captions=2)):
-            assert str(row["txt"]).split("\n") == captions(scene(SMALL, split, index))[:count]  # type: ignore[arg-type]
+            assert str(row["txt"]).split("\n") == captions(scene(SMALL, split, index))[:count]
+
+
+def test_synthetic_captions_name_shapes_and_colours_and_some_are_wrong() -> None:
+    wrong = []
+    for index, meta in enumerate(metas(synthetic=0.25, mismatched=0.5)):
+        things, _ = truth(scene(SMALL, "train", index))
+        said, stated = read(meta["synthetic"])
+        assert [part.keys() for part in said] == [{"shape", "colour"}] * len(things)
+        assert stated is None
+        false = [part[name] != thing[name] for part, thing in zip(said, things, strict=True) for name in part]
+        assert sum(false) <= 1
+        assert all((part["shape"], part["colour"]) not in HELD_OUT for part in said)
+        wrong.append(any(false))
+    assert sum(wrong) / len(wrong) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / len(wrong)) ** 0.5)
+    for index, meta in enumerate(metas(30, "val", synthetic=1.0)):
+        said, _ = read(meta["synthetic"])
+        things, _ = truth(scene(SMALL, "val", index))
+        assert all(part.items() <= thing.items() for part, thing in zip(said, things, strict=True))
+
+
+def claims(sentence: str) -> Reading:
+    """What a sentence of a long caption says of one object or two: attributes, and the relation."""
+    found = re.search(rf" {RELATED} the ", sentence)
+    parts = [re.findall(r"\w+", part) for part in sentence.split(found[0] if found else "|")]
+    words = [[CANONICAL.get(word, word) for word in part] for part in parts]
+    relation = MEANING[CANONICAL.get(found[1], found[1])] if found else None
+    return [{KIND[word]: word for word in part if word in KIND} for part in words], relation
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_long_captions_name_everything_in_order_and_a_share_of_their_sentences_is_wrong(share: float) -> None:
+    wrong = []
+    for index, meta in enumerate(metas(long=share)):
+        things, relation = truth(scene(SMALL, "train", index))
+        assert meta["long"] == " ".join(meta["sentences"])
+        count, *rest = meta["sentences"]
+        wrong.append(NUMBERS[len(things)] not in count)
+        coarse = [{name: thing[name] for name in ("size", "colour", "shape")} for thing in things]
+        right = [([seen], None) for pair in zip(coarse, things, strict=True) for seen in pair]
+        right += [(coarse[:2], relation)] if relation else []
+        for sentence, (parts, stated) in zip(rest, right, strict=True):
+            said, related = claims(sentence)
+            assert [part.keys() for part in said] == [part.keys() for part in parts], sentence
+            false = [part[name] != true[name] for part, true in zip(said, parts, strict=True) for name in part]
+            wrong.append(sum(false) + (related != stated) > 0)
+            assert sum(false) + (related != stated) <= 1
+            assert all((part["shape"], part["colour"]) not in HELD_OUT for part in said)
+    assert sum(wrong) / len(wrong) == pytest.approx(share, abs=4 * (share * (1 - share) / len(wrong)) ** 0.5)
+
+
+def test_graded_captions_go_from_right_to_wrong() -> None:
+    for index, meta in enumerate(metas(200, grades=4, mismatched=0.5)):
+        things, relation = truth(scene(SMALL, "train", index))
+        assert [one["grade"] for one in meta["graded"]] == [3, 2, 1, 0]
+        shares = []
+        for one in meta["graded"]:
+            said, stated = read(one["text"])
+            pairs = [(part[name], thing[name]) for part, thing in zip(said, things, strict=True) for name in thing]
+            pairs += [(stated, relation)] if relation else []
+            shares.append(sum(word == right for word, right in pairs) / len(pairs))
+            assert all((part["shape"], part["colour"]) not in HELD_OUT for part in said)
+        assert [one["relevance"] for one in meta["graded"]] == shares
+        assert (shares[0], shares[-1]) == (1, 0)
+        assert shares == sorted(set(shares), reverse=True)
+
+
+def test_texts_do_not_depend_on_processes_and_shards(tmp_path: Path) -> None:
+    options = {**OPTIONS, "train": 9, "val": 3, "combinations": 2}
+    config = WorldConfig(**{**dict(SMALL), **options, "workers": 2, "samples_per_shard": 4})
+    alone = WorldConfig(**{**dict(SMALL), **options})
+    world = generate(config, tmp_path)
+    for split in SPLITS:
+        urls = [str(path) for path in sorted((world / split).glob("*.tar"))]
+        found = [sample["json"] for sample in webdataset.WebDataset(urls, shardshuffle=False)]
+        assert found == [str(render(alone, split, index)["json"]).encode() for index in range(alone.samples(split))]
+
+
+def test_a_world_with_all_texts_passes_the_check(tmp_path: Path) -> None:
+    config = WorldConfig(**{**dict(SMALL), **OPTIONS, "train": 30, "val": 0, "combinations": 0})
+    found = check(str(generate(config, tmp_path) / "train"), workers=1)
+    assert (found.samples, found.bad, dict(found.notes)) == (30, 0, {})
 
 
 def test_every_text_is_a_place_of_captions() -> None:
-    (meta,) = metas(1, languages=LANGUAGES, rewrites=3)
-    for place in ("json.captions.de", "json.captions.en", "json.rewrites"):
-        assert CaptionReader({place: 1.0})({}, meta).all
+    (meta,) = metas(1, **OPTIONS)
+    for key in ("captions.de", "captions.en", "rewrites", "synthetic", "long", "sentences", "graded"):
+        assert CaptionReader({f"json.{key}": 1.0})({}, meta).all
 
 
 @pytest.mark.parametrize(
-    "options", [{"languages": {"it": 0}}, {"languages": {"de": 1.5}}, {"partly": -1}, {"rewrites": 0}]
+    "options",
+    [
+        {"languages": {"it": 0}},
+        {"languages": {"de": 1.5}},
+        {"partly": -1},
+        {"rewrites": 0},
+        {"captions": 5},
+        {"synthetic": 2},
+        {"long": -0.1},
+        {"grades": 1},
+    ],
 )
 def test_impossible_texts_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        WorldConfig(**options)  # type: ignore[arg-type]
+        WorldConfig(**options)
