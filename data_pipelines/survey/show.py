@@ -10,7 +10,7 @@ from rich.text import Text
 from tercet.data_pipelines.survey.findings import EXAMPLES, Findings
 from tercet.data_pipelines.survey.page import MEASURES, SHARED, share
 from tercet.data_pipelines.survey.plots import LINEAR
-from tercet.data_pipelines.survey.stats import Stats
+from tercet.data_pipelines.survey.stats import LISTED, Stats
 from tercet.plural import number_of
 
 SHARDS = 10
@@ -78,7 +78,8 @@ def _counts(stats: Stats) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    lines = {name: stats.listed(name, NAMES) for name in sorted(stats.tally.counts) if name != "text.caption"}
+    shown = {name: LISTED if name == "json" else NAMES for name in sorted(stats.tally.counts) if name != "text.caption"}
+    lines = {name: stats.listed(name, most) for name, most in shown.items()}
     lines["lacking"] = [(kind, count) for kind, count in stats.lacking() if count]
     lines["templates"] = stats.templates()[:NAMES]
     for name, counts in lines.items():

@@ -1,6 +1,6 @@
 """Measures each sample by its headers, and some of the sounds by all of their frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -104,6 +104,8 @@ def _sound(part: SurveyPart, data: bytes, id: int, heard: bool) -> None:
 
 def _captions(part: SurveyPart, files: Files, id: int, mark: int) -> None:
     meta = decode_meta(files["json"]) if "json" in files else {}
+    if meta:
+        part.tally.count("json", *_keys(meta))
     group = GROUP(files, meta, id)
     if group >= 0:
         part.hash("group", str(group).encode(), id)
@@ -115,6 +117,15 @@ def _captions(part: SurveyPart, files: Files, id: int, mark: int) -> None:
     if captions:
         part.tally.measure("text.captions", len(captions))
         part.tally.captions.offer(mark, id, captions[mark % len(captions)])
+
+
+def _keys(meta: Mapping[str, object]) -> Iterator[str]:
+    """The keys that have a value, as a recipe names them after `json.`; those of a mapping one by one."""
+    for key, value in meta.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
+        elif value not in (None, "", []):
+            yield key
 
 
 def _caption(tally: Tally, caption: str) -> None:

@@ -110,6 +110,7 @@ def test_duplicates_are_found(stats: Stats, items: list[dict[str, bytes]]) -> No
         assert stats.shared[name].sizes == Counter(count for count in contents.values() if count > 1)
     captions = Counter(caption for some in captions_of(items) for caption in set(some))
     assert stats.shared["text"].sizes == Counter(count for count in captions.values() if count > 1)
+    assert stats.listed("json") == [("group", 100)]
     groups = Counter(n // 4 for n in range(100))
     assert stats.shared["group"].sizes == Counter(groups.values())
     assert stats.shared["group"].largest[0][0] == 4
