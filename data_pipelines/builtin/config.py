@@ -9,7 +9,7 @@ from tercet.configs.base import Config
 Split = Literal["train", "val", "combinations"]
 SPLITS: tuple[Split, ...] = ("train", "val", "combinations")
 Language = Literal["de", "en", "es", "fr"]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]  # strict: `true` is no share
 
 
 class BuiltinSourceConfig(Config):
@@ -22,9 +22,9 @@ class BuiltinSourceConfig(Config):
 
 
 class WorldConfig(Config):
-    """One generated world. Faults, such as `mismatched`, are in the training split only: evaluation stays clean.
+    """One generated world. Faults and mistakes are in the training split only: evaluation stays clean.
 
-    Options that are empty by default add keys to `.json`. They change nothing else of a sample.
+    `languages` to `grades` add texts to `.json`, and change nothing else of a sample.
     """
 
     seed: int = Field(0, ge=0)
@@ -47,22 +47,22 @@ class WorldConfig(Config):
         {}, description="share of rows without this modality; a row lacks one at most"
     )
     captions: int | None = Field(None, ge=1, le=4, description="captions of a training sample (default: 4)")
-    partly: Share | None = Field(
-        None, description="share whose captions are partly wrong; `relevance` says how much of each is true"
+    partly_wrong: Share | None = Field(
+        None, description="share of the other captions with some wrong facts; `relevance` is the share of true ones"
     )
     languages: dict[Language, Share] = Field(
-        {}, description="writes `captions.LANGUAGE`, with this share of wrong words: {en: 0, de: 0.3}"
+        {}, description="writes `captions.LANGUAGE`, each with its share of wrong words: {en: 0, de: 0.3}"
     )
     rewrites: int | None = Field(None, ge=1, le=64, description="writes so many other wordings to `rewrites`")
     synthetic: Share | None = Field(
-        None, description="writes `synthetic`, a caption as a model would make it, with this share of wrong ones"
+        None, description="writes `synthetic`, the short caption of a captioner; this share of them is wrong"
     )
     long: Share | None = Field(
         None,
-        description="writes `long`, a caption of several sentences, with this share of wrong ones; and `sentences`",
+        description="writes `long`, a caption of several sentences, and `sentences`; this share of them is wrong",
     )
     grades: int | None = Field(
-        None, ge=2, le=5, description="writes `graded`, so many captions from a wrong one to a right one"
+        None, ge=2, le=5, description="writes `graded`, so many captions, from a right one to one without a true fact"
     )
     samples_per_shard: int = Field(500, gt=0)
     workers: int = Field(2, ge=1, description="processes that draw; the shards do not depend on it")

@@ -26,9 +26,9 @@ def relevance(told: Scene, shown: Scene) -> float:
     return sum(true.get(fact) == word for fact, word in said.items()) / len(said)
 
 
-def partly_true(scene: Scene, share: float) -> Scene:
+def partly_wrong(scene: Scene, share: float) -> Scene:
     """In `share` of the cases a scene of which some facts are wrong, from one fact to all but one."""
-    dice = scene.stream("partly")
+    dice = scene.stream("partly wrong")
     return with_wrong(scene, 1 + int(dice.integers(len(facts(scene)) - 1)), dice) if dice.random() < share else scene
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tercet.data_pipelines.builtin.captions import captions, negatives, wrong_captions
 from tercet.data_pipelines.builtin.config import Split, WorldConfig
-from tercet.data_pipelines.builtin.facts import partly_true
+from tercet.data_pipelines.builtin.facts import partly_wrong
 from tercet.data_pipelines.builtin.picture import picture
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
 from tercet.data_pipelines.builtin.sound import Wave, sound
@@ -33,8 +33,8 @@ def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
     told = shown
     if mismatched:
         told = _another(config, shown, dice)
-    elif spoilt and config.partly:
-        told = partly_true(shown, config.partly)
+    elif spoilt and config.partly_wrong:
+        told = partly_wrong(shown, config.partly_wrong)
     meta = _meta(shown, told, mismatched) | texts_of_scene(config, shown)
     files: SampleFiles = {"__key__": f"{split}-{index:07d}"}
     if missing != "image":

@@ -16,7 +16,7 @@ def texts_of_caption(config: WorldConfig, told: Scene, shown: Scene) -> dict[str
         texts["captions"] = {language: translated(told, language, share) for language, share in wrong.items()}
     if config.rewrites:
         texts["rewrites"] = rewrites(told, config.rewrites)
-    if config.partly is not None:
+    if config.partly_wrong is not None:
         texts["relevance"] = relevance(told, shown)
     return texts
 

@@ -21,7 +21,7 @@ from tests.data_pipelines.test_builtin_captions import CANONICAL, KIND, MEANING,
 
 SMALL = WorldConfig(train=400, size=16, seconds=0.5, objects=(0.3, 0.4, 0.3))
 LANGUAGES = {"en": 0.0, "de": 0.0, "es": 0.0, "fr": 0.0}
-OPTIONS = {"languages": LANGUAGES, "rewrites": 2, "partly": 0.0, "synthetic": 0.1, "long": 0.1, "grades": 3}
+OPTIONS = {"languages": LANGUAGES, "rewrites": 2, "partly_wrong": 0.0, "synthetic": 0.1, "long": 0.1, "grades": 3}
 NUMBERS = {1: " one ", 2: " two ", 3: " three "}
 MADE_ANEW = {"synthetic", "long", "sentences", "graded"}
 
@@ -78,8 +78,8 @@ def test_rewrites_are_true_and_some_leave_attributes_out() -> None:
     assert sum(shortened) / len(shortened) == pytest.approx(1 / 3, abs=0.06)
 
 
-def test_partly_right_captions_have_the_relevance_that_their_words_have() -> None:
-    written = rows(partly=0.5, mismatched=0.2, captions=1, generic=0.0)
+def test_partly_wrong_captions_have_the_relevance_that_their_words_have() -> None:
+    written = rows(partly_wrong=0.5, mismatched=0.2, captions=1, generic=0.0)
     found = [json.loads(row["json"]) for row in written]
     for index, (meta, row) in enumerate(zip(found, written, strict=True)):
         things, relation = truth(scene(SMALL, "train", index))
@@ -99,7 +99,7 @@ def test_partly_right_captions_have_the_relevance_that_their_words_have() -> Non
         0.5, abs=4 * (0.25 / len(matched)) ** 0.5
     )
     assert 0 not in matched
-    assert {meta["relevance"] for meta in metas(20, "val", partly=1.0)} == {1.0}
+    assert {meta["relevance"] for meta in metas(20, "val", partly_wrong=1.0)} == {1.0}
 
 
 def test_texts_of_a_mismatched_row_describe_the_scene_of_its_caption() -> None:
@@ -209,12 +209,13 @@ def test_every_text_is_a_place_of_captions() -> None:
     [
         {"languages": {"it": 0}},
         {"languages": {"de": 1.5}},
-        {"partly": -1},
+        {"partly_wrong": -1},
         {"rewrites": 0},
         {"captions": 5},
         {"synthetic": 2},
         {"long": -0.1},
         {"grades": 1},
+        {"long": True},
     ],
 )
 def test_impossible_texts_are_refused(options: dict[str, object]) -> None:
