@@ -159,6 +159,11 @@ class DataConfig(Config):
     worker: Literal["process", "thread"] = Field(
         "process", description="processes use all cores; threads start at once and share memory"
     )
+    values: dict[str, str] = Field(
+        {},
+        description="numbers of each sample that objectives use, by name: {relevance: json.score} reads the key "
+        "`score` of `.json`; a sample without it has 1",
+    )
     max_bad: float = Field(0.01, ge=0, le=1, description="the run stops if a larger share of the samples is bad")
     crop: tuple[float, float] | None = Field(
         (0.9, 1.0),
@@ -204,6 +209,15 @@ class DataConfig(Config):
             raise Misfit(
                 "augment.image.randaugment", f"uses the global random state, which threads would disturb; set {fix}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _values_have_places(self) -> "DataConfig":
+        for name, place in self.values.items():
+            if not place.startswith("json.") or not all(place.split(".")):
+                raise Misfit(
+                    f"values.{name}", f"is `{place}`, which holds no number; write json.KEY for a key of .json"
+                )
         return self
 
     @model_validator(mode="after")

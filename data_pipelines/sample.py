@@ -171,13 +171,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's items of a global batch: their ids, which are dense and stable, their groups, and their fields."""
+    """This rank's items of a global batch: their ids, which are dense and stable, their groups, and their fields.
+
+    `values` has further numbers of each item, by name.
+    """
 
     ids: Tensor
     groups: Tensor
     fields: Mapping[str, Field]
     samples: tuple[Sample, ...] = ()  # for evaluation and galleries; empty in training
     cursors: Mapping[str, int] = field(default_factory=dict)  # the position of each source after this batch
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -191,13 +195,17 @@ class Batch:
         new_b[keep] = torch.arange(len(keep), device=keep.device)
         fields = {name: rows.of_items(new_b) for name, rows in self.fields.items()}
         samples = tuple(self.samples[place] for place in keep.tolist()) if self.samples else ()
-        return replace(self, ids=self.ids[keep], groups=self.groups[keep], fields=fields, samples=samples)
+        return replace(self._each(lambda tensor: tensor[keep]), fields=fields, samples=samples)
 
     def to(self, device: torch.device) -> "Batch":
         fields = {name: rows.to(device) for name, rows in self.fields.items()}
-        return replace(self, ids=self.ids.to(device), groups=self.groups.to(device), fields=fields)
+        return replace(self._each(lambda tensor: tensor.to(device)), fields=fields)
 
     def pin(self) -> "Batch":
         """A copy in pinned memory, from which a GPU copies while it computes."""
-        fields = {name: rows.pin() for name, rows in self.fields.items()}
-        return replace(self, ids=self.ids.pin_memory(), groups=self.groups.pin_memory(), fields=fields)
+        return replace(self._each(Tensor.pin_memory), fields={name: rows.pin() for name, rows in self.fields.items()})
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Changes the tensors of all items, but not the fields."""
+        values = {name: change(value) for name, value in self.values.items()}
+        return replace(self, ids=change(self.ids), groups=change(self.groups), values=values)

@@ -12,9 +12,11 @@ from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
+from tercet.errors import UserError
 from tercet.modality import modality_of
+from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
-from tercet.models.losses import build_term
+from tercet.models.losses import Objective, build_term
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
@@ -35,12 +37,22 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         for modality, tower in stage.model.towers.items():
             check_encoder(modality, tower)
         for term in stage.terms:
-            build_term(term)
+            check_values(term, build_term(term), stage.data)
         if stage.selection:
             build_rule(stage.selection)
         check_data(stage, sources)
     check_evaluation(config)
     return config
+
+
+def check_values(term: TermConfig, objective: Objective, data: DataConfig) -> None:
+    """Raises `UserError` if the objective of a term uses a number of each sample that the data does not give."""
+    for name in objective.values:
+        if name not in data.values:
+            raise UserError(
+                f"terms.{term.name}: `{term.objective.name}` uses the value `{name}` of each sample. Say where it is, "
+                f"such as data.values={{{name}: json.{name}}}"
+            )
 
 
 def check_data(config: RunConfig, sources: OpenedSources) -> None:

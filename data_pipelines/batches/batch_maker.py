@@ -7,12 +7,14 @@ Shape letters: B items, R rows that an item may have at most, n rows that exist.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
+from tercet.data_pipelines.captions.reader import within
 from tercet.data_pipelines.fields import FieldSpec, own_fields
 from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntake, channels_first
 
@@ -22,17 +24,28 @@ def without_media(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     return tuple(replace(sample, media={}) for sample in samples)
 
 
+def number(meta: Mapping[str, object], place: str) -> float:
+    """The finite number at `json.KEY`; 1 if there is none."""
+    value = within(meta, place)
+    return float(value) if isinstance(value, int | float) and isfinite(value) else 1.0
+
+
 class BatchMaker:
     """Lays out the arrays of a batch: for each field its rows, and how many of them each item has.
 
     `further`: the fields that the recipe adds to the modalities. `masks`: how many spectrogram masks each sound has.
+    `values`: where in the metadata further numbers of each sample are, by name.
     """
 
     def __init__(
-        self, intakes: Mapping[str, Intake], further: Mapping[str, FieldSpec] | None = None, masks: int = 0
+        self,
+        intakes: Mapping[str, Intake],
+        further: Mapping[str, FieldSpec] | None = None,
+        masks: int = 0,
+        values: Mapping[str, str] | None = None,
     ) -> None:
         self.fields = own_fields(intakes) | dict(further or {})
-        self.masks = masks
+        self.masks, self.values = masks, dict(values or {})
         self._shapes = {
             name: field.intake.shape for name, field in self.fields.items()
         }  # once: a tokenizer runs for it
@@ -40,6 +53,7 @@ class BatchMaker:
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
         """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""
         columns: list[BufferColumn] = [("id", "int64", ()), ("group", "int64", ())]
+        columns += [(f"value {name}", "float32", ()) for name in self.values]
         for name, field in self.fields.items():
             shape = self._shapes[name]
             if longest and name in longest:
@@ -57,6 +71,8 @@ class BatchMaker:
         places = list(items)
         arrays["id"][places] = [first + sample.id for sample in samples]
         arrays["group"][places] = [one.group - first if one.group < 0 else one.group for one in samples]
+        for name, place in self.values.items():
+            arrays[f"value {name}"][places] = [number(sample.meta, place) for sample in samples]
         for name, field in self.fields.items():
             if isinstance(field.intake, TextIntake):
                 self._write_texts(arrays, field, field.intake, items, samples)
@@ -92,7 +108,9 @@ class BatchMaker:
 
     def batch(self, arrays: Arrays) -> Batch:
         columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Batch(columns["id"], columns["group"], {name: self._field(name, columns) for name in self.fields})
+        fields = {name: self._field(name, columns) for name in self.fields}
+        values = {name: columns[f"value {name}"] for name in self.values}
+        return Batch(columns["id"], columns["group"], fields, values=values)
 
     def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
         """The rows that exist; without a copy if all do."""

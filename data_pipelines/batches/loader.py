@@ -93,7 +93,7 @@ class Loader:
             build_order(source.counts, lists[name], own_seed(name, seed), data.streams, data.window)
             for name, source in sources.items()
         ]
-        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks)
+        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values)
         layout = maker.layout(self._share)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
         decoded = _decoded_sources(data, sources, intakes, further, lists)

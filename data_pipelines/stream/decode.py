@@ -40,7 +40,7 @@ class StreamDecoder:
                 "data.augment.audio.mix draws other samples by index, which a stream does not have. Set it to 0"
             )
         self._decoder = FileDecoder(intakes, source, data.exact_images, further)
-        self._maker = BatchMaker(intakes, further, data.augment.audio.masks)
+        self._maker = BatchMaker(intakes, further, data.augment.audio.masks, data.values)
         self._name, self._seed, self._crop = name, seed, data.crop
         self._augment = Augmenter(data.augment)
 

@@ -1,6 +1,16 @@
 """Objectives, and the tiled kernel that computes those of pairs. Nothing here keeps state."""
 
-from tercet.models.losses import cwcl, decoupled, hard_negative, infonce, macl, sigmoid, soft
+from tercet.models.losses import (
+    cwcl,
+    decoupled,
+    graded,
+    hard_negative,
+    infonce,
+    macl,
+    multi_positive,
+    sigmoid,
+    soft,
+)
 from tercet.models.losses.objective import Objective, build_objective, build_term, objective
 
 __all__ = [
@@ -9,9 +19,11 @@ __all__ = [
     "build_term",
     "cwcl",
     "decoupled",
+    "graded",
     "hard_negative",
     "infonce",
     "macl",
+    "multi_positive",
     "objective",
     "sigmoid",
     "soft",

@@ -43,12 +43,21 @@ class Objective:
     bias: float | None = None
 
     symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
-    stages: ClassVar[int] = 1  # how often the keys are read; `tile.results` has the statistics of earlier stages
     several: ClassVar[bool] = (
         False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
     )
     columns: ClassVar[Mapping[str, float]] = {}  # values by sample that a memory keeps, and what they are at first
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
+
+    @property
+    def stages(self) -> int:
+        """How often the keys are read; `tile.results` has the statistics of earlier stages."""
+        return 1
+
+    @property
+    def values(self) -> Sequence[str]:
+        """The numbers of each sample that the objective uses, by their names in `data.values`."""
+        return ()
 
     def check(self, term: TermConfig) -> None:
         """Raises a UserError if the term cannot have this objective."""

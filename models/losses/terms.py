@@ -48,7 +48,13 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ro
     mark_b3[: len(z_nd), 2] = batch.ids[field.item]
     own = slice(world.rank * capacity, (world.rank + 1) * capacity)
     z_Nd, mark_N3 = world.gather(z_bd), world.gather(mark_b3)
-    return Rows(z_Nd, own, *mark_N3.T.contiguous()).pick(mark_N3[:, 0] >= 0)
+    extra = {}
+    for key, value_b in batch.values.items():
+        padded_b = z_nd.new_zeros(capacity)
+        padded_b[: len(z_nd)] = value_b[field.item].to(z_nd)
+        extra[key] = world.gather(padded_b)
+    item_N, group_N, id_N = mark_N3.T.contiguous()
+    return Rows(z_Nd, own, item_N, group_N, id_N, extra=extra).pick(item_N >= 0)
 
 
 @dataclass(frozen=True)

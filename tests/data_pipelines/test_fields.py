@@ -70,7 +70,7 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
         wrong = [{"kind": "swap", "text": text} for text in negatives(i)]
         meta: dict[str, object] = {"negatives": wrong}
         if i % 3:
-            meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"]}
+            meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"], "grade": i / 4}
         files = {"txt": f"one {i}\ntwo {i}\nthree {i}", "json": json.dumps(meta).encode()}
         files["flac"] = sound(np.arange(400) / 800 + i / 1000, 8000)
         return {"__key__": f"{i:02d}", **files, **({"png": ramp(i)} if i % 4 else {})}
@@ -169,6 +169,15 @@ def test_each_row_is_augmented_independently(shards: Shards) -> None:
         assert len({tuple(mask.flatten().tolist()) for mask in sounds.masks}) == len(sounds)
     pairs = list(zip(turned[::2], turned[1::2], strict=True))
     assert 0 < sum(one != other for one, other in pairs) < len(pairs)
+
+
+def test_values_come_from_the_metadata(shards: Shards) -> None:
+    """Also those of substitutes and of a part of the batch; a sample without a number has 1."""
+    found = batches(shards, 4, values={"grade": "json.deep.grade", "missing": "json.none"})
+    for batch in (*found, found[0].items(torch.tensor([1, 4, 6])), found[0].to(torch.device("cpu"))):
+        expected = [id / 4 if id % 3 else 1.0 for id in batch.ids.tolist()]
+        assert batch.values["grade"].tolist() == expected
+        assert batch.values["missing"].tolist() == [1.0] * len(batch)
 
 
 def test_a_stream_has_the_same_fields(shards: Shards, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def rehearsed(data: Path, /, **changes: Any) -> tuple[RunConfig, list[str]]:
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an objective's option": ({"objective": {"name": "infonce", "smoothin": 1}}, "has no option `smoothin`"),
+    "a value of the data": ({"objective": "graded"}, r"`graded` uses the value `relevance`.*data.values={relevance: j"),
     "an objective": ({"objective": "infonec"}, "unknown objective `infonec`; did you mean `infonce`"),
     "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
     "a family of towers": ({"model": {**MODEL, "image": {"encoder": "smal:image"}}}, "`smal`; did you mean `small`"),
