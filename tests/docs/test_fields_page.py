@@ -32,11 +32,15 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 
 
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
-    """The three blocks fit together: fields, terms that use them, and extra negatives of pairs."""
-    fields, terms, negatives = map(yaml.safe_load, blocks("fields.md"))
+    """The blocks fit together: fields, numbers of samples, terms that use the fields, and extra negatives of pairs."""
+    fields, numbers, terms, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
     plain = {key: value for key, value in base.items() if key not in ("pairs", "objective", "terms")}
     config = RunConfig.model_validate(plain | fields | terms)
     assert [term.name for term in config.terms] == ["image-text", "image-text.rewrite", "image.local-text"]
+    numbers["data"] |= plain["data"]
+    assert (
+        RunConfig.model_validate(plain | numbers | {"pairs": {"image-text": 1.0}}).terms[0].objective.name == "graded"
+    )
     config = RunConfig.model_validate(plain | negatives)
     assert config.terms[0].against == {"image": ("text.negative",), "text": ("queue.image",)}
