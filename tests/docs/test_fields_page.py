@@ -39,8 +39,7 @@ def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     config = RunConfig.model_validate(plain | fields | terms)
     assert [term.name for term in config.terms] == ["image-text", "image-text.rewrite", "image.local-text"]
     numbers["data"] |= plain["data"]
-    assert (
-        RunConfig.model_validate(plain | numbers | {"pairs": {"image-text": 1.0}}).terms[0].objective.name == "graded"
-    )
+    graded = RunConfig.model_validate(plain | numbers | {"pairs": {"image-text": 1.0}})
+    assert graded.terms[0].objective.name == "graded"
     config = RunConfig.model_validate(plain | negatives)
     assert config.terms[0].against == {"image": ("text.negative",), "text": ("queue.image",)}
