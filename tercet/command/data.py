@@ -38,7 +38,7 @@ def add_verbs(within: Verbs) -> None:
 
 def _generate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the shards")
-    takes_overrides(verb, "settings, such as train=2000 seed=7")
+    takes_overrides(verb, "settings, such as train=2000 seed=7 (docs/builtin.md)")
     verb.set_defaults(verb=generate)
 
 
