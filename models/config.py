@@ -1,9 +1,17 @@
 """The config of the model: one tower per modality and the joint space, and the terms of the loss. Imports no torch."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import did_you_mean
@@ -149,6 +157,14 @@ class TermConfig(Config):
         if isinstance(between, list | tuple) and not raw.get("name"):
             return {**raw, "name": "-".join(map(str, between))}
         return raw
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        """Files and tensors of a run have the name of the term in their own."""
+        if not re.fullmatch(r"\w[\w .-]*", name):
+            raise Misfit("name", f"`{name}` is not a valid name: use letters, digits, spaces and the signs . _ -")
+        return name
 
     @model_validator(mode="after")
     def _fields_are_valid(self) -> "TermConfig":

@@ -37,7 +37,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         for modality, tower in stage.model.towers.items():
             check_encoder(modality, tower)
         for term in stage.terms:
-            check_values(term, build_term(term), stage.data)
+            check_term(term, build_term(term), stage.data)
         if stage.selection:
             build_rule(stage.selection)
         check_data(stage, sources)
@@ -45,14 +45,19 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
     return config
 
 
-def check_values(term: TermConfig, objective: Objective, data: DataConfig) -> None:
-    """Raises `UserError` if the objective of a term uses a number of each sample that the data does not give."""
+def check_term(term: TermConfig, objective: Objective, data: DataConfig) -> None:
+    """Raises `UserError` if the data lack what the objective of a term needs: numbers of each sample, or stable ids."""
     for name in objective.values:
         if name not in data.values:
             raise UserError(
                 f"terms.{term.name}: `{term.objective.name}` uses the value `{name}` of each sample. Say where it is, "
                 f"such as data.values={{{name}: json.{name}}}"
             )
+    if objective.columns and data.mode == "stream":
+        raise UserError(
+            f"terms.{term.name}: `{term.objective.name}` keeps values of samples, which needs stable sample ids; a "
+            "stream lacks them, set data.mode=index"
+        )
 
 
 def check_data(config: RunConfig, sources: OpenedSources) -> None:

@@ -46,7 +46,6 @@ class Objective:
     several: ClassVar[bool] = (
         False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
     )
-    columns: ClassVar[Mapping[str, float]] = {}  # values by sample that a memory keeps, and what they are at first
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
 
     @property
@@ -58,6 +57,14 @@ class Objective:
     def values(self) -> Sequence[str]:
         """The numbers of each sample that the objective uses, by their names in `data.values`."""
         return ()
+
+    @property
+    def columns(self) -> Mapping[str, float]:
+        """The values of each sample that the memory of the term keeps, by name, and what they are at first.
+
+        They come in as `rows.extra`, and `update` returns the new ones.
+        """
+        return {}
 
     def check(self, term: TermConfig) -> None:
         """Raises a UserError if the term cannot have this objective."""
@@ -111,7 +118,7 @@ class Objective:
         return torch.stack([self.weighted(anchors).sum() for anchors in directions]).sum()
 
     def update(self, anchors: Anchors) -> dict[str, Tensor]:
-        """The new values of each anchor's sample, by column `[N]`."""
+        """The new values of each anchor's sample, by column `[N]`. A step that is not applied changes none."""
         return {}
 
     def probability(self, row: Anchors) -> Tensor:

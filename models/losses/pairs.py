@@ -90,6 +90,8 @@ def _solution(objective: "Objective", problem: Problem, part: Part, found: Contr
         for name, slope_Ad in zip(problem.against.get(anchor, {}), more, strict=True):
             whole.rows[name] += slope_Ad
     whole.anchors += found.anchors
-    if objective.columns:
-        whole.updates += [Update(anchors.rows.id_N, objective.update(anchors)) for anchors in found.anchors]
+    for anchors in found.anchors if objective.columns else ():
+        field = part.x if anchors.side == "x" else part.y
+        values = {f"{field}.{column}": value_N for column, value_N in objective.update(anchors).items()}
+        whole.updates.append(Update(anchors.rows.id_N, values))
     return whole

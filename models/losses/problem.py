@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Update:
-    """New values of samples, by column, for the memory of a term. A sample may occur several times."""
+    """New values of samples, by `FIELD.COLUMN`, for the memory of a term. A sample may occur several times."""
 
     id_N: Tensor
     values: Mapping[str, Tensor]

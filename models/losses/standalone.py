@@ -39,7 +39,10 @@ def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
     """
     if tile < 1:
         raise UserError(f"`tile` of the loss is {tile}. Pass 1 or more")
-    return Loss(build_objective(build(ObjectiveConfig, {"name": name, **options}, lambda key: "loss")), tile)
+    objective = build_objective(build(ObjectiveConfig, {"name": name, **options}, lambda key: "loss"))
+    if objective.columns:
+        raise UserError(f"the loss `{name}` keeps values of samples from step to step; train it with a recipe")
+    return Loss(objective, tile)
 
 
 class Loss(nn.Module):

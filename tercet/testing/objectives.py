@@ -39,7 +39,8 @@ def check_objective(objective: str | Objective, **options: object) -> None:
 class PairProblem:
     """Unit rows of both sides, their groups, and the initial temperature and bias of the objective.
 
-    `references` has a unit vector for each row of either side, for every value that the objective reads.
+    `references` has what the objective reads of each row of either side: a unit vector for each reference, and the
+    first values of its columns.
     """
 
     x_Nd: Tensor
@@ -60,6 +61,9 @@ class PairProblem:
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
         references = {name: both_sides(4) for name in objective.references}
+        references |= {
+            name: torch.full((2, len(groups)), first, dtype=torch.float64) for name, first in objective.columns.items()
+        }
         return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias, references)
 
     def variables(self) -> list[Tensor]:

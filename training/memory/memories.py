@@ -7,9 +7,11 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
+from tercet.models.losses.objective import build_term
 from tercet.models.losses.terms import Known, Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.term_values import TermValues, memory_of
 
 
 class Memories:
@@ -25,7 +27,7 @@ class Memories:
             for name, memory in self.by_name.items()
             for field, rows in memory.frozen(batch).items()
         }
-        return Known(frozen, lambda term, id_N: self.by_name[term].read(id_N))
+        return Known(frozen, lambda term, id_N: self.by_name[memory_of(term)].read(id_N))
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():
@@ -54,4 +56,12 @@ NO_MEMORIES = Memories({})
 
 
 def build_memories(context: StageContext) -> Memories:
-    return Memories({name: config.build(context) for name, config in context.config.all_memories.items()})
+    """The memories that the recipe names, and one for each term whose objective keeps values of samples."""
+    named = {name: config.build(context) for name, config in context.config.all_memories.items()}
+    objectives = [(term, build_term(term)) for term in context.config.terms]
+    kept = {
+        memory_of(term.name): TermValues(term, objective, context.sources, context.world)
+        for term, objective in objectives
+        if objective.columns
+    }
+    return Memories({**named, **kept})

@@ -23,10 +23,17 @@ SAMPLES = "samples"  # the name, in a checkpoint, of a source's number of sample
 
 
 class SampleTable(Memory):
-    """Columns of values, which are 0 at first. `columns` gives the type of each column."""
+    """Columns of values. `columns` gives the type of each column, and `first` its value at first, if that is not 0."""
 
-    def __init__(self, columns: Mapping[str, torch.dtype], sources: Sequence[SourceIds], world: World) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, torch.dtype],
+        sources: Sequence[SourceIds],
+        world: World,
+        first: Mapping[str, float] | None = None,
+    ) -> None:
         self.columns, self.world = dict(columns), world
+        self.first = dict.fromkeys(columns, 0.0) | dict(first or {})
         self.samples: dict[str, int] = {}  # the number of samples by the source's fingerprint
         self.rows: dict[str, dict[str, Tensor]] = {}  # this rank's values by the source's fingerprint and the column
         self._sources = sources
@@ -89,13 +96,17 @@ class SampleTable(Memory):
                 yield SavedTensor(f"{source}/{name}", self.rows[source][name], sharded=True)
 
     def restore(self, saved: SavedMemory) -> None:
-        """Loads this rank's rows from the shards of the ranks that wrote the checkpoint, one shard at a time."""
+        """Loads this rank's rows from the shards of the ranks that wrote the checkpoint, one shard at a time.
+
+        Columns that the checkpoint lacks start as in a new run.
+        """
         names = set(saved.names())
         for source in sorted({name.rpartition("/")[0] for name in names}):
             self._add(source, int(saved.read(f"{source}/{SAMPLES}")))
+            known = [name for name in self.columns if f"{source}/{name}" in names]
             for rank in range(saved.ranks):
                 if (rank - self.world.rank) % gcd(saved.ranks, self.world.size) == 0:  # else the shard has none of them
-                    for name in self.columns:
+                    for name in known:
                         self._take(source, name, saved.read_shard(f"{source}/{name}", rank), rank, saved.ranks)
 
     def _take(self, source: str, name: str, value_m: Tensor, rank: int, ranks: int) -> None:
@@ -106,7 +117,9 @@ class SampleTable(Memory):
     def _add(self, source: str, samples: int) -> None:
         owned = len(range(self.world.rank, samples, self.world.size))
         self.samples[source] = samples
-        self.rows[source] = {name: torch.zeros(owned, dtype=dtype) for name, dtype in self.columns.items()}
+        self.rows[source] = {
+            name: torch.full((owned,), self.first[name], dtype=dtype) for name, dtype in self.columns.items()
+        }
 
     def _by_source(self, id_N: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """For each source of the stage: its fingerprint, which samples belong to it, and their ids within it."""
