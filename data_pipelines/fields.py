@@ -27,6 +27,11 @@ class FieldConfig(Config):
         "a place of captions, as json.negatives",
     )
     rows: int = Field(1, gt=0, le=64, description="how many rows an item may own; fewer where it has no more captions")
+    same: bool = Field(
+        False,
+        description="of texts: the caption that the sample itself has, not another one; a tower with dropout encodes "
+        "it differently (SimCSE)",
+    )
     crop: Area | None = Field(
         None, description="of pictures: the range of shares that a crop keeps, as [0.05, 0.4]; default: data.crop"
     )
@@ -46,6 +51,8 @@ def check_field(name: str, config: FieldConfig) -> None:
         _check_place(key, modality, config.source)
     if modality != "image" and (config.crop or config.size):
         raise Misfit(f"{key}.{'crop' if config.crop else 'size'}", "applies to pictures only; leave it out")
+    if config.same and (config.source != "text" or config.rows > 1):
+        raise Misfit(f"{key}.same", "repeats the caption of a sample; write `from: text`, and leave out `rows`")
     if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
         low, high = config.crop
         fix = "Give two numbers in (0, 1], smallest first, as [0.05, 0.4]"
@@ -67,7 +74,8 @@ def _check_place(key: str, modality: str, place: str) -> None:
 class FieldSpec:
     """How to make the rows of a field: the input of the tower, and where the rows come from.
 
-    `place`: for texts, where the captions are; None: where the captions of the source are.
+    `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
+    caption again.
     """
 
     name: str
@@ -75,6 +83,7 @@ class FieldSpec:
     rows: int = 1
     crop: Area | None = None
     place: str | None = None
+    same: bool = False
 
     @property
     def modality(self) -> str:
@@ -96,4 +105,4 @@ def further_fields(
 def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     sized = replace(intake, size=(config.size, config.size)) if config.size else intake
     place = None if config.source == modality_of(name) else config.source
-    return FieldSpec(name, sized, config.rows, config.crop, place)
+    return FieldSpec(name, sized, config.rows, config.crop, place, config.same)

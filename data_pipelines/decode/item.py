@@ -65,7 +65,7 @@ class FileDecoder:
             media = self._all_media(id, files, view)
             captions = self._captions(files, meta) if self._reads_text else None
             text = view.captions(captions) if captions else ()
-            further = self._further(id, files, meta, view)
+            further = self._further(id, files, meta, text, view)
             if not (media or text or further):
                 return BadSample("none of the run's modalities")
             return Sample(key, id, self._group(files, meta, id), media, text, meta, further)
@@ -80,12 +80,14 @@ class FileDecoder:
         return media
 
     def _further(
-        self, id: int, files: Files, meta: Mapping[str, object], view: View
+        self, id: int, files: Files, meta: Mapping[str, object], text: tuple[str, ...], view: View
     ) -> dict[str, tuple[Media | str, ...]]:
         """The rows of the recipe's own fields."""
         rows: dict[str, tuple[Media | str, ...]] = {}
         for field, reader in self._caption_fields:
-            if captions := reader.optional(files, meta):
+            if field.same:
+                rows[field.name] = text[:1]
+            elif captions := reader.optional(files, meta):
                 rows[field.name] = view.some(field.name, captions, field.rows)
         for field in self._media_fields:
             if extension := extension_of(field.modality, files):

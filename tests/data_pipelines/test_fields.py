@@ -36,6 +36,7 @@ FIELDS = {
     "text.negative": {"from": "json.negatives", "rows": 3},
     "text.rewrite": {"from": "json.deep.rewrites"},
     "text.more": {"from": "text", "rows": 2},
+    "text.again": {"from": "text", "same": True},
     "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
     "audio.other": {"from": "audio", "rows": 2},
 }
@@ -116,6 +117,15 @@ def test_rows_come_from_the_configured_places(shards: Shards) -> None:
     for id, found in seen.items():
         assert found <= set(negatives(id))
     assert sum(map(len, seen.values())) > 0.9 * sum(len(negatives(id)) for id in seen)
+
+
+def test_a_field_may_repeat_the_caption_of_each_sample(shards: Shards) -> None:
+    drawn = set()
+    for batch in batches(shards, 9):
+        for i in range(len(batch)):
+            assert words(batch.fields["text.again"], i) == words(batch.fields["text"], i)
+            drawn.update(words(batch.fields["text.again"], i))
+    assert len(drawn) > ITEMS
 
 
 def test_local_crops_are_small_and_differ(shards: Shards) -> None:

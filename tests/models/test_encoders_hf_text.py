@@ -1,6 +1,7 @@
 """Text towers from Hugging Face equal the models of transformers, whatever the padding."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from transformers import (
     ViTModel,
 )
 
+from tercet.data_pipelines.sample import Batch, Field
 from tercet.errors import UserError
-from tercet.models.config import TowerConfig
+from tercet.models.config import ModelConfig, TermConfig, TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.encoder import Encoder
+from tercet.models.multimodal import build_model
 from tercet.models.tuning.locking import lock
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "red", "boat", "two", "dogs"]
@@ -223,6 +226,23 @@ def test_missing_weights_are_rejected(tmp_path: Path) -> None:
     model.save_pretrained(written, state_dict=held)
     with pytest.raises(UserError, match=r"lacks 4 of the weights of its AutoModel, such as encoder\.layer\.1\.output"):
         build(written)
+
+
+def test_a_caption_encoded_twice_gets_two_dropout_masks(bert: Path, tmp_path: Path) -> None:
+    """In training, as two fields of a batch. In evaluation, both vectors are the same."""
+    written = tmp_path / "dropout"
+    shutil.copytree(bert, written)
+    config = json.loads((written / "config.json").read_text())
+    (written / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.1}))
+    term = TermConfig(between=("text", "text.again"))
+    model = build_model(ModelConfig.model_validate({"dim": 8, "text": {"encoder": f"hf:{written}"}}), [term], seed=0)
+    field = Field("text", model.tower("text").intake.tokenize(TEXTS), torch.arange(len(TEXTS)))
+    batch = Batch(torch.arange(4), torch.arange(4), {"text": field, "text.again": field})
+    torch.manual_seed(0)
+    for training in (True, False):
+        vectors, _ = model.train(training)(batch)
+        cosine = (vectors["text"] * vectors["text.again"]).sum(dim=1)
+        assert ((cosine < 1 - 1e-4) == training).all()
 
 
 def test_pickles_may_contain_only_tensors(bert: Path, tmp_path: Path) -> None:
