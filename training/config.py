@@ -86,6 +86,10 @@ class LogConfig(Config):
 
     every: int = Field(10, gt=0, description="steps between two lines; lines in a log file are also at least 5 s apart")
     to: tuple[Logger, ...] = Field(("console",), description="loggers: console, tensorboard, wandb")
+    analysis: bool = Field(
+        True,
+        description="every `every` steps, also measure the embedding space, such as alignment and uniformity",
+    )
 
 
 class StageConfig(Config):

@@ -12,6 +12,7 @@ from tercet.data_pipelines.batches.transfer import on_device
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
+from tercet.training.analysis import analyse
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
@@ -131,7 +132,14 @@ class Trainer:
             skipped=self._skipped(stage),
             epoch=stage.loader.epoch(progress.cursors),
             stage=stage.name,
+            analysis=self._analysis(stage, progress.step, taken),
         )
+
+    def _analysis(self, stage: Stage, step: int, taken: Taken) -> dict[str, float]:
+        """The measures of the embedding space, on the first rank, at the first step, the last, and when loggers log."""
+        config = stage.config
+        due = config.log.analysis and (step in (1, self.steps) or step % config.log.every == 0)
+        return analyse(taken.outcome, config.terms, config.seed, step) if due and self.world.first else {}
 
     def _skipped(self, stage: Stage) -> int:
         """The number of bad samples so far, over all ranks. A collective."""

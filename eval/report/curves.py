@@ -48,6 +48,7 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT
     along: str = "step"
+    note: str = ""
 
     @property
     def frame(self) -> tuple[int, int, int, int]:
@@ -77,8 +78,8 @@ def charts(records: Sequence[Record]) -> list[Chart]:
     """A chart for everything that the run recorded. `loss` and all of `loss/…` share one."""
     found = []
     for title, key in CHARTS:
-        names = [name for name in _keys(records) if name == key or name.startswith(f"{key}/")]
-        lines = {_label(name): _series(records, name) for name in names}
+        names = [name for name in keys(records) if name == key or name.startswith(f"{key}/")]
+        lines = {_label(name): series(records, name) for name in names}
         if any(len(points) > 1 for points in lines.values()):
             found.append(chart(title, lines))
     return found
@@ -116,7 +117,7 @@ def line_of_weights(curve: Mapping[float, Sequence[Result]]) -> list[Chart]:
     return [chart(title, lines, along="α =")] if len(curve) > 1 else []
 
 
-def _keys(records: Iterable[Record]) -> list[str]:
+def keys(records: Iterable[Record]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record))
 
 
@@ -125,7 +126,7 @@ def _label(name: str) -> str:
     return name.partition("/")[2] or WHOLE
 
 
-def _series(records: Sequence[Record], name: str) -> Points:
+def series(records: Sequence[Record], name: str) -> Points:
     """The finite values over the steps, averaged if there are more than a line can show."""
     points = [(record["step"], record[name]) for record in records if isinstance(record.get(name), int | float)]
     points = [point for point in points if math.isfinite(point[1])]

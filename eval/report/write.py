@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tercet.eval.formatting import heading, interval, shown
+from tercet.eval.report.analysis import analysis_charts
 from tercet.eval.report.curves import Record, charts, line_of_weights, read_lines
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.held_out import held_out_chart
@@ -42,6 +43,7 @@ def write_report(
         facts=facts or {},
         tables=tabulate(results),
         charts=[*drawn[:1], *held_out_chart(evaluations), *drawn[1:], *line_of_weights(curve or {})],
+        analysis=analysis_charts(records),
         warnings=warnings,
         journey=_journey(records) if records else [],
         galleries=galleries,

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
+from tercet.eval.report.analysis import MEASURES, analysis_charts
 from tercet.eval.report.curves import charts, read_lines
 from tercet.eval.report.gallery import galleries
 from tercet.eval.report.held_out import held_out_chart
@@ -71,6 +72,15 @@ def results() -> list[Result]:
     ]
 
 
+def measures(step: int) -> dict[str, float]:
+    """Those of a step at which they are due. The term may have any name."""
+    alignment = {"image-text": 20 / step, f"{HOSTILE}/alignment": 1 + 20 / step}
+    return {f"analysis/{term}/alignment": value for term, value in alignment.items()} | {
+        "analysis/image/uniformity": -step / 10,
+        "analysis/image-text/masked": 0.0,
+    }
+
+
 def metrics(path: Path) -> None:
     lines = [
         {
@@ -82,6 +92,7 @@ def metrics(path: Path) -> None:
             "loss": 6 / step,
             "loss/image-text": None if step == 3 else 2 / step,
         }
+        | (measures(step) if step % 10 == 0 else {})
         for step in range(1, 41)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 41, "lo')
@@ -231,6 +242,26 @@ def test_curves_pass_through_the_recorded_values(tmp_path: Path) -> None:
         for x, y, step, _ in line.points:
             assert x == pytest.approx(left + (step - 1) / 39 * (right - left), abs=0.06)
             assert y == pytest.approx(bottom - peak / step / 6 * (bottom - top), abs=0.06)
+
+
+def test_each_measure_of_the_embedding_space_has_a_chart_of_the_steps_that_have_it(report: Path) -> None:
+    """Those that are always zero have none."""
+    drawn = analysis_charts(read_lines(report.parent / "metrics.jsonl"))
+    told = {
+        one.title: {line.name: [(step, float(value)) for _, _, step, value in line.points] for line in one.lines}
+        for one in drawn
+    }
+    steps = (10, 20, 30, 40)
+    assert told == {
+        "Alignment": {
+            "image-text": [(step, pytest.approx(20 / step, rel=1e-2)) for step in steps],
+            f"{HOSTILE}/alignment": [(step, pytest.approx(1 + 20 / step, rel=1e-2)) for step in steps],
+        },
+        "Uniformity": {"image": [(step, -step / 10) for step in steps]},
+    }
+    page = Page(report.read_text())
+    assert [note for _, _, note in MEASURES if note in page.text] == [note for _, _, note in MEASURES[:2]]
+    assert "Embedding space" in page.text
 
 
 def test_the_held_out_curve_is_beside_the_loss_curve(tmp_path: Path) -> None:
