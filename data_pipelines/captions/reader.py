@@ -7,12 +7,13 @@ keys. A sample need not have every place; a sample without any has no captions, 
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from math import isfinite
 
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.captions.languages import by_language
 from tercet.data_pipelines.captions.text import MOST_CHARACTERS, cleaned, decode_captions
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
@@ -58,7 +59,7 @@ class CaptionReader:
     """Reads captions from `places`, each with its share of the draws; by default from the usual places.
 
     A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. The value is a string, a list of strings or a
-    list of objects with `text` or `caption`.
+    list of objects with `text` or `caption`; or a mapping from languages to such values.
     """
 
     def __init__(self, places: Mapping[str, float]) -> None:
@@ -113,7 +114,9 @@ def _checked(places: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
+    values = chain.from_iterable(
+        each if isinstance(each, list) else [each] for each in by_language(value).values() or [value]
+    )
     return tuple(string for string in map(_string, values) if string and not string.isspace())
 
 

@@ -1,8 +1,8 @@
-"""What the cells of a column hold, judged by the first rows of a table: pictures, sounds, or captions by language."""
+"""What the cells of a column hold, judged by the first rows of a table: pictures, sounds, or words."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -17,11 +17,6 @@ SIGNATURES = {
     b"BM": "image", b"II*\0": "image", b"MM\0*": "image",
     b"fLaC": "audio", b"OggS": "audio", b"ID3": "audio", b"RF64": "audio", b"\xff\xfb": "audio", b"\xff\xf3": "audio",
 }  # fmt: skip
-CODES = (  # ISO 639-1
-    "ar bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko lo lt lv mk "
-    "ml mn mr ms mt my nb ne nl nn no pa pl pt ro ru si sk sl sq sr sv sw ta te th tl tr uk ur uz vi zh zu"
-)
-LANGUAGES = frozenset(CODES.split())
 UNSURE = frozenset(("id", "is", "no"))  # usual names of columns that hold something else
 
 
@@ -36,18 +31,6 @@ def has_words(cells: Iterable[object]) -> bool:
     """Whether most cells are words: neither numbers, nor names of files, nor codes."""
     present = [cell for cell in cells if cell not in (None, "")]
     return 2 * sum(map(_is_words, present)) > len(present)
-
-
-def language(name: str) -> str | None:
-    """`de`, `de-AT` and `zh_Hans` name languages."""
-    code, _, variant = name.replace("_", "-").partition("-")
-    return code.lower() if code.lower() in LANGUAGES and (not variant or variant.isalpha()) else None
-
-
-def by_language(cell: object) -> Mapping[str, object]:
-    """The captions of a cell such as `{"en": "a dog", "de": "ein Hund"}`; none for other cells."""
-    named = isinstance(cell, Mapping) and bool(cell) and all(isinstance(key, str) and language(key) for key in cell)
-    return cell if named and isinstance(cell, Mapping) else {}
 
 
 def _medium(cell: object, folder: str) -> str | None:

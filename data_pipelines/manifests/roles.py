@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from tercet.data_pipelines.manifests.contents import UNSURE, by_language, has_words, language, medium_in
+from tercet.data_pipelines.captions.languages import by_language, language
+from tercet.data_pipelines.manifests.contents import UNSURE, has_words, medium_in
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES, MODALITIES
 

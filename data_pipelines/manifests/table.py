@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
-from tercet.data_pipelines.manifests.contents import by_language
+from tercet.data_pipelines.captions.languages import by_language
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles

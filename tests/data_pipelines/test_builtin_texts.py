@@ -200,7 +200,7 @@ def test_a_world_with_all_texts_passes_the_check(tmp_path: Path) -> None:
 
 def test_every_text_is_a_place_of_captions() -> None:
     (meta,) = metas(1, **OPTIONS)
-    for key in ("captions.de", "captions.en", "rewrites", "synthetic", "long", "sentences", "graded"):
+    for key in ("captions.de", "captions", "rewrites", "synthetic", "long", "sentences", "graded"):
         assert CaptionReader({f"json.{key}": 1.0})({}, meta).all
 
 

@@ -23,6 +23,11 @@ def read(places: Mapping[str, float], txt: bytes | None = None, **meta: object) 
         (None, {"captions": [{"text": "x"}, {"caption": "y", "id": 7}, ""]}, ("x", "y")),
         (None, {"text": None, "caption": "the next"}, ("the next",)),
         (None, {"text": {"text": "alone"}}, ("alone",)),
+        (
+            None,
+            {"captions": {"en": "a dog", "zh_Hans": ["狗", "小狗"], "de": {"text": "ein Hund"}}},
+            ("a dog", "狗", "小狗", "ein Hund"),
+        ),
     ],
 )
 def test_default_places_are_tried_in_order(
@@ -80,6 +85,7 @@ def test_the_smallest_and_largest_draws_give_the_first_and_last_caption() -> Non
         (None, {"text": ["a", None]}, "json: a caption is not a string"),
         (None, {"text": [{"title": "a"}]}, "json: a caption is not a string"),
         (None, {"text": [["a"]]}, "json: a caption is not a string"),
+        (None, {"text": {"en": "a", "width": "b"}}, "json: a caption is not a string"),
     ],
 )
 def test_unusable_captions_are_bad(txt: bytes | None, meta: dict[str, object], reason: str) -> None:
