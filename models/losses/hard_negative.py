@@ -21,7 +21,7 @@ from torch.nn.functional import softplus
 
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.objective import Objective, objective
-from tercet.models.losses.statistics import LogSumExp, Statistic
+from tercet.models.losses.statistics import LogSumExp, Statistic, finite
 
 
 @objective("hard_negative")
@@ -53,7 +53,7 @@ class HardNegative(Objective):
         return torch.sigmoid(row.positive - self._hard(row))
 
     def _hard(self, anchors: Anchors) -> Tensor:
-        """log Σ w e^S over the negatives."""
+        """log Σ w e^S over the negatives; −inf without any."""
         if not self.beta:
             return anchors["hard"]
-        return anchors["hard"] - anchors["sharper"] + anchors.negatives.log()
+        return anchors["hard"] - finite(anchors["sharper"]) + anchors.negatives.log()

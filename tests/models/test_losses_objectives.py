@@ -353,6 +353,13 @@ def test_probability_of_the_positive(case: Case, expected: Callable[[Tensor, Ten
         torch.testing.assert_close(case.objective.probability(anchors), torch.stack(rows))
 
 
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_without_negatives_the_positive_has_probability_1(case: Case) -> None:
+    pair = Problem.of(GROUPS["one group"], extra=False).pair(4, World())
+    for anchors in contrast(case.objective, pair, World()).anchors:
+        assert torch.equal(case.objective.probability(anchors), torch.ones(4, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.name != "soft"], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_stays_accurate_at_a_scale_of_100(case: Case, dtype: torch.dtype) -> None:
