@@ -26,6 +26,11 @@ class FieldConfig(Config):
         description="a modality, as image: another crop of the picture, another part of the sound, another caption; or "
         "a place of captions, as json.negatives",
     )
+    number: str | None = Field(
+        None,
+        description="of captions that are objects: the key of a number of each, such as a grade, which objectives on "
+        "lists use",
+    )
     rows: int = Field(1, gt=0, le=64, description="how many rows an item may own; fewer where it has no more captions")
     same: bool = Field(
         False,
@@ -49,6 +54,8 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(key, f"is what every sample has. Give a further field a longer name, as {modality}.more")
     if config.source != modality:
         _check_place(key, modality, config.source)
+    if config.number and not config.source.startswith("json."):
+        raise Misfit(f"{key}.number", "needs captions that are objects; write `from: json.KEY`")
     if modality != "image" and (config.crop or config.size):
         raise Misfit(f"{key}.{'crop' if config.crop else 'size'}", "applies to pictures only; leave it out")
     if config.same and (config.source != "text" or config.rows > 1):
@@ -75,7 +82,7 @@ class FieldSpec:
     """How to make the rows of a field: the input of the tower, and where the rows come from.
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
-    caption again.
+    caption again. `number`: the key of the number that each caption has.
     """
 
     name: str
@@ -84,6 +91,7 @@ class FieldSpec:
     crop: Area | None = None
     place: str | None = None
     same: bool = False
+    number: str | None = None
 
     @property
     def modality(self) -> str:
@@ -105,4 +113,4 @@ def further_fields(
 def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     sized = replace(intake, size=(config.size, config.size)) if config.size else intake
     place = None if config.source == modality_of(name) else config.source
-    return FieldSpec(name, sized, config.rows, config.crop, place, config.same)
+    return FieldSpec(name, sized, config.rows, config.crop, place, config.same, config.number)

@@ -96,8 +96,8 @@ def channels_first(values: Tensor, intake: Intake) -> Tensor:
 class Sample:
     """One decoded sample: its media by modality (image uint8 `[H, W, C]`, audio float `[T]`) and its captions.
 
-    `further`: the rows, media or captions, of the fields that a recipe adds. `masks` `[rows, K, 4]`: the parts of the
-    spectrograms to hide, for each field of sounds.
+    `further`: the rows, media or captions, of the fields that a recipe adds. `numbers`: one for each of these captions.
+    `masks` `[rows, K, 4]`: the parts of the spectrograms to hide, for each field of sounds.
     """
 
     key: str
@@ -107,6 +107,7 @@ class Sample:
     text: tuple[str, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
     further: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     masks: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def media_rows(self, name: str) -> tuple[Media, ...]:
@@ -132,7 +133,7 @@ class Field:
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
     for other modalities, the shape and dtype of their intake. Sounds of a training batch may have `masks` `[n, K, 4]`:
-    the parts of their spectrograms to hide.
+    the parts of their spectrograms to hide. Captions may have a `number` each `[n]`.
     """
 
     modality: str
@@ -140,6 +141,7 @@ class Field:
     item: Tensor
     lengths: Tensor | None = None
     masks: Tensor | None = None
+    number: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -165,8 +167,10 @@ class Field:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Field":
-        lengths, masks = (None if tensor is None else change(tensor) for tensor in (self.lengths, self.masks))
-        return replace(self, values=change(self.values), item=change(self.item), lengths=lengths, masks=masks)
+        lengths, masks, number = (
+            None if tensor is None else change(tensor) for tensor in (self.lengths, self.masks, self.number)
+        )
+        return Field(self.modality, change(self.values), change(self.item), lengths, masks, number)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class BatchMaker:
                 shape = (max(shape[0], longest[name]), *shape[1:])
             columns += [(f"{name} rows", "int64", ()), (name, field.intake.dtype, (field.rows, *shape))]
             columns += [(f"{name} length", "int64", (field.rows,))] if field.intake.ragged else []
+            columns += [(f"{name} number", "float32", (field.rows,))] if field.number else []
             columns += [(f"{name} masks", "float32", (field.rows, self.masks, 4))] if self._masked(field) else []
         return BufferLayout(items, tuple(columns))
 
@@ -105,6 +106,9 @@ class BatchMaker:
             tokens = intake.tokenize([caption for rows in captions for caption in rows]).numpy()
             at_item, at_row = zip(*places, strict=True)
             arrays[field.name][list(at_item), list(at_row)] = tokens
+            if field.number:
+                numbers = [number for sample in samples for number in sample.numbers.get(field.name, ())[: field.rows]]
+                arrays[f"{field.name} number"][list(at_item), list(at_row)] = numbers
 
     def batch(self, arrays: Arrays) -> Batch:
         columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -127,7 +131,8 @@ class BatchMaker:
         values = rows(name)
         assert values is not None
         values = channels_first(values, spec.intake)
-        return Field(spec.modality, values, item_n, rows(f"{name} length"), rows(f"{name} masks"))
+        further = (rows(f"{name} {column}") for column in ("length", "masks", "number"))
+        return Field(spec.modality, values, item_n, *further)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """A batch of these samples, whose sounds may have any length."""

@@ -6,8 +6,8 @@ keys. A sample need not have every place; a sample without any has no captions, 
 
 from bisect import bisect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice, repeat
 from math import isfinite
 
 import numpy as np
@@ -24,10 +24,14 @@ WORDED = ("text", "caption")  # keys of the words if captions are objects
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions that are not cleaned yet: cleaning takes time, and most captions are not chosen."""
+    """Captions that are not cleaned yet: cleaning takes time, and most captions are not chosen.
+
+    `numbers` has the number of each caption, if the reader looks for one.
+    """
 
     places: tuple[tuple[str, ...], ...] = ()
     weights: tuple[float, ...] = ()
+    numbers: tuple[tuple[float, ...], ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.places)
@@ -42,11 +46,19 @@ class Captions:
         """Every caption of the first place, for evaluation."""
         return _worded(*map(cleaned, self.places[0]))
 
-    def some(self, count: int, dice: np.random.Generator) -> tuple[str, ...]:
-        """Up to `count` different captions of all places, in any order."""
-        captions = [caption for place in self.places for caption in place]
-        chosen = dice.permutation(len(captions))[:count]
-        return tuple(word for word in (cleaned(captions[at]) for at in chosen) if word)
+    @property
+    def in_order(self) -> tuple[tuple[str, float], ...]:
+        """Every caption of the first place, with its number, which is 1 if the reader looks for none."""
+        numbers = self.numbers[0] if self.numbers else repeat(1.0)
+        pairs = zip(map(cleaned, self.places[0]), numbers, strict=False)
+        return tuple((caption, number) for caption, number in pairs if caption)
+
+    def some(self, count: int, dice: np.random.Generator) -> tuple[tuple[str, float], ...]:
+        """Up to `count` different captions of all places with their numbers, in any order."""
+        captions = list(chain.from_iterable(self.places))
+        numbers = list(chain.from_iterable(self.numbers)) or [1.0] * len(captions)
+        chosen = ((cleaned(captions[at]), numbers[at]) for at in dice.permutation(len(captions))[:count].tolist())
+        return tuple((caption, number) for caption, number in chosen if caption)
 
     def pick(self, place: float, caption: float) -> str:
         """One caption for training: a place by its weight, then any of its captions; both draws are from [0, 1)."""
@@ -59,11 +71,12 @@ class CaptionReader:
     """Reads captions from `places`, each with its share of the draws; by default from the usual places.
 
     A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. The value is a string, a list of strings or a
-    list of objects with `text` or `caption`; or a mapping from languages to such values.
+    list of objects with `text` or `caption`; or a mapping from languages to such values. `number`: a further key of
+    these objects, whose value is a number.
     """
 
-    def __init__(self, places: Mapping[str, float]) -> None:
-        self._weights = _checked(places) or USUAL
+    def __init__(self, places: Mapping[str, float], number: str | None = None) -> None:
+        self._weights, self._number = _checked(places) or USUAL, number
         self._most = len(places) or 1
         self.wanted = frozenset(place.partition(".")[0] for place in self._weights)
 
@@ -77,7 +90,18 @@ class CaptionReader:
 
     def optional(self, files: Files, meta: Mapping[str, object]) -> Captions:
         """The captions of a sample that may have none, such as wrong captions."""
-        return _with_words(list(islice(self._present(files, meta), self._most)))
+        found = _with_words(list(islice(self._present(files, meta), self._most)))
+        return found if self._number is None else replace(found, numbers=self._numbers(meta))
+
+    def _numbers(self, meta: Mapping[str, object]) -> tuple[tuple[float, ...], ...]:
+        """The number of each caption that `_strings` finds."""
+        found = []
+        for place in self._weights:
+            value = within(meta, place)
+            values = value if isinstance(value, list) else [] if value is None else [value]
+            numbers = tuple(_number(one, self._number) for one in values if _strings(one))
+            found += [numbers] if numbers else []
+        return tuple(found)
 
     def _present(self, files: Files, meta: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], float]]:
         for place, weight in self._weights.items():
@@ -126,6 +150,13 @@ def _string(value: object) -> str:
     if not isinstance(value, str):
         raise BadSample("json: a caption is not a string")
     return value
+
+
+def _number(value: object, key: str | None) -> float:
+    number = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(number, int | float) or not isfinite(number):
+        raise BadSample(f"json: a caption has no number `{key}`")
+    return float(number)
 
 
 def _worded(*captions: str) -> tuple[str, ...]:

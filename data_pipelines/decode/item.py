@@ -46,7 +46,7 @@ class FileDecoder:
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
         self._caption_fields = [
-            (one, CaptionReader({one.place: 1.0}) if one.place else self._captions)
+            (one, CaptionReader({one.place: 1.0}, one.number) if one.place else self._captions)
             for one in added
             if one.modality == "text"
         ]
@@ -65,10 +65,13 @@ class FileDecoder:
             media = self._all_media(id, files, view)
             captions = self._captions(files, meta) if self._reads_text else None
             text = view.captions(captions) if captions else ()
-            further = self._further(id, files, meta, text, view)
+            captioned = self._caption_rows(files, meta, text, view)
+            texts = {name: tuple(caption for caption, _ in rows) for name, rows in captioned.items()}
+            further: dict[str, tuple[Any, ...]] = {**texts, **self._media_rows(files, view)}
             if not (media or text or further):
                 return BadSample("none of the run's modalities")
-            return Sample(key, id, self._group(files, meta, id), media, text, meta, further)
+            numbers = {name: tuple(number for _, number in rows) for name, rows in captioned.items()}
+            return Sample(key, id, self._group(files, meta, id), media, text, meta, further, numbers)
         except BadSample as bad:
             return bad
 
@@ -79,23 +82,31 @@ class FileDecoder:
                 media[name] = self._media(id, name, extension, files[extension], intake, view)
         return media
 
-    def _further(
-        self, id: int, files: Files, meta: Mapping[str, object], text: tuple[str, ...], view: View
-    ) -> dict[str, tuple[Media | str, ...]]:
-        """The rows of the recipe's own fields."""
-        rows: dict[str, tuple[Media | str, ...]] = {}
+    def _caption_rows(
+        self, files: Files, meta: Mapping[str, object], text: tuple[str, ...], view: View
+    ) -> dict[str, tuple[tuple[str, float], ...]]:
+        """The captions of the recipe's own fields, with their numbers."""
+        rows = {}
         for field, reader in self._caption_fields:
             if field.same:
-                rows[field.name] = text[:1]
-            elif captions := reader.optional(files, meta):
-                rows[field.name] = view.some(field.name, captions, field.rows)
+                some: tuple[tuple[str, float], ...] = tuple((caption, 1.0) for caption in text[:1])
+            else:
+                captions = reader.optional(files, meta)
+                some = view.some(field.name, captions, field.rows) if captions else ()
+            if some:
+                rows[field.name] = some
+        return rows
+
+    def _media_rows(self, files: Files, view: View) -> dict[str, tuple[Media, ...]]:
+        """The pictures and sounds of the recipe's own fields."""
+        rows = {}
         for field in self._media_fields:
             if extension := extension_of(field.modality, files):
                 views = [view.of(field.name, row, field.crop) for row in range(field.rows)]
                 rows[field.name] = tuple(
                     self._decoded(field.modality, extension, files[extension], field.intake, one) for one in views
                 )
-        return {name: found for name, found in rows.items() if found}
+        return rows
 
     def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
         return self._decoded(name, extension, data, intake, view)

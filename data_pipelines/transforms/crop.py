@@ -47,8 +47,8 @@ class View(Protocol):
         """Another view of the same sample, for a row of a further field whose crops keep a share in this range."""
         ...
 
-    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
-        """So many captions for the rows of a further field."""
+    def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:
+        """So many captions for the rows of a further field, with their numbers."""
         ...
 
 
@@ -90,8 +90,8 @@ class CentreView:
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "CentreView":
         return self
 
-    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
-        return captions.all[:count]
+    def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:
+        return captions.in_order[:count]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class RandomView:
         (key,) = keys(f"augment {purpose}", self.key, [0], [0]).tolist()
         return RandomView(draws, key, area or self.area)
 
-    def some(self, field: str, captions: Captions, count: int) -> tuple[str, ...]:
+    def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:
         """All of them are equally likely, and none is drawn twice."""
         return captions.some(count, keyed(f"captions {field}", self.key))
 

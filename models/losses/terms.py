@@ -49,9 +49,10 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ro
     own = slice(world.rank * capacity, (world.rank + 1) * capacity)
     z_Nd, mark_N3 = world.gather(z_bd), world.gather(mark_b3)
     extra = {}
-    for key, value_b in batch.values.items():
+    numbers = {key: value_b[field.item] for key, value_b in batch.values.items()}
+    for key, value_n in (numbers if field.number is None else {**numbers, "number": field.number}).items():
         padded_b = z_nd.new_zeros(capacity)
-        padded_b[: len(z_nd)] = value_b[field.item].to(z_nd)
+        padded_b[: len(z_nd)] = value_n.to(z_nd)
         extra[key] = world.gather(padded_b)
     item_N, group_N, id_N = mark_N3.T.contiguous()
     return Rows(z_Nd, own, item_N, group_N, id_N, extra=extra).pick(item_N >= 0)

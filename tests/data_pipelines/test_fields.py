@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from tercet.configs.base import build
+from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.loader import Loader
+from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
@@ -37,6 +39,7 @@ FIELDS = {
     "text.rewrite": {"from": "json.deep.rewrites"},
     "text.more": {"from": "text", "rows": 2},
     "text.again": {"from": "text", "same": True},
+    "text.list": {"from": "json.graded", "rows": 3, "number": "grade"},
     "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
     "audio.other": {"from": "audio", "rows": 2},
 }
@@ -72,6 +75,7 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
         meta: dict[str, object] = {"negatives": wrong}
         if i % 3:
             meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"], "grade": i / 4}
+        meta["graded"] = [{"text": f"grade {n} of {i}", "grade": n / 2} for n in range(i % 5)]
         files = {"txt": f"one {i}\ntwo {i}\nthree {i}", "json": json.dumps(meta).encode()}
         files["flac"] = sound(np.arange(400) / 800 + i / 1000, 8000)
         return {"__key__": f"{i:02d}", **files, **({"png": ramp(i)} if i % 4 else {})}
@@ -179,6 +183,28 @@ def test_each_row_is_augmented_independently(shards: Shards) -> None:
         assert len({tuple(mask.flatten().tolist()) for mask in sounds.masks}) == len(sounds)
     pairs = list(zip(turned[::2], turned[1::2], strict=True))
     assert 0 < sum(one != other for one, other in pairs) < len(pairs)
+
+
+def test_each_caption_of_a_list_keeps_its_number(shards: Shards) -> None:
+    for batch in batches(shards, 4):
+        field = batch.fields["text.list"]
+        assert field.number is not None
+        for i, id in enumerate(batch.ids.tolist()):
+            captions, numbers = words(field, i), field.number[field.item == i].tolist()
+            assert len(captions) == min(3, id % 5)
+            assert captions == [f"grade {round(2 * number)} of {id}" for number in numbers]
+        part = field.rows(2, 5)
+        assert part.number is not None
+        assert part.number.tolist() == field.number[2:5].tolist()
+
+
+def test_a_caption_without_its_number_makes_the_sample_bad() -> None:
+    reader = CaptionReader({"json.graded": 1.0}, "grade")
+    good = [{"text": "a", "grade": 1}, {"text": " "}, {"text": "b", "grade": 0.5}]
+    assert reader.optional({}, {"graded": good}).in_order == (("a", 1.0), ("b", 0.5))
+    for bad in ("a", {"text": "a"}, {"text": "a", "grade": "high"}, {"text": "a", "grade": float("nan")}):
+        with pytest.raises(BadSample, match="a caption has no number `grade`"):
+            reader.optional({}, {"graded": [bad]})
 
 
 def test_values_come_from_the_metadata(shards: Shards) -> None:
