@@ -29,6 +29,7 @@ class Fake:
 
     def run(self, seed: int) -> dict[str, float]:
         MADE.append((self.gain, seed))
+        print("results for people")  # as a training run does
         return {"R@1": 10.0 * seed + self.gain * (1 + 0.1 * seed), "loss": 1.0}
 
 

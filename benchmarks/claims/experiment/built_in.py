@@ -1,5 +1,6 @@
 """Trains image and text towers on the built-in data, and measures retrieval."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,17 +10,22 @@ from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import describe_world, generate
 from tercet.data_pipelines.shards.cache import cache_folder
 
+TERMS = ({"between": ["image", "text"]},)
 
-def image_text(seed: int, world: WorldConfig, **settings: Any) -> dict[str, float]:
-    """R@1 in both directions, in percent, after training the towers of the recipe `demo`. `settings` are of the recipe.
 
-    `world` is generated when it is first used, and kept in the cache.
+def image_text(
+    seed: int, world: WorldConfig, terms: Sequence[Mapping[str, Any]] = TERMS, **settings: Any
+) -> dict[str, float]:
+    """R@1 in both directions, in percent, after training the towers of the recipe `demo`.
+
+    `terms` and `settings` are keys of the recipe. `world` is generated when it is first used, and kept in the cache.
     """
     data = generated(world)
     given: dict[str, Any] = {
         "data": {"train": str(data / "train"), "val": str(data / "val")},
         "model": {"audio": None},
-        "pairs": {"audio-text": 0, "image-audio": 0},
+        "pairs": dict.fromkeys(("image-text", "audio-text", "image-audio"), 0),
+        "terms": list(terms),
         "eval": {"tasks": ["retrieval"], "shortcuts": 0, "candidates": 1_000, "report": False},
         "log": {"to": []},
     }

@@ -6,8 +6,10 @@ The settings alone identify a run. After a change of the code that trains, delet
 import json
 import time
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from hashlib import blake2b
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +37,8 @@ def numbers(name: str, claim: Claim, seeds: Iterable[int], folder: Path) -> dict
     missing = [key for key in keys if key not in known]
     for key in announced(missing, lambda key: f"{name}: {key.arm}, seed {key.seed}"):
         start = time.perf_counter()
-        known[key] = claim.arms[key.arm].run(key.seed)
+        with redirect_stdout(StringIO()):  # stdout may be JSON, and a training run prints its results for people
+            known[key] = claim.arms[key.arm].run(key.seed)
         beside = {"seconds": round(time.perf_counter() - start, 1), "threads": torch.get_num_threads()}
         append(file, {**key._asdict(), "numbers": known[key], **beside})
     return {arm: [known[key] for key in keys if key.arm == arm] for arm in claim.arms}
