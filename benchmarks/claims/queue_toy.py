@@ -18,6 +18,7 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.config import TermConfig
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.training.memory.memories import Memories
 from tercet.training.memory.vector_queue import VectorQueue
 
 CANDIDATES = 1_000
@@ -38,21 +39,22 @@ class Training:
         pairs, towers = Pairs(seed), Towers(seed)
         terms = Terms([TermConfig(**TERM, against=AGAINST if self.keys else {})], tile=512)
         queue = VectorQueue(FIELDS, self.keys, 0, DIM, "toy", torch.device("cpu"))
+        memories = Memories({"queue": queue} if self.keys else {})
         optimizer = AdamW(towers.parameters(), lr=self.lr)
         schedule = CosineAnnealingLR(optimizer, self.steps)
         for step in range(self.steps):
             batch = batch_of(pairs.draw(self.batch_size), first=step * self.batch_size)
             vectors = towers({name: field.values for name, field in batch.fields.items()})
-            frozen = {f"queue.{name}": rows for name, rows in queue.frozen(batch).items()}
             detached = {name: z_nd.detach() for name, z_nd in vectors.items()}
             scale = towers.log_scale.exp()
-            outcome = terms(batch, detached, {"image-text": (scale.detach()[None], None)}, World(), frozen)
+            outcome = terms(
+                batch, detached, {"image-text": (scale.detach()[None], None)}, World(), memories.known(batch)
+            )
             optimizer.zero_grad()
             torch.autograd.backward(surrogate(vectors, scale, outcome))
             optimizer.step()
             schedule.step()
-            if self.keys:
-                queue.after(batch, outcome)
+            memories.after(batch, outcome)
         return measured(towers, pairs)
 
 
