@@ -141,8 +141,8 @@ class TermConfig(Config):
     )
     references: dict[str, str] = Field(
         {},
-        description="vectors of another model that the objective uses, by the objective's name for them: "
-        "{teacher: NAME} takes NAME.image and NAME.text, which the memory NAME offers",
+        description="models whose vectors the objective uses, by the objective's name for them: {teacher: NAME} "
+        "takes the vectors of the memory NAME, of the kind `teacher`",
     )
     weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
     ramp: RampConfig | None = Field(

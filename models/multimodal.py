@@ -11,7 +11,7 @@ from tercet.modality import MODALITIES
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.head import Head
-from tercet.models.losses import build_term
+from tercet.models.losses import build_objective
 from tercet.models.tuning.tune import tune
 
 DIM = 512  # of the joint space, if neither the recipe nor a tower sets it
@@ -94,7 +94,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
             if tower.grad_checkpointing:
                 towers[modality].checkpoint_gradients()
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
-        head = Head(widths, joint_width(config, towers), {term.name: build_term(term) for term in terms})
+        head = Head(widths, joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms})
         tune(towers, head, config)
     fields = sorted({field for term in terms for field in term.fields if modality_of(field) in MODALITIES})
     for field in fields:

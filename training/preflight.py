@@ -38,6 +38,8 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             check_encoder(modality, tower)
         for term in stage.terms:
             check_term(term, build_term(term), stage.data)
+        for name, memory in stage.all_memories.items():
+            memory.check_files(name)
         if stage.selection:
             build_rule(stage.selection)
         check_data(stage, sources)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.columns import COLUMNS
-from tercet.data_pipelines.fields import FieldSpec, further_fields
+from tercet.data_pipelines.fields import FieldSpec, further_fields, own_fields
 from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -134,7 +134,10 @@ class Runner:
         model.check_sizes({name: field.intake for name, field in further.items()})
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, further, origin.progress if origin else Progress())
-        memories = build_memories(StageContext(config, engine, model.head.dim, loader.plan, loader.sources, world))
+        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        fields = {**own_fields(intakes), **further}
+        dim, plan, sources = model.head.dim, loader.plan, loader.sources
+        memories = build_memories(StageContext(config, engine, dim, plan, sources, world, fields))
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)

@@ -50,6 +50,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     for term in terms.get("terms", ()):
         term.pop("against", None)
+        term.pop("references", None)
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from typing_extensions import dataclass_transform
 
 from tercet.configs.registry import Registry, build_named, register_named
-from tercet.errors import UserError
+from tercet.errors import UserError, did_you_mean
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.pairs import solve_pairs
@@ -154,6 +154,12 @@ def build_term(term: TermConfig) -> Objective:
         if name not in term.references:
             raise UserError(
                 f"terms.{term.name}.references: `{term.objective.name}` needs `{name}`; name the vectors to use, such "
-                f"as references: {{{name}: NAME}} with a memory NAME that offers them"
+                f"as references: {{{name}: NAME}} with a memory NAME of the kind teacher"
+            )
+    for name in term.references:
+        if name not in built.references:
+            raise UserError(
+                f"terms.{term.name}.references: `{term.objective.name}` uses no `{name}`; "
+                f"{did_you_mean(name, built.references) if built.references else 'remove it'}"
             )
     return built

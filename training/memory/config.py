@@ -5,7 +5,7 @@ A memory's config names what it offers to the loss and builds the memory when a 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
@@ -30,6 +30,7 @@ class MemoryConfig(Config):
     """The base of every memory's config. Validating it returns the config of the registered `kind`."""
 
     kind: str = Field("", description="the registered memory; default: its key in the recipe")
+    embeds_batches: ClassVar[bool] = False  # a vector for each row of the batch, of any field of a term
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
@@ -38,6 +39,9 @@ class MemoryConfig(Config):
 
     def check(self, name: str, run: "RunConfig") -> None:
         """Raises `Misfit` if the memory cannot work in this run, or in this stage of it."""
+
+    def check_files(self, name: str) -> None:
+        """Raises `UserError` if something that the memory reads does not exist."""
 
     def build(self, context: "StageContext") -> "Memory":
         raise NotImplementedError(f"{type(self).__name__} builds no memory")
@@ -138,6 +142,27 @@ class CartographyConfig(MemoryConfig):
         return Cartography(term.name, build_term(term), context.sources, context.world)
 
 
+@memory("teacher")
+class TeacherConfig(MemoryConfig):
+    """A fixed model that embeds every batch, for objectives that learn from it: `references: {teacher: NAME}`."""
+
+    model: str = Field(
+        description="the MODEL: a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER. It "
+        "must take pictures of the same size, captions of the same tokenizer and sounds of the same rate as the run's"
+    )
+    embeds_batches: ClassVar[bool] = True
+
+    def check_files(self, name: str) -> None:
+        from tercet.training.memory.teacher import check_model
+
+        check_model(f"memories.{name}.model", self.model)
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.teacher import Teacher
+
+        return Teacher(self.model, context)
+
+
 def with_kinds(raw: Any) -> Any:
     """Memories as a recipe writes them, each with its `kind`. A memory set to null is left out."""
     if not isinstance(raw, Mapping):
@@ -163,14 +188,18 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConf
                 if modality_of(name) not in MODALITIES and name not in known:
                     hint = did_you_mean(name, known) if known else "add a memory, as memories: {queue: {fields: […]}}"
                     raise Misfit(f"against.{anchor}", f"of {term.name} has `{name}`, which no memory offers; {hint}")
-        for key, prefix in term.references.items():
-            for name in term.between:
-                if f"{prefix}.{name}" not in known:
-                    raise Misfit(
-                        f"terms.{term.name}.references.{key}",
-                        f"needs `{prefix}.{name}`, which no memory offers; "
-                        f"{did_you_mean(f'{prefix}.{name}', known) if known else 'add a memory that offers it'}",
-                    )
+        for key, name in term.references.items():
+            if name not in memories or not memories[name].embeds_batches:
+                able = [other for other, config in memories.items() if config.embeds_batches]
+                hint = (
+                    did_you_mean(name, able)
+                    if able
+                    else f"add one, as memories: {{{name}: {{kind: teacher, model: …}}}}"
+                )
+                raise Misfit(
+                    f"terms.{term.name}.references.{key}",
+                    f"is `{name}`, which is no memory with a vector for each row of a batch; {hint}",
+                )
 
 
 def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:

@@ -57,7 +57,8 @@ NO_MEMORIES = Memories({})
 
 def build_memories(context: StageContext) -> Memories:
     """The memories that the recipe names, and one for each term whose objective keeps values of samples."""
-    named = {name: config.build(context) for name, config in context.config.all_memories.items()}
+    configs = context.config.all_memories
+    named = {name: config.build(replace(context, name=name)) for name, config in configs.items()}
     objectives = [(term, build_term(term)) for term in context.config.terms]
     kept = {
         memory_of(term.name): TermValues(term, objective, context.sources, context.world)

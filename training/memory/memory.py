@@ -18,6 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.data_pipelines.batches.batches import SourceIds
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
@@ -38,6 +39,8 @@ class StageContext:
     plan: Plan
     sources: tuple[SourceIds, ...]
     world: World
+    fields: Mapping[str, FieldSpec]  # those that the stage's terms use
+    name: str = ""  # of the memory
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""A fixed model that embeds every batch beside the one that is trained: a teacher or a guide.
+
+It gets the same pictures, sounds and tokens as the learner, so both must read the same input.
+"""
+
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.fields import FieldSpec
+from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
+from tercet.errors import UserError
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import gather
+from tercet.models.multimodal import Multimodal
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.pretrained import load_model, pretrained
+
+FINGERPRINT = "fingerprint"
+CAPTIONS = ["", "A photo of 2 small dogs, not cats!", "Ein Zug fährt über die Brücke; der Fluß glänzt.", "word " * 300]
+
+
+class Teacher(Memory):
+    """Offers a vector for each row of the batch, without gradient. A checkpoint has the fingerprint of the weights."""
+
+    def __init__(self, spec: str, context: StageContext) -> None:
+        self.name, self.spec, self.world = context.name, spec, context.world
+        self.bf16, self.chunk = context.config.precision == "bf16", context.config.micro_batch
+        wanted = {name for term in context.config.terms for name in term.further}
+        self.fields = {name: field for name, field in context.fields.items() if f"{self.name}.{name}" in wanted}
+        self.model = self._load().eval().requires_grad_(False).to(self.world.device)
+        check_intakes(f"memories.{self.name}.model: {spec}", self.model, self.fields)
+        self.fingerprint = fingerprint(self.model)
+
+    def frozen(self, batch: Batch) -> Mapping[str, Rows]:
+        return {name: self._embed(batch, name, field.rows) for name, field in self.fields.items()}
+
+    def state(self) -> Iterator[SavedTensor]:
+        yield SavedTensor(FINGERPRINT, self.fingerprint)
+
+    def restore(self, saved: SavedMemory) -> None:
+        if FINGERPRINT in saved.names() and not torch.equal(saved.read(FINGERPRINT), self.fingerprint):
+            raise UserError(
+                f"memories.{self.name}.model: {self.spec} has other weights than when this run began; restore those "
+                "weights, or start a new run with out=…"
+            )
+
+    @torch.no_grad()
+    def _embed(self, batch: Batch, name: str, rows: int) -> Rows:
+        """The vectors of all rows of a field of all ranks, in the same order as the learner's."""
+        field = batch.fields[name]
+        starts = range(0, len(field), self.chunk or max(len(field), 1))
+        parts = [torch.zeros(0, self.model.head.dim, device=self.world.device)]
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
+            parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
+        return gather(batch, name, torch.cat(parts), rows, self.world)
+
+    def _load(self) -> Multimodal:
+        """Loads the model. The first rank downloads it if necessary."""
+        first = load_model(self.spec) if self.world.first else None
+        self.world.wait_for_all()
+        return first or load_model(self.spec)
+
+
+def check_model(key: str, spec: str) -> None:
+    """Refuses a teacher that does not exist, or whose towers are unknown. Loads no weights."""
+    try:
+        found = pretrained(spec)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    if not found.model:
+        raise UserError(f"{key}: {spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")
+
+
+def check_intakes(where: str, model: Multimodal, fields: Mapping[str, FieldSpec]) -> None:
+    """Refuses a model that cannot read the learner's batches."""
+    for name, field in fields.items():
+        if field.modality not in model.intakes:
+            raise UserError(f"{where} has no {field.modality} tower, which `{name}` needs; use another model")
+        fault = difference(model.intakes[field.modality], field.intake)
+        if fault:
+            raise UserError(f"{where} {fault} of `{name}`; use a model with the input of the run, or change the run's")
+
+
+def difference(theirs: Intake, ours: Intake) -> str:
+    """In what the input of a model differs from the learner's; empty if in nothing that matters."""
+    if isinstance(theirs, ImageIntake) and isinstance(ours, ImageIntake):
+        sizes = [f"{height} × {width}" for height, width in (theirs.size, ours.size)]
+        return "" if theirs.size == ours.size else f"takes pictures of {sizes[0]} pixels, not the {sizes[1]}"
+    if isinstance(theirs, AudioIntake) and isinstance(ours, AudioIntake):
+        return "" if theirs.rate == ours.rate else f"takes sounds at {theirs.rate:,} Hz, not the {ours.rate:,} Hz"
+    if isinstance(theirs, TextIntake) and isinstance(ours, TextIntake):
+        tokens = [intake.tokenize(CAPTIONS) for intake in (theirs, ours)]
+        return "" if torch.equal(*tokens) else "has another tokenizer or context length than that"
+    return "" if theirs == ours else "takes other input than that"
+
+
+def fingerprint(model: Multimodal) -> Tensor:
+    """A hash of all weights, as 16 bytes."""
+    digest = blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
