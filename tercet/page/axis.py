@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round values from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
+    """Two or more round values from at most `low` to at least `high`, 1, 2 or 5 times a power of ten apart."""
     span = high - low or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / about))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
+    return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
 def labels(values: Sequence[float]) -> list[str]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.report.analysis import MEASURES, analysis_charts
-from tercet.eval.report.curves import charts, read_lines
+from tercet.eval.report.curves import chart, charts, read_lines
 from tercet.eval.report.gallery import galleries
 from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import mp3, spectrogram, webp
@@ -318,6 +318,16 @@ def test_ticks_are_round_few_and_around_the_values(low: float, span: float, abou
     assert found[-1] >= low + span - 1e-6 * span
     assert 2 <= len(found) <= about + 2
     assert f"{steps[0]:.0e}"[0] in "125"
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-4, 7.3, 10.0, -20.0])
+def test_a_value_that_never_changes_has_an_axis(value: float) -> None:
+    """Such as a fixed temperature."""
+    drawn = chart("Inverse temperature", {"scale": [(1, value), (2, value)]})
+    (low, low_words), *_, (high, high_words) = drawn.y_ticks
+    assert low > high
+    assert low_words != high_words
+    assert all(high <= y <= low for _, y, *_ in drawn.lines[0].points)
 
 
 @pytest.mark.parametrize(
