@@ -17,7 +17,7 @@ Objectives keep no state. What they need beside the rows comes in as `rows.extra
 Shapes: N anchors of all ranks, A anchors and K keys of one tile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -29,7 +29,7 @@ from tercet.configs.registry import Registry, build_named, register_named
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.pairs import solve_pairs
+from tercet.models.losses.pairs import losses_of_items, solve_pairs
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
 
@@ -78,9 +78,16 @@ class Objective:
                 f"terms.{term.name}.directions: `{term.objective.name}` treats both directions alike; remove it"
             )
 
+    def check_width(self, term: str, width: int) -> None:
+        """Raises a UserError if the term cannot have this objective in a joint space of so many dimensions."""
+
     def solve(self, problem: Problem) -> Solution:
         """The loss of a term, and the gradients of this rank's own rows."""
         return solve_pairs(self, problem)
+
+    def losses_of_items(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """For each part of the loss: its items, the loss of each, and the weight of the part."""
+        return losses_of_items(self, problem)
 
     def scale_factor(self, cosine_N: Tensor) -> Tensor | None:
         """A constant factor on the scale, from the cosines of all positive pairs; None means 1."""

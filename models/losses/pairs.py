@@ -52,7 +52,7 @@ def parts(objective: "Objective", problem: Problem) -> Iterator[Part]:
     for one, other in combinations(problem.fields, 2):
         x, y = problem.fields[one], problem.fields[other]
         counts = (problem.counts.get(name, 1) for name in (one, other))
-        chosen = [_sharing(x, y)] if objective.several else list(_by_number(x, y, *counts))
+        chosen = [_sharing(x, y)] if objective.several else list(by_number(x, y, *counts))
         for x_N, y_N in chosen:
             pair = Pair(
                 x.pick(x_N),
@@ -73,7 +73,7 @@ def _sharing(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
     return torch.isin(x.item_N, y.item_N), torch.isin(y.item_N, x.item_N)
 
 
-def _by_number(x: Rows, y: Rows, x_count: int, y_count: int) -> Iterator[tuple[Tensor, Tensor]]:
+def by_number(x: Rows, y: Rows, x_count: int, y_count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows of each combination of row numbers."""
     x_number_N, y_number_N = x.number_N, y.number_N
     for number, other in product(range(x_count), range(y_count)):

@@ -12,7 +12,6 @@ from tercet.modality import is_negative
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
-from tercet.models.losses.pairs import losses_of_items
 from tercet.models.losses.problem import Problem, Update
 from tercet.models.losses.rows import Rows
 
@@ -124,14 +123,14 @@ class Terms:
     ) -> Tensor:
         """The loss of every item over all ranks `[B · ranks]`: the weighted mean over the terms that include it.
 
-        Runs only the first pass of the kernel. The loss of an item in no term is NaN.
+        Computes no gradients. The loss of an item in no term is NaN.
         """
         fields = self._gather(batch, vectors, world)
         losses_B = torch.zeros(len(batch) * world.size, device=world.device)
         weights_B = torch.zeros_like(losses_B)
         for term in self.configs:
             problem = self._problem(term, fields, temperatures, world, known or Known(), step)
-            for item_N, loss_N, share in losses_of_items(self.objectives[term.name], problem):
+            for item_N, loss_N, share in self.objectives[term.name].losses_of_items(problem):
                 weight = self.weight(term, step) * share
                 losses_B[item_N] += weight * loss_N.to(losses_B)
                 weights_B[item_N] += weight
