@@ -94,7 +94,10 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
             if tower.grad_checkpointing:
                 towers[modality].checkpoint_gradients()
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
-        head = Head(widths, joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms})
+        width, objectives = joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms}
+        for term, kind in objectives.items():
+            kind.check_width(term, width)
+        head = Head(widths, width, objectives)
         tune(towers, head, config)
     fields = sorted({field for term in terms for field in term.fields if modality_of(field) in MODALITIES})
     for field in fields:

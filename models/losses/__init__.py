@@ -1,6 +1,7 @@
 """Objectives, and the tiled kernel that computes those of pairs. Nothing here keeps state."""
 
 from tercet.models.losses import (
+    align_uniform,
     cwcl,
     decoupled,
     graded,
@@ -9,14 +10,18 @@ from tercet.models.losses import (
     isogclr,
     listwise,
     macl,
+    matryoshka,
     multi_positive,
+    poly_view,
     sigmoid,
     soft,
+    symile,
 )
 from tercet.models.losses.objective import Objective, build_objective, build_term, objective
 
 __all__ = [
     "Objective",
+    "align_uniform",
     "build_objective",
     "build_term",
     "cwcl",
@@ -27,8 +32,11 @@ __all__ = [
     "isogclr",
     "listwise",
     "macl",
+    "matryoshka",
     "multi_positive",
     "objective",
+    "poly_view",
     "sigmoid",
     "soft",
+    "symile",
 ]

@@ -1,5 +1,6 @@
 """Checks that an objective meets the contract of the kernel: each part against autograd, then the whole, in every
-tiling, with groups, at odd sizes, at extreme logits, and on two real processes.
+tiling, with groups, at odd sizes, at extreme logits, and on two real processes. Objectives that solve a term themselves
+have checks of their own.
 
 Shapes: N rows of both sides, A anchors and K keys of a tile, d dimensions.
 """
@@ -18,6 +19,7 @@ from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import Running, View
+from tercet.testing import joint_objectives
 from tercet.testing.ranks import on_ranks
 from tercet.testing.verdict import demand, demand_equal
 
@@ -27,10 +29,20 @@ PARTS = ("loss", "gradient", "gradient", "temperature's gradient", "bias's gradi
 ALONE = slice(1, 2)  # an anchor that is also computed alone
 
 
-def check_objective(objective: str | Objective, **options: object) -> None:
-    """Raises an AssertionError that says what is wrong. Give an objective, or its name and options."""
+def check_objective(
+    objective: str | Objective, *, definition: joint_objectives.Definition | None = None, **options: object
+) -> None:
+    """Raises an AssertionError that says what is wrong. Give an objective, or its name and options.
+
+    For an objective that overrides `solve`, the gradients must be those of finite differences of its loss, or else of
+    `definition(fields, groups, scale, bias)`, the loss that autograd differentiates.
+    """
     if isinstance(objective, str):
         objective = build_objective(ObjectiveConfig.model_validate({"name": objective, **options}))
+    if type(objective).solve is not Objective.solve:
+        for joint_check in joint_objectives.CHECKS:
+            joint_check(objective, definition)
+        return
     for check in CHECKS:
         check(objective)
 

@@ -1,5 +1,6 @@
 """The checks of an objective: sound ones pass, and each way to be wrong has its sentence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from tercet.models.losses import Objective
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.infonce import InfoNCE
+from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.sigmoid import Sigmoid
 from tercet.models.losses.statistics import LogSumExp, Statistic, Total
 from tercet.testing import check_objective
@@ -120,5 +122,106 @@ def test_an_objective_is_checked_by_its_name_and_options() -> None:
     ],
 )
 def test_each_mistake_gives_its_own_error(kind: type[Objective], sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_objective(kind())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("symile", {"missing": "constant"}), ("poly_view", {}), ("matryoshka", {"dims": [3, 16]}), ("align_uniform", {})],
+)
+def test_objectives_that_solve_a_term_themselves_pass(name: str, options: dict[str, object]) -> None:
+    check_objective(name, **options)
+
+
+class Attraction(Objective):
+    """The mean of −s ⟨x, y⟩ over the items that have both, as a user would write it."""
+
+    factor: float = 1.0
+
+    def solve(self, problem: Problem) -> Solution:
+        found = Solution.empty(problem)
+        (one, x), (other, y) = ((name, rows) for name, rows in problem.fields.items())
+        x_N, y_N = torch.isin(x.item_N, y.item_N), torch.isin(y.item_N, x.item_N)
+        x_own, y_own = x_N[x.own], y_N[y.own]
+        along = (x.z_Ad[x_own] * y.z_Ad[y_own]).sum() / max(int(x_N.sum()), 1)
+        along = problem.world.sum(along)
+        found.loss, found.scale = -problem.scale.reshape(()) * along, -along
+        weight = self.factor * problem.scale / max(int(x_N.sum()), 1)
+        found.rows[one][x_own] -= weight * y.z_Ad[y_own]
+        found.rows[other][y_own] -= weight * x.z_Ad[x_own]
+        return found
+
+
+def mean_cosine(fields: Mapping[str, Tensor], groups: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    x, y = fields.values()
+    return -scale * (x * y).sum(dim=1).mean()
+
+
+class TooSteep(Attraction):
+    factor = 2.0
+
+
+class WritingRows(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        for rows in problem.fields.values():
+            rows.z_Nd.mul_(1.1)
+        return super().solve(problem)
+
+
+class Shapeless(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        found = super().solve(problem)
+        found.rows["first"] = found.rows["first"].sum(dim=0)
+        return found
+
+
+class NotFinite(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        found = super().solve(problem)
+        found.loss = found.loss / (len(problem.fields["second"]) - 1)
+        return found
+
+
+class OfItsTiling(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        found = super().solve(problem)
+        found.loss = found.loss + problem.tile
+        return found
+
+
+class OfItsOwnRows(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        found = super().solve(problem)
+        found.loss = found.loss + sum(len(rows.z_Ad) for rows in problem.fields.values())
+        return found
+
+
+class OverflowingScale(Attraction):
+    def solve(self, problem: Problem) -> Solution:
+        found = super().solve(problem)
+        found.loss = found.loss + 0.0 * problem.scale.exp().sum()
+        return found
+
+
+def test_an_objective_may_be_checked_against_its_definition() -> None:
+    check_objective(Attraction(), definition=mean_cosine)
+    with pytest.raises(AssertionError, match="the gradient of `first` is not that of `definition`"):
+        check_objective(TooSteep(), definition=mean_cosine)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (TooSteep, "the gradient of `first` is not the derivative of the loss, with all rows"),
+        (WritingRows, "`solve` writes to `first` of the problem"),
+        (Shapeless, r"the gradient of `first` has shape \[6\], not \[9, 6\]"),
+        (NotFinite, "the loss is not finite, with one item"),
+        (OfItsTiling, "the loss in tiles of 1 differs, with all rows"),
+        (OverflowingScale, "a scale of 10,000 in fp32 gives inf or NaN"),
+        (OfItsOwnRows, "on two processes the loss differs from that on one, with all rows"),
+    ],
+)
+def test_each_mistake_of_solving_gives_its_own_error(kind: type[Objective], sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_objective(kind())
