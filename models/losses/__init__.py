@@ -2,6 +2,7 @@
 
 from tercet.models.losses import (
     align_uniform,
+    alip,
     cwcl,
     decoupled,
     graded,
@@ -22,6 +23,7 @@ from tercet.models.losses.objective import Objective, build_objective, build_ter
 __all__ = [
     "Objective",
     "align_uniform",
+    "alip",
     "build_objective",
     "build_term",
     "cwcl",

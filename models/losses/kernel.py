@@ -90,6 +90,19 @@ def item_losses(objective: "Objective", pair: Pair, world: World) -> Tensor:
     return loss_N * len(loss_N) / len(turns)
 
 
+@torch.no_grad()
+def reduce_rows(
+    objective: "Objective", anchors: Rows, keys: Rows, scale: Tensor, bias: Tensor | None, tile: int
+) -> dict[str, Tensor]:
+    """The statistics of this rank's own anchors over all keys `[A]`. Ranks exchange nothing.
+
+    Keys of the anchor's item are its positives. A selection scores candidates so, against those that are chosen already.
+    """
+    pair = Pair(anchors, keys, scale, bias, tile, shares=(1.0, 0.0), paired=False)
+    found = Kernel(objective, pair, World(device=anchors.z_Nd.device)).first_pass()["x"]
+    return {name: value_N[anchors.own] for name, value_N in found.statistics.items()}
+
+
 class Kernel:
     """The two passes over the tiles of a pair."""
 

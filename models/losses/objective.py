@@ -66,6 +66,14 @@ class Objective:
         """
         return {}
 
+    @property
+    def averages(self) -> Mapping[str, float]:
+        """Moving averages over the steps that the run keeps, by name, and what they are at first.
+
+        They come in as `problem.averages`, and the solution has the new ones.
+        """
+        return {}
+
     def check(self, term: TermConfig) -> None:
         """Raises a UserError if the term cannot have this objective."""
         if len(term.between) != 2:

@@ -20,8 +20,8 @@ class Problem:
 
     `against` has the extra negatives of the anchors of a field, by their names. `shares` are the weights of directions,
     by the field of the anchors, and add up to 1; without any, all directions count the same. `counts` says how many
-    rows an item may have, for fields where it may have several. `seed` is the same on all ranks and differs between
-    steps.
+    rows an item may have, for fields where it may have several. `averages` has
+    the moving averages of the objective. `seed` is the same on all ranks and differs between steps.
     """
 
     fields: Mapping[str, Rows]
@@ -32,6 +32,7 @@ class Problem:
     against: Mapping[str, Mapping[str, Rows]] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -47,7 +48,8 @@ class Update:
 class Solution:
     """The loss over all ranks, and its gradients: own rows by field, and scale and bias over all ranks.
 
-    `anchors` has the results of each direction, for objectives of pairs.
+    `anchors` has the results of each direction, for objectives of pairs. `updates` and `averages` are new values for
+    the memories of the term.
     """
 
     loss: Tensor
@@ -56,6 +58,7 @@ class Solution:
     bias: Tensor
     anchors: list[Anchors] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
+    averages: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def empty(problem: Problem) -> "Solution":

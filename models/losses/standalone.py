@@ -46,11 +46,16 @@ def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
 
 
 class Loss(nn.Module):
-    """The loss over the rows of all ranks. An objective of pairs sums the losses of all pairs of fields."""
+    """The loss over the rows of all ranks. An objective of pairs sums the losses of all pairs of fields.
+
+    Moving averages of an objective are buffers of the module, which change in training mode.
+    """
 
     def __init__(self, objective: Objective, tile: int = TILE) -> None:
         super().__init__()
         self.objective, self.tile = objective, tile
+        for name, value in objective.averages.items():
+            self.register_buffer(name, torch.tensor(value))
 
     def forward(
         self,
@@ -79,7 +84,11 @@ class Loss(nn.Module):
                     )
 
         def solve(scale: Tensor, bias: Tensor | None) -> Solution:
-            return self.objective.solve(Problem(fields, scale, bias, self.tile, world, seed=seed))
+            averages = {name: self.get_buffer(name) for name in self.objective.averages}
+            found = self.objective.solve(Problem(fields, scale, bias, self.tile, world, averages=averages, seed=seed))
+            for name, value in found.averages.items() if self.training else ():
+                self.get_buffer(name).copy_(value)
+            return found
 
         total = _Exact.apply(solve, world.size, tuple(fields), inputs.scale, inputs.bias, *inputs.fields.values())
         return {"contrastive_loss": total} if output_dict else total

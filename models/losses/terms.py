@@ -24,7 +24,7 @@ class Outcome:
     """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
     `gathered` has the vectors of all ranks by field. By term, `anchors` has the results of the anchors of each
-    direction, and `updates` the new values of samples for its memory.
+    direction, `updates` the new values of samples for its memory, and `averages` the new moving averages.
     """
 
     loss: Tensor
@@ -34,6 +34,7 @@ class Outcome:
     gathered: dict[str, Rows]
     anchors: dict[str, list[Anchors]]
     updates: dict[str, list[Update]]
+    averages: dict[str, dict[str, Tensor]]
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
@@ -59,10 +60,12 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ro
 
 @dataclass(frozen=True)
 class Known:
-    """What the terms of a step may use beside the batch: frozen vectors by name, and values of samples."""
+    """What the terms of a step may use beside the batch: frozen vectors by name, values of samples, and the
+    moving averages of terms."""
 
     frozen: Mapping[str, Rows] = field(default_factory=dict)
     lookup: Lookup = lambda term, id_N: {}
+    averages: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 class Terms:
@@ -97,7 +100,7 @@ class Terms:
         """`vectors` has the existing rows of each field. Frozen rows get no gradient, such as those of a queue."""
         fields = self._gather(batch, vectors, world)
         gradients = {name: torch.zeros_like(z_nd) for name, z_nd in vectors.items()}
-        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {})
+        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {}, {})
         total = []
         for term in self.configs:
             problem = self._problem(term, fields, temperatures, world, known or Known(), step)
@@ -107,7 +110,8 @@ class Terms:
                 gradients[name] += weight * found.rows[name]
             outcome.losses[term.name] = found.loss
             outcome.temperatures[term.name] = weight * found.scale, weight * found.bias
-            outcome.anchors[term.name], outcome.updates[term.name] = found.anchors, found.updates
+            outcome.anchors[term.name] = found.anchors
+            outcome.updates[term.name], outcome.averages[term.name] = found.updates, found.averages
             total.append(weight * found.loss)
         return replace(outcome, loss=torch.stack(total).sum())
 
@@ -164,8 +168,14 @@ class Terms:
             },
             shares=term.shares,
             counts=self.counts,
+            averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
         )
+
+    def _first(self, term: TermConfig, world: World) -> dict[str, Tensor]:
+        """The moving averages of a term before its first step."""
+        averages = self.objectives[term.name].averages
+        return {name: torch.tensor(value, device=world.device) for name, value in averages.items()}
 
     def _with_extra(self, term: TermConfig, name: str, rows: Rows, known: Known) -> Rows:
         """Adds the vectors that the term refers to, and the values that its memory keeps of the samples."""

@@ -12,7 +12,7 @@ from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.kernel import Contrast, Pair, contrast
+from tercet.models.losses.kernel import Contrast, Pair, contrast, reduce_rows
 from tercet.models.losses.rows import Rows
 
 
@@ -261,3 +261,27 @@ def test_the_negatives_and_the_masked_keys_of_each_anchor_are_counted(tile: int)
                 ]
             assert (int(anchors.masked[i]), int(anchors.negatives[i])) == (sum(closed), len(closed) - sum(closed))
         assert 0 < anchors.masked.sum() < anchors.negatives.sum()
+
+
+@pytest.mark.parametrize("tile", [2, 100])
+def test_statistics_of_given_rows_over_given_keys_equal_whole_rows(tile: int) -> None:
+    """Four own anchors of nine, and seven other keys: one of their groups, one of their items."""
+    random = torch.Generator().manual_seed(2)
+    x, y = (normalize(torch.randn(n, 6, generator=random, dtype=torch.float64), dim=1) for n in (9, 7))
+    anchors = Rows.numbered(x, slice(3, 7))
+    keys = Rows(
+        y,
+        slice(0, 0),
+        torch.tensor([20, 3, 21, 22, 23, 24, 25]),
+        torch.tensor([20, 3, 21, 5, 23, 24, 25]),
+        torch.arange(7),
+    )
+    scale, bias = torch.tensor([5.0], dtype=torch.float64), torch.tensor([-1.0], dtype=torch.float64)
+    logits = 5 * x[3:7] @ y.T
+    open_to = torch.tensor([[key != 3 or anchor != 2 for key in range(7)] for anchor in range(4)])
+    found = reduce_rows(build("infonce"), anchors, keys, scale, None, tile)
+    torch.testing.assert_close(
+        found["lse"], logits.masked_fill(~open_to, -torch.inf).logsumexp(1), rtol=1e-12, atol=1e-13
+    )
+    found = reduce_rows(build("sigmoid"), anchors, keys, scale, bias, tile)
+    torch.testing.assert_close(found["push"], (softplus(logits - 1) * open_to).sum(1), rtol=1e-12, atol=1e-13)

@@ -11,6 +11,7 @@ from tercet.models.losses.objective import build_term
 from tercet.models.losses.terms import Known, Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.term_averages import TermAverages, averages_of
 from tercet.training.memory.term_values import TermValues, memory_of
 
 
@@ -27,7 +28,8 @@ class Memories:
             for name, memory in self.by_name.items()
             for field, rows in memory.frozen(batch).items()
         }
-        return Known(frozen, lambda term, id_N: self.by_name[memory_of(term)].read(id_N))
+        averages = {one.term: one.values for one in self.by_name.values() if isinstance(one, TermAverages)}
+        return Known(frozen, lambda term, id_N: self.by_name[memory_of(term)].read(id_N), averages)
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():
@@ -56,7 +58,7 @@ NO_MEMORIES = Memories({})
 
 
 def build_memories(context: StageContext) -> Memories:
-    """The memories that the recipe names, and one for each term whose objective keeps values of samples."""
+    """The memories that the recipe names, and those of terms whose objectives keep values of samples or averages."""
     configs = context.config.all_memories
     named = {name: config.build(replace(context, name=name)) for name, config in configs.items()}
     objectives = [(term, build_term(term)) for term in context.config.terms]
@@ -65,4 +67,9 @@ def build_memories(context: StageContext) -> Memories:
         for term, objective in objectives
         if objective.columns
     }
-    return Memories({**named, **kept})
+    averaged = {
+        averages_of(term.name): TermAverages(term, objective, context.world.device)
+        for term, objective in objectives
+        if objective.averages
+    }
+    return Memories({**named, **kept, **averaged})
