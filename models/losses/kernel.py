@@ -96,7 +96,7 @@ def reduce_rows(
 ) -> dict[str, Tensor]:
     """The statistics of this rank's own anchors over all keys `[A]`. Ranks exchange nothing.
 
-    Keys of the anchor's item are its positives. A selection scores candidates so, against those that are chosen already.
+    Keys of the anchor's item are its positives. So a selection can score candidates against what it has chosen.
     """
     pair = Pair(anchors, keys, scale, bias, tile, shares=(1.0, 0.0), paired=False)
     found = Kernel(objective, pair, World(device=anchors.z_Nd.device)).first_pass()["x"]

@@ -1,8 +1,6 @@
-"""ALIP equals a loop over items and steps, on one process and two, standalone and with the averages of a run."""
+"""ALIP equals a loop over items, on one process and two, and the standalone loss keeps its averages."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,8 +14,6 @@ from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
-from tests.training.test_resume import run_all
-from tests.training.tiny import losses, recipe, saved
 
 ITEMS, DIM = 8, 5
 EXISTS = {"image": [0, 1, 2, 4, 5, 6, 7], "text": [0, 1, 1, 2, 3, 4, 5, 6], "text.synthetic": [0, 2, 4, 5, 6, 7]}
@@ -117,27 +113,6 @@ def test_the_standalone_loss_keeps_its_averages() -> None:
     before = module.get_buffer("raw").clone()
     module.eval()(**rows, scale=torch.tensor(5.0))
     assert torch.equal(module.get_buffer("raw"), before)
-
-
-def alip(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    term = {"between": ["image", "text", "text.synthetic"], "objective": {"name": "alip", "momentum": 0.8}}
-    fields = {"text.synthetic": {"from": "text"}}
-    values = recipe(data, out, terms=[term], fields=fields, steps=6, checkpoint={"every": 2}, **changes)
-    del values["pairs"]
-    return values
-
-
-def test_a_run_resumes_with_its_averages(world_folder: Path, tmp_path: Path) -> None:
-    whole, parts = alip(world_folder, tmp_path / "whole"), alip(world_folder, tmp_path / "parts")
-    on_ranks(run_all, 1, [(whole, None), (parts, 3), (parts, None)])
-    one, two = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    names = [name for name in one if name.startswith("memory/averages-image-text-text.synthetic/")]
-    assert len(names) == 3
-    assert all(float(one[name]) < 0.8 for name in names)
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    on_ranks(run_all, 2, [(alip(world_folder, tmp_path / "two"), None)])
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
 
 
 @pytest.mark.parametrize(
