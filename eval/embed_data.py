@@ -30,7 +30,7 @@ def embed_data(
     report_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
-    request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE)
+    request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE, model.head.dims)
     store = Store.begin(folder or cache_folder() / "embeddings" / request.digest, request)
     missing = world.broadcast(store.missing())
     for ids in missing[world.rank :: world.size]:

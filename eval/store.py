@@ -42,10 +42,15 @@ class Request:
     transform: str
     samples: int
     piece: int
+    dims: int | None = None  # to which all vectors are cut
 
     @property
     def digest(self) -> str:
-        return blake2b(json.dumps(asdict(self)).encode(), digest_size=16).hexdigest()
+        return blake2b(json.dumps(self.facts).encode(), digest_size=16).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Store:
         """Creates or continues the folder of this request. Fails on the folder of another request."""
         if not (folder / MANIFEST).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / MANIFEST, _json(asdict(request)))
+            _write(folder / MANIFEST, _json(request.facts))
         store = cls(folder)
         changed = [name for name, value in asdict(request).items() if store.facts.get(name) != value]
         if changed:

@@ -19,7 +19,7 @@ from tercet.eval.result import Result
 from tercet.eval.verdict import Verdict, verdicts
 
 NARROW = 9  # letters in a line of a shortcut's heading
-NOTED = ("candidates", "classes", "groups", "items without one")
+NOTED = ("candidates", "classes", "groups", "items without one", "dimensions")
 
 
 @dataclass(frozen=True)

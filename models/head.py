@@ -54,6 +54,7 @@ class Head(nn.Module):
         """`widths`: output width of each tower, None if it already projects. `objectives`: by the name of the term."""
         super().__init__()
         self.dim = dim
+        self.dims: int | None = None  # cuts all vectors to their first dimensions, to evaluate nested prefixes
         self.projections = nn.ModuleDict(
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )
@@ -67,7 +68,7 @@ class Head(nn.Module):
         """Features of one modality to unit vectors in the joint space."""
         with torch.autocast(features.device.type, enabled=False):
             adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
-            return normalize(self.projections[modality](adapted), dim=-1)
+            return normalize(self.projections[modality](adapted)[..., : self.dims], dim=-1)
 
     def temperature_of(self, term: str) -> Temperature:
         module = self.temperatures[module_name(term)]

@@ -11,8 +11,10 @@ from tercet.eval.embed_data import embed_data
 from tercet.eval.store import Store
 
 
-def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None) -> Store:
+def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None, dims: int | None = None) -> Store:
     """Stores the embeddings in `out`, or else in the cache, and reuses those of an equal call.
+
+    `dims` cuts all vectors to their first dimensions, and normalises them anew.
 
     `.table()` reads all of them, `.pieces()` a piece at a time. An interrupted call resumes, on any number of ranks.
     """
@@ -23,7 +25,7 @@ def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None
             f"only one data set can be embedded at a time, and these are {len(given.val)}: {', '.join(given.val)}"
         )
     with joined() as world:
-        towers = load(model, world.device).towers
+        towers = load(model, world.device, dims).towers
         return embed_data(towers, given, next(iter(given.val.values())), world, None if out is None else Path(out))
 
 

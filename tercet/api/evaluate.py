@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, TypeAlias
 
@@ -38,23 +38,28 @@ def evaluate(
     labels: Labels = (),
     templates: str | Sequence[str] = (),
     split: Literal["val", "train"] | None = None,
+    dims: int | None = None,
 ) -> Results:
     """Evaluates a model on tasks; every number comes with its interval and with the score of chance.
 
     `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole.
     The default is what the run held out; `split="train"` takes what it was trained on. `labels` are the classes of
     `zero_shot`: a sample's class is its column or folder `label` or `class`, or else the only one that its caption
-    names. `templates` are the prompts, such as `a photo of a {class}.`
+    names. `templates` are the prompts, such as `a photo of a {class}.` `dims` cuts all vectors to their first
+    dimensions, and normalises them anew.
 
     The table warns if the model is a run that was trained on some of the samples.
     """
     question, seen = Question.of(name_of(model), tasks, labels, templates), looked_at(name_of(model), data, split)
-    with embedded(model, seen, question.config) as (found, tables):
-        results = [
+    with embedded(model, seen, question.config, dims) as (found, tables):
+        by_dataset = [
             evaluate_table(table, found.towers.embed_text, question.tasks, question.config, name)
             for name, table in tables.items()
         ]
-    return Results(list(chain.from_iterable(results)), found.name, _trained_on(model, seen, tables, data, split))
+    results = list(chain.from_iterable(by_dataset))
+    if found.dims is not None:
+        results = [replace(one, metadata={**one.metadata, "dimensions": found.dims}) for one in results]
+    return Results(results, found.label, _trained_on(model, seen, tables, data, split))
 
 
 def compare(
@@ -69,8 +74,8 @@ def compare(
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
     question, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
-    with embedded(baseline, seen, question.config) as (found, tables):
-        ours = {name: question.measures(found, table) for name, table in tables.items()}
+    with embedded(baseline, seen, question.config) as (first, tables):
+        ours = {name: question.measures(first, table) for name, table in tables.items()}
     against = {}
     for other in others:
         with embedded(other, seen, question.config) as (found, other_tables):
@@ -78,12 +83,12 @@ def compare(
                 same_items(tables[name], table)
             measured = {name: question.measures(found, table) for name, table in other_tables.items()}
         compared = (compare_measures(ours[name], measures, name) for name, measures in measured.items())
-        against[found.name] = list(chain.from_iterable(compared))
+        against[found.label] = list(chain.from_iterable(compared))
     own = [
         _trained_on(baseline, seen, tables, data, split),
         *(trained_on(name_of(one), seen, tables) for one in others),
     ]
-    return Comparison(name_of(baseline), against, [one for by_dataset in own for one in by_dataset.values()])
+    return Comparison(first.label, against, [one for by_dataset in own for one in by_dataset.values()])
 
 
 def _trained_on(
@@ -104,10 +109,11 @@ def self_test(
     data: Data | None = None,
     labels: Labels = (),
     split: Literal["val", "train"] | None = None,
+    dims: int | None = None,
 ) -> list[Check]:
     """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
     question = Question.of(name_of(model), tasks, labels)
-    with embedded(model, looked_at(name_of(model), data, split), question.config) as (_, tables):
+    with embedded(model, looked_at(name_of(model), data, split), question.config, dims) as (_, tables):
         return list(chain.from_iterable(run_self_test(table, question.tasks) for table in tables.values()))
 
 
@@ -139,10 +145,10 @@ def _with_labels(tasks: list[str | Task], labels: Labels, templates: str | Seque
 
 @contextmanager
 def embedded(
-    model: Loadable, data: DataConfig, config: EvalConfig
+    model: Loadable, data: DataConfig, config: EvalConfig, dims: int | None = None
 ) -> Iterator[tuple[Model, dict[str, EmbeddingTable]]]:
     """The model, and the embeddings of each split, on all ranks."""
     with joined() as world:
-        found = load(model, world.device)
+        found = load(model, world.device, dims)
         evaluator = Evaluator(data, config, world)
         yield found, {split: evaluator.table(found.towers, split) for split in data.val}

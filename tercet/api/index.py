@@ -52,12 +52,12 @@ class Index:
         return Hit(match.score, self.source.path(sample.id, modality), sample.key, next(iter(sample.text), ""))
 
     def __repr__(self) -> str:
-        return f"Index({len(self):,} samples: {', '.join(self.store.modalities)}; {self.model.name})"
+        return f"Index({len(self):,} samples: {', '.join(self.store.modalities)}; {self.model.label})"
 
 
-def index(model: Loadable, data: Data) -> Index:
-    """Embeds the data, or reads their embeddings from the cache."""
-    found = load(model)
+def index(model: Loadable, data: Data, dims: int | None = None) -> Index:
+    """Embeds the data, or reads their embeddings from the cache. `dims` cuts all vectors to their first dimensions."""
+    found = load(model, dims=dims)
     given = looked_at(found.name, data)
     store = embed(found, given)
     return Index(found, store, open_split(given, next(iter(given.val.values()))))

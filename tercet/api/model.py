@@ -44,8 +44,23 @@ class Embeddings:
 class Model:
     """A model in evaluation mode. `towers` is the module itself."""
 
-    def __init__(self, towers: Multimodal, name: str) -> None:
+    def __init__(self, towers: Multimodal, name: str, dims: int | None = None) -> None:
+        """`dims`: cuts all vectors to their first dimensions, and normalises them anew."""
         self.towers, self.name = towers.eval(), name
+        self.towers.head.dims = None
+        if dims is not None and not 1 <= dims <= self.dim:
+            raise UserError(f"dims is {dims}, but {name} has {self.dim} dimensions; give 1 to {self.dim}")
+        self.towers.head.dims = dims
+
+    @property
+    def dims(self) -> int | None:
+        """The number of dimensions to which the vectors are cut; None if they are whole."""
+        return self.towers.head.dims
+
+    @property
+    def label(self) -> str:
+        """The name, and the number of dimensions if the vectors are cut."""
+        return self.name if self.dims is None else f"{self.name} ({self.dims} dimensions)"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -57,7 +72,9 @@ class Model:
 
     @property
     def dim(self) -> int:
-        """The dimensions of the joint space."""
+        """The dimensions of the vectors."""
+        if self.dims is not None:
+            return self.dims
         modality = self.modalities[0]
         projection = self.towers.head.projections[modality]
         return projection.out_features if isinstance(projection, nn.Linear) else self.towers.tower(modality).width
@@ -97,16 +114,19 @@ class Model:
 Loadable: TypeAlias = str | os.PathLike[str] | Model
 
 
-def load(model: Loadable, device: str | torch.device | None = None) -> Model:
+def load(model: Loadable, device: str | torch.device | None = None, dims: int | None = None) -> Model:
     """MODEL: a run's folder, an exported folder, `open_clip:NAME[/TAG or weights file]` or `hf:FOLDER`.
 
-    By default, the model is on the first GPU, or on the CPU without a GPU.
+    By default, the model is on the first GPU, or on the CPU without a GPU. `dims` cuts all vectors to their first
+    dimensions, for models that the objective matryoshka trained.
     """
     if isinstance(model, Model):
+        if dims not in (None, model.dim):
+            raise UserError(f"dims is {dims}, but {model.name} is loaded with {model.dim}; pass dims to `tercet.load`")
         model.towers.to(device or model.device)
         return model
     name, place = name_of(model), device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(load_model(name).to(place), name)
+    return Model(load_model(name).to(place), name, dims)
 
 
 def name_of(model: Loadable) -> str:

@@ -21,22 +21,22 @@ FILE = "embeddings.parquet"
 REQUEST = ("weights", "data", "transform")  # together they determine every vector
 
 
-def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str]) -> Store:
+def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str], dims: int | None = None) -> Store:
     """Writes `OUT/embeddings.parquet`, with a row group for each piece. The pieces stay in the cache."""
     arrow = _pyarrow()
     check_folder(out)
-    store = embed(model, data)
+    store = embed(model, data, dims=dims)
     if not is_main_process():
         return store
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     request = {name: str(store.facts[name]) for name in REQUEST}
     _check_same(arrow, folder / FILE, request)
-    dims = {name: found["dim"] for name, found in store.facts["modalities"].items()}
+    widths = {name: found["dim"] for name, found in store.facts["modalities"].items()}
     unfinished = folder / f".{FILE}.{os.getpid()}"
-    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, dims, request)) as writer:
+    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, widths, request)) as writer:
         for piece in store.pieces():
-            writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, dims)), schema=writer.schema))
+            writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, widths)), schema=writer.schema))
     os.replace(unfinished, folder / FILE)
     return store
 
@@ -53,17 +53,17 @@ def _check_same(arrow: Any, path: Path, request: dict[str, str]) -> None:
         )
 
 
-def _schema(arrow: Any, dims: dict[str, int], request: dict[str, str]) -> Any:
-    vectors = [(name, arrow.list_(arrow.float32(), dim)) for name, dim in dims.items()]
+def _schema(arrow: Any, widths: dict[str, int], request: dict[str, str]) -> Any:
+    vectors = [(name, arrow.list_(arrow.float32(), dim)) for name, dim in widths.items()]
     return arrow.schema(
         [("id", arrow.int64()), ("key", arrow.string()), ("caption", arrow.string()), *vectors],
         {"tercet": json.dumps(request)},
     )
 
 
-def _rows(table: EmbeddingTable, dims: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _rows(table: EmbeddingTable, widths: dict[str, int]) -> Iterator[dict[str, Any]]:
     """A sample with several rows of a modality keeps the first."""
-    at = {name: table.first_rows(name) if name in table.vectors else {} for name in dims}
+    at = {name: table.first_rows(name) if name in table.vectors else {} for name in widths}
     for item, sample in enumerate(table.samples):
         vectors = {name: table.vectors[name][rows[item]].numpy() for name, rows in at.items() if item in rows}
         yield {"id": sample.id, "key": sample.key, "caption": next(iter(sample.text), None), **vectors}

@@ -19,6 +19,7 @@ def declare_eval(verb: Parser) -> None:
     verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
     _takes_split(verb)
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
+    _takes_dims(verb)
     verb.add_argument("--self-test", action="store_true", help="test the evaluation itself; exit with 1 if it fails")
     _takes_usual(verb)
     verb.set_defaults(verb=evaluate)
@@ -29,7 +30,9 @@ def evaluate(arguments: Namespace) -> int:
         return self_test(arguments)
     from tercet.api.evaluate import evaluate
 
-    table = evaluate(arguments.model, arguments.tasks, arguments.data, _labels(arguments), split=arguments.split)
+    table = evaluate(
+        arguments.model, arguments.tasks, arguments.data, _labels(arguments), split=arguments.split, dims=arguments.dims
+    )
     _show(arguments, table.to_json(), table.drawn())
     return 0
 
@@ -38,7 +41,8 @@ def self_test(arguments: Namespace) -> int:
     from tercet.api.evaluate import self_test
     from tercet.eval.self_test import render_checks
 
-    checks = self_test(arguments.model, arguments.tasks, arguments.data, _labels(arguments), arguments.split)
+    asked = (arguments.model, arguments.tasks, arguments.data, _labels(arguments))
+    checks = self_test(*asked, arguments.split, arguments.dims)
     holds = all(check.holds for check in checks)
     _show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
     return 0 if holds else 1
@@ -75,6 +79,7 @@ def declare_embed(verb: Parser) -> None:
     verb.add_argument(
         "--format", choices=("safetensors", "parquet"), default="safetensors", help="(default: safetensors)"
     )
+    _takes_dims(verb)
     _takes_usual(verb)
     verb.epilog = "the same command resumes; under torchrun, processes share the work"
     verb.set_defaults(verb=embed)
@@ -85,7 +90,7 @@ def embed(arguments: Namespace) -> int:
         from tercet.api.parquet import embed_parquet as embed
     else:
         from tercet.api.embed import embed
-    store = embed(arguments.model, arguments.data, arguments.out)
+    store = embed(arguments.model, arguments.data, arguments.out, arguments.dims)
     _show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
     return 0
 
@@ -98,6 +103,7 @@ def declare_search(verb: Parser) -> None:
     verb.add_argument(
         "--among", metavar="MODALITY", help="the modality to search in (default: pictures, else sounds, else captions)"
     )
+    _takes_dims(verb)
     _takes_usual(verb)
     verb.set_defaults(verb=search)
 
@@ -106,7 +112,7 @@ def search(arguments: Namespace) -> int:
     from tercet.api.hits import render_hits
     from tercet.api.index import index
 
-    hits = index(arguments.model, arguments.data).search(arguments.query, arguments.k, arguments.among)
+    hits = index(arguments.model, arguments.data, arguments.dims).search(arguments.query, arguments.k, arguments.among)
     _show(arguments, hits.to_json(), render_hits(hits))
     return 0
 
@@ -114,6 +120,11 @@ def search(arguments: Namespace) -> int:
 def _takes_split(verb: Parser) -> None:
     text = "instead of --data: what the run held out (val, the default), or what it was trained on (train)"
     verb.add_argument("--split", choices=("val", "train"), help=text)
+
+
+def _takes_dims(verb: Parser) -> None:
+    text = "cut all vectors to their first N dimensions, for models trained by matryoshka"
+    verb.add_argument("--dims", type=int, metavar="N", help=text)
 
 
 def _takes_usual(verb: Parser) -> None:
