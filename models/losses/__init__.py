@@ -18,7 +18,7 @@ from tercet.models.losses import (
     soft,
     symile,
 )
-from tercet.models.losses.objective import Objective, build_objective, build_term, objective
+from tercet.models.losses.objective import Objective, build_objective, build_term, objective, objective_names
 
 __all__ = [
     "Objective",
@@ -37,6 +37,7 @@ __all__ = [
     "matryoshka",
     "multi_positive",
     "objective",
+    "objective_names",
     "poly_view",
     "sigmoid",
     "soft",

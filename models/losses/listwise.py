@@ -79,7 +79,7 @@ class OfLists(Objective):
         number_k = candidates.number_N[candidates.own]
         first_k = torch.searchsorted(item_n, item_k).clamp(max=max(len(item_n) - 1, 0))
         owned_k = item_n[first_k] == item_k if len(item_n) else torch.zeros_like(item_k, dtype=torch.bool)
-        longest = int(number_k.max()) + 1 if len(number_k) else 0
+        longest = int(number_k.max()) + 1 if len(number_k) else 1
         place_nC = torch.full((len(item_n), longest), -1, device=item_n.device)
         place_nC[first_k[owned_k], number_k[owned_k]] = torch.nonzero(owned_k).flatten()
         anchor_n = torch.nonzero((place_nC >= 0).sum(dim=1) > 1).flatten()

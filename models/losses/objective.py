@@ -151,6 +151,11 @@ def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
     return register_named(_objectives, name)
 
 
+def objective_names() -> list[str]:
+    """All registered objectives, also those of plugins."""
+    return _objectives.names()
+
+
 def build_objective(config: ObjectiveConfig) -> Objective:
     built = build_named(_objectives, config.name, config.model_extra or {})
     low, high = built.bounds

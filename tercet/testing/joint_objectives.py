@@ -17,13 +17,14 @@ from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.testing.examples import Beside, Example
 from tercet.testing.ranks import on_ranks
 from tercet.testing.verdict import demand, demand_equal
 
 # The loss as a function of the fields, the group of each item, the scale and the bias.
 Definition = Callable[[Mapping[str, Tensor], Tensor, Tensor, Tensor | None], Tensor]
 
-FIELDS = ("first", "second", "third")
+FIELDS = ("image", "text", "audio")
 GROUPS = (0, 1, 0, 2, 3, 3, 4, 0, 5)
 ALL = (tuple(range(9)),) * 3
 MISSING = ((0, 1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 4, 5, 6, 8), (0, 1, 2, 5, 6, 7, 8))
@@ -37,28 +38,30 @@ WIDEST = 4096
 
 @dataclass(frozen=True)
 class JointProblem:
-    """Unit rows by field, the item of each, and the initial temperature and bias of the objective."""
+    """Unit rows by field, the item of each, the initial temperature and bias of the objective, and what it reads."""
 
     z: dict[str, Tensor]
     items: dict[str, tuple[int, ...]]
     scale: Tensor
     bias: Tensor | None
-    references: dict[str, dict[str, Tensor]]
+    beside: Beside
 
     @staticmethod
-    def of(objective: Objective, layout: str) -> "JointProblem":
+    def of(objective: Objective, example: Example, layout: str) -> "JointProblem":
         random = torch.Generator().manual_seed(0)
-
-        def unit(rows: int, dim: int) -> Tensor:
-            return normalize(torch.randn(rows, dim, generator=random, dtype=torch.float64), dim=1)
-
-        items = dict(zip(FIELDS[: fields_of(objective)], LAYOUTS[layout], strict=False))
+        example = with_enough_fields(objective, example)
+        items = {
+            name: tuple(item for item in rows for _ in range(1 + item % example.rows.get(name, 1)))
+            for name, rows in zip(example.between, LAYOUTS[layout], strict=False)
+        }
         width = width_of(objective)
-        z = {name: unit(len(rows), width) for name, rows in items.items()}
+        z = {
+            name: normalize(torch.randn(len(rows), width, generator=random, dtype=torch.float64), dim=1)
+            for name, rows in items.items()
+        }
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
-        references = {name: {key: unit(len(rows), 4) for key in objective.references} for name, rows in items.items()}
-        return JointProblem(z, items, scale, bias, references)
+        return JointProblem(z, items, scale, bias, Beside(objective, example, len(GROUPS)))
 
     def variables(self) -> dict[str, Tensor]:
         return {**self.z, "scale": self.scale} | ({} if self.bias is None else {"bias": self.bias})
@@ -70,12 +73,9 @@ class JointProblem:
 
     def single(self) -> "JointProblem":
         """In fp32, at a scale of 10,000."""
-        references = {
-            name: {key: value.float() for key, value in values.items()} for name, values in self.references.items()
-        }
         bias = None if self.bias is None else self.bias.float()
         z = {name: rows.float() for name, rows in self.z.items()}
-        return JointProblem(z, self.items, torch.tensor([1e4]), bias, references)
+        return JointProblem(z, self.items, torch.tensor([1e4]), bias, self.beside)
 
     def solve(self, objective: Objective, tile: int, world: World) -> Solution:
         groups = torch.tensor(GROUPS)
@@ -84,9 +84,12 @@ class JointProblem:
             item_n = torch.tensor(self.items[name], dtype=torch.int64)
             first = int((item_n < BOUNDARY).sum())
             own = [slice(0, first), slice(first, len(item_n))][world.rank] if world.size > 1 else slice(0, len(item_n))
-            fields[name] = Rows(z_nd, own, item_n, groups[item_n], item_n, extra=self.references[name])
+            fields[name] = self.beside.with_extra(name, Rows(z_nd, own, item_n, groups[item_n], item_n))
+        counts, averages = self.beside.example.rows, self.beside.averages(self.scale.device)
         with torch.no_grad():
-            return objective.solve(Problem(fields, self.scale, self.bias, tile, world, seed=5))
+            return objective.solve(
+                Problem(fields, self.scale, self.bias, tile, world, counts=counts, averages=averages, seed=5)
+            )
 
     def answer(self, objective: Objective, tile: int = 4, world: World | None = None) -> dict[str, Tensor]:
         """The loss and its gradients, by what they belong to."""
@@ -95,14 +98,14 @@ class JointProblem:
         return parts | ({} if self.bias is None else {"bias": found.bias.reshape(1)})
 
 
-def fields_of(objective: Objective) -> int:
-    """Two fields, or three if the objective refuses two."""
-    term = TermConfig(between=FIELDS[:2], objective=ObjectiveConfig(name=type(objective).__name__))
+def with_enough_fields(objective: Objective, example: Example) -> Example:
+    """The example, or one of three fields if the objective refuses its fields."""
+    term = TermConfig(between=example.between, objective=ObjectiveConfig(name=type(objective).__name__))
     try:
         objective.check(term)
     except UserError:
-        return len(FIELDS)
-    return 2
+        return replace(example, between=FIELDS)
+    return example
 
 
 def width_of(objective: Objective) -> int:
@@ -117,17 +120,17 @@ def width_of(objective: Objective) -> int:
     return width
 
 
-def writes_to_no_rows(objective: Objective, definition: Definition | None) -> None:
-    problem = JointProblem.of(objective, "all rows")
+def writes_to_no_rows(objective: Objective, example: Example, definition: Definition | None) -> None:
+    problem = JointProblem.of(objective, example, "all rows")
     before = {name: value.clone() for name, value in problem.variables().items()}
     problem.solve(objective, 4, World())
     for name, value in problem.variables().items():
         demand(torch.equal(value, before[name]), f"`solve` writes to `{name}` of the problem")
 
 
-def gives_all_gradients(objective: Objective, definition: Definition | None) -> None:
+def gives_all_gradients(objective: Objective, example: Example, definition: Definition | None) -> None:
     for layout in LAYOUTS:
-        problem = JointProblem.of(objective, layout)
+        problem = JointProblem.of(objective, example, layout)
         found = problem.answer(objective)
         for name, value in problem.variables().items():
             demand(
@@ -138,13 +141,13 @@ def gives_all_gradients(objective: Objective, definition: Definition | None) -> 
             demand(bool(torch.isfinite(value).all()), f"the {part(name)} is not finite, with {layout}")
 
 
-def differentiates_its_loss(objective: Objective, definition: Definition | None) -> None:
+def differentiates_its_loss(objective: Objective, example: Example, definition: Definition | None) -> None:
     """Along random directions of each variable."""
     if definition is not None:
-        return equals_its_definition(objective, definition)
+        return equals_its_definition(objective, example, definition)
     random = torch.Generator().manual_seed(1)
     for layout in ("all rows", "missing rows"):
-        problem = JointProblem.of(objective, layout)
+        problem = JointProblem.of(objective, example, layout)
         found = problem.answer(objective)
         for name, value in problem.variables().items():
             for _ in range(3):
@@ -160,8 +163,8 @@ def differentiates_its_loss(objective: Objective, definition: Definition | None)
                 )
 
 
-def equals_its_definition(objective: Objective, definition: Definition) -> None:
-    problem = JointProblem.of(objective, "all rows")
+def equals_its_definition(objective: Objective, example: Example, definition: Definition) -> None:
+    problem = JointProblem.of(objective, example, "all rows")
     leaves = {name: value.clone().requires_grad_() for name, value in problem.variables().items()}
     fields = {name: leaves[name] for name in problem.z}
     loss = definition(fields, torch.tensor(GROUPS), leaves["scale"], leaves.get("bias"))
@@ -171,40 +174,40 @@ def equals_its_definition(objective: Objective, definition: Definition) -> None:
         demand_equal(value, expected[name], f"the {part(name)} is not that of `definition`")
 
 
-def ignores_the_tiling(objective: Objective, definition: Definition | None) -> None:
+def ignores_the_tiling(objective: Objective, example: Example, definition: Definition | None) -> None:
     for layout in COMPARED:
-        problem = JointProblem.of(objective, layout)
+        problem = JointProblem.of(objective, example, layout)
         expected = problem.answer(objective, tile=TILES[-1])
         for tile in TILES[:-1]:
             for name, value in problem.answer(objective, tile).items():
                 demand_equal(value, expected[name], f"the {part(name)} in tiles of {tile} differs, with {layout}")
 
 
-def stays_finite(objective: Objective, definition: Definition | None) -> None:
-    found = JointProblem.of(objective, "all rows").single().answer(objective)
+def stays_finite(objective: Objective, example: Example, definition: Definition | None) -> None:
+    found = JointProblem.of(objective, example, "all rows").single().answer(objective)
     finite = all(bool(torch.isfinite(value).all()) for value in found.values())
     demand(finite, "a scale of 10,000 in fp32 gives inf or NaN")
 
 
-def is_the_same_on_two_ranks(objective: Objective, definition: Definition | None) -> None:
-    ranks = on_ranks(on_one_of_two, 2, objective)
+def is_the_same_on_two_ranks(objective: Objective, example: Example, definition: Definition | None) -> None:
+    ranks = on_ranks(on_one_of_two, 2, objective, example)
     for layout in COMPARED:
-        problem = JointProblem.of(objective, layout)
+        problem = JointProblem.of(objective, example, layout)
         first, second = (rank[layout] for rank in ranks)
         for name, value in problem.answer(objective).items():
             joined = torch.cat([first[name], second[name]]) if name in problem.z else first[name]
             demand_equal(joined, value, f"on two processes the {part(name)} differs from that on one, with {layout}")
 
 
-def on_one_of_two(world: World, objective: Objective) -> dict[str, dict[str, Tensor]]:
-    return {layout: JointProblem.of(objective, layout).answer(objective, world=world) for layout in COMPARED}
+def on_one_of_two(world: World, objective: Objective, example: Example) -> dict[str, dict[str, Tensor]]:
+    return {layout: JointProblem.of(objective, example, layout).answer(objective, world=world) for layout in COMPARED}
 
 
 def part(name: str) -> str:
     return "loss" if name == "loss" else f"gradient of `{name}`"
 
 
-CHECKS: tuple[Callable[[Objective, Definition | None], None], ...] = (
+CHECKS: tuple[Callable[[Objective, Example, Definition | None], None], ...] = (
     writes_to_no_rows,
     gives_all_gradients,
     differentiates_its_loss,

@@ -5,7 +5,7 @@ have checks of their own.
 Shapes: N rows of both sides, A anchors and K keys of a tile, d dimensions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig
-from tercet.models.losses import Objective, build_objective
+from tercet.models.losses import Objective
 from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import Running, View
 from tercet.testing import joint_objectives
+from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.testing.ranks import on_ranks
 from tercet.testing.verdict import demand, demand_equal
 
@@ -30,18 +30,24 @@ ALONE = slice(1, 2)  # an anchor that is also computed alone
 
 
 def check_objective(
-    objective: str | Objective, *, definition: joint_objectives.Definition | None = None, **options: object
+    objective: str | Objective,
+    *,
+    example: Example | None = None,
+    definition: joint_objectives.Definition | None = None,
+    **options: object,
 ) -> None:
     """Raises an AssertionError that says what is wrong. Give an objective, or its name and options.
 
-    For an objective that overrides `solve`, the gradients must be those of finite differences of its loss, or else of
+    An objective that overrides `solve` is checked on the fields of `example`, by default those of its entry in
+    `EXAMPLES`. Its gradients must be those of finite differences of its loss, or else of
     `definition(fields, groups, scale, bias)`, the loss that autograd differentiates.
     """
     if isinstance(objective, str):
-        objective = build_objective(ObjectiveConfig.model_validate({"name": objective, **options}))
+        example = example or example_of(objective)
+        objective = build_example(objective, **options)
     if type(objective).solve is not Objective.solve:
         for joint_check in joint_objectives.CHECKS:
-            joint_check(objective, definition)
+            joint_check(objective, example or Example(), definition)
         return
     for check in CHECKS:
         check(objective)
@@ -51,8 +57,7 @@ def check_objective(
 class PairProblem:
     """Unit rows of both sides, their groups, and the initial temperature and bias of the objective.
 
-    `references` has what the objective reads of each row of either side: a unit vector for each reference, and the
-    first values of its columns.
+    `extra` has what the objective reads of each row of either side.
     """
 
     x_Nd: Tensor
@@ -60,23 +65,17 @@ class PairProblem:
     group_N: Tensor
     scale: Tensor
     bias: Tensor | None
-    references: dict[str, Tensor]
+    extra: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 
     @staticmethod
     def of(objective: Objective, groups: list[int]) -> "PairProblem":
         random = torch.Generator().manual_seed(0)
-
-        def both_sides(dim: int) -> Tensor:
-            return normalize(torch.randn(2, len(groups), dim, generator=random, dtype=torch.float64), dim=2)
-
-        x_Nd, y_Nd = both_sides(6)
+        x_Nd, y_Nd = normalize(torch.randn(2, len(groups), 6, generator=random, dtype=torch.float64), dim=2)
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
-        references = {name: both_sides(4) for name in objective.references}
-        references |= {
-            name: torch.full((2, len(groups)), first, dtype=torch.float64) for name, first in objective.columns.items()
-        }
-        return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias, references)
+        beside = Beside(objective, Example(), len(groups))
+        x, y = (beside.with_extra(side, Rows.numbered(z_Nd)).extra for side, z_Nd in (("x", x_Nd), ("y", y_Nd)))
+        return PairProblem(x_Nd, y_Nd, torch.tensor(groups), scale, bias, (x, y))
 
     def variables(self) -> list[Tensor]:
         return [self.x_Nd, self.y_Nd, self.scale, *([] if self.bias is None else [self.bias])]
@@ -84,10 +83,8 @@ class PairProblem:
     def pair(self, tile: int, world: World) -> Pair:
         own = slice(*(len(self.x_Nd) * rank // world.size for rank in (world.rank, world.rank + 1)))
         x, y = (
-            replace(
-                Rows.numbered(z_Nd, own, self.group_N), extra={name: of[side] for name, of in self.references.items()}
-            )
-            for side, z_Nd in enumerate((self.x_Nd, self.y_Nd))
+            replace(Rows.numbered(z_Nd, own, self.group_N), extra=extra)
+            for z_Nd, extra in zip((self.x_Nd, self.y_Nd), self.extra, strict=True)
         )
         return Pair(x, y, self.scale, self.bias, tile)
 
@@ -242,14 +239,14 @@ def answer(problem: PairProblem, found: Contrast) -> list[Tensor]:
 def stays_finite(objective: Objective) -> None:
     exact = PairProblem.of(objective, GROUPS[0])
     bias = None if exact.bias is None else exact.bias.float()
-    references = {name: value.float() for name, value in exact.references.items()}
+    x, y = ({name: value.float() for name, value in extra.items()} for extra in exact.extra)
     rounded = replace(
         exact,
         x_Nd=exact.x_Nd.float(),
         y_Nd=exact.y_Nd.float(),
         scale=torch.tensor([1e4]),
         bias=bias,
-        references=references,
+        extra=(x, y),
     )
     found = answer(rounded, rounded.solve(objective, 4, World()))
     demand(finite(found), "logits of ±10,000 in fp32 overflow to inf or NaN")

@@ -14,7 +14,7 @@ from tercet.models.losses.infonce import InfoNCE
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.sigmoid import Sigmoid
 from tercet.models.losses.statistics import LogSumExp, Statistic, Total
-from tercet.testing import check_objective
+from tercet.testing import Example, check_objective
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,14 @@ def test_each_mistake_gives_its_own_error(kind: type[Objective], sentence: str) 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("symile", {"missing": "constant"}), ("poly_view", {}), ("matryoshka", {"dims": [3, 16]}), ("align_uniform", {})],
+    [
+        ("symile", {"missing": "constant"}),
+        ("poly_view", {}),
+        ("matryoshka", {"dims": [3, 16]}),
+        ("align_uniform", {}),
+        ("listwise", {}),
+        ("graded_list", {}),
+    ],
 )
 def test_objectives_that_solve_a_term_themselves_pass(name: str, options: dict[str, object]) -> None:
     check_objective(name, **options)
@@ -172,14 +179,14 @@ class WritingRows(Attraction):
 class Shapeless(Attraction):
     def solve(self, problem: Problem) -> Solution:
         found = super().solve(problem)
-        found.rows["first"] = found.rows["first"].sum(dim=0)
+        found.rows["image"] = found.rows["image"].sum(dim=0)
         return found
 
 
 class NotFinite(Attraction):
     def solve(self, problem: Problem) -> Solution:
         found = super().solve(problem)
-        found.loss = found.loss / (len(problem.fields["second"]) - 1)
+        found.loss = found.loss / (len(problem.fields["text"]) - 1)
         return found
 
 
@@ -206,16 +213,16 @@ class OverflowingScale(Attraction):
 
 def test_an_objective_may_be_checked_against_its_definition() -> None:
     check_objective(Attraction(), definition=mean_cosine)
-    with pytest.raises(AssertionError, match="the gradient of `first` is not that of `definition`"):
+    with pytest.raises(AssertionError, match="the gradient of `image` is not that of `definition`"):
         check_objective(TooSteep(), definition=mean_cosine)
 
 
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (TooSteep, "the gradient of `first` is not the derivative of the loss, with all rows"),
-        (WritingRows, "`solve` writes to `first` of the problem"),
-        (Shapeless, r"the gradient of `first` has shape \[6\], not \[9, 6\]"),
+        (TooSteep, "the gradient of `image` is not the derivative of the loss, with all rows"),
+        (WritingRows, "`solve` writes to `image` of the problem"),
+        (Shapeless, r"the gradient of `image` has shape \[6\], not \[9, 6\]"),
         (NotFinite, "the loss is not finite, with one item"),
         (OfItsTiling, "the loss in tiles of 1 differs, with all rows"),
         (OverflowingScale, "a scale of 10,000 in fp32 gives inf or NaN"),
@@ -225,3 +232,12 @@ def test_an_objective_may_be_checked_against_its_definition() -> None:
 def test_each_mistake_of_solving_gives_its_own_error(kind: type[Objective], sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_objective(kind())
+
+
+@pytest.mark.parametrize("name", ["graded", "isogclr", "soft"])
+def test_values_columns_and_references_come_from_the_example(name: str) -> None:
+    check_objective(name)
+
+
+def test_an_objective_may_bring_its_example() -> None:
+    check_objective("poly_view", example=Example(("image", "text", "audio", "series"), rows={"text": 2}))

@@ -1,0 +1,110 @@
+"""Example problems, on which any objective can be checked and measured.
+
+Most objectives compare two fields of one row per item. They need no entry in `EXAMPLES`: what they read beside the rows
+is made from their own `references`, `values`, `columns` and `averages`. A plugin may add an entry for its objective:
+`EXAMPLES["mine"] = Example(between=("image", "text", "audio"))`.
+
+Shapes: N rows of all ranks, S samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tercet.data_pipelines.seeding import keyed
+from tercet.models.config import ObjectiveConfig
+from tercet.models.losses.objective import Objective, build_objective
+from tercet.models.losses.rows import Rows
+
+REFERENCE_DIM = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """The fields of a term, how many rows of each an item has at most, if several, and options of the objective.
+
+    `numbered`: the fields whose rows have a number each. `columns`: between which numbers the values of samples lie
+    that a memory keeps; all are the first value if this is left out.
+    """
+
+    between: tuple[str, ...] = ("image", "text")
+    rows: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    numbered: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+LISTS = Example(rows={"text": 3}, numbered=("text",))
+EXAMPLES = {
+    "align_uniform": Example(("image", "text", "audio")),
+    "alip": Example(("image", "text", "text.synthetic")),
+    "graded_list": LISTS,
+    "isogclr": Example(
+        options={"tau": 0.2, "temperatures": [0.1, 0.3]},
+        columns={"temperature": (0.1, 0.3), "log_u": (-1.0, 1.0), "slope": (-1.0, 1.0)},
+    ),
+    "listwise": LISTS,
+    "matryoshka": Example(options={"dims": [3, 6]}),
+    "multi_positive": Example(rows={"text": 3}),
+    "poly_view": Example(("image", "text", "audio")),
+    "symile": Example(("image", "text", "audio")),
+}
+
+
+def example_of(name: str) -> Example:
+    return EXAMPLES.get(name, Example())
+
+
+def build_example(name: str, **options: object) -> Objective:
+    """The objective with the options of its example, and others."""
+    return build_objective(ObjectiveConfig.model_validate({"name": name, **example_of(name).options, **options}))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an objective reads of each of so many samples beside their rows. All processes make the same."""
+
+    objective: Objective
+    example: Example
+    samples: int
+
+    def reference(self, name: str, field: str) -> Tensor:
+        """The unit vectors of another model `[S, 4]`."""
+        vectors = keyed(f"{name} of {field}", 0).standard_normal((self.samples, REFERENCE_DIM))
+        return normalize(torch.from_numpy(vectors), dim=1)
+
+    def value(self, name: str) -> Tensor:
+        """A number of each sample, from 0 to 2 `[S]`."""
+        return 2 * torch.from_numpy(keyed(name, 0).random(self.samples))
+
+    def column(self, name: str, field: str) -> Tensor:
+        """A value of each sample that a memory keeps `[S]`."""
+        first = self.objective.columns[name]
+        if name not in self.example.columns:
+            return torch.full((self.samples,), first, dtype=torch.float64)
+        low, high = self.example.columns[name]
+        return low + (high - low) * torch.from_numpy(keyed(f"{name} of {field}", 0).random(self.samples))
+
+    def numbers(self, field: str) -> Tensor:
+        """A whole number from 0 to 4 for each row that a sample may have `[S, rows]`."""
+        shape = self.samples, self.example.rows.get(field, 1)
+        return torch.from_numpy(keyed(f"numbers of {field}", 0).integers(5, size=shape)).double()
+
+    def averages(self, device: torch.device) -> dict[str, Tensor]:
+        return {name: torch.tensor(value, device=device) for name, value in self.objective.averages.items()}
+
+    def with_extra(self, field: str, rows: Rows) -> Rows:
+        """The rows of a field with all that the objective reads of them."""
+        by_sample = {
+            **{name: self.reference(name, field) for name in self.objective.references},
+            **{name: self.value(name) for name in self.objective.values},
+            **{name: self.column(name, field) for name in self.objective.columns},
+        }
+        id_N = rows.id_N.cpu()
+        extra = {name: value_S[id_N] for name, value_S in by_sample.items()}
+        if field in self.example.numbered:
+            extra["number"] = self.numbers(field)[id_N, rows.number_N.cpu()]
+        return replace(rows, extra={**rows.extra, **{name: value_N.to(rows.z_Nd) for name, value_N in extra.items()}})
