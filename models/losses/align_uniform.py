@@ -16,7 +16,7 @@ The term's temperature is not used.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -41,6 +41,8 @@ class AlignUniform(Objective):
     alpha: Annotated[float, Field(ge=1)] = 2.0
     t: Annotated[float, Field(gt=0)] = 2.0
     uniformity: Annotated[float, Field(ge=0)] = 1.0
+
+    probabilities: ClassVar[bool] = False
 
     def check(self, term: TermConfig) -> None:
         for key, value in (("against", term.against), ("directions", term.directions)):

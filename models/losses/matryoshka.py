@@ -50,6 +50,10 @@ class Matryoshka(Objective):
         return build_objective(self.of)
 
     @property
+    def probabilities(self) -> bool:  # type: ignore[override]  # depends on the objective
+        return self.base.probabilities
+
+    @property
     def references(self) -> tuple[str, ...]:  # type: ignore[override]  # depends on the objective
         return self.base.references
 

@@ -46,6 +46,7 @@ class Objective:
     several: ClassVar[bool] = (
         False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
     )
+    probabilities: ClassVar[bool] = True  # whether each anchor has a `probability`
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
 
     @property

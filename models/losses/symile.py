@@ -209,7 +209,7 @@ class Direction:
         item_N, group_N, id_N = (known_N[self.there_N] for known_N in (bundle.item_N, bundle.group_N, bundle.id_N))
         rows = Rows(bundle.z_MNd[self.anchor][self.there_N], own, item_N, group_N, id_N)
         positive_N = self.scale * bundle.z_MNd.prod(dim=0).sum(dim=1)[self.there_N]
-        return Anchors("x", rows, {"lse": lse_N}, positive_N, count_N, total - count_N, self.scale, share)
+        return Anchors("x", rows, {"lse": lse_N}, positive_N, count_N, total - count_N - 1, self.scale, share)
 
     def push(self, lse_A: Tensor, slope_A: Tensor, into_MNd: Tensor) -> Tensor:
         """Adds the gradients through this rank's anchors, of all fields. Returns that of the scale.

@@ -297,6 +297,27 @@ def test_losses_of_items_average_to_the_loss_on_every_rank(
         torch.testing.assert_close(rank[index][1], items, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
+def test_anchors_of_symile_have_their_probability_and_count_their_negatives() -> None:
+    case = CASES[0]
+    outcome, _ = solve(case, 3, World())
+    items = [item for item in range(ITEMS) if all(item in EXISTS[name] for name in case.between)]
+    objective = build_term(case.term)
+    for number, anchors in enumerate(outcome.anchors["term"]):
+        drawn = permutations(STEP, number, 2, len(items)).tolist()
+        kept = [
+            sum(
+                not (column == place or all(GROUPS[items[order[column]]] == GROUPS[item] for order in drawn))
+                for column in range(len(items))
+            )
+            for place, item in enumerate(items)
+        ]
+        assert anchors.rows.item_N.tolist() == items
+        assert anchors.negatives.tolist() == kept
+        assert (anchors.negatives + anchors.masked).tolist() == [len(items) - 1] * len(items)
+    losses = torch.stack([-objective.probability(anchors).log().mean() for anchors in outcome.anchors["term"]])
+    torch.testing.assert_close(losses.mean(), outcome.loss)
+
+
 def test_losses_of_items_of_align_uniform_are_high_for_items_that_are_not_aligned() -> None:
     batch, vectors = shard(World())
     vectors["text"][EXISTS["text"].index(5)] = -vectors["image"][EXISTS["image"].index(5)]
@@ -399,8 +420,15 @@ def test_permutations_depend_only_on_the_seed() -> None:
             "objective.scale of matryoshka is that of the objective `of`",
         ),
         (
-            {"between": ["a", "b"], "objective": {"name": "matryoshka", "dims": [2], "of": "matryoshka"}},
-            r"objective.dims is \[\]",
+            {
+                "between": ["a", "b"],
+                "objective": {"name": "matryoshka", "dims": [2], "of": {"name": "matryoshka", "dims": [2]}},
+            },
+            "objective.of: `matryoshka` cannot be used on prefixes",
+        ),
+        (
+            {"between": ["a", "b"], "objective": {"name": "matryoshka", "dims": [2], "of": "isogclr"}},
+            "objective.of: `isogclr` cannot be used on prefixes",
         ),
         (
             {"between": ["a", "b"], "objective": {"name": "matryoshka", "dims": [2], "of": "symile"}},

@@ -3,19 +3,24 @@
 from collections import defaultdict
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from tercet.data_pipelines.columns import COLUMNS, Column, read_column
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.config import TermConfig
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.memory.cartography import Cartography
+from tercet.training.memory.config import CartographyConfig
 from tests.training.test_resume import run_all
 from tests.training.tiny import recipe, run
 
@@ -157,3 +162,10 @@ def test_ids_of_a_source_with_a_list_are_those_of_the_source(world_folder: Path,
     assert scenes.values["count"].tolist() == [2] * 20
     assert combinations.id_n.max() < 24
     assert combinations.values["count"].sum() == 40
+
+
+def test_a_term_without_probabilities_is_refused() -> None:
+    term = TermConfig.model_validate({"between": ["image", "text"], "objective": "align_uniform"})
+    context: Any = SimpleNamespace(config=SimpleNamespace(terms=[term]))
+    with pytest.raises(UserError, match="`align_uniform` of the term `image-text` has none; set `term` of the memory"):
+        CartographyConfig(kind="cartography").build(context)

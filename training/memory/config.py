@@ -139,7 +139,13 @@ class CartographyConfig(MemoryConfig):
 
         terms = {term.name: term for term in context.config.terms}
         term = terms[self.term or next(iter(terms))]
-        return Cartography(term.name, build_term(term), context.sources, context.world)
+        objective = build_term(term)
+        if not objective.probabilities:
+            raise UserError(
+                f"cartography records the probability of positives, and `{term.objective.name}` of the term "
+                f"`{term.name}` has none; set `term` of the memory to another term"
+            )
+        return Cartography(term.name, objective, context.sources, context.world)
 
 
 @memory("teacher")
