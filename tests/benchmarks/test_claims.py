@@ -15,7 +15,6 @@ from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.outcome import estimate, outcome
 from tercet.benchmarks.claims.experiment.runs import numbers
 from tercet.command import main
-from tercet.data_pipelines.builtin.config import WorldConfig
 
 MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made
 
@@ -139,9 +138,8 @@ def test_claims_are_listed_and_mistakes_are_one_line(capsys: Any) -> None:
 @pytest.mark.parametrize("name", claim_names())
 def test_every_claim_trains(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two steps of every arm, on a few samples."""
-    few = WorldConfig(train=160, val=20, combinations=0, workers=1)
-    generated = built_in.generated
-    monkeypatch.setattr(built_in, "generated", lambda world: generated(few))
+    few, generated = {"train": 160, "val": 20, "combinations": 0, "workers": 1}, built_in.generated
+    monkeypatch.setattr(built_in, "generated", lambda world: generated(world.model_copy(update=few)))
     claim = load_claim(name)
     short = {arm: replace(settings, steps=2) for arm, settings in claim.arms.items()}  # type: ignore[type-var]
     runs = numbers(name, replace(claim, arms=short), [0], tmp_path)

@@ -1,4 +1,4 @@
-"""Trains image and text towers on the built-in data, and measures retrieval."""
+"""Trains image and text towers on the built-in data, and evaluates them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +11,35 @@ from tercet.data_pipelines.builtin.dataset import describe_world, generate
 from tercet.data_pipelines.shards.cache import cache_folder
 
 TERMS = ({"between": ["image", "text"]},)
+RETRIEVAL = ("image→text R@1", "text→image R@1")
 
 
 def image_text(
-    seed: int, world: WorldConfig, terms: Sequence[Mapping[str, Any]] = TERMS, **settings: Any
+    seed: int,
+    world: WorldConfig,
+    terms: Sequence[Mapping[str, Any]] = TERMS,
+    task: str = "retrieval",
+    measures: Sequence[str] = RETRIEVAL,
+    model: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> dict[str, float]:
-    """R@1 in both directions, in percent, after training the towers of the recipe `demo`.
+    """The measures of a task on validation data, in percent, after training the towers of the recipe `demo`.
 
-    `terms` and `settings` are keys of the recipe. `world` is generated when it is first used, and kept in the cache.
+    `terms`, `model` and `settings` are keys of the recipe. `world` is generated when it is first used, and kept in the
+    cache.
     """
     data = generated(world)
     given: dict[str, Any] = {
         "data": {"train": str(data / "train"), "val": str(data / "val")},
-        "model": {"audio": None},
+        "model": {"audio": None, **(model or {})},
         "pairs": dict.fromkeys(("image-text", "audio-text", "image-audio"), 0),
         "terms": list(terms),
-        "eval": {"tasks": ["retrieval"], "shortcuts": 0, "candidates": 1_000, "report": False},
+        "eval": {"tasks": [task], "shortcuts": 0, "candidates": 1_000, "report": False},
         "log": {"to": []},
     }
     with TemporaryDirectory() as folder:
         results = train("demo", out=folder, seed=seed, **given, **settings).results
-    return {name: 100 * results[name].value for name in ("image→text R@1", "text→image R@1")}
+    return {name: 100 * results[name].value for name in measures}
 
 
 def generated(world: WorldConfig) -> Path:
