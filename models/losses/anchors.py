@@ -20,7 +20,8 @@ class Tile:
     """Logits of some anchors and some keys. `side` says which field of the term the anchors belong to.
 
     `positive` `[A, 1]` is the logit of each anchor and its own key, if every item has one row of each field. `partners`
-    are the rows of the anchors' field for the items of the keys, one for each key; None for extra negatives.
+    are the rows of the anchors' field for the items of the keys, one for each key; None for extra negatives. `own` are
+    the anchors' own keys, one for each anchor, if every item has one row of each field.
     `results` `[A, 1]` has the statistics of earlier stages.
     """
 
@@ -34,6 +35,7 @@ class Tile:
     results: Mapping[str, Tensor]
     stage: int
     partners: Rows | None = None
+    own: Rows | None = None
 
     def same_item(self) -> Tensor:
         """Which keys belong to the item of the anchor, so are its positives `[A, K]`."""

@@ -21,12 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 from tercet.models.losses.statistics import Mean, Statistic
 
 
 @objective("cwcl")
-class CWCL(Objective):
+class CWCL(Softmax):
     """InfoNCE with partial positives for the anchors of the locked field.
 
     `locked` says which of the two fields of the term is locked: the first or the second that `between` names. Lock its

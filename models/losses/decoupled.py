@@ -19,12 +19,13 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 from tercet.models.losses.statistics import LogSumExp, Statistic
 
 
 @objective("decoupled")
-class Decoupled(Objective):
+class Decoupled(Softmax):
     """DCL. `sigma` turns it into DCLW: the lower it is, the more the weights differ. The paper uses 0.5."""
 
     sigma: Annotated[float, Field(gt=0)] | None = None

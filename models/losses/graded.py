@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from tercet.models.losses.anchors import Anchors
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 
 
 @objective("graded")
-class Graded(Objective):
+class Graded(Softmax):
     """InfoNCE weighted by a value of each sample. `value`: its name in `data.values`."""
 
     value: str = "relevance"

@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 from tercet.models.losses.statistics import LogSumExp, Statistic, finite
 
 
 @objective("hard_negative")
-class HardNegative(Objective):
+class HardNegative(Softmax):
     """InfoNCE with weights on the negatives.
 
     The higher `beta`, the more hard negatives count; at 0 all count the same. `alpha` is the weight of the positive in

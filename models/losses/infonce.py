@@ -11,12 +11,13 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 from tercet.models.losses.statistics import Mean, Statistic
 
 
 @objective("infonce")
-class InfoNCE(Objective):
+class InfoNCE(Softmax):
     """The symmetric softmax cross entropy over the batch.
 
     `smoothing` is the share of the target that is spread evenly over all keys of the anchor: its own, and all that may

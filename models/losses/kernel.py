@@ -23,7 +23,7 @@ from torch import Tensor
 from tercet.distributed import World
 from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.tiles import Block, Running, View
+from tercet.models.losses.tiles import HARDEST, Block, Running, View
 
 if TYPE_CHECKING:
     from tercet.models.losses.objective import Objective
@@ -151,7 +151,7 @@ class Kernel:
 
     def first_pass(self) -> dict[Side, Anchors]:
         """The statistics of every anchor of every rank."""
-        for stage in range(self.objective.stages):
+        for stage in range(0 if self.objective.hardest is None else HARDEST, self.objective.stages):
             running = {side: Running() for side in self.shares}
             for block in (self.main, *self.x_extra, *self.y_extra):
                 self._reduce(block, stage, running)
@@ -159,6 +159,7 @@ class Kernel:
         return {side: self._anchors(side, dict(self.results[side])) for side in self.shares}
 
     def _anchors(self, side: Side, results: dict[str, Tensor]) -> Anchors:
+        results.pop("hardest", None)
         positive, negatives, masked = (results.pop(name) for name in ("positive", "negatives", "masked"))
         rows = self.pair.x if side == "x" else self.pair.y
         return Anchors(side, rows, results, positive, negatives, masked, self.pair.scale, self.shares[side])
@@ -253,13 +254,13 @@ class Kernel:
                 diagonal = None
             forward = backward = None
             if block.forward:
-                partners = block.p.cut(columns) if block.paired else None
-                tile = self._tile(block.forward, logits_AK, anchors, keys, partners, block.p.own, diagonal, stage)
+                among = columns if block.paired else None
+                tile = self._tile(block.forward, logits_AK, anchors, keys, block.p.own, among, diagonal, stage)
                 forward = View.of(self.objective, tile, block.p.own, closed_AK)
             if block.backward:
                 turned = None if diagonal is None else -diagonal
-                partners = block.q.cut(block.p.own) if block.paired else None
-                tile = self._tile(block.backward, logits_AK.T, keys, anchors, partners, columns, turned, stage)
+                among = block.p.own if block.paired else None
+                tile = self._tile(block.backward, logits_AK.T, keys, anchors, columns, among, turned, stage)
                 backward = View.of(self.objective, tile, columns, None if closed_AK is None else closed_AK.T)
             yield columns, forward, backward
 
@@ -269,14 +270,18 @@ class Kernel:
         logits: Tensor,
         anchors: Rows,
         keys: Rows,
-        partners: Rows | None,
         part: slice,
+        among: slice | None,
         diagonal: int | None,
         stage: int,
     ) -> Tile:
+        """`part` are the places of the anchors among those of all ranks, and `among` those of the keys' items."""
+        mine, theirs = (self.pair.x, self.pair.y) if side == "x" else (self.pair.y, self.pair.x)
+        partners = None if among is None else mine.cut(among)
+        own = theirs.cut(part) if self.pair.paired else None
         positive = None if self.positive_N is None else self.positive_N[part, None]
         results = {name: value_N[part, None] for name, value_N in self.results[side].items()}
-        return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage, partners)
+        return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage, partners, own)
 
     def _logits(self, cosine_N: Tensor) -> Tensor:
         logit_N = cosine_N * self.pair.scale

@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
+from tercet.models.losses.softmax import Softmax
 from tercet.models.losses.statistics import LogSumExp, Statistic
 
 
 @objective("macl")
-class MACL(Objective):
+class MACL(Softmax):
     """InfoNCE with a temperature by alignment and more weight on confused anchors.
 
     `scale` is 1 / τ₀. By default it is not learned: both of its `bounds` are the same number, so change them with it.

@@ -58,6 +58,10 @@ class Matryoshka(Objective):
         return self.base.references
 
     @property
+    def optional_references(self) -> tuple[str, ...]:  # type: ignore[override]  # depends on the objective
+        return self.base.optional_references
+
+    @property
     def values(self) -> Sequence[str]:
         return self.base.values
 

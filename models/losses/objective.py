@@ -48,11 +48,18 @@ class Objective:
     )
     probabilities: ClassVar[bool] = True  # whether each anchor has a `probability`
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
+    optional_references: ClassVar[tuple[str, ...]] = ()  # those that it may name
 
     @property
     def stages(self) -> int:
         """How often the keys are read; `tile.results` has the statistics of earlier stages."""
         return 1
+
+    @property
+    def hardest(self) -> int | None:
+        """How many of the keys that repel an anchor count, the most similar ones, without declared negatives, which
+        always count. None means all."""
+        return None
 
     @property
     def values(self) -> Sequence[str]:
@@ -178,9 +185,10 @@ def build_term(term: TermConfig) -> Objective:
                 f"as references: {{{name}: NAME}} with a memory NAME of the kind teacher"
             )
     for name in term.references:
-        if name not in built.references:
+        known = (*built.references, *built.optional_references)
+        if name not in known:
             raise UserError(
                 f"terms.{term.name}.references: `{term.objective.name}` uses no `{name}`; "
-                f"{did_you_mean(name, built.references) if built.references else 'remove it'}"
+                f"{did_you_mean(name, known) if known else 'remove it'}"
             )
     return built

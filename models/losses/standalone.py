@@ -76,8 +76,9 @@ class Loss(nn.Module):
         inputs = loss_inputs(ordered, named, groups)
         world = current_world(inputs.device)
         fields = gather(inputs, world, extra or {})
+        given = {value for rows in fields.values() for value in rows.extra}
         for name, rows in fields.items():
-            for value in self.objective.references:
+            for value in (*self.objective.references, *given.intersection(self.objective.optional_references)):
                 if value not in rows.extra:
                     raise UserError(
                         f"the loss needs `{value}` of {name}. Pass it: extra={{{name!r}: {{{value!r}: …}}}}"

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from tercet.models.losses.anchors import Side, Tile
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.statistics import Partial, Statistic
+from tercet.models.losses.statistics import Partial, Statistic, Threshold
 
 if TYPE_CHECKING:
     from tercet.models.losses.objective import Objective
+
+HARDEST = -1  # the stage before all others, if only the hardest negatives count: it finds how hard they must be
+ROUNDING = 1e-6  # of a cosine
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,27 @@ class View:
 
     @staticmethod
     def of(objective: "Objective", tile: Tile, part: slice, closed: Tensor | None) -> "View":
-        """Adds the objective's weights to the logits, and its mask to the closed keys."""
+        """Adds the objective's weights to the logits, and its masks to the closed keys."""
+        dropped = None if tile.keys.declared else objective.dropped(tile)
         weight_AK = objective.log_weights(tile)
         if weight_AK is not None:
             tile = replace(tile, logits=tile.logits + tile.others(weight_AK, 0.0))
-        dropped = None if tile.keys.declared else objective.dropped(tile)
-        if dropped is not None:
-            dropped = tile.others(dropped, False)
-            closed = dropped if closed is None else dropped | closed
+        masks = [] if dropped is None else [tile.others(dropped, False)]
+        if "hardest" in tile.results and not tile.keys.declared:
+            # Less than the threshold by more than rounding, so that keys which are the same stay together.
+            easy = tile.logits < tile.results["hardest"] - ROUNDING * tile.scale
+            masks.append(tile.others(easy, False))
+        for mask in masks:
+            closed = mask if closed is None else mask | closed
         return View(objective, tile, part, closed)
 
     def statistics(self) -> dict[str, Statistic]:
-        found = self.objective.statistics(self.tile)
+        tile, k = self.tile, self.objective.hardest
+        if tile.stage == HARDEST and k is not None:
+            counts_AK = torch.full_like(tile.logits, -torch.inf) if tile.keys.declared else tile.others(tile.logits)
+            found: Mapping[str, Statistic] = {"hardest": Threshold(counts_AK, k)}
+        else:
+            found = self.objective.statistics(tile)
         if self.closed is None:
             return dict(found)
         return {name: statistic.masked(self.closed) for name, statistic in found.items()}

@@ -17,7 +17,7 @@ from tercet.models.losses import Objective
 from tercet.models.losses.anchors import Anchors, Side, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.tiles import Running, View
+from tercet.models.losses.tiles import HARDEST, Running, View
 from tercet.testing import joint_objectives
 from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.testing.ranks import on_ranks
@@ -113,12 +113,12 @@ class Whole:
         rows = (self.x, self.y) if forward else (self.y, self.x)
         columns = {name: value_N[:, None].detach() for name, value_N in (results or {}).items()}
         positive_N1 = logits_NN.diagonal()[:, None].detach()
-        tile = Tile(side, logits_NN, *rows, self.scale.detach(), positive_N1, 0, columns, stage, partners=rows[0])
+        tile = Tile(side, logits_NN, *rows, self.scale.detach(), positive_N1, 0, columns, stage, *rows)
         return View.of(self.objective, tile, slice(0, len(logits_NN)), closed_NN)
 
     def results(self, side: Side) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for stage in range(self.objective.stages):
+        for stage in range(0 if self.objective.hardest is None else HARDEST, self.objective.stages):
             running = Running()
             running.add(self.view(side, stage, found))
             found |= running.results()
@@ -126,6 +126,7 @@ class Whole:
 
     def anchors(self, side: Side) -> Anchors:
         found = self.results(side)
+        found.pop("hardest", None)
         positive, negatives, masked = (found.pop(name) for name in ("positive", "negatives", "masked"))
         share = 1.0 if self.objective.symmetric else 0.5
         return Anchors(side, self.x if side == "x" else self.y, found, positive, negatives, masked, self.scale, share)
@@ -157,21 +158,21 @@ def reduces_each_row(objective: Objective) -> None:
         positive=None if tile.positive is None else tile.positive[ALONE],
         diagonal=ALONE.start,
     )
-    alone = View(objective, one, ALONE, None).statistics()
+    closed = None if view.closed is None else view.closed[ALONE]
+    alone = View(objective, one, ALONE, closed).statistics()
     for name, statistic in found.items():
         for value, single in zip(statistic.reduce(), alone[name].reduce(), strict=True):
             demand(value.shape[:1] == tile.logits.shape[:1], f"statistic `{name}` must have one value for each anchor")
-            demand_equal(
-                single, value[ALONE], f"statistic `{name}` lets anchors mix: an anchor alone gives another value"
-            )
+            one_sum, of_all = (kept.masked_fill(kept == -torch.inf, 0.0) for kept in (single, value[ALONE]))  # no keys
+            demand_equal(one_sum, of_all, f"statistic `{name}` lets anchors mix: an anchor alone gives another value")
 
 
 def differentiates(objective: Objective) -> None:
     whole = Whole(objective, PairProblem.of(objective, GROUPS[0]))
-    logits_NN = whole.logits_NN.clone().requires_grad_()
     results = whole.results("x")
     for stage in range(objective.stages):
         view = whole.view("x", stage, results)
+        logits_NN = view.tile.logits.detach().clone().requires_grad_()
         view = replace(view, tile=replace(view.tile, logits=logits_NN))
         columns = {name: value_N[:, None].detach() for name, value_N in results.items()}
         for name, statistic in view.statistics().items():

@@ -31,6 +31,12 @@ from tests.training.tiny import MODEL, losses, recipe, run, saved
 TERMS = [
     {"between": ["image", "text"], "objective": {"name": "soft"}, "references": {"teacher": "large"}},
     {"between": ["audio", "text.other"], "objective": {"name": "soft"}, "references": {"teacher": "large"}},
+    {
+        "name": "guided",
+        "between": ["image", "text"],
+        "objective": {"name": "infonce", "margin": 0.02},
+        "references": {"guide": "large"},
+    },
 ]
 FIELDS = {"text.other": {"from": "text", "rows": 2}}
 
@@ -61,10 +67,11 @@ def watched(world: World, values: dict[str, Any], teacher: Path) -> list[str]:
         outcome = call(self, batch, vectors, t, w, known, step)
         faults.extend(wrong_rows(model.embed(batch), outcome, known, w))
         if world.size == 1:
-            expected = naive_soft(vectors, model.embed(batch), t["image-text"][0], batch.groups)
-            faults.extend(
-                [f"step {step}: the loss"] if abs(expected - float(outcome.losses["image-text"])) > 1e-5 else []
-            )
+            rows = vectors, model.embed(batch)
+            for name, naive in (("image-text", naive_soft), ("guided", naive_guided)):
+                expected = naive(*rows, t[name][0], batch.groups)
+                if abs(expected - float(outcome.losses[name])) > 1e-5:
+                    faults.append(f"step {step}: the loss of {name}")
         return outcome
 
     with patch.object(Terms, "__call__", look):
@@ -102,6 +109,17 @@ def test_the_vectors_are_those_of_the_model_on_any_number_of_ranks(world_folder:
         values = taught(world_folder, tmp_path / str(world), teacher, zero=zero, micro_batch=micro_batch)
         assert on_ranks(watched, world, values, teacher) == [[]] * world
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+
+
+def naive_guided(vectors: Mapping[str, Tensor], guide: Mapping[str, Tensor], scale: Tensor, groups: Tensor) -> float:
+    """A key does not repel if the guide finds it more similar than the own key less the margin."""
+    closed, own = groups[:, None].eq(groups), torch.eye(len(groups), dtype=torch.bool)
+    logits, cosines = scale * vectors["image"] @ vectors["text"].T, guide["image"] @ guide["text"].T
+    total = 0.0
+    for one, seen in ((logits, cosines), (logits.T, cosines.T)):
+        mask = (closed | (seen > seen.diagonal()[:, None] - 0.02)) & ~own
+        total += float(cross_entropy(one.masked_fill(mask, -torch.inf), torch.arange(len(one)))) / 2
+    return total
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -186,7 +204,7 @@ def test_a_teacher_without_a_tower_is_refused() -> None:
         ({"memories": {}}, r"each row of a batch; add one, as memories: {large: {kind: teacher, model: …}}"),
         (
             {"terms": [{**TERMS[0], "objective": "infonce"}]},
-            "terms.image-text.references: `infonce` uses no `teacher`; remove it",
+            "terms.image-text.references: `infonce` uses no `teacher`; known: guide",
         ),
         (
             {"terms": [{**TERMS[0], "references": {"teach": "large"}}]},
