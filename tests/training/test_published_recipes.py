@@ -1,0 +1,108 @@
+"""The recipes of published methods, made small: two steps of each on built-in data, all in one process."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tercet.data_pipelines.builtin.config import WorldConfig
+from tercet.data_pipelines.builtin.dataset import generate
+from tercet.data_pipelines.sources.opened import OpenedSources
+from tercet.distributed import World
+from tercet.models.multimodal import build_model
+from tercet.testing import on_ranks
+from tercet.training.complete_config import inherited
+from tercet.training.folder import open_folder
+from tercet.training.preflight import counted
+from tercet.training.pretrained import load_model
+from tercet.training.recipe import load_recipe
+from tercet.training.runner import Runner
+from tests.training.tiny import MODEL, losses, saved
+
+WORLD = WorldConfig(
+    train=32, val=16, combinations=0, size=32, seconds=0.5, samples_per_shard=16, workers=1,
+    partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, synthetic=0.1, long=0.1,
+)  # fmt: skip
+OBJECTIVES = {
+    "dcl": "decoupled",
+    "macl": "macl",
+    "align_uniform": "align_uniform",
+    "isogclr": "isogclr",
+    "cwcl": "cwcl",
+    "one_to_k": "multi_positive",
+    "dreamlip": "infonce",
+    "alip": "alip",
+    "symile": "symile",
+    "gcl": "graded",
+}
+LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
+INIT = "isogclr"  # the run that `gcl` starts from
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+
+
+def tiny(name: str, data: Path, out: Path) -> list[str]:
+    """The overrides that make a recipe small: the towers of tests where the recipe has any, and two steps."""
+    overrides = ["batch_size=16", "epochs=1", "schedule.warmup=0", "precision=fp32", "model.dim=16", "data.workers=0"]
+    overrides += ["log.to=[]", "eval.tasks=[]", "eval.wise_ft=[]", "early_stopping=null", f"out={out / name}"]
+    overrides += [f"data.train={data / 'train'}", f"data.val={data / 'val'}"]
+    for modality, tower in load_recipe(name).model.towers.items():
+        kept = {"unlocked": tower.unlocked} if tower.encoder and tower.unlocked is not None else {}
+        overrides += [f"model.{modality}=null", f"model.{modality}={json.dumps(MODEL[modality] | kept)}"]
+    return overrides
+
+
+def run_all(world: World, recipes: dict[str, list[str]]) -> None:
+    for name, overrides in recipes.items():
+        config = counted(inherited(load_recipe(name, overrides)), world, OpenedSources())
+        with open_folder(config, world) as folder:
+            Runner(config, folder, world).finish()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("published")
+    world = generate(WORLD, out / "world")
+    recipes = {name: tiny(name, world, out) for name in OBJECTIVES}
+    recipes["gcl"].append(f"init={out / INIT}")
+    on_ranks(run_all, 1, recipes)
+    return out
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_recipe_takes_two_steps_with_its_objective(runs: Path, name: str) -> None:
+    config = load_recipe(str(runs / name))
+    assert [term.objective.name for term in config.terms] == [OBJECTIVES[name]]
+    assert len(losses(runs / name)) == 2
+    assert all(map(math.isfinite, losses(runs / name)))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_recipe_trains_all_towers_but_the_locked_ones(runs: Path, name: str) -> None:
+    config, ended = load_recipe(str(runs / name)), saved(runs / name)
+    fresh = build_model(config.model, config.terms, config.seed)
+    begun = load_model(str(runs / INIT)) if name == "gcl" else fresh
+    changed = {path for path, value in begun.state_dict().items() if not ended[f"weight/{path}"].equal(value)}
+    trained = {path.split(".")[1] for path in changed if path.startswith("towers.")}
+    assert trained == set(config.model.towers) - LOCKED.get(name, set())
+
+
+def test_what_an_objective_remembers_is_in_the_run(runs: Path) -> None:
+    (column,) = (runs / "isogclr" / "columns" / "term-image-text").glob("*/*.safetensors")
+    assert len(load_file(column)["image.temperature"]) == WORLD.train
+    averages = [value.item() for name, value in saved(runs / "alip").items() if name.startswith("memory/averages-")]
+    assert len(averages) == 3
+    assert all(0.9 < average < 1 for average in averages), "two steps away from 1, at a momentum of 0.99"
+
+
+def test_the_table_of_published_methods_shows_the_settings_of_the_recipes() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", PAGE.read_text(), re.MULTILINE
+    )
+    assert {row[0]: row[1] for row in rows} == OBJECTIVES
+    for name, _, *shown in rows:
+        config = load_recipe(name)
+        values = [config.batch_size, config.epochs, config.optimizer.lr, config.optimizer.weight_decay]
+        assert [float(text.replace(",", "")) for text in shown] == values, name
