@@ -70,6 +70,12 @@ class Head(nn.Module):
             adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
             return normalize(self.projections[modality](adapted)[..., : self.dims], dim=-1)
 
+    def tokens(self, modality: str, features: Tensor, counts: Tensor) -> Tensor:
+        """Tokens `[n, L, D]` to unit vectors in the joint space. Padding becomes zero vectors."""
+        after_nL = torch.arange(features.shape[1], device=counts.device) >= counts[:, None]
+        vectors: Tensor = self(modality, features)
+        return vectors.masked_fill(after_nL[..., None], 0.0)
+
     def temperature_of(self, term: str) -> Temperature:
         module = self.temperatures[module_name(term)]
         assert isinstance(module, Temperature)

@@ -1,13 +1,14 @@
 """The whole model: takes a batch, returns unit vectors by field and temperatures by term."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first, modality_of
 from tercet.errors import UserError
-from tercet.modality import MODALITIES
+from tercet.modality import MODALITIES, tokens_of
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.head import Head
@@ -24,11 +25,19 @@ class Multimodal(nn.Module):
     that make different calls would hang.
     """
 
-    def __init__(self, towers: Mapping[str, Encoder], head: Head, terms: Sequence[str], fields: Sequence[str]) -> None:
+    def __init__(
+        self,
+        towers: Mapping[str, Encoder],
+        head: Head,
+        terms: Sequence[str],
+        fields: Sequence[str],
+        tokens: Sequence[str] = (),
+    ) -> None:
+        """`tokens`: the fields of which terms also compare the tokens."""
         super().__init__()
         self.towers = nn.ModuleDict(towers)
         self.head = head
-        self.terms, self.fields = tuple(terms), tuple(fields)
+        self.terms, self.fields, self.tokens = tuple(terms), tuple(fields), tuple(tokens)
 
     def tower(self, modality: str) -> Encoder:
         tower = self.towers[modality]
@@ -40,8 +49,15 @@ class Multimodal(nn.Module):
         return {modality: self.tower(modality).intake for modality in self.towers}
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term."""
-        vectors = {name: self.encode(batch.fields[name]) for name in self.fields}
+        """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term.
+
+        Tokens that terms compare are unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero
+        vectors.
+        """
+        vectors: dict[str, Tensor] = {}
+        for name in self.fields:
+            field = batch.fields[name]
+            vectors |= self._with_tokens(name, field) if name in self.tokens else {name: self.encode(field)}
         return vectors, {term: self.head.temperature(term) for term in self.terms}
 
     @torch.no_grad()
@@ -62,10 +78,19 @@ class Multimodal(nn.Module):
                 ) from None
 
     def encode(self, field: Field) -> Tensor:
-        tower = self.tower(field.modality)
-        inputs = field.inputs if len(field) else tower.dummy(field.values.device)
-        vectors: Tensor = self.head(field.modality, tower(*inputs))
+        vectors: Tensor = self.head(field.modality, self.tower(field.modality)(*self._inputs(field)))
         return vectors
+
+    def _inputs(self, field: Field) -> tuple[Any, ...]:
+        return field.inputs if len(field) else self.tower(field.modality).dummy(field.values.device)
+
+    def _with_tokens(self, name: str, field: Field) -> dict[str, Tensor]:
+        """The vectors and the tokens of a field, from one pass."""
+        encoded = self.tower(field.modality).tokens(*self._inputs(field))
+        return {
+            name: self.head(field.modality, encoded.vectors),
+            tokens_of(name): self.head.tokens(field.modality, encoded.tokens, encoded.counts),
+        }
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> dict[str, Tensor]:
@@ -104,13 +129,18 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
         modality = modality_of(field)
         if modality not in towers:
             raise UserError(f"a term uses `{field}`, but the model has no {modality} tower; add model.{modality}")
-    return Multimodal(towers, head, [term.name for term in terms], fields)
+    tokens = sorted({field for term in terms for field in build_objective(term.objective).tokens(term.between)})
+    return Multimodal(towers, head, [term.name for term in terms], fields, tokens)
 
 
+@torch.no_grad()
 def check_trainable(model: Multimodal, config: ModelConfig) -> None:
-    """Rejects towers that can be evaluated but not trained."""
-    for modality, tower in config.towers.items():
-        check_batchnorm(model.tower(modality), tower)
+    """Rejects towers that can be evaluated but not trained, and those without the tokens that a term compares."""
+    for modality, config_of_tower in config.towers.items():
+        check_batchnorm(model.tower(modality), config_of_tower)
+    for modality in sorted({modality_of(field) for field in model.tokens}):
+        tower = model.tower(modality)
+        tower.tokens(*tower.dummy(next(tower.parameters()).device))
 
 
 def joint_width(config: ModelConfig, towers: Mapping[str, Encoder]) -> int:

@@ -25,6 +25,7 @@ CONVERT: dict[str, str] = {  # common files that are not read, and a command tha
 }
 MODALITIES = FILES.keys()  # those known so far
 EXTENSIONS = [*chain.from_iterable(FILES.values()), "json", "cls"]  # of all files that are ever read
+TOKENS = " tokens"  # ends the name of a field's tokens; no field has a space in its name
 DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file, the tower's intake, the view) → array
 
 
@@ -69,6 +70,16 @@ def how_to_convert(extensions: Iterable[str]) -> list[str]:
 def modality_of(field_name: str) -> str:
     """The modality of a field: that of `text.rewrite` is `text`."""
     return field_name.partition(".")[0]
+
+
+def tokens_of(field_name: str) -> str:
+    """The name of a field's tokens, beside its vectors."""
+    return f"{field_name}{TOKENS}"
+
+
+def field_of(name: str) -> str:
+    """The field that vectors or tokens are of."""
+    return name.removesuffix(TOKENS)
 
 
 def is_negative(field_name: str) -> bool:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.modality import field_of
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.training.engine import Engine, Stepped
 from tercet.training.memory.memories import NO_MEMORIES, Memories
@@ -101,7 +103,7 @@ class Step:
         total = torch.zeros((), device=self.world.device)
         for name, z_nd in vectors.items():
             slope_nd = torch.zeros_like(z_nd)
-            slope_nd[: len(slopes[name])] = slopes[name]
+            slope_nd[: len(slopes[name])] = slopes[name][:, : z_nd.shape[1]]  # without the padding of tokens
             total = total + self.world.size * (z_nd * slope_nd).sum()
         for term, (scale_slope, bias_slope) in temperature_slopes.items():
             scale, bias = temperatures[term]
@@ -124,13 +126,19 @@ def seed_dropout(seed: int, step: int, rank: int, chunk: int) -> None:
 
 def existing(batch: Batch, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The detached vectors of the rows that exist, without the dummy row."""
-    return {name: z_nd.detach()[: len(batch.fields[name])] for name, z_nd in vectors.items()}
+    return {name: z_nd.detach()[: len(batch.fields[field_of(name)])] for name, z_nd in vectors.items()}
 
 
 def joined(chunks: Sequence[Batch], parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The vectors of a whole batch from those of its chunks."""
     whole = [existing(chunk, vectors) for chunk, vectors in zip(chunks, parts, strict=True)]
-    return {name: torch.cat([part[name] for part in whole]) for name in whole[0]}
+    return {name: torch.cat(equally_long([part[name] for part in whole])) for name in whole[0]}
+
+
+def equally_long(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Tokens, padded to the longest row of all parts. Vectors stay as they are."""
+    longest = max(part.shape[1] for part in parts)
+    return [part if part.ndim == 2 else pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import AudioIntake
 from tercet.models.audio_features import build_front_end, covered, whole
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.encoder import Encoder
+from tercet.models.encoders.encoder import Encoded, Encoder
 
 WINDOWS_AT_ONCE = 64
 
@@ -47,14 +47,24 @@ class AudioEncoder(Encoder):
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         """`[n, M, F]` to `[n, D]`. `frames` `[n]`: how many frames of each row are valid."""
 
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
+        """As `encode`, with the tokens in order of time."""
+        raise self.lacks_tokens()
+
     def forward(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
-        """`masks` `[n, K, 4]` are those of SpecAugment; see `covered`."""
+        return self.encode(*self.features(values, lengths, masks))
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Encoded:
+        return self.encode_tokens(*self.features(values, lengths, masks))
+
+    def features(self, values: Tensor, lengths: Tensor | None, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The input of `encode`. `masks` `[n, K, 4]` are those of SpecAugment; see `covered`."""
         lengths = whole(values) if lengths is None else lengths
         frames = self.front_end.frames(lengths)
         log_mel = self.front_end(values, lengths)
         if masks is not None:
             log_mel = log_mel.masked_fill(covered(masks, frames, log_mel.shape[1:]), 0.0)
-        return self.encode(log_mel, frames)
+        return log_mel, frames
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The weighted mean of the vectors of windows that cover the clip.

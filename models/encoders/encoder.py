@@ -5,6 +5,7 @@ Shape letters: n rows, H height, W width, T audio samples, L tokens, D the tower
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,19 @@ from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES
 from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import split_encoder
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tower makes of rows in one pass: the vectors of `forward`, and the tokens `[n, L, D]` of each row.
+
+    The first `counts` `[n]` tokens of a row exist, at least one; the rest is padding. They are in the order of the
+    input: the patches of a picture row by row, the frames of a sound in time, the words of a text.
+    """
+
+    vectors: Tensor
+    tokens: Tensor
+    counts: Tensor
 
 
 class Encoder(nn.Module, ABC):
@@ -35,6 +49,20 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`[n, D]`, not normalised."""
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """The vectors of `forward` and, from the same pass, the tokens: patches, frames or words. Not normalised.
+
+        Tokens of a tower that `projects` are in the joint space, as its vectors are.
+        """
+        raise self.lacks_tokens()
+
+    def lacks_tokens(self) -> UserError:
+        """The error of a tower that has no tokens."""
+        return UserError(
+            f"model.{self.modality}.encoder: this tower has no tokens, only one vector for each row; choose another, "
+            f"such as `small:{self.modality}`, or an objective that compares vectors, such as infonce"
+        )
 
     def blocks(self) -> list[list[nn.Parameter]]:
         """The parameters by block, from the input to the output. `unlocked: k` counts these blocks.

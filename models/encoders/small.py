@@ -19,6 +19,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import check_small_name
 from tercet.models.encoders.audio import AudioEncoder
+from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.text import TextEncoder
 from tercet.models.encoders.trunk import SmallTower, Trunk
@@ -48,10 +49,13 @@ class SmallImage(SmallTower, ImageEncoder):
         self.trunk = Trunk(width, heads, depth)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.tokens(values).vectors
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
         pixels = self.normalise(values).contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
         cells = self.stem(pixels).flatten(2).transpose(1, 2)
-        vectors: Tensor = self.trunk(cells + self.positions)
-        return vectors
+        encoded: Encoded = self.trunk(cells + self.positions)
+        return encoded
 
 
 def _conv2d(before: int, after: int, side: int, stride: int) -> nn.Module:
@@ -85,6 +89,9 @@ class SmallAudio(SmallTower, AudioEncoder):
         self.trunk = Trunk(width, heads, depth)
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        return self.encode_tokens(log_mel, frames).vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
         x = log_mel
         for conv, norm, stride in zip(self.stem, self.norms, STRIDES, strict=True):
             x = functional.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
@@ -92,8 +99,8 @@ class SmallAudio(SmallTower, AudioEncoder):
             valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]
             x = x * valid[:, None]  # padding must not leak into the last frame of the next layer
         x = x.transpose(1, 2)
-        vectors: Tensor = self.trunk(x + sinusoids(x.shape[1], self.width, x.device), valid)
-        return vectors
+        encoded: Encoded = self.trunk(x + sinusoids(x.shape[1], self.width, x.device), valid)
+        return encoded
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
@@ -134,12 +141,15 @@ class SmallText(SmallTower, TextEncoder):
         self.trunk = Trunk(width, heads, depth)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.tokens(values).vectors
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
         longest = int((values != 0).sum(1).max()) if len(values) else 1
         tokens = values[:, :longest]
         words = functional.embedding(tokens % BUCKETS, self.words)
         words = words + functional.embedding(tokens // BUCKETS % BUCKETS, self.words)
-        vectors: Tensor = self.trunk(words + self.positions[:longest], tokens != 0)
-        return vectors
+        encoded: Encoded = self.trunk(words + self.positions[:longest], tokens != 0)
+        return encoded
 
 
 def small_options(modality: str, name: str, config: TowerConfig) -> dict[str, int]:

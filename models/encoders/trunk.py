@@ -3,11 +3,12 @@
 Shape letters: n rows, L tokens, D the tower's width.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tercet.models.encoders.encoder import Encoder, parameters_of
+from tercet.models.encoders.encoder import Encoded, Encoder, parameters_of
 
 
 class TransformerBlock(nn.Module):
@@ -40,14 +41,14 @@ class Trunk(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.checkpointing = False
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Encoded:
         for layer in self.layers:
             x = checkpoint(layer, x, valid, use_reentrant=False) if self.checkpointing else layer(x, valid)
         x = self.norm(x)
         if valid is None:
-            return x.mean(1)
+            return Encoded(x.mean(1), x, torch.full(x.shape[:1], x.shape[1], device=x.device))
         weight = valid[..., None].to(x.dtype)
-        return (x * weight).sum(1) / weight.sum(1)
+        return Encoded((x * weight).sum(1) / weight.sum(1), x, valid.sum(1))
 
     def blocks(self) -> list[list[nn.Parameter]]:
         groups = [parameters_of(layer) for layer in self.layers]

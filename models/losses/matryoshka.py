@@ -42,7 +42,7 @@ class Matryoshka(Objective):
             if getattr(self, name) != getattr(Objective, name):
                 raise UserError(f"objective.{name} of matryoshka is that of the objective `of`; set it there")
             object.__setattr__(self, name, getattr(self.base, name))
-        if self.base.columns or isinstance(self.base, Matryoshka):
+        if self.base.columns or self.base.tokens(("image", "text")) or isinstance(self.base, Matryoshka):
             raise UserError(f"objective.of: `{self.of.name}` cannot be used on prefixes; choose another objective")
 
     @property

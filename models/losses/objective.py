@@ -82,6 +82,10 @@ class Objective:
         """
         return {}
 
+    def tokens(self, between: Sequence[str]) -> Sequence[str]:
+        """Of the fields that a term compares, those whose tokens the objective uses; they come in `problem.tokens`."""
+        return ()
+
     def check(self, term: TermConfig) -> None:
         """Raises a UserError if the term cannot have this objective."""
         if len(term.between) != 2:

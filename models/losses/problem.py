@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tercet.distributed import World
+from tercet.modality import tokens_of
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.rows import Rows
 
@@ -20,8 +21,9 @@ class Problem:
 
     `against` has the extra negatives of the anchors of a field, by their names. `shares` are the weights of directions,
     by the field of the anchors, and add up to 1; without any, all directions count the same. `counts` says how many
-    rows an item may have, for fields where it may have several. `averages` has
-    the moving averages of the objective. `seed` is the same on all ranks and differs between steps.
+    rows an item may have, for fields where it may have several. `averages` has the moving averages of the objective.
+    `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
+    some.
     """
 
     fields: Mapping[str, Rows]
@@ -34,6 +36,7 @@ class Problem:
     counts: Mapping[str, int] = field(default_factory=dict)
     averages: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
+    tokens: Mapping[str, Rows] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Update:
 class Solution:
     """The loss over all ranks, and its gradients: own rows by field, and scale and bias over all ranks.
 
-    `anchors` has the results of each direction, for objectives of pairs. `updates` and `averages` are new values for
-    the memories of the term.
+    Gradients of tokens have the name `tokens_of(FIELD)`. `anchors` has the results of each direction, for objectives of
+    pairs. `updates` and `averages` are new values for the memories of the term.
     """
 
     loss: Tensor
@@ -66,6 +69,7 @@ class Solution:
         known = dict(problem.fields)
         for more in problem.against.values():
             known |= more
+        known |= {tokens_of(name): rows for name, rows in problem.tokens.items()}
         zero = problem.scale.new_zeros(())
         return Solution(zero, {name: torch.zeros_like(rows.z_Ad) for name, rows in known.items()}, zero, zero)
 

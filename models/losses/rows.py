@@ -19,7 +19,7 @@ class Rows:
     `own` are the rows that this rank embedded and whose gradient it computes; it is empty for vectors that are not
     trained. Rows of the same item are positives of each other. Rows of one group but different items never repel each
     other. `declared`: the data says that these are negatives, so no objective may leave them out. `extra` has further
-    values of each row, `[N, …]`.
+    values of each row, `[N, …]`. If the rows are sequences of tokens, `z_Nd` is `[N, L, d]`, padded with zero vectors.
     """
 
     z_Nd: Tensor

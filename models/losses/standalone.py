@@ -42,6 +42,8 @@ def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
     objective = build_objective(build(ObjectiveConfig, {"name": name, **options}, lambda key: "loss"))
     if objective.columns:
         raise UserError(f"the loss `{name}` keeps values of samples from step to step; train it with a recipe")
+    if objective.tokens(("image", "text")):
+        raise UserError(f"the loss `{name}` compares tokens of rows, not vectors; train it with a recipe")
     return Loss(objective, tile)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.modality import is_negative
+from tercet.modality import field_of, is_negative, tokens_of
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
@@ -23,8 +23,9 @@ Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the me
 class Outcome:
     """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
-    `gathered` has the vectors of all ranks by field. By term, `anchors` has the results of the anchors of each
-    direction, `updates` the new values of samples for its memory, and `averages` the new moving averages.
+    `gathered` has the vectors of all ranks by field. Tokens are padded to the longest row of all ranks. By term,
+    `anchors` has the results of the anchors of each direction, `updates` the new values of samples for its memory, and
+    `averages` the new moving averages.
     """
 
     loss: Tensor
@@ -38,10 +39,12 @@ class Outcome:
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
-    """Gathers a field. All ranks have the same number of items, so each pads the field to `rows` per item."""
-    capacity, field = len(batch) * rows, batch.fields[name]
-    z_bd = z_nd.new_zeros(capacity, z_nd.shape[1])
-    z_bd[: len(z_nd)] = z_nd
+    """Gathers the vectors or tokens of a field. All ranks have the same number of items, so each pads the field to
+    `rows` per item."""
+    capacity, field = len(batch) * rows, batch.fields[field_of(name)]
+    longest = z_nd.shape[1] if z_nd.ndim == 2 else world.max(z_nd.shape[1])
+    z_bd = z_nd.new_zeros(capacity, longest, *z_nd.shape[2:])
+    z_bd[: len(z_nd), : z_nd.shape[1]] = z_nd
     mark_b3 = torch.full((capacity, 3), -1, dtype=torch.int64, device=z_nd.device)
     mark_b3[: len(z_nd), 0] = field.item + world.rank * len(batch)
     mark_b3[: len(z_nd), 1] = batch.groups[field.item]
@@ -97,9 +100,10 @@ class Terms:
         known: Known | None = None,
         step: int = 0,
     ) -> Outcome:
-        """`vectors` has the existing rows of each field. Frozen rows get no gradient, such as those of a queue."""
+        """`vectors` has the existing rows of each field, and its tokens if terms use them. Frozen rows get no gradient,
+        such as those of a queue."""
         fields = self._gather(batch, vectors, world)
-        gradients = {name: torch.zeros_like(z_nd) for name, z_nd in vectors.items()}
+        gradients = {name: torch.zeros_like(rows.z_Ad) for name, rows in fields.items()}
         outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {}, {})
         total = []
         for term in self.configs:
@@ -145,7 +149,8 @@ class Terms:
         return term.weight_at((step - self.steps.start) / len(self.steps))
 
     def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Rows]:
-        return {name: gather(batch, name, z_nd, self.counts.get(name, 1), world) for name, z_nd in vectors.items()}
+        rows = {name: self.counts.get(field_of(name), 1) for name in vectors}
+        return {name: gather(batch, name, z_nd, rows[name], world) for name, z_nd in vectors.items()}
 
     def _problem(
         self,
@@ -170,6 +175,7 @@ class Terms:
             counts=self.counts,
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
+            tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
         )
 
     def _first(self, term: TermConfig, world: World) -> dict[str, Tensor]:

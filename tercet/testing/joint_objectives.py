@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.modality import field_of, tokens_of
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Problem, Solution
@@ -32,13 +33,15 @@ LAYOUTS = {"all rows": ALL, "missing rows": MISSING, "one item": ((4,),) * 3, "n
 COMPARED = ("all rows", "missing rows", "no item")  # the gradients of one item are rounding errors
 BOUNDARY = 4  # the first item of the second of two ranks
 TILES = (1, 4, 100)
+LONGEST = 3  # tokens of a row
 STEP, TOLERANCE = 1e-5, 1e-6  # of finite differences in fp64
 WIDEST = 4096
 
 
 @dataclass(frozen=True)
 class JointProblem:
-    """Unit rows by field, the item of each, the initial temperature and bias of the objective, and what it reads."""
+    """Unit rows by field, and tokens under the name `tokens_of(FIELD)`; the item of each row; the initial temperature
+    and bias of the objective, and what it reads."""
 
     z: dict[str, Tensor]
     items: dict[str, tuple[int, ...]]
@@ -59,6 +62,12 @@ class JointProblem:
             name: normalize(torch.randn(len(rows), width, generator=random, dtype=torch.float64), dim=1)
             for name, rows in items.items()
         }
+        for field in objective.tokens(example.between):
+            length_n = torch.arange(len(items[field])) % LONGEST + 1
+            unit = normalize(torch.randn(len(length_n), LONGEST, width, generator=random, dtype=torch.float64), dim=2)
+            after_nL = torch.arange(LONGEST) >= length_n[:, None]
+            z[tokens_of(field)] = unit.masked_fill(after_nL[..., None], 0.0)
+            items[tokens_of(field)] = items[field]
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
         return JointProblem(z, items, scale, bias, Beside(objective, example, len(GROUPS)))
@@ -79,16 +88,28 @@ class JointProblem:
 
     def solve(self, objective: Objective, tile: int, world: World) -> Solution:
         groups = torch.tensor(GROUPS)
-        fields = {}
+        rows = {}
         for name, z_nd in self.z.items():
             item_n = torch.tensor(self.items[name], dtype=torch.int64)
             first = int((item_n < BOUNDARY).sum())
             own = [slice(0, first), slice(first, len(item_n))][world.rank] if world.size > 1 else slice(0, len(item_n))
-            fields[name] = self.beside.with_extra(name, Rows(z_nd, own, item_n, groups[item_n], item_n))
+            rows[name] = Rows(z_nd, own, item_n, groups[item_n], item_n)
+        tokens = {field: rows[tokens_of(field)] for field in rows if tokens_of(field) in rows}
+        fields = {field: self.beside.with_extra(field, rows[field]) for field in rows if field == field_of(field)}
         counts, averages = self.beside.example.rows, self.beside.averages(self.scale.device)
         with torch.no_grad():
             return objective.solve(
-                Problem(fields, self.scale, self.bias, tile, world, counts=counts, averages=averages, seed=5)
+                Problem(
+                    fields,
+                    self.scale,
+                    self.bias,
+                    tile,
+                    world,
+                    counts=counts,
+                    averages=averages,
+                    seed=5,
+                    tokens=tokens,
+                )
             )
 
     def answer(self, objective: Objective, tile: int = 4, world: World | None = None) -> dict[str, Tensor]:
@@ -142,7 +163,7 @@ def gives_all_gradients(objective: Objective, example: Example, definition: Defi
 
 
 def differentiates_its_loss(objective: Objective, example: Example, definition: Definition | None) -> None:
-    """Along random directions of each variable."""
+    """Along random directions of each variable. The padding of tokens stays zero."""
     if definition is not None:
         return equals_its_definition(objective, example, definition)
     random = torch.Generator().manual_seed(1)
@@ -151,7 +172,7 @@ def differentiates_its_loss(objective: Objective, example: Example, definition: 
         found = problem.answer(objective)
         for name, value in problem.variables().items():
             for _ in range(3):
-                direction = torch.randn(value.shape, generator=random, dtype=value.dtype)
+                direction = torch.randn(value.shape, generator=random, dtype=value.dtype).masked_fill(value == 0, 0.0)
                 ahead, behind = (
                     problem.changed(name, value + step * direction).answer(objective)["loss"] for step in (STEP, -STEP)
                 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from tercet.models.losses import build_term
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.recipe import load_recipe
@@ -32,12 +33,18 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 
 
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
-    """The blocks fit together: fields, numbers of samples, terms that use the fields, and extra negatives of pairs."""
-    fields, numbers, terms, negatives = map(yaml.safe_load, blocks("fields.md"))
+    """The blocks fit together: fields, numbers of samples, terms that use fields or tokens, and extra negatives."""
+    fields, numbers, terms, tokens, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
-    plain = {key: value for key, value in base.items() if key not in ("pairs", "objective", "terms")}
+    sounds = load_recipe("audio_text", ["data.train=shards"]).model_dump(mode="json")
+    plain, plain_sounds = (
+        {key: value for key, value in whole.items() if key not in ("pairs", "objective", "terms")}
+        for whole in (base, sounds)
+    )
     config = RunConfig.model_validate(plain | fields | terms)
     assert [term.name for term in config.terms] == ["image-text", "image-text.rewrite", "image.local-text"]
+    config = RunConfig.model_validate(plain_sounds | tokens)
+    assert [build_term(term).tokens(term.between) for term in config.terms] == [(), ("audio", "text")]
     numbers["data"] |= plain["data"]
     graded = RunConfig.model_validate(plain | numbers | {"pairs": {"image-text": 1.0}})
     assert graded.terms[0].objective.name == "graded"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.audio import HfAudio
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
 from tercet.models.encoders.hf.front_ends import Waveform
@@ -32,18 +33,22 @@ class WaveAudio(HfAudio):
         stack: nn.Module = self.model.encoder.layers
         return stack
 
-    def forward(self, values: Tensor, lengths: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
+    def features(self, values: Tensor, lengths: Tensor | None, masks: Tensor | None) -> tuple[Tensor, Tensor]:
         """A waveform has no mel bands, so only SpecAugment masks over time have an effect."""
-        return super().forward(values, lengths, None if masks is None else masks_of_time(masks))
+        return super().features(values, lengths, None if masks is None else masks_of_time(masks))
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        return self.encode_tokens(log_mel, frames).vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
         features_nCT, lengths = log_mel, frames
         for layer in self.model.feature_extractor.conv_layers:
             lengths = torch.div(lengths - layer.conv.kernel_size[0], layer.conv.stride[0], rounding_mode="floor") + 1
             features_nCT = layer.activation(_normed(layer, layer.conv(features_nCT), lengths))
         valid_nT = torch.arange(features_nCT.shape[2], device=lengths.device) < lengths[:, None]
         states_nTD = self._transformed(features_nCT.transpose(1, 2), valid_nT)
-        return (states_nTD * valid_nT[..., None]).sum(1) / lengths[:, None]
+        vectors_nD = (states_nTD * valid_nT[..., None]).sum(1) / lengths[:, None]
+        return Encoded(vectors_nD, states_nTD, lengths)
 
     def _transformed(self, features_nTC: Tensor, valid_nT: Tensor) -> Tensor:
         projected = self.model.feature_projection(features_nTC)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.audio import HfAudio
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
 from tercet.models.encoders.hf.front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
@@ -51,11 +52,13 @@ class WhisperAudio(HfAudio):
         self.width = found.d_model
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        return self.encode_tokens(log_mel, frames).vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
         states_nND = self.model(log_mel).last_hidden_state
         covered_n = torch.div(frames + 1, 2, rounding_mode="floor")
         valid_nN1 = (torch.arange(states_nND.shape[1], device=frames.device) < covered_n[:, None])[..., None]
-        vectors: Tensor = (states_nND * valid_nN1).sum(1) / covered_n[:, None]
-        return vectors
+        return Encoded((states_nND * valid_nN1).sum(1) / covered_n[:, None], states_nND, covered_n)
 
 
 class ClapAudio(HfAudio):
