@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from tercet.benchmarks.gradients.case import Case, make_batch
@@ -27,7 +28,16 @@ def trained(world: World, make: Any, zero: int, way: str, clip: float) -> tuple[
     engine.set_learning_rate(1e-3)
     step = Step(engine, Terms(config.terms, config.tile), world, 0, WAYS[way])
     norms = [step(make_batch(model, case, "rows missing", world), index).stepped.grad_norm for index in range(STEPS)]
-    return {name: engine.whole(parameter) for name, parameter in engine.module.named_parameters()}, norms
+    weights = {name: moved(name, engine.whole(parameter)) for name, parameter in engine.module.named_parameters()}
+    return weights, norms
+
+
+def moved(name: str, weight: Tensor) -> Tensor:
+    """Without the biases of keys: their gradient is zero but for rounding, and Adam scales that up to whole steps."""
+    if not name.endswith("in_proj_bias"):
+        return weight
+    query, _, value = weight.chunk(3)
+    return torch.cat([query, value])
 
 
 def compare(world: World, way: str, clip: float) -> None:
@@ -37,7 +47,7 @@ def compare(world: World, way: str, clip: float) -> None:
         sharded, theirs = trained(world, DeepSpeedEngine, zero, way, clip)
         assert norms == pytest.approx(theirs, rel=1e-5), zero
         for name, weight in plain.items():
-            change = (weight - before[name]).norm()
+            change = (weight - moved(name, before[name])).norm()
             assert (weight - sharded[name]).norm() < 1e-3 * change, (zero, name)
 
 
