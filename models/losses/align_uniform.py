@@ -34,13 +34,13 @@ from tercet.models.losses.statistics import LogSumExp, Statistic
 
 @objective("align_uniform")
 class AlignUniform(Objective):
-    """`alpha` is the power of the distance, `t` how local uniformity is, and `uniformity` its weight λ."""
+    """Alignment of pairs and uniformity of each field, optimised directly (Wang & Isola 2020)."""
 
-    scale: float = 1.0
-    bounds: tuple[float, float] = (1.0, 1.0)
-    alpha: Annotated[float, Field(ge=1)] = 2.0
-    t: Annotated[float, Field(gt=0)] = 2.0
-    uniformity: Annotated[float, Field(ge=0)] = 1.0
+    scale: Annotated[float, Field(description="not used")] = 1.0
+    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
+    alpha: Annotated[float, Field(ge=1, description="α, the power of the distance of a pair")] = 2.0
+    t: Annotated[float, Field(gt=0, description="the higher, the more only the nearest rows repel each other")] = 2.0
+    uniformity: Annotated[float, Field(ge=0, description="λ, the weight of uniformity")] = 1.0
 
     probabilities: ClassVar[bool] = False
 

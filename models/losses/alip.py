@@ -39,13 +39,15 @@ class Gated(Objective):
 
 @objective("alip")
 class ALIP(Objective):
-    """Three fields: a picture or sound, its raw caption, and a synthetic one, such as text and text.synthetic.
+    """A raw and a synthetic caption, each weighted by how well it fits (ALIP, Yang et al. 2023).
 
-    `momentum` of the moving averages, and `strength`, the factor in the exponent of the gates.
+    The term has three fields: a picture or sound, its raw caption, and a synthetic one, such as text.synthetic.
     """
 
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    strength: Annotated[float, Field(ge=0)] = 2.0
+    momentum: Annotated[float, Field(ge=0, lt=1, description="share of earlier steps in the moving averages")] = 0.99
+    strength: Annotated[
+        float, Field(ge=0, description="the factor in the exponent of the gates; 0: all samples count the same")
+    ] = 2.0
 
     @property
     def averages(self) -> Mapping[str, float]:

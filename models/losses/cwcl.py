@@ -28,16 +28,21 @@ from tercet.models.losses.statistics import Mean, Statistic
 
 @objective("cwcl")
 class CWCL(Softmax):
-    """InfoNCE with partial positives for the anchors of the locked field.
+    """InfoNCE where items that are alike in a locked field are partial positives (Srinivasa et al. 2023)."""
 
-    `locked` says which of the two fields of the term is locked: the first or the second that `between` names. Lock its
-    tower as well, with `unlocked: 0`. `kernel` turns a cosine into a weight: `linear` is (1 + cos) / 2, `sharp` is
-    e^((cos − 1) / tau_w).
-    """
-
-    locked: Literal["first", "second"] = "first"
-    kernel: Literal["linear", "sharp"] = "linear"
-    tau_w: Annotated[float, Field(gt=0)] = 0.1
+    locked: Annotated[
+        Literal["first", "second"],
+        Field(
+            description="which of the two fields that `between` names is locked; lock its tower too, with `unlocked: 0`"
+        ),
+    ] = "first"
+    kernel: Annotated[
+        Literal["linear", "sharp"],
+        Field(description="turns a cosine into a weight: linear is (1 + cos) / 2, sharp is e^((cos − 1) / tau_w)"),
+    ] = "linear"
+    tau_w: Annotated[
+        float, Field(gt=0, description="of the kernel `sharp`: the lower, the fewer items are partial positives")
+    ] = 0.1
 
     def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
         found = super().statistics(tile)

@@ -26,9 +26,12 @@ from tercet.models.losses.statistics import LogSumExp, Statistic
 
 @objective("decoupled")
 class Decoupled(Softmax):
-    """DCL. `sigma` turns it into DCLW: the lower it is, the more the weights differ. The paper uses 0.5."""
+    """InfoNCE without the anchor's own key among those that repel (DCL and DCLW, Yeh et al. 2022)."""
 
-    sigma: Annotated[float, Field(gt=0)] | None = None
+    sigma: Annotated[
+        float | None,
+        Field(gt=0, description="turns DCL into DCLW: the lower, the more the weights differ; the paper uses 0.5"),
+    ] = None
 
     def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
         return {"lse": LogSumExp(tile.others(tile.logits))}

@@ -7,8 +7,10 @@ their sum over the batch, so equal scores are InfoNCE, whatever their unit. GCL 
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tercet.models.losses.anchors import Anchors
@@ -18,9 +20,9 @@ from tercet.models.losses.softmax import Softmax
 
 @objective("graded")
 class Graded(Softmax):
-    """InfoNCE weighted by a value of each sample. `value`: its name in `data.values`."""
+    """InfoNCE that weighs each pair by its relevance (GCL, Zhu et al. 2024)."""
 
-    value: str = "relevance"
+    value: Annotated[str, Field(description="the name of the relevance in `data.values`")] = "relevance"
 
     @property
     def values(self) -> Sequence[str]:

@@ -27,14 +27,12 @@ from tercet.models.losses.statistics import LogSumExp, Statistic, finite
 
 @objective("hard_negative")
 class HardNegative(Softmax):
-    """InfoNCE with weights on the negatives.
+    """InfoNCE where the most similar negatives count more (HN-NCE of DiHT, Radenovic et al. 2023)."""
 
-    The higher `beta`, the more hard negatives count; at 0 all count the same. `alpha` is the weight of the positive in
-    the denominator.
-    """
-
-    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
-    beta: Annotated[float, Field(ge=0)] = 0.25
+    alpha: Annotated[float, Field(ge=0, le=1, description="weight of the positive in the denominator")] = 1.0
+    beta: Annotated[
+        float, Field(ge=0, description="the higher, the more hard negatives count; at 0 all count the same")
+    ] = 0.25
 
     def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
         others = tile.others(tile.logits)

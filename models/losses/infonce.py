@@ -18,13 +18,17 @@ from tercet.models.losses.statistics import Mean, Statistic
 
 @objective("infonce")
 class InfoNCE(Softmax):
-    """The symmetric softmax cross entropy over the batch.
+    """Each anchor must find its own key among all keys of the batch (Sohn 2016; CLIP, Radford et al. 2021)."""
 
-    `smoothing` is the share of the target that is spread evenly over all keys of the anchor: its own, and all that may
-    repel it, extra negatives too.
-    """
-
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    smoothing: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of the target that is spread evenly over all keys of the anchor: its own, and all that "
+            "may repel it, also extra negatives",
+        ),
+    ] = 0.0
 
     def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
         found = super().statistics(tile)

@@ -39,22 +39,25 @@ CLIP = 5.0  # the largest slope of a temperature
 
 @objective("isogclr")
 class ISogCLR(Objective):
-    """A contrastive loss with a temperature of each sample and field, which a memory of the term keeps.
+    """A contrastive loss with a temperature for each sample and field (iSogCLR, Qiu et al. 2023).
 
-    `tau` is every temperature at first, and `temperatures` are its bounds. `rho` is how robust the loss is: the higher,
-    the lower the temperatures. `gamma` is the share of the new batch in u, `eta` the learning rate of temperatures, and
-    `momentum` the share of the earlier slope; the authors' code has its complement, `beta_u` 0.9. The defaults are
-    theirs for CC3M.
+    A memory of the term keeps the temperatures. The defaults are those of the authors' code for CC3M.
     """
 
-    scale: float = 1.0
-    bounds: tuple[float, float] = (1.0, 1.0)
-    tau: Annotated[float, Field(gt=0)] = 0.01
-    temperatures: tuple[float, float] = (0.005, 1.0)
-    rho: Annotated[float, Field(ge=0)] = 6.0
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.8
-    eta: Annotated[float, Field(ge=0)] = 0.03
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    scale: Annotated[float, Field(description="fixed; each sample has its own temperature")] = 1.0
+    bounds: Annotated[tuple[float, float], Field(description="fixed")] = (1.0, 1.0)
+    tau: Annotated[float, Field(gt=0, description="each temperature at first")] = 0.01
+    temperatures: Annotated[tuple[float, float], Field(description="limits of the temperatures")] = (0.005, 1.0)
+    rho: Annotated[
+        float, Field(ge=0, description="ρ, how robust the loss is: the higher, the lower the temperatures")
+    ] = 6.0
+    gamma: Annotated[
+        float, Field(gt=0, le=1, description="γ, the share of the new batch in u; 1: each batch counts by itself")
+    ] = 0.8
+    eta: Annotated[float, Field(ge=0, description="η, the learning rate of the temperatures; 0: they stay")] = 0.03
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="m, the share of the earlier slope; the authors' code has 1 − m, `beta_u`")
+    ] = 0.1
 
     @property
     def columns(self) -> Mapping[str, float]:

@@ -3,9 +3,10 @@
 An anchor is compared with its own candidates only, whose similarities give it a distribution P = softmax(s · cosines).
 
     listwise      KL(T ‖ P), T = softmax(numbers / temperature): distillation of a ranking model's scores, such as those
-                  of a cross-encoder, into embeddings
+                  of a cross-encoder, into embeddings (Tamber et al. 2025)
     graded_list   W₁(T, P) = Σ_r |F_T(r) − F_P(r)|, F the cumulative distributions over the candidates by grade, times
                   the distance to the next grade: the Wasserstein distance between P and the target over grades
+                  (Esfandiarpoor et al. 2025)
 
 The published descriptions of both are abstracts only: which temperature, whether lists are shared within a batch and
 how grades are spaced is not said there. Here a list belongs to its anchor, T of `graded_list` is the softmax of the
@@ -88,9 +89,11 @@ class OfLists(Objective):
 
 @objective("listwise")
 class Listwise(OfLists):
-    """The KL divergence to the softmax of the candidates' numbers. `temperature` divides the numbers."""
+    """Distils the scores of a ranking model over an anchor's own candidates (Tamber et al. 2025)."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[
+        float, Field(gt=0, description="divides the scores; the lower, the more the best candidates count")
+    ] = 1.0
 
     def list_losses(self, logits_nC: Tensor, numbers_nC: Tensor, exists_nC: Tensor) -> Tensor:
         target_nC, log_target_nC = targets(numbers_nC, exists_nC, self.temperature)
@@ -100,9 +103,11 @@ class Listwise(OfLists):
 
 @objective("graded_list")
 class GradedList(OfLists):
-    """The Wasserstein distance to the softmax of the candidates' grades. `temperature` divides the grades."""
+    """Ranks an anchor's own candidates by grade, by the Wasserstein distance (Esfandiarpoor et al. 2025)."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[
+        float, Field(gt=0, description="divides the grades; the lower, the more the best candidates count")
+    ] = 1.0
 
     def list_losses(self, logits_nC: Tensor, numbers_nC: Tensor, exists_nC: Tensor) -> Tensor:
         target_nC, _ = targets(numbers_nC, exists_nC, self.temperature)

@@ -27,16 +27,16 @@ from tercet.models.losses.statistics import LogSumExp, Statistic
 
 @objective("macl")
 class MACL(Softmax):
-    """InfoNCE with a temperature by alignment and more weight on confused anchors.
+    """InfoNCE with a temperature that follows the alignment (Huang et al. 2023)."""
 
-    `scale` is 1 / τ₀. By default it is not learned: both of its `bounds` are the same number, so change them with it.
-    `alpha` is how strongly the temperature follows the alignment. `alignment` is A₀, at which the temperature is τ₀.
-    """
-
-    scale: float = 10.0
+    scale: Annotated[float, Field(description="1 / τ₀; not learned, so change both `bounds` with it")] = 10.0
     bounds: tuple[float, float] = (10.0, 10.0)
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    alignment: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    alpha: Annotated[
+        float, Field(ge=0, le=1, description="how strongly the temperature follows the alignment; 0: not at all")
+    ] = 0.5
+    alignment: Annotated[
+        float, Field(ge=-1, le=1, description="A₀, the mean cosine of positive pairs at which the temperature is τ₀")
+    ] = 0.0
 
     def scale_factor(self, cosine_N: Tensor) -> Tensor:
         alignment = cosine_N.sum() / max(len(cosine_N), 1)

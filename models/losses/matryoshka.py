@@ -11,7 +11,9 @@ other models (`references`) are not cut.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -27,14 +29,19 @@ EPS = 1e-12  # as in `normalize`
 
 @objective("matryoshka")
 class Matryoshka(Objective):
-    """The objective `of` on prefixes of `dims` dimensions, with the same number of `weights`.
+    """Another objective on prefixes of the vectors, so that these can be cut (Kusupati et al. 2022)."""
 
-    `of` is a name, or a name with its options, such as {name: sigmoid, scale: 5}. It sets temperature and bias.
-    """
-
-    of: ObjectiveConfig = ObjectiveConfig()
-    dims: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
+    of: Annotated[
+        ObjectiveConfig,
+        Field(
+            description="the objective: a name, or a name with its options, such as {name: sigmoid, scale: 5}; it also "
+            "sets the temperature and the bias"
+        ),
+    ] = ObjectiveConfig()
+    dims: Annotated[
+        tuple[int, ...], Field(description="the lengths of the prefixes, such as [64, 128, 256]; must be given")
+    ] = ()
+    weights: Annotated[tuple[float, ...], Field(description="the weight of each prefix; default: all 1")] = ()
 
     def __post_init__(self) -> None:
         self._check_prefixes()

@@ -12,9 +12,10 @@ sub-captions of the same number; a plain `infonce` term over a field of several 
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -25,9 +26,12 @@ from tercet.models.losses.statistics import LogSumExp, Mean, Statistic
 
 @objective("multi_positive")
 class MultiPositive(Objective):
-    """InfoNCE with all rows of the anchor's item as positives. `positives`: how they are treated, together or apart."""
+    """InfoNCE with several positives, such as captions in K languages (1-to-K of CCRK, Nie et al. 2024)."""
 
-    positives: Literal["together", "apart"] = "together"
+    positives: Annotated[
+        Literal["together", "apart"],
+        Field(description="whether the positives of an anchor also compete with each other, or only with negatives"),
+    ] = "together"
 
     several: ClassVar[bool] = True
 

@@ -19,9 +19,10 @@ Shapes: N anchors of all ranks, A anchors and K keys of one tile.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from typing_extensions import dataclass_transform
 
@@ -36,11 +37,17 @@ from tercet.models.losses.statistics import LogSumExp, Statistic
 
 @dataclass(frozen=True)
 class Objective:
-    """Its fields are its config: the first inverse temperature, its bounds, and the first bias."""
+    """Options of all objectives.
 
-    scale: float = 1 / 0.07
-    bounds: tuple[float, float] = (1.0, 100.0)
-    bias: float | None = None
+    The fields of a class are its options. Its docstring begins with what it does and, in brackets, where that was
+    published: `tercet recipes ls --objectives` prints this, and `tercet recipes show --objective NAME` the options.
+    """
+
+    scale: Annotated[float, Field(description="the inverse temperature at first; each term learns its own")] = 1 / 0.07
+    bounds: Annotated[
+        tuple[float, float], Field(description="limits of the inverse temperature; it stays fixed if they are equal")
+    ] = (1.0, 100.0)
+    bias: Annotated[float | None, Field(description="what is added to all logits at first; null: nothing")] = None
 
     symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
     several: ClassVar[bool] = (
@@ -166,6 +173,10 @@ def objective(name: str) -> Callable[[type[Kind]], type[Kind]]:
 def objective_names() -> list[str]:
     """All registered objectives, also those of plugins."""
     return _objectives.names()
+
+
+def objective_class(name: str) -> type[Objective]:
+    return _objectives.get(name)
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:

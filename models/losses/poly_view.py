@@ -23,9 +23,10 @@ Shapes: N views of all ranks, A of them this rank's own, V the most views of an 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -41,14 +42,14 @@ from tercet.models.losses.statistics import LogSumExp, Statistic
 
 @objective("poly_view")
 class PolyView(Objective):
-    """Each view must find the other views of its item.
+    """Each of several views of an item must find the others (Shidani et al. 2024)."""
 
-    `mean`: how the probabilities of the other views are averaged. `own_view`: whether views of the anchor's own field
-    and number are negatives.
-    """
-
-    mean: Literal["geometric", "arithmetic"] = "geometric"
-    own_view: bool = True
+    mean: Annotated[
+        Literal["geometric", "arithmetic"], Field(description="how the probabilities of the other views are averaged")
+    ] = "geometric"
+    own_view: Annotated[
+        bool, Field(description="whether views of the anchor's own field and number are negatives, as in SimCLR")
+    ] = True
 
     def check(self, term: TermConfig) -> None:
         for key, value in (("against", term.against), ("directions", term.directions)):

@@ -49,9 +49,11 @@ FAR = 1e6  # the cost of places outside of the grid of a dynamic time warping
 
 @dataclass(frozen=True)
 class OfTokens(Objective):
-    """InfoNCE over similarities of rows that may be sequences. `anchors_at_once` bounds the memory."""
+    """Options of both objectives that compare tokens."""
 
-    anchors_at_once: Annotated[int, Field(gt=0)] = 32
+    anchors_at_once: Annotated[
+        int, Field(gt=0, description="how many rows of the first field are compared at a time; lower it to save memory")
+    ] = 32
 
     @abstractmethod
     def similarities(self, x: Tensor, y: Tensor) -> Tensor:
@@ -141,16 +143,23 @@ class OfTokens(Objective):
 
 @objective("sequence")
 class SequenceDistance(OfTokens):
-    """The distance of two sequences of tokens.
+    """InfoNCE over distances of sequences of tokens, where order counts (SCAV, Tsiamas et al. 2024)."""
 
-    `euclidean` compares `points` places from the first token to the last, interpolated between tokens: more points than
-    tokens let every token count. `smoothing` is the temperature of the soft minimum of `dtw`; 0 is plain dynamic time
-    warping.
-    """
-
-    distance: Literal["euclidean", "dtw"] = "euclidean"
-    points: Annotated[int, Field(ge=2)] = 32
-    smoothing: Annotated[float, Field(ge=0)] = 0.1
+    distance: Annotated[
+        Literal["euclidean", "dtw"],
+        Field(description="euclidean compares both sequences at the same places, dtw aligns them first and is slower"),
+    ] = "euclidean"
+    points: Annotated[
+        int,
+        Field(
+            ge=2,
+            description="of euclidean: how many places from the first token to the last, interpolated between tokens; "
+            "with more places than tokens, every token counts",
+        ),
+    ] = 32
+    smoothing: Annotated[
+        float, Field(ge=0, description="of dtw: the temperature of its soft minimum; 0: plain dynamic time warping")
+    ] = 0.1
 
     def tokens(self, between: Sequence[str]) -> Sequence[str]:
         return between
@@ -166,14 +175,15 @@ class SequenceDistance(OfTokens):
 
 @objective("segment_attention")
 class SegmentAttention(OfTokens):
-    """The cosines of a vector of the second field and the segments of the first, weighted by attention.
+    """InfoNCE of vectors with segments of the other field, weighted by attention (CoLLAP, Wu et al. 2024)."""
 
-    `segments` is the number of stretches that the tokens of a row are divided into, and `attention` the temperature of
-    the softmax over them.
-    """
-
-    segments: Annotated[int, Field(gt=0)] = 8
-    attention: Annotated[float, Field(gt=0)] = 0.1
+    segments: Annotated[
+        int, Field(gt=0, description="how many segments the tokens of a row of the first field are divided into")
+    ] = 8
+    attention: Annotated[
+        float,
+        Field(gt=0, description="temperature of the softmax over segments; the lower, the more the best ones count"),
+    ] = 0.1
 
     def tokens(self, between: Sequence[str]) -> Sequence[str]:
         return between[:1]

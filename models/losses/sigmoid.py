@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -17,11 +18,14 @@ from tercet.models.losses.statistics import Statistic, Total
 
 @objective("sigmoid")
 class Sigmoid(Objective):
-    """Softplus over all pairs. The bias starts low, so that the loss of the many negatives starts near zero."""
+    """Decides for each pair by itself whether it belongs together (SigLIP, Zhai et al. 2023)."""
 
     scale: float = 10.0
     bounds: tuple[float, float] = (1.0, 1000.0)
-    bias: float | None = -10.0
+    bias: Annotated[
+        float | None,
+        Field(description="what is added to all logits at first; low, so that the many negatives begin near no loss"),
+    ] = -10.0
 
     symmetric: ClassVar[bool] = True
 

@@ -26,16 +26,22 @@ from tercet.models.losses.statistics import Mean, Statistic
 
 @objective("soft")
 class Soft(Objective):
-    """InfoNCE whose target comes in part from a teacher: unit vectors in `rows.extra["teacher"]` of both fields.
+    """InfoNCE whose target comes in part from a teacher (CLIP-KD, Yang et al. 2024; Yamaguchi et al. 2025)."""
 
-    `weight_soft` is λ, the teacher's share of the target: with 1, only the teacher counts. `temperature` divides the
-    teacher's cosines. A teacher with a temperature of its own should get that one: 0.01 for most CLIP models.
-    `similarities` says which of the teacher's vectors are compared.
-    """
-
-    weight_soft: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Annotated[float, Field(gt=0)] = 0.05
-    similarities: Literal["cross", "relational"] = "cross"
+    weight_soft: Annotated[
+        float, Field(ge=0, le=1, description="λ, the teacher's share of the target; 1: only the teacher counts")
+    ] = 0.5
+    temperature: Annotated[
+        float,
+        Field(gt=0, description="divides the teacher's cosines; use the teacher's own: 0.01 for most CLIP models"),
+    ] = 0.05
+    similarities: Annotated[
+        Literal["cross", "relational"],
+        Field(
+            description="what the teacher compares: cross, the anchor with the keys; relational, the items of both in "
+            "the anchor's field"
+        ),
+    ] = "cross"
 
     references: ClassVar[tuple[str, ...]] = ("teacher",)
 

@@ -39,28 +39,48 @@ Compared = Literal["anchor-key", "anchor-anchor", "key-key"]
 
 @dataclass(frozen=True)
 class Softmax(Objective):
-    """Options of all softmax objectives.
+    """Options of all softmax objectives."""
 
-    `hardness_mode`: which negatives get more weight. `in_batch_negatives` are the keys of other items and a queue, and
-    wrong captions of other items; `hard_negatives` are the anchor's own wrong captions; `all_negatives` are both. The
-    papers' `hardness_strength` is 9 for the first (Lan et al. 2025) and 5 for the second (EmbeddingGemma, 2025).
-
-    `margin` drops keys that are too similar to be negatives; with a guide it is 0 by default. `margin_between`: which
-    cosines may drop a key. `anchor-anchor` compares the items of both in the anchor's field, and `key-key` the anchor's
-    own key with the key. Use these only if cosines within a field are like those between fields: in most models of
-    pictures and text they are far higher.
-
-    `max_similarity` drops keys whose cosine to the anchor's own key is higher, such as 0.95 for captions or pictures
-    that are almost the same. `top_k`: how many of the remaining keys repel an anchor, the most similar ones.
-    """
-
-    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
-    hardness_strength: Annotated[float, Field(ge=0)] = 0.0
-    margin: float | None = None
-    margin_strategy: Literal["absolute", "relative"] = "absolute"
-    margin_between: tuple[Compared, ...] = ("anchor-key",)
-    max_similarity: float | None = None
-    top_k: Annotated[int, Field(gt=0)] | None = None
+    hardness_mode: Annotated[
+        Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None,
+        Field(
+            description="which negatives get more weight: in_batch_negatives are the keys of other items, a queue, and "
+            "wrong captions of other items; hard_negatives are the anchor's own wrong captions"
+        ),
+    ] = None
+    hardness_strength: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="how much more: in_batch_negatives 9 (Lan et al. 2025), hard_negatives 5 (EmbeddingGemma 2025)",
+        ),
+    ] = 0.0
+    margin: Annotated[
+        float | None,
+        Field(
+            description="drops keys that are as similar to the anchor as its own key, less this margin; default: 0 "
+            "with a guide, and otherwise no key is dropped"
+        ),
+    ] = None
+    margin_strategy: Annotated[
+        Literal["absolute", "relative"],
+        Field(description="the threshold: absolute, c − margin; relative, c − |c| · margin; c is the own cosine"),
+    ] = "absolute"
+    margin_between: Annotated[
+        tuple[Compared, ...],
+        Field(
+            description="which cosines may drop a key; anchor-anchor compares both items in the anchor's field, "
+            "key-key the own key with the key: use these if cosines within a field are as low as those between fields"
+        ),
+    ] = ("anchor-key",)
+    max_similarity: Annotated[
+        float | None,
+        Field(description="drops keys whose cosine to the own key is higher, such as 0.95 for near duplicates"),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        Field(gt=0, description="how many of the remaining keys repel an anchor, the most similar ones; null: all"),
+    ] = None
 
     optional_references: ClassVar[tuple[str, ...]] = (GUIDE,)
 

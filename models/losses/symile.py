@@ -25,9 +25,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -44,15 +45,21 @@ from tercet.models.losses.statistics import finite
 
 @objective("symile")
 class Symile(Objective):
-    """The total correlation of three or more fields.
+    """Three or more fields at once, by the sum of the products of their vectors (Saporta et al. 2024)."""
 
-    `negatives`: how many products each anchor is compared with. `missing`: leave items without all fields out, or
-    replace their missing rows by a constant vector. `scale` may start higher in a wide joint space.
-    """
-
+    scale: Annotated[
+        float,
+        Field(description="the inverse temperature at first; it may start higher in a wide joint space"),
+    ] = Objective.scale
     bounds: tuple[float, float] = (0.1, 1e5)
-    negatives: Literal["n", "n_squared"] = "n"
-    missing: Literal["leave_out", "constant"] = "leave_out"
+    negatives: Annotated[
+        Literal["n", "n_squared"],
+        Field(description="with how many products an anchor is compared: N, or all N^(M−1) of M fields"),
+    ] = "n"
+    missing: Annotated[
+        Literal["leave_out", "constant"],
+        Field(description="leave items without all fields out, or replace their missing rows by a constant vector"),
+    ] = "leave_out"
 
     def check(self, term: TermConfig) -> None:
         if len(term.between) < 3:

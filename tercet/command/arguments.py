@@ -10,6 +10,7 @@ from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
 from tercet.version import __version__
 
+RECIPE = "a name from `tercet recipes ls`, or a YAML file"
 OVERRIDES = "dotted keys and their values, such as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
 
 
@@ -72,11 +73,19 @@ def _train(known: Verbs) -> None:
 def _recipes(known: Verbs) -> None:
     recipes = add_verb(known, "recipes", "list, print, check, propose or translate recipes")
     within = recipes.add_subparsers(title="verbs", metavar="verb")
-    listing = add_verb(within, "ls", "list the built-in recipes")
+    listing = add_verb(within, "ls", "list the built-in recipes, or the objectives")
+    listing.add_argument("--objectives", action="store_true", help="list the objectives instead")
     _takes_json(listing)
+    takes_plugins(listing)
     listing.set_defaults(verb=verbs.recipes_ls)
-    show = add_verb(within, "show", "print every key of a recipe, after `extends` and overrides")
-    _takes_recipe(show)
+    show = add_verb(
+        within, "show", "print every key of a recipe, after `extends` and overrides, or explain an objective"
+    )
+    what = show.add_mutually_exclusive_group(required=True)
+    what.add_argument("recipe", nargs="?", metavar="RECIPE", help=RECIPE)
+    what.add_argument("--objective", metavar="NAME", help="explain this objective and its options instead")
+    takes_overrides(show, OVERRIDES)
+    takes_plugins(show)
     show.set_defaults(verb=verbs.recipes_show)
     check = add_verb(within, "check", "check recipes without reading their data; `train --dry-run` checks data as well")
     takes_many(check, "recipes", "RECIPE", "names or YAML files (default: all built-in recipes)", OVERRIDES)
@@ -129,7 +138,7 @@ def _data(known: Verbs) -> None:
 
 
 def _takes_recipe(verb: Parser) -> None:
-    verb.add_argument("recipe", metavar="RECIPE", help="a name from `tercet recipes ls`, or a YAML file")
+    verb.add_argument("recipe", metavar="RECIPE", help=RECIPE)
     takes_overrides(verb, OVERRIDES)
     takes_plugins(verb)
 

@@ -1,8 +1,22 @@
-"""Prints the built-in recipes as a table."""
+"""Prints recipes and objectives for people."""
+
+import re
+from collections.abc import Sequence
+from textwrap import fill, indent
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tercet.configs.base import Component
+from tercet.configs.yaml_text import write_yaml
+
+if TYPE_CHECKING:
+    from tercet.models.losses.about import About
+
+WIDEST = 110  # longer lines are hard to read
 
 
 def print_recipes(about: dict[str, str]) -> None:
@@ -14,3 +28,47 @@ def print_recipes(about: dict[str, str]) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("tercet train RECIPE [key=value …]  ·  tercet recipes show RECIPE", style="dim", markup=False)
+
+
+def print_objectives(known: "Sequence[About]") -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("objective", style="bold cyan", no_wrap=True)
+    table.add_column("what it trains", overflow="fold")
+    table.add_column("source", overflow="fold")
+    for one in known:
+        table.add_row(one.name, one.summary, one.source)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("tercet recipes show --objective NAME  ·  objective=NAME in a recipe", style="dim", markup=False)
+
+
+def print_objective(about: "About") -> None:
+    console = Console(highlight=False)
+    width = min(console.width, WIDEST)
+    source = f" ({about.source})" if about.source else ""
+    console.print(Text(fill(f"{about.name}: {about.summary}{source}", width), "bold"))
+    for paragraph in about.text.split("\n\n"):
+        console.print(Text(f"\n{_wrapped(paragraph, width)}"), soft_wrap=True)
+    for heading, options in about.options:
+        console.print(Text(f"\n{heading}", "bold"))
+        for option in options:
+            setting = write_yaml({option.name: _plain(option.default)}).strip()
+            console.print(Text(f"  {setting:<30}", "cyan").append(option.allowed, "dim"), soft_wrap=True)
+            console.print(Text(indent(fill(option.meaning, width - 6), " " * 6)), soft_wrap=True)
+
+
+def _wrapped(paragraph: str, width: int) -> str:
+    """Leaves formulas as they are, and wraps each item of a list by itself."""
+    if "\n    " in f"\n{paragraph}":
+        return paragraph
+    items = re.split(r"\n(?=- )", paragraph)
+    return "\n".join(fill(item, width, subsequent_indent="  " * item.startswith("- ")) for item in items)
+
+
+def _plain(default: object) -> object:
+    """A default as YAML has it, with four digits."""
+    if isinstance(default, Component):
+        return default.name
+    if isinstance(default, tuple):
+        return [_plain(value) for value in default]
+    return float(f"{default:.4g}") if isinstance(default, float) else default

@@ -35,6 +35,8 @@ def train(arguments: Namespace) -> int:
 
 
 def recipes_ls(arguments: Namespace) -> int:
+    if arguments.objectives:
+        return _objectives_ls(arguments)
     from tercet.configs.catalogue import recipe_names, summary
 
     about = {name: summary(name) for name in recipe_names()}
@@ -47,7 +49,27 @@ def recipes_ls(arguments: Namespace) -> int:
     return 0
 
 
+def _objectives_ls(arguments: Namespace) -> int:
+    from tercet.models.losses.about import about
+    from tercet.models.losses.objective import objective_names
+
+    known = [about(name) for name in objective_names()]
+    if arguments.json:
+        print_json([{"name": one.name, "summary": one.summary, "source": one.source} for one in known])
+    else:
+        from tercet.command.listing import print_objectives
+
+        print_objectives(known)
+    return 0
+
+
 def recipes_show(arguments: Namespace) -> int:
+    if arguments.objective:
+        from tercet.command.listing import print_objective
+        from tercet.models.losses.about import about
+
+        print_objective(about(arguments.objective))
+        return 0
     from tercet.training.recipe import dump, load_recipe
 
     config = load_recipe(arguments.recipe, arguments.overrides)
