@@ -20,6 +20,7 @@ keys with keys. Here such cosines of the guide can drop a key, but rows of one f
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -121,7 +122,7 @@ class Softmax(Objective):
         if self.max_similarity is not None:
             cosine_AK = cosines(tile, "key-key", guided)
             masks += [] if cosine_AK is None else [cosine_AK > self.max_similarity]
-        return torch.stack(masks).any(dim=0) if masks else None
+        return reduce(torch.logical_or, masks) if masks else None
 
 
 def cosines(tile: Tile, pair: Compared, guided: bool) -> Tensor | None:

@@ -72,3 +72,21 @@ def test_the_example_that_lists_the_hardest_pictures_runs(
     hardest = sorted(sure, key=lambda id: sure[id])[:10]
     assert [key for _, key, _ in printed] == [source.key(id) for id in hardest]
     assert [confidence for confidence, _, _ in printed] == [f"{sure[id]:.4f}" for id in hardest]
+
+
+def test_the_example_that_lists_the_highest_temperatures_runs(
+    world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = {"name": "isogclr", "tau": 0.1, "rho": 2.0, "eta": 0.01}
+    values = recipe(world_folder, tmp_path / "run", steps=6, pairs={"image-text": 1}, objective=objective)
+    on_ranks(run, 1, values)
+    code = block("memories.md", "temperatures.py")
+    code = code.replace("shards/train", str(world_folder / "train")).replace("runs/NAME", str(tmp_path / "run"))
+    exec(code, {})  # as a reader runs it
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    source = open_source(str(world_folder / "train"))
+    column = read_column(tmp_path / "run" / "columns" / "term-image-text", source.fingerprint)
+    by_key = dict(zip(map(source.key, column.id_n.tolist()), column.values["image.temperature"].tolist(), strict=True))
+    assert [value for value, _ in printed] == [f"{by_key[key]:.4f}" for _, key in printed]
+    assert [value for value, _ in printed] == [f"{value:.4f}" for value in sorted(by_key.values(), reverse=True)[:10]]
+    assert len(set(by_key.values())) > 10
