@@ -3,17 +3,18 @@
 from typing import cast, get_args
 
 import open_clip
+import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from tercet.data_pipelines.sample import ImageIntake, Resize, TextIntake
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
-from tercet.models.encoders.encoder import parameters_of
+from tercet.models.encoders.encoder import Encoded, parameters_of
 from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
@@ -37,8 +38,19 @@ class OpenClipImage(ImageEncoder):
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        vectors: Tensor = self.model(self.normalise(values))
+        found = self.model(self.normalise(values))
+        vectors: Tensor = found[0] if self.model.output_tokens else found
         return vectors
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """The patches, through the last norm and the projection."""
+        if not self.model.output_tokens:
+            raise self.lacks_tokens()
+        vectors_nD, patches_nLD = self.model(self.normalise(values))
+        if self.model.final_ln_after_pool:
+            patches_nLD = self.model.ln_post(patches_nLD)  # type: ignore[operator]
+        counts_n = torch.full(patches_nLD.shape[:1], patches_nLD.shape[1], device=values.device)
+        return Encoded(vectors_nD, _projected(patches_nLD, self.model.proj), counts_n)
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, TimmModel):
@@ -76,8 +88,16 @@ class OpenClipText(TextEncoder):
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        vectors: Tensor = _shortened(self.model, values) if _looks_back_only(self.model) else self.model(values)
+        vectors: Tensor = _shortened(self.model, values)[0] if self.model.output_tokens else self.model(values)
         return vectors
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """The tokens up to the end token, through the projection. The start token has read no word and is left out."""
+        if not self.model.output_tokens:
+            raise self.lacks_tokens()
+        vectors_nD, tokens_nLD = _shortened(self.model, values)
+        tokens_nLD = _projected(tokens_nLD[:, 1:], self.model.text_projection)
+        return Encoded(vectors_nD, tokens_nLD, values.argmax(dim=1))
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, HFTextEncoder):
@@ -98,18 +118,28 @@ def _looks_back_only(tower: nn.Module) -> bool:
     return plain and tower.attn_mask is not None
 
 
-def _shortened(tower: nn.Module, values_nL: Tensor) -> Tensor:
-    """The same vectors, without computing the padding after the longest text. Causal attention never reads it."""
+def _projected(tokens_nLC: Tensor, projection: nn.Module | Tensor | None) -> Tensor:
+    """Through the projection of the tower: a layer, a matrix or nothing."""
+    if projection is None:
+        return tokens_nLC
+    found: Tensor = projection(tokens_nLC) if isinstance(projection, nn.Module) else tokens_nLC @ projection
+    return found
+
+
+def _shortened(tower: nn.Module, values_nL: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors and tokens, without computing the padding after the longest text. Causal attention never reads it."""
     longest = int(values_nL.argmax(dim=1).max()) + 1
     length = min(-(-longest // ROUND) * ROUND, values_nL.shape[1])
     causal_LL: Tensor = tower.attn_mask[:length, :length]  # type: ignore[index]
-    vectors: Tensor = functional_call(tower, {"attn_mask": causal_LL}, (values_nL[:, :length],))
-    return vectors
+    vectors, tokens = functional_call(tower, {"attn_mask": causal_LL}, (values_nL[:, :length],))
+    return vectors, tokens
 
 
 def _pooled(tower: nn.Module) -> nn.Module:
-    """The tower without CoCa's token outputs, in fp32. Weights from Hugging Face may have another precision."""
-    tower.output_tokens = False  # type: ignore[assignment]
+    """The tower in fp32; weights from Hugging Face may have another precision. It also returns tokens if those are the
+    patches or words of its input. The tokens of CoCa are not."""
+    patches = isinstance(tower, VisionTransformer) and tower.attn_pool is None
+    tower.output_tokens = patches or _looks_back_only(tower)  # type: ignore[assignment]
     return tower.float()
 
 

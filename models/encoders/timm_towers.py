@@ -3,7 +3,8 @@
 A NaFlex ViT (Dehghani et al. 2023) reads the patches of each clip and does not attend to padding. Other models read the
 log-mel as a one-channel image of a fixed window, with silence after the clip.
 
-Shape letters: n rows, F frames, M mel bands, P side of a patch, N patches, D the tower's width.
+Shape letters: n rows, F frames, M mel bands, P side of a patch, N patches, C channels of a map, H
+its height, W its width, T tokens of a sound, D the tower's width.
 """
 
 import timm
@@ -17,7 +18,7 @@ from tercet.data_pipelines.sample import ImageIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.audio import AudioEncoder
-from tercet.models.encoders.encoder import Encoder
+from tercet.models.encoders.encoder import Encoded, Encoder
 from tercet.models.encoders.image import ImageEncoder
 
 STRIDE = 32  # the window of a spectrogram is padded to a multiple of this, which suits timm's patches and strides
@@ -33,6 +34,29 @@ class TimmTower(Encoder):
 
     def checkpoint_gradients(self) -> None:
         checkpoint_timm(self, self.model)
+
+    def pooled_and_parts(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors and, in the same space, the patches `[n, N, D]` or the cells of the last map `[n, H, W, D]`.
+
+        Each cell goes through the head by itself, and each patch through the norm that follows the pooling, if there is
+        one.
+        """
+        pooled: Tensor = self.model.forward_head(features)  # type: ignore[operator]
+        if features.ndim == 4:
+            last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            cells_nHWC = features if last else features.permute(0, 2, 3, 1)
+            single = cells_nHWC.flatten(0, 2)[:, None, None] if last else cells_nHWC.flatten(0, 2)[..., None, None]
+            parts: Tensor = self.model.forward_head(single)  # type: ignore[operator]
+            return pooled, parts.reshape(*cells_nHWC.shape[:3], -1)
+        return pooled, self.patches(features)
+
+    def patches(self, features: Tensor) -> Tensor:
+        """The patches of a ViT `[n, N, D]`, without class tokens."""
+        if features.ndim != 3 or features.shape[2] != self.width:
+            raise self.lacks_tokens()
+        patches_nND = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
+        found: Tensor = getattr(self.model, "fc_norm", nn.Identity())(patches_nND)
+        return found
 
 
 class TimmImage(TimmTower, ImageEncoder):
@@ -51,6 +75,13 @@ class TimmImage(TimmTower, ImageEncoder):
         vectors: Tensor = self.model(self.normalise(values))
         return vectors
 
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        features = self.model.forward_features(self.normalise(values))  # type: ignore[operator]
+        vectors_nD, parts = self.pooled_and_parts(features)
+        tokens_nND = parts.flatten(1, -2)
+        counts_n = torch.full(tokens_nND.shape[:1], tokens_nND.shape[1], device=values.device)
+        return Encoded(vectors_nD, tokens_nND, counts_n)
+
 
 class TimmAudio(TimmTower, AudioEncoder):
     """A timm model over the log-mel of a fixed window."""
@@ -65,9 +96,24 @@ class TimmAudio(TimmTower, AudioEncoder):
         self.width = output_width(self.model)
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        picture = functional.pad(log_mel, (0, self.window - log_mel.shape[2]))
-        vectors: Tensor = self.model(picture[:, None])
+        vectors: Tensor = self.model(self._picture(log_mel))
         return vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
+        """The tokens of the same time are averaged over the bands."""
+        features = self.model.forward_features(self._picture(log_mel))  # type: ignore[operator]
+        vectors_nD, parts = self.pooled_and_parts(features)
+        if parts.ndim == 3:
+            grid: tuple[int, int] | None = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
+            if grid is None or grid[0] * grid[1] != parts.shape[1]:
+                raise self.lacks_tokens()
+            parts = parts.reshape(len(parts), *grid, -1)
+        tokens_nTD = parts.mean(1)
+        counts_n = torch.div(frames * tokens_nTD.shape[1] + self.window - 1, self.window, rounding_mode="floor")
+        return Encoded(vectors_nD, tokens_nTD, counts_n.clamp(min=1))
+
+    def _picture(self, log_mel: Tensor) -> Tensor:
+        return functional.pad(log_mel, (0, self.window - log_mel.shape[2]))[:, None]
 
 
 class NaFlexAudio(TimmTower, AudioEncoder):
@@ -83,6 +129,18 @@ class NaFlexAudio(TimmTower, AudioEncoder):
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
         vectors: Tensor = self.model(**patchify(log_mel, frames, self.patch))
         return vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
+        """The tokens of the same time are averaged over the bands."""
+        given = patchify(log_mel, frames, self.patch)
+        features = self.model.forward_features(given.pop("x"), **given)  # type: ignore[operator]
+        long, bands = self.patch[0], -(-log_mel.shape[1] // self.patch[1])
+        patches_nND = self.patches(features["patches"])
+        if patches_nND.shape[1] % bands:  # the model drops patches at random
+            raise self.lacks_tokens()
+        tokens_nTD = patches_nND.reshape(len(patches_nND), -1, bands, self.width).mean(2)
+        counts_n = torch.div(frames + long - 1, long, rounding_mode="floor").clamp(min=1)
+        return Encoded(self.model.forward_head(**features), tokens_nTD, counts_n)  # type: ignore[operator]
 
 
 def patchify(log_mel: Tensor, frames: Tensor, patch: tuple[int, int]) -> dict[str, Tensor]:

@@ -91,6 +91,29 @@ def stops_at_the_end(encoder: Encoder, rows: TowerInput) -> None:
     )
 
 
+def gives_tokens(encoder: Encoder, rows: TowerInput) -> None:
+    """A tower may have no tokens."""
+    encoder.eval()
+    try:
+        together = encoder.tokens(rows.values, rows.lengths)
+    except UserError:
+        return
+    demand_equal(together.vectors, rows(encoder), "`tokens` gives other vectors than `forward`")
+    shape, longest = list(together.tokens.shape), together.tokens.shape[1]
+    wanted = [ROWS, longest, encoder.width]
+    demand(shape == wanted, f"`tokens` gives tokens of shape {shape}, not [rows, tokens, width] = {wanted}")
+    counts = together.counts.tolist()
+    possible = len(counts) == ROWS and min(counts) >= 1 and max(counts) <= longest
+    demand(possible, f"`tokens` counts {counts}, but {ROWS} rows have 1 to {longest} tokens")
+    for index, count in enumerate(counts):
+        one = rows.one(index)
+        alone = encoder.tokens(one.values, one.lengths)
+        demand(alone.counts.tolist() == [count], "the number of a row's tokens depends on the rows beside it")
+        demand_equal(
+            alone.tokens[0, :count], together.tokens[index, :count], "a row's tokens depend on the rows beside it"
+        )
+
+
 def embeds_for_evaluation(encoder: Encoder, rows: TowerInput) -> None:
     with torch.no_grad():
         vectors = encoder.eval().embed(rows.values, rows.lengths)
@@ -147,6 +170,7 @@ CHECKS: tuple[Check, ...] = (
     repeats_itself,
     looks_at_each_row_alone,
     stops_at_the_end,
+    gives_tokens,
     embeds_for_evaluation,
     has_each_block_once,
     has_a_dummy,

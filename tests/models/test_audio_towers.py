@@ -11,6 +11,8 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.audio import AudioEncoder, tile
 from tercet.models.encoders.timm_towers import patchify
+from tercet.testing.encoders import gives_tokens
+from tercet.testing.rows import rows_for
 
 TINY = {"depth": 2, "embed_dim": 32, "num_heads": 2}
 NAFLEX = {"encoder": "timm:naflexvit_base_patch16_siglip", "options": TINY}
@@ -141,3 +143,21 @@ def test_the_order_of_sounds_changes_the_vector() -> None:
     tower, (first, second) = build("small"), clips()[1].split(8_000)
     one, other = tower(torch.cat((first, second))[None]), tower(torch.cat((second, first))[None])
     assert (one - other).norm() > 1e-2 * one.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TOWERS)
+def test_tokens_are_in_time_and_do_not_depend_on_batch_or_padding(name: str) -> None:
+    """What happens in the second half of a clip changes its later tokens more than its earlier ones."""
+    tower = build(name)
+    gives_tokens(tower, rows_for(tower.intake))
+    (wave,) = clips()[1:2]
+    loud = wave.clone()
+    loud[8_000:] *= 20
+    lengths = torch.tensor([len(wave)])
+    quiet, changed = (tower.tokens(clip[None, : tower.intake.window], lengths.clamp(max=tower.intake.window)).tokens[0]
+                      for clip in (wave, loud))  # fmt: skip
+    half = len(quiet) // 2
+    moved = (quiet - changed).norm(dim=1)
+    if half:
+        assert moved[half:].mean() > moved[:half].mean()

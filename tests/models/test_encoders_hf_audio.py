@@ -39,6 +39,8 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.encoder import check_batchnorm
+from tercet.testing.encoders import gives_tokens
+from tercet.testing.rows import rows_for
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 STILL = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
@@ -186,6 +188,29 @@ def test_a_clip_shorter_than_a_frame_has_a_vector(saved: Saved) -> None:
     assert alone.isfinite().all()
     batch, lengths = padded([wave, *clips(tower.intake.rate)], 0, 0.3)
     torch.testing.assert_close(tower(batch, lengths)[:1], alone, atol=1e-5 * float(alone.abs().max()), rtol=0)
+
+
+@torch.no_grad()
+def test_tokens_are_states_in_time(saved: Saved) -> None:
+    """Their mean over the clip is the vector. AST has its vector from class tokens, and tokens from patches."""
+    name, tower = saved[0], build(saved)
+    batch = padded(clips(tower.intake.rate), 0, 0.0)
+    if name.startswith("clap"):
+        with pytest.raises(UserError, match=r"model.audio.encoder: this tower has no tokens, only one vector"):
+            tower.tokens(*batch)
+        return
+    gives_tokens(tower, rows_for(tower.intake))
+    found = tower.tokens(*batch)
+    for row, count in enumerate(found.counts.tolist()):
+        if name != "ast":
+            torch.testing.assert_close(found.tokens[row, :count].mean(0), found.vectors[row], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.vectors, tower(*batch))
+    if name == "ast":
+        states = saved[2](extracted(saved[3], clips(tower.intake.rate)[0]).input_values).last_hidden_state[0, 2:]
+        bands, times = 12, len(states) // 12
+        torch.testing.assert_close(found.tokens[0], states.reshape(bands, times, -1).mean(0), atol=1e-4, rtol=0)
+        assert found.counts[0] == times
+        assert found.counts[2] < times / 3
 
 
 def test_blocks_and_gradient_checkpointing(saved: Saved) -> None:

@@ -33,6 +33,8 @@ from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.image import ImageEncoder
+from tercet.testing.encoders import gives_tokens
+from tercet.testing.rows import rows_for
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
         "patch_size": 8, "image_size": 32}  # fmt: skip
@@ -186,3 +188,23 @@ def test_processors_without_one_image_size_are_rejected(saved: Saved, tmp_path: 
     CLIPImageProcessor(size={"shortest_edge": 24}, crop_size=SQUARE).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="pads its images"):
         build(tmp_path)
+
+
+@torch.no_grad()
+def test_tokens_are_the_patches_of_transformers(saved: Saved) -> None:
+    name, folder, model = saved
+    tower = build(folder)
+    if name == "siglip":
+        with pytest.raises(UserError, match=r"model.image.encoder: this tower has no tokens, only one vector"):
+            tower.tokens(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+        return
+    gives_tokens(tower, rows_for(tower.intake))
+    pixels = handed(tower)
+    side = (pixels.shape[2] - 32) // 2
+    inner = tower.normalise(pixels)[:, :, side : side + 32, side : side + 32]
+    patches = model(pixel_values=inner).last_hidden_state[:, 1:]
+    if name.startswith("clip"):
+        patches = (model.vision_model if name == "clip-projected" else model).post_layernorm(patches)
+    expected = model.visual_projection(patches) if name == "clip-projected" else patches
+    assert expected.shape == (1, 16, tower.width)
+    torch.testing.assert_close(tower.tokens(pixels).tokens, expected, atol=1e-5, rtol=0)

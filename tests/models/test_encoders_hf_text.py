@@ -308,3 +308,13 @@ def test_minilm_equals_transformers() -> None:
     for row, text in enumerate(texts):
         expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
         torch.testing.assert_close(ours[row], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_tokens_are_the_states_of_single_captions(folder: Path) -> None:
+    tower = build(folder, context=12)
+    found = tower.tokens(tower.intake.tokenize(TEXTS))  # type: ignore[union-attr]
+    for row, states in enumerate(tokens_alone(folder, *TEXTS)):
+        assert int(found.counts[row]) == len(states)
+        torch.testing.assert_close(found.tokens[row, : len(states)], states, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.vectors, tower(tower.intake.tokenize(TEXTS)))  # type: ignore[union-attr]

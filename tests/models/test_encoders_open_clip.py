@@ -13,6 +13,8 @@ from torch.nn import functional
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import Encoder, build_encoder
+from tercet.testing.encoders import gives_tokens
+from tercet.testing.rows import rows_for
 
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 48, "heads": 2, "layers": 2}
@@ -117,10 +119,32 @@ def test_padding_behind_the_longest_text_is_not_computed(saved: Saved) -> None:
     tokens, shapes = tower.intake.tokenize(["a red boat", "", "two dogs"]), []  # type: ignore[union-attr]
     tower.model.transformer.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))  # type: ignore
     weights, gradients, vectors = list(tower.parameters()), [], []
-    for encode in (tower, tower.model):
+    for encode in (tower, lambda values: tower.model(values)[0]):  # type: ignore[operator]
         vectors.append(encode(tokens))
         gradients.append(torch.autograd.grad(vectors[-1].square().sum(), weights))
     assert [shape[1] for shape in shapes] == [8, 16]
     torch.testing.assert_close(*vectors)
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_tokens_equal_the_last_states_of_open_clip(saved: Saved) -> None:
+    name, model, _ = saved
+    image, text = build("image", saved), build("text", saved)
+    pixels, words = rows_for(image.intake), rows_for(text.intake)
+    if name != "tiny-clip":
+        for tower, rows in ((image, pixels), *([] if name == "tiny-convnext" else [(text, words)])):
+            with pytest.raises(UserError, match="this tower has no tokens, only one vector for each row"):
+                tower.tokens(rows.values)
+        return
+    gives_tokens(image, pixels)
+    gives_tokens(text, words)
+    given = image.normalise(pixels.values)  # type: ignore[operator]
+    seen = model.visual.forward_intermediates(given, 1, normalize_intermediates=True, output_fmt="NLC")  # type: ignore[union-attr, operator]
+    patches = seen["image_intermediates"][0] @ model.visual.proj  # type: ignore[union-attr]
+    torch.testing.assert_close(image.tokens(pixels.values).tokens, patches, atol=1e-5, rtol=0)
+    found = text.tokens(words.values)
+    for row, count in enumerate(found.counts.tolist()):
+        torch.testing.assert_close(found.tokens[row, count - 1], found.vectors[row])  # the end token
+        assert count == int((words.values[row] != 0).sum()) - 1

@@ -10,6 +10,9 @@ from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.encoder import check_batchnorm
+from tercet.models.encoders.timm_towers import TimmImage
+from tercet.testing.encoders import gives_tokens
+from tercet.testing.rows import rows_for
 
 VIT = {"depth": 3, "embed_dim": 32, "num_heads": 2}
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
@@ -89,3 +92,23 @@ def test_frozen_batchnorm_ignores_the_batch() -> None:
     alone = torch.cat([tower(picture[None]) for picture in pixels])
     torch.testing.assert_close(together, alone, atol=1e-5 * float(alone.detach().abs().max()), rtol=0)
     assert all(value.equal(before[name]) for name, value in tower.named_buffers())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "options"), [("vit_tiny_patch16_224", VIT), ("vit_base_patch16_gap_224", VIT), ("convnext_atto", CONVNEXT)]
+)
+def test_tokens_of_images_are_patches_and_cells(name: str, options: dict[str, object]) -> None:
+    tower = build_encoder("image", TowerConfig(encoder=f"timm:{name}", size=64, options=options)).eval()
+    gives_tokens(tower, rows_for(tower.intake))
+    assert isinstance(tower, TimmImage)
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    features, found = tower.model.forward_features(tower.normalise(pixels)), tower.tokens(pixels)  # type: ignore[operator]
+    if name.startswith("convnext"):
+        expected = tower.model.head.norm(features).flatten(2).transpose(1, 2)  # type: ignore[union-attr, operator]
+    elif "gap" in name:
+        expected = tower.model.fc_norm(features)  # type: ignore[operator]
+    else:
+        expected = features[:, 1:]
+    torch.testing.assert_close(found.tokens, expected, atol=1e-6, rtol=0)
+    assert found.counts.tolist() == [4 if name.startswith("convnext") else 16] * 2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import ArrayIntake, ImageIntake
-from tercet.models.encoders.encoder import Encoder
+from tercet.models.encoders.encoder import Encoded, Encoder
 from tercet.plugins import load_plugins
 from tercet.testing import check_encoder
 
@@ -138,6 +138,21 @@ class Forgetful(Mean):
         return 2 * vectors if self.checkpointing else vectors
 
 
+class Elsewhere(Mean):
+    """Its tokens come from another pass than its vectors."""
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        return Encoded(2 * self(values), self(values)[:, None], torch.ones(len(values), dtype=torch.int64))
+
+
+class Mixed(Mean):
+    """Each token has seen the other rows."""
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        vectors = self(values)
+        return Encoded(vectors, (vectors - vectors.mean(0))[:, None], torch.ones(len(values), dtype=torch.int64))
+
+
 UNEQUAL = """
 import torch.distributed as dist
 from tercet.models.encoders.encoder import FAMILIES
@@ -198,6 +213,8 @@ def test_an_encoder_of_a_plugin_whose_vectors_depend_on_the_batch_size_fails(tmp
         (Crowded, "`dummy` gives 2 rows, not one"),
         (Short, "the dummy row reaches fewer parameters than a real one, as `extra`"),
         (Locked, "no parameter gets a gradient"),
+        (Elsewhere, "`tokens` gives other vectors than `forward`"),
+        (Mixed, "a row's tokens depend on the rows beside it"),
         (Forgetful, "with `checkpoint_gradients` the gradients are others"),
     ],
 )

@@ -11,10 +11,12 @@ from inspect import signature
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.folder import load, read_config, read_image_processor
 from tercet.models.encoders.hf.parts import check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf.pixels import pixels_of
@@ -43,13 +45,37 @@ class HfImage(HfTower, ImageEncoder):
             self.model = load("model.image.encoder", name, "AutoModel", found, unused=("pooler", "mask_token"))
         else:
             self.model = load_part("model.image.encoder", name, part, found)
-        self.projects = part is not None and part.projects
+        self.projects, self.part = part is not None and part.projects, part.kind if part else ""
+        self.prefix = _prefix(self.part, self.model.config)
         self.width, self.seen, self.pool = width_of(self.model.config, part), pixels.seen, pool
         self.positions = _positions(self.model, pixels.seen)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        pixels = self.normalise(_centre(values, self.seen))
-        return self.pool(self.model(pixel_values=pixels, **self.positions))
+        return self.pool(self._run(values))
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """The patches of a ViT or, of the halves, those of CLIP through its last norm and its projection."""
+        if self.part and not self.part.startswith("CLIP"):
+            raise self.lacks_tokens()
+        output = self._run(values)
+        if output.last_hidden_state.ndim != 3:
+            raise self.lacks_tokens()
+        patches_nLD = output.last_hidden_state[:, self.prefix :]
+        if self.part:
+            trunk = self.model.vision_model if self.projects else self.model
+            patches_nLD = trunk.post_layernorm(patches_nLD)
+        tokens_nLD = self.model.visual_projection(patches_nLD) if self.projects else patches_nLD
+        counts_n = torch.full(tokens_nLD.shape[:1], tokens_nLD.shape[1], device=values.device)
+        return Encoded(self.pool(output), tokens_nLD, counts_n)
+
+    def _run(self, values: Tensor) -> Any:
+        return self.model(pixel_values=self.normalise(_centre(values, self.seen)), **self.positions)
+
+
+def _prefix(part: str, config: Any) -> int:
+    """How many tokens come before the patches: class tokens and registers."""
+    classes = 2 if config.model_type == "deit" else int(bool(part) or config.model_type in CLASSED)
+    return classes + int(getattr(config, "num_register_tokens", 0))
 
 
 def _centre(values_nCHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import TextIntake
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
 from tercet.models.encoders.hf.parts import architecture, check_reads, load_part, part_of, width_of
 from tercet.models.encoders.hf.pooling import Pool, pool_of, pooled_by_model
@@ -35,17 +36,30 @@ class HfText(HfTower, TextEncoder):
             self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
         else:
             self.model, self.pool = load_part("model.text.encoder", name, part, found), pooled_by_model(part.vector)
-        self.projects = part is not None and part.projects
+        self.projects, self.part = part is not None and part.projects, part.kind if part else ""
         self.width = width_of(self.model.config, part)
         tokenizer = _tokenizer(name, self.model, config.options.get("context"))
         self.intake, self.padding = TextIntake(tokenizer), tokenizer.padding
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.pool(*self._run(values))
+
+    def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """The states of a single transformer or, of the halves, those of CLIP through its projection."""
+        if self.part and not self.part.startswith("CLIP"):
+            raise self.lacks_tokens()
+        output, valid_nL = self._run(values)
+        states_nLD = output.last_hidden_state
+        tokens_nLD = self.model.text_projection(states_nLD) if self.projects else states_nLD
+        return Encoded(self.pool(output, valid_nL), tokens_nLD, valid_nL.sum(1))
+
+    def _run(self, values: Tensor) -> tuple[Any, Tensor]:
+        """The output of the model, and which tokens exist."""
         valid_nL = values != ABSENT
         longest = int(valid_nL.sum(1).max()) if len(values) else 1
         valid_nL, values = valid_nL[:, :longest], values[:, :longest]
         tokens_nL = values.masked_fill(~valid_nL, self.padding)
-        return self.pool(self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL)
+        return self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL
 
 
 def _single(name: str, found: Any) -> Any:

@@ -33,12 +33,22 @@ class AstAudio(HfAudio):
         self.width = self.model.config.hidden_size
 
     def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        """Fills the window after the clip as AST's extractor does: with log-mels that are 0 before normalisation."""
+        return self.encode_tokens(log_mel, frames).vectors
+
+    def encode_tokens(self, log_mel: Tensor, frames: Tensor) -> Encoded:
+        """Fills the window after the clip as AST's extractor does: with log-mels that are 0 before normalisation.
+
+        The patches of the same time are averaged over the bands.
+        """
         filled_nMF = functional.pad(log_mel, (0, self.window - log_mel.shape[2]))
         after_nF = torch.arange(self.window, device=log_mel.device) >= frames[:, None]
         filled_nMF = filled_nMF.masked_fill(after_nF[:, None], self.silence)
-        vectors: Tensor = self.model(filled_nMF.transpose(1, 2)).pooler_output
-        return vectors
+        output, config = self.model(filled_nMF.transpose(1, 2)), self.model.config
+        times = (self.window - config.patch_size) // config.time_stride + 1
+        patches_nND = output.last_hidden_state[:, 2:]
+        tokens_nND = patches_nND.reshape(len(patches_nND), -1, times, self.width).mean(1)
+        counts_n = torch.div(frames + config.time_stride - 1, config.time_stride, rounding_mode="floor")
+        return Encoded(output.pooler_output, tokens_nND, counts_n.clamp(1, times))
 
 
 class WhisperAudio(HfAudio):
