@@ -106,6 +106,30 @@ def test_the_difference_is_taken_seed_by_seed(tmp_path: Path, gain: float, bette
     assert (row.ours, row.peer) == pytest.approx((20 + 1.2 * gain, 20))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0, None, "does not hold"),
+        (-2, None, "holds"),
+        (-1, None, "not shown"),
+        (-0.5, None, "does not hold"),
+        (-3, 3, "holds"),
+        (-1, 1, "not shown"),
+        (-0.1, 0.1, "does not hold"),
+        (-3, -2, "does not hold"),
+        (-3, -1, "not shown"),
+    ],
+)
+def test_a_claim_may_be_about_a_range(low: float, high: float | None, verdict: str) -> None:
+    """The interval of the gain is -1.49 to -0.75."""
+    gains = (-0.8, -1.0, -1.1, -1.1, -1.6)
+    runs = {"with": [{"R@1": 50 + gain} for gain in gains], "without": [{"R@1": 50.0} for _ in gains]}
+    assert outcome("fake", replace(fake(1.0), gain=(low, high)), runs).beyond["verdict"] == verdict
+    turned = {"with": [{"R@1": 50 - gain} for gain in gains], "without": runs["without"]}
+    row = outcome("fake", replace(fake(1.0, better="lower"), gain=(low, high)), turned)
+    assert (row.beyond["verdict"], row.beyond["gain"]) == (verdict, [low, high])
+
+
 def test_noise_shows_nothing() -> None:
     runs = {"with": [{"R@1": v} for v in (64.8, 57.9, 57.4, 61.7, 54.5)]}
     runs["without"] = [{"R@1": v} for v in (59.3, 57.7, 59.2, 58.5, 61.8)]

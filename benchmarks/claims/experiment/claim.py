@@ -1,5 +1,11 @@
 """The form of a claim: a sentence, and arms that are trained with the same seeds.
 
+The gain is the difference of the first two arms, counted so that more is better. A claim says which range it lies in:
+
+- `(0, None)`: the first arm is better (the default).
+- `(-2, None)`: the first arm is at most 2 worse.
+- `(-3, 3)`: the arms are equal but for 3.
+
 @dataclass(frozen=True)
 class Toy:
     decoupled: bool
@@ -33,13 +39,15 @@ class Arm(Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim is that the first arm has a better `measure` than the second. Further arms are shown beside them."""
+    """The claim is that the gain in `measure` lies in a range. Arms after the first two are shown beside them."""
 
     says: str  # one sentence
     source: str  # the paper
     measure: str  # one of the numbers that a run returns
     arms: Mapping[str, Arm]
     better: Literal["higher", "lower"] = "higher"
+    gain: tuple[float, float | None] = (0, None)
 
     def to_json(self) -> dict[str, Any]:
-        return {"claim": self.says, "source": self.source, "measure": self.measure, "better": self.better}
+        beyond = {"source": self.source, "measure": self.measure, "better": self.better, "gain": list(self.gain)}
+        return {"claim": self.says, **beyond}

@@ -4,6 +4,7 @@ All intervals are 95 % intervals of Student's t over the seeds. The arms share t
 seed by seed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
@@ -26,7 +27,8 @@ def outcome(name: str, claim: Claim, runs: dict[str, list[Numbers]]) -> BenchRow
     """`ours` is the mean of the first arm, `peer` that of the second, and `holds` the verdict, None if not shown."""
     first, second, *_ = runs
     gap = difference(claim.measure, runs[first], runs[second])
-    holds = shown(gap if claim.better == "higher" else Estimate(-gap.value, -gap.high, -gap.low))
+    gain = gap if claim.better == "higher" else Estimate(-gap.value, -gap.high, -gap.low)
+    holds = shown(gain, *claim.gain)
     ours, peer = (mean(each[claim.measure] for each in runs[arm]) for arm in (first, second))
     words = f"{claim.says} {claim.measure}, {first} − {second}: {in_words(gap)}: {VERDICTS[holds]}"
     seeds = len(runs[first])
@@ -44,9 +46,12 @@ def difference(measure: str, first: list[Numbers], second: list[Numbers]) -> Est
     return estimate([one[measure] - other[measure] for one, other in zip(first, second, strict=True)])
 
 
-def shown(gain: Estimate) -> bool | None:
-    """Whether the claim holds: the whole interval is above zero, or below it. None if it contains zero."""
-    return True if gain.low > 0 else False if gain.high < 0 else None
+def shown(gain: Estimate, low: float, high: float | None) -> bool | None:
+    """Whether the whole interval of the gain lies in the range of the claim, or all of it outside. Else None."""
+    limit = math.inf if high is None else high
+    if low < gain.low and gain.high < limit:
+        return True
+    return False if gain.high < low or limit < gain.low else None
 
 
 def in_words(gap: Estimate) -> str:

@@ -3,7 +3,7 @@
 Shapes: n pairs, h hidden numbers, d dimensions.
 """
 
-import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +29,17 @@ class Pairs:
 
 
 class Towers(nn.Module):
-    """A network of two layers for each field, and a temperature. Equal seeds give equal weights."""
+    """A network of two layers for each field. Equal seeds give equal weights."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, dim: int = DIM) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.of = nn.ModuleDict(
-                {field: nn.Sequential(nn.Linear(SEEN, WIDTH), nn.GELU(), nn.Linear(WIDTH, DIM)) for field in FIELDS}
+                {field: nn.Sequential(nn.Linear(SEEN, WIDTH), nn.GELU(), nn.Linear(WIDTH, dim)) for field in FIELDS}
             )
-        self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
-    def forward(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {field: normalize(self.of[field](seen), dim=1) for field, seen in values.items()}
 
 
