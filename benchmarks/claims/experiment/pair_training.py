@@ -15,16 +15,18 @@ CANDIDATES = 1_000
 
 @dataclass(frozen=True)
 class PairTraining:
-    """New pairs in every step. `objective`: its name and options. `dim`: of the joint space."""
+    """New pairs in every step. `objective`: its name and options. `dim`: of the joint space. `noise`: of
+    the pairs."""
 
     objective: Mapping[str, Any]
     batch_size: int
     steps: int
     lr: float
     dim: int = DIM
+    noise: float = 0.5
 
     def run(self, seed: int) -> dict[str, float]:
-        pairs, towers = Pairs(seed), Towers(seed, self.dim)
+        pairs, towers = Pairs(seed, self.noise), Towers(seed, self.dim)
         fit(towers, self.objective, lambda step: pairs.draw(self.batch_size), self.steps, self.lr)
         with torch.no_grad():
             return self.measured(*towers(pairs.draw(CANDIDATES)).values())

@@ -21,9 +21,12 @@ class Pairs:
         self.mixtures = {field: torch.randn(HIDDEN, SEEN, generator=self.random) for field in FIELDS}
 
     def draw(self, n: int) -> dict[str, Tensor]:
-        hidden_nh = torch.randn(n, HIDDEN, generator=self.random)
+        return self.of(torch.randn(n, HIDDEN, generator=self.random))
+
+    def of(self, hidden_nh: Tensor) -> dict[str, Tensor]:
+        shape = len(hidden_nh), SEEN
         return {
-            field: torch.tanh(hidden_nh @ mixture / 3) + self.noise * torch.randn(n, SEEN, generator=self.random)
+            field: torch.tanh(hidden_nh @ mixture / 3) + self.noise * torch.randn(shape, generator=self.random)
             for field, mixture in self.mixtures.items()
         }
 

@@ -1,0 +1,12 @@
+"""What is left of the gain of the claim `decoupled` at batches of 256, with the same pairs."""
+
+from tercet.benchmarks.claims.decoupled import training
+from tercet.benchmarks.claims.experiment.claim import Claim
+
+CLAIM = Claim(
+    says="At batches of 256, R@1 of DCL and of InfoNCE differ by less than 2 points.",
+    source="Yeh et al. 2022",
+    measure="image→text R@1",
+    arms={"decoupled": training("decoupled", 256, 1.6e-2), "infonce": training("infonce", 256, 1.6e-2)},
+    gain=(-2, 2),
+)
