@@ -1,6 +1,8 @@
 """CWCL beside LiT: the tower of pictures is locked and knows classes, and the tower of texts learns to fit it.
 
 Zero-shot accuracy: how often a new picture is closest to its class, whose vector is the mean of texts without details.
+
+With the kernel `linear`, R@1 falls, as CWCL pulls samples of one class together. The kernel `sharp` keeps it.
 """
 
 from collections.abc import Mapping

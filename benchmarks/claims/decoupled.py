@@ -1,4 +1,4 @@
-"""DCL at batches of 8 and 16, where InfoNCE learns little from a pair that is already closest in its small batch.
+"""DCL at batches of 8 and 16, where InfoNCE learns little from a pair that is closest in its batch already.
 
 All arms see the same number of pairs, at a fixed temperature. The learning rate of each batch size is the one of
 three that serves InfoNCE best, on other seeds. The claim `decoupled_large` has batches of 256.

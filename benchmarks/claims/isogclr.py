@@ -2,11 +2,16 @@
 
 The control has all concepts equally often: there, the same concepts differ by chance only.
 
-It holds for a low `rho` only. A temperature settles where the entropy that the weights of an anchor's negatives lose is
-`rho`. If `rho` is low, this depends on how much all cosines vary, and a frequent concept has many keys far above the
-mean. If `rho` is high, the weights must fall on few keys: that needs no low temperature for an anchor with two like it,
-but for one with thirty, so the order turns round (the arm `high rho`). The paper uses 6 for batches of 1,024 and more;
-no batch of 128 can reach that, as the entropy can lose at most log 127 = 4.8.
+It holds for a low `rho` only. The weights of an anchor's negatives, e^(h/τ), are more unequal the lower τ is. τ moves
+until their divergence from equal weights (Kullback-Leibler) is `rho`.
+
+- A low `rho` asks for slightly unequal weights. An anchor of a frequent concept has many keys that are much closer than
+  the others, so it reaches `rho` at a higher τ.
+- A high `rho` asks for weights on a few keys. An anchor of a rare concept reaches that at a high τ, as only a few keys
+  are close; one of a frequent concept must tell many close keys apart. So the order is reversed in the arm `high rho`.
+
+The authors' 6 for CC3M is too high for batches of 128: with 127 negatives, the divergence is at most log 127 = 4.8. The
+values here were chosen on other seeds.
 """
 
 from dataclasses import dataclass

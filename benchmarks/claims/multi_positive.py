@@ -2,7 +2,11 @@
 
 Mean rank variance: for each picture, the variance of its ranks over the languages, when captions of each language look
 for it; the mean over all pictures. It is low if a picture is as easy to find in every language. The third arm has the
-captions of the first one, but compares one language at a time.
+captions of the first one, but compares one language at a time: it shows that the gain is from all languages in a step,
+and hardly from the one matrix.
+
+The learning rate and the noise were chosen on other seeds. With captions of more noise, a few pictures at ranks in the
+hundreds make up most of the variance, and it differs from seed to seed by more than between the arms.
 """
 
 from dataclasses import dataclass
@@ -76,7 +80,7 @@ def ranks(towers: Towers, picture_n: Tensor, caption_nk: Tensor) -> Tensor:
     score_nkn = text_nkd @ image_nd.T
     own_nk1 = torch.einsum("nkd,nd->nk", text_nkd, image_nd)[..., None]
     own = torch.eye(len(image_nd), dtype=torch.bool)[:, None]
-    closer_nkn = (score_nkn > own_nk1) & ~own
+    closer_nkn: Tensor = (score_nkn > own_nk1) & ~own
     return closer_nkn.sum(dim=2).double() + 1
 
 

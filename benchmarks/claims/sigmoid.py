@@ -1,6 +1,7 @@
 """The sigmoid loss and InfoNCE lead to the same retrieval, at the same number of steps and the same learning rate.
 
-Each learns its temperature from the default of its objective. The learning rate is the better of two for both.
+Each learns its temperature from the default of its objective. The learning rate is the better of
+two for both, on other seeds.
 """
 
 from tercet.benchmarks.claims.experiment.claim import Claim

@@ -1,6 +1,7 @@
 """Three fields of which no two say anything about each other: z = x xor y, bit by bit.
 
-Symile compares all three at once, so it learns to find x by y and z. InfoNCE on each pair of fields stays at chance.
+Symile compares all three at once, so it learns to find x by y and z. InfoNCE on each pair of fields stays at chance,
+which is 1 of 32; on other seeds it did so at three times the learning rate and with twice the steps as well.
 """
 
 from collections.abc import Mapping
