@@ -42,6 +42,7 @@ class ISogCLR(Objective):
     """A contrastive loss with a temperature for each sample and field (iSogCLR, Qiu et al. 2023).
 
     A memory of the term keeps the temperatures. The defaults are those of the authors' code for CC3M.
+    If ρ is log n or more, all temperatures fall to their lower limit: with 128 samples, try 2.
     """
 
     scale: Annotated[float, Field(description="fixed; each sample has its own temperature")] = 1.0
