@@ -343,7 +343,7 @@ def test_the_temperature_of_macl_rises_with_the_alignment() -> None:
             lambda own, others: own / (own + len(others) * (others**2).sum() / others.sum()),
         ),
     ],
-    ids=repr,
+    ids=lambda value: value.name if isinstance(value, Case) else "",
 )
 def test_probability_of_the_positive(case: Case, expected: Callable[[Tensor, Tensor], Tensor]) -> None:
     problem = Problem.of(GROUPS["distinct"], extra=False)
