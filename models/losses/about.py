@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from tercet.configs.base import Component
+from tercet.configs.yaml_text import write_yaml
 from tercet.models.losses.objective import Objective, objective_class
 
 SUMMARY = re.compile(r"(.+?)(?: \(([^()]*\d{4}[^()]*)\))?\.(?: |$)")
@@ -25,6 +27,20 @@ class Option:
     default: object
     allowed: str
     meaning: str
+
+    @property
+    def setting(self) -> str:
+        """The default, as a recipe sets it: `alpha: 0.5`."""
+        return write_yaml({self.name: _plain(self.default)}).strip()
+
+
+def _plain(default: object) -> object:
+    """A default in the types of YAML; numbers have four digits."""
+    if isinstance(default, Component):
+        return default.name
+    if isinstance(default, tuple):
+        return [_plain(value) for value in default]
+    return float(f"{default:.4g}") if isinstance(default, float) else default
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tercet.configs.base import Component
-from tercet.configs.yaml_text import write_yaml
-
 if TYPE_CHECKING:
     from tercet.models.losses.about import About
 
@@ -52,8 +49,7 @@ def print_objective(about: "About") -> None:
     for heading, options in about.options:
         console.print(Text(f"\n{heading}", "bold"))
         for option in options:
-            setting = write_yaml({option.name: _plain(option.default)}).strip()
-            console.print(Text(f"  {setting:<30}", "cyan").append(option.allowed, "dim"), soft_wrap=True)
+            console.print(Text(f"  {option.setting:<30}", "cyan").append(option.allowed, "dim"), soft_wrap=True)
             console.print(Text(indent(fill(option.meaning, width - 6), " " * 6)), soft_wrap=True)
 
 
@@ -61,14 +57,5 @@ def _wrapped(paragraph: str, width: int) -> str:
     """Leaves formulas as they are, and wraps each item of a list by itself."""
     if "\n    " in f"\n{paragraph}":
         return paragraph
-    items = re.split(r"\n(?=- )", paragraph)
+    items = [" ".join(item.split()) for item in re.split(r"\n(?=- )", paragraph)]
     return "\n".join(fill(item, width, subsequent_indent="  " * item.startswith("- ")) for item in items)
-
-
-def _plain(default: object) -> object:
-    """A default as YAML has it, with four digits."""
-    if isinstance(default, Component):
-        return default.name
-    if isinstance(default, tuple):
-        return [_plain(value) for value in default]
-    return float(f"{default:.4g}") if isinstance(default, float) else default
