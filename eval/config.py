@@ -42,6 +42,8 @@ class EvalConfig(Config):
 
     @model_validator(mode="after")
     def _has_interpolations(self) -> "EvalConfig":
+        if self.wise_ft and not self.tasks:
+            raise Misfit("wise_ft", "compares results, but `eval.tasks` is empty; name a task, or set eval.wise_ft=[]")
         if self.keep_wise_ft and not self.wise_ft:
             raise Misfit("keep_wise_ft", "needs interpolations to choose from; set `eval.wise_ft`, such as [0.25, 0.5]")
         return self
