@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tercet.benchmarks import claims
 from tercet.benchmarks.claims import claim_names, load_claim
@@ -14,7 +15,10 @@ from tercet.benchmarks.claims.experiment import built_in
 from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.outcome import estimate, outcome
 from tercet.benchmarks.claims.experiment.runs import numbers
+from tercet.benchmarks.claims.experiment.synthetic import FIELDS, Pairs, Towers
+from tercet.benchmarks.claims.experiment.training import batch_of, fit, fit_term
 from tercet.command import main
+from tercet.models.config import TermConfig
 
 MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made
 
@@ -157,6 +161,20 @@ def test_claims_are_listed_and_mistakes_are_one_line(capsys: Any) -> None:
     assert capsys.readouterr().err == "tercet: unknown claim `quue`; did you mean `queue`?\n"
     assert main(["bench", "claims", "queue", "--seeds", "1"]) == 2
     assert capsys.readouterr().err == "tercet: --seeds is 1; give 3 or more\n"
+
+
+def test_both_training_loops_are_the_same() -> None:
+    """One differentiates `tercet.loss`, the other takes its gradients from the terms of a run."""
+    objective = {"name": "sigmoid", "scale": 5.0, "bias": -3.0}
+    pairs = [Pairs(seed).draw(16) for seed in range(3)]
+    one, other = Towers(seed=1), Towers(seed=1)
+    fit(one, objective, pairs.__getitem__, steps=3, lr=1e-2)
+    term = TermConfig(between=FIELDS, objective=objective)
+    fit_term(other, term, lambda step: batch_of(pairs[step], torch.arange(16)), steps=3, lr=1e-2)
+    first = Towers(seed=1).state_dict()
+    for name, weight in one.state_dict().items():
+        torch.testing.assert_close(weight, other.state_dict()[name], atol=1e-5, rtol=1e-4)
+        assert not torch.equal(weight, first[name])
 
 
 @pytest.mark.parametrize("name", claim_names())
