@@ -6,16 +6,23 @@ Neither the tile nor the micro-batch divides the batch, some items share a group
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field
+from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
+from tercet.modality import modality_of
+from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.multimodal import Multimodal
+from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.training.config import RunConfig
 
 ITEMS, MICRO_BATCH, TILE = 24, 5, 7
 SIDE, LENGTH = 32, 12
+END = 49407  # the end token, where CLIP reads the vector of a text
+FIELDS = ("image", "audio", "text", "text.synthetic")
 LAYOUTS = ("all rows", "rows missing", "one absent")
 
 
@@ -59,49 +66,107 @@ class Case:
     clip: float = 0.0
     setting: str = "plain"
 
+    @property
+    def example(self) -> Example:
+        return example_of(self.objective)
+
+    @property
+    def terms(self) -> tuple[TermConfig, ...]:
+        """A term over the fields of the example. An objective of two fields has one for each pair of the setting."""
+        kind = self.example.objective or self.objective
+        objective = ObjectiveConfig.model_validate({"name": kind, **self.example.options})
+        references = {name: name for name in self.beside.references}
+        pairs = {tuple(pair.split("-")): weight for pair, weight in SETTINGS[self.setting].pairs.items()}
+        chosen = {pair: weight for pair, weight in pairs.items() if {*self.example.numbered} <= {*pair}}
+        if len(self.example.between) > 2:
+            chosen = {self.example.between: 1.0}
+        return tuple(
+            TermConfig(between=between, objective=objective, references=references, weight=weight)
+            for between, weight in chosen.items()
+        )
+
+    @property
+    def beside(self) -> Beside:
+        """What the objective reads beside the rows."""
+        return Beside(build_example(self.objective), self.example, ITEMS)
+
+    @property
+    def compares_tokens(self) -> bool:
+        """Then texts have different lengths."""
+        return any(self.beside.objective.tokens(term.between) for term in self.terms)
+
     def config(self) -> RunConfig:
-        setting = SETTINGS[self.setting]
+        used = {modality_of(name) for term in self.terms for name in term.fields}
+        towers = {name: tower for name, tower in SETTINGS[self.setting].towers.items() if name in used}
         raw = {
             "name": "gradients",
             "data": {"train": "none"},
-            "model": {"dim": 512, **setting.towers},
-            "pairs": setting.pairs,
-            "objective": self.objective,
+            "model": {"dim": 512, **towers},
+            "terms": [{"between": [*towers][:2]}],
             "precision": "fp32",
             "batch_size": ITEMS,
             "zero": self.zero,
             "clip": self.clip,
             "tile": TILE,
         }
-        return RunConfig.model_validate(raw)
+        # A recipe would have to say where references and further fields come from. Here, the example has them.
+        return RunConfig.model_validate(raw).model_copy(update={"terms": self.terms})
+
+    def items(self, name: str, layout: str) -> Tensor:
+        """The item of each row of a field, in the whole batch."""
+        index = torch.arange(ITEMS)[exists(name, layout, self.world, self.absent)]
+        return torch.repeat_interleave(index, 1 + index % self.example.rows.get(name, 1))
+
+    @property
+    def absent(self) -> str:
+        """The field that a rank lacks in the layout `one absent`."""
+        fields = [name for term in self.terms for name in term.between]
+        return "audio" if "audio" in fields else fields[-1]
 
 
 def make_batch(model: Multimodal, case: Case, layout: str, world: World) -> Batch:
     """This rank's items of a synthetic batch. One process has the whole batch."""
-    random = torch.Generator().manual_seed(0)
     intake = model.intakes.get("audio")
     window = intake.window if isinstance(intake, AudioIntake) else 1
-    values = {
-        "image": torch.randint(0, 256, (ITEMS, 3, SIDE, SIDE), generator=random).to(torch.uint8),
-        "audio": torch.randn(ITEMS, window, generator=random) * 0.1,
-        "text": torch.randint(1, 49000, (ITEMS, LENGTH), generator=random),
-    }
-    values["text"][:, -1] = 49407  # the end token, where CLIP reads the vector of a text
-    own = world.share(torch.arange(ITEMS).tolist())
-    fields = {}
+    own = torch.tensor(world.share(torch.arange(ITEMS).tolist()))
+    beside, fields = case.beside, {}
     for name in model.fields:
-        item = torch.nonzero(exists(name, layout, case.world)[own]).flatten()
-        lengths = torch.full((len(item),), window) if name == "audio" else None
-        fields[name] = Field(name, values[name][own][item], item, lengths)
-    ids = torch.tensor(own)
-    return Batch(ids, ids % SETTINGS[case.setting].groups, fields).to(world.device)
+        item_N = case.items(name, layout)
+        here = torch.isin(item_N, own)
+        item = item_N[here] - own[0]
+        lengths = torch.full((len(item),), window) if modality_of(name) == "audio" else None
+        number = None
+        if name in case.example.numbered:
+            row_N = torch.arange(len(item_N)) - torch.searchsorted(item_N, item_N)  # among those of the item
+            number = beside.numbers(name)[item_N, row_N][here]
+        rows = contents(name, len(item_N), window)
+        if case.compares_tokens and modality_of(name) == "text":
+            end_N1 = 1 + item_N[:, None] % (LENGTH - 1)
+            rows[torch.arange(LENGTH) >= end_N1] = 0
+            rows.scatter_(1, end_N1, END)
+        rows = rows[here]
+        fields[name] = Field(modality_of(name), rows, item, lengths, number=number)
+    values = {name: beside.value(name)[own] for name in beside.objective.values}
+    return Batch(own, own % SETTINGS[case.setting].groups, fields, values=values).to(world.device)
 
 
-def exists(name: str, layout: str, ranks: int) -> Tensor:
+def contents(name: str, rows: int, window: int) -> Tensor:
+    """The rows of a field in the whole batch."""
+    random = keyed(f"contents of {name}", 0)
+    if modality_of(name) == "image":
+        return torch.from_numpy(random.integers(256, size=(rows, 3, SIDE, SIDE), dtype=np.uint8))
+    if modality_of(name) == "audio":
+        return 0.1 * torch.from_numpy(random.standard_normal((rows, window), dtype=np.float32))
+    tokens = torch.from_numpy(random.integers(1, 49000, size=(rows, LENGTH)))
+    tokens[:, -1] = END
+    return tokens
+
+
+def exists(name: str, layout: str, ranks: int, absent: str = "audio") -> Tensor:
     """Which items have the field. In `one absent` the last rank has no sounds; one process uses the items of four."""
     index = torch.arange(ITEMS)
     if layout == "rows missing":
-        return (index * 7 + ("image", "audio", "text").index(name)) % 5 != 0
-    if layout == "one absent" and name == "audio":
+        return (index * 7 + FIELDS.index(name)) % 5 != 0
+    if layout == "one absent" and name == absent:
         return index < ITEMS - ITEMS // (ranks if ranks > 1 else 4)
     return torch.ones(ITEMS, dtype=torch.bool)

@@ -1,17 +1,21 @@
 """tercet's gradients: those that the trainer's step passes to the optimizer, on real processes, at every ZeRO stage."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tercet.benchmarks.gradients.case import ITEMS, LAYOUTS, MICRO_BATCH, TILE, Case, make_batch
-from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_gradient, worst
+from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_gradient, truth_of, worst
 from tercet.benchmarks.table import BenchRow
+from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.losses.terms import Terms
+from tercet.models.losses.rows import Rows
+from tercet.models.losses.terms import Known, Terms
 from tercet.training.build_engine import build_engine
+from tercet.training.memory.memories import Memories
 from tercet.training.partition import assemble, placed
 from tercet.training.step import Step
 
@@ -34,6 +38,29 @@ class Recorder(torch.optim.Optimizer):
                     parameter.add_(parameter.grad, alpha=-group["lr"])
 
 
+class ExampleMemories(Memories):
+    """Offers the vectors of other models, and the values of samples, of the example. Learns nothing."""
+
+    def __init__(self, case: Case, layout: str) -> None:
+        super().__init__({})
+        self.case, self.layout = case, layout
+
+    def known(self, batch: Batch) -> Known:
+        frozen, beside, device = {}, self.case.beside, batch.ids.device
+        for term in self.case.terms:
+            for name, key in product(term.between, beside.references):
+                vectors = beside.reference(key, name)[self.case.items(name, self.layout)]
+                frozen[f"{key}.{name}"] = Rows.frozen(vectors.float().to(device))
+        return Known(frozen, self.read)
+
+    def read(self, term: str, id_N: Tensor) -> dict[str, Tensor]:
+        beside, (between,) = self.case.beside, [one.between for one in self.case.terms if one.name == term]
+        return {
+            f"{field}.{column}": beside.column(column, field)[id_N.cpu()].float().to(id_N.device)
+            for field, column in product(between, beside.objective.columns)
+        }
+
+
 class GradientCase:
     """One engine, and the gradients that its steps pass to the optimizer."""
 
@@ -43,7 +70,7 @@ class GradientCase:
         self.world, self.case, self.step_type = world, case, step_type
         self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         self.engine = build_engine(model, Recorder(model.parameters()), config, world)
-        self.terms = Terms(config.terms, config.tile)
+        self.terms = Terms(config.terms, config.tile, case.example.rows)
 
     def errors(self, way: str, layout: str) -> list[Error]:
         """The error of each tensor's gradient."""
@@ -60,7 +87,8 @@ class GradientCase:
 
     def take(self, way: str, layout: str) -> None:
         module: Any = self.engine.module
-        step = self.step_type(self.engine, self.terms, self.world, 0, WAYS[way])
+        memories = ExampleMemories(self.case, layout)
+        step = self.step_type(self.engine, self.terms, self.world, 0, WAYS[way], memories)
         step(make_batch(module, self.case, layout, self.world), 0)
 
     def recorded(self) -> dict[str, Tensor]:
@@ -77,9 +105,8 @@ def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[
     """The rows of a case: each way to step on each layout, and the update of the weights."""
     bench = GradientCase(world, case, step_type)
     if case.setting == "plain":
-        for way in WAYS:
-            for layout in LAYOUTS:
-                yield row(case, f"{way} {case.objective}, {layout}", bench.errors(way, layout))
+        for way, layout in product(WAYS, LAYOUTS):
+            yield row(case, f"{way} {case.objective}, {layout}", bench.errors(way, layout))
     else:
         yield row(case, f"cached {case.objective}, {case.setting}", bench.errors("cached", "all rows"))
     yield row(case, f"update {case.objective}, {case.setting}", bench.update_errors("cached", "all rows"))
@@ -88,4 +115,5 @@ def measure(world: World, case: Case, step_type: type[Step] = Step) -> Iterator[
 def row(case: Case, name: str, found: list[Error]) -> BenchRow:
     error, tensor = worst(found)
     sizes = {"world": case.world, "zero": case.zero, "items": ITEMS, "tile": TILE, "micro_batch": MICRO_BATCH}
-    return BenchRow(f"tercet W{case.world} ZeRO-{case.zero} {name}", ours=error, sizes=sizes, beyond={"tensor": tensor})
+    beyond = {"tensor": tensor, "truth": truth_of(case.objective)}
+    return BenchRow(f"tercet W{case.world} ZeRO-{case.zero} {name}", ours=error, sizes=sizes, beyond=beyond)

@@ -1,22 +1,34 @@
-"""The true gradient: plain autograd through the full matrices of logits, in one process with the whole batch."""
+"""The true gradient, in one process with the whole batch: autograd through the most independent loss that there is.
 
-from collections.abc import Mapping
+The towers run in fp32, and the loss in fp64. The loss is a naive one, where the benchmark has one. Else it is the
+objective's own definition over the whole matrix of logits; or, for an objective that solves its terms itself, its own
+gradients, in one tile.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from math import inf, isnan
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
 
-from tercet.benchmarks.gradients.case import MICRO_BATCH, Case, make_batch
+from tercet.benchmarks.gradients.case import ITEMS, MICRO_BATCH, Case, make_batch
+from tercet.benchmarks.gradients.naive import NAIVE, shared
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.modality import field_of, tokens_of
 from tercet.models.config import TermConfig
+from tercet.models.losses import Objective
+from tercet.models.losses.problem import Problem
+from tercet.models.losses.rows import Rows
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.testing.examples import build_example, example_of
+from tercet.testing.objectives import PairProblem, Whole
 from tercet.training.step import chunk, seed_dropout
 
+Truth = Literal["naive loss", "whole matrix of its definition", "its own gradients in one tile"]
 Gradient = dict[str, Tensor]
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]
 
@@ -39,8 +51,7 @@ def whole_gradient(case: Case, layout: str, device: torch.device) -> Gradient:
     model = model_of(case, device)
     batch = make_batch(model, case, layout, World(device=device))
     vectors, temperatures = embed_by_chunk(model, case, layout, device) if case.setting == "dropout" else model(batch)
-    terms = case.config().terms
-    losses = [term.weight * naive_loss(term, vectors, temperatures, batch) for term in terms]
+    losses = [term.weight * true_loss(case, term, vectors, temperatures, batch) for term in case.terms]
     torch.autograd.backward(torch.stack(losses).sum())
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -59,21 +70,63 @@ def embed_by_chunk(
     return {name: torch.cat([part[name] for part in parts]) for name in model.fields}, temperatures
 
 
-def naive_loss(term: TermConfig, vectors: Mapping[str, Tensor], temperatures: Temperatures, batch: Batch) -> Tensor:
-    """A term over the whole batch, from the full matrix of logits. Different items of a group are not negatives."""
-    (one, other), (scale, bias) = term.between, temperatures[term.name]
-    of_x, of_y = batch.fields[one].item.tolist(), batch.fields[other].item.tolist()
-    both = [item for item in of_x if item in of_y]
-    x, y = vectors[one][[of_x.index(i) for i in both]], vectors[other][[of_y.index(i) for i in both]]
-    logits, group = scale * x @ y.T, batch.groups[both]
-    diagonal = torch.eye(len(both), dtype=torch.bool, device=logits.device)
-    same = (group[:, None] == group[None]) & ~diagonal
-    if bias is None:
-        label = torch.arange(len(both), device=logits.device)
-        logits = logits.masked_fill(same, -torch.inf)
-        return (cross_entropy(logits, label) + cross_entropy(logits.T, label)) / 2
-    sign = torch.where(diagonal, 1.0, -1.0)
-    return softplus(-sign * (logits + bias)).masked_fill(same, 0.0).sum() / len(both)
+def true_loss(
+    case: Case, term: TermConfig, vectors: Mapping[str, Tensor], temperatures: Temperatures, batch: Batch
+) -> Tensor:
+    """A term over the whole batch."""
+
+    def rows(name: str) -> Rows:
+        z_N, item_N = vectors[name].double(), batch.fields[field_of(name)].item
+        return Rows(z_N, slice(0, len(z_N)), item_N, batch.groups[item_N], batch.ids[item_N])
+
+    scale, bias = temperatures[term.name]
+    problem = case.beside.problem(
+        {name: rows(name) for name in term.between},
+        scale.double(),
+        None if bias is None else bias.double(),
+        ITEMS,
+        World(device=scale.device),
+        tokens={name: rows(tokens_of(name)) for name in case.beside.objective.tokens(term.between)},
+    )
+    loss = LOSSES[truth_of(case.objective)](case.objective, case.beside.objective, problem)
+    return loss.reshape(())
+
+
+def truth_of(name: str) -> Truth:
+    """What the gradients of an objective are compared with."""
+    if name in NAIVE:
+        return "naive loss"
+    paired = not example_of(name).rows
+    solves = type(build_example(name)).solve is not Objective.solve
+    return "whole matrix of its definition" if paired and not solves else "its own gradients in one tile"
+
+
+def naive(name: str, objective: Objective, problem: Problem) -> Tensor:
+    return NAIVE[name](objective, problem)
+
+
+def whole_matrix(name: str, objective: Objective, problem: Problem) -> Tensor:
+    x, y = shared(problem.fields)
+    pair = PairProblem(x.z_Nd, y.z_Nd, x.group_N, problem.scale, problem.bias, (x.extra, y.extra))
+    return Whole(objective, pair).loss()
+
+
+def own_gradients(name: str, objective: Objective, problem: Problem) -> Tensor:
+    """A scalar that has the gradients that `solve` returns."""
+    with torch.no_grad():
+        found = objective.solve(problem)
+    total = (problem.scale * found.scale).sum()
+    if problem.bias is not None:
+        total = total + (problem.bias * found.bias).sum()
+    every = {**problem.fields, **{tokens_of(field): rows for field, rows in problem.tokens.items()}}
+    return total + torch.stack([(rows.z_Nd * found.rows[name]).sum() for name, rows in every.items()]).sum()
+
+
+LOSSES: dict[Truth, Callable[[str, Objective, Problem], Tensor]] = {
+    "naive loss": naive,
+    "whole matrix of its definition": whole_matrix,
+    "its own gradients in one tile": own_gradients,
+}
 
 
 class Error(NamedTuple):

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from tercet.benchmarks.loss import difference, extra_bytes, return_what_is_freed, settle
+from tercet.benchmarks.loss import difference, settle
+from tercet.benchmarks.loss.memory import extra_bytes, return_what_is_freed
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.models.losses.standalone import loss

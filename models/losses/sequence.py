@@ -70,7 +70,9 @@ class OfTokens(Objective):
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)
         for part in self._parts(problem):
-            similarity_NN = self._all_similarities(part.pair, problem.world).requires_grad_()
+            similarity_NN = self._all_similarities(part.pair, problem.world)
+            # InfoNCE does not depend on their mean, but the gradient of the scale would lose digits to it.
+            similarity_NN = (similarity_NN - similarity_NN.mean()).requires_grad_()
             scale = problem.scale.detach().reshape(()).requires_grad_()
             with torch.enable_grad():
                 directions = self._directions(part.pair, scale * similarity_NN, scale)

@@ -7,7 +7,7 @@ is made from their own `references`, `values`, `columns` and `averages`. A plugi
 Shapes: N rows of all ranks, S samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.seeding import keyed
+from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
-from tercet.models.losses.objective import Objective, build_objective
+from tercet.models.losses.objective import Objective, build_objective, objective_names
+from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 
 REFERENCE_DIM = 4
@@ -27,7 +29,8 @@ class Example:
     """The fields of a term, how many rows of each an item has at most, if several, and options of the objective.
 
     `numbered`: the fields whose rows have a number each. `columns`: between which numbers the values of samples lie
-    that a memory keeps; all are the first value if this is left out.
+    that a memory keeps; all are the first value if this is left out. `references`: those that the objective may have.
+    `objective`: its name, if the example has another. `tiled`: whether its memory grows linearly with the batch.
     """
 
     between: tuple[str, ...] = ("image", "text")
@@ -35,6 +38,9 @@ class Example:
     options: Mapping[str, object] = field(default_factory=dict)
     numbered: tuple[str, ...] = ()
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    objective: str = ""
+    tiled: bool = True
 
 
 LISTS = Example(rows={"text": 3}, numbered=("text",))
@@ -42,14 +48,21 @@ EXAMPLES = {
     "align_uniform": Example(("image", "text", "audio")),
     "alip": Example(("image", "text", "text.synthetic")),
     "graded_list": LISTS,
+    "infonce_guide": Example(objective="infonce", references=("guide",), options={"margin": 0.1}),
+    "infonce_hardness": Example(
+        objective="infonce",
+        options={"hardness_mode": "in_batch_negatives", "hardness_strength": 3.0, "top_k": 8},
+    ),
     "isogclr": Example(
         options={"tau": 0.2, "temperatures": [0.1, 0.3]},
         columns={"temperature": (0.1, 0.3), "log_u": (-1.0, 1.0), "slope": (-1.0, 1.0)},
     ),
     "listwise": LISTS,
-    "matryoshka": Example(options={"dims": [3, 6]}),
+    "matryoshka": Example(options={"dims": [32, 128]}),
     "multi_positive": Example(rows={"text": 3}),
     "poly_view": Example(("image", "text", "audio")),
+    "segment_attention": Example(tiled=False),
+    "sequence": Example(tiled=False),
     "symile": Example(("image", "text", "audio")),
 }
 
@@ -60,7 +73,18 @@ def example_of(name: str) -> Example:
 
 def build_example(name: str, **options: object) -> Objective:
     """The objective with the options of its example, and others."""
-    return build_objective(ObjectiveConfig.model_validate({"name": name, **example_of(name).options, **options}))
+    example = example_of(name)
+    config = {"name": example.objective or name, **example.options, **options}
+    return build_objective(ObjectiveConfig.model_validate(config))
+
+
+def chosen_objectives(names: Sequence[str]) -> list[str]:
+    """These objectives or examples, each of which must exist; for `all`, every one."""
+    if "all" in names:
+        return sorted({*objective_names(), *EXAMPLES})
+    for name in names:
+        build_example(name)
+    return list(names)
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,10 @@ class Beside:
     objective: Objective
     example: Example
     samples: int
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return (*self.objective.references, *self.example.references)
 
     def reference(self, name: str, field: str) -> Tensor:
         """The unit vectors of another model `[S, 4]`."""
@@ -93,13 +121,10 @@ class Beside:
         shape = self.samples, self.example.rows.get(field, 1)
         return torch.from_numpy(keyed(f"numbers of {field}", 0).integers(5, size=shape)).double()
 
-    def averages(self, device: torch.device) -> dict[str, Tensor]:
-        return {name: torch.tensor(value, device=device) for name, value in self.objective.averages.items()}
-
     def with_extra(self, field: str, rows: Rows) -> Rows:
         """The rows of a field with all that the objective reads of them."""
         by_sample = {
-            **{name: self.reference(name, field) for name in self.objective.references},
+            **{name: self.reference(name, field) for name in self.references},
             **{name: self.value(name) for name in self.objective.values},
             **{name: self.column(name, field) for name in self.objective.columns},
         }
@@ -108,3 +133,26 @@ class Beside:
         if field in self.example.numbered:
             extra["number"] = self.numbers(field)[id_N, rows.number_N.cpu()]
         return replace(rows, extra={**rows.extra, **{name: value_N.to(rows.z_Nd) for name, value_N in extra.items()}})
+
+    def problem(
+        self,
+        fields: Mapping[str, Rows],
+        scale: Tensor,
+        bias: Tensor | None,
+        tile: int,
+        world: World,
+        seed: int = 0,
+        tokens: Mapping[str, Rows] | None = None,
+    ) -> Problem:
+        """A problem over these rows, with all that the objective reads."""
+        return Problem(
+            {name: self.with_extra(name, rows) for name, rows in fields.items()},
+            scale,
+            bias,
+            tile,
+            world,
+            counts=dict(self.example.rows),
+            averages={name: torch.tensor(value).to(scale) for name, value in self.objective.averages.items()},
+            seed=seed,
+            tokens=tokens or {},
+        )

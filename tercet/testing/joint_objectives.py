@@ -16,7 +16,7 @@ from tercet.errors import UserError
 from tercet.modality import field_of, tokens_of
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective
-from tercet.models.losses.problem import Problem, Solution
+from tercet.models.losses.problem import Solution
 from tercet.models.losses.rows import Rows
 from tercet.testing.examples import Beside, Example
 from tercet.testing.ranks import on_ranks
@@ -95,21 +95,10 @@ class JointProblem:
             own = [slice(0, first), slice(first, len(item_n))][world.rank] if world.size > 1 else slice(0, len(item_n))
             rows[name] = Rows(z_nd, own, item_n, groups[item_n], item_n)
         tokens = {field: rows[tokens_of(field)] for field in rows if tokens_of(field) in rows}
-        fields = {field: self.beside.with_extra(field, rows[field]) for field in rows if field == field_of(field)}
-        counts, averages = self.beside.example.rows, self.beside.averages(self.scale.device)
+        fields = {field: rows[field] for field in rows if field == field_of(field)}
         with torch.no_grad():
             return objective.solve(
-                Problem(
-                    fields,
-                    self.scale,
-                    self.bias,
-                    tile,
-                    world,
-                    counts=counts,
-                    averages=averages,
-                    seed=5,
-                    tokens=tokens,
-                )
+                self.beside.problem(fields, self.scale, self.bias, tile, world, seed=5, tokens=tokens)
             )
 
     def answer(self, objective: Objective, tile: int = 4, world: World | None = None) -> dict[str, Tensor]:

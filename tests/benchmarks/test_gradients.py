@@ -1,19 +1,29 @@
-"""Gradients over several ranks against one process on the whole batch; and wrong steps, which the measure must tell."""
+"""Gradients over several ranks against one process on the whole batch; and wrong steps and objectives, which the
+measure must tell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from tercet.benchmarks.gradients import LIMIT, run, worst_by_name
+from tercet.benchmarks.gradients import LIMIT, cases, run, worst_by_name
 from tercet.benchmarks.gradients.case import Case, exists
+from tercet.benchmarks.gradients.naive import NAIVE
 from tercet.benchmarks.gradients.ours import measure
-from tercet.benchmarks.gradients.truth import errors, worst
+from tercet.benchmarks.gradients.truth import errors, naive, own_gradients, truth_of, whole_matrix, worst
 from tercet.benchmarks.table import BenchRow, judge
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.models.losses import Objective, objective
+from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.problem import Problem
+from tercet.models.losses.rows import Rows
 from tercet.testing import on_ranks
+from tercet.testing.examples import build_example
 from tercet.training.step import Step, Temperatures
 
 
@@ -40,10 +50,23 @@ class ForgetsTheFirstChunks(Step):
 
 
 RIGHT = [(Case(2, zero, clip=0.1), Step) for zero in range(4)] + [(Case(2, 2, setting="dropout"), Step)]
+# Values of samples, rows with numbers, tokens, references, three fields, an optional reference.
+OTHERS = ["isogclr", "listwise", "sequence", "soft", "symile", "infonce_guide"]
+
+
+@objective("changes_with_the_ranks")
+class ChangesWithTheRanks(Objective):
+    """InfoNCE times the number of ranks."""
+
+    def row_weight(self, row: Anchors) -> Tensor:
+        return torch.full_like(row.positive, len(row.rows) / len(row.rows.z_Ad))
+
+
 WRONG = [
     (Case(2, 1, setting="frozen BatchNorm"), ForgetsTheMean),
     (Case(2, 3, setting="dropout"), ForgetsTheMasks),
     (Case(2, 2, "sigmoid", setting="image-text"), ForgetsTheFirstChunks),
+    (Case(2, 2, "changes_with_the_ranks", setting="image-text"), Step),
 ]
 
 
@@ -53,7 +76,7 @@ def measure_with(world: World, cases: Sequence[tuple[Case, type[Step]]]) -> list
 
 @pytest.fixture(scope="module")
 def two_ranks() -> list[list[BenchRow]]:
-    return on_ranks(measure_with, 2, [*RIGHT, *WRONG])[0]
+    return on_ranks(measure_with, 2, [*RIGHT, *WRONG, *((Case(2, 3, name), Step) for name in OTHERS)])[0]
 
 
 @pytest.mark.parametrize("index", range(len(RIGHT)))
@@ -63,11 +86,83 @@ def test_gradients_on_two_ranks(two_ranks: list[list[BenchRow]], index: int) -> 
     assert all(0 < error <= LIMIT for error, _ in found.values() if error is not None), found
 
 
-@pytest.mark.parametrize("index", range(len(WRONG)), ids=[step.__name__ for _, step in WRONG])
+@pytest.mark.parametrize("index", range(len(WRONG)), ids=[f"{case.objective} {step.__name__}" for case, step in WRONG])
 def test_a_wrong_step_is_told(two_ranks: list[list[BenchRow]], index: int) -> None:
     for row in two_ranks[len(RIGHT) + index]:
         assert row.ours is not None
         assert row.ours > 1e-2, row.name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_gradients_of_other_objectives_on_two_ranks(two_ranks: list[list[BenchRow]], name: str) -> None:
+    rows = two_ranks[len(RIGHT) + len(WRONG) + OTHERS.index(name)]
+    assert len(rows) == 7
+    for row in rows:
+        assert row.beyond["truth"] == ("naive loss" if name in NAIVE else "whole matrix of its definition")
+        assert row.ours is not None
+        assert 0 < row.ours <= LIMIT, row
+
+
+def problem_of(name: str) -> Problem:
+    """The last term of the case, in fp64, where items lack rows."""
+    case, random = Case(1, 0, name), torch.Generator().manual_seed(0)
+    between, objective = case.terms[-1].between, case.beside.objective
+
+    def rows(field: str, *tokens: int) -> Rows:
+        item_N = case.items(field, "rows missing")
+        z_N = normalize(torch.randn(len(item_N), *tokens, 192, generator=random, dtype=torch.float64), dim=-1)
+        if tokens:
+            z_N[torch.arange(tokens[0]) > item_N[:, None] % tokens[0]] = 0  # of different lengths
+        return Rows(z_N, slice(0, len(z_N)), item_N, item_N % 20, item_N)
+
+    fields = {field: rows(field) for field in between}
+    tokens = {field: rows(field, 4) for field in objective.tokens(between)}
+    scale = torch.tensor([5.0], dtype=torch.float64)
+    bias = None if objective.bias is None else torch.tensor([-1.5], dtype=torch.float64)
+    return case.beside.problem(fields, scale, bias, 7, World(), tokens=tokens)
+
+
+def gradients_of(loss_of: Callable[[str, Objective, Problem], Tensor], name: str) -> list[Tensor]:
+    """By the rows, along the sphere, and by the scale."""
+    problem, leaves = problem_of(name), []
+
+    def trained(rows: Rows) -> Rows:
+        leaves.append(rows.z_Nd.clone().requires_grad_())
+        return replace(rows, z_Nd=normalize(leaves[-1], dim=-1))
+
+    fields, tokens = ({field: trained(rows) for field, rows in of.items()} for of in (problem.fields, problem.tokens))
+    problem = replace(problem, fields=fields, tokens=tokens, scale=problem.scale.requires_grad_())
+    loss = loss_of(name, build_example(name), problem)
+    return list(torch.autograd.grad(loss.sum(), [*leaves, problem.scale], materialize_grads=True))
+
+
+@pytest.mark.parametrize("name", sorted(NAIVE))
+def test_naive_losses_have_the_gradients_of_the_objectives(name: str) -> None:
+    for one, other in zip(gradients_of(own_gradients, name), gradients_of(naive, name), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)  # averages of alip are fp32
+
+
+@pytest.mark.parametrize("name", ["cwcl", "graded", "isogclr", "sigmoid", "soft"])
+def test_the_whole_matrix_of_a_definition_has_the_gradients_of_the_naive_loss(name: str) -> None:
+    for one, other in zip(gradients_of(whole_matrix, name), gradients_of(naive, name), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_objectives_are_compared_with_the_most_independent_loss_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("infonce", "symile", "multi_positive"):
+        assert truth_of(name) == "naive loss"
+        monkeypatch.delitem(NAIVE, name)
+    assert truth_of("changes_with_the_ranks") == truth_of("infonce") == "whole matrix of its definition"
+    assert truth_of("symile") == truth_of("multi_positive") == "its own gradients in one tile"
+
+
+def test_each_objective_runs_at_one_stage_and_the_usual_ones_at_all() -> None:
+    chosen = [(case.zero, case.objective, case.setting) for case in cases(2, ["infonce", "macl", "soft"])]
+    assert {zero for zero, name, _ in chosen if name == "infonce"} == {0, 1, 2, 3}
+    assert [one for one in chosen if one[1] != "infonce"] == [(3, "macl", "plain"), (3, "soft", "plain")]
+    assert len(cases(4, ["sigmoid"])) == 8
+    with pytest.raises(UserError, match="unknown objective `mcl`; did you mean `macl`"):
+        run(["--objective", "mcl"])
 
 
 def test_gradients_on_four_ranks() -> None:

@@ -2,23 +2,24 @@
 
 Each measurement is a forward and a backward pass. For times, the sides alternate in one process. Each peak is measured
 in a new process: on a CPU, the growth of resident memory during the call; on a GPU, the peak of torch's allocator. Both
-include the gradients. Option: `--device cuda`.
+include the gradients.
+
+Options: `--objective NAME…` measures these objectives, or `all`, at growing batches instead; `--device cuda`.
 """
 
-import ctypes
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import torch
-from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tercet.benchmarks.loss.memory import extra_bytes, return_what_is_freed
+from tercet.benchmarks.loss.objectives import DIM, PEERS, TILE, items_for, rows_of
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
@@ -27,11 +28,10 @@ from tercet.models.losses import Objective, build_objective
 from tercet.models.losses.kernel import Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.testing import on_ranks
+from tercet.testing.examples import chosen_objectives
 
-ROWS, DIM, TILE, ROUNDS = 8192, 512, 512, 7
+ROWS, ROUNDS = 8192, 7
 GROWTH = (4096, 8192, 16384)
-M_MMAP_THRESHOLD = -3  # glibc's constant
-PEERS = {"infonce": ClipLoss, "sigmoid": SigLipLoss}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ SOLVERS: dict[str, Solve] = {"ours": ours, "theirs": theirs}
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = ArgumentParser("tercet bench loss")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(parser.parse_args(arguments).device)
+    parser.add_argument("--objective", nargs="+", metavar="NAME", help="measure these objectives, or `all`")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    if options.objective:
+        names = chosen_objectives(options.objective)
+        return [row for name in announced(names) for row in rows_of(name, items_for(name), device)]
     torch.backends.cuda.matmul.allow_tf32 = False
     parts: dict[str, Callable[[], list[BenchRow]]] = {
         "memory": lambda: memory(device),
@@ -151,29 +156,6 @@ def peak_bytes(world: World, who: str, rows: int) -> int:
     solve(LossProblem.of("infonce", TILE, world.device))  # loads libraries and starts threads
     problem = LossProblem.of("infonce", rows, world.device)
     return extra_bytes(lambda: solve(problem), world.device)
-
-
-def return_what_is_freed() -> None:
-    """Makes free() return large blocks to the system at once, so that resident memory is the memory in use."""
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
-
-
-def extra_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """The peak memory of a call above the memory in use before it."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident memory
-    before = resident("VmRSS")
-    call()
-    return resident("VmHWM") - before
-
-
-def resident(field: str) -> int:
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status[field].split()[0]) * 1024
 
 
 def agreement(name: str, device: torch.device) -> list[BenchRow]:
