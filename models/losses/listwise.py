@@ -8,9 +8,9 @@ An anchor is compared with its own candidates only, whose similarities give it a
                   the distance to the next grade: the Wasserstein distance between P and the target over grades
                   (Esfandiarpoor et al. 2025)
 
-The published descriptions of both are abstracts only: which temperature, whether lists are shared within a batch and
-how grades are spaced is not said there. Here a list belongs to its anchor, T of `graded_list` is the softmax of the
-grades, and equal grades count as one.
+Both are written from the abstracts, which do not say which temperature is used, whether lists are shared in a batch,
+how grades are spaced, and which Wasserstein distance is meant. Here a list belongs to its anchor, T of `graded_list` is
+the softmax of the grades, and equal grades count as one.
 
 The loss is the mean over all anchors with two or more candidates. No matrix between items is formed, so memory is
 linear in the number of candidates.
