@@ -135,7 +135,8 @@ def test_a_bundled_recipe_takes_a_single_path(recipe: str, folder: Path) -> None
     for split in (*config.data.train.values(), *config.data.val.values()):
         check_source(split, OpenedSources())
         assert len(open_split(config.data, split))
-    assert config.data.val["val"].part == (0.0, 0.1)
+    held_out = [split.part for split in config.data.val.values()]
+    assert held_out == ([(0.0, 0.1)] if config.eval.tasks else [])
 
 
 @pytest.mark.parametrize(
