@@ -144,6 +144,9 @@ class TermConfig(Config):
         description="models whose vectors the objective uses, by the objective's name for them: {teacher: NAME} "
         "takes the vectors of the memory NAME, of the kind `teacher`",
     )
+    prototypes: str = Field(
+        "", description="the memory whose clusters the objective `prototype` compares rows with; no other needs it"
+    )
     weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
     ramp: RampConfig | None = Field(
         None,

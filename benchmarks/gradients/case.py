@@ -75,13 +75,17 @@ class Case:
         """A term over the fields of the example. An objective of two fields has one for each pair of the setting."""
         kind = self.example.objective or self.objective
         objective = ObjectiveConfig.model_validate({"name": kind, **self.example.options})
-        references = {name: name for name in self.beside.references}
+        beside = self.beside
+        more = {
+            "references": {name: name for name in beside.references},
+            "prototypes": "prototypes" if beside.objective.prototypes else "",
+        }
         pairs = {tuple(pair.split("-")): weight for pair, weight in SETTINGS[self.setting].pairs.items()}
         chosen = {pair: weight for pair, weight in pairs.items() if {*self.example.numbered} <= {*pair}}
         if len(self.example.between) > 2:
             chosen = {self.example.between: 1.0}
         return tuple(
-            TermConfig(between=between, objective=objective, references=references, weight=weight)
+            TermConfig(between=between, objective=objective, weight=weight, **more)
             for between, weight in chosen.items()
         )
 

@@ -218,6 +218,23 @@ def matryoshka(options: Any, problem: Problem) -> Tensor:
     return total
 
 
+def prototype(options: Any, problem: Problem) -> Tensor:
+    """Over anchors whose cluster has a centroid, with the clusters that have one as a smaller set."""
+    parts = []
+    for name, rows in problem.fields.items():
+        prototypes = problem.prototypes[name]
+        known = torch.nonzero(prototypes.exists_K).flatten().tolist()
+        losses = []
+        for z_d, label in zip(rows.z_Nd, rows.extra["label"].tolist(), strict=True):
+            if int(label) in known:
+                teacher_e = prototypes.teacher_Ke[int(label)]
+                target = torch.softmax(prototypes.teacher_Ke[known] @ teacher_e / options.temperature, dim=0)
+                logits = problem.scale * prototypes.centroid_Kd[known] @ z_d
+                losses.append(-(target * torch.log_softmax(logits, dim=0)).sum())
+        parts.append(torch.stack(losses).mean())
+    return torch.stack(parts).mean()
+
+
 def symile(options: Any, problem: Problem) -> Tensor:
     fields = shared(problem.fields)
     group_N, count = fields[0].group_N, len(fields[0])
@@ -299,6 +316,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "matryoshka": matryoshka,
     "multi_positive": both_ways(multi_positive),
     "poly_view": poly_view,
+    "prototype": prototype,
     "segment_attention": both_ways(infonce, segment_attention),
     "sequence": both_ways(infonce, sequence),
     "sigmoid": both_ways(sigmoid),

@@ -12,6 +12,7 @@ from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_grad
 from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Terms
 from tercet.training.build_engine import build_engine
@@ -39,7 +40,7 @@ class Recorder(torch.optim.Optimizer):
 
 
 class ExampleMemories(Memories):
-    """Offers the vectors of other models, and the values of samples, of the example. Learns nothing."""
+    """Offers the vectors of other models, and the values and clusters of samples, of the example. Learns nothing."""
 
     def __init__(self, case: Case, layout: str) -> None:
         super().__init__({})
@@ -51,7 +52,7 @@ class ExampleMemories(Memories):
             for name, key in product(term.between, beside.references):
                 vectors = beside.reference(key, name)[self.case.items(name, self.layout)]
                 frozen[f"{key}.{name}"] = Rows.frozen(vectors.float().to(device))
-        return Known(frozen, self.read)
+        return Known(frozen, self.read, prototypes=self.prototypes)
 
     def read(self, term: str, id_N: Tensor) -> dict[str, Tensor]:
         beside, (between,) = self.case.beside, [one.between for one in self.case.terms if one.name == term]
@@ -59,6 +60,11 @@ class ExampleMemories(Memories):
             f"{field}.{column}": beside.column(column, field)[id_N.cpu()].float().to(id_N.device)
             for field, column in product(between, beside.objective.columns)
         }
+
+    def prototypes(self, memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
+        beside = self.case.beside
+        like = torch.zeros(1, self.case.config().model.dim or 0, device=id_N.device)
+        return beside.prototypes(field, like), beside.label(field)[id_N.cpu()].to(id_N.device)
 
 
 class GradientCase:

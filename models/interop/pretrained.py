@@ -49,8 +49,8 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     }
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     for term in terms.get("terms", ()):
-        term.pop("against", None)
-        term.pop("references", None)
+        for key in ("against", "references", "prototypes"):
+            term.pop(key, None)
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 

@@ -49,7 +49,8 @@ class Matryoshka(Objective):
             if getattr(self, name) != getattr(Objective, name):
                 raise UserError(f"objective.{name} of matryoshka is that of the objective `of`; set it there")
             object.__setattr__(self, name, getattr(self.base, name))
-        if self.base.columns or self.base.tokens(("image", "text")) or isinstance(self.base, Matryoshka):
+        base = self.base
+        if base.columns or base.tokens(("image", "text")) or base.prototypes or isinstance(base, Matryoshka):
             raise UserError(f"objective.of: `{self.of.name}` cannot be used on prefixes; choose another objective")
 
     @property

@@ -12,7 +12,8 @@ An objective over something else than pairs of fields overrides `solve`: the row
 and the gradient of each own row go out. It may use `solve_pairs` or the kernel for its parts.
 
 Objectives keep no state. What they need beside the rows comes in as `rows.extra`: values of samples that a memory keeps
-(`columns`, whose new values `update` returns), and vectors of another model (`references`).
+(`columns`, whose new values `update` returns), and vectors of another model (`references`). `problem.prototypes` has
+centroids.
 
 Shapes: N anchors of all ranks, A anchors and K keys of one tile.
 """
@@ -56,6 +57,7 @@ class Objective:
     probabilities: ClassVar[bool] = True  # whether each anchor has a `probability`
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
     optional_references: ClassVar[tuple[str, ...]] = ()  # those that it may name
+    prototypes: ClassVar[bool] = False  # whether the term must name a memory that has clusters and their centroids
 
     @property
     def stages(self) -> int:
@@ -206,4 +208,11 @@ def build_term(term: TermConfig) -> Objective:
                 f"terms.{term.name}.references: `{term.objective.name}` uses no `{name}`; "
                 f"{did_you_mean(name, known) if known else 'remove it'}"
             )
+    if built.prototypes and not term.prototypes:
+        raise UserError(
+            f"terms.{term.name}.prototypes: `{term.objective.name}` needs a memory that has clusters; name it, such as "
+            "prototypes: NAME"
+        )
+    if term.prototypes and not built.prototypes:
+        raise UserError(f"terms.{term.name}.prototypes: `{term.objective.name}` uses no clusters; remove it")
     return built

@@ -1,6 +1,6 @@
 """What a term compares, and what comes out: the protocol between terms and objectives.
 
-Shapes: N rows of all ranks, A of them this rank's own, d dimensions.
+Shapes: N rows of all ranks, A of them this rank's own, d dimensions, K clusters.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,22 @@ from tercet.modality import tokens_of
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.rows import Rows
 
+LABEL = "label"  # in the `extra` of rows: the cluster of each row's sample, −1 if it has none
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """The clusters that rows of one field are compared with. Constants, the same on all ranks.
+
+    `centroid_Kd` are in the space of the rows. `exists_K`: which clusters have one; the others are left out.
+    `teacher_Ke` are the centroids in the space where the clusters were found. Their products say how alike two clusters
+    are.
+    """
+
+    centroid_Kd: Tensor
+    exists_K: Tensor
+    teacher_Ke: Tensor
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,7 +39,8 @@ class Problem:
     by the field of the anchors, and add up to 1; without any, all directions count the same. `counts` says how many
     rows an item may have, for fields where it may have several. `averages` has the moving averages of the objective.
     `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
-    some.
+    some. `prototypes` has those of each field, if the objective uses some and there are any; the rows then have a
+    `LABEL`.
     """
 
     fields: Mapping[str, Rows]
@@ -37,6 +54,7 @@ class Problem:
     averages: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     tokens: Mapping[str, Rows] = field(default_factory=dict)
+    prototypes: Mapping[str, Prototypes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from tercet.modality import field_of, is_negative, tokens_of
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
-from tercet.models.losses.problem import Problem, Update
+from tercet.models.losses.problem import LABEL, Problem, Prototypes, Update
 from tercet.models.losses.rows import Rows
 
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the memory of a term has of some samples
+Clusters = Callable[[str, str, Tensor], tuple[Prototypes, Tensor] | None]  # see `Known.prototypes`
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,16 @@ def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Ro
 @dataclass(frozen=True)
 class Known:
     """What the terms of a step may use beside the batch: frozen vectors by name, values of samples, and the
-    moving averages of terms."""
+    moving averages of terms.
+
+    `prototypes(memory, field, id_N)` returns the prototypes that rows of the field are compared with, and the cluster
+    of each sample, −1 if it has none. None if the memory has no prototypes yet.
+    """
 
     frozen: Mapping[str, Rows] = field(default_factory=dict)
     lookup: Lookup = lambda term, id_N: {}
     averages: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    prototypes: Clusters = lambda memory, field, id_N: None
 
 
 class Terms:
@@ -162,8 +168,15 @@ class Terms:
         step: int,
     ) -> Problem:
         every = {**known.frozen, **fields}
+        rows = {name: self._with_extra(term, name, fields[name], known) for name in term.between}
+        prototypes = {}
+        for name in term.between if term.prototypes else ():
+            found = known.prototypes(term.prototypes, name, rows[name].id_N)
+            if found is not None:
+                prototypes[name], label_N = found
+                rows[name] = replace(rows[name], extra={**rows[name].extra, LABEL: label_N})
         return Problem(
-            {name: self._with_extra(term, name, fields[name], known) for name in term.between},
+            rows,
             *temperatures[term.name],
             self.tile,
             world,
@@ -176,6 +189,7 @@ class Terms:
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
             tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
+            prototypes=prototypes,
         )
 
     def _first(self, term: TermConfig, world: World) -> dict[str, Tensor]:

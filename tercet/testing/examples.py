@@ -1,10 +1,10 @@
 """Example problems, on which any objective can be checked and measured.
 
 Most objectives compare two fields of one row per item. They need no entry in `EXAMPLES`: what they read beside the rows
-is made from their own `references`, `values`, `columns` and `averages`. A plugin may add an entry for its objective:
-`EXAMPLES["mine"] = Example(between=("image", "text", "audio"))`.
+is made from their own `references`, `values`, `columns`, `averages` and `prototypes`. A plugin may add an entry for its
+objective: `EXAMPLES["mine"] = Example(between=("image", "text", "audio"))`.
 
-Shapes: N rows of all ranks, S samples.
+Shapes: N rows of all ranks, S samples, K clusters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,11 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.objective import Objective, build_objective, objective_names
-from tercet.models.losses.problem import Problem
+from tercet.models.losses.problem import LABEL, Problem, Prototypes
 from tercet.models.losses.rows import Rows
 
 REFERENCE_DIM = 4
+CLUSTERS = 6  # of which the last has no centroid
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ EXAMPLES = {
     "matryoshka": Example(options={"dims": [32, 128]}),
     "multi_positive": Example(rows={"text": 3}),
     "poly_view": Example(("image", "text", "audio")),
+    "prototype": Example(options={"temperature": 0.2}),
     "segment_attention": Example(tiled=False),
     "sequence": Example(tiled=False),
     "symile": Example(("image", "text", "audio")),
@@ -116,6 +118,18 @@ class Beside:
         low, high = self.example.columns[name]
         return low + (high - low) * torch.from_numpy(keyed(f"{name} of {field}", 0).random(self.samples))
 
+    def label(self, field: str) -> Tensor:
+        """The cluster of each sample, −1 if it has none `[S]`."""
+        return torch.from_numpy(keyed(f"clusters of {field}", 0).integers(-1, CLUSTERS, size=self.samples))
+
+    def prototypes(self, field: str, like: Tensor) -> Prototypes:
+        """The clusters that rows of a field, such as `like`, are compared with."""
+        shapes = (CLUSTERS, like.shape[1]), (CLUSTERS, REFERENCE_DIM)
+        random = keyed(f"centroids of {field}", 0)
+        centroid_Kd, teacher_Ke = (torch.from_numpy(random.standard_normal(shape)).to(like) for shape in shapes)
+        exists_K = torch.arange(CLUSTERS, device=like.device) < CLUSTERS - 1
+        return Prototypes(normalize(centroid_Kd, dim=1) / 2, exists_K, normalize(teacher_Ke, dim=1))
+
     def numbers(self, field: str) -> Tensor:
         """A whole number from 0 to 4 for each row that a sample may have `[S, rows]`."""
         shape = self.samples, self.example.rows.get(field, 1)
@@ -130,6 +144,8 @@ class Beside:
         }
         id_N = rows.id_N.cpu()
         extra = {name: value_S[id_N] for name, value_S in by_sample.items()}
+        if self.objective.prototypes:
+            extra[LABEL] = self.label(field)[id_N]
         if field in self.example.numbered:
             extra["number"] = self.numbers(field)[id_N, rows.number_N.cpu()]
         return replace(rows, extra={**rows.extra, **{name: value_N.to(rows.z_Nd) for name, value_N in extra.items()}})
@@ -155,4 +171,7 @@ class Beside:
             averages={name: torch.tensor(value).to(scale) for name, value in self.objective.averages.items()},
             seed=seed,
             tokens=tokens or {},
+            prototypes={
+                name: self.prototypes(name, rows.z_Nd) for name, rows in fields.items() if self.objective.prototypes
+            },
         )

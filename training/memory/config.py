@@ -31,6 +31,7 @@ class MemoryConfig(Config):
 
     kind: str = Field("", description="the registered memory; default: its key in the recipe")
     embeds_batches: ClassVar[bool] = False  # a vector for each row of the batch, of any field of a term
+    offers_prototypes: ClassVar[bool] = False  # clusters of samples, for `prototypes` of a term
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
@@ -186,8 +187,9 @@ def check_names(names: Mapping[str, MemoryConfig]) -> None:
 
 
 def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConfig]) -> None:
-    """Refuses extra negatives that are neither a field of the batch nor offered by a memory."""
+    """Refuses what a term reads that is neither a field of the batch nor offered by a memory."""
     known = offers(memories)
+    clustered = [name for name, config in memories.items() if config.offers_prototypes]
     for term in terms:
         for anchor, names in term.against.items():
             for name in names:
@@ -206,6 +208,11 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConf
                     f"terms.{term.name}.references.{key}",
                     f"is `{name}`, which is no memory with a vector for each row of a batch; {hint}",
                 )
+        if term.prototypes and term.prototypes not in clustered:
+            hint = did_you_mean(term.prototypes, clustered) if clustered else "add one of the kind `prototypes`"
+            raise Misfit(
+                f"terms.{term.name}.prototypes", f"is `{term.prototypes}`, which is no memory of clusters; {hint}"
+            )
 
 
 def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:

@@ -29,7 +29,12 @@ class Memories:
             for field, rows in memory.frozen(batch).items()
         }
         averages = {one.term: one.values for one in self.by_name.values() if isinstance(one, TermAverages)}
-        return Known(frozen, lambda term, id_N: self.by_name[memory_of(term)].read(id_N), averages)
+        return Known(
+            frozen,
+            lambda term, id_N: self.by_name[memory_of(term)].read(id_N),
+            averages,
+            lambda name, field, id_N: self.by_name[name].prototypes(field, id_N),
+        )
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():

@@ -3,7 +3,8 @@
 In a stage, the run calls a memory's methods in this order:
 
 1. `restore` loads the memory's tensors from the last checkpoint.
-2. Before each step, `frozen` returns vectors that terms may use, and `read` returns values of samples.
+2. Before each step, `frozen` returns vectors that terms may use, `read` values of samples, and `prototypes` the
+   clusters of samples.
 3. After each applied step, `after` gets the batch and its outcome. A skipped step changes nothing.
 4. For a checkpoint, `state` yields the tensors to save.
 5. At the end of the run, `finish` writes the memory's values of samples as columns.
@@ -22,6 +23,7 @@ from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
 from tercet.training.checkpoint_reader import Origin
@@ -84,6 +86,11 @@ class Memory:
     def read(self, id_N: Tensor) -> Mapping[str, Tensor]:
         """Values of the samples with these ids, `[N]` each. All ranks must pass the same ids."""
         return {}
+
+    def prototypes(self, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor] | None:
+        """The prototypes that rows of a field are compared with, and the cluster of each of these samples `[N]`, −1 if
+        it has none. None if there are no prototypes yet. The same on all ranks, which pass the same ids."""
+        return None
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         """Learns from a step that was applied."""
