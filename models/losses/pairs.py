@@ -35,11 +35,12 @@ class Part:
 
 def solve_pairs(objective: "Objective", problem: Problem) -> Solution:
     """The loss and gradients of all pairs of fields."""
-    whole = Solution.empty(problem)
+    whole: Solution | None = None
     for part in parts(objective, problem):
         found = contrast(objective, part.pair, problem.world)
-        whole.add(_solution(objective, problem, part, found), part.weight)
-    return whole
+        whole = whole or Solution.empty(problem)  # not earlier: the kernel needs the most memory
+        _add(whole, objective, problem, part, found)
+    return whole or Solution.empty(problem)
 
 
 def losses_of_items(objective: "Objective", problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -81,17 +82,17 @@ def by_number(x: Rows, y: Rows, x_count: int, y_count: int) -> Iterator[tuple[Te
         yield x_N & torch.isin(x.item_N, y.item_N[y_N]), y_N & torch.isin(y.item_N, x.item_N[x_N])
 
 
-def _solution(objective: "Objective", problem: Problem, part: Part, found: Contrast) -> Solution:
-    whole = Solution.empty(problem)
-    whole.loss, whole.scale, whole.bias = found.loss, found.scale, found.bias
-    whole.rows[part.x][part.x_n] += found.x_Ad
-    whole.rows[part.y][part.y_n] += found.y_Ad
+def _add(whole: Solution, objective: "Objective", problem: Problem, part: Part, found: Contrast) -> None:
+    """Adds the result of a part to that of the term. Its rows are written in place, without a copy of all rows."""
+    whole.loss = whole.loss + part.weight * found.loss
+    whole.scale, whole.bias = whole.scale + part.weight * found.scale, whole.bias + part.weight * found.bias
+    for name, among_n, slope_Ad in ((part.x, part.x_n, found.x_Ad), (part.y, part.y_n, found.y_Ad)):
+        whole.rows[name].index_add_(0, torch.nonzero(among_n).flatten(), slope_Ad, alpha=part.weight)
     for anchor, more in ((part.x, found.more_y), (part.y, found.more_x)):
         for name, slope_Ad in zip(problem.against.get(anchor, {}), more, strict=True):
-            whole.rows[name] += slope_Ad
+            whole.rows[name].add_(slope_Ad, alpha=part.weight)
     whole.anchors += found.anchors
     for anchors in found.anchors if objective.columns else ():
         field = part.x if anchors.side == "x" else part.y
         values = {f"{field}.{column}": value_N for column, value_N in objective.update(anchors).items()}
         whole.updates.append(Update(anchors.rows.id_N, values))
-    return whole

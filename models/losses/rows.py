@@ -60,7 +60,9 @@ class Rows:
         return self._index(part, slice(0, part.stop - part.start))
 
     def pick(self, among_N: Tensor) -> "Rows":
-        """The rows that a mask selects."""
+        """The rows that a mask selects. No copy if it selects all."""
+        if bool(among_N.all()):
+            return self
         start = int(among_N[: self.own.start].sum())
         return self._index(among_N, slice(start, start + int(among_N[self.own].sum())))
 

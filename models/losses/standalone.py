@@ -117,7 +117,7 @@ class _Exact(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(fields[0].device.type, enabled=False):
             found = solve(scale, bias)
-        slopes = [(ranks * found.rows[name]).to(z_nd.dtype) for name, z_nd in zip(names, fields, strict=True)]
+        slopes = [found.rows[name].mul_(ranks).to(z_nd.dtype) for name, z_nd in zip(names, fields, strict=True)]
         ctx.save_for_backward(found.scale, found.bias, *slopes)
         ctx.has_bias = bias is not None
         return found.loss
