@@ -4,7 +4,8 @@
     FOLDER/FINGERPRINT/000001048576.safetensors   the next ones, and so on
 
 A file holds `id` [n], the ids within the source in ascending order, and each value [n, …] under its name. It omits
-samples without values. Files are replaced atomically, so a reader never sees half of one.
+samples without values. Files are replaced atomically, so a reader never sees half of one. Several processes may instead
+write a part of a column each: the name of a file is then the first id in it.
 
 Shape letters: n samples of a file.
 """
@@ -37,16 +38,30 @@ class Column:
 
 def write_column(folder: Path, fingerprint: str, column: Column) -> None:
     """Replaces every file that holds one of the ids. So pass all samples of a file's range of ids at once."""
-    place = _place(folder, fingerprint)
-    place.mkdir(parents=True, exist_ok=True)
     order = np.argsort(column.id_n, kind="stable")
     piece_n = column.id_n[order] // PIECE
     for piece in np.unique(piece_n).tolist():
         rows = order[piece_n == piece]
-        path = place / f"{piece * PIECE:012d}.safetensors"
-        draft = path.with_suffix(f".tmp{os.getpid()}")
-        save_file({"id": column.id_n[rows], **{name: value[rows] for name, value in column.values.items()}}, draft)
-        os.replace(draft, path)
+        values = {name: value[rows] for name, value in column.values.items()}
+        _write_file(_place(folder, fingerprint), piece * PIECE, Column(column.id_n[rows], values))
+
+
+def write_part(folder: Path, fingerprint: str, column: Column) -> Path:
+    """Writes a part of a new column, whose ids ascend, as one file. Parts must not overlap."""
+    return _write_file(_place(folder, fingerprint), int(column.id_n[0]), column)
+
+
+def _write_file(place: Path, first: int, column: Column) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / f"{first:012d}.safetensors"
+    draft = path.with_suffix(f".tmp{os.getpid()}")
+    save_file({"id": column.id_n, **column.values}, draft)
+    os.replace(draft, path)
+    return path
+
+
+def has_column(folder: Path, fingerprint: str) -> bool:
+    return _place(folder, fingerprint).is_dir()
 
 
 def read_pieces(folder: Path, fingerprint: str) -> Iterator[Column]:

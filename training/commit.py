@@ -1,4 +1,4 @@
-"""The commit protocol: a checkpoint with its final name is always complete.
+"""The commit protocol: a checkpoint with its final name is always complete. Episodes are committed in the same way.
 
 1. All ranks write their files to `step_N.tmp/` and sync them.
 2. The first rank writes a manifest with the size and SHA-256 of each file.
@@ -34,16 +34,26 @@ class Found:
     damaged: tuple[str, ...]
 
 
-def commit(parent: Path, step: int, write: Callable[[Path], None], about: dict[str, Any], world: World) -> Path:
-    """Commits one checkpoint from every rank's `write(folder)`, or none if a rank fails. A collective."""
+def commit(
+    parent: Path,
+    step: int,
+    write: Callable[[Path], None],
+    about: dict[str, Any],
+    world: World,
+    what: str = "a checkpoint",
+) -> Path:
+    """Commits one checkpoint from every rank's `write(folder)`, or none if a rank fails. A collective.
+
+    `what`: the name of what is written, for an error.
+    """
     final = place(parent, step)
     draft = final.with_name(f"{final.name}.tmp")
     if world.first:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
     world.barrier()
-    _together(world, lambda: write(draft), draft)
-    _together(world, lambda: _seal(draft, final, about) if world.first else None, draft)
+    _together(world, lambda: write(draft), draft, what)
+    _together(world, lambda: _seal(draft, final, about) if world.first else None, draft, what)
     return final
 
 
@@ -52,7 +62,7 @@ def place(parent: Path, step: int) -> Path:
     return parent / f"step_{step:08d}"
 
 
-def _together(world: World, act: Callable[[], None], draft: Path) -> None:
+def _together(world: World, act: Callable[[], None], draft: Path, what: str) -> None:
     """Calls `act` on every rank. If it fails on one rank, the draft is deleted and all ranks raise. A collective."""
     try:
         act()
@@ -64,15 +74,17 @@ def _together(world: World, act: Callable[[], None], draft: Path) -> None:
         if world.first:
             shutil.rmtree(draft, ignore_errors=True)
         raise UserError(
-            f"cannot write a checkpoint ({'; '.join(problems)}). The last one is intact. "
+            f"cannot write {what} ({'; '.join(problems)}). The last one is intact. "
             "Fix this and run the same command again"
         )
 
 
 def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
-    files = {path.name: fingerprint(path) for path in sorted(draft.iterdir())}
+    parts = sorted(draft.rglob("*"))
+    files = {path.relative_to(draft).as_posix(): fingerprint(path) for path in parts if path.is_file()}
     write_synced(draft / MANIFEST, json.dumps({**about, "files": files}, indent=2).encode())
-    sync(draft)
+    for path in (*(path for path in parts if path.is_dir()), draft):
+        sync(path)
     if final.exists():  # the run resumed from an older checkpoint and reached this step again
         os.rename(final, unused(final))
     os.rename(draft, final)
@@ -114,7 +126,12 @@ def sync(path: Path) -> None:
 def committed(parent: Path) -> list[Path]:
     """The folders of all checkpoints, the newest first."""
     named = [path for path in parent.glob("step_*") if NAME.fullmatch(path.name)]
-    return sorted(named, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+    return sorted(named, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step of a committed checkpoint."""
+    return int(path.name.removeprefix("step_"))
 
 
 def newest(parent: Path) -> Found:

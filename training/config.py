@@ -21,6 +21,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
+from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, check_offered, with_kinds
 from tercet.training.selection.config import SelectionConfig
@@ -30,7 +31,7 @@ Logger = Literal["console", "tensorboard", "wandb"]
 # The keys that a stage may change. All others hold for the whole run.
 STAGED = (
     "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
-    "selection",
+    "selection", "episodes",
 )  # fmt: skip
 
 
@@ -155,6 +156,9 @@ class RunConfig(SpaceConfig):
     memories: dict[str, SerializeAsAny[MemoryConfig]] = Field(
         {}, description="values to keep from step to step, by name: {queue: {fields: [image], size: 4096}}"
     )
+    episodes: EpisodesConfig | None = Field(
+        None, description="embed training samples every so many steps, for memories that need their vectors"
+    )
     tile: int = Field(512, gt=0, description="columns of the logit matrix in memory at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -215,6 +219,17 @@ class RunConfig(SpaceConfig):
         for name, memory in self.memories.items():
             memory.check(name, self)
         check_offered(self.memories, self.terms)
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_are_used(self) -> "RunConfig":
+        if self.episodes is None:
+            return self
+        if not any(memory.uses_episodes for memory in self.memories.values()):
+            raise Misfit("episodes", "are set, but nothing uses them; remove them, or add a memory that does")
+        if self.data.mode == "stream":
+            raise Misfit("episodes", "need samples with ids, which a stream lacks; set data.mode=index")
+        self.episodes.check(MODALITIES if self.init else self.model.towers)
         return self
 
     @model_validator(mode="after")

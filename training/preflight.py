@@ -45,6 +45,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             build_rule(stage.selection)
         check_fields_installed(stage.fields)
         check_data(stage, sources)
+    check_episodes(config)
     check_evaluation(config)
     return config
 
@@ -61,6 +62,16 @@ def check_term(term: TermConfig, objective: Objective, data: DataConfig) -> None
         raise UserError(
             f"terms.{term.name}: `{term.objective.name}` keeps values of samples, which needs stable sample ids; a "
             "stream lacks them, set data.mode=index"
+        )
+
+
+def check_episodes(config: RunConfig) -> None:
+    """Raises `UserError` if a memory needs episodes, and no stage has any."""
+    needs = [name for name, memory in config.memories.items() if memory.uses_episodes]
+    if needs and not any(stage.episodes for stage in _stages(config)):
+        raise UserError(
+            f"memories.{needs[0]} computes from the vectors of episodes, and there are none. Say when they are, such "
+            "as episodes={every: 1000}"
         )
 
 

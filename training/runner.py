@@ -1,4 +1,5 @@
-"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, and evaluates the result."""
+"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, holds its episodes, and
+evaluates the result."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.fields import FieldSpec, further_fields, own_fields
 from tercet.data_pipelines.open import open_loader
@@ -16,10 +18,11 @@ from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
-from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
+from tercet.training.checkpoint import current_weights, restore_moments, save, save_again, weights
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
+from tercet.training.episodes.episodes import Episodes
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
@@ -44,6 +47,7 @@ class Runner:
         self.config, self.folder, self.world = config, folder, world
         self.sources = sources or OpenedSources()
         self.evaluation = RunEvaluation(config, folder, world, self.sources)
+        self.episodes = Episodes(folder, world, self.sources)
         self._last_saved: int | None = None
 
     def finish(self) -> None:
@@ -66,7 +70,7 @@ class Runner:
                     self._begin(stage, progress)
                 if saved is None or (progress.step < stage.steps.stop and not self._ends_early(stage)):
                     with interruption.watched():
-                        progress = trainer.run(stage, progress)
+                        stage, progress = self._train(trainer, stage, progress, interruption)
                         self._close(stage, progress, interruption.requested())
                     if interruption.requested():
                         raise RunStopped(interruption.signal, progress.step)
@@ -76,6 +80,30 @@ class Runner:
                     origin = self._resume_point()
         stage.memories.finish(self.folder / COLUMNS)
         self._conclude(stage)
+
+    def _train(
+        self, trainer: Trainer, stage: Stage, progress: Progress, interruption: Interruption
+    ) -> tuple[Stage, Progress]:
+        """Takes the steps of a stage that are still to do, and holds its episodes between them."""
+        due = stage.config.episodes.steps_in(stage.steps) if stage.config.episodes else range(0)
+        ended = False
+        while not ended:
+            if progress.step in due and progress.episode != progress.step:
+                stage, progress = self._episode(stage, progress)
+            stop = next((step for step in due if step > progress.step), stage.steps.stop)
+            progress = trainer.run(stage, progress, stop)
+            ended = progress.step == stage.steps.stop or interruption.requested() or self._ends_early(stage)
+        return stage, progress
+
+    def _episode(self, stage: Stage, progress: Progress) -> tuple[Stage, Progress]:
+        """Holds the episode of this step, and reopens the loader, with the same engine and optimizer."""
+        model = self._fresh(stage.config)
+        fill(model, dict(weights(stage.engine)))
+        self.episodes.hold(stage, model, progress.step)
+        progress = replace(progress, episode=progress.step)
+        assert isinstance(stage.loader, Loader)  # streams have no episodes
+        loader = stage.loader.reopened(cursors_for(self.config, stage.config, progress))
+        return replace(stage, loader=loader), progress
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
         """Evaluates the weights before the first step. With early stopping also saves them: they may stay the best."""
@@ -141,6 +169,8 @@ class Runner:
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
+            if origin.progress.episode is not None:
+                self.episodes.recall(origin.progress.episode, memories, sources)
         counts = {name: field.rows for name, field in further.items()}
         terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed)
         step = Step(engine, terms, world, config.seed, config.micro_batch, memories)
@@ -186,6 +216,7 @@ class Runner:
         history = self.evaluation.history(stage.steps.start)
         if self.world.first:
             prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, history.best if history else None)
+        self.episodes.prune(progress.episode)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> bool:
         """Evaluates during the run, and saves the weights if they are the best so far. Returns whether the run ends."""

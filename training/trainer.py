@@ -59,15 +59,17 @@ class Trainer:
     def __init__(self, world: World, hook: Hook, callbacks: Callbacks, steps: int) -> None:
         self.world, self.hook, self.callbacks, self.steps = world, hook, callbacks, steps
         self.pace = Pace()
+        self.skipped = 0  # steps in a row
 
-    def run(self, stage: Stage, progress: Progress) -> Progress:
-        batches, skipped = on_device(iter(stage.loader), self.world.device), 0
-        for step in range(progress.step, stage.steps.stop):
+    def run(self, stage: Stage, progress: Progress, stop: int) -> Progress:
+        """Takes the steps up to `stop`, or fewer if the run ends before."""
+        batches = on_device(iter(stage.loader), self.world.device)
+        for step in range(progress.step, stop):
             rate = self._rate(stage, step)
             batch = stage.select(self._next(batches, step), step)
             taken = stage.take(batch, step)
-            skipped = 0 if taken.stepped.applied else skipped + 1
-            self._check(skipped, step)
+            self.skipped = 0 if taken.stepped.applied else self.skipped + 1
+            self._check(step)
             progress = progress.after(
                 batch.cursors, stage.config.batch_size, stage.config.drawn, stage.index, stage.loader.plan.digest
             )
@@ -94,11 +96,11 @@ class Trainer:
         stage.engine.set_learning_rate(rate)
         return rate
 
-    def _check(self, skipped: int, step: int) -> None:
-        if skipped >= PATIENCE:
+    def _check(self, step: int) -> None:
+        if self.skipped >= PATIENCE:
             raise UserError(
-                f"skipped {skipped} steps in a row up to step {step + 1}, because the loss or the gradient was not "
-                "finite: lower optimizer.lr, or check the data. The last checkpoint is intact"
+                f"skipped {self.skipped} steps in a row up to step {step + 1}, because the loss or the gradient was "
+                "not finite: lower optimizer.lr, or check the data. The last checkpoint is intact"
             )
 
     def _evaluate_or_save(self, stage: Stage, progress: Progress) -> bool:

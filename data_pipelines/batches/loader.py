@@ -10,6 +10,7 @@ Shape letters: n samples of a rank's share of a batch.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -102,6 +103,13 @@ class Loader:
             SourceIds(source.fingerprint, range(one.first, one.first + len(source)))
             for one, source in zip(decoded, sources.values(), strict=True)
         )
+
+    def reopened(self, cursors: Mapping[str, int]) -> "Loader":
+        """A loader of the same samples that starts at these cursors. Decoded samples that are kept, and the counts of
+        bad ones, stay."""
+        other = copy(self)
+        other.cursors = {name: cursors.get(name, 0) for name in self.cursors}
+        return other
 
     @property
     def bad(self) -> Counter[str]:

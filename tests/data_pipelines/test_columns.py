@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tercet.data_pipelines import columns
-from tercet.data_pipelines.columns import Column, read_column, read_pieces, write_column
+from tercet.data_pipelines.columns import Column, has_column, read_column, read_pieces, write_column, write_part
 from tercet.errors import UserError
 
 
@@ -33,6 +33,16 @@ def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     found = read_column(tmp_path, "a")
     assert (found.id_n.tolist(), list(found.values)) == ([0, 1, 2], ["other"])
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["000000000000.safetensors"]
+
+
+def test_parts_that_several_processes_wrote_are_one_column(tmp_path: Path) -> None:
+    score = np.random.default_rng(0).normal(size=50)
+    id_n = np.arange(3, 103, 2)
+    for part in (slice(30, 50), slice(0, 17), slice(17, 30)):
+        write_part(tmp_path, "a", Column(id_n[part], {"score": score[part]}))
+    found = read_column(tmp_path, "a")
+    assert (found.id_n.tolist(), found.values["score"].tolist()) == (id_n.tolist(), score.tolist())
+    assert (has_column(tmp_path, "a"), has_column(tmp_path, "b")) == (True, False)
 
 
 def test_values_of_other_data_are_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class MemoryConfig(Config):
     kind: str = Field("", description="the registered memory; default: its key in the recipe")
     embeds_batches: ClassVar[bool] = False  # a vector for each row of the batch, of any field of a term
     offers_prototypes: ClassVar[bool] = False  # clusters of samples, for `prototypes` of a term
+    uses_episodes: ClassVar[bool] = False  # computes from the vectors of many samples
 
     @property
     def fields_offered(self) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """All memories of a stage, by name. The name is the prefix of the vectors that a memory offers and of its tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.objective import build_term
 from tercet.models.losses.terms import Known, Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
+from tercet.training.episodes.episode import Episode, Learned, Recalled
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 from tercet.training.memory.term_averages import TermAverages, averages_of
 from tercet.training.memory.term_values import TermValues, memory_of
@@ -39,6 +41,15 @@ class Memories:
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():
             memory.after(batch, outcome)
+
+    def episode(self, episode: Episode) -> dict[str, Learned]:
+        return {name: memory.episode(episode) for name, memory in self.by_name.items()}
+
+    def recall(self, folder: Path, sources: Sequence[SourceIds]) -> None:
+        """Each memory takes what it kept of an episode, if it kept anything."""
+        for name, memory in self.by_name.items():
+            if (folder / name).is_dir():
+                memory.recall(Recalled(folder / name, sources))
 
     def state(self) -> Iterator[SavedTensor]:
         for name, memory in self.by_name.items():

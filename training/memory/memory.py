@@ -6,8 +6,10 @@ In a stage, the run calls a memory's methods in this order:
 2. Before each step, `frozen` returns vectors that terms may use, `read` values of samples, and `prototypes` the
    clusters of samples.
 3. After each applied step, `after` gets the batch and its outcome. A skipped step changes nothing.
-4. For a checkpoint, `state` yields the tensors to save.
-5. At the end of the run, `finish` writes the memory's values of samples as columns.
+4. At an episode, `episode` gets the vectors of samples and returns what to keep of them, and `recall` takes it from the
+   folder of the episode. A resumed run calls only `recall`, after `restore`.
+5. For a checkpoint, `state` yields the tensors to save.
+6. At the end of the run, `finish` writes the memory's values of samples as columns.
 
 Every method is a collective: all ranks call it in the same order.
 """
@@ -29,6 +31,7 @@ from tercet.models.losses.terms import Outcome
 from tercet.training.checkpoint_reader import Origin
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
+from tercet.training.episodes.episode import Episode, Learned, Recalled
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,13 @@ class Memory:
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         """Learns from a step that was applied."""
+
+    def episode(self, episode: Episode) -> Learned:
+        """Computes what the memory needs from the vectors of an episode. Changes nothing; `recall` does."""
+        return Learned()
+
+    def recall(self, recalled: Recalled) -> None:
+        """Takes what `episode` returned."""
 
     def state(self) -> Iterator[SavedTensor]:
         yield from ()
