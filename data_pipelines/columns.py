@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from xxhash import xxh3_128
 
 from tercet.errors import UserError
 
 COLUMNS = "columns"  # the folder of columns within a run
 PIECE = 2**20  # ids of one file
+BLOCK = 2**20  # bytes that are hashed at once
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -83,6 +85,16 @@ def read_column(folder: Path, fingerprint: str) -> Column:
     names = pieces[0].values if pieces else {}
     values = {name: np.concatenate([piece.values[name] for piece in pieces]) for name in names}
     return Column(np.concatenate([piece.id_n for piece in pieces]), values)
+
+
+def column_digest(folder: Path, fingerprint: str) -> str:
+    """A hash of the files of the column of a source."""
+    state = xxh3_128()
+    for path in sorted(_place(folder, fingerprint).glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                state.update(block)
+    return state.hexdigest()[:16]
 
 
 def _place(folder: Path, fingerprint: str) -> Path:

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.captions.templates import SLOT
+from tercet.data_pipelines.composition import ClustersConfig, NeighborsConfig, check_composition
 from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, GROUP, Reading
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.shorthand import named, split_in_two
@@ -68,11 +69,6 @@ class SplitConfig(TableConfig):
         description="where captions are, with the share of draws from each place: {txt: 0.5, json.rewrites: 0.5}; "
         "default: `.txt`, or else the key `text`, `caption` or `captions` of `.json`",
     )
-    sidecar: str | None = Field(
-        None,
-        description="a JSONL file, or a folder of them, with more keys of `.json` for samples by their `key`, such as "
-        "what `tercet data rewrite` writes",
-    )
 
     @field_validator("templates")
     @classmethod
@@ -127,6 +123,17 @@ class SourceConfig(SplitConfig):
         description="CSV file with a column `id` or `key` and optionally `count`: trains on these samples only, each "
         "that often in an epoch (default: once)",
     )
+    neighbors: NeighborsConfig | None = Field(
+        None, description="hard negatives: samples bring their neighbours in a graph into the batch"
+    )
+    clusters: ClustersConfig | None = Field(
+        None, description="batches that come from one cluster of samples each, or from all equally often"
+    )
+
+    @property
+    def composed(self) -> bool:
+        """Whether the place in a batch decides which sample comes."""
+        return self.neighbors is not None or self.clusters is not None
 
 
 class DataConfig(Config):
@@ -237,6 +244,16 @@ class DataConfig(Config):
         for name, source in self.train.items():
             if source.list and self.mode == "stream":
                 raise Misfit(f"train.{name}.list", "needs samples with ids: set `mode: index`, or leave the list out")
+        return self
+
+    @model_validator(mode="after")
+    def _composes_whole_batches(self) -> "DataConfig":
+        mixed = self.mix == "within_batches" and len(self.train) > 1
+        ends = not all(source.repeat for source in self.train.values())
+        for name, source in self.train.items():
+            check_composition(
+                f"train.{name}", source.neighbors, source.clusters, stream=self.mode == "stream", mixed=mixed, ends=ends
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tercet.data_pipelines.plans.plan import Plan, read_plan
+from tercet.data_pipelines.plans.schedule import per_batch
 from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.training.config import RunConfig
 from tercet.training.progress import Progress
@@ -12,12 +13,20 @@ PLANS = "plans"
 
 
 def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[str, int]:
-    """The number of samples drawn so far from each source. A source with other shards or another list than in the
+    """The number of samples drawn so far from each source. A source with other shards or in another order than in the
     previous stage starts at 0."""
-    before, now = run.stage(progress.stage).data.train, stage.data.train
-    drawn_from = [{name: (one.source, one.list) for name, one in train.items()} for train in (before, now)]
-    replaced = {name for name in before.keys() & now.keys() if drawn_from[0][name] != drawn_from[1][name]}
+    before, now = (_drawn_from(one) for one in (run.stage(progress.stage), stage))
+    replaced = {name for name in before.keys() & now.keys() if before[name] != now[name]}
     return {name: at for name, at in progress.cursors.items() if name not in replaced}
+
+
+def _drawn_from(stage: RunConfig) -> dict[str, object]:
+    """What decides which sample of each source is at which position."""
+    size = per_batch(stage.data, stage.drawn)
+    return {
+        name: (one.source, one.list, one.neighbors, one.clusters, size[name] if one.composed else None)
+        for name, one in stage.data.train.items()
+    }
 
 
 def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress, folder: Path) -> None:

@@ -3,10 +3,8 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.fields import check_fields_installed
-from tercet.data_pipelines.plans.plan import make_plan
-from tercet.data_pipelines.plans.sample_list import lists_of, samples_of
-from tercet.data_pipelines.preflight.declared import check_columns, check_lists, check_source, check_streams
+from tercet.data_pipelines.plans.schedule import make_schedule
+from tercet.data_pipelines.preflight.declared import check_columns, check_orders, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.preflight.quick_open import open_at_once
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
@@ -14,6 +12,7 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.main_process import say
 from tercet.modality import modality_of
 from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
@@ -43,7 +42,6 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             memory.check_files(name)
         if stage.selection:
             build_rule(stage.selection)
-        check_fields_installed(stage.fields)
         check_data(stage, sources)
     check_episodes(config)
     check_evaluation(config)
@@ -79,7 +77,7 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
     check_streams(config.data, sources)
     for source in (*config.data.train.values(), *config.data.val.values()):
         check_source(source, sources)
-    check_lists(config.data)
+    check_orders(config.data)
     check_columns(config.data, _learned(config), sources)
 
 
@@ -94,8 +92,9 @@ def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfi
     """The config with `epochs` converted to steps. An epoch is one pass over all sources. A collective."""
     if config.epochs is None:
         return config
-    train = config.data.train.values()
-    return config.counted(sum(samples_of(one, sources.open_first(config.data, one, world)) for one in train))
+    train = config.data.train
+    opened = {name: sources.open_first(config.data, one, world) for name, one in train.items()}
+    return config.counted(make_schedule(config.data, opened, config.drawn, config.seed).plan.samples)
 
 
 def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -117,11 +116,13 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
     saved = resume_point(folder_of(config) / CHECKPOINTS, World())
     progress = saved.progress if saved else Progress()
     for stage, found in opened[progress.stage :]:
-        lists = lists_of(stage.data, found)
         if found.keys() == stage.data.train.keys():
             check_modalities(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
-            check_plan(config, stage, make_plan(stage.data, found, stage.seed, lists), progress, folder_of(config))
+            schedule = make_schedule(stage.data, found, stage.drawn, stage.seed)
+            check_plan(config, stage, schedule.plan, progress, folder_of(config))
+            for line in schedule.remarks():
+                say(line)
         progress = Progress()  # where the sources of a later stage will start is not known yet
 
 

@@ -25,12 +25,11 @@ from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeRes
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.fields import FieldSpec
-from tercet.data_pipelines.plans.listed import build_order
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.plans.mixture import check_weights, quotas
-from tercet.data_pipelines.plans.order import Ints, Order, own_seed
-from tercet.data_pipelines.plans.plan import Plan, make_plan
-from tercet.data_pipelines.plans.sample_list import SampleList, lists_of
+from tercet.data_pipelines.plans.order import Ints, Order
+from tercet.data_pipelines.plans.sample_list import SampleList
+from tercet.data_pipelines.plans.schedule import make_schedule
 from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
@@ -82,22 +81,19 @@ class Loader:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
-        lists = lists_of(data, sources)
-        self.plan: Plan = make_plan(data, sources, seed, lists)
+        self.schedule = make_schedule(data, sources, batch_size, seed)
+        self.plan = self.schedule.plan
         check_weights(self.plan, batch_size)
         self.batch_size = batch_size
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
-        self._orders = [
-            build_order(source.counts, lists[name], own_seed(name, seed), data.streams, data.window)
-            for name, source in sources.items()
-        ]
+        self._orders = list(self.schedule.orders.values())
         maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values)
         layout = maker.layout(self._share)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        decoded = _decoded_sources(data, sources, intakes, further, lists)
+        decoded = _decoded_sources(data, sources, intakes, further, self.schedule.lists)
         self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment)
         self.sources = tuple(
             SourceIds(source.fingerprint, range(one.first, one.first + len(source)))

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.plans.count_list import Times
-from tercet.data_pipelines.plans.order import Ints, Order, Shuffled
-from tercet.data_pipelines.plans.sample_list import SampleList
+from tercet.data_pipelines.plans.order import Ints, Shuffled
 
 
 class Listed:
@@ -85,9 +84,3 @@ def kept_in(counts: Ints, times_N: Times) -> Ints:
     bounds = np.concatenate([[0], np.cumsum(counts)]).tolist()
     kept = [np.count_nonzero(times_N[begin:end]) for begin, end in pairwise(bounds)]
     return np.array(kept, dtype=np.int64)
-
-
-def build_order(counts: Ints, listed: SampleList | None, seed: int, streams: int, window: int) -> Order:
-    if listed is None:
-        return Shuffled(counts, seed, streams, window)
-    return Listed(counts, listed.times_N, seed, streams, window)

@@ -6,14 +6,11 @@ position of each source.
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from tercet.data_pipelines.config import DataConfig, SourceConfig
-from tercet.data_pipelines.plans.sample_list import SampleList
-from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
 
 
@@ -27,6 +24,8 @@ class SourceShare:
     samples: int
     fingerprint: str
     order: str = ""  # the digest of its list, if it has one
+    neighbors: str = ""  # of its neighbour graph with its options, and the number of its samples in a batch
+    clusters: str = ""  # of its column of clusters, in the same way
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Plan:
         return path
 
     def follows(self, earlier: "Plan", resumed: Collection[str]) -> None:
-        """Refuses to resume sources whose data or list changed since an earlier plan."""
+        """Refuses to resume sources whose data, list, neighbours or clusters changed since an earlier plan."""
         for now in self.shares:
             for before in earlier.shares:
                 if now.name != before.name or now.name not in resumed:
@@ -73,18 +72,12 @@ class Plan:
                         f"the list of `{now.name}` changed since the last checkpoint ({before.samples:,} samples an "
                         f"epoch then, {now.samples:,} now): bring back the file, or start afresh with out=…"
                     )
-
-
-def make_plan(
-    data: DataConfig, sources: Mapping[str, Source], seed: int, lists: Mapping[str, SampleList | None]
-) -> Plan:
-    shares = [_share(name, data.train[name], sources[name], lists[name]) for name in data.train]
-    return Plan(seed, data.streams, data.window, data.mix, tuple(shares))
-
-
-def _share(name: str, config: SourceConfig, source: Source, listed: SampleList | None) -> SourceShare:
-    samples, order = (len(source), "") if listed is None else (listed.epoch, listed.digest)
-    return SourceShare(name, config.weight, config.repeat, samples, source.fingerprint, order)
+                if (now.neighbors, now.clusters) != (before.neighbors, before.clusters):
+                    what = "clusters" if now.clusters or before.clusters else "neighbors"
+                    raise UserError(
+                        f"data.train.{now.name}.{what} changed since the last checkpoint: the files, the options, or "
+                        "how many samples of this source a batch has. Change this back, or start afresh with out=…"
+                    )
 
 
 def read_plan(folder: Path, digest: str) -> Plan:

@@ -7,13 +7,13 @@ Shape letters: N samples of the source.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from xxhash import xxh3_64_hexdigest
 
-from tercet.data_pipelines.config import DataConfig, SourceConfig
+from tercet.data_pipelines.config import SourceConfig
 from tercet.data_pipelines.plans.count_list import Times, counted
 from tercet.data_pipelines.plans.list_file import ListFile
 from tercet.data_pipelines.shards.cache import Cache, cache_folder
@@ -53,16 +53,6 @@ class SampleList:
 def list_of(split: SourceConfig, source: Source) -> SampleList | None:
     """The list that a recipe sets for a source, if any."""
     return read_list(split.list, source, part=split.part is not None) if split.list else None
-
-
-def lists_of(data: DataConfig, sources: Mapping[str, Source]) -> dict[str, SampleList | None]:
-    return {name: list_of(data.train[name], source) for name, source in sources.items()}
-
-
-def samples_of(split: SourceConfig, source: Source) -> int:
-    """How many samples an epoch of a source has."""
-    listed = list_of(split, source)
-    return len(source) if listed is None else listed.epoch
 
 
 def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:

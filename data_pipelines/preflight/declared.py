@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from tercet.data_pipelines.captions.sidecar import sidecar_files
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.manifest import Manifest
+from tercet.data_pipelines.plans.clusters import check_clusters
+from tercet.data_pipelines.plans.graph import check_graph
 from tercet.data_pipelines.plans.list_file import ListFile
 from tercet.data_pipelines.plans.sample_list import check_part
 from tercet.data_pipelines.sources.open import check_options
@@ -17,8 +18,6 @@ def check_source(split: SplitConfig, sources: OpenedSources) -> None:
     """Refuses files that are missing and columns that no table has."""
     files = sources.files(split)
     check_options(split, files)
-    if split.sidecar:
-        sidecar_files(split.sidecar)
     if files.pieces:
         _check_group(split.group, sources.header(split), files.pieces[0].label)
 
@@ -43,11 +42,15 @@ def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSource
             )
 
 
-def check_lists(data: DataConfig) -> None:
-    """Refuses lists that cannot be read, or that cannot be applied to a part of a source."""
+def check_orders(data: DataConfig) -> None:
+    """Refuses lists that cannot be read or applied to a part of a source, and graphs and clusters that are missing."""
     for source in data.train.values():
         if source.list:
             check_part(ListFile(source.list), source.part is not None)
+        if source.neighbors:
+            check_graph(source.neighbors.graph)
+        if source.clusters:
+            check_clusters(source.clusters.column)
 
 
 def check_streams(data: DataConfig, sources: OpenedSources) -> None:

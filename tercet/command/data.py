@@ -156,10 +156,17 @@ def _stats(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=_file, metavar="FILE", help="write an HTML page with plots")
     verb.add_argument("--sample", type=int, metavar="N", help="read only this many samples (default: all)")
     verb.add_argument("--list", metavar="FILE", help="read only the samples of a list (docs/data.md)")
+    verb.add_argument(
+        "--neighbors", metavar="FOLDER", help="describe a neighbour graph of the data (docs/negatives.md)"
+    )
+    verb.add_argument("--clusters", metavar="FOLDER", help="describe a column of clusters of the data")
     verb.set_defaults(verb=stats)
 
 
 def stats(arguments: Namespace) -> int:
+    from tercet.data_pipelines.composition import ClustersConfig, NeighborsConfig
+    from tercet.data_pipelines.plans.clusters import ClusterLabels, read_clusters
+    from tercet.data_pipelines.plans.graph import NeighborGraph, read_graph
     from tercet.data_pipelines.plans.sample_list import read_list
     from tercet.data_pipelines.sources.open import open_source
     from tercet.data_pipelines.survey.page import write_stats
@@ -168,10 +175,20 @@ def stats(arguments: Namespace) -> int:
 
     source = open_source(arguments.shards, reading=_reading(arguments, arguments.shards))
     listed = read_list(arguments.list, source) if arguments.list else None
+    orders: dict[str, NeighborGraph | ClusterLabels] = {}
+    if arguments.neighbors:
+        orders["neighbors"] = read_graph(NeighborsConfig(graph=arguments.neighbors), source, listed)
+    if arguments.clusters:
+        orders["clusters"] = read_clusters(ClustersConfig(column=arguments.clusters), source, listed)
     found = survey(source, _workers(arguments), arguments.sample, listed)
     if arguments.out:
         write_stats(arguments.out, _titled(arguments.shards), found)
-    print_json(found.to_json()) if arguments.json else print_stats(found)
+    if arguments.json:
+        print_json(found.to_json() | {name: order.to_json() for name, order in orders.items()})
+        return 0
+    for name, order in orders.items():
+        print(f"{name} {order}")
+    print_stats(found)
     return 0
 
 

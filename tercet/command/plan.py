@@ -76,7 +76,18 @@ def _weight(term: TermConfig) -> str:
 def _source(name: str, source: SourceConfig) -> str:
     share = f" × {source.weight:g}" if source.weight != 1 else ""
     listed = f", listed in {source.list}" if source.list else ""
-    return f"{name}: {_split(source)}{share}{listed}"
+    return f"{name}: {_split(source)}{share}{listed}{_composed(source)}"
+
+
+def _composed(source: SourceConfig) -> str:
+    if source.neighbors:
+        each = source.neighbors.num_negatives
+        share = each / (1 + each) if source.neighbors.share is None else source.neighbors.share
+        return f", {share:.3g} of it neighbours by {source.neighbors.graph}"
+    if source.clusters:
+        each_batch = "one cluster" if source.clusters.mix == "between_batches" else "all clusters"
+        return f", each batch from {each_batch} by {source.clusters.column}"
+    return ""
 
 
 def _split(split: SplitConfig) -> str:

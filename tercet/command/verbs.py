@@ -70,25 +70,15 @@ def recipes_show(arguments: Namespace) -> int:
 
         print_objective(about(arguments.objective))
         return 0
+    from tercet.command.orders import order_summaries
     from tercet.training.recipe import dump, load_recipe
 
     config = load_recipe(arguments.recipe, arguments.overrides)
     sys.stdout.write(dump(config))
     for name, source in config.data.train.items():
-        if source.list:
-            print(f"# data.train.{name}.list: {_list_summary(source.list)}")
+        for key, line in order_summaries(source):
+            print(f"# data.train.{name}.{key}: {line}")
     return 0
-
-
-def _list_summary(path: str) -> str:
-    """The error if the list cannot be read: a recipe may be shown on another machine."""
-    from tercet.data_pipelines.plans.list_file import ListFile
-    from tercet.errors import UserError
-
-    try:
-        return ListFile(path).summary()
-    except UserError as error:
-        return str(error)
 
 
 def recipes_check(arguments: Namespace) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tercet.data_pipelines.config import SourceConfig
 from tercet.data_pipelines.plans import list_file
 from tercet.data_pipelines.plans.list_file import ListFile
-from tercet.data_pipelines.plans.sample_list import list_of, read_list, samples_of
+from tercet.data_pipelines.plans.sample_list import list_of, read_list
 from tercet.errors import UserError
 from tests.data_pipelines.memory import Captions
 
@@ -38,7 +38,7 @@ def test_a_list_says_how_often_each_sample_appears(tmp_path: Path) -> None:
     assert (listed.times_N.tolist(), listed.kept, listed.epoch) == ([300, 0, 0, 0, 0, 0, 0, 3, 0, 0], 2, 303)
     keys = written(tmp_path, 'key,count\n"7",3\n0,300\n', "keys.csv")
     assert times(keys) == times(often)
-    assert samples_of(SourceConfig(source="a", list=often), SOURCE) == 303
+    assert list_of(SourceConfig(source="a", list=often), SOURCE).epoch == 303
     assert list_of(SourceConfig(source="a"), SOURCE) is None
 
 

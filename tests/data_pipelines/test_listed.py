@@ -17,8 +17,9 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.plans.listed import Listed
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.plans.order import Shuffled
-from tercet.data_pipelines.plans.plan import Plan, make_plan, read_plan
+from tercet.data_pipelines.plans.plan import Plan, read_plan
 from tercet.data_pipelines.plans.sample_list import SampleList, read_list
+from tercet.data_pipelines.plans.schedule import make_schedule
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
 from tests.data_pipelines.memory import INTAKES, Captions
@@ -177,7 +178,7 @@ def test_another_list_is_another_plan_and_cannot_be_resumed(lists: dict[str, str
     source = Captions("keyed", [12])
 
     def planned() -> Plan:
-        return make_plan(data, {"train": source}, 0, {"train": read_list(lists["keyed"], source)})
+        return make_schedule(data, {"train": source}, 1, seed=0).plan
 
     before = planned()
     assert (before.shares[0].samples, before.shares[0].order) == (3, read_list(lists["keyed"], source).digest)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tercet.data_pipelines.batches import loader as loading
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.plans import schedule
 from tercet.data_pipelines.plans.order import Order
 from tests.data_pipelines.memory import INTAKES, Captions
 
@@ -24,11 +25,11 @@ def build() -> Callable[..., Order]:
     (code,) = re.findall(r"```python\n(# short_first\.py\n.+?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
-    return lambda counts, listed, *how: names["ShortFirst"](counts, LENGTHS, *how)
+    return lambda *how: names["ShortFirst"](np.array(COUNTS), LENGTHS, *how)
 
 
 def test_each_epoch_has_every_sample_and_the_first_goes_from_short_to_long(build: Callable[..., Order]) -> None:
-    order = build(np.array(COUNTS), None, 3, 4, 6)
+    order = build(3, 4, 6)
     ids = order.at(np.arange(120))
     assert ids[:40].tolist() == sorted(range(40), key=lambda id: LENGTHS[id])
     assert all(sorted(epoch) == list(range(40)) for epoch in ids.reshape(3, 40).tolist())
@@ -40,11 +41,11 @@ def test_each_epoch_has_every_sample_and_the_first_goes_from_short_to_long(build
 def test_batches_do_not_depend_on_the_number_of_ranks(
     build: Callable[..., Order], world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "build_order", build)
+    monkeypatch.setattr(schedule, "build_order", lambda *given: build(3, 4, 6))
     data = DataConfig.model_validate({"train": "a", "streams": 4, "window": 6, "workers": 0, "crop": None})
 
     def batches(**ranks: int) -> list[list[int]]:
-        loader = loading.Loader(data, {"train": Captions("a", COUNTS)}, INTAKES, 8, seed=3, **ranks)
+        loader = Loader(data, {"train": Captions("a", COUNTS)}, INTAKES, 8, seed=3, **ranks)
         return [batch.ids.tolist() for batch in islice(loader, 10)]
 
     whole = batches()
