@@ -23,7 +23,12 @@ PIECE, BATCH = 4096, 256  # samples; a piece is a whole number of batches
 
 
 def embed_data(
-    model: Multimodal, data: DataConfig, split: SplitConfig, world: World, folder: Path | None = None
+    model: Multimodal,
+    data: DataConfig,
+    split: SplitConfig,
+    world: World,
+    folder: Path | None = None,
+    cache: Path | None = None,
 ) -> Store:
     """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective."""
     source = OpenedSources().open_first(data, split, world)
@@ -31,7 +36,7 @@ def embed_data(
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
     request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE, model.head.dims)
-    store = Store.begin(folder or cache_folder() / "embeddings" / request.digest, request)
+    store = Store.begin(folder or (cache or cache_folder()) / "embeddings" / request.digest, request)
     missing = world.broadcast(store.missing())
     for ids in missing[world.rank :: world.size]:
         loader = EvalLoader(decoder, model.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad)

@@ -134,15 +134,17 @@ class Store:
 
     def vectors(self, modality: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The vectors of one modality in each piece, and the sample of each. Reads nothing else."""
-        for path in self._places():
-            with safe_open(path, framework="pt") as file:
-                if modality in file.keys():  # noqa: SIM118  # not a mapping
-                    yield file.get_tensor(modality), file.get_tensor(f"{modality}.item")
-                else:
-                    yield torch.empty(0, self.facts["modalities"][modality]["dim"]), torch.empty(0, dtype=torch.int64)
+        return (self.rows(piece, modality) for piece in range(len(self._places())))
+
+    def rows(self, piece: int, modality: str) -> tuple[Tensor, Tensor]:
+        """The vectors of one modality in a piece, and the sample of each."""
+        with safe_open(self._place(piece * self.facts["piece"]), framework="pt") as file:
+            if modality in file.keys():  # noqa: SIM118  # not a mapping
+                return file.get_tensor(modality), file.get_tensor(f"{modality}.item")
+            return torch.empty(0, self.facts["modalities"][modality]["dim"]), torch.empty(0, dtype=torch.int64)
 
     def samples(self, piece: int) -> tuple[Sample, ...]:
-        with safe_open(self._places()[piece], framework="pt") as file:
+        with safe_open(self._place(piece * self.facts["piece"]), framework="pt") as file:
             return _samples(file.get_tensor("samples"))
 
     @property

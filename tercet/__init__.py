@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tercet.api.embed import embed
     from tercet.api.evaluate import compare, evaluate
     from tercet.api.index import index
+    from tercet.api.mine import mine
     from tercet.api.model import load
     from tercet.api.train import train
     from tercet.models.losses.standalone import loss
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 if find_spec("tercet.training") is None:  # an uninstalled checkout: the folders are siblings of this one
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["__version__", "compare", "embed", "evaluate", "index", "load", "loss", "train"]
+__all__ = ["__version__", "compare", "embed", "evaluate", "index", "load", "loss", "mine", "train"]
 
 PLACES = {
     "compare": "tercet.api.evaluate",
@@ -30,6 +31,7 @@ PLACES = {
     "index": "tercet.api.index",
     "load": "tercet.api.model",
     "loss": "tercet.models.losses.standalone",
+    "mine": "tercet.api.mine",
     "train": "tercet.api.train",
 }
 

@@ -33,7 +33,7 @@ def evaluate(arguments: Namespace) -> int:
     table = evaluate(
         arguments.model, arguments.tasks, arguments.data, _labels(arguments), split=arguments.split, dims=arguments.dims
     )
-    _show(arguments, table.to_json(), table.drawn())
+    show(arguments, table.to_json(), table.drawn())
     return 0
 
 
@@ -44,7 +44,7 @@ def self_test(arguments: Namespace) -> int:
     asked = (arguments.model, arguments.tasks, arguments.data, _labels(arguments))
     checks = self_test(*asked, arguments.split, arguments.dims)
     holds = all(check.holds for check in checks)
-    _show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
+    show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
     return 0 if holds else 1
 
 
@@ -68,7 +68,7 @@ def compare(arguments: Namespace) -> int:
         labels=_labels(arguments),
         split=arguments.split,
     )
-    _show(arguments, found.to_json(), found.drawn())
+    show(arguments, found.to_json(), found.drawn())
     return 0
 
 
@@ -91,7 +91,7 @@ def embed(arguments: Namespace) -> int:
     else:
         from tercet.api.embed import embed
     store = embed(arguments.model, arguments.data, arguments.out, arguments.dims)
-    _show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
+    show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
     return 0
 
 
@@ -113,7 +113,7 @@ def search(arguments: Namespace) -> int:
     from tercet.api.index import index
 
     hits = index(arguments.model, arguments.data, arguments.dims).search(arguments.query, arguments.k, arguments.among)
-    _show(arguments, hits.to_json(), render_hits(hits))
+    show(arguments, hits.to_json(), render_hits(hits))
     return 0
 
 
@@ -132,7 +132,7 @@ def _takes_usual(verb: Parser) -> None:
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
 
 
-def _show(arguments: Namespace, data: object, drawn: object) -> None:
+def show(arguments: Namespace, data: object, drawn: object) -> None:
     """Prints the result, from the main process only."""
     if not is_main_process():
         return

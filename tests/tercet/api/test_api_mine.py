@@ -1,0 +1,68 @@
+"""`tercet.mine` and `tercet data mine`: what they write can be read back, and their options are those of the config."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+import tercet
+from tercet.api.model import Model
+from tercet.command import main, mining
+from tercet.command.arguments import parse
+from tercet.data_pipelines.columns import read_column
+from tercet.errors import UserError
+from tercet.training.mining.config import FORMATS, MiningConfig
+
+
+def test_the_command_writes_a_graph_a_table_and_a_summary(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "data mine exported --data photos.csv --out mined --from image --to text --output-format n-tuple --json"
+    assert main(shlex.split(f"{command} --output-scores --table mined/rows.csv --num-negatives 4")) == 0
+    printed, kept = json.loads(capsys.readouterr().out), json.loads((home / "mined/mining.json").read_text("utf-8"))
+    assert kept == {"model": "exported", **printed}
+    (found,) = printed["sources"]
+    assert (found["from"], found["to"], found["samples"], found["short"]) == ("image", "text", 48, 0)
+    table = tercet.embed("exported", "photos.csv").table()
+    graph = read_column(home / "mined", found["fingerprint"])
+    with (home / "mined/rows.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(graph.id_n) == 48
+    for id, row, others in zip(graph.id_n.tolist(), rows, graph.values["neighbors"].tolist(), strict=True):
+        assert Path(row["anchor"]) == Path("photos.csv").parent / f"photos/{id}.png"
+        texts = [table.samples[other].text[0] for other in (id, *others)]
+        assert [row["positive"], *(row[f"negative_{number}"] for number in range(1, 5))] == texts
+        scores = [float(table.vectors["image"][id] @ table.vectors["text"][other]) for other in (id, *others)]
+        assert json.loads(row["scores"]) == pytest.approx(scores, abs=1e-5)
+
+
+def test_the_tables_for_people_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split("data mine exported --data photos.csv --out other --range-min 2 --max-score 0.999")) == 0
+    printed = capsys.readouterr().out
+    assert "photos.csv · image → image · 48 samples" in printed
+    rows = {line.split("  ")[0].strip(): line.split() for line in printed.splitlines() if "%" in line}
+    counts = {name: int(cells[-3].replace(",", "")) for name, cells in rows.items() if cells[-1].endswith("%")}
+    assert counts["compared"] == 48 * 47
+    assert counts["range_min 2"] == -48 * 2
+    assert sum(counts.values()) == 2 * counts["negatives"]
+
+
+def test_the_command_has_the_options_of_the_config() -> None:
+    fields = MiningConfig.model_fields
+    assert {"query", "to", "output_scores", *mining.NUMBERS, *mining.CHOICES} == set(fields)
+    assert mining.CHOICES["output_format"][0] == FORMATS
+
+
+def test_mistakes_are_named(model: Model) -> None:
+    with pytest.raises(UserError, match="the model encodes no picture; "):
+        tercet.mine(model, "photos.csv", "wrong", query="picture")
+    with pytest.raises(UserError, match="the data hold no audio; "):
+        tercet.mine(model, "photos.csv", "wrong", to="audio")
+    with pytest.raises(UserError, match=r"the table rows.txt is neither .jsonl nor .csv; name it rows.jsonl"):
+        tercet.mine(model, "photos.csv", "wrong", output_format="triplet", table="rows.txt")
+    with pytest.raises(UserError, match=r"the table rows.csv needs a format; give output_format as well"):
+        tercet.mine(model, "photos.csv", "wrong", table="rows.csv")
+    with pytest.raises(UserError, match="mining: unknown key `margin`; known: absolute_margin, "):
+        tercet.mine(model, "photos.csv", "wrong", margin=0.1)
+    with pytest.raises(UserError, match="`text=…` says how data are read; name the data: --data D"):
+        mining.mine(parse(shlex.split("data mine exported text=title --out wrong")))

@@ -1,0 +1,1 @@
+"""Mines hard negatives: the nearest samples of each sample that do not describe the same thing."""
