@@ -69,6 +69,11 @@ class SplitConfig(TableConfig):
         description="where captions are, with the share of draws from each place: {txt: 0.5, json.rewrites: 0.5}; "
         "default: `.txt`, or else the key `text`, `caption` or `captions` of `.json`",
     )
+    sidecar: str | None = Field(
+        None,
+        description="a JSONL file, or a folder of them, with more keys of `.json` for samples by their `key`, such as "
+        "what `tercet data rewrite` writes",
+    )
 
     @field_validator("templates")
     @classmethod

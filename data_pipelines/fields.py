@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.rules.taggers import TaggerName, check_tagger
+from tercet.data_pipelines.captions.rules.wrong import USUAL, WrongCaptions, fault
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, modality_of
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tercet.data_pipelines.sample import Intake
 
 Area = tuple[float, float]
+RULES = "rules"  # where captions that rules make wrong come from
 
 
 class FieldConfig(Config):
@@ -24,7 +27,17 @@ class FieldConfig(Config):
     source: str = Field(
         alias="from",
         description="a modality, as image: another crop of the picture, another part of the sound, another caption; or "
-        "a place of captions, as json.negatives",
+        "a place of captions, as json.negatives; or rules: the sample's caption, made wrong by `rules`",
+    )
+    rules: tuple[str, ...] | None = Field(
+        None,
+        description="with `from: rules`, the mistakes to make, in turn: swap, attribute, relation, shuffle, or one of "
+        "their rules by name, as swap_nouns; default: the first three",
+    )
+    tagger: TaggerName | None = Field(
+        None,
+        description="with `from: rules`, what finds nouns and adjectives: words, lists of common ones; or textblob, "
+        "which knows more (pip install 'tercet[tagger]'); default: words",
     )
     number: str | None = Field(
         None,
@@ -52,8 +65,14 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
     if name == modality:
         raise Misfit(key, f"is what every sample has. Give a further field a longer name, as {modality}.more")
-    if config.source != modality:
+    if config.source == RULES and modality == "text":
+        if wrong := fault(USUAL if config.rules is None else config.rules):
+            raise Misfit(f"{key}.rules", wrong)
+    elif config.source != modality:
         _check_place(key, modality, config.source)
+    for option in ("rules", "tagger"):
+        if getattr(config, option) is not None and config.source != RULES:
+            raise Misfit(f"{key}.{option}", "applies to `from: rules` only; leave it out, or write that")
     if config.number and not config.source.startswith("json."):
         raise Misfit(f"{key}.number", "needs captions that are objects; write `from: json.KEY`")
     if modality != "image" and (config.crop or config.size):
@@ -73,8 +92,16 @@ def _check_place(key: str, modality: str, place: str) -> None:
         CaptionReader({place: 1.0})
     except UserError:
         raise Misfit(
-            f"{key}.from", f"is `{place}`, which holds no captions. Write text, txt, or json.KEY for a key of `.json`"
+            f"{key}.from",
+            f"is `{place}`, which holds no captions. Write text, txt, rules, or json.KEY for a key of `.json`",
         ) from None
+
+
+def check_fields_installed(configs: Mapping[str, FieldConfig]) -> None:
+    """Raises `UserError` if a field needs a package that is not installed."""
+    for name, config in configs.items():
+        if config.tagger:
+            check_tagger(f"fields.{name}.tagger", config.tagger)
 
 
 @dataclass(frozen=True)
@@ -82,7 +109,7 @@ class FieldSpec:
     """How to make the rows of a field: the input of the tower, and where the rows come from.
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
-    caption again. `number`: the key of the number that each caption has.
+    caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
     """
 
     name: str
@@ -92,6 +119,7 @@ class FieldSpec:
     place: str | None = None
     same: bool = False
     number: str | None = None
+    wrong: WrongCaptions | None = None
 
     @property
     def modality(self) -> str:
@@ -112,5 +140,6 @@ def further_fields(
 
 def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     sized = replace(intake, size=(config.size, config.size)) if config.size else intake
-    place = None if config.source == modality_of(name) else config.source
-    return FieldSpec(name, sized, config.rows, config.crop, place, config.same, config.number)
+    place = None if config.source in (modality_of(name), RULES) else config.source
+    wrong = WrongCaptions(config.rules or USUAL, config.tagger or "words") if config.source == RULES else None
+    return FieldSpec(name, sized, config.rows, config.crop, place, config.same, config.number, wrong)

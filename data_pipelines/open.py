@@ -10,6 +10,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.preflight.declared import check_streams
 from tercet.data_pipelines.preflight.modalities import check_modalities
+from tercet.data_pipelines.preflight.sidecars import warn_if_strange
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
 from tercet.data_pipelines.sample import Intake
 from tercet.data_pipelines.sources.opened import OpenedSources
@@ -43,6 +44,7 @@ def open_loader(
     check_modalities(data.train, sources, trained)
     if world.first:
         warn_if_all_alike(data.train, sources, trained)
+        warn_if_strange(data.train, sources)
     loader = Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder,
         further=further,

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.fields import check_fields_installed
 from tercet.data_pipelines.plans.schedule import make_schedule
 from tercet.data_pipelines.preflight.declared import check_columns, check_orders, check_source, check_streams
 from tercet.data_pipelines.preflight.modalities import check_modalities
@@ -42,6 +43,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             memory.check_files(name)
         if stage.selection:
             build_rule(stage.selection)
+        check_fields_installed(stage.fields)
         check_data(stage, sources)
     check_episodes(config)
     check_evaluation(config)

@@ -47,6 +47,11 @@ class Captions:
         return _worded(*map(cleaned, self.places[0]))
 
     @property
+    def every(self) -> tuple[str, ...]:
+        """Every caption of every place."""
+        return tuple(map(cleaned, chain.from_iterable(self.places)))
+
+    @property
     def in_order(self) -> tuple[tuple[str, float], ...]:
         """Every caption of the first place, with its number, which is 1 if the reader looks for none."""
         numbers = self.numbers[0] if self.numbers else repeat(1.0)

@@ -7,7 +7,9 @@ import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.groups import GroupReader
-from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.reader import CaptionReader, Captions
+from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
+from tercet.data_pipelines.captions.sidecar import open_sidecar
 from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
@@ -43,6 +45,7 @@ class FileDecoder:
         self._reads_text = len(self.intakes) < len(taken)
         self._captions = CaptionReader(config.captions)
         self._group = GroupReader(config.group, self._captions)
+        self._sidecar = open_sidecar(config.sidecar) if config.sidecar else None
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
         self._caption_fields = [
@@ -61,7 +64,7 @@ class FileDecoder:
         if isinstance(files, BadSample):
             return files
         try:
-            meta = decode_meta(files["json"]) if "json" in files else {}
+            meta = self._meta(key, files)
             media = self._all_media(id, files, view)
             captions = self._captions(files, meta) if self._reads_text else None
             text = view.captions(captions) if captions else ()
@@ -74,6 +77,11 @@ class FileDecoder:
             return Sample(key, id, self._group(files, meta, id), media, text, meta, further, numbers)
         except BadSample as bad:
             return bad
+
+    def _meta(self, key: str, files: Files) -> dict[str, object]:
+        """The keys of `.json`, and those of the sidecar over them."""
+        meta = decode_meta(files["json"]) if "json" in files else {}
+        return meta if self._sidecar is None else meta | self._sidecar(key)
 
     def _all_media(self, id: int, files: Files, view: View) -> dict[str, Media]:
         media: dict[str, Media] = {}
@@ -90,12 +98,24 @@ class FileDecoder:
         for field, reader in self._caption_fields:
             if field.same:
                 some: tuple[tuple[str, float], ...] = tuple((caption, 1.0) for caption in text[:1])
+            elif field.wrong:
+                some = self._made_wrong(field, field.wrong, reader.optional(files, meta), text, view)
             else:
                 captions = reader.optional(files, meta)
                 some = view.some(field.name, captions, field.rows) if captions else ()
             if some:
                 rows[field.name] = some
         return rows
+
+    def _made_wrong(
+        self, field: FieldSpec, wrong: WrongCaptions, captions: Captions, text: tuple[str, ...], view: View
+    ) -> tuple[tuple[str, float], ...]:
+        """Wrong captions of the one that the sample has, or of one that is drawn if the run reads no texts."""
+        if not captions:
+            return ()
+        right = text or view.captions(captions)
+        made = wrong(right[0], captions.every, field.rows, view.dice(field.name))
+        return tuple((one.text, 1.0) for one in made)
 
     def _media_rows(self, files: Files, view: View) -> dict[str, tuple[Media, ...]]:
         """The pictures and sounds of the recipe's own fields."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from tercet.data_pipelines.captions.sidecar import sidecar_files
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.manifest import Manifest
 from tercet.data_pipelines.plans.clusters import check_clusters
@@ -18,6 +19,8 @@ def check_source(split: SplitConfig, sources: OpenedSources) -> None:
     """Refuses files that are missing and columns that no table has."""
     files = sources.files(split)
     check_options(split, files)
+    if split.sidecar:
+        sidecar_files(split.sidecar)
     if files.pieces:
         _check_group(split.group, sources.header(split), files.pieces[0].label)
 

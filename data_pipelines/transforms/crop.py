@@ -51,6 +51,10 @@ class View(Protocol):
         """So many captions for the rows of a further field, with their numbers."""
         ...
 
+    def dice(self, field: str) -> np.random.Generator:
+        """Draws the captions of a further field."""
+        ...
+
 
 def largest_box(picture: tuple[int, int], aspect: float) -> tuple[float, float]:
     """Width and height of the largest box of this aspect that fits the picture."""
@@ -92,6 +96,9 @@ class CentreView:
 
     def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:
         return captions.in_order[:count]
+
+    def dice(self, field: str) -> np.random.Generator:
+        return keyed(f"captions {field}", 0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,10 @@ class RandomView:
 
     def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:
         """All of them are equally likely, and none is drawn twice."""
-        return captions.some(count, keyed(f"captions {field}", self.key))
+        return captions.some(count, self.dice(field))
+
+    def dice(self, field: str) -> np.random.Generator:
+        return keyed(f"captions {field}", self.key)
 
 
 def random_views(

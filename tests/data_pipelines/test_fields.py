@@ -39,6 +39,7 @@ FIELDS = {
     "text.rewrite": {"from": "json.deep.rewrites"},
     "text.more": {"from": "text", "rows": 2},
     "text.again": {"from": "text", "same": True},
+    "text.wrong": {"from": "rules", "rules": ["swap_nouns", "shuffle_trigrams"], "rows": 2},
     "text.list": {"from": "json.graded", "rows": 3, "number": "grade"},
     "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
     "audio.other": {"from": "audio", "rows": 2},
@@ -75,6 +76,7 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
         meta: dict[str, object] = {"negatives": wrong}
         if i % 3:
             meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"], "grade": i / 4}
+        meta["scene"] = f"cat {i} on dog" if i % 2 else f"cat {i}"
         meta["graded"] = [{"text": f"grade {n} of {i}", "grade": n / 2} for n in range(i % 5)]
         files = {"txt": f"one {i}\ntwo {i}\nthree {i}", "json": json.dumps(meta).encode()}
         files["flac"] = sound(np.arange(400) / 800 + i / 1000, 8000)
@@ -85,7 +87,7 @@ def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
 
 
 def batches(shards: Shards, count: int, **options: Any) -> list[Batch]:
-    data = {"train": "here", "streams": 4, "window": 6, "workers": 0, "crop": (0.5, 1.0)}
+    data: dict[str, Any] = {"train": "here", "streams": 4, "window": 6, "workers": 0, "crop": (0.5, 1.0)}
     data |= {name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}
     config = DataConfig.model_validate(data)
     loader = Loader(config, {"train": shards}, INTAKES, 8, seed=5, further=FURTHER, **options)
@@ -130,6 +132,19 @@ def test_a_field_may_repeat_the_caption_of_each_sample(shards: Shards) -> None:
             assert words(batch.fields["text.again"], i) == words(batch.fields["text"], i)
             drawn.update(words(batch.fields["text.again"], i))
     assert len(drawn) > ITEMS
+
+
+def test_rules_make_the_caption_of_each_sample_wrong(shards: Shards) -> None:
+    """`one 5` has no nouns to swap and a single trigram, so that it owns no row. Rows are drawn anew each epoch."""
+    drawn: dict[str, set[tuple[str, ...]]] = {}
+    for batch in batches(shards, 12, train={"source": "here", "captions": {"json.scene": 1}}):
+        for i, id in enumerate(batch.ids.tolist()):
+            (right,), wrong = words(batch.fields["text"], i), words(batch.fields["text.wrong"], i)
+            assert len({right, *wrong}) == 1 + len(wrong) == (3 if id % 2 else 1)
+            for caption in wrong:
+                assert sorted(caption.split()) == sorted(right.split())
+            drawn.setdefault(right, set()).add(tuple(wrong))
+    assert max(map(len, drawn.values())) > 1
 
 
 def test_local_crops_are_small_and_differ(shards: Shards) -> None:
