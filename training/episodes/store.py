@@ -40,7 +40,7 @@ def write_episode(parent: Path, episode: Episode, learned: Mapping[str, Learned]
             if one.tensors and world.first:
                 path = folder / MEMORIES / name / TENSORS
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({key: value.cpu().contiguous() for key, value in one.tensors.items()}, path)
+                save_file({key: value.to("cpu", copy=True).contiguous() for key, value in one.tensors.items()}, path)
                 sync(path)
 
     if world.first:  # the run resumed from an older checkpoint, and computes it again

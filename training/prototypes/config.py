@@ -1,0 +1,98 @@
+"""The memory `prototypes` of a recipe. Imports no torch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from tercet.configs.base import Misfit
+from tercet.errors import UserError, did_you_mean
+from tercet.modality import modality_of
+from tercet.models.config import TermConfig
+from tercet.training.memory.config import MemoryConfig, memory
+
+if TYPE_CHECKING:
+    from tercet.training.config import RunConfig
+    from tercet.training.memory.memory import Memory, StageContext
+
+FEATURES = "features"  # what teaches a field, if it is no field
+
+
+@memory("prototypes")
+class PrototypesConfig(MemoryConfig):
+    """Clusters of the samples, found anew at each episode, for terms with the objective `prototype` (ProtoCLIP)."""
+
+    clusters: int = Field(gt=0, description="how many clusters K-means finds")
+    taught_by: dict[str, str] = Field(
+        {},
+        description="whose clusters each field learns: {image: text, text: image}; default: in a term of two fields, "
+        "each learns those of the other one",
+    )
+    features: str | None = Field(
+        None,
+        description="folder of a column with a vector of each sample by another model; all fields learn its clusters",
+    )
+    feature: str = Field("vector", description="the name of the vectors in the column `features`")
+    dims: int | None = Field(
+        None, gt=0, description="cluster only this many principal components of `features`; default: the vectors"
+    )
+    iterations: int = Field(20, gt=0, description="at most; K-means ends when no sample changes its cluster")
+    restarts: int = Field(1, gt=0, description="how often K-means begins anew; the best result is kept")
+    start: Literal["k-means++", "random"] = Field(
+        "k-means++", description="the first centroids; random samples are quicker for thousands of clusters"
+    )
+    spherical: bool = Field(False, description="give centroids length 1, so that samples are compared by cosine")
+
+    uses_episodes: ClassVar[bool] = True
+    offers_prototypes: ClassVar[bool] = True
+
+    def teachers(self, name: str, terms: Iterable[TermConfig]) -> dict[str, str]:
+        """Whose clusters each modality learns in the terms of a stage that use the memory `name`."""
+        compared = dict.fromkeys(modality_of(field) for term in using(name, terms) for field in term.between)
+        if self.features:
+            return dict.fromkeys(compared, FEATURES)
+        if self.taught_by:
+            return dict(self.taught_by)
+        return dict(zip(compared, reversed(compared), strict=True)) if len(compared) == 2 else {}
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        key = f"memories.{name}"
+        if self.dims and not self.features:
+            raise Misfit(f"{key}.dims", "applies to `features` only; leave it out")
+        if self.features and self.taught_by:
+            raise Misfit(f"{key}.taught_by", "and `features` are both given; keep one of them")
+        terms, teachers = using(name, run.terms), self.teachers(name, run.terms)
+        for term in terms:
+            for field in term.between:
+                if modality_of(field) not in teachers and term.shares.get(field, 1):
+                    raise Misfit(
+                        f"{key}.taught_by",
+                        f"does not say whose clusters `{field}` learns in the term {term.name}; write it as "
+                        "{image: text, text: image}",
+                    )
+        if run.episodes is None:
+            return
+        if not terms:
+            raise Misfit(key, f"is used by no term; add one with `prototypes: {name}`, or set `episodes` to null")
+        embedded = run.episodes.embedded(run.terms)
+        for field in (*teachers, *teachers.values()):
+            if field not in (*embedded, FEATURES):
+                raise Misfit(
+                    f"{key}.taught_by", f"has `{field}`, which episodes do not embed; {did_you_mean(field, embedded)}"
+                )
+
+    def check_files(self, name: str) -> None:
+        if self.features and not Path(self.features).is_dir():
+            raise UserError(f"memories.{name}.features: the folder {self.features} does not exist")
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.prototypes.memory import ClusterMemory
+
+        teachers = self.teachers(context.name, context.config.terms)
+        return ClusterMemory(self, teachers, context.sources, context.world)
+
+
+def using(name: str, terms: Iterable[TermConfig]) -> list[TermConfig]:
+    """The terms that compare rows with the clusters of a memory."""
+    return [term for term in terms if term.prototypes == name]
