@@ -15,7 +15,7 @@ from pydantic import (
 
 from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import did_you_mean
-from tercet.modality import MODALITIES
+from tercet.modality import MODALITIES, field_behind, of_memory
 
 
 class LoraConfig(Config):
@@ -126,7 +126,8 @@ class TermConfig(Config):
         "", description="names the loss and the temperature of the term; default: its fields, such as image-text"
     )
     between: tuple[str, ...] = Field(
-        description="the fields to compare, such as [image, text]; some objectives take more than two"
+        description="the fields to compare, such as [image, text]; some objectives take more than two. [image, "
+        "momentum.text] compares pictures with the vectors of a momentum encoder, which get no gradient"
     )
     against: dict[str, tuple[str, ...]] = Field(
         {},
@@ -137,12 +138,12 @@ class TermConfig(Config):
     directions: dict[str, float] = Field(
         {},
         description="relative weights of the directions, by the field of the anchors: {image: 1} trains pictures to "
-        "find captions, and not captions to find pictures; default: all alike",
+        "find captions, and not captions to find pictures; default: all fields of the batch alike",
     )
     references: dict[str, str] = Field(
         {},
         description="models whose vectors the objective uses, by the objective's name for them: {teacher: NAME} "
-        "takes the vectors of the memory NAME, of the kind `teacher`",
+        "takes the vectors of the memory NAME, of the kind `teacher` or `momentum`",
     )
     prototypes: str = Field(
         "", description="the memory whose clusters the objective `prototype` compares rows with; no other needs it"
@@ -198,6 +199,20 @@ class TermConfig(Config):
                     raise Misfit(f"against.{anchor}", f"names `{name}` twice; name it once")
         return self
 
+    @model_validator(mode="after")
+    def _vectors_of_memories_are_keys(self) -> "TermConfig":
+        """They get no gradient, so they can be no anchors."""
+        kept = [name for name in self.between if of_memory(name)]
+        if kept and len(self.between) != 2:
+            raise Misfit("between", f"has `{kept[0]}`, which only a term of two fields may have; remove it")
+        if len(kept) == 2:
+            raise Misfit("between", "has no field that is trained; name one field of the batch, such as image")
+        for key, anchors in (("directions", self.directions), ("against", self.against)):
+            for name in kept:
+                if name in anchors:
+                    raise Misfit(f"{key}.{name}", "is of a memory, whose vectors cannot be anchors; remove it")
+        return self
+
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Omits the default name."""
@@ -212,14 +227,18 @@ class TermConfig(Config):
     @property
     def further(self) -> tuple[str, ...]:
         """What the term reads beside the fields that it compares."""
-        referred = (f"{prefix}.{name}" for prefix in self.references.values() for name in self.between)
+        referred = (f"{prefix}.{field_behind(name)}" for prefix in self.references.values() for name in self.between)
         return (*(name for names in self.against.values() for name in names), *referred)
 
     @property
     def shares(self) -> dict[str, float]:
         """The weights of the directions, which add up to 1; empty if all are alike."""
-        total = sum(self.directions.values())
-        return {name: self.directions.get(name, 0.0) / total for name in self.between} if self.directions else {}
+        trained = [name for name in self.between if not of_memory(name)]
+        if not self.directions and len(trained) == len(self.between):
+            return {}
+        directions = self.directions or dict.fromkeys(trained, 1.0)
+        total = sum(directions.values())
+        return {name: directions.get(name, 0.0) / total for name in self.between}
 
     def weight_at(self, share: float) -> float:
         """The weight when this share of a stage is done."""

@@ -51,7 +51,7 @@ class SpaceConfig(Config):
     def _terms_have_towers(self) -> "SpaceConfig":
         for term in self.terms:
             key = f"pairs.{term.name}" if self.pairs else "terms"
-            for modality in (*map(modality_of, term.between), *map(modality_of_vectors, term.further)):
+            for modality in map(modality_of_vectors, term.fields):
                 if modality not in MODALITIES:
                     raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
                 if modality not in self.model.towers and not self.init:
@@ -95,7 +95,7 @@ def _terms(pairs: dict[str, Any], objective: Any, against: Any) -> list[dict[str
     weights = {pair: weight for pair, weight in pairs.items() if isinstance(weight, int | float) and weight > 0}
     terms = {pair: pair.split("-") for pair in weights}
     for anchor, names in against.items() if isinstance(against, dict) else ():
-        partners = {modality_of(field) for between in terms.values() if anchor in between for field in between}
+        partners = {modality_of_vectors(field) for between in terms.values() if anchor in between for field in between}
         for name in names:
             if modality_of_vectors(str(name)) not in partners - {modality_of(anchor)}:
                 raise Misfit(
@@ -111,7 +111,7 @@ def _against(between: list[str], against: Any) -> Any:
     """The extra negatives of one pair: those of the modality that the anchor is compared with."""
     if not isinstance(against, dict):
         return against
-    partners = dict(zip(between, map(modality_of, reversed(between)), strict=True))
+    partners = dict(zip(between, map(modality_of_vectors, reversed(between)), strict=True))
     found = {
         anchor: [name for name in against.get(anchor, ()) if modality_of_vectors(str(name)) == partner]
         for anchor, partner in partners.items()

@@ -87,7 +87,16 @@ def is_negative(field_name: str) -> bool:
     return "negative" in field_name.split(".")[1:]
 
 
+def of_memory(name: str) -> bool:
+    """Whether these are vectors that a memory offers, such as `queue.image`, and no field of the batch."""
+    return "." in name and modality_of(name) not in MODALITIES
+
+
+def field_behind(name: str) -> str:
+    """The batch's field that vectors are of: that of `queue.image` is `image`, and a field is its own."""
+    return name.partition(".")[2] if of_memory(name) else name
+
+
 def modality_of_vectors(name: str) -> str:
     """Of a batch's field, `text.negative`, or of what a memory holds of one, `queue.image`."""
-    first, _, rest = name.partition(".")
-    return first if first in MODALITIES else modality_of(rest)
+    return modality_of(field_behind(name))

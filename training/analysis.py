@@ -61,7 +61,8 @@ class Sample:
 
     def rows(self, *names: str) -> list[tuple[Tensor, Tensor]]:
         """The vectors `[n, d]` and the groups `[n]` of each field, for at most `SAMPLE` items that have all of them."""
-        fields = [self.outcome.gathered[name] for name in names]
+        known = {**self.outcome.frozen, **self.outcome.gathered}
+        fields = [known[name] for name in names]
         item_n = self._items([field.item_N.cpu() for field in fields])
         found = []
         for field in fields:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tercet.configs.base import build
 from tercet.errors import UserError
-from tercet.modality import modality_of
+from tercet.modality import modality_of, modality_of_vectors
 from tercet.models.interop.pretrained import Pretrained, described
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.commit import committed
@@ -53,7 +53,7 @@ def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[
     """The joint space, the towers that the recipe names, and those that its terms use."""
     given = config.model.model_dump(mode="json", exclude_unset=True)
     used = {modality_of(field) for pair in terms.get("pairs", {}) for field in pair.split("-")}
-    used |= {modality_of(field) for term in terms.get("terms", ()) for field in term["between"]}
+    used |= {modality_of_vectors(field) for term in terms.get("terms", ()) for field in term["between"]}
     below = {key: value for key, value in found.model.items() if key == "dim" or key in used or key in given}
     for modality, tower in config.model.towers.items():
         if not tower.encoder and not found.model.get(modality):

@@ -23,7 +23,8 @@ from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.layering import RECIPE
-from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig, check_names, check_offered, with_kinds
+from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
+from tercet.training.memory.names import check_names, check_offered, with_kinds
 from tercet.training.prototypes import config as prototypes  # noqa: F401  # importing it registers the memory
 from tercet.training.selection.config import SelectionConfig
 

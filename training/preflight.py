@@ -14,7 +14,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import say
-from tercet.modality import modality_of
+from tercet.modality import modality_of_vectors
 from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
@@ -142,7 +142,7 @@ def _unopened(config: RunConfig, opened: Collection[str], sources: OpenedSources
 
 
 def _learned(config: RunConfig) -> list[str]:
-    return sorted({modality_of(field) for term in config.terms for field in term.between})
+    return sorted({modality_of_vectors(field) for term in config.terms for field in term.between})
 
 
 def _stages(config: RunConfig) -> Iterator[RunConfig]:

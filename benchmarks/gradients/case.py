@@ -19,10 +19,10 @@ from tercet.models.multimodal import Multimodal
 from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.training.config import RunConfig
 
-ITEMS, MICRO_BATCH, TILE = 24, 5, 7
+ITEMS, MICRO_BATCH, TILE, DIM = 24, 5, 7, 512
 SIDE, LENGTH = 32, 12
 END = 49407  # the end token, where CLIP reads the vector of a text
-FIELDS = ("image", "audio", "text", "text.synthetic")
+FIELDS = ("image", "audio", "text", "text.synthetic", "text.negative")
 LAYOUTS = ("all rows", "rows missing", "one absent")
 
 
@@ -79,10 +79,12 @@ class Case:
         more = {
             "references": {name: name for name in beside.references},
             "prototypes": "prototypes" if beside.objective.prototypes else "",
+            "against": dict(self.example.against),
+            "directions": dict(self.example.directions),
         }
         pairs = {tuple(pair.split("-")): weight for pair, weight in SETTINGS[self.setting].pairs.items()}
         chosen = {pair: weight for pair, weight in pairs.items() if {*self.example.numbered} <= {*pair}}
-        if len(self.example.between) > 2:
+        if len(self.example.between) > 2 or self.example.against:
             chosen = {self.example.between: 1.0}
         return tuple(
             TermConfig(between=between, objective=objective, weight=weight, **more)
@@ -105,7 +107,7 @@ class Case:
         raw = {
             "name": "gradients",
             "data": {"train": "none"},
-            "model": {"dim": 512, **towers},
+            "model": {"dim": DIM, **towers},
             "terms": [{"between": [*towers][:2]}],
             "precision": "fp32",
             "batch_size": ITEMS,

@@ -207,6 +207,26 @@ def alip(options: Any, problem: Problem) -> Tensor:
     return total
 
 
+def infonce_own_negatives(options: Any, problem: Problem) -> Tensor:
+    """Over the pictures, each with its caption and its own wrong captions."""
+    images, captions = shared(problem.fields)
+    wrong = problem.against["image"]["text.negative"]
+    losses = []
+    for z_d, own_d, sample in zip(images.z_Nd, captions.z_Nd, images.id_N, strict=True):
+        logits = problem.scale * torch.stack([own_d, *wrong.z_Nd[wrong.id_N == sample]]) @ z_d
+        losses.append(logits.logsumexp(dim=0) - logits[0])
+    return torch.stack(losses).mean()
+
+
+def feature_distillation(options: Any, problem: Problem) -> Tensor:
+    items = {item for rows in problem.fields.values() for item in rows.item_N.tolist()}
+    total = problem.scale.new_zeros(())
+    for rows in problem.fields.values():
+        for z_d, taught_d in zip(rows.z_Nd, rows.extra["teacher"], strict=True):
+            total = total + (z_d - taught_d).pow(2).sum() / len(items)
+    return total
+
+
 def matryoshka(options: Any, problem: Problem) -> Tensor:
     total = problem.scale.new_zeros(())
     for dim in options.dims:
@@ -306,10 +326,12 @@ NAIVE: dict[str, NaiveLoss] = {
     "alip": alip,
     "cwcl": both_ways(cwcl),
     "decoupled": both_ways(decoupled),
+    "feature_distillation": feature_distillation,
     "graded": both_ways(graded),
     "graded_list": over_lists(graded_list),
     "hard_negative": both_ways(hard_negative),
     "infonce": both_ways(infonce),
+    "infonce_own_negatives": infonce_own_negatives,
     "isogclr": both_ways(isogclr),
     "listwise": over_lists(listwise),
     "macl": both_ways(macl),

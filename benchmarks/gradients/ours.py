@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tercet.benchmarks.gradients.case import ITEMS, LAYOUTS, MICRO_BATCH, TILE, Case, make_batch
+from tercet.benchmarks.gradients.case import DIM, ITEMS, LAYOUTS, MICRO_BATCH, TILE, Case, make_batch
 from tercet.benchmarks.gradients.truth import Error, errors, model_of, true_gradient, truth_of, worst
 from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.sample import Batch
@@ -50,7 +50,7 @@ class ExampleMemories(Memories):
         frozen, beside, device = {}, self.case.beside, batch.ids.device
         for term in self.case.terms:
             for name, key in product(term.between, beside.references):
-                vectors = beside.reference(key, name)[self.case.items(name, self.layout)]
+                vectors = beside.reference(key, name, DIM)[self.case.items(name, self.layout)]
                 frozen[f"{key}.{name}"] = Rows.frozen(vectors.float().to(device))
         return Known(frozen, self.read, prototypes=self.prototypes)
 

@@ -8,6 +8,7 @@ gradients, in one tile.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from math import inf, isnan
 from typing import Literal, NamedTuple
 
@@ -81,7 +82,7 @@ def true_loss(
 
     scale, bias = temperatures[term.name]
     problem = case.beside.problem(
-        {name: rows(name) for name in term.between},
+        {name: rows(name) for name in (*term.between, *chain(*term.against.values()))},
         scale.double(),
         None if bias is None else bias.double(),
         ITEMS,
@@ -119,6 +120,8 @@ def own_gradients(name: str, objective: Objective, problem: Problem) -> Tensor:
     if problem.bias is not None:
         total = total + (problem.bias * found.bias).sum()
     every = {**problem.fields, **{tokens_of(field): rows for field, rows in problem.tokens.items()}}
+    for more in problem.against.values():
+        every |= more
     return total + torch.stack([(rows.z_Nd * found.rows[name]).sum() for name, rows in every.items()]).sum()
 
 

@@ -134,7 +134,7 @@ def problem_of(name: str, items: int, device: torch.device) -> Problem:
     scale = torch.tensor([objective.scale], device=device)
     bias = None if objective.bias is None else torch.tensor([objective.bias], device=device)
     return Beside(objective, example, items).problem(
-        {field: rows(field) for field in example.between},
+        {field: rows(field) for field in example.fields},
         scale,
         bias,
         TILE,

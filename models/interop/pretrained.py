@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tercet.errors import UserError
+from tercet.modality import field_behind
 from tercet.models.head import module_name
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
@@ -48,10 +49,15 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
         for modality in config.model.towers
     }
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
-    for term in terms.get("terms", ()):
-        for key in ("against", "references", "prototypes"):
-            term.pop(key, None)
+    if "terms" in terms:
+        terms["terms"] = [term for term in map(without_memories, terms["terms"]) if len({*term["between"]}) > 1]
     return Pretrained(source, written["model"] | towers, terms, weights)
+
+
+def without_memories(term: Mapping[str, Any]) -> dict[str, Any]:
+    """A term without what memories offer: it compares the batch's own fields."""
+    kept = {key: value for key, value in term.items() if key not in ("against", "references", "prototypes")}
+    return kept | {"between": [field_behind(name) for name in term["between"]]}
 
 
 def load_towers(model: Multimodal, weights: Weights, source: str) -> None:

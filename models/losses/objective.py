@@ -29,6 +29,7 @@ from typing_extensions import dataclass_transform
 
 from tercet.configs.registry import Registry, build_named, register_named
 from tercet.errors import UserError, did_you_mean
+from tercet.modality import of_memory
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.pairs import losses_of_items, solve_pairs
@@ -126,6 +127,10 @@ class Objective:
         """Constants `[A, K]` to add to the logits of the keys of other items. Must be finite; None means 0."""
         return None
 
+    def excluded(self, tile: Tile) -> Tensor | None:
+        """A mask `[A, K]` of keys that do not count at all, also among declared negatives. Must spare own keys."""
+        return None
+
     def dropped(self, tile: Tile) -> Tensor | None:
         """A mask `[A, K]` of keys that are not to repel the anchor. Spares neither own keys nor declared negatives."""
         return None
@@ -195,6 +200,11 @@ def build_term(term: TermConfig) -> Objective:
     """The objective of a term, checked."""
     built = build_objective(term.objective)
     built.check(term)
+    for name in filter(of_memory, built.tokens(term.between)):
+        raise UserError(
+            f"terms.{term.name}.between: `{term.objective.name}` compares tokens, and the memory of `{name}` has none; "
+            "use an objective that compares vectors, such as infonce"
+        )
     for name in built.references:
         if name not in term.references:
             raise UserError(

@@ -2,6 +2,8 @@
 
 Hard negatives: `hardness_mode` adds the constant `hardness_strength` · cos to the logits of some negatives, so that
 the most similar repel more (Lan et al. 2025). `top_k` keeps only the most similar ones (UniME, Gu et al. 2025).
+With `own_negatives_only`, other items do not repel at all: an anchor is compared with its own key and its own wrong
+captions (the local contrasts of DeGLA, Hu et al. 2025). An item without any has a loss of 0, and counts in the mean.
 
 False negatives: a key that is as similar to the anchor as the anchor's own key is perhaps no negative. `margin` drops
 keys above a threshold from the cosine c of the anchor and its own key, which `margin_strategy` defines:
@@ -28,6 +30,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
+from tercet.modality import is_negative
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Tile
 from tercet.models.losses.objective import Objective
@@ -83,10 +86,17 @@ class Softmax(Objective):
         Field(gt=0, description="how many of the remaining keys repel an anchor, the most similar ones; null: all"),
     ] = None
 
+    own_negatives_only: Annotated[
+        bool,
+        Field(description="compares an anchor only with its own key and its own wrong captions, not with other items"),
+    ] = False
+
     optional_references: ClassVar[tuple[str, ...]] = (GUIDE,)
 
     def check(self, term: TermConfig) -> None:
         super().check(term)
+        if self.own_negatives_only:
+            check_own_negatives(term)
         if self.hardness_strength and self.hardness_mode is None:
             raise UserError(
                 f"terms.{term.name}.objective.hardness_strength has no effect without `hardness_mode`; set it to "
@@ -107,6 +117,9 @@ class Softmax(Objective):
         own_AK = tile.anchors.id_N[:, None] == tile.keys.id_N
         return weight_AK.masked_fill(own_AK if mode == "in_batch_negatives" else ~own_AK, 0.0)
 
+    def excluded(self, tile: Tile) -> Tensor | None:
+        return tile.anchors.id_N[:, None] != tile.keys.id_N if self.own_negatives_only else None
+
     def dropped(self, tile: Tile) -> Tensor | None:
         guided = GUIDE in tile.anchors.extra
         margin = 0.0 if guided and self.margin is None and self.max_similarity is None else self.margin
@@ -123,6 +136,18 @@ class Softmax(Objective):
             cosine_AK = cosines(tile, "key-key", guided)
             masks += [] if cosine_AK is None else [cosine_AK > self.max_similarity]
         return reduce(torch.logical_or, masks) if masks else None
+
+
+def check_own_negatives(term: TermConfig) -> None:
+    """Refuses a direction whose anchors have no wrong captions, so that its loss is always 0, or other negatives."""
+    for anchor in (name for name in term.between if not term.shares or term.shares[name]):
+        names = term.against.get(anchor, ())
+        if not names or not all(map(is_negative, names)):
+            raise UserError(
+                f"terms.{term.name}.objective.own_negatives_only: anchors of `{anchor}` need wrong captions of their "
+                f"own, and nothing else, such as against: {{{anchor}: [text.negative]}}; or leave them out by "
+                "`directions`"
+            )
 
 
 def cosines(tile: Tile, pair: Compared, guided: bool) -> Tensor | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.modality import field_of, is_negative, tokens_of
+from tercet.modality import field_behind, field_of, is_negative, tokens_of
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
@@ -24,7 +24,8 @@ Clusters = Callable[[str, str, Tensor], tuple[Prototypes, Tensor] | None]  # see
 class Outcome:
     """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
-    `gathered` has the vectors of all ranks by field. Tokens are padded to the longest row of all ranks. By term,
+    `gathered` has the vectors of all ranks by field, and `frozen` those that memories offered. Tokens are padded to the
+    longest row of all ranks. By term,
     `anchors` has the results of the anchors of each direction, `updates` the new values of samples for its memory, and
     `averages` the new moving averages.
     """
@@ -37,6 +38,7 @@ class Outcome:
     anchors: dict[str, list[Anchors]]
     updates: dict[str, list[Update]]
     averages: dict[str, dict[str, Tensor]]
+    frozen: Mapping[str, Rows]
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
@@ -108,12 +110,12 @@ class Terms:
     ) -> Outcome:
         """`vectors` has the existing rows of each field, and its tokens if terms use them. Frozen rows get no gradient,
         such as those of a queue."""
-        fields = self._gather(batch, vectors, world)
+        fields, known = self._gather(batch, vectors, world), known or Known()
         gradients = {name: torch.zeros_like(rows.z_Ad) for name, rows in fields.items()}
-        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {}, {})
+        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {}, {}, known.frozen)
         total = []
         for term in self.configs:
-            problem = self._problem(term, fields, temperatures, world, known or Known(), step)
+            problem = self._problem(term, fields, temperatures, world, known, step)
             found = self.objectives[term.name].solve(problem)
             weight = self.weight(term, step)
             for name in gradients.keys() & found.rows.keys():
@@ -168,7 +170,7 @@ class Terms:
         step: int,
     ) -> Problem:
         every = {**known.frozen, **fields}
-        rows = {name: self._with_extra(term, name, fields[name], known) for name in term.between}
+        rows = {name: self._with_extra(term, name, every[name], known) for name in term.between}
         prototypes = {}
         for name in term.between if term.prototypes else ():
             found = known.prototypes(term.prototypes, name, rows[name].id_N)
@@ -185,7 +187,7 @@ class Terms:
                 for anchor, names in term.against.items()
             },
             shares=term.shares,
-            counts=self.counts,
+            counts={**self.counts, **{name: self.counts.get(field_behind(name), 1) for name in term.between}},
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
             tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
@@ -199,7 +201,8 @@ class Terms:
 
     def _with_extra(self, term: TermConfig, name: str, rows: Rows, known: Known) -> Rows:
         """Adds the vectors that the term refers to, and the values that its memory keeps of the samples."""
-        extra = {key: known.frozen[f"{prefix}.{name}"].z_Nd for key, prefix in term.references.items()}
+        field = field_behind(name)
+        extra = {key: known.frozen[f"{prefix}.{field}"].z_Nd for key, prefix in term.references.items()}
         columns = self.objectives[term.name].columns
         if columns:
             values = known.lookup(term.name, rows.id_N)

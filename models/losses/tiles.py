@@ -76,6 +76,9 @@ class View:
         if weight_AK is not None:
             tile = replace(tile, logits=tile.logits + tile.others(weight_AK, 0.0))
         masks = [] if dropped is None else [tile.others(dropped, False)]
+        excluded = objective.excluded(tile)
+        if excluded is not None:
+            masks.append(excluded)
         if "hardest" in tile.results and not tile.keys.declared:
             # Less than the threshold by more than rounding, so that keys which are the same stay together.
             easy = tile.logits < tile.results["hardest"] - ROUNDING * tile.scale

@@ -16,7 +16,8 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig
+from tercet.modality import is_negative
+from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.objective import Objective, build_objective, objective_names
 from tercet.models.losses.problem import LABEL, Problem, Prototypes
 from tercet.models.losses.rows import Rows
@@ -31,28 +32,45 @@ class Example:
 
     `numbered`: the fields whose rows have a number each. `columns`: between which numbers the values of samples lie
     that a memory keeps; all are the first value if this is left out. `references`: those that the objective may have.
+    `aligned`: whether references have the dimensions of the rows. `against` and `directions` are those of the term.
     `objective`: its name, if the example has another. `tiled`: whether its memory grows linearly with the batch.
     """
 
     between: tuple[str, ...] = ("image", "text")
+    against: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    directions: Mapping[str, float] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     numbered: tuple[str, ...] = ()
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    aligned: bool = False
     objective: str = ""
     tiled: bool = True
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those that the term compares, and its extra negatives."""
+        return (*self.between, *(name for names in self.against.values() for name in names))
 
 
 LISTS = Example(rows={"text": 3}, numbered=("text",))
 EXAMPLES = {
     "align_uniform": Example(("image", "text", "audio")),
     "alip": Example(("image", "text", "text.synthetic")),
+    "feature_distillation": Example(("image", "text", "audio"), aligned=True),
     "graded_list": LISTS,
     "infonce_guide": Example(objective="infonce", references=("guide",), options={"margin": 0.1}),
     "infonce_hardness": Example(
         objective="infonce",
         options={"hardness_mode": "in_batch_negatives", "hardness_strength": 3.0, "top_k": 8},
+    ),
+    "infonce_own_negatives": Example(
+        against={"image": ("text.negative",)},
+        directions={"image": 1.0},
+        rows={"text.negative": 3},
+        objective="infonce",
+        options={"own_negatives_only": True},
     ),
     "isogclr": Example(
         options={"tau": 0.2, "temperatures": [0.1, 0.3]},
@@ -101,9 +119,10 @@ class Beside:
     def references(self) -> tuple[str, ...]:
         return (*self.objective.references, *self.example.references)
 
-    def reference(self, name: str, field: str) -> Tensor:
-        """The unit vectors of another model `[S, 4]`."""
-        vectors = keyed(f"{name} of {field}", 0).standard_normal((self.samples, REFERENCE_DIM))
+    def reference(self, name: str, field: str, width: int) -> Tensor:
+        """The unit vectors of another model `[S, 4]`, or `[S, width]` if those of the objective are so wide."""
+        dim = width if self.example.aligned else REFERENCE_DIM
+        vectors = keyed(f"{name} of {field}", 0).standard_normal((self.samples, dim))
         return normalize(torch.from_numpy(vectors), dim=1)
 
     def value(self, name: str) -> Tensor:
@@ -138,7 +157,7 @@ class Beside:
     def with_extra(self, field: str, rows: Rows) -> Rows:
         """The rows of a field with all that the objective reads of them."""
         by_sample = {
-            **{name: self.reference(name, field) for name in self.references},
+            **{name: self.reference(name, field, rows.z_Nd.shape[-1]) for name in self.references},
             **{name: self.value(name) for name in self.objective.values},
             **{name: self.column(name, field) for name in self.objective.columns},
         }
@@ -160,13 +179,20 @@ class Beside:
         seed: int = 0,
         tokens: Mapping[str, Rows] | None = None,
     ) -> Problem:
-        """A problem over these rows, with all that the objective reads."""
+        """A problem over the rows of all fields of the example, with all that the objective reads."""
+        against, directions = self.example.against, self.example.directions
+        further = {name for names in against.values() for name in names}
         return Problem(
-            {name: self.with_extra(name, rows) for name, rows in fields.items()},
+            {name: self.with_extra(name, rows) for name, rows in fields.items() if name not in further},
             scale,
             bias,
             tile,
             world,
+            against={
+                anchor: {name: fields[name].negatives(declared=is_negative(name)) for name in names}
+                for anchor, names in against.items()
+            },
+            shares=TermConfig(between=self.example.between, directions=dict(directions)).shares,
             counts=dict(self.example.rows),
             averages={name: torch.tensor(value).to(scale) for name, value in self.objective.averages.items()},
             seed=seed,

@@ -50,8 +50,8 @@ class ForgetsTheFirstChunks(Step):
 
 
 RIGHT = [(Case(2, zero, clip=0.1), Step) for zero in range(4)] + [(Case(2, 2, setting="dropout"), Step)]
-# Values of samples, rows with numbers, tokens, references, three fields, an optional reference.
-OTHERS = ["isogclr", "listwise", "sequence", "soft", "symile", "infonce_guide"]
+# Values of samples, rows with numbers, tokens, references, three fields, an optional reference, extra negatives.
+OTHERS = ["isogclr", "listwise", "sequence", "soft", "symile", "infonce_guide", "infonce_own_negatives"]
 
 
 @objective("changes_with_the_ranks")
@@ -115,7 +115,7 @@ def problem_of(name: str) -> Problem:
             z_N[torch.arange(tokens[0]) > item_N[:, None] % tokens[0]] = 0  # of different lengths
         return Rows(z_N, slice(0, len(z_N)), item_N, item_N % 20, item_N)
 
-    fields = {field: rows(field) for field in between}
+    fields = {field: rows(field) for field in case.terms[-1].fields if field in (*between, *case.example.fields)}
     tokens = {field: rows(field, 4) for field in objective.tokens(between)}
     scale = torch.tensor([5.0], dtype=torch.float64)
     bias = None if objective.bias is None else torch.tensor([-1.5], dtype=torch.float64)
@@ -131,7 +131,10 @@ def gradients_of(loss_of: Callable[[str, Objective, Problem], Tensor], name: str
         return replace(rows, z_Nd=normalize(leaves[-1], dim=-1))
 
     fields, tokens = ({field: trained(rows) for field, rows in of.items()} for of in (problem.fields, problem.tokens))
-    problem = replace(problem, fields=fields, tokens=tokens, scale=problem.scale.requires_grad_())
+    against = {
+        anchor: {field: trained(rows) for field, rows in more.items()} for anchor, more in problem.against.items()
+    }
+    problem = replace(problem, fields=fields, tokens=tokens, against=against, scale=problem.scale.requires_grad_())
     loss = loss_of(name, build_example(name), problem)
     return list(torch.autograd.grad(loss.sum(), [*leaves, problem.scale], materialize_grads=True))
 

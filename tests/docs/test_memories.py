@@ -14,6 +14,7 @@ from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.plugins import load_plugins
 from tercet.testing import on_ranks
+from tercet.training.recipe import load_recipe
 from tests.training.conftest import world_folder as world_folder
 from tests.training.test_memories import watched
 from tests.training.tiny import losses, recipe, run, saved
@@ -55,6 +56,14 @@ def test_the_memory_on_the_page_trains_and_resumes(world_folder: Path, tmp_path:
     assert len(losses(tmp_path / "whole")) == 6
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert torch.equal(saved(tmp_path / "whole")["memory/centre/mean"], saved(tmp_path / "parts")["memory/centre/mean"])
+
+
+def test_the_recipe_with_a_momentum_encoder_is_valid(tmp_path: Path) -> None:
+    text = (DOCS / "memories.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(# moco.yaml.+?)```", text, re.DOTALL)
+    (tmp_path / "moco.yaml").write_text(block, encoding="utf-8")
+    terms = load_recipe(str(tmp_path / "moco.yaml")).terms
+    assert [term.shares for term in terms] == [{"image": 1, "momentum.text": 0}, {"text": 1, "momentum.image": 0}]
 
 
 def test_the_example_that_lists_the_hardest_pictures_runs(

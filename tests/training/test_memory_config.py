@@ -15,7 +15,8 @@ from tercet.models.interop.pretrained import described
 from tercet.training.checkpoint_reader import Saved
 from tercet.training.complete_config import complete
 from tercet.training.config import RunConfig
-from tercet.training.memory.config import EmaConfig, offers
+from tercet.training.memory.config import EmaConfig
+from tercet.training.memory.names import offers
 from tercet.training.recipe import dump, load_recipe
 from tests.training.tiny import recipe
 

@@ -3,8 +3,7 @@
 A memory's config names what it offers to the loss and builds the memory when a stage begins.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
@@ -13,14 +12,12 @@ from tercet.configs.base import Config, Misfit
 from tercet.configs.registry import Registry
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, modality_of
-from tercet.models.config import TermConfig
 
 if TYPE_CHECKING:
     from tercet.training.config import RunConfig
     from tercet.training.memory.memory import Memory, StageContext
 
 EMA = "ema"  # the name of the memory whose weights evaluation uses
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 Kind = TypeVar("Kind", bound="type[MemoryConfig]")
 _kinds: Registry[type["MemoryConfig"]] = Registry("memory")
@@ -31,12 +28,18 @@ class MemoryConfig(Config):
 
     kind: str = Field("", description="the registered memory; default: its key in the recipe")
     embeds_batches: ClassVar[bool] = False  # a vector for each row of the batch, of any field of a term
+    in_joint_space: ClassVar[bool] = False  # these vectors can be compared with those of the model
     offers_prototypes: ClassVar[bool] = False  # clusters of samples, for `prototypes` of a term
     uses_episodes: ClassVar[bool] = False  # computes from the vectors of many samples
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
         """The frozen vectors that terms may use; a recipe names them `NAME.FIELD`."""
+        return ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The vectors of other memories that it uses, as `NAME.FIELD`."""
         return ()
 
     def check(self, name: str, run: "RunConfig") -> None:
@@ -73,11 +76,15 @@ def memory(kind: str) -> Callable[[Kind], Kind]:
     return _kinds.register(kind)
 
 
-@memory("ema")
-class EmaConfig(MemoryConfig):
-    """An exponential moving average of the weights. Evaluation uses it in place of the weights."""
+class AverageConfig(MemoryConfig):
+    """Options of averages of the weights."""
 
     decay: float = Field(0.999, gt=0, lt=1, description="how much of the average stays at each step")
+
+
+@memory("ema")
+class EmaConfig(AverageConfig):
+    """An exponential moving average of the weights. Evaluation uses it in place of the weights."""
 
     def check(self, name: str, run: "RunConfig") -> None:
         if name != EMA:
@@ -89,34 +96,69 @@ class EmaConfig(MemoryConfig):
         return Ema(context.engine, self.decay)
 
 
+@memory("momentum")
+class MomentumConfig(AverageConfig):
+    """A momentum encoder (MoCo, He et al. 2020): a moving average of the weights that embeds every batch.
+
+    Terms compare fields with its vectors, `between: [image, momentum.text]`, or learn from them, `references: {teacher:
+    momentum}`. A queue keeps them with `encoder: momentum`.
+    """
+
+    embeds_batches: ClassVar[bool] = True
+    in_joint_space: ClassVar[bool] = True
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.momentum import Momentum
+
+        return Momentum(self.decay, context)
+
+
 @memory("queue")
 class QueueConfig(MemoryConfig):
     """The vectors of the last steps, as extra negatives (MoCo, He et al. 2020): `against: {text: [queue.image]}`."""
 
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are kept, as [image, text]")
     size: int = Field(4096, gt=0, description="how many vectors of each field are kept, over all ranks together")
-    start: int | float = Field(
-        0.5,
+    encoder: str = Field(
+        "", description="the memory of the kind `momentum` whose vectors are kept; default: the trained model's own"
+    )
+    start: int | float | None = Field(
+        None,
         ge=0,
         description="steps before its vectors are used; below 1, a share of the stage's steps. A model that changes "
-        "quickly can tell its old vectors from new ones, and training against them too early does harm",
+        "quickly can tell its old vectors from new ones, and training against them too early does harm. Default: 0.5, "
+        "and 0 with an `encoder`, which changes slowly",
     )
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
         return self.fields
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(f"{self.encoder}.{field}" for field in self.fields) if self.encoder else ()
+
     def check(self, name: str, run: "RunConfig") -> None:
         trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
         for field in self.fields:
             if trained and field not in trained:
                 raise Misfit(f"memories.{name}.fields", f"`{field}` is not trained; {did_you_mean(field, trained)}")
+        able = [other for other, config in run.memories.items() if config.in_joint_space]
+        if self.encoder and self.encoder not in able:
+            hint = (
+                did_you_mean(self.encoder, able)
+                if able
+                else f"add one, as memories: {{{self.encoder}: {{kind: momentum}}}}"
+            )
+            raise Misfit(f"memories.{name}.encoder", f"is `{self.encoder}`, which is no momentum encoder; {hint}")
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.vector_queue import VectorQueue, origin_of
 
-        start = round(self.start if self.start >= 1 else self.start * context.config.steps)
-        return VectorQueue(self.fields, self.size, start, context.dim, origin_of(context), context.world.device)
+        start = (0.0 if self.encoder else 0.5) if self.start is None else self.start
+        first = round(start if start >= 1 else start * context.config.steps)
+        origin, device = origin_of(context), context.world.device
+        return VectorQueue(self.fields, self.size, first, context.dim, origin, device, self.encoder)
 
 
 @memory("cartography")
@@ -169,53 +211,3 @@ class TeacherConfig(MemoryConfig):
         from tercet.training.memory.teacher import Teacher
 
         return Teacher(self.model, context)
-
-
-def with_kinds(raw: Any) -> Any:
-    """Memories as a recipe writes them, each with its `kind`. A memory set to null is left out."""
-    if not isinstance(raw, Mapping):
-        return raw
-    given = {name: values for name, values in raw.items() if values is not None}
-    return {name: {"kind": name, **values} if isinstance(values, Mapping) else values for name, values in given.items()}
-
-
-def check_names(names: Mapping[str, MemoryConfig]) -> None:
-    for name in names:
-        if not NAME.fullmatch(name):
-            raise Misfit(f"memories.{name}", "is not a valid name: use lower-case letters, digits and underscores")
-        if name in MODALITIES:
-            raise Misfit(f"memories.{name}", f"has the name of a modality; choose another, such as `{name}_memory`")
-
-
-def check_offered(memories: Mapping[str, MemoryConfig], terms: Iterable[TermConfig]) -> None:
-    """Refuses what a term reads that is neither a field of the batch nor offered by a memory."""
-    known = offers(memories)
-    clustered = [name for name, config in memories.items() if config.offers_prototypes]
-    for term in terms:
-        for anchor, names in term.against.items():
-            for name in names:
-                if modality_of(name) not in MODALITIES and name not in known:
-                    hint = did_you_mean(name, known) if known else "add a memory, as memories: {queue: {fields: […]}}"
-                    raise Misfit(f"against.{anchor}", f"of {term.name} has `{name}`, which no memory offers; {hint}")
-        for key, name in term.references.items():
-            if name not in memories or not memories[name].embeds_batches:
-                able = [other for other, config in memories.items() if config.embeds_batches]
-                hint = (
-                    did_you_mean(name, able)
-                    if able
-                    else f"add one, as memories: {{{name}: {{kind: teacher, model: …}}}}"
-                )
-                raise Misfit(
-                    f"terms.{term.name}.references.{key}",
-                    f"is `{name}`, which is no memory with a vector for each row of a batch; {hint}",
-                )
-        if term.prototypes and term.prototypes not in clustered:
-            hint = did_you_mean(term.prototypes, clustered) if clustered else "add one of the kind `prototypes`"
-            raise Misfit(
-                f"terms.{term.name}.prototypes", f"is `{term.prototypes}`, which is no memory of clusters; {hint}"
-            )
-
-
-def offers(memories: Mapping[str, MemoryConfig]) -> list[str]:
-    """The names of all frozen vectors that these memories offer to terms."""
-    return [f"{name}.{field}" for name, config in memories.items() for field in config.fields_offered]

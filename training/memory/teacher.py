@@ -1,6 +1,6 @@
 """A fixed model that embeds every batch beside the one that is trained: a teacher or a guide.
 
-It gets the same pictures, sounds and tokens as the learner, so both must read the same input.
+Both must read the same input.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,32 +10,26 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.fields import FieldSpec
-from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake, TextIntake
+from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
+from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.losses.rows import Rows
-from tercet.models.losses.terms import gather
 from tercet.models.multimodal import Multimodal
-from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.batch_encoder import BatchEncoder
+from tercet.training.memory.memory import SavedMemory, SavedTensor, StageContext
 from tercet.training.pretrained import load_model, pretrained
 
 FINGERPRINT = "fingerprint"
 CAPTIONS = ["", "A photo of 2 small dogs, not cats!", "Ein Zug fährt über die Brücke; der Fluß glänzt.", "word " * 300]
 
 
-class Teacher(Memory):
-    """Offers a vector for each row of the batch, without gradient. A checkpoint has the fingerprint of the weights."""
+class Teacher(BatchEncoder):
+    """A fixed model. A checkpoint has the fingerprint of the weights."""
 
     def __init__(self, spec: str, context: StageContext) -> None:
-        self.name, self.spec, self.world = context.name, spec, context.world
-        self.bf16, self.chunk = context.config.precision == "bf16", context.config.micro_batch
-        wanted = {name for term in context.config.terms for name in term.further}
-        self.fields = {name: field for name, field in context.fields.items() if f"{self.name}.{name}" in wanted}
-        self.model = self._load().eval().requires_grad_(False).to(self.world.device)
-        check_intakes(f"memories.{self.name}.model: {spec}", self.model, self.fields)
+        super().__init__(load_once(spec, context.world), context)
+        self.name, self.spec = context.name, spec
+        check_intakes(f"memories.{context.name}.model: {spec}", self.model, self.fields)
         self.fingerprint = fingerprint(self.model)
-
-    def frozen(self, batch: Batch) -> Mapping[str, Rows]:
-        return {name: self._embed(batch, name, field.rows) for name, field in self.fields.items()}
 
     def state(self) -> Iterator[SavedTensor]:
         yield SavedTensor(FINGERPRINT, self.fingerprint)
@@ -47,21 +41,12 @@ class Teacher(Memory):
                 "weights, or start a new run with out=…"
             )
 
-    @torch.no_grad()
-    def _embed(self, batch: Batch, name: str, rows: int) -> Rows:
-        """The vectors of all rows of a field of all ranks, in the same order as the learner's."""
-        field = batch.fields[name]
-        starts = range(0, len(field), self.chunk or max(len(field), 1))
-        parts = [torch.zeros(0, self.model.head.dim, device=self.world.device)]
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
-            parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
-        return gather(batch, name, torch.cat(parts), rows, self.world)
 
-    def _load(self) -> Multimodal:
-        """Loads the model. The first rank downloads it if necessary."""
-        first = load_model(self.spec) if self.world.first else None
-        self.world.wait_for_all()
-        return first or load_model(self.spec)
+def load_once(spec: str, world: World) -> Multimodal:
+    """Loads the model. The first rank downloads it if necessary."""
+    first = load_model(spec) if world.first else None
+    world.wait_for_all()
+    return first or load_model(spec)
 
 
 def check_model(key: str, spec: str) -> None:

@@ -1,8 +1,8 @@
 """The vectors of the last steps, as extra negatives (MoCo, He et al. 2020).
 
-As in XBM (Wang et al. 2020) the trained towers themselves fill it, and its vectors are used from step `start` on, when
-the weights have begun to change slowly. MoCo's slowly moving copy of the towers is left out, so vectors of older steps
-were made by older weights.
+With an `encoder`, a slowly moving copy of the towers fills it, as in MoCo. Without, the trained towers themselves do,
+as in XBM (Wang et al. 2020): vectors of older steps were then made by older weights, so they are used from step `start`
+on, when the weights have begun to change slowly.
 
 The queue holds the rows of all ranks in the order of the items of the global batch, and is the same on every rank.
 """
@@ -22,12 +22,21 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, Stag
 class VectorQueue(Memory):
     """The newest `size` vectors of each field, oldest first. Empty at first, and again when `origin` changes.
 
-    It offers none before `start` steps were applied.
+    It offers none before `start` steps were applied. `encoder` is the memory that makes the vectors; by default, the
+    trained model makes them.
     """
 
     def __init__(
-        self, fields: Sequence[str], size: int, start: int, dim: int, origin: str, device: torch.device
+        self,
+        fields: Sequence[str],
+        size: int,
+        start: int,
+        dim: int,
+        origin: str,
+        device: torch.device,
+        encoder: str = "",
     ) -> None:
+        self.encoder = encoder
         self.size, self.start, self.origin, self.steps = size, start, origin, 0
         self.none = Rows.frozen(torch.zeros(0, dim, device=device))
         self.rows = {field: Rows.frozen(torch.zeros(0, dim, device=device)) for field in fields}
@@ -38,7 +47,7 @@ class VectorQueue(Memory):
     def after(self, batch: Batch, outcome: Outcome) -> None:
         self.steps += 1
         for field, rows in self.rows.items():
-            new = outcome.gathered[field]
+            new = outcome.frozen[f"{self.encoder}.{field}"] if self.encoder else outcome.gathered[field]
             z_Nd, group_N, id_N = (
                 torch.cat([old, late])[-self.size :]
                 for old, late in ((rows.z_Nd, new.z_Nd), (rows.group_N, new.group_N), (rows.id_N, new.id_N))
