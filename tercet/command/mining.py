@@ -29,6 +29,11 @@ CHOICES = {
         "also write a table of captions and paths",
     ),
 }
+SWITCHES = {
+    "output_scores": "write cosines into the table, in place of labels",
+    "use_faiss": "search approximately, with faiss; for millions of samples",
+}
+OPTIONS = ("query", "to", *NUMBERS, *CHOICES, *SWITCHES)
 
 
 def declare(verb: Parser) -> None:
@@ -45,7 +50,8 @@ def declare(verb: Parser) -> None:
         verb.add_argument(_flag(name), metavar=metavar, help=text)
     for name, (choices, text) in CHOICES.items():
         verb.add_argument(_flag(name), choices=choices, help=text)
-    verb.add_argument("--output-scores", action="store_true", help="write cosines into the table, in place of labels")
+    for name, text in SWITCHES.items():
+        verb.add_argument(_flag(name), action="store_true", default=None, help=text)
     text = "the file of the table, .jsonl or .csv (default: DIR/negatives.jsonl)"
     verb.add_argument("--table", type=Path, metavar="FILE", help=text)
     text = "folder that keeps embeddings and searches for the next call (default: the cache)"
@@ -66,9 +72,7 @@ def mine(arguments: Namespace) -> int:
     if read_as and arguments.data is None:
         raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
     data = {"source": arguments.data, **read_as} if read_as else arguments.data
-    options = {
-        name: value for name in ("query", "to", *NUMBERS, *CHOICES) if (value := getattr(arguments, name)) is not None
-    }
+    options = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     found = mine(
         arguments.model,
         data,
@@ -77,7 +81,6 @@ def mine(arguments: Namespace) -> int:
         table=arguments.table,
         cache_folder=arguments.cache_folder,
         dims=arguments.dims,
-        output_scores=arguments.output_scores,
         **options,
     )
     show(arguments, found.to_json(), found)

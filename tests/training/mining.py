@@ -118,9 +118,7 @@ class Naive:
 
 
 def naive(cache: Path, config: MiningConfig, query: str, to: str) -> Naive:
-    (folder,) = (cache / "embeddings").iterdir()
-    table, rows, result = Store(folder).table(), photos(), Naive()
-    held = {name: _rows(table, name) for name in (query, to)}
+    rows, result, held = photos(), Naive(), vectors_of(cache, query, to)
     first: dict[Any, int] = {}
     for id in sorted(held[to]):
         content = rows[id].picture if to == "image" else frozenset(map(str.lower, rows[id].captions))
@@ -150,6 +148,13 @@ def naive(cache: Path, config: MiningConfig, query: str, to: str) -> Naive:
         if positive is not None:
             result.positives[one] = positive
     return result
+
+
+def vectors_of(cache: Path, *modalities: str) -> dict[str, dict[int, list[Any]]]:
+    """The vectors of each sample by modality."""
+    (folder,) = (cache / "embeddings").iterdir()
+    table = Store(folder).table()
+    return {name: _rows(table, name) for name in modalities}
 
 
 def same(one: Photo, other: Photo) -> str | None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tercet.data_pipelines.columns import Column
 from tercet.distributed import World
 from tercet.testing import on_ranks
+from tercet.training.mining import inverted_lists
 from tercet.training.mining.config import MiningConfig
 from tercet.training.mining.pieces import Pieces
 from tercet.training.mining.table import ROWS, Group
-from tests.training.mining import graph_of, mined, naive, photos, same, written
+from tests.training.mining import graph_of, mined, naive, photos, same, vectors_of, written
 
 QUESTIONS: list[dict[str, Any]] = [
     {},
@@ -159,6 +161,59 @@ def test_other_rules_need_no_new_search(shards: Path, cache: Path, tmp_path: Pat
     mined(shards, tmp_path / "one", cache, range_max=30)
     with patch.object(Pieces, "write", side_effect=AssertionError("searched again")):
         mined(shards, tmp_path / "two", cache, range_max=30, relative_margin=0.3, num_negatives=9)
+
+
+@pytest.mark.parametrize(("query", "to"), [("image", "text"), ("text", "image"), ("text", "text")])
+def test_faiss_without_lists_finds_what_the_exact_search_finds(
+    query: str, to: str, shards: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Up to the choice among equal scores, of which faiss returns any."""
+    pytest.importorskip("faiss")
+    options: dict[str, Any] = {"query": query, "to": to, "range_max": 12, "num_negatives": 12}
+    exact = mined(shards, tmp_path / "exact", cache, **options)
+    found = mined(shards, tmp_path / "faiss", cache, use_faiss=True, **options)
+    assert found.scores == exact.scores
+    assert found.candidates["compared"] == exact.candidates["compared"]
+    graphs = [graph_of(tmp_path / name) for name in ("exact", "faiss")]
+    assert graphs[0].values["scores"].tolist() == graphs[1].values["scores"].tolist()
+    check_pairs(graphs[1], cache, query, to)
+
+
+def test_faiss_with_lists_finds_most_and_nothing_wrong(shards: Path, tmp_path: Path) -> None:
+    """Also on two ranks, of which the first builds the index."""
+    pytest.importorskip("faiss")
+    options: dict[str, Any] = {"query": "image", "to": "text", "range_max": 12, "num_negatives": 12}
+    exact = on_a_rank(World(), shards, tmp_path, options)
+    whole = graph_of(tmp_path / "out").values["neighbors"]
+    found = on_lists(World(), shards, tmp_path, options)
+    graph = graph_of(tmp_path / "out")
+    check_pairs(graph, tmp_path / "cache", "image", "text")
+    same_share = np.mean(
+        [
+            len({*ours} & {*theirs}) / 12
+            for ours, theirs in zip(graph.values["neighbors"].tolist(), whole.tolist(), strict=True)
+        ]
+    )
+    assert 0.5 < same_share < 1
+    assert found.candidates["compared"] == exact.candidates["compared"]
+    assert on_ranks(on_lists, 2, shards, tmp_path / "two", options) == [found, found]
+
+
+def on_lists(world: World, shards: Path, folder: Path, options: dict[str, Any]) -> Any:
+    """With several lists of a dozen rows, of which two are looked through."""
+    with patch.multiple(inverted_lists, FLAT=0, PER_LIST=12, VISITED=4):
+        return on_a_rank(world, shards, folder, {**options, "use_faiss": True})
+
+
+def check_pairs(graph: Column, cache: Path, query: str, to: str) -> None:
+    """No pair of equal samples, none twice, and the right score for each."""
+    rows, held = photos(), vectors_of(cache, query, to)
+    for id, others, scores in zip(graph.id_n.tolist(), graph.values["neighbors"], graph.values["scores"], strict=True):
+        there = [other for other in others.tolist() if other != -1]
+        assert len(set(there)) == len(there)
+        assert not [other for other in there if other == id or same(rows[id], rows[other])]
+        best = [max(float(a @ b) for a in held[query][id] for b in held[to][other]) for other in there]
+        assert scores.tolist()[: len(there)] == best
 
 
 GROUP = Group("boat.png", "a boat", ("a car", "a cat"), (0.5, 0.25, 0.125))

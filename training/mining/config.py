@@ -37,6 +37,7 @@ class MiningConfig(Config):
         "top", description="take the nearest of the candidates that are left, or random ones (default: top)"
     )
     seed: int = Field(0, ge=0, description="of the strategy random (default: 0)")
+    use_faiss: bool = Field(False, description="search approximately, with faiss; for millions of samples")
     output_format: Format | None = Field(None, description="also write a table: triplet, n-tuple, labeled-pair, …")
     output_scores: bool = Field(False, description="write the cosines into the table, in place of labels")
 

@@ -19,6 +19,7 @@ from tercet.models.multimodal import Multimodal
 from tercet.training.mining.config import MiningConfig
 from tercet.training.mining.equal import MarkReader
 from tercet.training.mining.graph import Rows, write_graph
+from tercet.training.mining.inverted_lists import load_faiss
 from tercet.training.mining.mined import Described, Mined, Tally
 from tercet.training.mining.rules import choose
 from tercet.training.mining.search import Question, Search, read_marks
@@ -40,6 +41,8 @@ class MiningTask:
 def mine(task: MiningTask, out: Path, world: World, table: TableFile | None = None) -> Mined:
     """Writes the graph of a source to `out`, and its rows to `table`; returns what was found. A collective."""
     data, split, config = task.data, task.split, task.config
+    if config.use_faiss:
+        load_faiss()
     for modality in filter(None, (config.query, config.to)):
         _check(modality, task.model.intakes, "the model encodes")
     source = OpenedSources().open_first(data, split, world)
@@ -73,7 +76,7 @@ def _question(config: MiningConfig, store: Store) -> Question:
     to = config.to or query
     for modality in (query, to):
         _check(modality, held, "the data hold")
-    return Question(query, to, config.depth)
+    return Question(query, to, config.depth, config.use_faiss)
 
 
 def _check(modality: str, known: Collection[str], who: str) -> None:

@@ -5,8 +5,9 @@ the same candidates need no new search.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 from tercet.data_pipelines.progress import with_progress
 from tercet.distributed import World
 from tercet.eval.store import Store
-from tercet.training.mining.equal import Ids, MarkReader, kinds, marks_of
+from tercet.training.mining.equal import Ids, MarkReader, Marks, kinds, marks_of
+from tercet.training.mining.inverted_lists import InvertedLists, MarksById, build_index, load_faiss
 from tercet.training.mining.nearest import Found, Nearest, Piece, own_scores
 from tercet.training.mining.pieces import Arrays, Pieces
 from tercet.training.mining.rules import Candidates
@@ -31,36 +33,51 @@ class Question:
     query: str
     to: str
     depth: int
+    use_faiss: bool = False
 
     def digest(self, store: Store) -> str:
         facts = [store.facts.get(name) for name in REQUEST]
-        return _digest([self.query, self.to, self.depth, *kinds(), *facts])
+        return _digest([self.query, self.to, self.depth, self.use_faiss, *kinds(), *facts])
 
 
 class Search:
     """The nearest candidates of all samples of a store, as far as they are found."""
 
     def __init__(self, store: Store, question: Question, marks: Pieces, cache: Path) -> None:
-        self.question, self._store, self._marks = question, store, marks
+        self.question, self._marks = question, marks
         self._pieces = Pieces(cache / "mining" / question.digest(store), marks.samples, marks.size)
+        self._reader = _PieceReader(store, marks)
 
     def run(self, world: World) -> None:
         """Searches for what is missing. A collective."""
         missing = world.broadcast(self._pieces.missing())
         mine = missing[world.rank :: world.size]
-        if mine:
-            reader = _PieceReader(self._store, self._marks)
-            for piece in with_progress(mine, "searching", len(mine)):
-                self._pieces.write(piece, self._search(reader, piece, world.device))
+        search = self._approximate(world) if self.question.use_faiss and missing else self._exact(world.device)
+        for piece in with_progress(mine, "searching", len(mine)):
+            queries = self._reader.piece(piece, self.question.query)
+            own_q = own_scores(queries, self._reader.piece(piece, self.question.to))
+            self._pieces.write(piece, _arrays(queries, search(queries), own_q))
         world.wait_for_all()
 
-    def _search(self, reader: "_PieceReader", piece: int, device: torch.device) -> Arrays:
-        queries = reader.piece(piece, self.question.query)
-        nearest = Nearest(queries, self.question.depth, device)
-        for other in range(len(self._marks)):
-            nearest.add(reader.candidates(other, self.question.to))
-        own_q = own_scores(queries, reader.piece(piece, self.question.to))
-        return _arrays(queries, nearest.found(), own_q)
+    def _exact(self, device: torch.device) -> Callable[[Piece], Found]:
+        def search(queries: Piece) -> Found:
+            nearest = Nearest(queries, self.question.depth, device)
+            for other in range(len(self._marks)):
+                nearest.add(self._reader.candidates(other, self.question.to))
+            return nearest.found()
+
+        return search
+
+    def _approximate(self, world: World) -> Callable[[Piece], Found]:
+        """A collective: the first rank builds the index."""
+        load_faiss()
+        path, to = self._pieces.folder / "candidates.faiss", self.question.to
+        if world.first and not path.is_file():
+            build_index(partial(self._reader.candidates, modality=to), len(self._marks), path)
+        world.wait_for_all()
+        marks = {kind: MarksById.of(self._reader.all_marks(kind)) for kind in kinds()}
+        lists = InvertedLists(path, marks, self._reader.candidate_ids(to))
+        return partial(lists.search, k=self.question.depth)
 
     def __iter__(self) -> Iterator[Candidates]:
         """The candidates of each piece, once all pieces exist."""
@@ -93,10 +110,12 @@ class _PieceReader:
 
     def __init__(self, store: Store, marks: Pieces) -> None:
         self._store, self._marks = store, marks
-        self._ids = [
-            np.array([sample.id for sample in store.samples(piece)], dtype=np.int64) for piece in range(len(marks))
-        ]
         self._repeated: dict[str, Ids] = {}
+
+    @cached_property
+    def _ids(self) -> list[Ids]:
+        pieces = range(len(self._marks))
+        return [np.array([sample.id for sample in self._store.samples(piece)], dtype=np.int64) for piece in pieces]
 
     def piece(self, piece: int, modality: str) -> Piece:
         """The samples that have the modality."""
@@ -113,6 +132,13 @@ class _PieceReader:
         kept_R = first_n[whole.item_R]
         item_R = (torch.cumsum(first_n, 0) - 1)[whole.item_R[kept_R]]
         return Piece(whole.id_n[first_n.numpy()], whole.rows_RD[kept_R], item_R, whole.marks)
+
+    def all_marks(self, kind: str) -> Marks:
+        found = [(arrays[kind], arrays[f"{kind}.id"]) for arrays in self._marks]
+        return Marks.of(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+
+    def candidate_ids(self, modality: str) -> Ids:
+        return np.concatenate([self.candidates(piece, modality).id_n for piece in range(len(self._marks))])
 
     def _repeats(self, modality: str) -> Ids:
         if modality not in self._repeated:
