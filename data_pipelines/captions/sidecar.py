@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
 KEY = "key"
@@ -64,6 +66,17 @@ class Sidecar:
     def _bytes(self, row: int) -> bytes:
         file, start, size = self.place_n[row].tolist()
         return os.pread(_opened(self.paths[file], os.getpid()), size, start)
+
+
+class MetaReader:
+    """Reads the keys of `.json` of a sample, and those of a sidecar over them."""
+
+    def __init__(self, sidecar: str | None) -> None:
+        self._sidecar = open_sidecar(sidecar) if sidecar else None
+
+    def __call__(self, key: str, files: Files) -> dict[str, object]:
+        meta = decode_meta(files["json"]) if "json" in files else {}
+        return meta if self._sidecar is None else meta | self._sidecar(key)
 
 
 def sidecar_files(path: str) -> tuple[str, ...]:

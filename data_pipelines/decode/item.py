@@ -9,8 +9,7 @@ from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader, Captions
 from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
-from tercet.data_pipelines.captions.sidecar import open_sidecar
-from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
@@ -45,7 +44,7 @@ class FileDecoder:
         self._reads_text = len(self.intakes) < len(taken)
         self._captions = CaptionReader(config.captions)
         self._group = GroupReader(config.group, self._captions)
-        self._sidecar = open_sidecar(config.sidecar) if config.sidecar else None
+        self._meta = MetaReader(config.sidecar)
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
         self._caption_fields = [
@@ -77,11 +76,6 @@ class FileDecoder:
             return Sample(key, id, self._group(files, meta, id), media, text, meta, further, numbers)
         except BadSample as bad:
             return bad
-
-    def _meta(self, key: str, files: Files) -> dict[str, object]:
-        """The keys of `.json`, and those of the sidecar over them."""
-        meta = decode_meta(files["json"]) if "json" in files else {}
-        return meta if self._sidecar is None else meta | self._sidecar(key)
 
     def _all_media(self, id: int, files: Files, view: View) -> dict[str, Media]:
         media: dict[str, Media] = {}

@@ -11,13 +11,16 @@ import pytest
 from pydantic import ValidationError
 
 from tercet.data_pipelines.columns import Column
+from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.testing import on_ranks
 from tercet.training.mining import inverted_lists
 from tercet.training.mining.config import MiningConfig
+from tercet.training.mining.equal import MarkReader, marks_of
 from tercet.training.mining.pieces import Pieces
 from tercet.training.mining.table import ROWS, Group
-from tests.training.mining import graph_of, mined, naive, photos, same, vectors_of, written
+from tests.training.mining import SAMPLES, graph_of, mined, naive, photos, same, vectors_of, written
 
 QUESTIONS: list[dict[str, Any]] = [
     {},
@@ -214,6 +217,17 @@ def check_pairs(graph: Column, cache: Path, query: str, to: str) -> None:
         assert not [other for other in there if other == id or same(rows[id], rows[other])]
         best = [max(float(a @ b) for a in held[query][id] for b in held[to][other]) for other in there]
         assert scores.tolist()[: len(there)] == best
+
+
+def test_what_a_sidecar_says_counts(shards: Path, tmp_path: Path) -> None:
+    """Samples 3 and 4 share an album and a caption in the sidecar only."""
+    lines = [{"key": str(number), "album": "holidays", "text": f"Beach {number // 5}"} for number in (3, 4)]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    split = SplitConfig(source=str(shards), group="json.album", sidecar=str(tmp_path / "more.jsonl"))
+    marks = MarkReader(open_source(str(shards)), split, workers=0)(range(SAMPLES))
+    for kind in ("group", "text"):
+        pairs = marks_of(marks, kind).shared(marks_of(marks, kind))
+        assert (3, 4) in zip(*pairs, strict=True)
 
 
 GROUP = Group("boat.png", "a boat", ("a car", "a cat"), (0.5, 0.25, 0.125))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.item import extension_of
 from tercet.data_pipelines.source import Files, Source
@@ -60,7 +60,7 @@ class MarkReader:
 
     def __init__(self, source: Source, split: SplitConfig, workers: int) -> None:
         self._source, self._workers = source, workers
-        self._captions = CaptionReader(split.captions)
+        self._meta, self._captions = MetaReader(split.sidecar), CaptionReader(split.captions)
         self._group = GroupReader(split.group, self._captions)
         media = frozenset(extension for name in kinds()[2:] for extension in FILES[name])
         self._wanted = media | self._captions.wanted | self._group.wanted | {"json"}
@@ -87,7 +87,7 @@ class MarkReader:
         if isinstance(files, BadSample):
             return
         try:
-            meta = decode_meta(files["json"]) if "json" in files else {}
+            meta = self._meta(self._source.key(id), files)
             captions = self._captions(files, meta)
             group = self._group(files, meta, id)
         except BadSample:

@@ -4,7 +4,7 @@ Memory holds one tile of scores and the best candidates so far. The score of two
 their rows, because a sample may have several captions. Of equal scores the smaller id comes first: a score and an id
 are packed into one integer, and no two integers are equal, so the result depends on no order of computation.
 
-Shape letters: q queries, c candidates, k best, R rows of the queries, S rows of the candidates, D dimensions.
+Shape letters: q queries, c candidates, k best, p pairs, R rows of queries, S rows of candidates, D dimensions.
 """
 
 from collections import Counter
@@ -22,6 +22,7 @@ from tercet.training.mining.equal import Ids, Marks
 TILE = 2**24  # scores in memory
 NOTHING = torch.iinfo(torch.int64).min
 LOW = 2**32 - 1
+FEW = 4  # candidates of a tile for each of the best, above which only the best of the tile are compared
 NONE = -1  # the id where there are fewer candidates
 
 
@@ -65,17 +66,14 @@ class Nearest:
         rows_SD, item_S = candidates.rows_RD.to(self._device), candidates.item_R.to(self._device)
         id_c = torch.from_numpy(candidates.id_n).to(self._device)
         equal_qc = torch.from_numpy(self._equals(candidates)).to(self._device)
-        for some, score_Rc in self._tiles(rows_SD):
-            score_qc = score_Rc
+        for some, score_qc in self._tiles(rows_SD):
             if candidates.several:
                 score_qc = _largest(score_qc, item_S, count, dim=1)
             if self._queries.several:
                 item_R = self._queries.item_R[some.rows].to(self._device) - some.queries.start
                 score_qc = _largest(score_qc, item_R, some.queries.stop - some.queries.start, dim=0)
-            key_qc = _packed(score_qc, id_c).masked_fill_(equal_qc[some.queries], NOTHING)
-            best_qk = self._key_qk[some.queries]
-            best = torch.cat([best_qk, key_qc.topk(min(best_qk.shape[1], count), dim=1).values], dim=1)
-            self._key_qk[some.queries] = best.topk(best_qk.shape[1], dim=1).values
+            score_qc.masked_fill_(equal_qc[some.queries], -torch.inf)
+            self._key_qk[some.queries] = _best(self._key_qk[some.queries], score_qc, id_c)
 
     def found(self) -> Found:
         id_qk, score_qk = _unpacked(self._key_qk.cpu())
@@ -146,17 +144,33 @@ def _largest(score: Tensor, item: Tensor, count: int, dim: int) -> Tensor:
     return score.new_full(shape, -torch.inf).scatter_reduce_(dim, index, score, "amax")
 
 
-def _packed(score_qc: Tensor, id_c: Tensor) -> Tensor:
+def _best(key_qk: Tensor, score_qc: Tensor, id_c: Tensor) -> Tensor:
+    """The best of the best so far and of a tile, of which few candidates reach the worst of the best so far."""
+    queries, k = key_qk.shape
+    worst_q = _unpacked(key_qk[:, -1])[1]
+    better_qc = (score_qc >= worst_q[:, None]) & (score_qc > -torch.inf)
+    if int(torch.count_nonzero(better_qc)) > FEW * key_qk.numel() and k <= score_qc.shape[1]:
+        better_qc &= score_qc >= score_qc.topk(k, dim=1).values[:, -1:]
+    query_p, column_p = better_qc.nonzero(as_tuple=True)
+    key_p = torch.cat([key_qk.flatten(), _packed(score_qc[query_p, column_p], id_c[column_p])])
+    query_p = torch.cat([torch.arange(queries, device=query_p.device).repeat_interleave(k), query_p])
+    order = key_p.argsort(descending=True)
+    order = order[query_p[order].argsort(stable=True)]
+    start_q = torch.searchsorted(query_p[order], torch.arange(queries, device=query_p.device))
+    return key_p[order][start_q[:, None] + torch.arange(k, device=query_p.device)]
+
+
+def _packed(score_p: Tensor, id_p: Tensor) -> Tensor:
     """Integers in the order of the scores and then of falling ids. Adding 0 makes one zero of both."""
-    bits_qc = (score_qc + 0.0).view(torch.int32)
-    rank_qc = torch.where(bits_qc < 0, bits_qc ^ 0x7FFFFFFF, bits_qc).to(torch.int64)
-    return (rank_qc << 32) | (LOW - id_c)
+    bits_p = (score_p + 0.0).view(torch.int32)
+    rank_p = torch.where(bits_p < 0, bits_p ^ 0x7FFFFFFF, bits_p).to(torch.int64)
+    return (rank_p << 32) | (LOW - id_p)
 
 
-def _unpacked(key_qk: Tensor) -> tuple[Tensor, Tensor]:
+def _unpacked(key_p: Tensor) -> tuple[Tensor, Tensor]:
     """The ids and the scores; -1 and minus infinity for nothing."""
-    nothing_qk = key_qk == NOTHING
-    rank_qk = (key_qk >> 32).to(torch.int32)
-    score_qk = torch.where(rank_qk < 0, rank_qk ^ 0x7FFFFFFF, rank_qk).view(torch.float32)
-    id_qk = LOW - (key_qk & LOW)
-    return id_qk.masked_fill(nothing_qk, NONE), score_qk.masked_fill(nothing_qk, -torch.inf)
+    nothing_p = key_p == NOTHING
+    rank_p = (key_p >> 32).to(torch.int32)
+    score_p = torch.where(rank_p < 0, rank_p ^ 0x7FFFFFFF, rank_p).view(torch.float32)
+    id_p = LOW - (key_p & LOW)
+    return id_p.masked_fill(nothing_p, NONE), score_p.masked_fill(nothing_p, -torch.inf)

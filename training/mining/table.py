@@ -13,10 +13,10 @@ import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.preflight.modalities import held_modalities
-from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.source import Files, Source
 from tercet.errors import UserError
 from tercet.training.mining.config import Format, MiningConfig
 from tercet.training.mining.equal import Ids
@@ -88,7 +88,8 @@ class Written:
     """
 
     def __init__(self, source: Source, split: SplitConfig, query: str, to: str, marks: Pieces) -> None:
-        self._source, self._captions, self._marks = source, CaptionReader(split.captions), marks
+        self._source, self._marks = source, marks
+        self._meta, self._captions = MetaReader(split.sidecar), CaptionReader(split.captions)
         self._holders: dict[str, Ids] = {}
         self.anchor, self.document = query, to
         if query == to:
@@ -119,15 +120,16 @@ class Written:
     def _texts(self, ids: Sequence[int], modality: str) -> dict[int, str]:
         if modality == "text":
             files = self._source.read(ids, self._captions.wanted | {"json"})
-            return {id: self._caption(one) for id, one in zip(ids, files, strict=True)}
+            return {id: self._caption(id, one) for id, one in zip(ids, files, strict=True)}
         held = np.isin(ids, self._holding(modality))
         return {id: self._path(id, modality) for id, there in zip(ids, held.tolist(), strict=True) if there}
 
-    def _caption(self, files: Any) -> str:
+    def _caption(self, id: int, files: Files | BadSample) -> str:
+        """The first caption, or an empty one."""
         if isinstance(files, BadSample):
             return ""
         try:
-            captions = self._captions(files, decode_meta(files["json"]) if "json" in files else {})
+            captions = self._captions(files, self._meta(self._source.key(id), files))
             return captions.all[0] if captions else ""
         except BadSample:
             return ""
