@@ -13,6 +13,7 @@ from tercet.configs.base import build
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
+from tercet.models.concatenated import concatenated
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, described, load_towers
@@ -23,11 +24,27 @@ from tercet.models.tuning.plain import merged
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
 from tercet.training.recipe import load_recipe
 
+TOGETHER = "+"  # between the names of several models
 KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
+
+
+def models_of(spec: str) -> list[str]:
+    """The models that MODEL names. `A+B` are two, unless there is a file or folder of this name."""
+    if any(path and Path(path).exists() for path in (spec, spec.partition(":")[2], spec.partition("/")[2])):
+        return [spec]
+    names = spec.split(TOGETHER)
+    if len(names) > 1 and "" in names:
+        raise UserError(f"`{spec}`: a model is missing beside a {TOGETHER}; write A{TOGETHER}B")
+    return names
 
 
 def pretrained(spec: str) -> Pretrained:
     """The architecture of MODEL, and a function that loads its weights."""
+    names = models_of(spec)
+    if len(names) > 1:
+        raise UserError(
+            f"`{spec}` names {len(names)} models; name one: only eval, compare, embed and search concatenate several"
+        )
     family, _, name = spec.partition(":")
     if family == "open_clip":
         from tercet.models.interop.open_clip import pretrained_open_clip
@@ -51,7 +68,10 @@ def pretrained(spec: str) -> Pretrained:
 
 
 def load_model(spec: str) -> Multimodal:
-    """Loads MODEL, in evaluation mode."""
+    """Loads MODEL, in evaluation mode. Several become one, with the vectors of all."""
+    names = models_of(spec)
+    if len(names) > 1:
+        return concatenated([(name, load_model(name)) for name in names])
     found = pretrained(spec)
     if not found.model:
         raise UserError(f"{spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")

@@ -13,15 +13,16 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
-from tercet.training.pretrained import pretrained
+from tercet.training.pretrained import models_of, pretrained
 from tercet.training.recipe import load_recipe
 
 Data: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any] | DataConfig
 
 
 def run_of(model: str) -> RunConfig | None:
-    """The config of the run, if the model is the folder of a run."""
-    return load_recipe(str(Path(model) / CONFIG)) if (Path(model) / CHECKPOINTS).is_dir() else None
+    """The config of the run, if the model is the folder of a run. Of several models, that of the first one."""
+    folder = Path(models_of(model)[0])
+    return load_recipe(str(folder / CONFIG)) if (folder / CHECKPOINTS).is_dir() else None
 
 
 def looked_at(model: str, data: Data | None, split: str | None = None) -> DataConfig:
@@ -79,7 +80,8 @@ def _own(model: str, split: str) -> DataConfig:
         raise UserError(f"split: `{split}` is not a split of a run; {did_you_mean(split, ('val', 'train'))}")
     run = run_of(model)
     if run is None:
-        pretrained(model)  # which says so where there is no such model
+        for name in models_of(model):
+            pretrained(name)  # which says so where there is no such model
         raise UserError(f"{model} has no validation data of its own; name data to evaluate it on: --data D, or data=…")
     if split == "train":
         options = set(SplitConfig.model_fields)

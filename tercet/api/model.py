@@ -115,7 +115,8 @@ Loadable: TypeAlias = str | os.PathLike[str] | Model
 
 
 def load(model: Loadable, device: str | torch.device | None = None, dims: int | None = None) -> Model:
-    """MODEL: a run's folder, an exported folder, `open_clip:NAME[/TAG or weights file]` or `hf:FOLDER`.
+    """MODEL: a run's folder, an exported folder, `open_clip:NAME[/TAG or weights file]` or `hf:FOLDER`; `A+B` is one
+    model with the vectors of both.
 
     By default, the model is on the first GPU, or on the CPU without a GPU. `dims` cuts all vectors to their first
     dimensions, for models that the objective matryoshka trained.

@@ -14,6 +14,7 @@ from tercet.eval.embed import EmbeddingTable
 from tercet.eval.result import Json
 from tercet.main_process import is_main_process
 from tercet.training.config import RunConfig
+from tercet.training.pretrained import models_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class TrainedOn:
 
 
 def trained_on(model: str, data: DataConfig, tables: Mapping[str, EmbeddingTable]) -> dict[str, TrainedOn]:
-    """By dataset, where the model is a run. Only the main process compares, because only it prints."""
-    if not (is_main_process() and run_of(model)):
+    """By dataset, where the model is a run, or some of several are. Only the main process compares, because only it
+    prints."""
+    if not (is_main_process() and any(map(run_of, models_of(model)))):
         return {}
     sources = OpenedSources()
     return {name: _compared(model, name, data, table, sources) for name, table in tables.items()}
@@ -87,7 +89,8 @@ def _training_sources(model: str) -> Iterator[tuple[str, DataConfig, SplitConfig
 
 
 def _runs(model: str) -> Iterator[RunConfig]:
-    run = run_of(model)
-    while run:
-        yield run
-        run = run_of(run.init) if run.init else None
+    for name in models_of(model):
+        run = run_of(name)
+        while run:
+            yield run
+            run = run_of(run.init) if run.init else None

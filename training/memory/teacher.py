@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.fields import FieldSpec
-from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
+from tercet.models.same_input import difference
 from tercet.training.memory.batch_encoder import BatchEncoder
 from tercet.training.memory.memory import SavedMemory, SavedTensor, StageContext
 from tercet.training.pretrained import load_model, pretrained
 
 FINGERPRINT = "fingerprint"
-CAPTIONS = ["", "A photo of 2 small dogs, not cats!", "Ein Zug fährt über die Brücke; der Fluß glänzt.", "word " * 300]
 
 
 class Teacher(BatchEncoder):
@@ -67,19 +66,6 @@ def check_intakes(where: str, model: Multimodal, fields: Mapping[str, FieldSpec]
         fault = difference(model.intakes[field.modality], field.intake)
         if fault:
             raise UserError(f"{where} {fault} of `{name}`; use a model with the input of the run, or change the run's")
-
-
-def difference(theirs: Intake, ours: Intake) -> str:
-    """In what the input of a model differs from the learner's; empty if in nothing that matters."""
-    if isinstance(theirs, ImageIntake) and isinstance(ours, ImageIntake):
-        sizes = [f"{height} × {width}" for height, width in (theirs.size, ours.size)]
-        return "" if theirs.size == ours.size else f"takes pictures of {sizes[0]} pixels, not the {sizes[1]}"
-    if isinstance(theirs, AudioIntake) and isinstance(ours, AudioIntake):
-        return "" if theirs.rate == ours.rate else f"takes sounds at {theirs.rate:,} Hz, not the {ours.rate:,} Hz"
-    if isinstance(theirs, TextIntake) and isinstance(ours, TextIntake):
-        tokens = [intake.tokenize(CAPTIONS) for intake in (theirs, ours)]
-        return "" if torch.equal(*tokens) else "has another tokenizer or context length than that"
-    return "" if theirs == ours else "takes other input than that"
 
 
 def fingerprint(model: Multimodal) -> Tensor:
