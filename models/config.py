@@ -146,7 +146,7 @@ class TermConfig(Config):
         "takes the vectors of the memory NAME, of the kind `teacher` or `momentum`",
     )
     prototypes: str = Field(
-        "", description="the memory whose clusters the objective `prototype` compares rows with; no other needs it"
+        "", description="the memory whose clusters the objectives `prototype` and `same_cluster` use; no others need it"
     )
     weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
     ramp: RampConfig | None = Field(

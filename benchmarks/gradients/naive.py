@@ -135,6 +135,14 @@ def graded(options: Any, one: Direction) -> Tensor:
     return infonce(options, one) * weight_N / weight_N.mean()
 
 
+def same_cluster(options: Any, one: Direction) -> Tensor:
+    """Both rows of an item have the same place."""
+    label_N = one.anchors.extra["label"]
+    same_AK = ((label_N[:, None] == label_N) & (label_N >= 0)[:, None] & one.open_AK) | one.own_AK
+    share_AK = same_AK / same_AK.sum(dim=1, keepdim=True)
+    return one.cross_entropy((1 - options.weight_cluster) * one.own_AK + options.weight_cluster * share_AK)
+
+
 def multi_positive(options: Any, one: Direction) -> Tensor:
     return one.cross_entropy(one.own_AK / one.own_AK.sum(dim=1, keepdim=True))
 
@@ -339,6 +347,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "multi_positive": both_ways(multi_positive),
     "poly_view": poly_view,
     "prototype": prototype,
+    "same_cluster": both_ways(same_cluster),
     "segment_attention": both_ways(infonce, segment_attention),
     "sequence": both_ways(infonce, sequence),
     "sigmoid": both_ways(sigmoid),

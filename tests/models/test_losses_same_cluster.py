@@ -1,0 +1,97 @@
+"""Keys of the anchor's cluster are partial positives: equal to a loop, and to InfoNCE without clusters."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tercet.data_pipelines.sample import Batch, Field
+from tercet.distributed import World
+from tercet.models.config import TermConfig
+from tercet.models.losses.problem import Prototypes
+from tercet.models.losses.standalone import loss
+from tercet.models.losses.terms import Clusters, Known, Outcome, Terms
+from tercet.testing import check_objective, on_ranks
+
+ITEMS, DIM = 10, 5
+GROUPS = [0, 1, 2, 3, 4, 5, 5, 7, 8, 9]  # of samples; 5 and 6 never repel each other
+LABELS = {"image": [0, 0, 1, -1, 2, 0, 0, 1, -1, 2], "text": [3, 1, 1, 1, 0, -1, 3, 3, 0, 3]}
+SCALE = torch.tensor([5.0], dtype=torch.float64)
+
+
+def vectors() -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    x, y = normalize(torch.randn(2, ITEMS, DIM, generator=random, dtype=torch.float64), dim=2)
+    return {"image": x, "text": y}
+
+
+def clusters(memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
+    none = torch.zeros(4, 1)
+    return Prototypes(none, torch.ones(4, dtype=torch.bool), none), torch.tensor(LABELS[field])[id_N]
+
+
+def solve(world: World, weight: float, tile: int, find: Clusters = clusters) -> Outcome:
+    raw: dict[str, Any] = {"name": "term", "between": ["image", "text"], "prototypes": "kept"}
+    term = TermConfig.model_validate({**raw, "objective": {"name": "same_cluster", "weight_cluster": weight}})
+    own = list(world.share(range(ITEMS)))
+    fields = {name: Field(name, torch.zeros(len(own)), torch.arange(len(own))) for name in LABELS}
+    batch = Batch(torch.tensor(own), torch.tensor(GROUPS)[own], fields)
+    here = {name: rows[own] for name, rows in vectors().items()}
+    return Terms([term], tile)(batch, here, {"term": (SCALE, None)}, world, Known(prototypes=find))
+
+
+def on_two(world: World) -> Outcome:
+    return solve(world, 0.4, 4)
+
+
+def naive(cosines: Tensor, scale: Tensor, weight: float) -> Tensor:
+    losses = []
+    for field, matrix in (("image", cosines), ("text", cosines.T)):
+        labels = LABELS[field]
+        for i in range(ITEMS):
+            open_ = [j for j in range(ITEMS) if j == i or GROUPS[j] != GROUPS[i]]
+            total = torch.stack([scale * matrix[i, j] for j in open_]).logsumexp(dim=0)
+            mine = [j for j in open_ if j == i or (labels[j] == labels[i] >= 0)]
+            target = {j: weight / len(mine) + (1 - weight) * (j == i) for j in mine}
+            losses.append(-torch.stack([q * (scale * matrix[i, j] - total) for j, q in target.items()]).sum())
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("weight", [0.4, 1.0])
+def test_equals_a_loop(weight: float) -> None:
+    z = {name: rows.requires_grad_() for name, rows in vectors().items()}
+    scale = SCALE.clone().requires_grad_()
+    expected = naive(z["image"] @ z["text"].T, scale.squeeze(), weight)
+    slopes = torch.autograd.grad(expected, [*z.values(), scale])
+    for outcome in (solve(World(), weight, tile) for tile in (2, 100)):
+        torch.testing.assert_close(outcome.loss, expected.detach(), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(list(outcome.rows.values()), list(slopes[:2]), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(outcome.temperatures["term"][0].reshape(1), slopes[2], rtol=1e-9, atol=1e-12)
+
+
+def test_two_processes_equal_one() -> None:
+    one, ranks = on_two(World()), on_ranks(on_two, 2)
+    for rank in ranks:
+        torch.testing.assert_close(rank.loss, one.loss, rtol=1e-9, atol=1e-12)
+    for name, rows in one.rows.items():
+        torch.testing.assert_close(torch.cat([rank.rows[name] for rank in ranks]), rows, rtol=1e-9, atol=1e-12)
+
+
+def test_without_clusters_it_is_infonce() -> None:
+    given = {**vectors(), "scale": SCALE, "groups": torch.tensor(GROUPS)}
+    expected = loss("infonce")(**given)
+    assert isinstance(expected, Tensor)
+    torch.testing.assert_close(solve(World(), 0.4, 4, lambda memory, field, id_N: None).loss, expected)
+    torch.testing.assert_close(solve(World(), 0.0, 4).loss, expected)
+
+    def alone(memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
+        return clusters(memory, field, id_N)[0], torch.full_like(id_N, -1)
+
+    torch.testing.assert_close(solve(World(), 1.0, 4, alone).loss, expected)
+
+
+def test_it_meets_the_contract_of_objectives() -> None:
+    check_objective("same_cluster")
+    check_objective("same_cluster", weight_cluster=1.0, hardness_mode="in_batch_negatives", hardness_strength=2.0)
