@@ -3,12 +3,14 @@
     L_i = −(1 − λ) log P_ii − λ / |C_i| Σ_{j in C_i} log P_ij
 
 C_i are the keys whose sample is in the same cluster as the anchor's, by the clusters that rows of the anchor's field
-are compared with; the own key is always one of them. P is the softmax over all keys, as in InfoNCE.
+are compared with; the own key is always one of them. P is the softmax over all keys, as in InfoNCE. Keys may also be
+those of a queue, `against: {image: [queue.text]}`: so members of a memory are positives if they are in the anchor's
+cluster, as in BECLR (Poulakakis-Daktylidis and Jamali-Rad 2024), which takes only the nearest of them.
 
 Clusters come from the memory that the term's `prototypes` names, as for the objective `prototype`. This one needs no
 centroids, and tells samples of one cluster apart as far as λ is below 1. Until the memory has clusters, and for samples
 without one, it is InfoNCE. As in the paper, the mean is outside of the logarithm. The paper compares rows of one field
-and has true labels, with λ = 1. Extra negatives are in no cluster.
+and has true labels, with λ = 1. Wrong captions are in no cluster.
 """
 
 from collections.abc import Mapping
@@ -37,9 +39,10 @@ class SameCluster(Softmax):
 
     def statistics(self, tile: Tile) -> Mapping[str, Statistic]:
         found = super().statistics(tile)
-        if tile.partners is None or LABEL not in tile.anchors.extra:
+        keys = tile.keys if tile.partners is None else tile.partners
+        if LABEL not in tile.anchors.extra or LABEL not in keys.extra:
             return found
-        label_A1, label_K = tile.anchors.extra[LABEL][:, None], tile.partners.extra[LABEL]
+        label_A1, label_K = tile.anchors.extra[LABEL][:, None], keys.extra[LABEL]
         same_AK = ((label_A1 == label_K) & (label_A1 >= 0)) | tile.same_item()
         log_weight_AK = torch.zeros_like(tile.logits).masked_fill(~same_AK, -torch.inf)
         return {**found, "drawn": Mean(tile.logits, log_weight_AK)}

@@ -183,7 +183,7 @@ class Terms:
             self.tile,
             world,
             against={
-                anchor: {name: every[name].negatives(declared=is_negative(name)) for name in names}
+                anchor: {name: self._extra_negatives(term, anchor, name, every[name], known) for name in names}
                 for anchor, names in term.against.items()
             },
             shares=term.shares,
@@ -193,6 +193,15 @@ class Terms:
             tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
             prototypes=prototypes,
         )
+
+    def _extra_negatives(self, term: TermConfig, anchor: str, name: str, rows: Rows, known: Known) -> Rows:
+        """Rows that are positives of no anchor. All but wrong captions have their clusters, those of the anchor's
+        field."""
+        rows = rows.negatives(declared=is_negative(name))
+        if rows.declared or not (term.prototypes and len(rows)):
+            return rows
+        found = known.prototypes(term.prototypes, anchor, rows.id_N)
+        return rows if found is None else replace(rows, extra={**rows.extra, LABEL: found[1]})
 
     def _first(self, term: TermConfig, world: World) -> dict[str, Tensor]:
         """The moving averages of a term before its first step."""

@@ -11,13 +11,19 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.config import TermConfig
 from tercet.models.losses.problem import Prototypes
+from tercet.models.losses.rows import Rows
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Clusters, Known, Outcome, Terms
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, DIM = 10, 5
 GROUPS = [0, 1, 2, 3, 4, 5, 5, 7, 8, 9]  # of samples; 5 and 6 never repel each other
-LABELS = {"image": [0, 0, 1, -1, 2, 0, 0, 1, -1, 2], "text": [3, 1, 1, 1, 0, -1, 3, 3, 0, 3]}
+LABELS = {  # of 13 samples, of which the last three are in the queue only
+    "image": [0, 0, 1, -1, 2, 0, 0, 1, -1, 2, 0, -1, 2],
+    "text": [3, 1, 1, 1, 0, -1, 3, 3, 0, 3, 1, 2, 2],
+}
+QUEUED = [10, 11, 12, 3]
+AGAINST = {"image": ("queue.text", "text.negative")}
 SCALE = torch.tensor([5.0], dtype=torch.float64)
 
 
@@ -27,48 +33,72 @@ def vectors() -> dict[str, Tensor]:
     return {"image": x, "text": y}
 
 
+def queued() -> Rows:
+    """The captions of some samples, in groups of their own."""
+    random = torch.Generator().manual_seed(2)
+    z_Nd = normalize(torch.randn(len(QUEUED), DIM, generator=random, dtype=torch.float64), dim=1)
+    return Rows.frozen(z_Nd, torch.tensor(QUEUED), torch.tensor(QUEUED))
+
+
+def wrong() -> Tensor:
+    """A wrong caption of each sample."""
+    random = torch.Generator().manual_seed(3)
+    return normalize(torch.randn(ITEMS, DIM, generator=random, dtype=torch.float64), dim=1)
+
+
 def clusters(memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
     none = torch.zeros(4, 1)
     return Prototypes(none, torch.ones(4, dtype=torch.bool), none), torch.tensor(LABELS[field])[id_N]
 
 
-def solve(world: World, weight: float, tile: int, find: Clusters = clusters) -> Outcome:
+def solve(world: World, weight: float, tile: int, find: Clusters = clusters, more: bool = False) -> Outcome:
     raw: dict[str, Any] = {"name": "term", "between": ["image", "text"], "prototypes": "kept"}
+    raw |= {"against": AGAINST} if more else {}
     term = TermConfig.model_validate({**raw, "objective": {"name": "same_cluster", "weight_cluster": weight}})
     own = list(world.share(range(ITEMS)))
-    fields = {name: Field(name, torch.zeros(len(own)), torch.arange(len(own))) for name in LABELS}
+    every = {**vectors(), **({"text.negative": wrong()} if more else {})}
+    fields = {name: Field(name[:5], torch.zeros(len(own)), torch.arange(len(own))) for name in every}
     batch = Batch(torch.tensor(own), torch.tensor(GROUPS)[own], fields)
-    here = {name: rows[own] for name, rows in vectors().items()}
-    return Terms([term], tile)(batch, here, {"term": (SCALE, None)}, world, Known(prototypes=find))
+    here, known = {name: rows[own] for name, rows in every.items()}, Known({"queue.text": queued()}, prototypes=find)
+    return Terms([term], tile)(batch, here, {"term": (SCALE, None)}, world, known)
 
 
 def on_two(world: World) -> Outcome:
-    return solve(world, 0.4, 4)
+    return solve(world, 0.4, 4, more=True)
 
 
-def naive(cosines: Tensor, scale: Tensor, weight: float) -> Tensor:
-    losses = []
+def naive(z: dict[str, Tensor], scale: Tensor, weight: float) -> Tensor:
+    """With `text.negative`, pictures also meet wrong captions, which never attract, and the queue."""
+    losses, cosines = [], z["image"] @ z["text"].T
     for field, matrix in (("image", cosines), ("text", cosines.T)):
         labels = LABELS[field]
         for i in range(ITEMS):
             open_ = [j for j in range(ITEMS) if j == i or GROUPS[j] != GROUPS[i]]
-            total = torch.stack([scale * matrix[i, j] for j in open_]).logsumexp(dim=0)
-            mine = [j for j in open_ if j == i or (labels[j] == labels[i] >= 0)]
-            target = {j: weight / len(mine) + (1 - weight) * (j == i) for j in mine}
-            losses.append(-torch.stack([q * (scale * matrix[i, j] - total) for j, q in target.items()]).sum())
+            logits = {j: scale * matrix[i, j] for j in open_}
+            if field == "image" and "text.negative" in z:
+                logits |= {("wrong", j): scale * (z["image"][i] @ row) for j, row in enumerate(z["text.negative"])}
+                rows = zip(QUEUED, queued().z_Nd, strict=True)
+                logits |= {("queue", j): scale * (z["image"][i] @ row) for j, row in rows if j != GROUPS[i]}
+            total = torch.stack(list(logits.values())).logsumexp(dim=0)
+            sample = {key: key if isinstance(key, int) else key[1] for key in logits if "wrong" not in str(key)}
+            mine = [key for key, j in sample.items() if key == i or (labels[j] == labels[i] >= 0)]
+            target = {key: weight / len(mine) + (1 - weight) * (key == i) for key in mine}
+            losses.append(-torch.stack([q * (logits[key] - total) for key, q in target.items()]).sum())
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("weight", [0.4, 1.0])
-def test_equals_a_loop(weight: float) -> None:
-    z = {name: rows.requires_grad_() for name, rows in vectors().items()}
+@pytest.mark.parametrize(("weight", "more"), [(0.4, False), (1.0, False), (0.4, True)])
+def test_equals_a_loop(weight: float, more: bool) -> None:
+    """Queued captions of the picture's cluster attract it too. Wrong captions do not, though their sample is in it."""
+    given = {**vectors(), **({"text.negative": wrong()} if more else {})}
+    z = {name: rows.requires_grad_() for name, rows in given.items()}
     scale = SCALE.clone().requires_grad_()
-    expected = naive(z["image"] @ z["text"].T, scale.squeeze(), weight)
+    expected = naive(z, scale.squeeze(), weight)
     slopes = torch.autograd.grad(expected, [*z.values(), scale])
-    for outcome in (solve(World(), weight, tile) for tile in (2, 100)):
+    for outcome in (solve(World(), weight, tile, more=more) for tile in (2, 100)):
         torch.testing.assert_close(outcome.loss, expected.detach(), rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(list(outcome.rows.values()), list(slopes[:2]), rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(outcome.temperatures["term"][0].reshape(1), slopes[2], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close([outcome.rows[name] for name in z], list(slopes[:-1]), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(outcome.temperatures["term"][0].reshape(1), slopes[-1], rtol=1e-9, atol=1e-12)
 
 
 def test_two_processes_equal_one() -> None:

@@ -146,7 +146,7 @@ def _draws(purpose: str, seed: int, number: int, id_n: Tensor) -> Tensor:
 
 def _lowest(feature_nd: Tensor, value_n: Tensor, count: int, world: World) -> Tensor:
     """The rows of all ranks with the lowest values, lowest first."""
-    order_n = torch.argsort(value_n, stable=True)[:count]
+    order_n = torch.topk(value_n, min(count, len(value_n)), largest=False).indices
     value_c = value_n.new_full((count,), torch.inf)
     row_cd = feature_nd.new_zeros(count, feature_nd.shape[1])
     value_c[: len(order_n)], row_cd[: len(order_n)] = value_n[order_n], feature_nd[order_n]
