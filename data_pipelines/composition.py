@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from tercet.configs.base import Config, Misfit
 
+EPISODE = "episode"  # in place of a folder: what the last episode of the run found
+
 
 class NeighborsConfig(Config):
     """Samples share a batch with some of their neighbours in a graph, which are hard negatives.
@@ -13,7 +15,16 @@ class NeighborsConfig(Config):
     The options that say which neighbours are eligible have the names of sentence-transformers' `mine_hard_negatives`.
     """
 
-    graph: str = Field(description="folder of a neighbour graph, such as `tercet data mine` writes")
+    graph: str = Field(
+        description="folder of a neighbour graph, such as `tercet data mine` writes; or `episode`: the graph of the "
+        "run's own vectors, made anew at each episode"
+    )
+    compare: tuple[str, ...] = Field(
+        (),
+        max_length=2,
+        description="of `graph: episode`: whose vectors are alike, such as [image], or the picture of one sample and "
+        "the caption of the other: [image, text]; default: the first modality that episodes embed",
+    )
     num_negatives: int = Field(1, gt=0, description="how many neighbours a sample brings into its batch")
     share: float | None = Field(
         None,
@@ -35,6 +46,17 @@ class NeighborsConfig(Config):
     sampling_strategy: Literal["random", "top"] = Field(
         "random", description="draw anew among the eligible neighbours each time, or take the best ones"
     )
+
+    @model_validator(mode="after")
+    def _compares_at_episodes(self) -> "NeighborsConfig":
+        if self.compare and self.graph != EPISODE:
+            raise Misfit("compare", f"applies to `graph: {EPISODE}` only; leave it out")
+        margin = "absolute_margin" if self.absolute_margin is not None else "relative_margin"
+        if self.graph == EPISODE and len(self.compare) < 2 and getattr(self, margin) is not None:
+            raise Misfit(
+                margin, "needs the score of the sample's own pair; compare two modalities, such as [image, text]"
+            )
+        return self
 
     @model_validator(mode="after")
     def _leaves_some(self) -> "NeighborsConfig":

@@ -15,6 +15,7 @@ from pydantic import (
 
 from tercet.configs.base import Config, Misfit, build
 from tercet.configs.layers import nested
+from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldConfig, check_field
 from tercet.errors import UserError, did_you_mean
@@ -208,6 +209,13 @@ class RunConfig(SpaceConfig):
         """The memories, including the one that `ema` is short for."""
         return dict(self.memories) | ({EMA: EmaConfig(kind=EMA, decay=self.ema)} if self.ema else {})
 
+    @property
+    def uses_episodes(self) -> list[str]:
+        """The keys of the recipe that need the vectors of an episode."""
+        memories = [f"memories.{name}" for name, memory in self.memories.items() if memory.uses_episodes]
+        graphs = [name for name, one in self.data.train.items() if one.neighbors and one.neighbors.graph == EPISODE]
+        return [*memories, *(f"data.train.{name}.neighbors" for name in graphs)]
+
     @field_validator("memories", mode="before")
     @classmethod
     def _memories_with_kinds(cls, raw: Any) -> Any:
@@ -227,11 +235,19 @@ class RunConfig(SpaceConfig):
     def _episodes_are_used(self) -> "RunConfig":
         if self.episodes is None:
             return self
-        if not any(memory.uses_episodes for memory in self.memories.values()):
+        if not (self.uses_episodes or self.episodes.train_on == "drawn"):
             raise Misfit("episodes", "are set, but nothing uses them; remove them, or add a memory that does")
         if self.data.mode == "stream":
             raise Misfit("episodes", "need samples with ids, which a stream lacks; set data.mode=index")
-        self.episodes.check(MODALITIES if self.init else self.model.towers)
+        self.episodes.check(MODALITIES if self.init else self.model.towers, self.drawn)
+        embedded = self.episodes.embedded(self.terms)
+        for name, source in self.data.train.items():
+            for field in source.neighbors.compare if source.neighbors and self.terms else ():
+                if field not in embedded:
+                    raise Misfit(
+                        f"data.train.{name}.neighbors.compare",
+                        f"has `{field}`, which episodes do not embed; {did_you_mean(field, embedded)}",
+                    )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from tercet.data_pipelines.plans.plan import Plan, read_plan
 from tercet.data_pipelines.plans.schedule import per_batch
 from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.training.config import RunConfig
+from tercet.training.episodes.orders import draws
+from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.progress import Progress
 
 PLANS = "plans"
@@ -15,16 +17,16 @@ PLANS = "plans"
 def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[str, int]:
     """The number of samples drawn so far from each source. A source with other shards or in another order than in the
     previous stage starts at 0."""
-    before, now = (_drawn_from(one) for one in (run.stage(progress.stage), stage))
+    before, now = (_drawn_from(one, progress.episode) for one in (run.stage(progress.stage), stage))
     replaced = {name for name in before.keys() & now.keys() if before[name] != now[name]}
     return {name: at for name, at in progress.cursors.items() if name not in replaced}
 
 
-def _drawn_from(stage: RunConfig) -> dict[str, object]:
+def _drawn_from(stage: RunConfig, episode: int | None) -> dict[str, object]:
     """What decides which sample of each source is at which position."""
-    size = per_batch(stage.data, stage.drawn)
+    size, drawn = per_batch(stage.data, stage.drawn), episode if draws(stage) else None
     return {
-        name: (one.source, one.list, one.neighbors, one.clusters, size[name] if one.composed else None)
+        name: (one.source, one.list, drawn, one.neighbors, one.clusters, size[name] if one.composed else None)
         for name, one in stage.data.train.items()
     }
 
@@ -42,6 +44,10 @@ def note_plan(plan: Plan, progress: Progress, folder: Path) -> None:
     if plan.digest == progress.plan:
         return
     plan.write(folder / PLANS)
-    line = {"step": progress.step, "samples": progress.samples, "plan": plan.digest}
-    with (folder / PLANS / "history.jsonl").open("a", encoding="utf-8") as lines:
+    path, line = (
+        folder / PLANS / "history.jsonl",
+        {"step": progress.step, "samples": progress.samples, "plan": plan.digest},
+    )
+    forget_after(path, progress.step - 1)  # what a run wrote that was killed before its next checkpoint
+    with path.open("a", encoding="utf-8") as lines:
         print(json.dumps(line), file=lines)

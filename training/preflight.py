@@ -21,6 +21,7 @@ from tercet.models.losses import Objective, build_term
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
+from tercet.training.episodes.orders import data_after
 from tercet.training.folder import check_same_run, folder_of
 from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
@@ -66,12 +67,12 @@ def check_term(term: TermConfig, objective: Objective, data: DataConfig) -> None
 
 
 def check_episodes(config: RunConfig) -> None:
-    """Raises `UserError` if a memory needs episodes, and no stage has any."""
-    needs = [name for name, memory in config.memories.items() if memory.uses_episodes]
+    """Raises `UserError` if something needs episodes, and no stage has any."""
+    needs = [key for stage in _stages(config) for key in stage.uses_episodes]
     if needs and not any(stage.episodes for stage in _stages(config)):
         raise UserError(
-            f"memories.{needs[0]} computes from the vectors of episodes, and there are none. Say when they are, such "
-            "as episodes={every: 1000}"
+            f"{needs[0]} computes from the vectors of episodes, and there are none. Say when they are, such as "
+            "episodes={every: 1000}"
         )
 
 
@@ -121,7 +122,8 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
         if found.keys() == stage.data.train.keys():
             check_modalities(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
-            schedule = make_schedule(stage.data, found, stage.drawn, stage.seed)
+            data = data_after(stage, progress.episode, found, folder_of(config))
+            schedule = make_schedule(data, found, stage.drawn, stage.seed)
             check_plan(config, stage, schedule.plan, progress, folder_of(config))
             for line in schedule.remarks():
                 say(line)

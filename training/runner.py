@@ -11,6 +11,7 @@ from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.fields import FieldSpec, further_fields, own_fields
 from tercet.data_pipelines.open import open_loader
+from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import RunStopped
@@ -23,6 +24,7 @@ from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, 
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.episodes.episodes import Episodes
+from tercet.training.episodes.orders import draws
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
@@ -100,9 +102,15 @@ class Runner:
         model = self._fresh(stage.config)
         fill(model, dict(weights(stage.engine)))
         self.episodes.hold(stage, model, progress.step)
-        progress = replace(progress, episode=progress.step)
+        config, cursors = stage.config, cursors_for(self.config, stage.config, progress)
+        data = self.episodes.data(config, progress.step)
         assert isinstance(stage.loader, Loader)  # streams have no episodes
-        loader = stage.loader.reopened(cursors_for(self.config, stage.config, progress))
+        reopen = stage.loader.redrawn if draws(config) else stage.loader.reopened
+        loader = reopen(data, cursors)
+        check_batch_size(loader.plan, config.batch_size, config.drawn)
+        if self.world.first:
+            note_plan(loader.plan, progress, self.folder)
+        progress = replace(progress, episode=progress.step, cursors={**progress.cursors, **loader.cursors})
         return replace(stage, loader=loader), progress
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
@@ -187,10 +195,10 @@ class Runner:
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        data = self.episodes.data(config, progress.episode)
         loader = open_loader(
-            config.data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources,
-            further,
-        )  # fmt: skip
+            data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources, further
+        )
         check_plan(self.config, config, loader.plan, progress, self.folder)
         if self.world.first:
             note_plan(loader.plan, progress, self.folder)

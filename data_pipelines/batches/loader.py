@@ -28,8 +28,9 @@ from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.plans.mixture import check_weights, quotas
 from tercet.data_pipelines.plans.order import Ints, Order
+from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.plans.sample_list import SampleList
-from tercet.data_pipelines.plans.schedule import make_schedule
+from tercet.data_pipelines.plans.schedule import make_schedule, per_batch
 from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
@@ -82,14 +83,12 @@ class Loader:
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
         self.schedule = make_schedule(data, sources, batch_size, seed)
-        self.plan = self.schedule.plan
         check_weights(self.plan, batch_size)
-        self.batch_size = batch_size
+        self.batch_size, self._seed, self._opened = batch_size, seed, dict(sources)
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
-        self._orders = list(self.schedule.orders.values())
         maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values)
         layout = maker.layout(self._share)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
@@ -100,12 +99,33 @@ class Loader:
             for one, source in zip(decoded, sources.values(), strict=True)
         )
 
-    def reopened(self, cursors: Mapping[str, int]) -> "Loader":
-        """A loader of the same samples that starts at these cursors. Decoded samples that are kept, and the counts of
-        bad ones, stay."""
+    def reopened(self, data: DataConfig, cursors: Mapping[str, int]) -> "Loader":
+        """A loader of the same sources on another plan, from these cursors. Decoded samples that are kept, and the
+        counts of bad ones, stay."""
         other = copy(self)
+        other.schedule = make_schedule(data, self._opened, self.batch_size, self._seed)
+        check_weights(other.plan, self.batch_size)
         other.cursors = {name: cursors.get(name, 0) for name in self.cursors}
+        other._decode = copy(self._decode)
+        other._decode.sources = [
+            replace(one, members=Members(self._opened[one.name].counts, other.schedule.lists[one.name]))
+            for one in self._decode.sources
+        ]
         return other
+
+    def redrawn(self, data: DataConfig, cursors: Mapping[str, int]) -> "Loader":
+        """A loader on a plan of other samples. It starts at an epoch that no sample has had before these cursors, so
+        that their random crops and captions are new, and at a whole batch."""
+        epochs = {name: order.epoch(cursors.get(name, 0)) + 1 for name, order in self.schedule.orders.items()}
+        other = self.reopened(data, cursors)
+        sizes = per_batch(data, self.batch_size)
+        starts = {name: epoch * other.schedule.orders[name].samples for name, epoch in epochs.items()}
+        other.cursors = {name: -(-start // sizes[name]) * sizes[name] for name, start in starts.items()}
+        return other
+
+    @property
+    def plan(self) -> Plan:
+        return self.schedule.plan
 
     @property
     def bad(self) -> Counter[str]:
@@ -114,7 +134,7 @@ class Loader:
 
     def epoch(self, cursors: Mapping[str, int]) -> int:
         """How many epochs are complete, of the source that has completed most."""
-        return max(order.epoch(cursors[name]) for name, order in zip(self.cursors, self._orders, strict=True))
+        return max(order.epoch(cursors[name]) for name, order in self.schedule.orders.items())
 
     def __iter__(self) -> Iterator[Batch]:
         """Ends only if no source repeats, after the last full batch."""
@@ -169,7 +189,7 @@ class Loader:
 
     def _by_source(self, source: Ints, position: Ints, of: Callable[[Order, Ints], Ints]) -> Ints:
         values = np.empty_like(position)
-        for number, order in enumerate(self._orders):
+        for number, order in enumerate(self.schedule.orders.values()):
             values[source == number] = of(order, position[source == number])
         return values
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from xxhash import xxh3_64_hexdigest
 
 from tercet.data_pipelines.columns import Column, column_digest, read_pieces
-from tercet.data_pipelines.composition import NeighborsConfig
+from tercet.data_pipelines.composition import EPISODE, NeighborsConfig
 from tercet.data_pipelines.plans.order import Ints
 from tercet.data_pipelines.plans.sample_list import SampleList
 from tercet.data_pipelines.source import Source
@@ -41,6 +41,8 @@ class NeighborGraph:
         return {"folder": self.folder, "digest": self.digest, "neighbors": mean, "without": none}
 
     def __str__(self) -> str:
+        if self.folder == EPISODE:
+            return "the graph of the first episode; other samples take their places until then"
         without = np.count_nonzero(self.count_N == 0)
         return (
             f"{self.folder} (digest {self.digest}): {self.count_N.mean():.3g} neighbours a sample, "
@@ -49,7 +51,12 @@ class NeighborGraph:
 
 
 def read_graph(config: NeighborsConfig, source: Source, listed: SampleList | None = None) -> NeighborGraph:
-    """The graph of a source, with the neighbours that the options and the list allow."""
+    """The graph of a source, with the neighbours that the options and the list allow.
+
+    Before the first episode, its graph is empty. Other samples take the places of neighbours then.
+    """
+    if config.graph == EPISODE:
+        return NeighborGraph(EPISODE, "", np.zeros((len(source), 0), np.int64), np.zeros(len(source), np.int64))
     check_graph(config.graph)
     width = 0
     kept: list[tuple[Ints, Ints]] = []
@@ -70,12 +77,14 @@ def read_graph(config: NeighborsConfig, source: Source, listed: SampleList | Non
 
 
 def check_graph(folder: str) -> None:
-    if not Path(folder).is_dir():
+    if folder != EPISODE and not Path(folder).is_dir():
         raise UserError(f"the neighbour graph {folder} does not exist; write one with `tercet data mine`")
 
 
 def graph_summary(folder: str) -> str:
     """The graph in one line. Needs only its files, not the data."""
+    if folder == EPISODE:
+        return "made anew at each episode"
     check_graph(folder)
     samples, width = 0, 0
     for path in Path(folder).glob("*/*.safetensors"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from xxhash import xxh3_64_hexdigest
 
+from tercet.data_pipelines.columns import read_column
 from tercet.data_pipelines.config import SourceConfig
 from tercet.data_pipelines.plans.count_list import Times, counted
 from tercet.data_pipelines.plans.list_file import ListFile
@@ -51,8 +52,20 @@ class SampleList:
 
 
 def list_of(split: SourceConfig, source: Source) -> SampleList | None:
-    """The list that a recipe sets for a source, if any."""
-    return read_list(split.list, source, part=split.part is not None) if split.list else None
+    """The list that a recipe sets for a source, if any, or the samples that an episode drew."""
+    if split.list is None:
+        return None
+    if Path(split.list).is_dir():
+        return list_in_column(Path(split.list), source)
+    return read_list(split.list, source, part=split.part is not None)
+
+
+def list_in_column(folder: Path, source: Source) -> SampleList:
+    """Each sample of a column once. The digest does not depend on how its files divide it."""
+    id_n = np.sort(read_column(folder, source.fingerprint).id_n)
+    times_N = np.zeros(len(source), dtype=np.uint8)
+    times_N[id_n] = 1
+    return SampleList(str(folder), xxh3_64_hexdigest(id_n.tobytes()), times_N)
 
 
 def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:

@@ -1,8 +1,9 @@
 """The recipe key `episodes`. Imports no torch."""
 
 from collections.abc import Iterable
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tercet.configs.base import Config, Misfit
 from tercet.errors import did_you_mean
@@ -32,6 +33,15 @@ class EpisodesConfig(Config):
         (),
         description="what to embed of each sample, such as [image, text]; default: the modalities of the first term",
     )
+    train_on: Literal["all", "drawn"] = Field(
+        "all", description="what the steps after an episode train on: all samples, or those that it drew"
+    )
+
+    @model_validator(mode="after")
+    def _draws_some(self) -> "EpisodesConfig":
+        if self.train_on == "drawn" and self.samples is None:
+            raise Misfit("train_on", "is `drawn`, but an episode draws all samples; set `samples`, or leave this out")
+        return self
 
     def steps_in(self, stage: range) -> range:
         """The steps of a stage before which there is an episode."""
@@ -44,8 +54,11 @@ class EpisodesConfig(Config):
         first = next((term.between for term in terms), ())
         return self.fields or tuple(dict.fromkeys(map(modality_of, first)))
 
-    def check(self, towers: Iterable[str]) -> None:
-        """Refuses fields that a sample does not have by itself, and those without a tower."""
+    def check(self, towers: Iterable[str], batch: int) -> None:
+        """Refuses fields that a sample does not have by itself, those without a tower, and too few samples for a
+        batch."""
+        if self.train_on == "drawn" and self.samples is not None and self.samples < batch:
+            raise Misfit("episodes.samples", f"is {self.samples:,}, but a step needs {batch:,} samples; raise it")
         known = list(towers)
         for name in self.fields:
             if name not in MODALITIES and modality_of(name) in MODALITIES:

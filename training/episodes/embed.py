@@ -22,7 +22,7 @@ from tercet.eval.embed import EmbeddedBatch, embed_batch
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
-from tercet.training.episodes.episode import Embedded
+from tercet.training.episodes.episode import Embedded, Episode
 
 
 def drawn(trained: Sequence[Ints], samples: int | None, seed: int, step: int) -> list[Ints]:
@@ -57,15 +57,19 @@ class SampleEmbedder:
         wanted = episodes.embedded(config.terms)
         self.intakes = {name: intake for name, intake in model.intakes.items() if name in wanted}
 
-    def __call__(self, sources: Mapping[str, Source], ids: Sequence[Ints]) -> dict[str, Embedded]:
-        """The vectors of this rank's share of the samples, by modality."""
-        parts = []
+    def __call__(self, sources: Mapping[str, Source], ids: Sequence[Ints], step: int) -> Episode:
+        """This rank's share of the samples, and their vectors by modality."""
+        parts: list[tuple[int, EmbeddedBatch]] = []
+        shares = [np.zeros(0, dtype=np.int64)]
         first = 0
         for (name, source), id_n in zip(sources.items(), ids, strict=True):
-            own = [int(id_n[place]) for place in self.world.share(range(len(id_n)))]
-            parts += [(first, part) for part in self._batches(name, source, own)]
+            share = self.world.share(range(len(id_n)))
+            own_n = id_n[share[0] : share[-1] + 1] if share else id_n[:0]
+            shares.append(first + own_n)
+            parts += [(first, part) for part in self._batches(name, source, own_n.tolist())]
             first += len(source)
-        return {name: self._joined(name, parts) for name in self.intakes}
+        vectors = {name: self._joined(name, parts) for name in self.intakes}
+        return Episode(step, self.config.seed, torch.from_numpy(np.concatenate(shares)), vectors, self.world)
 
     def _batches(self, name: str, source: Source, ids: Sequence[int]) -> Iterator[EmbeddedBatch]:
         data = self.config.data

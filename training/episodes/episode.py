@@ -39,13 +39,15 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Episode:
-    """This rank's share of the vectors, by modality. The ranks together have each sample once.
+    """This rank's share of the samples, and their vectors by modality. The ranks together have each sample once.
 
-    `step`: how many steps the run has taken. It and `seed` are what random choices depend on.
+    `id_n`: the samples that were drawn, also those without vectors. `step`: how many steps the run has taken. It and
+    `seed` are what random choices depend on.
     """
 
     step: int
     seed: int
+    id_n: Tensor
     vectors: Mapping[str, Embedded]
     world: World
 

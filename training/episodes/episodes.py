@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import SourceIds
+from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import Multimodal
 from tercet.training.checkpoint_reader import CHECKPOINTS
 from tercet.training.commit import committed, step_of
+from tercet.training.config import RunConfig
 from tercet.training.episodes.embed import SampleEmbedder, drawn, trained_ids
-from tercet.training.episodes.episode import Episode
+from tercet.training.episodes.neighbors import neighbor_graphs
+from tercet.training.episodes.orders import data_after
 from tercet.training.episodes.store import EPISODES, MEMORIES, find_episode, prune_episodes, write_episode
 from tercet.training.memory.memories import Memories
 from tercet.training.trainer import Stage
@@ -32,12 +35,19 @@ class Episodes:
         assert config.episodes is not None
         sources = {name: self.sources.open(data, split) for name, split in data.train.items()}
         ids = drawn(trained_ids(data, sources), config.episodes.samples, config.seed, step)
-        vectors = SampleEmbedder(config, config.episodes, model, self.world)(sources, ids)
-        episode = Episode(step, config.seed, vectors, self.world)
+        episode = SampleEmbedder(config, config.episodes, model, self.world)(sources, ids, step)
+        graphs = neighbor_graphs(episode, data.train, stage.loader.sources)
         learned = stage.memories.episode(episode)
-        folder = write_episode(self.folder / EPISODES, episode, learned, stage.loader.sources)
+        folder = write_episode(self.folder / EPISODES, episode, graphs, learned, stage.loader.sources)
         stage.memories.recall(folder / MEMORIES, stage.loader.sources)
         self.prune(step)
+
+    def data(self, stage: RunConfig, step: int | None) -> DataConfig:
+        """The data of a stage, with the lists and graphs of the last episode."""
+        if step is None:
+            return stage.data
+        sources = {name: self.sources.open_first(stage.data, one, self.world) for name, one in stage.data.train.items()}
+        return data_after(stage, step, sources, self.folder)
 
     def recall(self, step: int, memories: Memories, sources: Sequence[SourceIds]) -> None:
         """Lets the memories of a stage take what they computed at an earlier episode."""

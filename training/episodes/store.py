@@ -1,7 +1,9 @@
 """The folder of an episode. It appears with all its files or not at all, as a checkpoint does.
 
     RUN/episodes/step_00000040/
+        samples/FINGERPRINT/*.safetensors          a column without values: the ids of the samples that were drawn
         vectors/image/FINGERPRINT/*.safetensors    a column with the `vector` of each sample, by modality
+        neighbors/SOURCE/FINGERPRINT/*.safetensors    the neighbour graph of a source, if its batches need one
         memories/NAME/tensors.safetensors          what a memory computed from them: tensors,
         memories/NAME/COLUMN/FINGERPRINT/*.safetensors    and columns with values of the samples
         manifest.json                              sizes and hashes of all files
@@ -24,14 +26,23 @@ from tercet.errors import UserError
 from tercet.training.commit import commit, committed, flaw, place, step_of, sync
 from tercet.training.episodes.episode import TENSORS, Episode, Learned, SampleValues
 
-EPISODES, VECTORS, MEMORIES = "episodes", "vectors", "memories"
+EPISODES, SAMPLES, VECTORS, NEIGHBORS, MEMORIES = "episodes", "samples", "vectors", "neighbors", "memories"
 
 
-def write_episode(parent: Path, episode: Episode, learned: Mapping[str, Learned], sources: Sequence[SourceIds]) -> Path:
-    """Commits what all ranks know of an episode. A collective."""
+def write_episode(
+    parent: Path,
+    episode: Episode,
+    graphs: Mapping[str, SampleValues],
+    learned: Mapping[str, Learned],
+    sources: Sequence[SourceIds],
+) -> Path:
+    """Commits what all ranks know of an episode. `graphs`: by the name of the source. A collective."""
     world = episode.world
 
     def write(folder: Path) -> None:
+        _write_column(folder / SAMPLES, SampleValues(episode.id_n, {}), sources)
+        for name, graph in graphs.items():
+            _write_column(folder / NEIGHBORS / name, graph, sources)
         for name, found in episode.vectors.items():
             _write_column(folder / VECTORS / name, SampleValues(found.id_n, {"vector": found.z_nd}), sources)
         for name, one in learned.items():

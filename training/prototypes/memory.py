@@ -114,7 +114,7 @@ class ClusterMemory(Memory):
 
     def _features(self, episode: Episode) -> Embedded:
         """The vectors of the column `features` of this rank's samples."""
-        id_n = torch.unique(torch.cat([own.id_n for own in episode.vectors.values()])).numpy()
+        id_n = episode.id_n.numpy()
         found_n, rows = [np.zeros(0, dtype=np.int64)], []
         for one in self.sources:
             for piece in read_pieces(Path(str(self.config.features)), one.fingerprint):

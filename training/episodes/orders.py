@@ -1,0 +1,42 @@
+"""What an episode changes about the order of samples: the list of those that it drew, and graphs of neighbours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tercet.data_pipelines.columns import has_column
+from tercet.data_pipelines.composition import EPISODE
+from tercet.data_pipelines.config import DataConfig, SourceConfig
+from tercet.data_pipelines.source import Source
+from tercet.training.commit import place
+from tercet.training.config import RunConfig
+from tercet.training.episodes.store import EPISODES, NEIGHBORS, SAMPLES
+
+
+def data_after(stage: RunConfig, step: int | None, sources: Mapping[str, Source], folder: Path) -> DataConfig:
+    """The data of a stage after the episode of a step: the list and the graph of each source are in its folder.
+
+    Without an episode, and for a source that it did not have, a stage trains on all samples, without neighbours.
+    """
+    if step is None:
+        return stage.data
+    episode = place(folder / EPISODES, step)
+    train = {
+        name: one.model_copy(update=_update(stage, name, one, sources[name].fingerprint, episode))
+        for name, one in stage.data.train.items()
+    }
+    return stage.data.model_copy(update={"train": train})
+
+
+def _update(stage: RunConfig, name: str, source: SourceConfig, fingerprint: str, episode: Path) -> dict[str, object]:
+    update: dict[str, object] = {}
+    if draws(stage) and has_column(episode / SAMPLES, fingerprint):
+        update["list"] = str(episode / SAMPLES)
+    graph = episode / NEIGHBORS / name
+    if source.neighbors and source.neighbors.graph == EPISODE and has_column(graph, fingerprint):
+        update["neighbors"] = source.neighbors.model_copy(update={"graph": str(graph)})
+    return update
+
+
+def draws(stage: RunConfig) -> bool:
+    """Whether the stage trains on the samples that an episode drew."""
+    return stage.episodes is not None and stage.episodes.train_on == "drawn"
