@@ -1,7 +1,7 @@
 """One recipe with all that a run can remember and choose, killed at random, and moved to other processes.
 
-A queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources and gradient
-caching: at every ZeRO stage, on one process and on two.
+A queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources, gradient caching,
+and episodes with clusters and neighbours: at every ZeRO stage, on one process and on two.
 """
 
 import os
@@ -50,6 +50,19 @@ def everything(world_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     )
 
 
+def with_episodes(values: dict[str, Any]) -> dict[str, Any]:
+    """Also clusters, and batches of neighbours, anew every three steps."""
+    scenes = {**values["data"]["train"]["scenes"], "neighbors": {"graph": "episode", "range_max": 4}}
+    grouped = {"name": "groups", "between": ["image", "text"], "objective": "prototype", "prototypes": "groups"}
+    return {
+        **values,
+        "data": {**values["data"], "train": {**values["data"]["train"], "scenes": scenes}},
+        "terms": [*values["terms"], grouped],
+        "memories": {**values["memories"], "groups": {"kind": "prototypes", "clusters": 4}},
+        "episodes": {"every": 3, "samples": 100},
+    }
+
+
 def run_all(world: World, jobs: list[dict[str, Any]]) -> None:
     for values in jobs:
         run(world, values)
@@ -74,8 +87,8 @@ def run_killed(world: World, values: dict[str, Any], seconds: float) -> None:
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(world_folder: Path, tmp_path: Path, world: int) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)
-    straight = [everything(world_folder, tmp_path / f"straight{zero}", zero=zero) for zero in STAGES]
-    killed = [everything(world_folder, tmp_path / f"killed{zero}", zero=zero) for zero in STAGES]
+    straight = [with_episodes(everything(world_folder, tmp_path / f"straight{zero}", zero=zero)) for zero in STAGES]
+    killed = [with_episodes(everything(world_folder, tmp_path / f"killed{zero}", zero=zero)) for zero in STAGES]
     for values in killed:
         for _ in range(2):
             with pytest.raises(RankFailed, match="died without"):

@@ -102,7 +102,27 @@ def test_what_an_objective_remembers_is_in_the_run(runs: Path) -> None:
     assert all(0.9 < average < 1 for average in averages), "two steps away from 1, at a momentum of 0.99"
 
 
-    assert OBJECTIVES[name] in [term.objective.name for term in config.terms]
+def test_degla_learns_from_its_average(runs: Path) -> None:
+    """At first the average is the model itself, so nothing pulls; after a step it is another one."""
+    lines = [json.loads(line) for line in (runs / "degla" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss/distillation"] > 1e-9 for line in lines] == [False, True]
+    assert all(line["loss/image-text.local"] > 0.1 and line["loss/text-momentum"] > 0.1 for line in lines)
+    average, weights = (
+        {name.removeprefix(kind): value for name, value in saved(runs / "degla").items() if name.startswith(kind)}
+        for kind in ("memory/momentum/", "weight/")
+    )
+    moved = [name for name, value in average.items() if not value.equal(weights[name])]
+    assert {name.split(".")[1] for name in moved if name.startswith("towers.")} == {"image", "text"}
+
+
+def test_protoclip_has_prototypes_from_its_first_episode_on(runs: Path) -> None:
+    """The second step trains on the samples that have a cluster, all of which the episode drew."""
+    first, second = map(json.loads, (runs / "protoclip" / "metrics.jsonl").read_text().splitlines())
+    assert first["loss/prototypes"] == 0
+    assert 0 < second["loss/prototypes"] < 2 * math.log(4)
+    (episode,) = (runs / "protoclip" / "episodes").iterdir()
+    (labels,) = (episode / "memories/prototypes/text").glob("*/*.safetensors")
+    assert len(load_file(labels)["label"]) == 16
 
 
 def test_the_table_of_published_methods_shows_the_settings_of_the_recipes() -> None:

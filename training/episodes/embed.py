@@ -4,6 +4,7 @@ Shape letters: n samples that are drawn.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ class SampleEmbedder:
         try:
             for batch in loader:
                 with torch.no_grad(), torch.autocast(self.world.device.type, torch.bfloat16, enabled=bf16):
-                    yield embed_batch(self.model, batch.to(self.world.device))
+                    embedded = embed_batch(self.model, batch.to(self.world.device))
+                yield replace(embedded, samples=())  # their captions and metadata would fill the memory
         except UserError as error:
             raise RankError(f"rank {self.world.rank}: {error}") from None
 
