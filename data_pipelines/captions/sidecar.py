@@ -2,8 +2,9 @@
 
     {"key": "000000017", "negatives": [{"kind": "swap_nouns", "text": "…"}], "rewrites": ["…"]}
 
-Each line is an object with the `key` of a sample; not every sample needs one. Only the place of each line is in memory,
-16 bytes and a hash of the key, so that a large file costs little in every process that reads it.
+Each line is an object with the `key` of a sample; not every sample needs one. Of several files, each may have a line
+for a sample: the keys of the last file lie over those of the others. Only the place of each line and a hash of its key
+are in memory, 32 bytes, so that a large file costs little in every process that reads it.
 
 Shape letters: n lines.
 """
@@ -39,22 +40,24 @@ class Sidecar:
         return len(self.hash_n)
 
     def __contains__(self, key: str) -> bool:
-        return self._row(key) is not None
+        return len(self._rows(key)) > 0
 
     def __call__(self, key: str) -> dict[str, object]:
         """The keys of a sample; none if it has no line."""
-        row = self._row(key)
-        return {} if row is None else self._line(row)
+        found: dict[str, object] = {}
+        for row in self._rows(key):
+            found |= self._line(row)
+        return found
 
     @property
     def some_key(self) -> str:
         """The key of one line, for messages."""
         return str(json.loads(self._bytes(0))[KEY])
 
-    def _row(self, key: str) -> int | None:
-        hashed = xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
-        row = int(np.searchsorted(self.hash_n, np.uint64(hashed)))
-        return row if row < len(self) and int(self.hash_n[row]) == hashed else None
+    def _rows(self, key: str) -> range:
+        hashed = np.uint64(xxh3_64_intdigest(key.encode("utf-8", "surrogatepass")))
+        first, last = (int(np.searchsorted(self.hash_n, hashed, side)) for side in ("left", "right"))
+        return range(first, last)
 
     def _line(self, row: int) -> dict[str, object]:
         try:
@@ -103,10 +106,11 @@ def _indexed(paths: tuple[str, ...], state: tuple[tuple[int, int], ...]) -> Side
     hash_n, place_n = np.array(hashes, dtype=np.uint64), np.array(places, dtype=np.int64).reshape(-1, 3)
     order_n = np.argsort(hash_n, kind="stable")
     sidecar = Sidecar(paths, hash_n[order_n], place_n[order_n])
-    twice = np.flatnonzero(sidecar.hash_n[1:] == sidecar.hash_n[:-1])
+    same_file_n = sidecar.place_n[1:, 0] == sidecar.place_n[:-1, 0]
+    twice = np.flatnonzero((sidecar.hash_n[1:] == sidecar.hash_n[:-1]) & same_file_n)
     if len(twice):
-        key = json.loads(sidecar._bytes(int(twice[0])))[KEY]
-        raise UserError(f"sidecar: {paths[0]} has two lines for the key `{key}`; keep one line for each sample")
+        key, path = json.loads(sidecar._bytes(int(twice[0])))[KEY], paths[sidecar.place_n[twice[0], 0]]
+        raise UserError(f"sidecar: {path} has two lines for the key `{key}`; keep one line for each sample")
     return sidecar
 
 

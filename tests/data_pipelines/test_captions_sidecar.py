@@ -52,6 +52,9 @@ def test_lines_are_found_by_key_in_all_files_of_a_folder(tmp_path: Path) -> None
     for sidecar in (found, sent):
         assert [sidecar(key) for key in ("x", "é" * 300, "z", "w")] == [{"n": 1}, {"n": 2}, {"n": 3}, {}]
         assert ("z" in sidecar, "w" in sidecar, len(sidecar)) == (True, False, 3)
+    write(tmp_path / "c.jsonl", row("x", n=5, m=6), row("w"))
+    assert open_sidecar(str(tmp_path))("x") == {"n": 5, "m": 6}, "the last file lies over the others"
+    (tmp_path / "c.jsonl").unlink()
     write(tmp_path / "a.jsonl", row("x", n=4))
     assert open_sidecar(str(tmp_path))("x") == {"n": 4}, "a changed file is read again"
 

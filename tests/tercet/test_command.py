@@ -23,7 +23,7 @@ ANSWERED_WITHOUT_TORCH = [
     "recipes from-open-clip '--train-data a.tar --train-num-samples 999'",
     *(f"{verb} --help" for verb in VERBS),
     *(f"recipes {verb} --help" for verb in ("ls", "show", "check", "new", "from-open-clip")),
-    *(f"data {verb} --help" for verb in ("generate", "pack", "mine")),
+    *(f"data {verb} --help" for verb in ("generate", "pack", "mine", "rewrite")),
 ]  # fmt: skip
 MISTAKES = {
     "trian demo": "unknown verb `trian`; did you mean `train`?",
@@ -46,6 +46,7 @@ MISTAKES = {
     "data stats shards --out /dev/null/page.html": "--out /dev/null/page.html cannot be written: ",
     "data mine runs/demo": "the following arguments are required: --out; see `tercet data mine --help`",
     "data mine m --out x --sampling-strategy tpo": "unknown sampling_strategy `tpo`; did you mean `top`?",
+    "data rewrite nowhere --data shards --out x": "nowhere is not `rules`, a URL or a folder; give one of these",
     "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",
 }
 

@@ -1,0 +1,30 @@
+"""The options of `tercet data rewrite`. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tercet.configs.base import Config
+from tercet.data_pipelines.captions.rules.taggers import TaggerName
+from tercet.data_pipelines.captions.rules.wrong import USUAL
+
+
+class RewriteConfig(Config):
+    """Captions written by a language model, or made wrong by rules."""
+
+    task: Literal["negatives", "rewrites", "temporal"] = Field("negatives", description="what to write of each caption")
+    count: int | None = Field(None, gt=0, le=64, description="captions to ask for; default: 5 negatives, 4 rewrites")
+    prompt: str | None = Field(None, description="a file with your own prompt, with {caption} and optionally {count}")
+    captions: str | None = Field(None, description="where the captions are: txt or json.KEY; default: as in training")
+    model: str = Field("", description="the name of the model at the endpoint")
+    key_env: str = Field("OPENAI_API_KEY", description="the environment variable that holds the endpoint's key")
+    temperature: float = Field(0.9, ge=0, description="of the model's draws; 0: its most probable answer")
+    max_tokens: int = Field(512, gt=0, description="most tokens of an answer")
+    concurrency: int = Field(8, gt=0, description="requests at the same time, or captions that a local model takes")
+    timeout: float = Field(60, gt=0, description="seconds without an answer after which a request is tried again")
+    tries: int = Field(5, gt=0, description="how often to send a request to an endpoint that fails")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the draws of rules and of a local model")
+    rules: tuple[str, ...] = Field(USUAL, description="which mistakes rules make")
+    tagger: TaggerName = Field("words", description="what tells nouns from adjectives for rules")
+    max_bad: float = Field(0.05, ge=0, le=1, description="share of captions without an answer that is an error")
+    retry_bad: bool = Field(False, description="ask again for captions whose answers could not be used")
