@@ -1,14 +1,16 @@
 """Composition: does the right caption score higher than one with a deliberate mistake? By kind of mistake.
 
-A tie is wrong, so that constant embeddings have an accuracy of zero.
+A tie is wrong, so that constant embeddings have an accuracy of zero. Beside each result stands what text alone reaches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from pydantic import Field
 
+from tercet.eval.blind import NAME, Judgement, right_beats_wrong
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.intervals import Share
@@ -33,13 +35,14 @@ class CompositionTask(WordedTask):
         return composition(table, embed_text, self)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One wrong caption of one item."""
+Blind = Callable[[], torch.Tensor | None]  # for each case, whether text alone finds the right caption
 
-    item: int
+
+@dataclass(frozen=True)
+class _Case(Judgement):
+    """One wrong caption of one item, by the kind of its mistake."""
+
     kind: str
-    text: str
 
 
 def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: CompositionTask) -> list[Measure]:
@@ -47,14 +50,15 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     cases = _cases(table)
     if not cases:
         raise EvalError(f"task `{task.name}` needs wrong captions; add `negatives` to the `.json` of the samples")
-    texts = sorted({case.text for case in cases})
+    texts = sorted({case.wrong for case in cases})
     place = {text: row for row, text in enumerate(texts)}
-    wrong = embed_prompts(embed_text, texts)[[place[case.text] for case in cases]]
+    wrong = embed_prompts(embed_text, texts)[[place[case.wrong] for case in cases]]
+    blind = cache(partial(right_beats_wrong, cases, table.samples))
     measures = []
     for modality in task.used_modalities(table):
         hidden = task.undecidable.get(modality, ())
         kept = [number for number, case in enumerate(cases) if case.kind not in hidden]
-        measures += _accuracies(table, modality, [cases[number] for number in kept], wrong[kept])
+        measures += _accuracies(table, modality, [cases[number] for number in kept], wrong[kept], _some(blind, kept))
     return measures
 
 
@@ -65,11 +69,28 @@ def _cases(table: EmbeddingTable) -> list[_Case]:
     for item in sorted(captioned):
         listed = table.samples[item].meta.get("negatives", ())
         if isinstance(listed, list | tuple):
-            found += [_Case(item, wrong["kind"], wrong["text"]) for wrong in listed if isinstance(wrong, Mapping)]
+            found += [_Case(item, wrong["text"], wrong["kind"]) for wrong in listed if isinstance(wrong, Mapping)]
     return found
 
 
-def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor) -> list[Measure]:
+def _some(blind: Blind, kept: Sequence[int] | torch.Tensor) -> Blind:
+    """The same for some of the cases."""
+
+    def some() -> torch.Tensor | None:
+        beaten = blind()
+        return None if beaten is None else beaten[kept]
+
+    return some
+
+
+def _accuracy(blind: Blind) -> dict[str, float]:
+    beaten = blind()
+    return {} if beaten is None else {NAME: float(beaten.double().mean())}
+
+
+def _accuracies(
+    table: EmbeddingTable, modality: str, cases: list[_Case], wrong: torch.Tensor, blind: Blind
+) -> list[Measure]:
     """By kind in alphabetical order, then all cases together if there are several kinds."""
     anchor, caption = table.first_rows(modality), table.first_rows("text")
     kept = [number for number, case in enumerate(cases) if case.item in anchor]
@@ -85,5 +106,7 @@ def _accuracies(table: EmbeddingTable, modality: str, cases: list[_Case], wrong:
         chosen = torch.tensor([kind in (own, "all") for own in kinds])
         statistics = {"accuracy": Share(beaten[chosen])}
         groups = table.groups[items[chosen]]
-        measures.append(Measure(f"{modality}, {kind}", statistics, items[chosen], groups, {"accuracy": 0.5}))
+        shortcuts = partial(_accuracy, _some(_some(blind, kept), chosen))
+        subject, chance = f"{modality}, {kind}", {"accuracy": 0.5}
+        measures.append(Measure(subject, statistics, items[chosen], groups, chance, shortcuts=shortcuts))
     return measures

@@ -1,6 +1,6 @@
 """What a task measures of one subject. Both a model's results and the difference of two models come from it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ class Measure:
     """Statistics of one subject's queries by metric, and by metric what chance scores.
 
     `items` and `groups` name the item and the group of each query. Groups are the independent observations that
-    intervals count.
+    intervals count. `shortcuts` computes the scores of baselines in the first metric, which only results need.
     """
 
     subject: str
@@ -24,6 +24,7 @@ class Measure:
     groups: Tensor
     chance: Mapping[str, float]
     notes: Mapping[str, object] = field(default_factory=dict)
+    shortcuts: Callable[[], Mapping[str, float]] = dict
     task: str = ""
     title: str = ""
 
@@ -31,10 +32,11 @@ class Measure:
         """Every metric with its interval."""
         items, groups = (len(torch.unique(names)) for names in (self.items, self.groups))
         notes = {**self.notes, "groups": groups} if groups < items else self.notes
+        first = next(iter(self.statistics), "")
         return [
             Result(
                 self.subject, metric, *statistic.estimate(self.groups), self.chance[metric], len(self.items),
-                self.task, self.title, dataset, notes,
+                self.task, self.title, dataset, notes, self.shortcuts() if metric == first else {},
             )
             for metric, statistic in self.statistics.items()
         ]  # fmt: skip
