@@ -7,9 +7,11 @@ from pydantic import Field, field_validator, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.captions.templates import SLOT
 from tercet.data_pipelines.composition import ClustersConfig, NeighborsConfig, check_composition
+from tercet.data_pipelines.further_files import NAME
 from tercet.data_pipelines.manifests.reading import CLASS_TEMPLATES, GROUP, Reading
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.data_pipelines.shorthand import named, split_in_two
+from tercet.data_pipelines.sound_pairs.config import SoundPairsConfig
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES
@@ -27,6 +29,11 @@ class TableConfig(Config):
     audio: str | None = Field(None, description="tables: the column with sounds or their paths; default: guessed")
     text: tuple[str, ...] = Field((), description="tables: one or several columns of captions; default: guessed")
     key: str | None = Field(None, description="tables: the column of unique names; default: guessed, or row numbers")
+    files: dict[str, str] = Field(
+        {},
+        description="tables: columns of further pictures or sounds, each one or a list, by a name of your choice: "
+        "{negative: wrong_image} fills fields from file.negative",
+    )
     group: str = Field(
         GROUP,
         description="samples with the same value are never negatives of each other: a key of `.json`, as json.group, "
@@ -38,9 +45,17 @@ class TableConfig(Config):
     def _one_or_more(cls, raw: Any) -> Any:
         return (raw,) if isinstance(raw, str) else raw
 
+    @field_validator("files")
+    @classmethod
+    def _valid_names(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"`{name}` is not a valid name; use lower-case letters, digits and the signs _ -")
+        return files
+
     @property
     def roles(self) -> Roles:
-        return Roles(self.image, self.audio, self.text, self.key)
+        return Roles(self.image, self.audio, self.text, self.key, files=tuple(self.files.items()))
 
 
 class SplitConfig(TableConfig):
@@ -73,6 +88,11 @@ class SplitConfig(TableConfig):
         None,
         description="a JSONL file, or a folder of them, with more keys of `.json` for samples by their `key`, such as "
         "what `tercet data rewrite` writes",
+    )
+    sound_pairs: SoundPairsConfig | None = Field(
+        None,
+        description="makes samples of two sounds of the source, with a caption that says in which order they come: "
+        "{share: 0.5, joins: {then: 1, while: 1}}; {} for the defaults",
     )
 
     @field_validator("templates")
@@ -259,6 +279,15 @@ class DataConfig(Config):
             check_composition(
                 f"train.{name}", source.neighbors, source.clusters, stream=self.mode == "stream", mixed=mixed, ends=ends
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_what_has_ids(self) -> "DataConfig":
+        for name, source in self.train.items():
+            if source.sound_pairs and self.mode == "stream":
+                raise Misfit(
+                    f"train.{name}.sound_pairs", "draws partners by id: set `mode: index`, or leave `sound_pairs` out"
+                )
         return self
 
     @model_validator(mode="after")

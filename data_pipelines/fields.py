@@ -10,8 +10,10 @@ from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.captions.rules.taggers import TaggerName, check_tagger
 from tercet.data_pipelines.captions.rules.wrong import USUAL, WrongCaptions, fault
+from tercet.data_pipelines.further_files import NAME, PLACE
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, modality_of
+from tercet.plural import number_of
 
 if TYPE_CHECKING:
     from tercet.data_pipelines.sample import Intake
@@ -26,8 +28,9 @@ class FieldConfig(Config):
     model_config = ConfigDict(serialize_by_alias=True)
     source: str = Field(
         alias="from",
-        description="a modality, as image: another crop of the picture, another part of the sound, another caption; or "
-        "a place of captions, as json.negatives; or rules: the sample's caption, made wrong by `rules`",
+        description="a modality, as image: another crop of the picture, another part of the sound, another caption; a "
+        "place of captions, as json.negatives; rules: the sample's caption, made wrong by `rules`; or further pictures "
+        "or sounds of the sample, as file.negative",
     )
     rules: tuple[str, ...] | None = Field(
         None,
@@ -49,6 +52,11 @@ class FieldConfig(Config):
         False,
         description="of texts: the caption that the sample itself has, not another one; a tower with dropout encodes "
         "it differently (SimCSE)",
+    )
+    paired: str | None = Field(
+        None,
+        description="of further pictures or sounds: the field of captions, as text.negative, that describe them, in "
+        "the same order. Rows of equal number belong together, and a term compares only these",
     )
     crop: Area | None = Field(
         None, description="of pictures: the range of shares that a crop keeps, as [0.05, 0.4]; default: data.crop"
@@ -73,6 +81,8 @@ def check_field(name: str, config: FieldConfig) -> None:
     for option in ("rules", "tagger"):
         if getattr(config, option) is not None and config.source != RULES:
             raise Misfit(f"{key}.{option}", "applies to `from: rules` only; leave it out, or write that")
+    if config.paired and not config.source.startswith(PLACE):
+        raise Misfit(f"{key}.paired", "needs further pictures or sounds; write `from: file.NAME`")
     if config.number and not config.source.startswith("json."):
         raise Misfit(f"{key}.number", "needs captions that are objects; write `from: json.KEY`")
     if modality != "image" and (config.crop or config.size):
@@ -85,9 +95,34 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(f"{key}.crop", f"is [{low:g}, {high:g}], which is not a valid range. {fix}")
 
 
+def check_pairs(fields: Mapping[str, FieldConfig]) -> None:
+    """Refuses rows that cannot belong to rows of another field."""
+    taken: dict[str, str] = {}
+    for name, config in fields.items():
+        if not config.paired:
+            continue
+        key, captions = f"fields.{name}.paired", fields.get(config.paired)
+        if captions is None or not captions.source.startswith("json."):
+            listed = [one for one, other in fields.items() if other.source.startswith("json.")]
+            raise Misfit(
+                key, f"is `{config.paired}`, which is not a field from json.KEY; {did_you_mean(config.paired, listed)}"
+            )
+        if config.rows > captions.rows:
+            raise Misfit(
+                key, f"has {number_of(captions.rows, 'row')}, fewer than the {config.rows} of {name}; give both as many"
+            )
+        if config.paired in taken:
+            other = taken[config.paired]
+            raise Misfit(key, f"is also that of {other}; add a second field of the same captions for one of them")
+        taken[config.paired] = name
+
+
 def _check_place(key: str, modality: str, place: str) -> None:
     if modality != "text":
-        raise Misfit(f"{key}.from", f"is `{place}`, which cannot fill a field of {modality}; write `from: {modality}`")
+        if not (place.startswith(PLACE) and NAME.fullmatch(place.removeprefix(PLACE))):
+            fix = f"write `from: {modality}`, or file.NAME for further files"
+            raise Misfit(f"{key}.from", f"is `{place}`, which cannot fill a field of {modality}; {fix}")
+        return
     try:
         CaptionReader({place: 1.0})
     except UserError:
@@ -110,6 +145,8 @@ class FieldSpec:
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
     caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
+    `file`: for media, the name of the further files; None: those of the sample itself. `paired`: the field of the
+    captions that describe these.
     """
 
     name: str
@@ -120,6 +157,8 @@ class FieldSpec:
     same: bool = False
     number: str | None = None
     wrong: WrongCaptions | None = None
+    file: str | None = None
+    paired: str | None = None
 
     @property
     def modality(self) -> str:
@@ -140,6 +179,9 @@ def further_fields(
 
 def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     sized = replace(intake, size=(config.size, config.size)) if config.size else intake
+    if config.source.startswith(PLACE):
+        file = config.source.removeprefix(PLACE)
+        return FieldSpec(name, sized, config.rows, config.crop, file=file, paired=config.paired)
     place = None if config.source in (modality_of(name), RULES) else config.source
     wrong = WrongCaptions(config.rules or USUAL, config.tagger or "words") if config.source == RULES else None
     return FieldSpec(name, sized, config.rows, config.crop, place, config.same, config.number, wrong)

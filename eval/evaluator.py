@@ -9,6 +9,7 @@ from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.decode.sound_pairs import decoder_of
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
@@ -87,7 +88,7 @@ class Evaluator:
 
     def _decoder(self, model: Multimodal, split: SplitConfig) -> Decoder:
         source = self.sources.open(self.data, split)
-        return Decoder(source, model.intakes, split, self.data.exact_images)
+        return decoder_of(source, model.intakes, split, self.data.exact_images)
 
     def _report_faults(self, split: str, loader: EvalLoader) -> None:
         """Prints how many samples are missing from the results. A collective."""

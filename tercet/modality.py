@@ -83,7 +83,8 @@ def field_of(name: str) -> str:
 
 
 def is_negative(field_name: str) -> bool:
-    """Whether rows of the field are wrong about their own item: `text.negative`, `text.negative.swap`."""
+    """Whether rows of the field are wrong about their own item: `text.negative`, `text.negative.swap`. They repel the
+    item's right rows, and these repel them."""
     return "negative" in field_name.split(".")[1:]
 
 

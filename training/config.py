@@ -17,7 +17,7 @@ from tercet.configs.base import Config, Misfit, build
 from tercet.configs.layers import nested
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.fields import FieldConfig, check_field
+from tercet.data_pipelines.fields import FieldConfig, check_field, check_pairs
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
@@ -254,6 +254,7 @@ class RunConfig(SpaceConfig):
     def _fields_can_be_filled(self) -> "RunConfig":
         for name, field in self.fields.items():
             check_field(name, field)
+        check_pairs(self.fields)
         known = [*(MODALITIES if self.init else self.model.towers), *self.fields]
         for term in self.terms:
             for name in term.fields:

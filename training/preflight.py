@@ -4,8 +4,15 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import check_fields_installed
+from tercet.data_pipelines.further_files import PLACE
 from tercet.data_pipelines.plans.schedule import make_schedule
-from tercet.data_pipelines.preflight.declared import check_columns, check_orders, check_source, check_streams
+from tercet.data_pipelines.preflight.declared import (
+    check_columns,
+    check_further_files,
+    check_orders,
+    check_source,
+    check_streams,
+)
 from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.preflight.quick_open import open_at_once
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
@@ -82,6 +89,10 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
         check_source(source, sources)
     check_orders(config.data)
     check_columns(config.data, _learned(config), sources)
+    used = {name for term in config.terms for name in term.fields}
+    places = [field.source for name, field in config.fields.items() if name in used]
+    further = [place.removeprefix(PLACE) for place in places if place.startswith(PLACE)]
+    check_further_files(config.data, further, sources)
 
 
 def check_processes(config: RunConfig, processes: int) -> None:

@@ -180,7 +180,8 @@ class Runner:
             if origin.progress.episode is not None:
                 self.episodes.recall(origin.progress.episode, memories, sources)
         counts = {name: field.rows for name, field in further.items()}
-        terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed)
+        paired = {name: field.paired for name, field in further.items() if field.paired}
+        terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed, paired)
         step = Step(engine, terms, world, config.seed, config.micro_batch, memories)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))

@@ -24,6 +24,7 @@ from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
 from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeResult, DecodeTask, DecodeWorker
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
+from tercet.data_pipelines.decode.sound_pairs import decoder_of
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.plans.mixture import check_weights, quotas
@@ -209,9 +210,10 @@ def _decoded_sources(
     kind = Keeper if data.keep else Decoder
     sounds = {name: intake for name, intake in intakes.items() if isinstance(intake, AudioIntake)}
     for name, source in sources.items():
-        decode = kind(source, intakes, data.train[name], data.exact_images, further)
-        decode_sound = Decoder(source, sounds, data.train[name]) if data.augment.audio.mix else None
-        decoded.append(DecodedSource(name, decode, first, Members(source.counts, lists[name]), decode_sound))
+        members, split = Members(source.counts, lists[name]), data.train[name]
+        decode = decoder_of(source, intakes, split, data.exact_images, further, members, kind)
+        decode_sound = Decoder(source, sounds, split) if data.augment.audio.mix else None
+        decoded.append(DecodedSource(name, decode, first, members, decode_sound))
         first += len(source)
     return decoded
 

@@ -52,7 +52,7 @@ def captions(scene: Scene) -> list[str]:
 
 def negatives(scene: Scene) -> list[dict[str, str]]:
     """One wrong caption of each kind that the scene allows, in canonical words."""
-    wrong = _wrong_scenes(scene)
+    wrong = wrong_scenes(scene)
     return [{"kind": kind, "text": describe(other.objects, other.relation)} for kind, other in wrong.items()]
 
 
@@ -61,8 +61,15 @@ def wrong_captions(scene: Scene) -> list[str]:
 
     What a generic caption leaves out may be what is wrong, so a generic scene has none.
     """
-    wrong = {} if scene.generic else _wrong_scenes(scene)
+    wrong = {} if scene.generic else wrong_scenes(scene)
     return [caption for other in wrong.values() for caption in captions(other)]
+
+
+def contrasts(scene: Scene, most: int | None = None) -> list[str]:
+    """One wording of each wrong scene, drawn from those of its first `most` captions. A generic scene has none."""
+    dice = scene.stream("contrasts")
+    wrong = {} if scene.generic else wrong_scenes(scene)
+    return [choose(captions(other)[:most], dice) for other in wrong.values()]
 
 
 def rewrites(scene: Scene, count: int) -> list[str]:
@@ -72,7 +79,7 @@ def rewrites(scene: Scene, count: int) -> list[str]:
     return [_vague(scene, dice) if short else _paraphrase(scene, dice) for short in shortened]
 
 
-def _wrong_scenes(scene: Scene) -> dict[str, Scene]:
+def wrong_scenes(scene: Scene) -> dict[str, Scene]:
     """By kind: `swapped`, `replaced`, `relation`.
 
     They use only pairings of the scene's own split, so that training never mentions the held-out pairings.

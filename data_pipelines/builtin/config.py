@@ -24,7 +24,7 @@ class BuiltinSourceConfig(Config):
 class WorldConfig(Config):
     """One generated world. Faults and mistakes are in the training split only: evaluation stays clean.
 
-    `languages` to `grades` add texts to `.json`, and change nothing else of a sample.
+    `languages` to `negative_media` add texts to `.json` and files, and change nothing else of a sample.
     """
 
     seed: int = Field(0, ge=0)
@@ -63,6 +63,11 @@ class WorldConfig(Config):
     )
     grades: int | None = Field(
         None, ge=2, le=5, description="writes `graded`, so many captions, from a right one to one without a true fact"
+    )
+    negative_media: tuple[Literal["image", "audio"], ...] = Field(
+        (),
+        description="writes a picture or a sound of each wrong caption, `negative.0.jpg`, `negative.0.flac` and so on, "
+        "and these captions as `contrasts`: [image, audio]",
     )
     samples_per_shard: int = Field(500, gt=0)
     workers: int = Field(2, ge=1, description="processes that draw; the shards do not depend on it")

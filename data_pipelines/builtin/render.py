@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from tercet.data_pipelines.builtin.captions import captions, negatives, wrong_captions
+from tercet.data_pipelines.builtin.captions import captions, contrasts, negatives, wrong_captions, wrong_scenes
 from tercet.data_pipelines.builtin.config import Split, WorldConfig
 from tercet.data_pipelines.builtin.facts import partly_wrong
 from tercet.data_pipelines.builtin.picture import picture
@@ -44,7 +44,23 @@ def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
     if missing != "text":
         files["txt"] = "\n".join(captions(told)[: config.captions if spoilt else None])
         meta |= texts_of_caption(config, told, shown)
+    if config.negative_media:
+        right = told == shown and not shown.generic
+        meta["contrasts"] = contrasts(shown, config.captions if spoilt else None) if right else []
+        files |= _negative_media(config, shown) if right else {}
     return files | {"json": json.dumps(meta)}
+
+
+def _negative_media(config: WorldConfig, shown: Scene) -> SampleFiles:
+    """A picture and a sound of each wrong scene. A sound does not show the relation, so a wrong one has no sound."""
+    files: SampleFiles = {}
+    for place, other in enumerate(wrong_scenes(shown).values()):
+        if "image" in config.negative_media:
+            name = f"negative.{place}.{config.image_format}"
+            files[name] = encode_image(picture(other, config.size), config.image_format)
+        if "audio" in config.negative_media and other.objects != shown.objects:
+            files[f"negative.{place}.flac"] = encode_audio(sound(other, config.rate, config.seconds), config.rate)
+    return files
 
 
 def encode_image(image: Image.Image, image_format: str) -> bytes:

@@ -65,6 +65,13 @@ class Captions:
         chosen = ((cleaned(captions[at]), numbers[at]) for at in dice.permutation(len(captions))[:count].tolist())
         return tuple((caption, number) for caption, number in chosen if caption)
 
+    def numbered(self) -> dict[int, tuple[str, float]]:
+        """The captions of all places with their numbers, by their place in the list, without empty ones."""
+        captions = map(cleaned, chain.from_iterable(self.places))
+        numbers = list(chain.from_iterable(self.numbers)) or repeat(1.0)
+        pairs = enumerate(zip(captions, numbers, strict=False))
+        return {at: (caption, number) for at, (caption, number) in pairs if caption}
+
     def pick(self, place: float, caption: float) -> str:
         """One caption for training: a place by its weight, then any of its captions; both draws are from [0, 1)."""
         bounds = list(accumulate(self.weights))

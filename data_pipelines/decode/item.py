@@ -7,13 +7,14 @@ import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.groups import GroupReader
-from tercet.data_pipelines.captions.reader import CaptionReader, Captions
+from tercet.data_pipelines.captions.reader import CaptionReader, Captions, within
 from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
 from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.fields import FieldSpec
+from tercet.data_pipelines.further_files import by_number, wanted_as
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
@@ -41,7 +42,7 @@ class FileDecoder:
     ) -> None:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
-        self._reads_text = len(self.intakes) < len(taken)
+        self.texts = {name: intake for name, intake in taken.items() if isinstance(intake, TextIntake)}
         self._captions = CaptionReader(config.captions)
         self._group = GroupReader(config.group, self._captions)
         self._meta = MetaReader(config.sidecar)
@@ -53,10 +54,12 @@ class FileDecoder:
             if one.modality == "text"
         ]
         self._media_fields = [one for one in added if one.modality != "text"]
-        modalities = {*self.intakes, *(one.modality for one in self._media_fields)}
+        self._described = {one.paired: one for one in self._media_fields if one.paired}  # by the field of captions
+        modalities = {*self.intakes, *(one.modality for one in self._media_fields if not one.file)}
         extensions = {extension for name in modalities for extension in FILES[name]}
+        extensions |= {wanted_as(one.file, one.modality) for one in self._media_fields if one.file}
         caption_readers = [reader for _, reader in self._caption_fields]
-        readers = [*([self._captions] if self._reads_text else ()), *caption_readers, self._group]
+        readers = [*([self._captions] if self.texts else ()), *caption_readers, self._group]
         self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
 
     def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
@@ -65,11 +68,13 @@ class FileDecoder:
         try:
             meta = self._meta(key, files)
             media = self._all_media(id, files, view)
-            captions = self._captions(files, meta) if self._reads_text else None
+            captions = self._captions(files, meta) if self.texts else None
             text = view.captions(captions) if captions else ()
             captioned = self._caption_rows(files, meta, text, view)
+            paired = self._paired_rows(files, meta, view)
+            captioned |= {name: tuple(rows.values()) for name, rows in paired.items() if rows}
             texts = {name: tuple(caption for caption, _ in rows) for name, rows in captioned.items()}
-            further: dict[str, tuple[Any, ...]] = {**texts, **self._media_rows(files, view)}
+            further: dict[str, tuple[Any, ...]] = {**texts, **self._media_rows(files, view, paired)}
             if not (media or text or further):
                 return BadSample("none of the run's modalities")
             numbers = {name: tuple(number for _, number in rows) for name, rows in captioned.items()}
@@ -90,6 +95,8 @@ class FileDecoder:
         """The captions of the recipe's own fields, with their numbers."""
         rows = {}
         for field, reader in self._caption_fields:
+            if field.name in self._described:
+                continue
             if field.same:
                 some: tuple[tuple[str, float], ...] = tuple((caption, 1.0) for caption in text[:1])
             elif field.wrong:
@@ -111,16 +118,47 @@ class FileDecoder:
         made = wrong(right[0], captions.every, field.rows, view.dice(field.name))
         return tuple((one.text, 1.0) for one in made)
 
-    def _media_rows(self, files: Files, view: View) -> dict[str, tuple[Media, ...]]:
+    def _paired_rows(
+        self, files: Files, meta: Mapping[str, object], view: View
+    ) -> dict[str, dict[int, tuple[str, float]]]:
+        """The captions of fields that describe further files, with their numbers, by their places in the list. Those
+        with a file come first, so that rows of equal number belong together."""
+        rows = {}
+        for field, reader in self._caption_fields:
+            if described := self._described.get(field.name):
+                assert described.file is not None
+                captions = reader.optional(files, meta).numbered()
+                if isinstance(listed := within(meta, field.place or ""), list) and len(listed) != len(captions):
+                    raise BadSample("json: an empty caption in a list that files belong to")
+                held = by_number(files, described.file, described.modality)
+                order = sorted(view.order(field.name, captions), key=lambda place: place not in held)
+                rows[field.name] = {place: captions[place] for place in order[: field.rows]}
+        return rows
+
+    def _media_rows(
+        self, files: Files, view: View, paired: Mapping[str, Mapping[int, object]]
+    ) -> dict[str, tuple[Media, ...]]:
         """The pictures and sounds of the recipe's own fields."""
         rows = {}
         for field in self._media_fields:
-            if extension := extension_of(field.modality, files):
-                views = [view.of(field.name, row, field.crop) for row in range(field.rows)]
+            if chosen := self._chosen(field, files, view, paired):
+                views = [view.of(field.name, row, field.crop) for row in range(len(chosen))]
                 rows[field.name] = tuple(
-                    self._decoded(field.modality, extension, files[extension], field.intake, one) for one in views
+                    self._decoded(field.modality, file.rpartition(".")[2], files[file], field.intake, one)
+                    for file, one in zip(chosen, views, strict=True)
                 )
         return rows
+
+    def _chosen(
+        self, field: FieldSpec, files: Files, view: View, paired: Mapping[str, Mapping[int, object]]
+    ) -> list[str]:
+        """The file of each row: always that of the sample, or further ones, in the order of their captions if any."""
+        if field.file is None:
+            extension = extension_of(field.modality, files)
+            return [extension] * field.rows if extension else []
+        held = by_number(files, field.file, field.modality)
+        order = paired.get(field.paired or "", view.order(field.name, held))
+        return [held[number] for number in order if number in held][: field.rows]
 
     def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
         return self._decoded(name, extension, data, intake, view)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
+from tercet.data_pipelines.further_files import PLACE
 from tercet.data_pipelines.manifests.medium import Span, is_remote, medium_of
 from tercet.modality import FILES
 
@@ -31,6 +32,11 @@ def has_words(cells: Iterable[object]) -> bool:
     """Whether most cells are words: neither numbers, nor names of files, nor codes."""
     present = [cell for cell in cells if cell not in (None, "")]
     return 2 * sum(map(_is_words, present)) > len(present)
+
+
+def modality_of(kind: str, name: str, data: bytes) -> str:
+    """The modality of a medium of this kind. That of a further one follows from its name, or else from its bytes."""
+    return (_named(name) or _signed(data) or "image") if kind.startswith(PLACE) else kind
 
 
 def _medium(cell: object, folder: str) -> str | None:

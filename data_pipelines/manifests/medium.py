@@ -11,6 +11,7 @@ from typing import TypeAlias
 from urllib.parse import urljoin
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.further_files import PLACE
 from tercet.data_pipelines.source import LARGEST_FILE
 from tercet.modality import FILES
 
@@ -48,6 +49,16 @@ def located(root: str, name: str) -> str:
     if is_remote(name):
         return name
     return urljoin(f"{root}/", name) if is_remote(root) else os.path.join(root, name)
+
+
+def further_kind(name: str, number: int) -> str:
+    """The kind of a further picture or sound: its name, and its place in the list of those with this name."""
+    return f"{PLACE}{name}.{number}"
+
+
+def file_of(kind: str, extension: str) -> str:
+    """What a medium is called among the files of a sample: its extension, after name and number of a further one."""
+    return f"{kind.removeprefix(PLACE)}.{extension}" if kind.startswith(PLACE) else extension
 
 
 def extension_of(kind: str, name: str) -> str:

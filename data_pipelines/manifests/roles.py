@@ -34,6 +34,7 @@ class Roles:
     key: str | None = None
     group: str | None = None
     others: tuple[str, ...] = ()  # columns named like the modality of a plugin
+    files: tuple[tuple[str, str], ...] = ()  # columns of further pictures and sounds, each after its name
 
     @cached_property
     def media(self) -> dict[str, str]:
@@ -44,18 +45,20 @@ class Roles:
     @cached_property
     def taken(self) -> frozenset[str]:
         """Columns that become files, captions or keys, and no metadata."""
-        return frozenset(filter(None, (self.key, *self.media.values(), *self.text)))
+        further = (column for _, column in self.files)
+        return frozenset(filter(None, (self.key, *self.media.values(), *self.text, *further)))
 
     def __str__(self) -> str:
         named = [*self.media.items(), *(("text", column) for column in self.text)]
-        named += [("key", self.key or ""), ("group", self.group or "")]
+        named += [("key", self.key or ""), ("group", self.group or ""), *self.files]
         return ", ".join(f"{role} from `{column}`" for role, column in named if column)
 
 
 def check_roles(asked: Roles, columns: Sequence[str], where: str) -> None:
     """Refuses columns that do not exist. Captions may lie deeper, as `words.en` in a column `words`."""
     nested = [column.partition(".")[0] if column not in columns else column for column in asked.text]
-    for column in (asked.image, asked.audio, *nested, asked.key, asked.group):
+    further = (column for _, column in asked.files)
+    for column in (asked.image, asked.audio, *nested, asked.key, asked.group, *further):
         if column is not None and column not in columns:
             raise UserError(f"{where} has no column `{column}`; {did_you_mean(column, columns)}")
 

@@ -8,9 +8,19 @@ from itertools import accumulate
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.further_files import PLACE, wanted_as
+from tercet.data_pipelines.manifests.contents import modality_of
 from tercet.data_pipelines.manifests.copies import Copies
 from tercet.data_pipelines.manifests.index import ManifestIndex
-from tercet.data_pipelines.manifests.medium import Span, extension_of, is_remote, located, read_file, read_span
+from tercet.data_pipelines.manifests.medium import (
+    Span,
+    extension_of,
+    file_of,
+    is_remote,
+    located,
+    read_file,
+    read_span,
+)
 from tercet.data_pipelines.source import Files
 from tercet.modality import FILES
 
@@ -54,7 +64,7 @@ class ManifestRows:
 
     def read(self, rows: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
         """The wanted files of each row, or the reason why it cannot be used."""
-        kinds = [kind for kind in self.index.kinds if any(one in wanted for one in FILES.get(kind, (kind,)))]
+        kinds = [kind for kind in self.index.kinds if _is_wanted(kind, wanted)]
         if self._copies:
             named = ((kind, row) for row in rows for kind in kinds if self.index.has(kind, row))
             places = ((kind, self._place(kind, row)) for kind, row in named)
@@ -80,7 +90,7 @@ class ManifestRows:
             if kind == "json":
                 files["json"] = json.dumps(decode_meta(files["json"]) | decode_meta(data)).encode()
             else:
-                files[extension_of(kind, name)] = data
+                files[file_of(kind, extension_of(modality_of(kind, name, data), name))] = data
         return files
 
     def _medium(self, kind: str, row: int, size: int) -> bytes:
@@ -94,6 +104,14 @@ class ManifestRows:
 
     def _place(self, kind: str, row: int) -> str:
         return located(self._roots[self.table(row)], self.index.text(kind, row))
+
+
+def _is_wanted(kind: str, wanted: Collection[str]) -> bool:
+    """Whether files of a kind may be wanted. The modality of a further file is only known once it is read."""
+    if kind.startswith(PLACE):
+        name, _, _ = kind.removeprefix(PLACE).rpartition(".")
+        return any(wanted_as(name, modality) in wanted for modality in FILES)
+    return any(extension in wanted for extension in FILES.get(kind, (kind,)))
 
 
 def _state(path: str) -> str:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.languages import by_language
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
-from tercet.data_pipelines.manifests.medium import Medium, Span, medium_of, named
+from tercet.data_pipelines.manifests.medium import Medium, Span, further_kind, medium_of, named
 from tercet.data_pipelines.manifests.roles import Roles, choose_roles
 from tercet.data_pipelines.manifests.watched import watch
 from tercet.errors import UserError
@@ -64,6 +64,7 @@ class TableManifest:
 
     def _read(self, number: int, row: Row, names: Mapping[str, Medium]) -> Entry:
         _check(names)
+        names = {**names, **_further(row, self.roles)}
         captions = _captions(row, self.roles.text)
         meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
         if self.roles.group:
@@ -78,6 +79,16 @@ def _names(row: Row, roles: Roles) -> dict[str, Medium]:
     """The media of a row by kind."""
     cells = {kind: row.get(column) for kind, column in roles.media.items()}
     return {kind: medium_of(cell) for kind, cell in cells.items() if cell is not None and cell != ""}
+
+
+def _further(row: Row, roles: Roles) -> dict[str, Medium]:
+    """Further media by kind. A cell holds one, or a list of them, also as JSON. Empty places of a list are left out."""
+    further = {}
+    for name, column in roles.files:
+        for number, cell in enumerate(_as_list(_parsed(row.get(column)))):
+            if medium := medium_of(cell):
+                further[further_kind(name, number)] = medium
+    return further
 
 
 def _check(names: Mapping[str, Medium]) -> None:
@@ -109,8 +120,7 @@ def _cell(row: Row, column: str) -> object:
 
 def _listed(cell: object) -> Iterator[str]:
     """A cell holds one caption, a list of them, such a list as JSON, or captions by language."""
-    if isinstance(cell, str) and cell.startswith("["):
-        cell = _json_list(cell)
+    cell = _parsed(cell)
     cell = [one for value in by_language(cell).values() for one in _as_list(value)] or cell
     for caption in _as_list(cell):
         if isinstance(caption, Mapping):
@@ -123,7 +133,10 @@ def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _json_list(cell: str) -> object:
+def _parsed(cell: object) -> object:
+    """The list in a cell that holds one as JSON, or else the cell."""
+    if not (isinstance(cell, str) and cell.startswith("[")):
+        return cell
     try:
         return json.loads(cell)
     except ValueError:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.manifests.contents import modality_of
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, text_files
 from tercet.data_pipelines.manifests.medium import (
     Medium,
     Span,
     extension_of,
+    file_of,
     is_remote,
     named,
     read_file,
@@ -34,10 +36,12 @@ def pack_outcome(config: PackConfig, entry: Outcome) -> SampleFiles | LeftOut:
     for kind, medium in entry.names.items():
         try:
             data = _read(kind, entry.root, medium)
-            if kind in MAKERS and suffix(named(medium)) not in DECODERS:
-                extension, files[extension] = MAKERS[kind](data, config)
+            modality = modality_of(kind, named(medium), data)
+            if modality in MAKERS and suffix(named(medium)) not in DECODERS:
+                extension, data = MAKERS[modality](data, config)
             else:  # the file of a plugin
-                files[extension_of(kind, named(medium))] = data
+                extension = extension_of(modality, named(medium))
+            files[file_of(kind, extension)] = data
         except BadSample as error:
             return LeftOut(entry.row, named(medium), error.reason)
     return files | _text_files(entry, json.loads(files.pop("json", "{}")))

@@ -45,6 +45,20 @@ def check_columns(data: DataConfig, fields: Iterable[str], sources: OpenedSource
             )
 
 
+def check_further_files(data: DataConfig, names: Iterable[str], sources: OpenedSources) -> None:
+    """Refuses further files that no table lists. For shards, only reading them would show that."""
+    splits = list(data.train.values())
+    if any(sources.files(split).shards for split in splits):
+        return
+    for name in names:
+        if not any(name in split.files for split in splits):
+            table = sources.files(splits[0]).label
+            raise UserError(
+                f"{table} has no further files named `{name}`, which fields use. Name the column of a table that holds "
+                f"them: data.train.files={{{name}: COLUMN}}"
+            )
+
+
 def check_orders(data: DataConfig) -> None:
     """Refuses lists that cannot be read or applied to a part of a source, and graphs and clusters that are missing."""
     for source in data.train.values():

@@ -1,17 +1,17 @@
 """A shard open for reading: its index in memory, a descriptor, and a `pread` for each file that is wanted."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from safetensors import SafetensorError
 from xxhash import xxh3_64_intdigest
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.further_files import is_wanted
 from tercet.data_pipelines.shards.fingerprint import fingerprint_of
 from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.shards.record import Record, load_index
 from tercet.data_pipelines.source import LARGEST_FILE, Files
-from tercet.modality import EXTENSIONS
 from tercet.system import BINARY, descriptors, pread
 
 OPEN_SHARDS = 512  # of a source: twice the usual number of streams, because a stream may read from two shards at once
@@ -40,6 +40,8 @@ class OpenShard:
         self._offset, self._size = self.index.offset_M.data, self.index.size_M.data
         self._checksum = None if self.index.checksum_M is None else self.index.checksum_M.data
         self._keys, self._key_first = self.index.key_K.tobytes(), self.index.key_first.data
+        self._extensions = self.index.extensions
+        self._wanted: dict[frozenset[str], dict[int, str]] = {}  # codes and files, by what was asked for
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -52,15 +54,22 @@ class OpenShard:
     def size(self, row: int, modality: str) -> int:
         """Bytes of the sample's first file of a modality; 0 where it has none."""
         places = range(self._first[row], self._first[row + 1])
-        return next((self._size[place] for place in places if kind_of(EXTENSIONS[self._code[place]]) == modality), 0)
+        kinds = (kind_of(self._extensions[self._code[place]]) for place in places)
+        return next((self._size[place] for place, kind in zip(places, kinds, strict=True) if kind == modality), 0)
 
-    def read(self, row: int, wanted: Mapping[int, str]) -> Files:
-        """The sample's files whose codes are wanted, by extension."""
-        files = {}
+    def read(self, row: int, wanted: Collection[str]) -> Files:
+        """The sample's files that are wanted, by extension."""
+        codes, files = self._codes(frozenset(wanted)), {}
         for place in range(self._first[row], self._first[row + 1]):
-            if extension := wanted.get(self._code[place]):
+            if extension := codes.get(self._code[place]):
                 files[extension] = self._payload(place)
         return files
+
+    def _codes(self, wanted: frozenset[str]) -> dict[int, str]:
+        if wanted not in self._wanted:
+            named = enumerate(self._extensions)
+            self._wanted[wanted] = {code: extension for code, extension in named if is_wanted(extension, wanted)}
+        return self._wanted[wanted]
 
     def _payload(self, place: int) -> bytes:
         size = self._size[place]

@@ -74,11 +74,11 @@ class Shards:
         """Does nothing: local files need no prefetching."""
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
-        codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
+        names = frozenset(wanted)
         files: list[Files | BadSample] = []
         for record, row in map(self._place, ids):
             try:
-                files.append(self._open(record).read(row, codes))
+                files.append(self._open(record).read(row, names))
             except BadSample as bad:
                 files.append(bad)
         return files

@@ -23,7 +23,7 @@ from tercet.errors import UserError
 from tercet.modality import DECODERS
 from tercet.system import BINARY, pread
 
-EDITION = 2  # raise it whenever EXTENSIONS or the arrays change their meaning
+EDITION = 3  # raise it whenever EXTENSIONS or the arrays change their meaning
 FOLDER = ".index"
 FACTS = "shard"  # one entry of the metadata: the order of several would differ from file to file
 USUAL_HEADER, LARGEST_HEADER = 4096, 2**24

@@ -25,7 +25,6 @@ from tercet.data_pipelines.shards.tar import DamagedShard, Missing
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 from tercet.main_process import say
-from tercet.modality import EXTENSIONS
 
 FETCHERS = 4
 
@@ -79,8 +78,8 @@ class RemoteShards:
         return opened.key(row)
 
     def read(self, ids: Sequence[int], wanted: Collection[str]) -> list[Files | BadSample]:
-        codes = {code: extension for code, extension in enumerate(EXTENSIONS) if extension in wanted}
-        return [self._one(*self._place(id), codes) for id in ids]
+        names = frozenset(wanted)
+        return [self._one(*self._place(id), names) for id in ids]
 
     def size(self, id: int, modality: str) -> int:
         return 0
@@ -90,14 +89,14 @@ class RemoteShards:
         shards = dict.fromkeys(self._place(id)[0] for id in ids)
         self._lookahead.ask(shard for shard in shards if not self._cache.place(self._urls[shard]).exists())
 
-    def _one(self, shard: int, row: int, codes: Mapping[int, str]) -> Files | BadSample:
+    def _one(self, shard: int, row: int, wanted: frozenset[str]) -> Files | BadSample:
         opened = self._open(shard)
         if isinstance(opened, BadSample):
             return opened
         if row >= len(opened.index):
             return BadSample("missing from its shard")
         try:
-            return opened.read(row, codes)
+            return opened.read(row, wanted)
         except BadSample as bad:
             return bad
 

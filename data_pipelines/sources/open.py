@@ -18,7 +18,7 @@ from tercet.data_pipelines.split import Part
 from tercet.errors import UserError
 
 GIGABYTE = 10**9
-TABLES_ONLY = ("image", "audio", "text", "key", "templates")  # options
+TABLES_ONLY = ("image", "audio", "text", "key", "files", "templates")  # options
 
 Opened = dict[Hashable, Source]  # open shards, by the arguments that they were opened with
 

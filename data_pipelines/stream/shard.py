@@ -10,6 +10,7 @@ from typing import Any
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.further_files import is_wanted
 from tercet.data_pipelines.shards.patience import Patience
 from tercet.data_pipelines.source import LARGEST_FILE, Files
 from tercet.data_pipelines.stream.reconnecting import opened, stated_samples
@@ -26,21 +27,26 @@ def samples_of(shard: str, wanted: frozenset[str], patience: Patience) -> Iterat
     samples = 0
     with opened(shard, patience) as stream:
         tar = CheckedTar(stream)
-        files = _separated(_read(shard, tar))
-        for sample in group_by_keys(files, suffixes=set(wanted)):
+        suffixes = set(wanted)
+        files = _separated(_read(shard, tar, wanted, suffixes))
+        for sample in group_by_keys(files, suffixes=suffixes):
             samples += 1
             yield sample["__key__"], _files(sample)
         tar.finish()
     _check(samples, stated_samples(shard, patience))
 
 
-def _read(shard: str, tar: CheckedTar) -> Iterator[File]:
-    """The files with a known extension; a `BadSample` instead of one that is too large."""
+def _read(shard: str, tar: CheckedTar, wanted: frozenset[str], suffixes: set[str]) -> Iterator[File]:
+    """The files with a known extension, and the wanted further files, whose names are added to `suffixes`; a
+    `BadSample` instead of one that is too large."""
     large: deque[str] = deque()
 
     def select(name: str) -> bool:
-        if _extension(name) not in EXTENSIONS:
-            return False
+        extension = _extension(name)
+        if extension not in EXTENSIONS:
+            if not is_wanted(extension, wanted):
+                return False
+            suffixes.add(extension)
         if tar.size > LARGEST_FILE:
             large.append(name)
         return tar.size <= LARGEST_FILE

@@ -7,7 +7,7 @@ It does not mirror, because captions mention left and right: that is an option o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,10 @@ class View(Protocol):
         """Draws the captions of a further field."""
         ...
 
+    def order(self, field: str, numbers: Collection[int]) -> list[int]:
+        """The numbers, in the order in which rows of a further field are taken from a list."""
+        ...
+
 
 def largest_box(picture: tuple[int, int], aspect: float) -> tuple[float, float]:
     """Width and height of the largest box of this aspect that fits the picture."""
@@ -99,6 +103,9 @@ class CentreView:
 
     def dice(self, field: str) -> np.random.Generator:
         return keyed(f"captions {field}", 0)
+
+    def order(self, field: str, numbers: Collection[int]) -> list[int]:
+        return sorted(numbers)
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,10 @@ class RandomView:
 
     def dice(self, field: str) -> np.random.Generator:
         return keyed(f"captions {field}", self.key)
+
+    def order(self, field: str, numbers: Collection[int]) -> list[int]:
+        shuffled: list[int] = keyed(f"files {field}", self.key).permutation(sorted(numbers)).tolist()
+        return shuffled
 
 
 def random_views(

@@ -13,7 +13,6 @@ its own in the paper; where one is needed, it is the item's alignment, and log E
 The term's temperature is not used.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Annotated, ClassVar
@@ -113,6 +112,6 @@ def positives(problem: Problem) -> Iterator[tuple[str, str, Tensor, Tensor, floa
     """Two fields, which rows of each are positives of each other, and the weight of these pairs."""
     pairs = list(combinations(problem.fields, 2))
     for one, other in pairs:
-        counts = problem.counts.get(one, 1), problem.counts.get(other, 1)
-        for x_N, y_N in by_number(problem.fields[one], problem.fields[other], *counts):
-            yield one, other, x_N, y_N, 1 / (len(pairs) * math.prod(counts))
+        numbers = problem.numbers(one, other)
+        for x_N, y_N in by_number(problem.fields[one], problem.fields[other], numbers):
+            yield one, other, x_N, y_N, 1 / (len(pairs) * len(numbers))

@@ -1,13 +1,14 @@
 """Objectives of pairs: each two fields of a term are compared by the kernel.
 
 An item may have several rows of a field. The loss is then the mean over all combinations of a row number of one field
-and a row number of the other, and each combination has one row per item. For an objective that takes `several`
+and a row number of the other, and each combination has one row per item. If the rows of one field belong to those of
+the other, only equal numbers are combined. For an objective that takes `several`
 positives, all rows are in one matrix instead. With more than two fields, the loss is the sum over all pairs of fields.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,8 +53,7 @@ def losses_of_items(objective: "Objective", problem: Problem) -> Iterator[tuple[
 def parts(objective: "Objective", problem: Problem) -> Iterator[Part]:
     for one, other in combinations(problem.fields, 2):
         x, y = problem.fields[one], problem.fields[other]
-        counts = (problem.counts.get(name, 1) for name in (one, other))
-        chosen = [_sharing(x, y)] if objective.several else list(by_number(x, y, *counts))
+        chosen = [_sharing(x, y)] if objective.several else list(by_number(x, y, problem.numbers(one, other)))
         for x_N, y_N in chosen:
             pair = Pair(
                 x.pick(x_N),
@@ -74,10 +74,10 @@ def _sharing(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
     return torch.isin(x.item_N, y.item_N), torch.isin(y.item_N, x.item_N)
 
 
-def by_number(x: Rows, y: Rows, x_count: int, y_count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows of each combination of row numbers."""
+def by_number(x: Rows, y: Rows, numbers: Iterable[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of each of these combinations of row numbers."""
     x_number_N, y_number_N = x.number_N, y.number_N
-    for number, other in product(range(x_count), range(y_count)):
+    for number, other in numbers:
         x_N, y_N = x_number_N == number, y_number_N == other
         yield x_N & torch.isin(x.item_N, y.item_N[y_N]), y_N & torch.isin(y.item_N, x.item_N[x_N])
 

@@ -5,6 +5,7 @@ Shapes: N rows of all ranks, A of them this rank's own, d dimensions, K clusters
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ class Problem:
 
     `against` has the extra negatives of the anchors of a field, by their names. `shares` are the weights of directions,
     by the field of the anchors, and add up to 1; without any, all directions count the same. `counts` says how many
-    rows an item may have, for fields where it may have several. `averages` has the moving averages of the objective.
+    rows an item may have, for fields where it may have several. `paired` says which fields have rows that belong to the
+    rows of another field, number by number. `averages` has the moving averages of the objective.
     `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
     some. `prototypes` has those of each field, if the objective uses some and there are any; the rows then have a
     `LABEL`.
@@ -55,6 +57,14 @@ class Problem:
     seed: int = 0
     tokens: Mapping[str, Rows] = field(default_factory=dict)
     prototypes: Mapping[str, Prototypes] = field(default_factory=dict)
+    paired: Mapping[str, str] = field(default_factory=dict)
+
+    def numbers(self, one: str, other: str) -> list[tuple[int, int]]:
+        """Which row numbers of two fields are compared: all combinations, or equal ones if the rows are paired."""
+        first, second = self.counts.get(one, 1), self.counts.get(other, 1)
+        if self.paired.get(one) == other or self.paired.get(other) == one:
+            return [(number, number) for number in range(min(first, second))]
+        return list(product(range(first), range(second)))
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Terms:
     """The terms that a step trains.
 
     `counts`: how many rows of a field an item may have, if more than one. `steps`: those of the stage, for weights that
-    change.
+    change. `paired`: which fields have rows that belong to the rows of another field, number by number.
     """
 
     def __init__(
@@ -93,9 +93,10 @@ class Terms:
         counts: Mapping[str, int] | None = None,
         steps: range = range(1),
         seed: int = 0,
+        paired: Mapping[str, str] | None = None,
     ) -> None:
         self.configs, self.tile, self.counts = tuple(configs), tile, counts or {}
-        self.steps, self.seed = steps, seed
+        self.steps, self.seed, self.paired = steps, seed, paired or {}
         self.objectives: dict[str, Objective] = {term.name: build_term(term) for term in configs}
 
     @torch.no_grad()
@@ -188,6 +189,7 @@ class Terms:
             },
             shares=term.shares,
             counts={**self.counts, **{name: self.counts.get(field_behind(name), 1) for name in term.between}},
+            paired=self.paired,
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
             tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
@@ -195,9 +197,9 @@ class Terms:
         )
 
     def _extra_negatives(self, term: TermConfig, anchor: str, name: str, rows: Rows, known: Known) -> Rows:
-        """Rows that are positives of no anchor. All but wrong captions have their clusters, those of the anchor's
-        field."""
-        rows = rows.negatives(declared=is_negative(name))
+        """Rows that are positives of no anchor. Wrong captions are declared to be wrong about their item, and right
+        ones about its wrong picture. All others have their clusters, those of the anchor's field."""
+        rows = rows.negatives(declared=is_negative(name) != is_negative(anchor))
         if rows.declared or not (term.prototypes and len(rows)):
             return rows
         found = known.prototypes(term.prototypes, anchor, rows.id_N)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import webdataset
 from tercet.data_pipelines.builtin.captions import captions
 from tercet.data_pipelines.builtin.config import SPLITS, WorldConfig
 from tercet.data_pipelines.builtin.dataset import describe_world, generate
-from tercet.data_pipelines.builtin.render import render
-from tercet.data_pipelines.builtin.scene import scene
+from tercet.data_pipelines.builtin.picture import picture
+from tercet.data_pipelines.builtin.render import encode_audio, encode_image, render
+from tercet.data_pipelines.builtin.scene import Thing, scene
+from tercet.data_pipelines.builtin.sound import sound
 from tercet.data_pipelines.builtin.vocabulary import HELD_OUT
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.survey.check import check
@@ -221,3 +224,34 @@ def test_every_text_is_a_place_of_captions() -> None:
 def test_impossible_texts_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         WorldConfig(**options)
+
+
+def test_negative_media_show_what_the_contrasts_say() -> None:
+    """The picture and the sound of a wrong caption are those of the scene that it describes. They only add files."""
+    both = {"negative_media": ("image", "audio"), "mismatched": 0.2, "image_format": "png"}
+    kinds, empty = set(), 0
+    for index, (before, after) in enumerate(
+        zip(rows(60, mismatched=0.2, image_format="png"), rows(60, **both), strict=True)
+    ):
+        old, new = json.loads(before.pop("json")), json.loads(after.pop("json"))
+        told = new.pop("contrasts")
+        assert (old, before) == (new, {name: after[name] for name in before})
+        further = after.keys() - before.keys()
+        shown = scene(WorldConfig(**{**dict(SMALL), **both}), "train", index)
+        if not new["wrong"]:
+            assert (told, further) == ([], set())
+            empty += 1
+            continue
+        expected = set()
+        for place, wrong in enumerate(new["negatives"]):
+            kinds.add(wrong["kind"])
+            things, relation = read(told[place])
+            assert (things, relation) == read(wrong["text"]), "one wording of the same scene"
+            other = replace(shown, objects=tuple(Thing(**thing) for thing in things), relation=relation)
+            assert after[f"negative.{place}.png"] == encode_image(picture(other, 16), "png")
+            expected.add(f"negative.{place}.png")
+            if wrong["kind"] != "relation":
+                assert after[f"negative.{place}.flac"] == encode_audio(sound(other, 16_000, 0.5), 16_000)
+                expected.add(f"negative.{place}.flac")
+        assert further == expected
+    assert (kinds, empty > 5) == ({"swapped", "replaced", "relation"}, True)

@@ -15,7 +15,8 @@ from tests.training.tiny import losses, recipe
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/builtin.md").read_text(encoding="utf-8")
 TEXTS = {"languages": {"de": 0, "fr": 0.2}, "rewrites": 2, "synthetic": 0.1, "long": 0.1, "grades": 3}
-WORLD = WorldConfig(train=40, val=8, combinations=0, size=32, seconds=0.5, partly_wrong=0.2, workers=1, **TEXTS)
+MORE = {**TEXTS, "negative_media": ("image",)}
+WORLD = WorldConfig(train=40, val=8, combinations=0, size=32, seconds=0.5, partly_wrong=0.2, workers=1, **MORE)
 
 
 def test_the_page_names_every_key_of_a_sample_and_every_setting_that_adds_one() -> None:

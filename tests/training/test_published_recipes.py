@@ -24,7 +24,7 @@ from tests.training.tiny import MODEL, losses, saved
 
 WORLD = WorldConfig(
     train=32, val=16, combinations=0, size=32, seconds=0.5, samples_per_shard=16, workers=1,
-    partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, synthetic=0.1, long=0.1,
+    partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, synthetic=0.1, long=0.1, negative_media=("image",),
 )  # fmt: skip
 OBJECTIVES = {
     "dcl": "decoupled",
@@ -39,6 +39,8 @@ OBJECTIVES = {
     "symile": "symile",
     "gcl": "graded",
     "degla": "infonce",
+    "tripletclip": "infonce",
+    "tclap": "infonce",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
 INIT = "isogclr"  # the run that those of STARTED start from
@@ -72,6 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in STARTED:
         recipes[name].append(f"init={out / INIT}")
     recipes["protoclip"] += ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
+    recipes["tclap"] += ["eval.tasks=[composition]", f"data.val={{source: {world / 'val'}, sound_pairs: {{}}}}"]
     on_ranks(run_all, 1, recipes)
     return out
 
@@ -134,3 +137,38 @@ def test_the_table_of_published_methods_shows_the_settings_of_the_recipes() -> N
         config = load_recipe(name)
         values = [config.batch_size, config.epochs, config.optimizer.lr, config.optimizer.weight_decay]
         assert [float(text.replace(",", "")) for text in shown] == values, name
+
+
+def test_the_wrong_pairs_of_tripletclip_have_a_loss_of_their_own(runs: Path) -> None:
+    lines = [json.loads(line) for line in (runs / "tripletclip" / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        parts = [line[f"loss/{term}"] for term in ("image-text", "negative")]
+        assert all(part > 1 for part in parts), "chance is over log(8)"
+        assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_tclap_compares_clips_of_two_sounds_with_wrong_orders(runs: Path) -> None:
+    (source,) = load_recipe(str(runs / "tclap")).data.train.values()
+    assert source.sound_pairs is not None
+    assert source.sound_pairs.share == 0.5
+    for line in map(json.loads, (runs / "tclap" / "metrics.jsonl").read_text().splitlines()):
+        assert line["loss"] == pytest.approx(line["loss/audio-text"] + 0.5 * line["loss/temporal"], rel=1e-5)
+        assert line["loss/temporal"] > 0
+    (found,) = json.loads((runs / "tclap" / "eval.json").read_text())
+    assert {"audio, order accuracy", "audio, join accuracy"} <= found["metrics"].keys()
+
+
+@pytest.mark.long
+def test_without_its_method_a_recipe_trains_on_less(runs: Path, tmp_path: Path) -> None:
+    """TripletCLIP without its negatives loses a term; T-CLAP without pairs of sounds has no row in its second term."""
+    off = {"tripletclip": ["terms=[{between: [image, text]}]"], "tclap": ["data.train.sound_pairs=null"]}
+    recipes = {name: [*tiny(name, runs / "world", tmp_path), *changes] for name, changes in off.items()}
+    on_ranks(run_all, 1, recipes)
+    for name, (kept, lost) in {"tripletclip": ("image-text", "negative"), "tclap": ("audio-text", "temporal")}.items():
+        on, without = (
+            [json.loads(line) for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+            for out in (runs, tmp_path)
+        )
+        assert all(line[f"loss/{lost}"] > 0 for line in on)
+        assert all(line.get(f"loss/{lost}", 0.0) == 0 for line in without)
+        assert [line[f"loss/{kept}"] for line in on] != [line[f"loss/{kept}"] for line in without]
