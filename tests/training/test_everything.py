@@ -1,19 +1,24 @@
-"""One recipe with all that a run can remember and choose, killed at random, and moved to other processes.
+"""Recipes with all that a run can remember and choose, killed at random, and moved to other processes.
 
-A queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources, gradient caching,
-and episodes with clusters and neighbours: at every ZeRO stage, on one process and on two.
+The first: a queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources and
+gradient caching: at every ZeRO stage, on one process and on two. The second, `everything_tiny.yaml`: batches of
+neighbours, captions made wrong by rule, hard negatives, a momentum encoder and its queue, own negatives only,
+distillation, and prototypes of two pairs of fields.
 """
 
+import json
 import os
 import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tercet.distributed import World
 from tercet.testing import RankFailed, on_ranks
@@ -50,17 +55,28 @@ def everything(world_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     )
 
 
-def with_episodes(values: dict[str, Any]) -> dict[str, Any]:
-    """Also clusters, and batches of neighbours, anew every three steps."""
-    scenes = {**values["data"]["train"]["scenes"], "neighbors": {"graph": "episode", "range_max": 4}}
-    grouped = {"name": "groups", "between": ["image", "text"], "objective": "prototype", "prototypes": "groups"}
-    return {
-        **values,
-        "data": {**values["data"], "train": {**values["data"]["train"], "scenes": scenes}},
-        "terms": [*values["terms"], grouped],
-        "memories": {**values["memories"], "groups": {"kind": "prototypes", "clusters": 4}},
-        "episodes": {"every": 3, "samples": 100},
-    }
+def negatives_and_prototypes(world_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """`everything_tiny.yaml` on two sources, of which one brings neighbours by the vectors of the last episode."""
+    scenes = {"source": str(world_folder / "train"), "weight": 2.0, "neighbors": {"graph": "episode", "range_max": 4}}
+    parts = yaml.safe_load(Path(__file__).with_name("everything_tiny.yaml").read_text(encoding="utf-8"))
+    values = recipe(
+        world_folder,
+        out,
+        steps=STEPS,
+        batch_size=8,
+        micro_batch=3,
+        data={
+            "train": {"scenes": scenes, "more": str(world_folder / "val")},
+            "val": str(world_folder / "val"),
+            "crop": [0.5, 1.0],
+            "worker": "thread",
+        },
+        checkpoint={"every": 2},
+        **parts,
+        **changes,
+    )
+    del values["ema"]  # it is among the memories
+    return values
 
 
 def run_all(world: World, jobs: list[dict[str, Any]]) -> None:
@@ -82,26 +98,54 @@ def run_killed(world: World, values: dict[str, Any], seconds: float) -> None:
     time.sleep(60)  # a run that ends before is killed all the same
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("world", [1, 2])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(world_folder: Path, tmp_path: Path, world: int) -> None:
+def assert_resumed_as_if_never_killed(
+    world: int, stages: tuple[int, ...], make: Callable[..., dict[str, Any]], shards: Path, folder: Path
+) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)
-    straight = [with_episodes(everything(world_folder, tmp_path / f"straight{zero}", zero=zero)) for zero in STAGES]
-    killed = [with_episodes(everything(world_folder, tmp_path / f"killed{zero}", zero=zero)) for zero in STAGES]
+    straight = [make(shards, folder / f"straight{zero}", zero=zero) for zero in stages]
+    killed = [make(shards, folder / f"killed{zero}", zero=zero) for zero in stages]
     for values in killed:
         for _ in range(2):
             with pytest.raises(RankFailed, match="died without"):
                 on_ranks(run_killed, world, values, dice.uniform(0, 0.3))
     on_ranks(run_all, world, [*straight, *killed])
-    for zero in STAGES:
-        whole, parts = saved(tmp_path / f"straight{zero}"), saved(tmp_path / f"killed{zero}")
+    for zero in stages:
+        whole, parts = saved(folder / f"straight{zero}"), saved(folder / f"killed{zero}")
         assert whole.keys() == parts.keys()
-        assert {name.split("/")[1] for name in whole if name.startswith("memory/")} == {"ema", "queue", "cartography"}
         assert [name for name in whole if not torch.equal(whole[name], parts[name])] == [], f"seed {seed}, stage {zero}"
-        assert selected(tmp_path / f"straight{zero}") == selected(tmp_path / f"killed{zero}")
-        assert losses(tmp_path / f"straight{zero}") == losses(tmp_path / f"killed{zero}")
-        assert len(losses(tmp_path / f"straight{zero}")) == STEPS
+        assert selected(folder / f"straight{zero}") == selected(folder / f"killed{zero}")
+        assert losses(folder / f"straight{zero}") == losses(folder / f"killed{zero}")
+        assert len(losses(folder / f"straight{zero}")) == STEPS
+
+
+def remembered(out: Path) -> set[str]:
+    return {name.split("/")[1] for name in saved(out) if name.startswith("memory/")}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(world_folder: Path, tmp_path: Path, world: int) -> None:
+    assert_resumed_as_if_never_killed(world, STAGES, everything, world_folder, tmp_path)
+    assert remembered(tmp_path / "killed0") == {"ema", "queue", "cartography"}
+
+
+@pytest.mark.long
+def test_negatives_and_prototypes_resume_as_if_never_killed_and_evaluate(world_folder: Path, tmp_path: Path) -> None:
+    assert_resumed_as_if_never_killed(2, (1, 3), negatives_and_prototypes, world_folder, tmp_path)
+    assert remembered(tmp_path / "killed3") == {"ema", "momentum", "queue"}
+    for zero in (1, 3):
+        straight, killed = (tmp_path / f"{name}{zero}" for name in ("straight", "killed"))
+        for name in ("clusters", "sounds"):
+            newest = "episodes/step_00000010/memories/" + name + "/tensors.safetensors"
+            assert (straight / newest).read_bytes() == (killed / newest).read_bytes()
+        assert results(straight) == results(killed)
+
+
+def results(out: Path) -> Any:
+    found = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    assert found
+    return found
 
 
 def test_a_recorded_selection_is_replayed_on_another_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
