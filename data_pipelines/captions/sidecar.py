@@ -33,6 +33,7 @@ class Sidecar:
     """Where the line of each key is. Small to send to other processes, and safe for threads."""
 
     paths: tuple[str, ...]
+    states: tuple[tuple[int, int], ...]  # of the files: their sizes and times
     hash_n: NDArray[np.uint64]  # of the keys, ascending
     place_n: NDArray[np.int64]  # `[n, 3]`: the file, the first byte, the number of bytes
 
@@ -68,7 +69,7 @@ class Sidecar:
 
     def _bytes(self, row: int) -> bytes:
         file, start, size = self.place_n[row].tolist()
-        return os.pread(_opened(self.paths[file], os.getpid()), size, start)
+        return os.pread(_opened(self.paths[file], self.states[file], os.getpid()), size, start)
 
 
 class MetaReader:
@@ -97,7 +98,7 @@ def open_sidecar(path: str) -> Sidecar:
 
 
 @lru_cache
-def _indexed(paths: tuple[str, ...], state: tuple[tuple[int, int], ...]) -> Sidecar:
+def _indexed(paths: tuple[str, ...], states: tuple[tuple[int, int], ...]) -> Sidecar:
     hashes, places = [], []
     for file, path in enumerate(paths):
         for key, start, size in _lines(path):
@@ -105,7 +106,7 @@ def _indexed(paths: tuple[str, ...], state: tuple[tuple[int, int], ...]) -> Side
             places.append((file, start, size))
     hash_n, place_n = np.array(hashes, dtype=np.uint64), np.array(places, dtype=np.int64).reshape(-1, 3)
     order_n = np.argsort(hash_n, kind="stable")
-    sidecar = Sidecar(paths, hash_n[order_n], place_n[order_n])
+    sidecar = Sidecar(paths, states, hash_n[order_n], place_n[order_n])
     same_file_n = sidecar.place_n[1:, 0] == sidecar.place_n[:-1, 0]
     twice = np.flatnonzero((sidecar.hash_n[1:] == sidecar.hash_n[:-1]) & same_file_n)
     if len(twice):
@@ -135,6 +136,7 @@ def _key(path: str, number: int, line: bytes) -> str:
 
 
 @lru_cache
-def _opened(path: str, process: int) -> int:
-    """One descriptor for all threads of a process; `pread` moves no position that they would share."""
+def _opened(path: str, state: tuple[int, int], process: int) -> int:
+    """One descriptor for all threads of a process; `pread` moves no position that they would share. A file that was
+    replaced is opened again."""
     return os.open(path, os.O_RDONLY)

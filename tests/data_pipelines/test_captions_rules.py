@@ -46,6 +46,13 @@ def made(rule: str, caption: str, tagger: TaggerName = "words") -> set[str]:
         ("swap_adjectives", "a red car and a blue bus", {"a blue car and a red bus"}),
         ("swap_adjectives", "a red car and a blue car", set()),
         ("swap_adjectives", "a small red bird", set()),
+        ("swap_adjectives", "a small red car and a wooden bus", set()),
+        ("swap_adjectives", "a red car and a wooden bus", {"a wooden car and a red bus"}),
+        (
+            "swap_adjectives",
+            "a small red car above a large blue bus",
+            {"a large red car above a small blue bus", "a small blue car above a large red bus"},
+        ),
         ("swap_adjectives", "the car is red and the bus is blue", {"the car is blue and the bus is red"}),
         ("swap_adjectives", "two dogs above three red cats", {"three dogs above two red cats"}),
         ("opposite_relation", "A ring to the left of a star", {"A ring to the right of a star"}),

@@ -55,8 +55,9 @@ def test_lines_are_found_by_key_in_all_files_of_a_folder(tmp_path: Path) -> None
     write(tmp_path / "c.jsonl", row("x", n=5, m=6), row("w"))
     assert open_sidecar(str(tmp_path))("x") == {"n": 5, "m": 6}, "the last file lies over the others"
     (tmp_path / "c.jsonl").unlink()
-    write(tmp_path / "a.jsonl", row("x", n=4))
-    assert open_sidecar(str(tmp_path))("x") == {"n": 4}, "a changed file is read again"
+    write(tmp_path / "a.tmp", row("w", n=0), row("x", n=4))
+    (tmp_path / "a.tmp").replace(tmp_path / "a.jsonl")
+    assert open_sidecar(str(tmp_path))("x") == {"n": 4}, "a file that was replaced is read again"
 
 
 def test_the_keys_of_the_sidecar_lie_over_those_of_the_sample(shard: str, tmp_path: Path) -> None:

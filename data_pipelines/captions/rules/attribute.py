@@ -6,18 +6,11 @@ After the replaced attributes of SugarCrepe (Hsieh et al., 2023), by lists of wo
 from typing import TYPE_CHECKING
 
 from tercet.data_pipelines.captions.rules.sentence import Sentence
-from tercet.data_pipelines.captions.rules.vocabulary import COPULAS, FAMILIES, Family
+from tercet.data_pipelines.captions.rules.vocabulary import COPULAS, OF_WORD
 from tercet.data_pipelines.captions.templates import choose
 
 if TYPE_CHECKING:
     import numpy as np
-
-OF_WORD: dict[str, list[Family]] = {}
-for families in FAMILIES.values():
-    for family in families:
-        for alike in family:
-            for word in alike:
-                OF_WORD.setdefault(word, []).append(family)
 
 
 def replace_attribute(sentence: Sentence, dice: "np.random.Generator") -> str | None:
@@ -26,7 +19,7 @@ def replace_attribute(sentence: Sentence, dice: "np.random.Generator") -> str | 
         (place, other[0])
         for place, word in enumerate(sentence.lower)
         if word in OF_WORD and _describes(sentence, place)
-        for family in OF_WORD[word]
+        for _, family in OF_WORD[word]
         for other in family
         if word not in other and not set(other) & set(sentence.lower)
     ]

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from tercet.data_pipelines.captions.rules.sentence import ARTICLES, Phrase, Sentence
+from tercet.data_pipelines.captions.rules.vocabulary import OF_WORD
 from tercet.data_pipelines.captions.templates import choose
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def swap_nouns(sentence: Sentence, dice: "np.random.Generator") -> str | None:
 
 
 def swap_adjectives(sentence: Sentence, dice: "np.random.Generator") -> str | None:
-    """Also of two numbers, but not of an adjective and a number, nor of two adjectives of one noun."""
+    """Two of one kind, such as two colours or two numbers, or the only ones of two nouns; never two of one noun.
+
+    Kinds of adjectives have an order: `a wooden small table` is odd, which would give the caption away.
+    """
     pairs = list(_adjectives(sentence))
     if not pairs:
         return None
@@ -42,11 +46,28 @@ def swap_adjectives(sentence: Sentence, dice: "np.random.Generator") -> str | No
 def _adjectives(sentence: Sentence) -> Iterator[tuple[int, int]]:
     for one, other in combinations(sentence.places("adjective", "number"), 2):
         first, second = sentence.phrase_at(one), sentence.phrase_at(other)
-        words = {sentence.lower[one], sentence.lower[other]}
-        unlike = len(words) == 2 and sentence.tags[one] == sentence.tags[other] and "one" not in words
-        same = first is not None and first == second
-        if unlike and not same and not (first and second and _same_things(sentence, one, other, first, second)):
+        if (first is not None and first == second) or not _may_swap(sentence, one, other):
+            continue
+        if not (first and second and _same_things(sentence, one, other, first, second)):
             yield one, other
+
+
+def _may_swap(sentence: Sentence, one: int, other: int) -> bool:
+    words = sentence.lower[one], sentence.lower[other]
+    if words[0] == words[1] or "one" in words or sentence.tags[one] != sentence.tags[other]:
+        return False
+    kinds = [{kind for kind, _ in OF_WORD.get(word, ())} for word in words]
+    return (
+        sentence.tags[one] == "number"
+        or bool(kinds[0] & kinds[1])
+        or all(_is_alone(sentence, place) for place in (one, other))
+    )
+
+
+def _is_alone(sentence: Sentence, place: int) -> bool:
+    """Whether it is the only adjective of its noun."""
+    phrase = sentence.phrase_at(place)
+    return phrase is None or sentence.tags[phrase.start : phrase.head].count("adjective") == 1
 
 
 def _same_things(sentence: Sentence, one: int, other: int, first: Phrase, second: Phrase) -> bool:

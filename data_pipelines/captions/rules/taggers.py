@@ -14,10 +14,10 @@ from tercet.data_pipelines.captions.rules.vocabulary import (
     ADJECTIVES,
     COPULAS,
     DETERMINERS,
-    FAMILIES,
     FUNCTION,
     NOT_VERBS,
     NUMBERS,
+    OF_WORD,
     PAST,
     PLACES,
     PLURALS,
@@ -30,14 +30,7 @@ TaggerName = Literal["words", "textblob"]
 Tagger = Callable[[Sequence[str]], list[Tag]]
 
 PENN: dict[str, Tag] = {"NN": "noun", "JJ": "adjective", "CD": "number", "VB": "verb", "RB": "adverb"}
-ATTRIBUTES = frozenset(
-    word
-    for kind, families in FAMILIES.items()
-    if kind != "number"
-    for family in families
-    for alike in family
-    for word in alike
-)
+ATTRIBUTES = frozenset(word for word, known in OF_WORD.items() if any(kind != "number" for kind, _ in known))
 
 
 def read(caption: str, name: TaggerName) -> Sentence:

@@ -4,6 +4,7 @@ A family holds values of one attribute. The words of one tuple mean nearly the s
 """
 
 from collections.abc import Mapping
+from itertools import chain
 
 Family = tuple[tuple[str, ...], ...]
 
@@ -58,6 +59,18 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {
         (("distant", "faraway"), ("nearby", "close")),
     ),
 }  # fmt: skip
+
+
+def _by_word() -> dict[str, list[tuple[str, Family]]]:
+    found: dict[str, list[tuple[str, Family]]] = {}
+    for kind, families in FAMILIES.items():
+        for family in families:
+            for word in chain.from_iterable(family):
+                found.setdefault(word, []).append((kind, family))
+    return found
+
+
+OF_WORD = _by_word()  # the kinds and families that a word belongs to
 NUMBERS = _set("one two three four five six seven eight nine ten eleven twelve")
 
 RELATIONS = (  # in the order in which they are looked for: longer ones first
