@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tercet.data_pipelines.rewrite.model import NoAnswer
 from tercet.data_pipelines.shards.address import redacted
@@ -21,6 +21,16 @@ PATH = "/chat/completions"
 PASSING = (408, 409, 425, 429)  # besides 5xx
 OF_THE_PROMPT = (400, 413, 422)  # such as a prompt that is too long; other prompts may be fine
 LONGEST_PAUSE = 600.0  # seconds
+
+
+class _Stays(HTTPRedirectHandler):
+    """Follows no redirect: the key is for the server that the user named."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+OPENER = build_opener(_Stays)
 
 
 class Endpoint:
@@ -65,7 +75,8 @@ class Endpoint:
 
     def _post(self, body: Mapping[str, object]) -> bytes:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        with urlopen(Request(self._url, json.dumps(body).encode(), headers), timeout=self._patience.stall) as answer:
+        request = Request(self._url, json.dumps(body).encode(), headers)
+        with OPENER.open(request, timeout=self._patience.stall) as answer:
             found: bytes = answer.read()
             return found
 

@@ -63,12 +63,14 @@ Answer with a JSON list of at most {count} strings."""
 
 @dataclass(frozen=True)
 class Task:
-    """`key`: the key that the answers have in the sidecar. `optional`: an empty list is an answer."""
+    """`key`: the key that the answers have in the sidecar. `least`: words of a caption; shorter ones are left out.
+    `optional`: an empty list is an answer."""
 
     name: str
     key: str
     prompt: str
     count: int
+    least: int = 1
     optional: bool = False
 
     def ask(self, caption: str) -> str:
@@ -84,8 +86,9 @@ class Task:
             caption = self._caption(entry)
             if caption is None:
                 return None
-            if caption.text and normal(caption.text) not in seen:
-                seen.add(normal(caption.text))
+            words = normal(caption.text)
+            if len(words) >= self.least and words not in seen:
+                seen.add(words)
                 kept.append(caption)
         return kept[: self.count] if kept or self.optional else None
 
@@ -105,7 +108,7 @@ class Task:
 
 TASKS = {
     "negatives": Task("negatives", "negatives", NEGATIVES, 5),
-    "rewrites": Task("rewrites", "rewrites", REWRITES, 4),
+    "rewrites": Task("rewrites", "rewrites", REWRITES, 4, least=2),
     "temporal": Task("temporal", "negatives", TEMPORAL, 1, optional=True),
 }
 

@@ -16,13 +16,14 @@ STALL = 20.0  # seconds; far more than any test waits
 class Chat:
     """`answer` gets the number of the request and its prompt, and returns the text of the answer or a fault.
 
-    Faults: a status, with what Retry-After says after a blank (`429 7`), `stalls`, `cut short` and `hangs up`.
+    Faults: a status, with what Retry-After or Location says after a blank (`429 7`); `stalls`, `cut short`, `hangs up`.
     """
 
     url: str
     answer: Callable[[int, str], str] = lambda number, prompt: "[]"
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -36,17 +37,23 @@ class Handler(BaseHTTPRequestHandler):
         self.chat = chat()
         super().__init__(*rest)  # type: ignore[arg-type]
 
+    def do_GET(self) -> None:
+        self.chat.paths.append(f"GET {self.path}")
+        self._send(404, {}, {})
+
     def do_POST(self) -> None:
         chat = self.chat
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with chat.lock:
             chat.asked.append(request)
             chat.keys.append(self.headers["Authorization"])
+            chat.paths.append(self.path)
             number = len(chat.asked)
         said = chat.answer(number, request["messages"][0]["content"])
         status, _, after = said.partition(" ")
         if status.isdigit():
-            self._send(int(status), {"error": {"message": "not now"}}, {"Retry-After": after} if after else {})
+            header = "Location" if status.startswith("3") else "Retry-After"
+            self._send(int(status), {"error": {"message": "not now"}}, {header: after} if after else {})
         elif said == "stalls":
             chat.over.wait(STALL)
         elif said == "hangs up":

@@ -122,8 +122,11 @@ def test_pauses_double_and_what_still_fails_is_left_out_and_asked_again_by_the_n
         ('```json\n[{"text": "a cat"}, {"caption": "a cow"}]\n```', ["a cat", "a cow"]),
         ('<think>["no"] or [1]?</think>["a cat"]', ["a cat"]),
         ('See [this]: ["a cat"]', ["a cat"]),
-        ('["A Cat.", "a cat", "  ", "DOG 0", "other 0!", "a cow", "b", "c", "d"]', ["A Cat.", "a cow", "b", "c"]),
-        ('["caf\\u00c3\\u00a9"]', ["café"]),
+        (
+            '["A Cat.", "a cat", "  ", "DOG 0", "other 0!", "a cow", "c", "a d", "a e", "a f"]',
+            ["A Cat.", "a cow", "a d", "a e"],
+        ),
+        ('["un caf\\u00c3\\u00a9"]', ["un café"]),
         ('["Dog 0."]', None),
         ("[]", None),
         ("[1]", None),
@@ -199,6 +202,7 @@ def test_a_server_that_dies_stops_the_command_in_one_line_and_keeps_the_answers(
     ("status", "message"),
     [
         ("401", "answers with status 401: the key in KEY is refused: not now"),
+        ("302 /v1/elsewhere", "answers with status 302: not now; give the base URL"),
         ("404", "answers with status 404: not now; give the base URL, such as http://localhost:8000/v1"),
         ("503", "3 requests in a row got no answer, the last because: the server answers with status 503: not now"),
     ],
@@ -206,6 +210,7 @@ def test_a_server_that_dies_stops_the_command_in_one_line_and_keeps_the_answers(
 def test_total_failure_is_one_line(tmp_path: Path, status: str, message: str) -> None:
     with chatting(lambda number, prompt: status) as chat, pytest.raises(UserError) as caught:
         Case(chat.url, tmp_path).run(samples(3))
+    assert set(chat.paths) == {"/v1/chat/completions"}, "no redirect is followed with the key"
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
