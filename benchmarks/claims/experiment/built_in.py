@@ -23,7 +23,8 @@ def image_text(
     model: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, float]:
-    """The measures of a task on validation data, in percent, after training the towers of the recipe `demo`.
+    """The measures of a task on validation data, in percent, after training the towers of the recipe `demo`, and beside
+    each measure what its shortcut baselines reach, as `image, swapped accuracy: text alone`.
 
     `terms`, `model` and `settings` are keys of the recipe. `world` is generated when it is first used, and kept in the
     cache.
@@ -39,7 +40,9 @@ def image_text(
     }
     with TemporaryDirectory() as folder:
         results = train("demo", out=folder, seed=seed, **given, **settings).results
-    return {name: 100 * results[name].value for name in measures}
+    found = {name: results[name] for name in measures}
+    reached = {f"{name}: {by}": value for name, one in found.items() for by, value in one.shortcuts.items()}
+    return {name: 100 * value for name, value in ({name: one.value for name, one in found.items()} | reached).items()}
 
 
 def generated(world: WorldConfig) -> Path:
