@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import SourceConfig, SplitConfig
 from tercet.main_process import is_main_process
 from tercet.models.config import TermConfig, TowerConfig
 from tercet.training.config import RunConfig
+from tercet.training.episodes.config import EpisodesConfig
 
 
 def print_plan(config: RunConfig, unseen: Sequence[str]) -> None:
@@ -35,6 +37,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         stage = config.stage(index)
         title = f"stage {config.stages[index].name}" if config.stages else "training"
         lines += [(title, _training(stage)), ("", _terms(stage))]
+        lines += [("", _episodes(stage.episodes))] if stage.episodes else []
     rows = f"micro-batches of {config.micro_batch}, gradients cached" if config.micro_batch else "without micro-batches"
     engine = f"plain torch on one process, DeepSpeed at ZeRO {config.zero} on several"
     lines += [
@@ -68,6 +71,13 @@ def _terms(config: RunConfig) -> str:
     return ", ".join(named) or "trained as `init` was"
 
 
+def _episodes(config: EpisodesConfig) -> str:
+    every = f"{config.every:,} steps" if config.every >= 1 else f"{config.every:.3g} of its steps"
+    samples = "all samples" if config.samples is None else f"{config.samples:,} samples"
+    trained = ", on which the next steps train" if config.train_on == "drawn" else ""
+    return f"an episode every {every}, of {samples}{trained}"
+
+
 def _weight(term: TermConfig) -> str:
     first, last = term.weight_at(0), term.weight_at(1)
     return f"{first:g}" if first == last else f"{first:g} to {last:g}"
@@ -83,7 +93,8 @@ def _composed(source: SourceConfig) -> str:
     if source.neighbors:
         each = source.neighbors.num_negatives
         share = each / (1 + each) if source.neighbors.share is None else source.neighbors.share
-        return f", {share:.3g} of it neighbours by {source.neighbors.graph}"
+        graph = "the vectors of each episode" if source.neighbors.graph == EPISODE else source.neighbors.graph
+        return f", {share:.3g} of it neighbours by {graph}"
     if source.clusters:
         each_batch = "one cluster" if source.clusters.mix == "between_batches" else "all clusters"
         return f", each batch from {each_batch} by {source.clusters.column}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.command.plan import print_plan
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import Column, read_column, write_part
 from tercet.data_pipelines.config import DataConfig
@@ -163,6 +164,25 @@ def test_a_dry_run_of_a_run_within_episodes_agrees_with_its_plan(world_folder: P
     assert unchecked == ["towers and their weights"]
     run(World(), one)
     assert len(losses(tmp_path)) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("episodes", "shown"),
+    [
+        ({}, "an episode every 3 steps, of all samples"),
+        (
+            {"every": 0.25, "samples": 1200, "train_on": "drawn"},
+            "an episode every 0.25 of its steps, of 1,200 samples, on which the next steps train",
+        ),
+    ],
+)
+def test_a_dry_run_shows_the_episodes(
+    episodes: Any, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_plan(RunConfig.model_validate(values(tmp_path, tmp_path, episodes, neighbors={"graph": "episode"})), [])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert shown in printed
+    assert "0.5 of it neighbours by the vectors of each episode" in printed
 
 
 @pytest.mark.parametrize(
