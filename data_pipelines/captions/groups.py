@@ -67,4 +67,6 @@ def _content(extensions: tuple[str, ...], files: Files, meta: Mapping[str, objec
 
 
 def _named(place: str, files: Files, meta: Mapping[str, object]) -> object:
-    return within(meta, place)
+    """An empty cell of a table is no group."""
+    value = within(meta, place)
+    return None if value == "" else value

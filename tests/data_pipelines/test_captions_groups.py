@@ -19,6 +19,7 @@ def test_equal_names_are_one_group_and_others_never_collide() -> None:
     assert len(named) == 2000
     assert all(0 <= one < 2**63 for one in named)
     assert alone == set(range(-2000, 0))
+    assert [group("json.group", id, group="") for id in (3, 9)] == [-4, -10]
     assert 0 <= group("json.group", 0, group=-3) < 2**63
     assert 0 <= group("json.group", 0, group="\ud83d") < 2**63
 
