@@ -11,13 +11,14 @@ Shape letters: n samples of a file.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from xxhash import xxh3_128
 
@@ -85,6 +86,30 @@ def read_column(folder: Path, fingerprint: str) -> Column:
     names = pieces[0].values if pieces else {}
     values = {name: np.concatenate([piece.values[name] for piece in pieces]) for name in names}
     return Column(np.concatenate([piece.id_n for piece in pieces]), values)
+
+
+def read_values(folder: Path, fingerprint: str, name: str, ids: Sequence[int]) -> dict[int, NDArray[Any]]:
+    """A value of these samples by id, read without the rest of the column. Samples without values are missing."""
+    found: dict[int, NDArray[Any]] = {}
+    for piece in sorted({id // PIECE for id in ids}):
+        path = _place(folder, fingerprint) / f"{piece * PIECE:012d}.safetensors"
+        if path.is_file():
+            with safe_open(path, "numpy") as file:
+                values, rows = file.get_slice(name), _rows(file, [id for id in ids if id // PIECE == piece])
+                found |= {id: values[row : row + 1][0] for id, row in rows.items()}
+    return found
+
+
+def _rows(file: Any, ids: Sequence[int]) -> dict[int, int]:
+    """The row of each sample in a file. If no sample between the first and the last is missing, `id` is not read."""
+    known = file.get_slice("id")
+    count = known.get_shape()[0]
+    first, last = (int(known[at : at + 1][0]) for at in (0, count - 1))
+    if last - first == count - 1:
+        return {id: id - first for id in ids if first <= id <= last}
+    id_n = file.get_tensor("id")
+    rows = np.searchsorted(id_n, ids).clip(max=count - 1).tolist()
+    return {id: row for id, row in zip(ids, rows, strict=True) if id_n[row] == id}
 
 
 def column_digest(folder: Path, fingerprint: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
@@ -12,7 +13,7 @@ from tercet.data_pipelines.captions.rules.taggers import TaggerName, check_tagge
 from tercet.data_pipelines.captions.rules.wrong import USUAL, WrongCaptions, fault
 from tercet.data_pipelines.further_files import NAME, PLACE
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import MODALITIES, modality_of
+from tercet.modality import MODALITIES, is_negative, modality_of
 from tercet.plural import number_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Area = tuple[float, float]
 RULES = "rules"  # where captions that rules make wrong come from
+NEIGHBORS = "neighbors"  # where captions of similar samples come from
 
 
 class FieldConfig(Config):
@@ -29,8 +31,11 @@ class FieldConfig(Config):
     source: str = Field(
         alias="from",
         description="a modality, as image: another crop of the picture, another part of the sound, another caption; a "
-        "place of captions, as json.negatives; rules: the sample's caption, made wrong by `rules`; or further pictures "
-        "or sounds of the sample, as file.negative",
+        "place of captions, as json.negatives; rules: the sample's caption, made wrong by `rules`; neighbors: captions "
+        "of similar samples, as `graph` says; or further pictures or sounds of the sample, as file.negative",
+    )
+    graph: str | None = Field(
+        None, description="with `from: neighbors`, the folder of a neighbour graph, which `tercet data mine` writes"
     )
     rules: tuple[str, ...] | None = Field(
         None,
@@ -76,8 +81,12 @@ def check_field(name: str, config: FieldConfig) -> None:
     if config.source == RULES and modality == "text":
         if wrong := fault(USUAL if config.rules is None else config.rules):
             raise Misfit(f"{key}.rules", wrong)
+    elif config.source == NEIGHBORS and modality == "text":
+        _check_neighbors(name, config)
     elif config.source != modality:
         _check_place(key, modality, config.source)
+    if config.graph is not None and config.source != NEIGHBORS:
+        raise Misfit(f"{key}.graph", "applies to `from: neighbors` only; leave it out, or write that")
     for option in ("rules", "tagger"):
         if getattr(config, option) is not None and config.source != RULES:
             raise Misfit(f"{key}.{option}", "applies to `from: rules` only; leave it out, or write that")
@@ -93,6 +102,25 @@ def check_field(name: str, config: FieldConfig) -> None:
         low, high = config.crop
         fix = "Give two numbers in (0, 1], smallest first, as [0.05, 0.4]"
         raise Misfit(f"{key}.crop", f"is [{low:g}, {high:g}], which is not a valid range. {fix}")
+
+
+def _check_neighbors(name: str, config: FieldConfig) -> None:
+    """Refuses a name by which the captions would not repel the sample that they are found for."""
+    if config.graph is None:
+        raise Misfit(f"fields.{name}.graph", "is missing: name the folder that `tercet data mine` wrote")
+    if not is_negative(name):
+        better = f"{modality_of(name)}.negative.{name.partition('.')[2]}"
+        raise Misfit(
+            f"fields.{name}", f"holds captions of other samples, so its name needs the part `negative`, as {better}"
+        )
+
+
+def check_graphs(configs: Mapping[str, FieldConfig]) -> None:
+    """Raises `UserError` if the folder of a graph does not exist."""
+    for name, config in configs.items():
+        if config.graph is not None and not Path(config.graph).is_dir():
+            fix = "write a graph with `tercet data mine`, or correct the path"
+            raise UserError(f"fields.{name}.graph: there is no folder {config.graph}; {fix}")
 
 
 def check_pairs(fields: Mapping[str, FieldConfig]) -> None:
@@ -128,7 +156,8 @@ def _check_place(key: str, modality: str, place: str) -> None:
     except UserError:
         raise Misfit(
             f"{key}.from",
-            f"is `{place}`, which holds no captions. Write text, txt, rules, or json.KEY for a key of `.json`",
+            f"is `{place}`, which holds no captions. Write text, txt, rules, neighbors, or json.KEY for "
+            "a key of `.json`",
         ) from None
 
 
@@ -145,8 +174,8 @@ class FieldSpec:
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
     caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
-    `file`: for media, the name of the further files; None: those of the sample itself. `paired`: the field of the
-    captions that describe these.
+    `graph`: the folder of the graph that names the samples whose captions these are. `file`: for media, the name of the
+    further files; None: those of the sample itself. `paired`: the field of the captions that describe these.
     """
 
     name: str
@@ -159,6 +188,7 @@ class FieldSpec:
     wrong: WrongCaptions | None = None
     file: str | None = None
     paired: str | None = None
+    graph: str | None = None
 
     @property
     def modality(self) -> str:
@@ -182,6 +212,8 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     if config.source.startswith(PLACE):
         file = config.source.removeprefix(PLACE)
         return FieldSpec(name, sized, config.rows, config.crop, file=file, paired=config.paired)
-    place = None if config.source in (modality_of(name), RULES) else config.source
+    place = None if config.source in (modality_of(name), RULES, NEIGHBORS) else config.source
     wrong = WrongCaptions(config.rules or USUAL, config.tagger or "words") if config.source == RULES else None
-    return FieldSpec(name, sized, config.rows, config.crop, place, config.same, config.number, wrong)
+    return FieldSpec(
+        name, sized, config.rows, config.crop, place, config.same, config.number, wrong, graph=config.graph
+    )

@@ -254,6 +254,8 @@ class RunConfig(SpaceConfig):
     def _fields_can_be_filled(self) -> "RunConfig":
         for name, field in self.fields.items():
             check_field(name, field)
+            if field.graph is not None and self.data.mode == "stream":
+                raise Misfit(f"fields.{name}.graph", "needs samples with ids: set `data.mode: index`")
         check_pairs(self.fields)
         known = [*(MODALITIES if self.init else self.model.towers), *self.fields]
         for term in self.terms:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from tercet.data_pipelines.config import DataConfig
-from tercet.data_pipelines.fields import check_fields_installed
+from tercet.data_pipelines.fields import check_fields_installed, check_graphs
 from tercet.data_pipelines.further_files import PLACE
 from tercet.data_pipelines.plans.schedule import make_schedule
 from tercet.data_pipelines.preflight.declared import (
@@ -52,6 +52,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         if stage.selection:
             build_rule(stage.selection)
         check_fields_installed(stage.fields)
+        check_graphs(stage.fields)
         check_data(stage, sources)
     check_episodes(config)
     check_evaluation(config)

@@ -13,6 +13,7 @@ from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
+from tercet.data_pipelines.decode.neighbors import NeighborCaptions
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.further_files import by_number, wanted_as
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
@@ -48,10 +49,11 @@ class FileDecoder:
         self._meta = MetaReader(config.sidecar)
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
+        self._neighbor_fields = [one for one in added if one.graph]
         self._caption_fields = [
             (one, CaptionReader({one.place: 1.0}, one.number) if one.place else self._captions)
             for one in added
-            if one.modality == "text"
+            if one.modality == "text" and not one.graph
         ]
         self._media_fields = [one for one in added if one.modality != "text"]
         self._described = {one.paired: one for one in self._media_fields if one.paired}  # by the field of captions
@@ -204,13 +206,18 @@ class Decoder(FileDecoder):
     ) -> None:
         super().__init__(intakes, config, exact_images, further)
         self.source = source
+        self._neighbors = [NeighborCaptions(field, source, config) for field in self._neighbor_fields]
 
     def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
         """Each sample in its view, or what is wrong with it."""
-        return [
+        views = list(views)
+        samples = [
             self.sample(self.source.key(id), id, files, view)
             for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
         ]
+        for neighbors in self._neighbors:
+            samples = neighbors.added(samples, views)
+        return samples
 
     def fault(self, id: int, reason: str) -> Fault:
         return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)

@@ -39,7 +39,7 @@ OPTIONS = ("query", "to", *NUMBERS, *CHOICES, *SWITCHES)
 def declare(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     takes_overrides(verb, READ_AS)
-    verb.add_argument("--data", metavar="D", help=DATA)
+    verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
     text = "instead of --data: what the run was trained on (train), or what it held out (val)"
     verb.add_argument("--split", choices=("train", "val"), help=text)
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the neighbour graph")

@@ -49,9 +49,8 @@ def mine(task: MiningTask, out: Path, world: World, table: TableFile | None = No
     store = embed_data(task.model, data, split, world, cache=task.cache)
     question = _question(config, store)
     reader = MarkReader(source, split, data.workers)
-    marks = read_marks(
-        reader, f"{source.snapshot} {split.group} {split.captions} {split.sidecar}", store, task.cache, world
-    )
+    read_as = f"{source.snapshot} {split.group} {split.captions} {split.sidecar}"
+    marks = read_marks(reader, read_as, store, task.cache, world)
     tables = [(table, Written(source, split, question.query, question.to, marks))] if table else []
     search = Search(store, question, marks, task.cache)
     search.run(world)

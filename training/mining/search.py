@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tercet.data_pipelines.progress import with_progress
 from tercet.distributed import World
@@ -149,7 +150,7 @@ class _PieceReader:
         return self._repeated[modality]
 
 
-def _contents(arrays: Arrays, kind: str) -> tuple[np.ndarray, Ids]:
+def _contents(arrays: Arrays, kind: str) -> tuple[NDArray[np.uint64], Ids]:
     """One code for all marks of each sample, whatever their order; ids are ascending."""
     id_n, at_m = np.unique(arrays[f"{kind}.id"], return_inverse=True)
     code_n = np.zeros(len(id_n), dtype=np.uint64)
@@ -157,7 +158,7 @@ def _contents(arrays: Arrays, kind: str) -> tuple[np.ndarray, Ids]:
     return code_n, id_n
 
 
-def _arrays(queries: Piece, found: Found, own_q: np.ndarray) -> Arrays:
+def _arrays(queries: Piece, found: Found, own_q: NDArray[np.float32]) -> Arrays:
     counts = {"compared": found.compared, **{f"equal.{kind}": found.equal[kind] for kind in kinds()}}
     return {
         "id": queries.id_n,

@@ -47,6 +47,17 @@ def test_the_tables_for_people_add_up(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(counts.values()) == 2 * counts["negatives"]
 
 
+def test_several_sources_are_mined_each_for_itself(model: Model, tmp_path: Path) -> None:
+    both = {"val": {"photos": {"source": "photos.csv"}, "others": {"source": "val.csv"}}}
+    found = tercet.mine(model, both, tmp_path / "both", output_format="triplet", num_negatives=2)
+    assert [(one.about.name, one.samples) for one in found.sources] == [("photos", 48), ("others", 12)]
+    lines = (tmp_path / "both/negatives.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == 2 * (48 + 12)
+    alone = tercet.mine(model, "val.csv", tmp_path / "alone", num_negatives=2)
+    graphs = [read_column(one.graph, alone.sources[0].about.fingerprint) for one in (found, alone)]
+    assert graphs[0].values["neighbors"].tolist() == graphs[1].values["neighbors"].tolist()
+
+
 def test_the_command_has_the_options_of_the_config() -> None:
     fields = MiningConfig.model_fields
     assert sorted(mining.OPTIONS) == sorted(fields)
