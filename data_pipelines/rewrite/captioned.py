@@ -25,18 +25,19 @@ class Captioned:
 class CaptionedSamples:
     """`read` and `without`: how many samples had captions, and how many had none or could not be read."""
 
-    def __init__(self, source: Source, reader: CaptionReader) -> None:
+    def __init__(self, source: Source, reader: CaptionReader, limit: int | None = None) -> None:
         self._source, self._reader = source, reader
+        self._count = min(len(source), limit or len(source))
         self._wanted = reader.wanted | {"json"}
         self.read, self.without = 0, 0
 
     def __len__(self) -> int:
-        return len(self._source)
+        return self._count
 
     def __iter__(self) -> Iterator[Captioned]:
         seen: set[int] = set()
-        for start in range(0, len(self._source), AT_ONCE):
-            ids = range(start, min(start + AT_ONCE, len(self._source)))
+        for start in range(0, self._count, AT_ONCE):
+            ids = range(start, min(start + AT_ONCE, self._count))
             for id, files in zip(ids, self._source.read(ids, self._wanted), strict=True):
                 right = self._captions(files)
                 if right:

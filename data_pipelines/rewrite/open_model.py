@@ -35,7 +35,8 @@ def open_model(name: str, config: RewriteConfig) -> LanguageModel:
     if _is_url(name):
         from tercet.data_pipelines.rewrite.endpoint import Endpoint
 
-        options = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}
+        sent = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}
+        options = {name: value for name, value in (sent | config.extra).items() if value is not None}
         patience = Patience(config.tries, config.timeout)
         return Endpoint(name, options, os.environ.get(config.key_env), config.key_env, patience)
     from tercet.data_pipelines.rewrite.local import LocalModel

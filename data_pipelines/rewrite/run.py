@@ -32,7 +32,7 @@ def rewrite(by: str, data: str, reading: Reading, config: RewriteConfig, out: Pa
     task = task_of(config)
     reader = CaptionReader({config.captions: 1.0} if config.captions else {})
     model = None if by == RULES else open_model(by, config)
-    samples = CaptionedSamples(open_source(data, reading=reading), reader)
+    samples = CaptionedSamples(open_source(data, reading=reading), reader, config.limit)
     if model is None:
         rows = write_rows(out, by_rule(samples, config))
         return Rewritten(Counts(answered=samples.read, rows=rows), samples.without)

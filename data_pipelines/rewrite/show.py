@@ -28,9 +28,9 @@ def watched(samples: int) -> Iterator[Watch]:
 
 def print_counts(counts: Counts, without: int, out: Path) -> None:
     console = Console(highlight=False)
-    answers = number_of(counts.cached + counts.answered, "answer")
+    captions = number_of(counts.cached + counts.answered, "caption")
     cached = f", {counts.cached:,} of them from the cache" if counts.cached else ""
-    console.print(f"{answers}{cached} → {number_of(counts.rows, 'line')} in {out}", soft_wrap=True, markup=False)
+    console.print(f"{captions}{cached} → {number_of(counts.rows, 'line')} in {out}", soft_wrap=True, markup=False)
     if without:
         console.print(f"{number_of(without, 'sample')} without captions", style="dim", markup=False)
     for reason, count in counts.reasons.most_common():

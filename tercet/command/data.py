@@ -216,7 +216,7 @@ def _rewrite(verb: argparse.ArgumentParser) -> None:
         if option.annotation is bool:
             verb.add_argument(flag, dest=name, action="store_true", default=None, help=option.description)
         else:
-            shown = "" if option.default in (None, "") else f" (default: {_listed(option.default)})"
+            shown = "" if option.default in (None, "", {}) else f" (default: {_listed(option.default)})"
             verb.add_argument(flag, dest=name, metavar="X", help=f"{option.description}{shown}")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a line for people")
     takes_plugins(verb)

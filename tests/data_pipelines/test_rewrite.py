@@ -325,6 +325,18 @@ def test_a_share_of_bad_answers_above_the_limit_exits_with_1(
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 11
 
 
+def test_a_prompt_is_tried_on_a_few_samples_with_more_options(data: str, tmp_path: Path) -> None:
+    with chatting(good) as chat:
+        words = ["data", "rewrite", chat.url, "--data", data, "--out", str(tmp_path / "o.jsonl"), "--model", "m"]
+        words += ["--task", "rewrites", "--limit", "3", "--extra", '{"max_tokens": null, "top_p": 0.5}']
+        assert main(words) == 0
+        assert main([*words[:-1], "{"]) == 2
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == len(chat.asked) == 3
+    for request in chat.asked:
+        del request["messages"]
+        assert request == {"model": "m", "temperature": 0.9, "top_p": 0.5}
+
+
 def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("Say {count} times {caption}: {'{count}'}", encoding="utf-8")
     task = task_of(RewriteConfig(prompt=str(tmp_path / "own.txt"), count=2))
