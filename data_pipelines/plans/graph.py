@@ -138,13 +138,13 @@ def _eligible(piece: Column, config: NeighborsConfig, listed: SampleList | None)
 
 
 def _within_bounds(piece: Column, config: NeighborsConfig, score_nk: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """NaN is never within bounds."""
+    """A score of NaN is not within bounds. Without the score of an own pair, NaN, margins leave no neighbour out."""
     least = -np.inf if config.min_score is None else config.min_score
     most = np.inf if config.max_score is None else config.max_score
     within_nk: NDArray[np.bool_] = (score_nk >= least) & (score_nk <= most)
     if config.absolute_margin is not None:
-        within_nk &= score_nk <= piece.values["positive"][:, None] - config.absolute_margin
+        within_nk &= ~(score_nk > piece.values["positive"][:, None] - config.absolute_margin)
     if config.relative_margin is not None:
         positive_n1 = piece.values["positive"][:, None]
-        within_nk &= score_nk <= positive_n1 - config.relative_margin * np.abs(positive_n1)
+        within_nk &= ~(score_nk > positive_n1 - config.relative_margin * np.abs(positive_n1))
     return within_nk

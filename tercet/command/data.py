@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tercet.command import mining
+from tercet.command import clustering, mining
 from tercet.command.options import takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.verbs import print_json
@@ -43,6 +43,9 @@ def add_verbs(within: Verbs) -> None:
         add_verb(within, "leaks", "find pictures, sounds and captions that are in both training and evaluation data")
     )
     mining.declare(add_verb(within, "mine", "find hard negatives for every sample: the nearest ones that differ"))
+    clustering.declare(
+        add_verb(within, "cluster", "group the samples by the vectors of a model, for batches from clusters")
+    )
 
 
 def _generate(verb: argparse.ArgumentParser) -> None:

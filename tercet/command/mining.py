@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from tercet.command.models import DATA, MODEL, show
 from tercet.command.options import takes_overrides, takes_plugins
@@ -66,16 +67,11 @@ def declare(verb: Parser) -> None:
 
 def mine(arguments: Namespace) -> int:
     from tercet.api.mine import mine
-    from tercet.configs.layers import PLAIN, parse_override
 
-    read_as = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    if read_as and arguments.data is None:
-        raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
-    data = {"source": arguments.data, **read_as} if read_as else arguments.data
     options = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     found = mine(
         arguments.model,
-        data,
+        data_of(arguments),
         arguments.out,
         split=arguments.split,
         table=arguments.table,
@@ -85,6 +81,16 @@ def mine(arguments: Namespace) -> int:
     )
     show(arguments, found.to_json(), found)
     return 0
+
+
+def data_of(arguments: Namespace) -> str | dict[str, Any] | None:
+    """The data that `--data` names, and how they are read."""
+    from tercet.configs.layers import PLAIN, parse_override
+
+    read_as = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    if read_as and arguments.data is None:
+        raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
+    return {"source": arguments.data, **read_as} if read_as else arguments.data
 
 
 def _flag(name: str) -> str:

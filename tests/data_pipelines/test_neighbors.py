@@ -135,12 +135,19 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
 # --- the graph -------------------------------------------------------------------------------------------------------
 
 
+def own_scores(draw: np.random.Generator) -> np.ndarray:
+    """The scores of own pairs. One sample has none."""
+    score_N = draw.uniform(-0.5, 1, SAMPLES)
+    score_N[11] = np.nan
+    return score_N
+
+
 def written(folder: Path, source: Captions, seed: int = 0, **values: np.ndarray) -> str:
     draw = np.random.default_rng(seed)
     neighbors = np.array([draw.permutation([o for o in range(SAMPLES) if o != id])[:WIDTH] for id in range(SAMPLES)])
     neighbors[7] = -1
     scores = -np.sort(-draw.uniform(-1, 1, (SAMPLES, WIDTH)), axis=1).astype(np.float32)
-    named = {"neighbors": neighbors, "scores": scores, "positive": draw.uniform(-0.5, 1, SAMPLES)} | values
+    named = {"neighbors": neighbors, "scores": scores, "positive": own_scores(draw)} | values
     given_ = {name: value for name, value in named.items() if value is not None}
     write_column(folder, source.fingerprint, Column(np.arange(SAMPLES), given_))
     return str(folder)
@@ -160,14 +167,14 @@ def test_eligible_neighbours_equal_a_naive_filter(tmp_path: Path, options: dict[
     draw = np.random.default_rng(0)
     neighbors = [draw.permutation([o for o in range(SAMPLES) if o != id])[:WIDTH].tolist() for id in range(SAMPLES)]
     scores = -np.sort(-draw.uniform(-1, 1, (SAMPLES, WIDTH)), axis=1).astype(np.float32)
-    positive = draw.uniform(-0.5, 1, SAMPLES)
+    positive = own_scores(draw)
     for id in range(SAMPLES):
         expected = []
         for rank, (other, score) in enumerate(zip(neighbors[id], scores[id].tolist(), strict=True)):
             limits = [options.get("max_score", 2.0)]
-            if "absolute_margin" in options:
+            if "absolute_margin" in options and not np.isnan(positive[id]):
                 limits.append(positive[id] - options["absolute_margin"])
-            if "relative_margin" in options:
+            if "relative_margin" in options and not np.isnan(positive[id]):
                 limits.append(positive[id] - options["relative_margin"] * abs(positive[id]))
             in_band = options.get("range_min", 0) <= rank < options.get("range_max", WIDTH)
             fits = options.get("min_score", -2.0) <= score <= min(limits)

@@ -139,10 +139,7 @@ class QueueConfig(MemoryConfig):
         return tuple(f"{self.encoder}.{field}" for field in self.fields) if self.encoder else ()
 
     def check(self, name: str, run: "RunConfig") -> None:
-        trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
-        for field in self.fields:
-            if trained and field not in trained:
-                raise Misfit(f"memories.{name}.fields", f"`{field}` is not trained; {did_you_mean(field, trained)}")
+        _check_trained(name, self.fields, run)
         able = [other for other, config in run.memories.items() if config.in_joint_space]
         if self.encoder and self.encoder not in able:
             hint = (
@@ -159,6 +156,29 @@ class QueueConfig(MemoryConfig):
         first = round(start if start >= 1 else start * context.config.steps)
         origin, device = origin_of(context), context.world.device
         return VectorQueue(self.fields, self.size, first, context.dim, origin, device, self.encoder)
+
+
+@memory("noise")
+class NoiseConfig(MemoryConfig):
+    """Random vectors near the anchors, as extra negatives (DCLR, Zhou et al. 2022): `against: {text: [noise.text]}`."""
+
+    fields: tuple[str, ...] = Field(min_length=1, description="the fields whose anchors get noise, as [text]")
+    size: int = Field(256, gt=0, description="how many vectors each field has, new in each step")
+    ascents: int = Field(4, ge=0, description="how often the vectors move towards the anchors; 0: plain Gaussian noise")
+    rate: float = Field(0.1, gt=0, description="how far they move each time; the vectors have length 1")
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        return self.fields
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        _check_trained(name, self.fields, run)
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.noise import Noise
+
+        seed, device = context.config.seed, context.world.device
+        return Noise(self.fields, self.size, self.ascents, self.rate, context.dim, seed, device)
 
 
 @memory("cartography")
@@ -211,3 +231,11 @@ class TeacherConfig(MemoryConfig):
         from tercet.training.memory.teacher import Teacher
 
         return Teacher(self.model, context)
+
+
+def _check_trained(name: str, fields: Iterable[str], run: "RunConfig") -> None:
+    """Refuses fields that no term trains, because a step has vectors of others only."""
+    trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
+    for field in fields:
+        if trained and field not in trained:
+            raise Misfit(f"memories.{name}.fields", f"`{field}` is not trained; {did_you_mean(field, trained)}")
