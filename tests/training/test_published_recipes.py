@@ -5,11 +5,14 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
+from tercet.data_pipelines.columns import Column, write_column
+from tercet.data_pipelines.sources.open import open_source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
@@ -41,10 +44,23 @@ OBJECTIVES = {
     "degla": "infonce",
     "tripletclip": "infonce",
     "tclap": "infonce",
+    "negclip": "infonce",
+    "scincl": "infonce",
+    "unime": "infonce",
+    "mcl": "infonce",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
 INIT = "isogclr"  # the run that those of STARTED start from
-STARTED = ("gcl", "degla")
+STARTED = ("gcl", "degla", "negclip", "unime", "mcl")
+SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours double the steps of an epoch, or more
+    "negclip": ["data.neighbors.graph=GRAPH", "epochs=0.5"],
+    "scincl": [
+        "data.neighbors.graph=GRAPH", "data.neighbors.range_min=1", "data.neighbors.range_max=3", "epochs=0.5",
+        "fields={text.positive: {from: json.synthetic}}",
+    ],
+    "unime": ["data.neighbors.graph=GRAPH", "data.neighbors.absolute_margin=null", "epochs=0.5"],
+    "mcl": ["data.clusters.column=CLUSTERS"],
+}  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
 
@@ -59,6 +75,15 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
     return overrides
 
 
+def write_orders(out: Path, fingerprint: str) -> None:
+    """A graph in which the neighbours of a sample are those after it, and two clusters."""
+    id_N = np.arange(WORLD.train)
+    neighbors = (id_N[:, None] + np.arange(1, 9)) % WORLD.train
+    scores = np.zeros(neighbors.shape, dtype=np.float32)
+    write_column(out / "graph", fingerprint, Column(id_N, {"neighbors": neighbors, "scores": scores}))
+    write_column(out / "c", fingerprint, Column(id_N, {"label": id_N % 2}))
+
+
 def run_all(world: World, recipes: dict[str, list[str]]) -> None:
     for name, overrides in recipes.items():
         config = counted(inherited(load_recipe(name, overrides)), world, OpenedSources())
@@ -70,7 +95,10 @@ def run_all(world: World, recipes: dict[str, list[str]]) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("published")
     world = generate(WORLD, out / "world")
+    write_orders(out, open_source(str(world / "train")).fingerprint)
     recipes = {name: tiny(name, world, out) for name in OBJECTIVES}
+    for name, more in SETS.items():
+        recipes[name] += [one.replace("GRAPH", f"{out / 'graph'}").replace("CLUSTERS", f"{out / 'c'}") for one in more]
     for name in STARTED:
         recipes[name].append(f"init={out / INIT}")
     recipes["protoclip"] += ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]

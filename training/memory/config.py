@@ -3,7 +3,7 @@
 A memory's config names what it offers to the loss and builds the memory when a stage begins.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
