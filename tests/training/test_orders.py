@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+import tercet
+from tercet.api.cluster import cluster
 from tercet.command import main
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import Column, write_column
@@ -163,3 +165,23 @@ def test_a_dry_run_refuses_a_missing_folder(kind: str, world_folder: Path, colum
     config = values(world_folder, columns / "elsewhere", "run", kind)
     with pytest.raises(UserError, match=r"elsewhere/(graph|clusters) does not exist; write one with `tercet data"):
         dry_run(RunConfig.model_validate(config))
+
+
+def test_neighbours_and_clusters_of_a_run_fit_the_data_that_it_was_trained_on(
+    world_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share of the data is held out, so ids count the rest."""
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
+    model = {name: MODEL[name] for name in ("dim", "image", "text")}
+    data: dict[str, Any] = {"source": str(world_folder / "train"), "held_out": 0.25, "crop": None, "workers": 0}
+    first = recipe(world_folder, tmp_path / "first", data=data, model=model, pairs={"image-text": 1.0}, steps=2)
+    run(World(), first)
+    tercet.mine(str(tmp_path / "first"), None, tmp_path / "graph", split="train", num_negatives=3)
+    clusters = cluster(str(tmp_path / "first"), None, tmp_path / "groups", clusters=2, split="train")
+    assert 48 < sum(clusters.sources[0].sizes) < SAMPLES
+    for name, order in {
+        "neighbors": {"neighbors": {"graph": str(tmp_path / "graph")}},
+        "clusters": {"clusters": {"column": str(tmp_path / "groups")}},
+    }.items():
+        run(World(), first | {"out": str(tmp_path / name), "batch_size": 8, "data": data | order})
+        assert len(losses(tmp_path / name)) == 2
