@@ -12,6 +12,9 @@ from tercet.api.model import Model
 from tercet.command import main, mining
 from tercet.command.arguments import parse
 from tercet.data_pipelines.columns import read_column
+from tercet.data_pipelines.composition import NeighborsConfig
+from tercet.data_pipelines.plans.graph import read_graph
+from tercet.data_pipelines.sources.open import open_source
 from tercet.errors import UserError
 from tercet.training.mining.config import FORMATS, MiningConfig
 
@@ -45,6 +48,19 @@ def test_the_tables_for_people_add_up(capsys: pytest.CaptureFixture[str]) -> Non
     assert counts["compared"] == 48 * 47
     assert counts["range_min 2"] == -48 * 2
     assert sum(counts.values()) == 2 * counts["negatives"]
+
+
+def test_batches_of_neighbours_take_the_graph(model: Model, tmp_path: Path) -> None:
+    """With margins as well, which need the scores of positives."""
+    found = tercet.mine(model, "photos.csv", tmp_path, to="text", range_max=20, num_negatives=20)
+    column = read_column(tmp_path, found.sources[0].about.fingerprint)
+    source = open_source("photos.csv")
+    whole = read_graph(NeighborsConfig(graph=str(tmp_path)), source)
+    assert whole.neighbor_Nk.tolist() == column.values["neighbors"].tolist()
+    some = read_graph(NeighborsConfig(graph=str(tmp_path), absolute_margin=0.001), source)
+    below = column.values["scores"] <= column.values["positive"][:, None] - 0.001
+    assert some.count_N.tolist() == below.sum(axis=1).tolist()
+    assert 0 < below.sum() < below.size
 
 
 def test_several_sources_are_mined_each_for_itself(model: Model, tmp_path: Path) -> None:
