@@ -2,6 +2,7 @@
 
 A queue that the trained towers fill themselves makes these towers collapse in the only term (see `queue`). If a slowly
 moving copy of them makes all keys, the positives are as old as the negatives, and no anchor pulls its key.
+The decay is the first one that was tried, on another seed than those of the result.
 """
 
 from dataclasses import dataclass
