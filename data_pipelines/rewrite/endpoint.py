@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -21,6 +21,7 @@ PATH = "/chat/completions"
 PASSING = (408, 409, 425, 429)  # besides 5xx
 OF_THE_PROMPT = (400, 413, 422)  # such as a prompt that is too long; other prompts may be fine
 LONGEST_PAUSE = 600.0  # seconds
+MOST_BYTES = 2**22  # of an answer
 
 
 class _Stays(HTTPRedirectHandler):
@@ -77,7 +78,9 @@ class Endpoint:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         request = Request(self._url, json.dumps(body).encode(), headers)
         with OPENER.open(request, timeout=self._patience.stall) as answer:
-            found: bytes = answer.read()
+            found: bytes = answer.read(MOST_BYTES)
+            if answer.length and len(found) < MOST_BYTES:  # a limited read does not tell that the connection broke
+                raise IncompleteRead(found, answer.length)
             return found
 
     def _refused(self, error: HTTPError) -> str:
