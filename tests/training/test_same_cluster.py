@@ -1,4 +1,4 @@
-"""A run whose only term takes positives from the clusters of its episodes, and from a queue."""
+"""A run that takes positives from the clusters of its episodes, from a queue, and from a momentum encoder."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,16 @@ from tests.training.test_prototypes_memory import EVERY, clustered, term
 from tests.training.test_resume import run_all
 
 
-def test_it_is_infonce_until_the_first_episode(world_folder: Path, tmp_path: Path) -> None:
-    fields, queue = ("image", "audio"), {"kind": "queue", "fields": ["audio"], "size": 64, "start": 0}
+@pytest.mark.parametrize("keys", ["audio", "momentum.audio"])
+def test_it_is_infonce_until_the_first_episode(world_folder: Path, tmp_path: Path, keys: str) -> None:
+    queue = {"kind": "queue", "fields": ["audio"], "size": 64, "start": 0}
     for name, objective in (("plain", "infonce"), ("clusters", {"name": "same_cluster", "weight_cluster": 0.5})):
         values = clustered(world_folder, tmp_path / name)
-        values["memories"]["queue"] = queue
-        values["terms"] = [term(fields, objective=objective, against={"image": ["queue.audio"]})]
+        values["memories"] |= {"queue": queue, "momentum": {"kind": "momentum", "decay": 0.9}}
+        values["terms"] = [
+            term(("image", keys), objective=objective, against={"image": ["queue.audio"]}),
+            {"name": "own", "between": ["audio", "momentum.image"]},
+        ]
         if name == "plain":
             del values["terms"][0]["prototypes"], values["memories"]["groups"], values["episodes"]
         on_ranks(run_all, 1, [(values, None)])

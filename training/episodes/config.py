@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from tercet.configs.base import Config, Misfit
 from tercet.errors import did_you_mean
-from tercet.modality import MODALITIES, modality_of
+from tercet.modality import MODALITIES, modality_of, modality_of_vectors
 from tercet.models.config import TermConfig
 
 
@@ -52,7 +52,7 @@ class EpisodesConfig(Config):
     def embedded(self, terms: Iterable[TermConfig]) -> tuple[str, ...]:
         """The modalities to embed."""
         first = next((term.between for term in terms), ())
-        return self.fields or tuple(dict.fromkeys(map(modality_of, first)))
+        return self.fields or tuple(dict.fromkeys(map(modality_of_vectors, first)))
 
     def check(self, towers: Iterable[str], batch: int) -> None:
         """Refuses fields that a sample does not have by itself, those without a tower, and too few samples for a

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tercet.configs.base import Misfit
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import modality_of
+from tercet.modality import modality_of_vectors
 from tercet.models.config import TermConfig
 from tercet.training.memory.config import MemoryConfig, memory
 
@@ -49,7 +49,7 @@ class PrototypesConfig(MemoryConfig):
 
     def teachers(self, name: str, terms: Iterable[TermConfig]) -> dict[str, str]:
         """Whose clusters each modality learns in the terms of a stage that use the memory `name`."""
-        compared = dict.fromkeys(modality_of(field) for term in using(name, terms) for field in term.between)
+        compared = dict.fromkeys(modality_of_vectors(field) for term in using(name, terms) for field in term.between)
         if self.features:
             return dict.fromkeys(compared, FEATURES)
         if self.taught_by:
@@ -65,7 +65,7 @@ class PrototypesConfig(MemoryConfig):
         terms, teachers = using(name, run.terms), self.teachers(name, run.terms)
         for term in terms:
             for field in term.between:
-                if modality_of(field) not in teachers and term.shares.get(field, 1):
+                if modality_of_vectors(field) not in teachers and term.shares.get(field, 1):
                     raise Misfit(
                         f"{key}.taught_by",
                         f"does not say whose clusters `{field}` learns in the term {term.name}; write it as "

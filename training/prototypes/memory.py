@@ -20,7 +20,7 @@ from tercet.data_pipelines.columns import read_pieces
 from tercet.data_pipelines.seeding import keys
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import modality_of
+from tercet.modality import modality_of_vectors
 from tercet.models.losses.problem import LABEL, Prototypes
 from tercet.training.episodes.episode import Embedded, Episode, Learned, Recalled, SampleValues
 from tercet.training.memory.memory import Memory
@@ -61,7 +61,7 @@ class ClusterMemory(Memory):
         self.labels: dict[str, SampleTable] = {}  # by teacher
 
     def prototypes(self, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor] | None:
-        own = modality_of(field)
+        own = modality_of_vectors(field)
         if own not in self.found:
             return None
         return self.found[own], self.labels[self.teachers[own]].read(id_N)[LABEL]
