@@ -1,0 +1,140 @@
+"""The recipes of methods on negatives and prototypes, with and without the method: what it changes, and what not.
+
+Each recipe takes two steps, and all runs share one process. Recorded are the samples of each batch, and the gradient of
+the rows of each field.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.builtin.dataset import generate
+from tercet.data_pipelines.sample import Batch
+from tercet.data_pipelines.sources.open import open_source
+from tercet.distributed import World
+from tercet.models.losses.terms import Known, Outcome, Terms
+from tercet.testing import on_ranks
+from tercet.training.recipe import load_recipe
+from tests.training.test_published_recipes import INIT, SETS, STARTED, WORLD, run_all, tiny, write_orders
+
+pytestmark = pytest.mark.long
+
+ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip")
+CLUSTERED = ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
+OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its method out
+    "negclip without neighbours": ("negclip", ["data.neighbors=null"]),
+    "negclip without wrong captions": ("negclip", ["against={image: []}"]),
+    "scincl without neighbours": ("scincl", ["data.neighbors=null"]),
+    "unime without its filters": ("unime", ["objective.top_k=null", "objective.margin=null"]),
+    "mcl without clusters": ("mcl", ["data.clusters=null"]),
+    "protoclip without prototypes": (
+        "protoclip", ["terms=[{between: [image, text]}]", "memories.prototypes=null", "episodes=null"]
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One step: its samples, the losses of its terms, and the gradients by field."""
+
+    ids: list[int]
+    losses: dict[str, float]
+    rows: dict[str, Tensor]
+
+
+def watch(world: World, recipes: dict[str, list[str]]) -> dict[str, list[Seen]]:
+    found: dict[str, list[Seen]] = {name: [] for name in recipes}
+    call = Terms.__call__
+
+    def look(self: Terms, batch: Batch, vectors: Any, temperatures: Any, w: World, known: Known, step: int) -> Outcome:
+        outcome = call(self, batch, vectors, temperatures, w, known, step)
+        losses = {term: float(loss) for term, loss in outcome.losses.items()}
+        now.append(Seen(batch.ids.tolist(), losses, {name: rows.clone() for name, rows in outcome.rows.items()}))
+        return outcome
+
+    with patch.object(Terms, "__call__", look):
+        for name, overrides in recipes.items():
+            now = found[name]
+            run_all(world, {name.partition(" ")[0]: overrides})
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
+    out = tmp_path_factory.mktemp("methods")
+    world = generate(WORLD, out / "world")
+    write_orders(out, open_source(str(world / "train")).fingerprint)
+    recipes = {INIT: tiny(INIT, world, out)}
+    off = {name: (recipe, changes) for name, (recipe, changes) in OFF.items()}
+    for part in load_recipe("degla").terms[1:]:
+        off[f"degla without {part.name}"] = ("degla", [f"terms={json.dumps(terms_without(part.name))}"])
+    for name, (recipe, changes) in {**{name: (name, []) for name in ON}, **off}.items():
+        places = {"GRAPH": str(out / "graph"), "CLUSTERS": str(out / "c")}
+        sets = [*SETS.get(recipe, []), *(CLUSTERED if recipe == "protoclip" else [])]
+        for word, place in places.items():
+            sets = [one.replace(word, place) for one in sets]
+        init = [f"init={out / INIT}"] if recipe in STARTED else []
+        run = f"out={out / name.replace(' ', '-')}"
+        recipes[name] = [*tiny(recipe, world, out), *sets, *init, *changes, run]
+    (found,) = on_ranks(watch, 1, recipes)
+    return found
+
+
+def terms_without(name: str) -> list[dict[str, Any]]:
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("degla").terms]
+    return [term for term in terms if term.get("name") != name]
+
+
+@pytest.mark.parametrize("name", ["negclip", "scincl"])
+def test_neighbours_replace_half_of_a_batch_or_less(seen: dict[str, list[Seen]], name: str) -> None:
+    """The others are the first samples of the plain order. Neighbours are one to three ids further."""
+    first, plain = seen[name][0].ids, seen[f"{name} without neighbours"][0].ids
+    brought = [id for id in first if id not in plain]
+    assert 0 < len(brought) <= len(first) // 2
+    assert all(any((id - step) % WORLD.train in first for step in (1, 2, 3)) for id in brought)
+
+
+def test_wrong_captions_change_the_gradient_of_pictures(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["negclip"][0], seen["negclip without wrong captions"][0]
+    assert on.ids == off.ids
+    assert on.rows["text.negative"].abs().sum() > 0
+    assert "text.negative" not in off.rows
+    assert not torch.equal(on.rows["image"], off.rows["image"])
+
+
+@pytest.mark.parametrize(("part", "field", "step"), [
+    ("image-text.local", "image", 0), ("text-momentum", "text", 0), ("distillation", "text.negative", 1),
+])  # fmt: skip
+def test_each_part_of_degla_changes_a_gradient(seen: dict[str, list[Seen]], part: str, field: str, step: int) -> None:
+    """Distillation pulls from the second step on, when the average is no longer the model."""
+    on, off = seen["degla"], seen[f"degla without {part}"]
+    assert part in on[step].losses
+    assert part not in off[step].losses
+    assert on[0].ids == off[0].ids
+    assert not torch.equal(on[step].rows[field], off[step].rows[field])
+
+
+def test_the_filters_of_unime_change_gradients_but_no_batch(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["unime"][0], seen["unime without its filters"][0]
+    assert on.ids == off.ids
+    assert not torch.equal(on.rows["image"], off.rows["image"])
+
+
+def test_batches_of_mcl_come_from_one_cluster(seen: dict[str, list[Seen]]) -> None:
+    """The cluster of a sample is its id modulo 2."""
+    assert [len({id % 2 for id in step.ids}) for step in seen["mcl"]] == [1, 1]
+    assert [len({id % 2 for id in step.ids}) for step in seen["mcl without clusters"]] == [2, 2]
+
+
+def test_prototypes_change_gradients_after_the_first_episode(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["protoclip"], seen["protoclip without prototypes"]
+    assert on[0].ids == off[0].ids
+    assert torch.equal(on[0].rows["image"], off[0].rows["image"])
+    assert on[0].losses["prototypes"] == 0
+    assert on[1].losses["prototypes"] > 0
+    assert not torch.equal(on[1].rows["image"], off[1].rows["image"])
