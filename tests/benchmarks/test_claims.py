@@ -11,14 +11,15 @@ import torch
 
 from tercet.benchmarks import claims
 from tercet.benchmarks.claims import claim_names, load_claim
-from tercet.benchmarks.claims.experiment import built_in
+from tercet.benchmarks.claims.experiment import built_in, strong
 from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.outcome import estimate, outcome
-from tercet.benchmarks.claims.experiment.runs import numbers
+from tercet.benchmarks.claims.experiment.runs import digest, numbers
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, Pairs, Towers
 from tercet.benchmarks.claims.experiment.training import batch_of, fit, fit_term
 from tercet.command import main
 from tercet.models.config import TermConfig
+from tercet.training.recipe import load_recipe
 
 MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made
 
@@ -63,6 +64,26 @@ def test_other_settings_are_other_runs(tmp_path: Path, made: list[tuple[float, i
     found = numbers("fake", fake(2.0), range(2), tmp_path)
     assert made[4:] == [(2.0, 0), (2.0, 1)]
     assert [run["R@1"] for run in found["with"]] == pytest.approx([2.0, 12.2])
+
+
+def test_claims_of_the_same_runs_share_their_equal_arms(tmp_path: Path, made: list[tuple[float, int]]) -> None:
+    one, other = fake(1.0, runs="both"), fake(2.0, runs="both")
+    first = numbers("one", one, range(2), tmp_path)
+    second = numbers("other", other, range(2), tmp_path)
+    assert made[4:] == [(2.0, 0), (2.0, 1)]
+    assert first["without"] == second["without"]
+    numbers("alone", fake(1.0), range(2), tmp_path)
+    assert len(made) == 10, "a claim without `runs` has a file of its own"
+
+
+def test_methods_share_one_baseline() -> None:
+    claims = [load_claim(name) for name in claim_names()]
+    shared = [claim for claim in claims if claim.runs == strong.RUNS]
+    assert len({digest(claim.arms["baseline"]) for claim in shared}) == 1
+    assert {"Yuksekgonul et al. 2023", "Patel et al. 2024", "Chen et al. 2023"} <= {claim.source for claim in shared}
+    recipe, arm = load_recipe(strong.RECIPE), strong.Strong()
+    assert (recipe.batch_size, recipe.steps, recipe.optimizer.lr) == (arm.batch_size, arm.steps, arm.lr)
+    assert (recipe.schedule.name, recipe.schedule.warmup) == (arm.schedule, arm.warmup)
 
 
 def test_an_interrupted_claim_goes_on(tmp_path: Path, made: list[tuple[float, int]], capsys: Any) -> None:
@@ -177,14 +198,19 @@ def test_both_training_loops_are_the_same() -> None:
         assert not torch.equal(weight, first[name])
 
 
+@pytest.fixture(scope="module")
+def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.parametrize("name", claim_names())
-def test_every_claim_trains(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_claim_trains(name: str, monkeypatch: pytest.MonkeyPatch, short_runs: Path) -> None:
     """Two steps of every arm, on a few samples."""
     few, generated = {"train": 160, "val": 20, "combinations": 0, "workers": 1}, built_in.generated
     monkeypatch.setattr(built_in, "generated", lambda world: generated(world.model_copy(update=few)))
     claim = load_claim(name)
     short = {arm: replace(settings, steps=2) for arm, settings in claim.arms.items()}  # type: ignore[type-var]
-    runs = numbers(name, replace(claim, arms=short), [0], tmp_path)
+    runs = numbers(name, replace(claim, arms=short), [0], short_runs)
     assert all(claim.measure in run for each in runs.values() for run in each)
     assert len(runs) >= 2
     assert claim.says.endswith(".")

@@ -41,6 +41,7 @@ OBJECTIVES = {
     "alip": "alip",
     "symile": "symile",
     "gcl": "graded",
+    "diht": "hard_negative",
     "degla": "infonce",
     "tripletclip": "infonce",
     "tclap": "infonce",

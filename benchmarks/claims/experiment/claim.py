@@ -47,6 +47,7 @@ class Claim:
     arms: Mapping[str, Arm]
     better: Literal["higher", "lower"] = "higher"
     gain: tuple[float, float | None] = (0, None)
+    runs: str | None = None  # the file of its finished runs; claims that name the same share their equal arms
 
     def to_json(self) -> dict[str, Any]:
         beyond = {"source": self.source, "measure": self.measure, "better": self.better, "gain": list(self.gain)}

@@ -1,4 +1,5 @@
-"""The finished runs of a claim, one JSON object a line. A run that is there, with the same settings, is not repeated.
+"""The finished runs of a claim, one JSON object a line. A run that is there, with the same settings, is not repeated,
+also if another claim made it: claims with the same `runs` share a file.
 
 The settings alone identify a run. After a change of the code that trains, delete the file or choose another folder.
 """
@@ -31,7 +32,7 @@ class Key(NamedTuple):
 
 def numbers(name: str, claim: Claim, seeds: Iterable[int], folder: Path) -> dict[str, list[Numbers]]:
     """The numbers of every arm, one for each seed in order, after the missing runs were made."""
-    file = folder / f"{name}.jsonl"
+    file = folder / f"{claim.runs or name}.jsonl"
     keys = [Key(arm, seed, digest(settings)) for seed in seeds for arm, settings in claim.arms.items()]
     known = finished(file)
     missing = [key for key in keys if key not in known]
