@@ -21,6 +21,10 @@ from tercet.command import main
 from tercet.models.config import TermConfig
 from tercet.training.recipe import load_recipe
 
+ON_BUILT_IN_DATA = {  # and so slow, but for `queue`, which always runs
+    "caption_negatives", "degla", "momentum", "negclip", "negclip_retrieval", "protoclip", "protoclip_zero_shot",
+    "strong_baseline_sweep", "tripletclip", "tripletclip_retrieval",
+}  # fmt: skip
 MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made
 
 
@@ -203,7 +207,9 @@ def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.mark.parametrize("name", claim_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in ON_BUILT_IN_DATA else []) for name in claim_names()]
+)
 def test_every_claim_trains(name: str, monkeypatch: pytest.MonkeyPatch, short_runs: Path) -> None:
     """Two steps of every arm, on a few samples."""
     few, generated = {"train": 160, "val": 20, "combinations": 0, "workers": 1}, built_in.generated

@@ -168,6 +168,7 @@ def test_each_objective_runs_at_one_stage_and_the_usual_ones_at_all() -> None:
         run(["--objective", "mcl"])
 
 
+@pytest.mark.long
 def test_gradients_on_four_ranks() -> None:
     rows = on_ranks(measure_with, 4, [(Case(4, 2, "sigmoid"), Step)])[0][0]
     assert all(0 < row.ours <= LIMIT for row in rows), rows

@@ -100,7 +100,8 @@ def test_clusters_of_equal_weight_have_equally_many_batches() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(4, 40), min_size=2, max_size=6), st.integers(1, 16), st.integers(0, 9))
 def test_mixed_batches_have_every_cluster_equally_often(sizes: list[int], per_batch: int, seed: int) -> None:
-    labels = labels_of(sizes)
+    """Clusters that cannot fill their share of a batch are left out, but for the largest, which always can."""
+    labels = labels_of([*sizes, per_batch])
     order = order_of(labels, per_batch, seed, small="drop", **BALANCED)
     clusters = order.groups.size_C.tolist()
     positions = np.arange(len(clusters) * max(clusters) * 2)

@@ -122,6 +122,7 @@ def test_errors_equal_leave_one_out_errors_and_scores_are_likelihoods() -> None:
     torch.testing.assert_close(scores - scores.mean(), known - known.mean())
 
 
+@pytest.mark.long
 def test_the_length_alone_matches_sounds_and_sentences() -> None:
     """Noise of random length, and meaningless sentences that take as long to say."""
     dice = np.random.default_rng(0)

@@ -198,6 +198,7 @@ def test_sequences_that_differ_only_in_order_are_told_apart(kind: dict[str, obje
     assert (scores.argmax(1) == torch.arange(40)).all()
 
 
+@pytest.mark.long
 def test_order_is_learned_from_tokens_and_not_from_pooled_vectors() -> None:
     """Two linear towers learn on sequences in pairs that differ in order only. The second modality is rotated."""
     told_apart = {}

@@ -171,7 +171,7 @@ def test_the_copy_is_the_average_and_embeds_with_it(world_folder: Path, tmp_path
         assert others == pytest.approx(found[0], rel=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize(("world", "zero"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("world", "zero"), [(1, 0), pytest.param(2, 3, marks=pytest.mark.long)])
 def test_a_resumed_run_is_bit_equal(world_folder: Path, tmp_path: Path, world: int, zero: int) -> None:
     """With stages, of which the second unlocks a tower, a selection and gradient caching."""
     stages = [{"name": "first", "steps": 3}, {"name": "second", "steps": 3, "set": {"model.audio.unlocked": 1}}]
