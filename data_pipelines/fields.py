@@ -120,7 +120,7 @@ def check_graphs(configs: Mapping[str, FieldConfig]) -> None:
     for name, config in configs.items():
         if config.graph is not None and not Path(config.graph).is_dir():
             fix = "write a graph with `tercet data mine`, or correct the path"
-            raise UserError(f"fields.{name}.graph: there is no folder {config.graph}; {fix}")
+            raise UserError(f"fields.{name}.graph: the folder {config.graph} does not exist; {fix}")
 
 
 def check_pairs(fields: Mapping[str, FieldConfig]) -> None:

@@ -78,7 +78,7 @@ class NGrams:
 def right_beats_wrong(judgements: Sequence[Judgement], samples: Sequence[Sample]) -> Tensor | None:
     """Whether each right caption, the first of its item, scores higher than the wrong one. A tie is wrong.
 
-    None if there are no other groups to learn from.
+    Returns None if all samples are of one group, because nothing is left to learn from.
     """
     fold = folds([sample.group for sample in samples])
     if fold is None or not all(samples[one.item].text for one in judgements):
@@ -93,7 +93,7 @@ def right_beats_wrong(judgements: Sequence[Judgement], samples: Sequence[Sample]
 
 
 def folds(groups: Sequence[int]) -> list[int] | None:
-    """The fold of each item: whole groups, in turn. None if all items are of one group."""
+    """The fold of each item. Groups stay whole and take turns. Returns None if there is only one group."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     if len(numbers) < 2:
         return None

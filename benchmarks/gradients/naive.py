@@ -1,14 +1,13 @@
-"""Naive losses: formulas over whole matrices, which autograd differentiates.
+"""Naive losses of pairs of fields: formulas over whole matrices, which autograd differentiates.
 
-They share no code with the objectives but the permutations that symile draws. Each knows the options that its objective
-has by default, or in its example. One process has the whole batch.
+They share no code with the objectives. Each knows the options that its objective has by default, or in its example. One
+process has the whole batch. `naive_terms.py` has the losses of whole terms, and the table of all.
 
 Shapes: N items with all fields, A anchors and K keys of one direction.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, pairwise
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch.nn.functional import normalize, softplus
 
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.symile import permutations
 
 Similarity = Callable[[Any, Tensor, Tensor], Tensor]  # of all rows of x and y [N, N]
 NaiveLoss = Callable[[Any, Problem], Tensor]  # of the objective, for its options, and a problem of one process
@@ -183,174 +181,3 @@ def segment_attention(options: Any, x: Tensor, y: Tensor) -> Tensor:
         cosine_NS = y @ segment_Sd.T
         rows.append((torch.softmax(cosine_NS / options.attention, dim=1) * cosine_NS).sum(dim=1))
     return torch.stack(rows)
-
-
-def align_uniform(options: Any, problem: Problem) -> Tensor:
-    pairs = [shared({"x": x, "y": y}) for x, y in combinations(problem.fields.values(), 2)]
-    aligned = [(x.z_Nd - y.z_Nd).norm(dim=1).pow(options.alpha).mean() for x, y in pairs]
-    uniform = []
-    for rows in problem.fields.values():
-        distance_NN = (rows.z_Nd[:, None] - rows.z_Nd).square().sum(dim=2)
-        different_NN = rows.group_N[:, None] != rows.group_N
-        uniform.append((-options.t * distance_NN[different_NN]).exp().mean().log())
-    weight: float = options.uniformity
-    return torch.stack(aligned).mean() + weight * torch.stack(uniform).mean()
-
-
-def alip(options: Any, problem: Problem) -> Tensor:
-    x, y, z = shared(problem.fields)
-    cosines = {"captions": (y, z), "raw": (x, y), "synthetic": (x, z)}
-    gates = {}
-    for name, (one, other) in cosines.items():
-        cosine_N = (one.z_Nd * other.z_Nd).sum(dim=1).detach()
-        average = options.momentum * problem.averages[name] + (1 - options.momentum) * cosine_N.mean()
-        gates[name] = (options.strength * (cosine_N - average)).exp()
-    sample_N = gates["captions"].clamp(max=1.0)
-    total = problem.scale.new_zeros(())
-    for caption, name in ((y, "raw"), (z, "synthetic")):
-        gate_N = sample_N * torch.where(sample_N < 1, gates[name], 1.0)
-        pair = Problem({"image": x, name: caption}, problem.scale, None, problem.tile, problem.world)
-        for direction in directions(options, pair):
-            total = total + (gate_N * infonce(options, direction)).mean() / 2
-    return total
-
-
-def infonce_own_negatives(options: Any, problem: Problem) -> Tensor:
-    """Over the pictures, each with its caption and its own wrong captions."""
-    images, captions = shared(problem.fields)
-    wrong = problem.against["image"]["text.negative"]
-    losses = []
-    for z_d, own_d, sample in zip(images.z_Nd, captions.z_Nd, images.id_N, strict=True):
-        logits = problem.scale * torch.stack([own_d, *wrong.z_Nd[wrong.id_N == sample]]) @ z_d
-        losses.append(logits.logsumexp(dim=0) - logits[0])
-    return torch.stack(losses).mean()
-
-
-def feature_distillation(options: Any, problem: Problem) -> Tensor:
-    items = {item for rows in problem.fields.values() for item in rows.item_N.tolist()}
-    total = problem.scale.new_zeros(())
-    for rows in problem.fields.values():
-        for z_d, taught_d in zip(rows.z_Nd, rows.extra["teacher"], strict=True):
-            total = total + (z_d - taught_d).pow(2).sum() / len(items)
-    return total
-
-
-def matryoshka(options: Any, problem: Problem) -> Tensor:
-    total = problem.scale.new_zeros(())
-    for dim in options.dims:
-        cut = {
-            name: Rows(normalize(rows.z_Nd[:, :dim], dim=1), rows.own, rows.item_N, rows.group_N, rows.id_N)
-            for name, rows in problem.fields.items()
-        }
-        total = total + both_ways(infonce)(options, Problem(cut, problem.scale, None, problem.tile, problem.world))
-    return total
-
-
-def prototype(options: Any, problem: Problem) -> Tensor:
-    """Over anchors whose cluster has a centroid, with the clusters that have one as a smaller set."""
-    parts = []
-    for name, rows in problem.fields.items():
-        prototypes = problem.prototypes[name]
-        known = torch.nonzero(prototypes.exists_K).flatten().tolist()
-        losses = []
-        for z_d, label in zip(rows.z_Nd, rows.extra["label"].tolist(), strict=True):
-            if int(label) in known:
-                teacher_e = prototypes.teacher_Ke[int(label)]
-                target = torch.softmax(prototypes.teacher_Ke[known] @ teacher_e / options.temperature, dim=0)
-                logits = problem.scale * prototypes.centroid_Kd[known] @ z_d
-                losses.append(-(target * torch.log_softmax(logits, dim=0)).sum())
-        parts.append(torch.stack(losses).mean())
-    return torch.stack(parts).mean()
-
-
-def symile(options: Any, problem: Problem) -> Tensor:
-    fields = shared(problem.fields)
-    group_N, count = fields[0].group_N, len(fields[0])
-    parts = []
-    for number, anchors in enumerate(fields):
-        keys = [rows.z_Nd for other, rows in enumerate(fields) if other != number]
-        order_FN = permutations(problem.seed, number, len(keys), count).to(group_N.device)
-        products = [z_Nd[order_N] for z_Nd, order_N in zip(keys, order_FN, strict=True)]
-        logits_NN = problem.scale * anchors.z_Nd @ torch.stack(products).prod(dim=0).T
-        closed_NN = (group_N[:, None, None] == group_N[order_FN]).all(dim=1)
-        own_N = problem.scale * (anchors.z_Nd * torch.stack(keys).prod(dim=0)).sum(dim=1)
-        matrix = torch.diagonal_scatter(logits_NN.masked_fill(closed_NN, -torch.inf), own_N)
-        parts.append((matrix.logsumexp(dim=1) - own_N).mean())
-    return torch.stack(parts).mean()
-
-
-def poly_view(options: Any, problem: Problem) -> Tensor:
-    """Over items, their views, and the other views of each."""
-    views: dict[int, list[Tensor]] = {}
-    groups: dict[int, int] = {}
-    for rows in problem.fields.values():
-        for z_d, item, group in zip(rows.z_Nd, rows.item_N.tolist(), rows.group_N.tolist(), strict=True):
-            views.setdefault(item, []).append(z_d)
-            groups[item] = group
-    views = {item: some for item, some in views.items() if len(some) > 1}
-    total = problem.scale.new_zeros(())
-    for item, some in views.items():
-        keys = [z_d for other, more in views.items() if groups[other] != groups[item] for z_d in more]
-        repelled = problem.scale * torch.stack(some) @ torch.stack(keys).T
-        attracted = problem.scale * torch.stack(some) @ torch.stack(some).T
-        for anchor, positive in ((a, b) for a in range(len(some)) for b in range(len(some)) if a != b):
-            logits = torch.cat([attracted[anchor, positive].reshape(1), repelled[anchor]])
-            loss = logits.logsumexp(dim=0) - logits[0]
-            total = total + loss / (len(views) * len(some) * (len(some) - 1))
-    return total
-
-
-def over_lists(of_list: Callable[[Any, Tensor, Tensor], Tensor]) -> NaiveLoss:
-    """The mean over all anchors with two or more candidates, of their cosines times the scale and their numbers."""
-
-    def loss(options: Any, problem: Problem) -> Tensor:
-        anchors, candidates = problem.fields.values()
-        losses = []
-        for z_d, item in zip(anchors.z_Nd, anchors.item_N, strict=True):
-            mine = candidates.item_N == item
-            if mine.sum() > 1:
-                logits = problem.scale * candidates.z_Nd[mine] @ z_d
-                losses.append(of_list(options, logits, candidates.extra["number"][mine]))
-        return torch.stack(losses).mean()
-
-    return loss
-
-
-def listwise(options: Any, logits: Tensor, numbers: Tensor) -> Tensor:
-    target = torch.softmax(numbers / options.temperature, dim=0)
-    return (target * (target.log() - torch.log_softmax(logits, dim=0))).sum()
-
-
-def graded_list(options: Any, logits: Tensor, numbers: Tensor) -> Tensor:
-    target, found = torch.softmax(numbers / options.temperature, dim=0), torch.softmax(logits, dim=0)
-    total = logits.new_zeros(())
-    for low, high in pairwise(sorted({*numbers.tolist()})):
-        total = total + (high - low) * (target - found)[numbers <= low].sum().abs()
-    return total
-
-
-NAIVE: dict[str, NaiveLoss] = {
-    "align_uniform": align_uniform,
-    "alip": alip,
-    "cwcl": both_ways(cwcl),
-    "decoupled": both_ways(decoupled),
-    "feature_distillation": feature_distillation,
-    "graded": both_ways(graded),
-    "graded_list": over_lists(graded_list),
-    "hard_negative": both_ways(hard_negative),
-    "infonce": both_ways(infonce),
-    "infonce_own_negatives": infonce_own_negatives,
-    "isogclr": both_ways(isogclr),
-    "listwise": over_lists(listwise),
-    "macl": both_ways(macl),
-    "matryoshka": matryoshka,
-    "multi_positive": both_ways(multi_positive),
-    "poly_view": poly_view,
-    "prototype": prototype,
-    "same_cluster": both_ways(same_cluster),
-    "segment_attention": both_ways(infonce, segment_attention),
-    "sequence": both_ways(infonce, sequence),
-    "sigmoid": both_ways(sigmoid),
-    "soft": both_ways(soft),
-    "symile": symile,
-}

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tercet.benchmarks.gradients.case import ITEMS, MICRO_BATCH, Case, make_batch
-from tercet.benchmarks.gradients.naive import NAIVE, shared
+from tercet.benchmarks.gradients.naive import shared
+from tercet.benchmarks.gradients.naive_terms import NAIVE
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.modality import field_of, tokens_of

@@ -67,6 +67,6 @@ def _content(extensions: tuple[str, ...], files: Files, meta: Mapping[str, objec
 
 
 def _named(place: str, files: Files, meta: Mapping[str, object]) -> object:
-    """An empty cell of a table is no group."""
+    """The value at a place. An empty cell counts as missing: its sample has a group of its own."""
     value = within(meta, place)
     return None if value == "" else value

@@ -80,7 +80,9 @@ class NeighborCaptions:
             )
         for piece in read_pieces(self._graph, self._source.fingerprint):
             if COLUMN not in piece.values:
-                raise UserError(f"{where} is no neighbour graph, which holds `{COLUMN}`; see `tercet data mine`")
+                raise UserError(
+                    f"{where} has no `{COLUMN}`, so it is not a neighbour graph; write one with `tercet data mine`"
+                )
             if (largest := int(piece.values[COLUMN].max(initial=-1))) >= len(self._source):
                 samples = f"the {len(self._source)} samples of the source"
                 raise UserError(f"{where} names the id {largest}, which is not among {samples}; mine again")

@@ -105,10 +105,13 @@ def retry_after(header: str | None, now: Callable[[], float] = time.time) -> flo
         return None
     try:
         return max(float(header), 0.0)
-    except ValueError:
-        pass
+    except ValueError:  # a date
+        return _seconds_until(header, now())
+
+
+def _seconds_until(date: str, now: float) -> float | None:
     try:
-        return max(parsedate_to_datetime(header).timestamp() - now(), 0.0)
+        return max(parsedate_to_datetime(date).timestamp() - now, 0.0)
     except (TypeError, ValueError):
         return None
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class NoAnswer(Exception):
-    """A request that got no answer in all tries. It is asked again when the command is called again."""
+    """A model did not answer a request, however often it was sent. The next call of the command sends it again."""
 
 
 class LanguageModel(Protocol):

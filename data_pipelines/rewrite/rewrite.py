@@ -135,7 +135,7 @@ class Rewriting:
             yield batch
 
     def _ask(self, batch: list[Question]) -> Outcome:
-        """Answers go to the cache at once. What is not a list is asked again, with a reminder."""
+        """Asks the model, again if an answer is not a list, and writes each answer to the cache at once."""
         count = len(batch)
         for attempt in range(USABLE_TRIES):
             try:

@@ -1,4 +1,4 @@
-"""What a language model is asked to write of a caption, and how its answer is read.
+"""The tasks of a language model: the prompt for each caption, and how its answer becomes captions.
 
 Negatives have five kinds, as those of DeGLA (Hu et al., 2025); rewrites are those of LaCLIP (Fan et al., 2023); and the
 reversed order of sounds is that of T-CLAP (Yuan et al., 2024). The prompts are our own.

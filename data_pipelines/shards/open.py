@@ -41,7 +41,7 @@ class OpenShard:
         self._checksum = None if self.index.checksum_M is None else self.index.checksum_M.data
         self._keys, self._key_first = self.index.key_K.tobytes(), self.index.key_first.data
         self._extensions = self.index.extensions
-        self._wanted: dict[frozenset[str], dict[int, str]] = {}  # codes and files, by what was asked for
+        self._wanted: dict[frozenset[str], dict[int, str]] = {}  # the file of each code, by wanted files
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

@@ -1,25 +1,16 @@
 """`tercet data …`: each verb, with its arguments and the few lines that run it."""
 
 import argparse
-import tempfile
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tercet.command import clustering, mining
-from tercet.command.options import takes_many, takes_overrides, takes_plugins
+from tercet.command import clustering, mining, rewriting
+from tercet.command.options import output_file, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
+from tercet.command.tables import COLUMNS, reading_of, roles_of
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
 from tercet.system import cores
-
-if TYPE_CHECKING:
-    from tercet.data_pipelines.config import TableConfig
-    from tercet.data_pipelines.manifests.reading import Reading
-    from tercet.data_pipelines.manifests.roles import Roles
-
-COLUMNS = "the columns of a table, where the guess is wrong, such as image=file text=[title,alt] group=json.album"
 
 
 def add_verbs(within: Verbs) -> None:
@@ -32,7 +23,7 @@ def add_verbs(within: Verbs) -> None:
         )
     )
     _stats(add_verb(within, "stats", "describe a data set: sizes, durations, captions, languages, duplicates"))
-    _rewrite(
+    rewriting.declare(
         add_verb(
             within,
             "rewrite",
@@ -97,7 +88,7 @@ def pack(arguments: Namespace) -> int:
 
     given = {name: value for name in PackConfig.model_fields if (value := getattr(arguments, name)) is not None}
     config = build(PackConfig, given, lambda key: "command line")
-    roles = _roles(arguments)
+    roles = roles_of(arguments)
     check_place(arguments.source, arguments.out)
     manifest = open_manifest(arguments.source, roles)
     print_roles(manifest.roles)
@@ -142,7 +133,7 @@ def index(arguments: Namespace) -> int:
 def _check(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
     verb.add_argument(
-        "--out", type=_file, metavar="FILE", help="write an HTML page, and bad_samples.jsonl in the same folder"
+        "--out", type=output_file, metavar="FILE", help="write an HTML page, and bad_samples.jsonl in the same folder"
     )
     verb.add_argument(
         "--max-bad", type=_share, default=0.0, metavar="SHARE", help="exit with 1 if a larger share is bad (default: 0)"
@@ -156,7 +147,7 @@ def check(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_findings
 
     listing = arguments.out and listing_beside(arguments.out)
-    findings = check(arguments.shards, _workers(arguments), listing, _reading(arguments, arguments.shards))
+    findings = check(arguments.shards, _workers(arguments), listing, reading_of(arguments, arguments.shards))
     if arguments.out:
         write_check(arguments.out, _titled(arguments.shards), findings, arguments.max_bad, listing.name)
     print_json(findings.to_json()) if arguments.json else print_findings(findings, arguments.max_bad, listing)
@@ -165,7 +156,7 @@ def check(arguments: Namespace) -> int:
 
 def _stats(verb: argparse.ArgumentParser) -> None:
     _takes_shards(verb)
-    verb.add_argument("--out", type=_file, metavar="FILE", help="write an HTML page with plots")
+    verb.add_argument("--out", type=output_file, metavar="FILE", help="write an HTML page with plots")
     verb.add_argument("--sample", type=int, metavar="N", help="read only this many samples (default: all)")
     verb.add_argument("--list", metavar="FILE", help="read only the samples of a list (docs/data.md)")
     verb.add_argument(
@@ -185,7 +176,7 @@ def stats(arguments: Namespace) -> int:
     from tercet.data_pipelines.survey.show import print_stats
     from tercet.data_pipelines.survey.stats import survey
 
-    source = open_source(arguments.shards, reading=_reading(arguments, arguments.shards))
+    source = open_source(arguments.shards, reading=reading_of(arguments, arguments.shards))
     listed = read_list(arguments.list, source) if arguments.list else None
     orders: dict[str, NeighborGraph | ClusterLabels] = {}
     if arguments.neighbors:
@@ -204,57 +195,13 @@ def stats(arguments: Namespace) -> int:
     return 0
 
 
-def _rewrite(verb: argparse.ArgumentParser) -> None:
-    from tercet.data_pipelines.rewrite.config import RewriteConfig
-
-    text = "the base URL of an endpoint with OpenAI's chat completions, a folder of transformers, or `rules`"
-    verb.add_argument("by", metavar="MODEL", help=text)
-    verb.add_argument("--data", required=True, metavar="DATA", help="shards, a table or a folder")
-    verb.add_argument(
-        "--out", type=_file, required=True, metavar="FILE", help="JSONL file for data.train.NAME.sidecar (docs/data.md)"
-    )
-    takes_overrides(verb, COLUMNS)
-    for name, option in RewriteConfig.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        if option.annotation is bool:
-            verb.add_argument(flag, dest=name, action="store_true", default=None, help=option.description)
-        else:
-            shown = "" if option.default in (None, "", {}) else f" (default: {_listed(option.default)})"
-            verb.add_argument(flag, dest=name, metavar="X", help=f"{option.description}{shown}")
-    verb.add_argument("--json", action="store_true", help="print JSON instead of a line for people")
-    takes_plugins(verb)
-    verb.set_defaults(verb=rewrite)
-
-
-def rewrite(arguments: Namespace) -> int:
-    from tercet.configs.base import build
-    from tercet.data_pipelines.rewrite.config import RewriteConfig
-    from tercet.data_pipelines.rewrite.open_model import check_writer
-
-    given = {name: value for name in RewriteConfig.model_fields if (value := getattr(arguments, name)) is not None}
-    if "rules" in given:
-        given["rules"] = given["rules"].split(",")
-    config = build(RewriteConfig, given, lambda key: "command line")
-    check_writer(arguments.by, config)
-    from tercet.data_pipelines.rewrite.run import rewrite
-    from tercet.data_pipelines.rewrite.show import print_counts, print_verdict
-
-    done = rewrite(arguments.by, arguments.data, _reading(arguments, arguments.data), config, arguments.out)
-    print_json(done.to_json()) if arguments.json else print_counts(done.counts, done.without, arguments.out)
-    return 0 if print_verdict(done.counts, config.max_bad) else 1
-
-
-def _listed(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
 def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("train", metavar="TRAIN", help="training data: shards, a table or a folder")
     verb.add_argument("evaluation", metavar="EVAL", help="evaluation data; their hashes are kept in memory")
     takes_overrides(verb, COLUMNS)
     takes_plugins(verb)
     verb.add_argument(
-        "--out", type=_file, metavar="FILE", help="write each leak as a line of JSON, with both shards and keys"
+        "--out", type=output_file, metavar="FILE", help="write each leak as a line of JSON, with both shards and keys"
     )
     verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
@@ -270,7 +217,7 @@ def leaks(arguments: Namespace) -> int:
 
     sides = [arguments.train, arguments.evaluation]
     tables = [side for side in sides if is_table(side)] or sides  # without any table, columns are a mistake
-    readings = {side: _reading(arguments, side) if side in tables else PLAIN for side in sides}
+    readings = {side: reading_of(arguments, side) if side in tables else PLAIN for side in sides}
     train, evaluation = (open_source(side, reading=readings[side]) for side in sides)
     inquiry = Inquiry(train, evaluation, _workers(arguments))
     write_leaks(inquiry.leaks(), arguments.out)
@@ -278,57 +225,11 @@ def leaks(arguments: Namespace) -> int:
     return 0 if inquiry.count.clean else 1
 
 
-def _table(arguments: Namespace, source: str | list[str]) -> "TableConfig":
-    """The data and their columns, as in a recipe."""
-    from tercet.configs.base import build
-    from tercet.configs.layers import PLAIN, parse_override
-    from tercet.data_pipelines.config import TableConfig
-
-    if not source:
-        raise UserError(f"DATA is missing; see `{arguments.parser.prog} --help`")
-    options = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    return build(TableConfig, {"source": source, **options}, lambda key: "command line")
-
-
-def _reading(arguments: Namespace, source: str | list[str]) -> "Reading":
-    from tercet.data_pipelines.config import SplitConfig
-    from tercet.data_pipelines.preflight.declared import check_source
-    from tercet.data_pipelines.sources.opened import OpenedSources
-
-    split = SplitConfig.model_validate(_table(arguments, source).model_dump())
-    check_source(split, OpenedSources())
-    return split.reading
-
-
-def _roles(arguments: Namespace) -> "Roles":
-    """Shards store the group that a column gives."""
-    table = _table(arguments, str(arguments.source))
-    place, _, column = table.group.partition(".")
-    if place != "json":
-        raise UserError(
-            f"`group={table.group}` works in recipes only; to pack a group, name a column, such as group=json.album"
-        )
-    return replace(table.roles, group=column if "group" in table.model_fields_set else None)
-
-
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
     takes_many(verb, "shards", "DATA", "shards (folders, patterns, URLs), tables, or a folder", COLUMNS)
     takes_plugins(verb)
     verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
-
-
-def _file(text: str) -> Path:
-    """Checks that the file can be written before the long work begins."""
-    path = Path(text)
-    if path.is_dir():
-        raise UserError(f"--out {path} is a folder; name a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise UserError(f"--out {path} cannot be written: {error.strerror}; name a file elsewhere") from error
 
 
 def _number(text: str) -> int:

@@ -3,6 +3,10 @@
 import argparse
 import os
 import re
+import tempfile
+from pathlib import Path
+
+from tercet.errors import UserError
 
 SETS_A_KEY = re.compile(r"[a-z_][\w.-]*=")
 
@@ -29,3 +33,16 @@ def part(arguments: argparse.Namespace) -> None:
     overrides = [word for word in words if SETS_A_KEY.match(word) and not os.path.exists(word)]
     setattr(arguments, arguments.many, [word for word in words if word not in overrides])
     arguments.overrides += overrides
+
+
+def output_file(text: str) -> Path:
+    """Checks that the file can be written before the long work begins."""
+    path = Path(text)
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be written: {error.strerror}; name a file elsewhere") from error

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from tercet.benchmarks.gradients import LIMIT, cases, run, worst_by_name
 from tercet.benchmarks.gradients.case import Case, exists
-from tercet.benchmarks.gradients.naive import NAIVE
+from tercet.benchmarks.gradients.naive_terms import NAIVE
 from tercet.benchmarks.gradients.ours import measure
 from tercet.benchmarks.gradients.truth import errors, naive, own_gradients, truth_of, whole_matrix, worst
 from tercet.benchmarks.table import BenchRow, judge

@@ -126,13 +126,13 @@ def test_a_graph_of_other_data_is_refused(shards: Shards, graph: Path, tmp_path:
     with pytest.raises(UserError, match=r"other has no neighbours of .* as this run reads it; mine exactly these data"):
         opened(tmp_path / "other")
     write_column(tmp_path / "scores", shards.fingerprint, Column(np.arange(3), {"scores": np.zeros((3, 1))}))
-    with pytest.raises(UserError, match="scores is no neighbour graph, which holds `neighbors`"):
+    with pytest.raises(UserError, match="scores has no `neighbors`, so it is not a neighbour graph; write one with"):
         opened(tmp_path / "scores")
     write_column(tmp_path / "large", shards.fingerprint, Column(np.arange(3), {"neighbors": np.full((3, 1), ITEMS)}))
     with pytest.raises(UserError, match=f"large names the id {ITEMS}, which is not among the {ITEMS} samples"):
         opened(tmp_path / "large")
     config = FieldConfig.model_validate({"from": "neighbors", "graph": str(tmp_path / "nowhere")})
-    with pytest.raises(UserError, match=rf"fields.{NAME}.graph: there is no folder .*nowhere; write a graph"):
+    with pytest.raises(UserError, match=rf"fields.{NAME}.graph: the folder .*nowhere does not exist; write a graph"):
         check_graphs({NAME: config})
 
 

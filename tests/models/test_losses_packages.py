@@ -48,7 +48,7 @@ def unit(rows: int, seed: int) -> Tensor:
     return normalize(torch.randn(rows, DIM, generator=random, dtype=torch.float64), dim=1).requires_grad_()
 
 
-def check(theirs: Tensor, vectors: dict[str, Tensor], problem: Problem, **options: object) -> None:
+def assert_same_loss(theirs: Tensor, vectors: dict[str, Tensor], problem: Problem, **options: object) -> None:
     """Their loss equals that of our objective, and their gradients do where they move unit vectors."""
     term = TermConfig(between=tuple(problem.fields), objective=ObjectiveConfig.model_validate(options))
     found = build_term(term).solve(problem)
@@ -75,14 +75,18 @@ def problem_of(vectors: dict[str, Tensor]) -> Problem:
 def test_infonce_is_the_symmetric_loss_of_sentence_transformers_and_ntxent_of_pytorch_metric_learning() -> None:
     z = {"image": unit(ITEMS, 0), "text": unit(ITEMS, 1)}
     ranking = MultipleNegativesRankingLoss(Given(), scale=SCALE, **BOTH)
-    check(ranking.compute_loss_from_embeddings(list(z.values()), torch.tensor(0)), z, problem_of(z), name="infonce")
-    check(both(NTXentLoss(temperature=1 / SCALE), z), z, problem_of(z), name="infonce")
+    assert_same_loss(
+        ranking.compute_loss_from_embeddings(list(z.values()), torch.tensor(0)), z, problem_of(z), name="infonce"
+    )
+    assert_same_loss(both(NTXentLoss(temperature=1 / SCALE), z), z, problem_of(z), name="infonce")
 
 
 @pytest.mark.parametrize(("positives", "theirs"), [("together", SupConLoss), ("apart", NTXentLoss)])
 def test_several_positives_are_those_of_pytorch_metric_learning(positives: str, theirs: type[nn.Module]) -> None:
     z = {"image": unit(ITEMS, 0), "text": unit(CAPTIONS * ITEMS, 1)}
-    check(both(theirs(temperature=1 / SCALE), z), z, problem_of(z), name="multi_positive", positives=positives)
+    assert_same_loss(
+        both(theirs(temperature=1 / SCALE), z), z, problem_of(z), name="multi_positive", positives=positives
+    )
 
 
 def both(loss: nn.Module, z: dict[str, Tensor]) -> Tensor:
@@ -101,7 +105,7 @@ def test_hardness_is_that_of_sentence_transformers(mode: str) -> None:
     negative = whole.fields["text.negative"].negatives(declared=True)
     fields = {name: whole.fields[name] for name in ("image", "text")}
     problem = replace(whole, fields=fields, against={"image": {"text.negative": negative}}, shares=ONE_WAY)
-    check(theirs, z, problem, name="infonce", hardness_mode=mode, hardness_strength=4.0)
+    assert_same_loss(theirs, z, problem, name="infonce", hardness_mode=mode, hardness_strength=4.0)
 
 
 @pytest.mark.parametrize("strategy", ["absolute", "relative"])
@@ -112,18 +116,20 @@ def test_a_guide_masks_what_it_masks_in_sentence_transformers(strategy: str) -> 
     whole = problem_of(z)
     fields = {name: replace(rows, extra={"guide": guide[name].detach()}) for name, rows in whole.fields.items()}
     problem = replace(whole, fields=fields, shares=ONE_WAY)
-    check(gist(features, torch.tensor(0)), z, problem, name="infonce", margin=0.1, margin_strategy=strategy)
+    assert_same_loss(gist(features, torch.tensor(0)), z, problem, name="infonce", margin=0.1, margin_strategy=strategy)
 
 
 def test_matryoshka_is_that_of_sentence_transformers() -> None:
     z, model = {"image": unit(ITEMS, 0), "text": unit(ITEMS, 1)}, Given()
     nested = MatryoshkaLoss(model, MultipleNegativesRankingLoss(model, scale=SCALE, **BOTH), [3, DIM], [0.5, 1.0])
     theirs = nested([{"vectors": z_Nd} for z_Nd in z.values()], torch.tensor(0))
-    check(theirs, z, problem_of(z), name="matryoshka", of={"name": "infonce"}, dims=[3, DIM], weights=[0.5, 1.0])
+    assert_same_loss(
+        theirs, z, problem_of(z), name="matryoshka", of={"name": "infonce"}, dims=[3, DIM], weights=[0.5, 1.0]
+    )
 
 
 @pytest.mark.parametrize("names", [("image", "text", "audio"), ("image", "text", "audio", "text.rewrite")])
 def test_symile_is_that_of_its_package(names: tuple[str, ...]) -> None:
     z = {name: unit(ITEMS, seed) for seed, name in enumerate(names)}
     theirs = Symile("n_squared")(list(z.values()), torch.tensor(SCALE, dtype=torch.float64))
-    check(theirs, z, problem_of(z), name="symile", negatives="n_squared")
+    assert_same_loss(theirs, z, problem_of(z), name="symile", negatives="n_squared")

@@ -198,10 +198,10 @@ def test_a_teacher_without_a_tower_is_refused() -> None:
         ),
         (
             {"memories": {"large": {"kind": "queue", "fields": ["text"]}}},
-            "`terms.image-text.references.teacher` is `large`, which is no memory with a vector for each row",
+            "`terms.image-text.references.teacher` is `large`, but no memory of this name embeds the rows",
         ),
         ({"memories": {"larg": {"kind": "teacher", "model": "runs/none"}}}, "did you mean `larg`"),
-        ({"memories": {}}, r"each row of a batch; add one, as memories: {large: {kind: teacher, model: …}}"),
+        ({"memories": {}}, r"the rows of a batch; add one, as memories: {large: {kind: teacher, model: …}}"),
         (
             {"terms": [{**TERMS[0], "objective": "infonce"}]},
             "terms.image-text.references: `infonce` uses no `teacher`; known: guide",

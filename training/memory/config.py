@@ -147,7 +147,10 @@ class QueueConfig(MemoryConfig):
                 if able
                 else f"add one, as memories: {{{self.encoder}: {{kind: momentum}}}}"
             )
-            raise Misfit(f"memories.{name}.encoder", f"is `{self.encoder}`, which is no momentum encoder; {hint}")
+            raise Misfit(
+                f"memories.{name}.encoder",
+                f"is `{self.encoder}`, but no memory of this name is a momentum encoder; {hint}",
+            )
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.vector_queue import VectorQueue, origin_of

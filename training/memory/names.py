@@ -48,7 +48,8 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Sequence[TermConf
         if term.prototypes and term.prototypes not in clustered:
             hint = did_you_mean(term.prototypes, clustered) if clustered else "add one of the kind `prototypes`"
             raise Misfit(
-                f"terms.{term.name}.prototypes", f"is `{term.prototypes}`, which is no memory of clusters; {hint}"
+                f"terms.{term.name}.prototypes",
+                f"is `{term.prototypes}`, but no memory of this name has clusters; {hint}",
             )
 
 
@@ -61,7 +62,7 @@ def check_references(memories: Mapping[str, MemoryConfig], term: TermConfig) -> 
             )
             raise Misfit(
                 f"terms.{term.name}.references.{key}",
-                f"is `{name}`, which is no memory with a vector for each row of a batch; {hint}",
+                f"is `{name}`, but no memory of this name embeds the rows of a batch; {hint}",
             )
 
 

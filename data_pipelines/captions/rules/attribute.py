@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def replace_attribute(sentence: Sentence, dice: "np.random.Generator") -> str | None:
-    """The new word is of the same family, and is not in the caption yet."""
+    """Replaces an attribute by another of its family that the caption does not have yet."""
     options = [
         (place, other[0])
         for place, word in enumerate(sentence.lower)
