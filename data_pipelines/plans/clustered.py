@@ -11,7 +11,7 @@ import numpy as np
 
 from tercet.data_pipelines.composition import ClustersConfig
 from tercet.data_pipelines.plans.clusters import ClusterLabels, Groups
-from tercet.data_pipelines.plans.order import Ints
+from tercet.data_pipelines.plans.order import Ints, region
 from tercet.data_pipelines.plans.shuffle import shuffled
 from tercet.data_pipelines.seeding import keys
 
@@ -49,8 +49,7 @@ class OneCluster:
 
     def piece(self, position_n: Ints) -> Ints:
         """By the place of a sample in the source, so that each process reads its own region."""
-        piece_n: Ints = self.at(position_n) * self._streams // len(self.labels.label_N)
-        return piece_n
+        return region(self.at(position_n), self._streams, len(self.labels.label_N))
 
     def __str__(self) -> str:
         often = "equally often" if self._equal else "by size"
@@ -87,8 +86,7 @@ class AllClusters:
 
     def piece(self, position_n: Ints) -> Ints:
         """As in `OneCluster`."""
-        piece_n: Ints = self.at(position_n) * self._streams // len(self.labels.label_N)
-        return piece_n
+        return region(self.at(position_n), self._streams, len(self.labels.label_N))
 
     def __str__(self) -> str:
         return f"each batch has equally many samples of {self.groups}, by {self.labels}"

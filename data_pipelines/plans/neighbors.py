@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.composition import NeighborsConfig
 from tercet.data_pipelines.plans.graph import NeighborGraph
-from tercet.data_pipelines.plans.order import Ints, Order
+from tercet.data_pipelines.plans.order import Ints, Order, region
 from tercet.data_pipelines.plans.shuffle import shuffled
 from tercet.data_pipelines.seeding import keys
 from tercet.errors import UserError
@@ -74,8 +74,7 @@ class Neighbors:
 
     def piece(self, position_n: Ints) -> Ints:
         """By the place of a sample in the source. Neighbours are anywhere, and each process reads its own region."""
-        piece_n: Ints = self.at(position_n) * self._streams // len(self.graph.count_N)
-        return piece_n
+        return region(self.at(position_n), self._streams, len(self.graph.count_N))
 
     def __str__(self) -> str:
         brought = self.tuples * self.brought

@@ -130,6 +130,12 @@ class Shuffled:
         return Epoch(shard_S[filled], begin_S[filled], np.cumsum(length_C) - length_C, length_C, offset_C)
 
 
+def region(id_n: Ints, regions: int, samples: int) -> Ints:
+    """Which of so many equal parts of a source each sample is stored in: a `piece` for orders that jump about."""
+    region_n: Ints = id_n * regions // samples
+    return region_n
+
+
 def own_seed(source: str, seed: int) -> int:
     """A seed for each source. Otherwise samples with equal ids of two equal sources would always share a batch."""
     return int(keys(f"order {source}", seed, 0, [0])[0])
