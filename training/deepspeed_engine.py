@@ -1,9 +1,11 @@
 """The engine of a run on several processes: DeepSpeed, configured so that gradients are exact at every ZeRO stage."""
 
+import gc
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import isfinite
 from typing import Any
 
@@ -50,6 +52,20 @@ def settings(config: RunConfig, world: World) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Keeps the garbage collector from running. DeepSpeed looks for packages that are not installed whenever it builds
+    an engine. In Python 3.11, such an import fails if the collector interrupts it to finalize an object that imports.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class DeepSpeedEngine(Engine):
     """DeepSpeed shards the model and runs the forward pass, the backward pass and the optimizer."""
 
@@ -59,7 +75,8 @@ class DeepSpeedEngine(Engine):
         backend = "nccl" if world.device.type == "cuda" else "gloo"
         deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
         self.zero, self.clip = config.zero, config.clip
-        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))
+        with collector_off():
+            self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings(config, world))
         # At stage 0, `_step_whole` reduces the gradients itself: it needs their norm before the optimizer steps.
         self.engine.enable_backward_allreduce = config.zero > 0
         self._gathered: Callable[..., Any] = deepspeed.zero.GatheredParameters

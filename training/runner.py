@@ -1,6 +1,7 @@
 """Trains one run in its folder: builds each stage, resumes it from the last checkpoint, holds its episodes, and
 evaluates the result."""
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -79,6 +80,8 @@ class Runner:
                 if self._ends_early(stage):
                     break
                 if index + 1 < self._stages:
+                    del stage
+                    gc.collect()  # frees the memory of this stage's engine before the next one is built
                     origin = self._resume_point()
         stage.memories.finish(self.folder / COLUMNS)
         self._conclude(stage)

@@ -1,5 +1,6 @@
 """A run of one process steps as DeepSpeed would step it at any ZeRO stage."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.testing import on_ranks
 from tercet.training.build_engine import build_engine
-from tercet.training.deepspeed_engine import DeepSpeedEngine
+from tercet.training.deepspeed_engine import DeepSpeedEngine, import_deepspeed
 from tercet.training.optimizers import build_optimizer
 from tercet.training.step import Step
 
@@ -54,3 +55,23 @@ def compare(world: World, way: str, clip: float) -> None:
 @pytest.mark.parametrize(("way", "clip"), [("plain", 0.1), ("cached", 0.0)])
 def test_the_plain_engine_of_one_process_equals_deepspeed(way: str, clip: float) -> None:
     on_ranks(compare, 1, way, clip)
+
+
+def built_without_collector(world: World) -> None:
+    case, states = Case(world.size, 1), []
+    config, model = case.config(), model_of(case, world.device)
+    deepspeed = import_deepspeed()
+    initialize = deepspeed.initialize
+
+    def watched(**arguments: Any) -> Any:
+        states.append(gc.isenabled())
+        return initialize(**arguments)
+
+    deepspeed.initialize = watched
+    DeepSpeedEngine(model, build_optimizer(model, config), config, world)
+    assert states == [False]
+    assert gc.isenabled()
+
+
+def test_the_garbage_collector_does_not_interrupt_the_imports_of_deepspeed() -> None:
+    on_ranks(built_without_collector, 1)
