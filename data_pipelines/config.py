@@ -161,6 +161,28 @@ class SourceConfig(SplitConfig):
         return self.neighbors is not None or self.clusters is not None
 
 
+class WeightsConfig(Config):
+    """A rule that sets the weight of every source. A bare name in YAML sets `by`."""
+
+    by: Literal["uniform", "size"] = Field("size", description="equal weights, or weights by the number of samples")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="of `size`: a source with n samples has the weight n^(1 / temperature); the higher, the closer to "
+        "equal weights",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bare_name(cls, raw: Any) -> Any:
+        return {"by": raw} if isinstance(raw, str) else raw
+
+    @property
+    def exponent(self) -> float:
+        """The power of the number of samples."""
+        return 1 / self.temperature if self.by == "size" else 0.0
+
+
 class DataConfig(Config):
     """Training data and validation data.
 
@@ -176,6 +198,11 @@ class DataConfig(Config):
     )
     mix: Literal["within_batches", "between_batches"] = Field(
         "within_batches", description="each batch mixes all sources by weight, or comes from a single source"
+    )
+    weights: WeightsConfig | None = Field(
+        None,
+        description="sets the `weight` of every source: uniform, size, or between the two, as {temperature: 2}; "
+        "default: those that the sources have",
     )
     mode: Literal["index", "stream"] = Field(
         "index",
@@ -262,6 +289,15 @@ class DataConfig(Config):
         for name, source in self.train.items():
             if self.mode == "stream" and source.part and source.split_by != "shard":
                 raise Misfit(f"train.{name}.part", "cannot be streamed sample by sample; set `split_by: shard`")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_sources_once(self) -> "DataConfig":
+        for name, source in self.train.items():
+            if self.weights is not None and source.weight != type(source).model_fields["weight"].default:
+                raise Misfit(
+                    f"train.{name}.weight", "is set, but `data.weights` sets all of them; leave one of them out"
+                )
         return self
 
     @model_validator(mode="after")

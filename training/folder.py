@@ -19,7 +19,7 @@ LOCK = ".lock"
 FREE = (  # the keys that may change when a run resumes
     "out", "log", "checkpoint", "eval", "early_stopping", "zero", "micro_batch", "tile", "selection.record",
     "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
-    "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
+    "data.weights", "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
     "data.train.*.list", "data.train.*.neighbors.graph", "data.train.*.clusters.column",  # the plan detects changes
 )  # fmt: skip
 

@@ -25,8 +25,9 @@ def cursors_for(run: RunConfig, stage: RunConfig, progress: Progress) -> dict[st
 def _drawn_from(stage: RunConfig, episode: int | None) -> dict[str, object]:
     """What decides which sample of each source is at which position."""
     size, drawn = per_batch(stage.data, stage.drawn), episode if draws(stage) else None
+    rule = stage.data.weights
     return {
-        name: (one.source, one.list, drawn, one.neighbors, one.clusters, size[name] if one.composed else None)
+        name: (one.source, one.list, drawn, one.neighbors, one.clusters, (size[name], rule) if one.composed else None)
         for name, one in stage.data.train.items()
     }
 

@@ -31,7 +31,7 @@ from tercet.data_pipelines.plans.mixture import check_weights, quotas
 from tercet.data_pipelines.plans.order import Ints, Order
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.plans.sample_list import SampleList
-from tercet.data_pipelines.plans.schedule import make_schedule, per_batch
+from tercet.data_pipelines.plans.schedule import make_schedule
 from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
@@ -119,7 +119,7 @@ class Loader:
         that their random crops and captions are new, and at a whole batch."""
         epochs = {name: order.epoch(cursors.get(name, 0)) + 1 for name, order in self.schedule.orders.items()}
         other = self.reopened(data, cursors)
-        sizes = per_batch(data, self.batch_size)
+        sizes = other.schedule.per_batch
         starts = {name: epoch * other.schedule.orders[name].samples for name, epoch in epochs.items()}
         other.cursors = {name: -(-start // sizes[name]) * sizes[name] for name, start in starts.items()}
         return other

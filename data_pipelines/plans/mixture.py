@@ -33,7 +33,10 @@ def check_weights(plan: Plan, batch_size: int) -> None:
     places, whole = (batch_size, f"batch of {batch_size}") if within else (ROUND, f"round of {ROUND} batches")
     for share, part in zip(plan.shares, apportion([share.weight for share in plan.shares], places), strict=True):
         if part == 0:
-            raise UserError(f"data.train.{share.name}.weight is so small that no {whole} has a place for it; raise it")
+            raise UserError(
+                f"data.train.{share.name}.weight is so small that no {whole} has a place for it; raise it, or the "
+                "temperature of `data.weights`"
+            )
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:

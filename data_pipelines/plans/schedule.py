@@ -13,6 +13,7 @@ from tercet.data_pipelines.plans.neighbors import Neighbors
 from tercet.data_pipelines.plans.order import Order, Shuffled, own_seed
 from tercet.data_pipelines.plans.plan import Plan, SourceShare
 from tercet.data_pipelines.plans.sample_list import SampleList, list_of
+from tercet.data_pipelines.plans.source_weights import weighed
 from tercet.data_pipelines.source import Source
 
 
@@ -28,11 +29,15 @@ class Composition:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which sample comes when: the order and the list of each source, by name, and the plan of how they are mixed."""
+    """Which sample comes when: the order and the list of each source, by name, and the plan of how they are mixed.
+
+    `per_batch`: how many samples of a batch come from each source that takes part in it.
+    """
 
     orders: dict[str, Order]
     lists: dict[str, SampleList | None]
     plan: Plan
+    per_batch: dict[str, int]
 
     def remarks(self) -> list[str]:
         """A line for each source whose batches are composed of neighbours or clusters."""
@@ -41,16 +46,18 @@ class Schedule:
 
 
 def make_schedule(data: DataConfig, sources: Mapping[str, Source], batch_size: int, seed: int) -> Schedule:
+    lists = {name: list_of(data.train[name], source) for name, source in sources.items()}
+    data = weighed(data, {name: _epoch(source, lists[name]) for name, source in sources.items()})
     sizes = per_batch(data, batch_size)
-    found = {name: _composition(data.train[name], source, sizes[name]) for name, source in sources.items()}
+    found = {name: _composition(data.train[name], source, lists[name], sizes[name]) for name, source in sources.items()}
     orders = {name: build_order(data, name, source, found[name], seed) for name, source in sources.items()}
     shares = [_share(name, data.train[name], source, found[name], orders[name]) for name, source in sources.items()]
     plan = Plan(seed, data.streams, data.window, data.mix, tuple(shares))
-    return Schedule(orders, {name: one.listed for name, one in found.items()}, plan)
+    return Schedule(orders, lists, plan, sizes)
 
 
 def per_batch(data: DataConfig, batch_size: int) -> dict[str, int]:
-    """How many samples of a batch come from each source that takes part in it."""
+    """How many samples of a batch come from each source that takes part in it, by the weights of the sources."""
     if data.mix == "between_batches":
         return dict.fromkeys(data.train, batch_size)
     weights = [source.weight for source in data.train.values()]
@@ -77,8 +84,11 @@ def _shuffled(data: DataConfig, source: Source, listed: SampleList | None, seed:
     return Listed(source.counts, listed.times_N, seed, data.streams, data.window)
 
 
-def _composition(config: SourceConfig, source: Source, per_batch: int) -> Composition:
-    listed = list_of(config, source)
+def _epoch(source: Source, listed: SampleList | None) -> int:
+    return listed.epoch if listed else len(source)
+
+
+def _composition(config: SourceConfig, source: Source, listed: SampleList | None, per_batch: int) -> Composition:
     graph = read_graph(config.neighbors, source, listed) if config.neighbors else None
     labels = read_clusters(config.clusters, source, listed) if config.clusters else None
     return Composition(per_batch, listed, graph, labels)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.data_pipelines.composition import EPISODE
-from tercet.data_pipelines.config import SourceConfig, SplitConfig
+from tercet.data_pipelines.config import SourceConfig, SplitConfig, WeightsConfig
 from tercet.main_process import is_main_process
 from tercet.models.config import TermConfig, TowerConfig
 from tercet.training.config import RunConfig
@@ -29,6 +29,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
     lines = [
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
+        *([("", _weights(config.data.weights))] if config.data.weights else []),
         ("validation", ", ".join(map(_split, config.data.val.values())) or "nothing"),
         *([("init", config.init)] if config.init else []),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
@@ -87,6 +88,12 @@ def _source(name: str, source: SourceConfig) -> str:
     share = f" × {source.weight:g}" if source.weight != 1 else ""
     listed = f", listed in {source.list}" if source.list else ""
     return f"{name}: {_split(source)}{share}{listed}{_composed(source)}"
+
+
+def _weights(rule: WeightsConfig) -> str:
+    if rule.by == "uniform":
+        return "equally many samples from each source"
+    return "sources weighed by their sizes" + (f" to the power of {rule.exponent:g}" if rule.exponent != 1 else "")
 
 
 def _composed(source: SourceConfig) -> str:
