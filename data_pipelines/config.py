@@ -145,8 +145,8 @@ class SourceConfig(SplitConfig):
     )
     list: str | None = Field(
         None,
-        description="CSV file with a column `id` or `key` and optionally `count`: trains on these samples only, each "
-        "that often in an epoch (default: once)",
+        description="CSV with a column `id` or `key` and optionally `count`, or a Parquet file or a folder of them, "
+        "with `keep` or `count`: trains on these samples only, each that often in an epoch (default: once)",
     )
     neighbors: NeighborsConfig | None = Field(
         None, description="hard negatives: samples bring their neighbours in a graph into the batch"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from tercet.data_pipelines.plans.list_file import ListBlock, ListFile
+from tercet.data_pipelines.plans.listing import ListBlock, Listing
 from tercet.data_pipelines.plans.order import Ints
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
@@ -18,15 +18,15 @@ Times = NDArray[np.unsignedinteger]
 Resolved = tuple[Ints, Ints, Ints]  # lines, ids and counts
 
 
-def counted(file: ListFile, source: Source, *, part: bool = False) -> Times:
+def counted(file: Listing, source: Source, *, part: bool = False) -> Times:
     """Reads the list. Each sample that it names must exist, and be listed once."""
     times_N = np.full(len(source), UNLISTED, dtype=np.uint16)
-    resolve = KeyLookup(file.path, source, part) if file.by_key else IdLookup(file.path, source)
+    resolve = KeyLookup(file, source, part) if file.by_key else IdLookup(file, source)
     for block in file.blocks():
         line_n, id_n, count_n = resolve(block)
         if (again := _first_repeated(times_N, id_n)) is not None:
             name = source.key(int(id_n[again])) if file.by_key else id_n[again]
-            raise UserError(f"{file.path}, line {line_n[again]}: `{name}` is listed twice; remove one of the lines")
+            raise UserError(f"{file.place(int(line_n[again]))}: `{name}` is listed twice; remove one of the two")
         times_N[id_n] = count_n
     times_N[times_N == UNLISTED] = 0
     most = times_N.max(initial=0)
@@ -46,24 +46,24 @@ def _first_repeated(times_N: Times, id_n: Ints) -> int | None:
 class IdLookup:
     """Checks that the source has the ids of a block."""
 
-    def __init__(self, path: str, source: Source) -> None:
-        self.path, self.source = path, source
+    def __init__(self, file: Listing, source: Source) -> None:
+        self.file, self.source = file, source
 
     def __call__(self, block: ListBlock) -> Resolved:
         id_n = np.asarray(block.named, dtype=np.int64)
         (unknown,) = np.nonzero(id_n >= len(self.source))
         if len(unknown):
-            line, id = block.line_n[unknown[0]], id_n[unknown[0]]
+            place, id = self.file.place(int(block.line_n[unknown[0]])), id_n[unknown[0]]
             last = len(self.source) - 1
-            raise UserError(f"{self.path}, line {line}: {self.source.shard(0)} has no id {id}; ids go from 0 to {last}")
+            raise UserError(f"{place}: {self.source.shard(0)} has no id {id}; ids go from 0 to {last}")
         return block.line_n, id_n, block.count_n
 
 
 class KeyLookup:
     """Finds samples by their keys, in a table of hashes of all keys."""
 
-    def __init__(self, path: str, source: Source, part: bool) -> None:
-        self.path, self.source, self.part = path, source, part
+    def __init__(self, file: Listing, source: Source, part: bool) -> None:
+        self.file, self.source, self.part = file, source, part
         keys = (source.key(id) for id in range(len(source)))
         hash_N = np.fromiter(map(_hashed, keys), dtype=np.uint64, count=len(source))
         self._id_N = np.argsort(hash_N, kind="stable")
@@ -72,7 +72,7 @@ class KeyLookup:
     def __call__(self, block: ListBlock) -> Resolved:
         """Drops keys that the source lacks, if it is a part."""
         id_n = np.array(
-            [self._id(key, line) for key, line in zip(block.named, block.line_n, strict=True)], dtype=np.int64
+            [self._id(key, line) for key, line in zip(block.named, block.line_n.tolist(), strict=True)], dtype=np.int64
         )
         here = id_n >= 0
         return block.line_n[here], id_n[here], block.count_n[here]
@@ -81,11 +81,12 @@ class KeyLookup:
         hashed = np.uint64(_hashed(key))
         begin, end = (int(np.searchsorted(self._hash_N, hashed, side)) for side in ("left", "right"))
         found = [int(id) for id in self._id_N[begin:end] if self.source.key(int(id)) == key]
-        where = f"{self.path}, line {line}: "
         if len(found) > 1:
-            raise UserError(f"{where}the key `{key}` names {len(found)} samples of the source; list ids instead")
+            raise UserError(
+                f"{self.file.place(line)}: the key `{key}` names {len(found)} samples of the source; list ids instead"
+            )
         if not found and not self.part:
-            raise UserError(f"{where}{self.source.shard(0)} has no key `{key}`")
+            raise UserError(f"{self.file.place(line)}: {self.source.shard(0)} has no key `{key}`")
         return found[0] if found else -1
 
 

@@ -1,4 +1,4 @@
-"""A list of samples as a file: CSV whose first line is `id`, `id,count`, `key` or `key,count`. Imports no torch.
+"""A list of samples as CSV, whose first line is `id`, `id,count`, `key` or `key,count`. Imports no torch.
 
 A count says how often the sample appears in an epoch. Without the column, each listed sample appears once. A count of 0
 leaves the sample out, like samples that the list does not name. A list may be as long as the data: the file is read in
@@ -9,36 +9,24 @@ Shape letters: n lines of a block, B bytes of it.
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from xxhash import xxh3_128
 
-from tercet.data_pipelines.plans.order import Ints
+from tercet.data_pipelines.plans.listing import LARGEST_COUNT, ListBlock, Listing
 from tercet.errors import UserError
-from tercet.plural import number_of
 
 HEADERS = {("id",), ("id", "count"), ("key",), ("key", "count")}
 LONGEST, BLOCK = 1000, 2**20  # bytes of the header, and of a block
-LARGEST_COUNT = 65_534
 WIDEST = 18  # digits of a number, which fit into 64 bits
 NEWLINE, COMMA = b"\n,"
 IN_A_LINE_OF_NUMBERS = np.isin(np.arange(256), list(b"0123456789,\n"))
 
 
-@dataclass(frozen=True)
-class ListBlock:
-    """Lines of a list: their numbers in the file, the ids or keys that they name, and the counts."""
-
-    line_n: Ints
-    named: Ints | list[str]
-    count_n: Ints
-
-
-class ListFile:
-    """A list on disk. The header is read once, the lines each time that they are needed."""
+class ListFile(Listing):
+    """A list as CSV. The header is read once, the lines each time that they are needed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -63,13 +51,8 @@ class ListFile:
                 state.update(block)
         return state.hexdigest()[:16]
 
-    def summary(self) -> str:
-        """The list in one line. Needs only the file, not the data."""
-        kept, epoch = 0, 0
-        for block in self.blocks():
-            kept += int(np.count_nonzero(block.count_n))
-            epoch += int(block.count_n.sum())
-        return f"{self.path} (digest {self.digest()}): {number_of(kept, 'sample')}, {epoch:,} an epoch"
+    def place(self, line: int) -> str:
+        return f"{self.path}, line {line}"
 
     def blocks(self) -> Iterator[ListBlock]:
         """The lines below the header, in blocks."""
@@ -86,7 +69,9 @@ class ListFile:
         try:
             return Path(self.path).open("rb")
         except OSError as error:
-            raise UserError(f"the list {self.path} cannot be read ({error.strerror}); name a CSV file") from None
+            raise UserError(
+                f"the list {self.path} cannot be read ({error.strerror}); name a CSV or Parquet file"
+            ) from None
 
     def _numbers(self, block: bytes, line: int) -> ListBlock | None:
         """Parses lines of plain numbers fast; None if there are other lines."""
@@ -121,7 +106,7 @@ class ListFile:
         return ListBlock(np.array([number for number, _ in cells], dtype=np.int64), ids, count_n)
 
     def _check(self, line: int, row: list[str]) -> None:
-        where = f"{self.path}, line {line}"
+        where = self.place(line)
         if len(row) != len(self.columns):
             raise UserError(f"{where}: {len(row)} values, but the header names {', '.join(self.columns)}")
         name, *count = (cell.strip() for cell in row)

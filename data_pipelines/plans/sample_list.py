@@ -16,10 +16,10 @@ from xxhash import xxh3_64_hexdigest
 from tercet.data_pipelines.columns import read_column
 from tercet.data_pipelines.config import SourceConfig
 from tercet.data_pipelines.plans.count_list import Times, counted
-from tercet.data_pipelines.plans.list_file import ListFile
+from tercet.data_pipelines.plans.list_table import is_list_table
+from tercet.data_pipelines.plans.open_list import open_list
 from tercet.data_pipelines.shards.cache import Cache, cache_folder
 from tercet.data_pipelines.source import Source
-from tercet.errors import UserError
 
 
 class SampleList:
@@ -55,7 +55,7 @@ def list_of(split: SourceConfig, source: Source) -> SampleList | None:
     """The list that a recipe sets for a source, if any, or the samples that an episode drew."""
     if split.list is None:
         return None
-    if Path(split.list).is_dir():
+    if Path(split.list).is_dir() and not is_list_table(split.list):
         return list_in_column(Path(split.list), source)
     return read_list(split.list, source, part=split.part is not None)
 
@@ -70,23 +70,13 @@ def list_in_column(folder: Path, source: Source) -> SampleList:
 
 def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:
     """Applies the list in a file to a source. `part`: the source is a part, so the list may name other samples."""
-    file = ListFile(path)
-    check_part(file, part)
+    file = open_list(path, part=part)
     digest = file.digest()
     place = cache_folder() / "lists" / f"{digest}-{xxh3_64_hexdigest(source.fingerprint.encode())}.npy"
     with Cache().alone(place.name):
         if not place.exists():
             _write(place, counted(file, source, part=part))
     return _mapped(path, digest, place)
-
-
-def check_part(file: ListFile, part: bool) -> None:
-    """Refuses ids for a part of a source, because a part renumbers its samples."""
-    if part and not file.by_key:
-        raise UserError(
-            f"{file.path} lists ids, which number all samples of a source, but `part` or `held_out` takes some of "
-            "them: list keys, or name the validation data as data.val"
-        )
 
 
 def _write(place: Path, times_N: Times) -> None:

@@ -7,8 +7,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.manifests.manifest import Manifest
 from tercet.data_pipelines.plans.clusters import check_clusters
 from tercet.data_pipelines.plans.graph import check_graph
-from tercet.data_pipelines.plans.list_file import ListFile
-from tercet.data_pipelines.plans.sample_list import check_part
+from tercet.data_pipelines.plans.open_list import open_list
 from tercet.data_pipelines.sources.open import check_options
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
@@ -63,7 +62,7 @@ def check_orders(data: DataConfig) -> None:
     """Refuses lists that cannot be read or applied to a part of a source, and graphs and clusters that are missing."""
     for source in data.train.values():
         if source.list:
-            check_part(ListFile(source.list), source.part is not None)
+            open_list(source.list, part=source.part is not None)
         if source.neighbors:
             check_graph(source.neighbors.graph)
         if source.clusters:

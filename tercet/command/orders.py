@@ -6,14 +6,14 @@ from functools import partial
 from tercet.data_pipelines.config import SourceConfig
 from tercet.data_pipelines.plans.clusters import clusters_summary
 from tercet.data_pipelines.plans.graph import graph_summary
-from tercet.data_pipelines.plans.list_file import ListFile
+from tercet.data_pipelines.plans.open_list import open_list
 from tercet.errors import UserError
 
 
 def order_summaries(source: SourceConfig) -> Iterator[tuple[str, str]]:
     """A line for each such file of a source, by its key in the recipe. Needs no data."""
     if source.list:
-        yield "list", _or_error(lambda path: ListFile(path).summary(), source.list)
+        yield "list", _or_error(lambda path: open_list(path).summary(), source.list)
     if source.neighbors:
         yield "neighbors.graph", _or_error(graph_summary, source.neighbors.graph)
     if source.clusters:

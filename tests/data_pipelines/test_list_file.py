@@ -76,7 +76,7 @@ MISTAKES = {
     "an endless id": (f"id\n{10**30}\n", "is not an id"),
     "words": ("id\nfour\n", "line 2: `four` is not an id"),
     "a missing count": ("id,count\n4\n", "line 2: 1 values, but the header names id, count"),
-    "twice": ("id\n3\n4\n3\n", "line 4: `3` is listed twice; remove one of the lines"),
+    "twice": ("id\n3\n4\n3\n", "line 4: `3` is listed twice; remove one of the two"),
     "twice with other counts": ("id,count\n3,1\n3,2\n", "line 3: `3` is listed twice"),
     "no header": ("3\n4\n", "the first line is `3`, but a list begins with the names of its columns"),
     "nothing": ("", "the first line is ``"),

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+import torch
 import yaml
 
 from tercet.command import main
@@ -18,7 +20,7 @@ from tercet.training.config import RunConfig
 from tercet.training.plans import cursors_for
 from tercet.training.preflight import counted, dry_run, ready
 from tercet.training.progress import Progress
-from tests.training.tiny import recipe, run
+from tests.training.tiny import losses, recipe, run, saved
 
 
 @pytest.fixture
@@ -64,6 +66,25 @@ def test_a_run_resumes_with_its_list_and_refuses_another(world_folder: Path, tmp
     (plan,) = (tmp_path / "run" / "plans").glob("*.json")
     (share,) = json.loads(plan.read_text())["shares"]
     assert (share["samples"], share["order"]) == (44, ListFile(str(listed)).digest())
+
+
+def test_a_decision_of_another_engine_trains_like_the_same_list(
+    world_folder: Path, tmp_path: Path, listed: Path
+) -> None:
+    """DuckDB decides; two steps on its Parquet give the same bits as the CSV, and so does training on it again."""
+    decision = tmp_path / "scores" / "clean" / "train"
+    decision.mkdir(parents=True)
+    duckdb.sql(
+        f"COPY (SELECT id, count > 0 AS keep, count, count / 3 AS score FROM '{listed}') TO '{decision}/0.parquet'"
+    )
+    for name, path in (("csv", listed), ("parquet", tmp_path / "scores" / "clean"), ("again", decision)):
+        run(World(), values(world_folder, tmp_path / name, path, steps=2))
+    expected = saved(tmp_path / "csv")
+    for name in ("parquet", "again"):
+        found = saved(tmp_path / name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        assert losses(tmp_path / name) == losses(tmp_path / "csv")
 
 
 def test_an_epoch_of_a_list_has_as_many_samples_as_the_list(world_folder: Path, tmp_path: Path, listed: Path) -> None:
