@@ -1,0 +1,1 @@
+"""What one knows of each sample before training: scores in a table of Parquet files. Runs no model."""
