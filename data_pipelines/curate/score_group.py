@@ -8,6 +8,7 @@ it has no manifest, and its files may have any names that end in `.parquet` and 
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tercet.errors import UserError
 
 PART = 2**16  # ids of one file
 MANIFEST = "manifest.json"
+GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")  # so that an expression needs no quotes
 ID, KEY = "id", "key"
 
 
@@ -82,11 +84,14 @@ class ScoreGroup:
         """The sources that have files."""
         return [name for name in self.samples if self.files(name)]
 
+    def parts(self, source: str) -> list[range]:
+        """The ids of all parts."""
+        count = self.samples[source]
+        return [range(start, min(start + PART, count)) for start in range(0, count, PART)]
+
     def missing(self, source: str) -> list[range]:
         """The ids of the parts that do not exist yet."""
-        count = self.samples[source]
-        parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
-        return [ids for ids in parts if not self._place(source, ids.start).is_file()]
+        return [ids for ids in self.parts(source) if not self._place(source, ids.start).is_file()]
 
     def write(self, source: str, ids: range, table: Any) -> None:
         """Writes the rows of a part, a pyarrow table with `id`, `key` and the columns, atomically."""
@@ -95,6 +100,10 @@ class ScoreGroup:
         schema = pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()])
         with whole_file(self._place(source, ids.start)) as draft:
             pa.parquet.write_table(table.select(list(types)).cast(schema), draft)
+
+    def read(self, source: str, ids: range) -> Any:
+        """The rows of a part that tercet wrote, as a pyarrow table."""
+        return self._opened(self._place(source, ids.start)).read()
 
     def finish(self) -> None:
         """Removes what killed processes have left. Call it once all parts exist."""
@@ -109,16 +118,20 @@ class ScoreGroup:
         """The pattern of the files of a source, as DuckDB's `read_parquet` takes it."""
         return str(self.folder / source / "*.parquet")
 
+    def rows(self, source: str) -> int:
+        """How many rows a source has."""
+        return sum(self._opened(path).metadata.num_rows for path in self.files(source))
+
     def columns(self, source: str) -> dict[str, str]:
         """The columns that the files of a source have, with their types."""
-        schema = self._read(self.files(source)[0]).schema_arrow
+        schema = self._opened(self.files(source)[0]).schema_arrow
         return {field.name: str(field.type) for field in schema if field.name not in (ID, KEY)}
 
     def batches(self, source: str, columns: Collection[str] | None = None) -> Iterator[Any]:
         """The rows of a source as pyarrow's record batches, of all columns or of `id` and some."""
         pa = arrow()
         for path in self.files(source):
-            file = self._read(path)
+            file = self._opened(path)
             names = file.schema_arrow.names if columns is None else [ID, *columns]
             for name in [ID, *names]:
                 if name not in file.schema_arrow.names:
@@ -126,7 +139,7 @@ class ScoreGroup:
             for batch in file.iter_batches(PART, columns=names):
                 yield batch.set_column(batch.schema.get_field_index(ID), ID, batch[ID].cast(pa.int64()))
 
-    def _read(self, path: Path) -> Any:
+    def _opened(self, path: Path) -> Any:
         pa = arrow()
         try:
             return pa.parquet.ParquetFile(path)

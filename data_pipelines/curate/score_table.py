@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tercet.data_pipelines.curate.engines import arrow
-from tercet.data_pipelines.curate.score_group import MANIFEST, Columns, Request, ScoreGroup
+from tercet.data_pipelines.curate.score_group import GROUP_NAME, MANIFEST, Columns, Request, ScoreGroup
 from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError, did_you_mean
 
 FORMAT = 1
 USUAL = "data"  # the name of a source that has none
-GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 SOURCE_NAME = re.compile(r"[\w-][\w.-]*")
 
 

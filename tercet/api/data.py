@@ -30,20 +30,27 @@ def looked_at(model: str, data: Data | None, split: str | None = None) -> DataCo
     what the run held out, or with the split `train`, what it was trained on."""
     if data is not None and split is not None:
         raise UserError("`split` names a split of the run's own data; leave it out, or leave out the data")
-    found = _own(model, split or "val") if data is None else _whole(model, data)
+    return _checked(_own(model, split or "val") if data is None else _whole(run_of(model), data))
+
+
+def read_plainly(data: Data) -> DataConfig:
+    """All of the data as a split of `val`, read as no run's settings say."""
+    return _checked(_whole(None, data))
+
+
+def _checked(found: DataConfig) -> DataConfig:
     sources = OpenedSources()
     for source in found.val.values():
         check_source(source, sources)
     return found
 
 
-def _whole(model: str, data: Data) -> DataConfig:
+def _whole(run: RunConfig | None, data: Data) -> DataConfig:
     """The data under a name of its own. Nothing is trained here, so that `train` may name the same."""
     if isinstance(data, DataConfig):
         return data
     given = _said(data)
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
-    run = run_of(model)
     settings = run.data.model_dump(mode="json") if run else {}
     if "source" not in split and "val" not in given:
         raise UserError(

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tercet.command import data, models, proposal, translation, verbs
+from tercet.command import curation, data, models, proposal, translation, verbs
 from tercet.command.options import part, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
@@ -43,7 +43,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"tercet {__version__}")
     top.set_defaults(parser=top, verb=verbs.help)
     known = top.add_subparsers(title="verbs", metavar="verb")
-    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _bench, _doctor, _data):
+    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _bench, _doctor, _data, _curate):
         add(known)
     return top
 
@@ -135,6 +135,12 @@ def _data(known: Verbs) -> None:
     group = add_verb(known, "data", "create, index and inspect data sets")
     within = group.add_subparsers(title="verbs", metavar="verb")
     data.add_verbs(within)
+
+
+def _curate(known: Verbs) -> None:
+    group = add_verb(known, "curate", "choose what to train on")
+    within = group.add_subparsers(title="verbs", metavar="verb")
+    curation.add_verbs(within)
 
 
 def _takes_recipe(verb: Parser) -> None:

@@ -1,0 +1,1 @@
+"""What pictures, sounds and captions tell about themselves, without a model: the group `signals`."""

@@ -1,0 +1,80 @@
+"""`tercet curate score`: what can be known of each sample of a data set, as columns of a score table."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tercet.api.data import Data, looked_at, read_plainly
+from tercet.api.embed import check_folder
+from tercet.configs.base import build
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.curate.config import ScoreConfig
+from tercet.data_pipelines.curate.parts import usual_workers
+from tercet.data_pipelines.curate.score_group import ScoreGroup
+from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.signals.group import score_signals
+from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.sources.opened import OpenedSources
+from tercet.distributed import World, joined
+from tercet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The table, the name of the data in it, and how many rows each group has that was computed."""
+
+    table: Path
+    source: str
+    rows: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"table": str(self.table), "source": self.source, "rows": dict(self.rows)}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.table / name}: {count:,} rows" for name, count in self.rows.items())
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What all groups are computed from."""
+
+    table: ScoreTable
+    name: str
+    source: Source
+    data: DataConfig
+    split: SplitConfig
+    config: ScoreConfig
+    world: World
+
+    @property
+    def workers(self) -> int:
+        return self.config.workers or usual_workers()
+
+
+def score(data: Data, out: str | os.PathLike[str], **options: Any) -> Scored:
+    """Computes groups of scores for every sample of the data, and writes them to the score table `out`.
+
+    `options` are those of `ScoreConfig`, such as `groups="signals", workers=8` or `by="open_clip:…"`. An interrupted
+    call resumes, on any number of ranks.
+    """
+    check_folder(out)
+    config = build(ScoreConfig, options, lambda key: "scores")
+    given = read_plainly(data) if config.by is None else looked_at(config.by, data)
+    if len(given.val) != 1:
+        raise UserError(f"only one data set can be scored at a time, and these are {len(given.val)}")
+    (split,) = given.val.values()
+    with joined() as world:
+        source = OpenedSources().open_first(given, split, world)
+        table = ScoreTable.begin(Path(out), TableSource.of(source, split.source, config.source))
+        scoring = Scoring(table, config.source, source, given, split, config, world)
+        groups = [COMPUTED[group](scoring, config.name or group) for group in config.computed]
+        return Scored(Path(out), config.source, {group.name: group.rows(config.source) for group in groups})
+
+
+def _signals(task: Scoring, group: str) -> ScoreGroup:
+    return score_signals(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+
+
+COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {"signals": _signals}
