@@ -61,8 +61,8 @@ class ExampleMemories(Memories):
             for field, column in product(between, beside.objective.columns)
         }
 
-    def prototypes(self, memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
-        beside = self.case.beside
+    def prototypes(self, memory: str, field: str, rows: Rows) -> tuple[Prototypes, Tensor]:
+        beside, id_N = self.case.beside, rows.id_N
         like = torch.zeros(1, self.case.config().model.dim or 0, device=id_N.device)
         return beside.prototypes(field, like), beside.label(field)[id_N.cpu()].to(id_N.device)
 

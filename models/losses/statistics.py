@@ -130,7 +130,7 @@ class Total(Statistic):
 
 @dataclass(frozen=True)
 class Threshold(Statistic):
-    """A constant below the `k` largest values and above all others; −inf if there are at most `k`.
+    """A constant below the `k` largest values and above all others; the lowest number if there are at most `k`.
 
     It lies halfway between the k-th and the next value, because the logits of the other direction are rounded
     differently.
@@ -154,7 +154,7 @@ class Threshold(Statistic):
 
     @staticmethod
     def results(name: str, partial: Partial) -> dict[str, Tensor]:
-        return {name: partial[0][:, -2:].mean(dim=1)}
+        return {name: partial[0][:, -2:].mean(dim=1).clamp(min=torch.finfo(partial[0].dtype).min)}
 
     def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
         return None

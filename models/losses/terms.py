@@ -17,7 +17,7 @@ from tercet.models.losses.rows import Rows
 
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the memory of a term has of some samples
-Clusters = Callable[[str, str, Tensor], tuple[Prototypes, Tensor] | None]  # see `Known.prototypes`
+Clusters = Callable[[str, str, Rows], tuple[Prototypes, Tensor] | None]  # see `Known.prototypes`
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Known:
     """What the terms of a step may use beside the batch: frozen vectors by name, values of samples, and the
     moving averages of terms.
 
-    `prototypes(memory, field, id_N)` returns the prototypes that rows of the field are compared with, and the cluster
-    of each sample, −1 if it has none. None if the memory has no prototypes yet.
+    `prototypes(memory, field, rows)` returns the prototypes that rows of the field are compared with, and the cluster
+    of each of these rows, −1 if it has none. None if the memory has no prototypes yet.
     """
 
     frozen: Mapping[str, Rows] = field(default_factory=dict)
     lookup: Lookup = lambda term, id_N: {}
     averages: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    prototypes: Clusters = lambda memory, field, id_N: None
+    prototypes: Clusters = lambda memory, field, rows: None
 
 
 class Terms:
@@ -174,7 +174,7 @@ class Terms:
         rows = {name: self._with_extra(term, name, every[name], known) for name in term.between}
         prototypes = {}
         for name in term.between if term.prototypes else ():
-            found = known.prototypes(term.prototypes, name, rows[name].id_N)
+            found = known.prototypes(term.prototypes, name, rows[name])
             if found is not None:
                 prototypes[name], label_N = found
                 rows[name] = replace(rows[name], extra={**rows[name].extra, LABEL: label_N})
@@ -199,11 +199,11 @@ class Terms:
     def _extra_negatives(self, term: TermConfig, anchor: str, name: str, rows: Rows, known: Known) -> Rows:
         """Rows that are positives of no anchor. Wrong captions are declared to be wrong about their item, and right
         ones about its wrong picture. All others have their clusters, those of the anchor's field."""
-        rows = rows.negatives(declared=is_negative(name) != is_negative(anchor))
-        if rows.declared or not (term.prototypes and len(rows)):
-            return rows
-        found = known.prototypes(term.prototypes, anchor, rows.id_N)
-        return rows if found is None else replace(rows, extra={**rows.extra, LABEL: found[1]})
+        negatives = rows.negatives(declared=is_negative(name) != is_negative(anchor))
+        if negatives.declared or not (term.prototypes and len(rows)):
+            return negatives
+        found = known.prototypes(term.prototypes, anchor, rows)
+        return negatives if found is None else replace(negatives, extra={**rows.extra, LABEL: found[1]})
 
     def _first(self, term: TermConfig, world: World) -> dict[str, Tensor]:
         """The moving averages of a term before its first step."""

@@ -157,6 +157,7 @@ def reduces_each_row(objective: Objective) -> None:
         anchors=tile.anchors.cut(ALONE),
         positive=None if tile.positive is None else tile.positive[ALONE],
         diagonal=ALONE.start,
+        own=None if tile.own is None else tile.own.cut(ALONE),
     )
     closed = None if view.closed is None else view.closed[ALONE]
     alone = View(objective, one, ALONE, closed).statistics()

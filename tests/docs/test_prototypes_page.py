@@ -8,7 +8,7 @@ import pytest
 
 from tercet.data_pipelines.columns import read_column
 from tercet.data_pipelines.sources.open import open_source
-from tercet.training.prototypes.config import PrototypesConfig
+from tercet.training.prototypes.config import ClusteredQueueConfig, PrototypesConfig
 from tercet.training.recipe import load_recipe
 from tests.training.conftest import world_folder as world_folder
 
@@ -22,6 +22,9 @@ def test_a_recipe_on_the_page_loads(number: int, tmp_path: Path) -> None:
     config = load_recipe(str(tmp_path / "mine.yaml"))
     for term in config.terms[1:]:
         memory = config.memories[term.prototypes]
+        if isinstance(memory, ClusteredQueueConfig):
+            assert term.against == {"image": (f"{term.prototypes}.{memory.field}",)}
+            continue
         assert isinstance(memory, PrototypesConfig)
         outside = {"image": "features", "text": "features"}
         expected = outside if memory.features else {"image": "text", "text": "image"}
@@ -30,7 +33,8 @@ def test_a_recipe_on_the_page_loads(number: int, tmp_path: Path) -> None:
 
 def test_the_page_names_all_options_of_the_memory() -> None:
     named = {name for row in re.findall(r"^\| (`.*?`) \|", PAGE, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert set(PrototypesConfig.model_fields) - {"kind"} <= named
+    for memory in (PrototypesConfig, ClusteredQueueConfig):
+        assert set(memory.model_fields) - {"kind"} <= named
 
 
 def test_the_script_writes_a_column(world_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tercet.errors import UserError
 from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.problem import Prototypes
+from tercet.models.losses.rows import Rows
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import check_objective, on_ranks
@@ -21,10 +22,10 @@ from tercet.testing import check_objective, on_ranks
 ITEMS, DIM, CLUSTERS, ABSENT = 8, 5, 6, 2
 EXISTS = {"image": [0, 1, 2, 3, 5, 6], "text": [0, 1, 1, 2, 4, 5, 6, 7]}  # item 1 has two captions
 LABELS = {"image": [0, 3, -1, 5, 1, ABSENT, 3, 0], "text": [4, 4, 1, 0, ABSENT, -1, 5, 3]}  # of the samples
-KNOWN = Known(prototypes=lambda memory, field, id_N: clusters(memory, field, id_N))
+KNOWN = Known(prototypes=lambda memory, field, rows: clusters(memory, field, rows))
 SCALE = torch.tensor([6.0], dtype=torch.float64)
 SHARES: tuple[dict[str, float], ...] = ({}, {"image": 3.0, "text": 1.0}, {"text": 1.0})
-Rows = dict[str, Tensor]
+Vectors = dict[str, Tensor]
 
 
 def unit(rows: int, seed: int, dim: int = DIM) -> Tensor:
@@ -32,14 +33,14 @@ def unit(rows: int, seed: int, dim: int = DIM) -> Tensor:
     return normalize(torch.randn(rows, dim, generator=random, dtype=torch.float64), dim=1)
 
 
-def vectors() -> Rows:
+def vectors() -> Vectors:
     return {name: unit(len(items), len(items)) for name, items in EXISTS.items()}
 
 
-def clusters(memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor]:
+def clusters(memory: str, field: str, rows: Rows) -> tuple[Prototypes, Tensor]:
     assert memory == "kept"
     centroid_Kd, teacher_Ke = 0.7 * unit(CLUSTERS, len(field)), 0.8 * unit(CLUSTERS, len(field) + 9, 3)
-    return Prototypes(centroid_Kd, torch.arange(CLUSTERS) != ABSENT, teacher_Ke), torch.tensor(LABELS[field])[id_N]
+    return Prototypes(centroid_Kd, torch.arange(CLUSTERS) != ABSENT, teacher_Ke), torch.tensor(LABELS[field])[rows.id_N]
 
 
 def term(directions: dict[str, float], **options: Any) -> TermConfig:
@@ -73,7 +74,7 @@ def two_ranks() -> list[list[tuple[Outcome, Tensor]]]:
 
 def of_anchor(z_d: Tensor, scale: Tensor, field: str, label: int, temperature: float) -> Tensor:
     """The cross entropy, written out over the clusters that have a centroid."""
-    prototypes, _ = clusters("kept", field, torch.arange(ITEMS))
+    prototypes, _ = clusters("kept", field, Rows.numbered(torch.zeros(ITEMS, DIM)))
     known = [cluster for cluster in range(CLUSTERS) if cluster != ABSENT]
     raised = {k: (scale.squeeze() * (z_d @ prototypes.centroid_Kd[k])).exp() for k in known}
     total = torch.stack(list(raised.values())).sum()
@@ -85,7 +86,7 @@ def of_anchor(z_d: Tensor, scale: Tensor, field: str, label: int, temperature: f
     return -torch.stack([target[k] * (raised[k] / total).log() for k in known]).sum()
 
 
-def naive(z: Rows, scale: Tensor, config: TermConfig) -> Tensor:
+def naive(z: Vectors, scale: Tensor, config: TermConfig) -> Tensor:
     temperature = (config.objective.model_extra or {})["temperature"]
     total = scale.new_zeros(())
     for field, rows in z.items():
@@ -145,8 +146,8 @@ def test_without_prototypes_there_is_no_loss() -> None:
 def test_the_centroids_get_no_gradient_and_a_memory_has_the_last_word() -> None:
     """A field for which a memory has none yet is left out, and the other one keeps its weight."""
 
-    def only_text(memory: str, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor] | None:
-        return clusters(memory, field, id_N) if field == "text" else None
+    def only_text(memory: str, field: str, rows: Rows) -> tuple[Prototypes, Tensor] | None:
+        return clusters(memory, field, rows) if field == "text" else None
 
     half, _ = solve(World(), CASES[0], 3, Known(prototypes=only_text))
     whole, _ = solve(World(), CASES[4], 3)

@@ -24,7 +24,7 @@ from tests.training.test_published_recipes import INIT, SETS, STARTED, WORLD, ru
 
 pytestmark = pytest.mark.long
 
-ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip")
+ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip", "beclr")
 CLUSTERED = ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
 OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its method out
     "negclip without neighbours": ("negclip", ["data.neighbors=null"]),
@@ -36,6 +36,7 @@ OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its met
         "protoclip", ["terms=[{between: [image, text]}]", "memories.prototypes=null", "episodes=null"]
     ),
 }  # fmt: skip
+BECLR = {"nearest": {"nearest": None}, "positives of the memory": {"weight_cluster": 0}}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
     write_orders(out, open_source(str(world / "train")).fingerprint)
     recipes = {INIT: tiny(INIT, world, out)}
     off = {name: (recipe, changes) for name, (recipe, changes) in OFF.items()}
+    for part, option in BECLR.items():
+        off[f"beclr without {part}"] = ("beclr", [f"terms={json.dumps(terms_with(option))}"])
     for part in load_recipe("degla").terms[1:]:
         off[f"degla without {part.name}"] = ("degla", [f"terms={json.dumps(terms_without(part.name))}"])
     for name, (recipe, changes) in {**{name: (name, []) for name in ON}, **off}.items():
@@ -88,6 +91,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
 def terms_without(name: str) -> list[dict[str, Any]]:
     terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("degla").terms]
     return [term for term in terms if term.get("name") != name]
+
+
+def terms_with(option: dict[str, Any]) -> list[dict[str, Any]]:
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("beclr").terms]
+    return [{**term, "objective": {**term["objective"], **option}} for term in terms]
 
 
 @pytest.mark.parametrize("name", ["negclip", "scincl"])
@@ -138,3 +146,12 @@ def test_prototypes_change_gradients_after_the_first_episode(seen: dict[str, lis
     assert on[0].losses["prototypes"] == 0
     assert on[1].losses["prototypes"] > 0
     assert not torch.equal(on[1].rows["image"], off[1].rows["image"])
+
+
+@pytest.mark.parametrize("part", BECLR)
+def test_the_memory_of_beclr_changes_gradients_once_it_is_full(seen: dict[str, list[Seen]], part: str) -> None:
+    on, off = seen["beclr"], seen[f"beclr without {part}"]
+    assert [step.ids for step in on] == [step.ids for step in off]
+    assert torch.equal(on[0].rows["image"], off[0].rows["image"])
+    for crop in ("image", "image.again"):
+        assert not torch.equal(on[1].rows[crop], off[1].rows[crop])

@@ -16,6 +16,7 @@ from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.losses.problem import LABEL
+from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
@@ -80,7 +81,7 @@ def given(world: World, values: dict[str, Any]) -> list[dict[str, dict[int, int]
         found.append({})
         for name in ("image", "audio"):
             id_N = w.gather(batch.ids)
-            prototypes = known.prototypes("groups", name, id_N)
+            prototypes = known.prototypes("groups", name, Rows.frozen(torch.zeros(len(id_N), 1), id_N=id_N))
             if prototypes:
                 found[-1][name] = dict(zip(id_N.tolist(), prototypes[1].tolist(), strict=True))
         return call(self, batch, vectors, temperatures, w, known, step)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tercet.data_pipelines.builtin.config import WorldConfig
@@ -38,6 +39,7 @@ OBJECTIVES = {
     "one_to_k": "multi_positive",
     "dreamlip": "infonce",
     "protoclip": "prototype",
+    "beclr": "same_cluster",
     "alip": "alip",
     "symile": "symile",
     "gcl": "graded",
@@ -61,6 +63,7 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     ],
     "unime": ["data.neighbors.graph=GRAPH", "data.neighbors.absolute_margin=null", "epochs=0.5"],
     "mcl": ["data.clusters.column=CLUSTERS"],
+    "beclr": ["memories.bank.clusters=4", "memories.bank.size=16", "memories.bank.start=0"],
 }  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
@@ -155,6 +158,14 @@ def test_protoclip_has_prototypes_from_its_first_episode_on(runs: Path) -> None:
     (episode,) = (runs / "protoclip" / "episodes").iterdir()
     (labels,) = (episode / "memories/prototypes/text").glob("*/*.safetensors")
     assert len(load_file(labels)["label"]) == 16
+
+
+def test_beclr_divides_its_memory_into_clusters(runs: Path) -> None:
+    """It is full after the first step."""
+    kept = {name.split("/")[-1]: value for name, value in saved(runs / "beclr").items() if "memory/bank/" in name}
+    assert len(kept["centroids"]) == 4
+    assert sorted(set(kept["labels"].tolist())) == [0, 1, 2, 3]
+    assert kept["vectors"].norm(dim=1).allclose(torch.ones(16))
 
 
 def test_the_table_of_published_methods_shows_the_settings_of_the_recipes() -> None:

@@ -139,18 +139,9 @@ class QueueConfig(MemoryConfig):
         return tuple(f"{self.encoder}.{field}" for field in self.fields) if self.encoder else ()
 
     def check(self, name: str, run: "RunConfig") -> None:
-        _check_trained(name, self.fields, run)
-        able = [other for other, config in run.memories.items() if config.in_joint_space]
-        if self.encoder and self.encoder not in able:
-            hint = (
-                did_you_mean(self.encoder, able)
-                if able
-                else f"add one, as memories: {{{self.encoder}: {{kind: momentum}}}}"
-            )
-            raise Misfit(
-                f"memories.{name}.encoder",
-                f"is `{self.encoder}`, but no memory of this name is a momentum encoder; {hint}",
-            )
+        check_trained(f"memories.{name}.fields", self.fields, run)
+        if self.encoder:
+            check_encoder(name, self.encoder, run)
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.vector_queue import VectorQueue, origin_of
@@ -175,7 +166,7 @@ class NoiseConfig(MemoryConfig):
         return self.fields
 
     def check(self, name: str, run: "RunConfig") -> None:
-        _check_trained(name, self.fields, run)
+        check_trained(f"memories.{name}.fields", self.fields, run)
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.noise import Noise
@@ -236,9 +227,19 @@ class TeacherConfig(MemoryConfig):
         return Teacher(self.model, context)
 
 
-def _check_trained(name: str, fields: Iterable[str], run: "RunConfig") -> None:
+def check_trained(key: str, fields: Iterable[str], run: "RunConfig") -> None:
     """Refuses fields that no term trains, because a step has vectors of others only."""
     trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
     for field in fields:
         if trained and field not in trained:
-            raise Misfit(f"memories.{name}.fields", f"`{field}` is not trained; {did_you_mean(field, trained)}")
+            raise Misfit(key, f"`{field}` is not trained; {did_you_mean(field, trained)}")
+
+
+def check_encoder(name: str, encoder: str, run: "RunConfig") -> None:
+    """Refuses an `encoder` of a memory that is no momentum encoder."""
+    able = [other for other, config in run.memories.items() if config.in_joint_space]
+    if encoder not in able:
+        hint = did_you_mean(encoder, able) if able else f"add one, as memories: {{{encoder}: {{kind: momentum}}}}"
+        raise Misfit(
+            f"memories.{name}.encoder", f"is `{encoder}`, but no memory of this name is a momentum encoder; {hint}"
+        )

@@ -35,7 +35,7 @@ class Memories:
             frozen,
             lambda term, id_N: self.by_name[memory_of(term)].read(id_N),
             averages,
-            lambda name, field, id_N: self.by_name[name].prototypes(field, id_N),
+            lambda name, field, rows: self.by_name[name].prototypes(field, rows, frozen),
         )
 
     def after(self, batch: Batch, outcome: Outcome) -> None:

@@ -90,9 +90,12 @@ class Memory:
         """Values of the samples with these ids, `[N]` each. All ranks must pass the same ids."""
         return {}
 
-    def prototypes(self, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor] | None:
-        """The prototypes that rows of a field are compared with, and the cluster of each of these samples `[N]`, −1 if
-        it has none. None if there are no prototypes yet. The same on all ranks, which pass the same ids."""
+    def prototypes(self, field: str, rows: Rows, frozen: Mapping[str, Rows]) -> tuple[Prototypes, Tensor] | None:
+        """The prototypes that rows of a field are compared with, and the cluster of each of these rows `[N]`, −1 if it
+        has none. None if there are no prototypes yet. The same on all ranks, which pass the same rows.
+
+        `frozen`: all vectors that memories offer in this step, as `NAME.FIELD`.
+        """
         return None
 
     def after(self, batch: Batch, outcome: Outcome) -> None:

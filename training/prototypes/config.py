@@ -1,4 +1,4 @@
-"""The memory `prototypes` of a recipe. Imports no torch."""
+"""The memories of a recipe that have clusters: `prototypes` and `clustered_queue`. Imports no torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from tercet.configs.base import Misfit
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import modality_of_vectors
 from tercet.models.config import TermConfig
-from tercet.training.memory.config import MemoryConfig, memory
+from tercet.training.memory.config import MemoryConfig, check_encoder, check_trained, memory
 
 if TYPE_CHECKING:
     from tercet.training.config import RunConfig
@@ -96,3 +96,48 @@ class PrototypesConfig(MemoryConfig):
 def using(name: str, terms: Iterable[TermConfig]) -> list[TermConfig]:
     """The terms that compare rows with the clusters of a memory."""
     return [term for term in terms if term.prototypes == name]
+
+
+@memory("clustered_queue")
+class ClusteredQueueConfig(MemoryConfig):
+    """A queue of vectors by a momentum encoder that groups its vectors while it trains (BECLR).
+
+    Terms name it twice: `prototypes: NAME` for its clusters, and `against: {image: [NAME.image]}` for its vectors.
+    """
+
+    field: str = Field(description="the field whose vectors are kept and grouped, such as image")
+    encoder: str = Field(description="the memory of the kind `momentum` whose vectors are kept")
+    clusters: int = Field(gt=0, description="how many clusters the vectors are divided into")
+    size: int = Field(8192, gt=0, description="how many vectors are kept, over all ranks together")
+    start: int | float = Field(
+        0,
+        ge=0,
+        description="steps before its clusters are used; below 1, a share of the stage's steps. Not before it is full",
+    )
+    decay: float = Field(0.9, ge=0, lt=1, description="how much of a centroid stays at each step")
+    entropy: float = Field(
+        0.05, gt=0, description="of the transport that divides new vectors evenly; the higher, the more evenly"
+    )
+
+    offers_prototypes: ClassVar[bool] = True
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        return (self.field,)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (f"{self.encoder}.{self.field}",)
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        check_trained(f"memories.{name}.field", [self.field], run)
+        check_encoder(name, self.encoder, run)
+        if self.clusters > self.size:
+            raise Misfit(
+                f"memories.{name}.clusters", f"is {self.clusters:,}, more than the vectors that it keeps, `size`"
+            )
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.prototypes.clustered_queue import ClusteredQueue
+
+        return ClusteredQueue(self, context)

@@ -22,6 +22,7 @@ from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import modality_of_vectors
 from tercet.models.losses.problem import LABEL, Prototypes
+from tercet.models.losses.rows import Rows
 from tercet.training.episodes.episode import Embedded, Episode, Learned, Recalled, SampleValues
 from tercet.training.memory.memory import Memory
 from tercet.training.memory.table import SampleTable
@@ -60,11 +61,11 @@ class ClusterMemory(Memory):
         self.found: dict[str, Prototypes] = {}  # by modality
         self.labels: dict[str, SampleTable] = {}  # by teacher
 
-    def prototypes(self, field: str, id_N: Tensor) -> tuple[Prototypes, Tensor] | None:
+    def prototypes(self, field: str, rows: Rows, frozen: Mapping[str, Rows]) -> tuple[Prototypes, Tensor] | None:
         own = modality_of_vectors(field)
         if own not in self.found:
             return None
-        return self.found[own], self.labels[self.teachers[own]].read(id_N)[LABEL]
+        return self.found[own], self.labels[self.teachers[own]].read(rows.id_N)[LABEL]
 
     def episode(self, episode: Episode) -> Learned:
         taught = {teacher: self._taught(teacher, episode) for teacher in sorted(set(self.teachers.values()))}
