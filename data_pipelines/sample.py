@@ -133,7 +133,8 @@ class Field:
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
     for other modalities, the shape and dtype of their intake. Sounds of a training batch may have `masks` `[n, K, 4]`:
-    the parts of their spectrograms to hide. Captions may have a `number` each `[n]`.
+    the parts of their spectrograms to hide. Captions may have a `number` each `[n]`. `reduced` `[n]`: the pictures that
+    the tower gets at a smaller size, as a recipe says in `selection.scoring`.
     """
 
     modality: str
@@ -142,6 +143,7 @@ class Field:
     lengths: Tensor | None = None
     masks: Tensor | None = None
     number: Tensor | None = None
+    reduced: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -158,7 +160,7 @@ class Field:
         """The rows of some items. `new_b`: the new number of each item, or -1 to drop it."""
         item_n = new_b[self.item]
         kept_n = item_n >= 0
-        return replace(self._each(lambda tensor: tensor[kept_n]), item=item_n[kept_n])
+        return replace(self.where(kept_n), item=item_n[kept_n])
 
     def to(self, device: torch.device) -> "Field":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -166,11 +168,14 @@ class Field:
     def pin(self) -> "Field":
         return self._each(Tensor.pin_memory)
 
+    def where(self, chosen_n: Tensor) -> "Field":
+        """The rows that a mask selects."""
+        return self._each(lambda tensor: tensor[chosen_n])
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Field":
-        lengths, masks, number = (
-            None if tensor is None else change(tensor) for tensor in (self.lengths, self.masks, self.number)
-        )
-        return Field(self.modality, change(self.values), change(self.item), lengths, masks, number)
+        optional = (self.lengths, self.masks, self.number, self.reduced)
+        changed = [None if tensor is None else change(tensor) for tensor in optional]
+        return Field(self.modality, change(self.values), change(self.item), *changed)
 
 
 @dataclass(frozen=True)

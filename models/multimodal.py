@@ -1,6 +1,7 @@
 """The whole model: takes a batch, returns unit vectors by field and temperatures by term."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.head import Head
 from tercet.models.losses import build_objective
+from tercet.models.reduction import Reduction
 from tercet.models.tuning.tune import tune
 
 DIM = 512  # of the joint space, if neither the recipe nor a tower sets it
@@ -38,6 +40,7 @@ class Multimodal(nn.Module):
         self.towers = nn.ModuleDict(towers)
         self.head = head
         self.terms, self.fields, self.tokens = tuple(terms), tuple(fields), tuple(tokens)
+        self.reduction: Reduction | None = None  # for rows of pictures that are `reduced`
 
     def tower(self, modality: str) -> Encoder:
         tower = self.towers[modality]
@@ -48,16 +51,19 @@ class Multimodal(nn.Module):
     def intakes(self) -> dict[str, Intake]:
         return {modality: self.tower(modality).intake for modality in self.towers}
 
-    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+    def forward(
+        self, batch: Batch, bf16: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
         """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term.
 
         Tokens that terms compare are unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero
-        vectors.
+        vectors. `bf16` runs the towers in bf16, whatever the precision of the run.
         """
         vectors: dict[str, Tensor] = {}
-        for name in self.fields:
-            field = batch.fields[name]
-            vectors |= self._with_tokens(name, field) if name in self.tokens else {name: self.encode(field)}
+        with torch.autocast(batch.ids.device.type, torch.bfloat16) if bf16 else nullcontext():
+            for name in self.fields:
+                field = batch.fields[name]
+                vectors |= self._with_tokens(name, field) if name in self.tokens else {name: self.encode(field)}
         return vectors, {term: self.head.temperature(term) for term in self.terms}
 
     @torch.no_grad()
@@ -78,8 +84,23 @@ class Multimodal(nn.Module):
                 ) from None
 
     def encode(self, field: Field) -> Tensor:
+        if field.reduced is not None:
+            return self._at_two_sizes(field, field.reduced)
         vectors: Tensor = self.head(field.modality, self.tower(field.modality)(*self._inputs(field)))
         return vectors
+
+    def _at_two_sizes(self, field: Field, reduced_n: Tensor) -> Tensor:
+        """Runs the tower once on the rows of full size, and once on those that are reduced, or on dummy rows."""
+        assert self.reduction is not None
+        full, small = field.where(~reduced_n), field.where(reduced_n)
+        (values, *rest), (values_of_small, *_) = self._inputs(full), self._inputs(small)
+        tower = self.tower(field.modality)
+        z_fd = self.head(field.modality, tower(values, *rest))
+        z_sd = self.head(field.modality, tower(self.reduction(values_of_small), *rest))
+        place_n = torch.zeros(max(len(field), 1), dtype=torch.int64, device=z_fd.device)
+        place_n[: len(field)][~reduced_n] = torch.arange(len(full), device=z_fd.device)
+        place_n[: len(field)][reduced_n] = len(z_fd) + torch.arange(len(small), device=z_fd.device)
+        return torch.cat([z_fd, z_sd])[place_n]
 
     def _inputs(self, field: Field) -> tuple[Any, ...]:
         return field.inputs if len(field) else self.tower(field.modality).dummy(field.values.device)

@@ -81,8 +81,10 @@ class DeepSpeedEngine(Engine):
         self.engine.enable_backward_allreduce = config.zero > 0
         self._gathered: Callable[..., Any] = deepspeed.zero.GatheredParameters
 
-    def __call__(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        vectors, temperatures = self.engine(batch)
+    def __call__(
+        self, batch: Batch, bf16: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+        vectors, temperatures = self.engine(batch, bf16)
         return vectors, temperatures
 
     def backward(self, surrogate: Tensor) -> None:

@@ -49,8 +49,10 @@ class Engine(ABC):
         self.module, self.optimizer, self.world = module, optimizer, world
 
     @abstractmethod
-    def __call__(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
-        """The forward pass."""
+    def __call__(
+        self, batch: Batch, bf16: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+        """The forward pass. `bf16` runs the towers in bf16, whatever the precision of the run."""
 
     @abstractmethod
     def backward(self, surrogate: Tensor) -> None:

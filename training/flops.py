@@ -10,7 +10,7 @@ count is an upper bound if rows are shorter.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first
 from tercet.modality import modality_of
 from tercet.models.multimodal import Multimodal
+from tercet.training.scoring import AS_TRAINED, Scoring
 
 LONG = "word " * 4096  # fills the context of any text tower
 
@@ -34,39 +35,59 @@ class FieldFlops:
 
 @dataclass(frozen=True)
 class Flops:
-    """The FLOPs of a model's rows, by field. `rows` say how many rows of each field: see `rows_of`."""
+    """The FLOPs of a model's rows, by field. `rows` say how many rows of each field: see `rows_of`.
+
+    `reduced` are those of the fields that are scored at a smaller size.
+    """
 
     by_field: Mapping[str, FieldFlops]
+    reduced: Mapping[str, FieldFlops] = field(default_factory=dict)
 
     def scoring(self, rows: Mapping[str, int]) -> int:
         """Embedding these rows without gradient: what the learner, or a reference, spends on a super-batch."""
-        return sum(self.by_field[name].forward * count for name, count in rows.items() if name in self.by_field)
+        scored = {**self.by_field, **self.reduced}
+        return sum(scored[name].forward * count for name, count in rows.items() if name in scored)
 
-    def training(self, rows: Mapping[str, int]) -> int:
-        """Training on these rows."""
-        return sum(self.by_field[name].training * count for name, count in rows.items() if name in self.by_field)
+    def training(self, rows: Mapping[str, int], reduced: Mapping[str, int] | None = None) -> int:
+        """Training on these rows, of which `reduced` are trained at the size of scoring: see `reduced_of`."""
+        small = reduced or {}
+        full = {name: count - small.get(name, 0) for name, count in rows.items() if name in self.by_field}
+        return sum(self.by_field[name].training * count for name, count in full.items()) + sum(
+            self.reduced[name].training * count for name, count in small.items()
+        )
 
 
 def rows_of(batch: Batch) -> dict[str, int]:
     """How many rows of each field a batch has on this rank."""
-    return {name: len(field) for name, field in batch}
+    return {name: len(rows) for name, rows in batch}
 
 
-def count_flops(model: Multimodal, intakes: Mapping[str, Intake], micro_batch: int | None = None) -> Flops:
+def reduced_of(batch: Batch) -> dict[str, int]:
+    """How many of the rows on this rank are trained at the size of scoring."""
+    return {name: int(rows.reduced.sum()) for name, rows in batch if rows.reduced is not None}
+
+
+def count_flops(
+    model: Multimodal, intakes: Mapping[str, Intake], micro_batch: int | None = None, scoring: Scoring = AS_TRAINED
+) -> Flops:
     """The FLOPs of one row of each field, whose intakes are given by name. Changes nothing in the model.
 
     With `micro_batch`, a step runs the towers forward once more. Count before an engine shards the model.
     """
-    return Flops({name: _of_field(model, name, intake, micro_batch is not None) for name, intake in intakes.items()})
+    cached, smaller = micro_batch is not None, scoring.smaller(intakes)
+    return Flops(
+        {name: _of_field(model, name, intake, cached) for name, intake in intakes.items()},
+        {name: _of_field(model, name, intake, cached) for name, intake in smaller.items()},
+    )
 
 
 def _of_field(model: Multimodal, name: str, intake: Intake, cached: bool) -> FieldFlops:
-    field = _one_row(modality_of(name), intake, next(model.parameters()).device)
+    row = _one_row(modality_of(name), intake, next(model.parameters()).device)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng([]), torch.enable_grad():
         with _counter() as forward:
-            vectors = model.encode(field)
+            vectors = model.encode(row)
         with _counter() as backward:
             _differentiate(vectors, model)
     for module, training in modes:

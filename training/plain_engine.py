@@ -20,9 +20,11 @@ class PlainEngine(Engine):
         super().__init__(model, optimizer, world)
         self.clip, self.bf16 = config.clip, config.precision == "bf16"
 
-    def __call__(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
+    def __call__(
+        self, batch: Batch, bf16: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
-            vectors, temperatures = self.module(batch)
+            vectors, temperatures = self.module(batch, bf16)
         return vectors, temperatures
 
     def backward(self, surrogate: Tensor) -> None:

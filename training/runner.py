@@ -37,6 +37,7 @@ from tercet.training.optimizers import build_optimizer
 from tercet.training.plans import check_plan, cursors_for, note_plan
 from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
+from tercet.training.scoring import build_scoring
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import Selection
 from tercet.training.step import Step
@@ -171,6 +172,7 @@ class Runner:
         check_trainable(model, config.model)
         further = further_fields(model.fields, config.fields, model.intakes)
         model.check_sizes({name: field.intake for name, field in further.items()})
+        scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(config, model, further, origin.progress if origin else Progress())
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
@@ -185,7 +187,7 @@ class Runner:
         counts = {name: field.rows for name, field in further.items()}
         paired = {name: field.paired for name, field in further.items() if field.paired}
         terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed, paired)
-        step = Step(engine, terms, world, config.seed, config.micro_batch, memories)
+        step = Step(engine, terms, world, config.seed, config.micro_batch, memories, scoring)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:

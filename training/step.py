@@ -21,6 +21,7 @@ from tercet.modality import field_of
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.training.engine import Engine, Stepped
 from tercet.training.memory.memories import NO_MEMORIES, Memories
+from tercet.training.scoring import AS_TRAINED, Scoring
 
 Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 
@@ -45,9 +46,10 @@ class Step:
         seed: int,
         micro_batch: int | None,
         memories: Memories = NO_MEMORIES,
+        scoring: Scoring = AS_TRAINED,
     ) -> None:
         self.engine, self.terms, self.world = engine, terms, world
-        self.seed, self.micro_batch, self.memories = seed, micro_batch, memories
+        self.seed, self.micro_batch, self.memories, self.scoring = seed, micro_batch, memories, scoring
 
     def __call__(self, batch: Batch, step: int) -> Taken:
         """Takes step number `step`. The number, the seed and the rank determine all dropout masks."""
@@ -59,11 +61,11 @@ class Step:
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> tuple[dict[str, Tensor], Temperatures]:
-        """The vectors of all rows that exist, as in evaluation: without dropout and without a graph. Restores the modes
-        of the modules and the state of the random generators. A collective."""
+        """The vectors of all rows that exist, for scoring: without dropout and without a graph, and at the size and in
+        the precision of `scoring`. Restores the modes of the modules and the random generators. A collective."""
         chunks = [batch] if self.micro_batch is None else chunk(batch, self.micro_batch, self.world)
         with evaluating(self.engine.module, self.world.device):
-            parts = [self.engine(part) for part in chunks]
+            parts = [self.engine(self.scoring.view(part), self.scoring.bf16) for part in chunks]
         return joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
 
     def _plain(self, batch: Batch, step: int) -> Taken:

@@ -23,5 +23,14 @@ class ImageEncoder(Encoder):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
+    @property
+    def patch(self) -> int | None:
+        """The side of the square patches that the tower cuts pictures into, if it does."""
+        return None
+
+    def accept_other_sizes(self) -> None:
+        """From now on, also takes pictures of other sizes than the intake's, if the tower can: it interpolates its
+        position embeddings. Pictures of the intake's size get the same vectors as before."""
+
     def normalise(self, values: Tensor) -> Tensor:
         return (values.float() / 255.0 - self.mean) / self.std

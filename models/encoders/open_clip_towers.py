@@ -19,7 +19,8 @@ from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
 from tercet.models.encoders.text import TextEncoder
-from tercet.models.encoders.timm_towers import checkpoint_timm, timm_blocks
+from tercet.models.encoders.timm_towers import accept_other_sizes, checkpoint_timm, timm_blocks, timm_patch
+from tercet.models.tuning.positions import resized
 
 ROUND = 8  # texts are cut to a multiple of this many tokens, because GPUs are slow at odd shapes
 
@@ -51,6 +52,18 @@ class OpenClipImage(ImageEncoder):
             patches_nLD = self.model.ln_post(patches_nLD)  # type: ignore[operator]
         counts_n = torch.full(patches_nLD.shape[:1], patches_nLD.shape[1], device=values.device)
         return Encoded(vectors_nD, _projected(patches_nLD, self.model.proj), counts_n)
+
+    @property
+    def patch(self) -> int | None:
+        if isinstance(self.model, VisionTransformer):
+            return int(self.model.conv1.kernel_size[0])
+        return timm_patch(self.model.trunk) if isinstance(self.model, TimmModel) else None
+
+    def accept_other_sizes(self) -> None:
+        if isinstance(self.model, TimmModel):
+            accept_other_sizes(self.model.trunk)
+        elif isinstance(self.model, VisionTransformer):
+            self.model.__class__ = ViTOfAnySize
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, TimmModel):
@@ -110,6 +123,18 @@ class OpenClipText(TextEncoder):
             self.model.transformer.activation_checkpointing_enable()
         else:
             self.model.set_grad_checkpointing(True)  # type: ignore[operator]
+
+
+class ViTOfAnySize(VisionTransformer):  # type: ignore[misc]  # open_clip has no types
+    """open_clip's ViT, which interpolates its position embeddings if pictures have another size."""
+
+    def _embeds(self, x: Tensor) -> Tensor:
+        patches_nLC = self.conv1(x).flatten(2).transpose(1, 2)
+        class_n1C = self.class_embedding.to(patches_nLC.dtype).expand(len(x), 1, -1)
+        tokens_nLC = torch.cat([class_n1C, patches_nLC], dim=1)
+        positions_LC = resized(self.positional_embedding, tokens_nLC.shape[1]).to(tokens_nLC.dtype)
+        found: Tensor = self.ln_pre(self.patch_dropout(tokens_nLC + positions_LC))
+        return found
 
 
 def _looks_back_only(tower: nn.Module) -> bool:

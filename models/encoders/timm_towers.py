@@ -10,6 +10,7 @@ its height, W its width, T tokens of a sound, D the tower's width.
 import timm
 import torch
 from timm.data import resolve_model_data_config
+from timm.layers import Format, PatchEmbed
 from timm.models import get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
 from torch.nn import functional
@@ -70,6 +71,13 @@ class TimmImage(TimmTower, ImageEncoder):
         side = (config.size, config.size) if config.size else tuple(data["input_size"][1:])
         super().__init__(ImageIntake(side, data["interpolation"]), data["mean"], data["std"])
         self.model, self.width = model, output_width(model)
+
+    @property
+    def patch(self) -> int | None:
+        return timm_patch(self.model)
+
+    def accept_other_sizes(self) -> None:
+        accept_other_sizes(self.model)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         vectors: Tensor = self.model(self.normalise(values))
@@ -188,6 +196,21 @@ def timm_blocks(model: nn.Module) -> list[list[nn.Parameter]]:
         matcher = {**matcher, "rest": [(r".", (99999,))]}
     groups = group_parameters(model, matcher)
     return [[model.get_parameter(name) for name in groups[index]] for index in sorted(groups)[1:]]
+
+
+def timm_patch(model: nn.Module) -> int | None:
+    """The side of the patches of a ViT, if they are square."""
+    patches = getattr(model, "patch_embed", None)
+    sides = patches.patch_size if isinstance(patches, PatchEmbed) else (0, 1)
+    return int(sides[0]) if sides[0] == sides[1] else None
+
+
+def accept_other_sizes(model: nn.Module) -> None:
+    """Sets what the option `dynamic_img_size` sets, for the models that have it. Their weights stay the same."""
+    patches = getattr(model, "patch_embed", None)
+    if isinstance(patches, PatchEmbed) and hasattr(model, "dynamic_img_size") and not model.dynamic_img_size:
+        model.dynamic_img_size = True  # type: ignore[assignment]
+        patches.strict_img_size, patches.flatten, patches.output_fmt = False, False, Format.NHWC
 
 
 def checkpoint_timm(encoder: Encoder, model: nn.Module) -> None:

@@ -11,6 +11,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
+def resized(positions: Tensor, places: int) -> Tensor:
+    """The positions of a tower for a picture of so many patches or cells. Those of its own size stay as they are."""
+    if positions.shape[-2] == places:
+        return positions
+    found = stretch(positions, places)
+    if found is None:
+        raise ValueError(f"its {positions.shape[-2]} positions cannot be interpolated to {places}")
+    return found
+
+
 def stretch(positions: Tensor, places: int) -> Tensor | None:
     """`[…, places, D]` from `[…, P, D]`. None unless both are square grids after the same number of tokens."""
     there, here = isqrt(positions.shape[-2]), isqrt(places)

@@ -1,5 +1,6 @@
 """The counted FLOPs of towers equal closed forms, and counting leaves no trace."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,7 +8,9 @@ import torch
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
-from tercet.training.flops import FieldFlops, Flops, count_flops, rows_of
+from tercet.training.flops import FieldFlops, Flops, count_flops, reduced_of, rows_of
+from tercet.training.scoring import build_scoring
+from tercet.training.selection.config import ScoringConfig
 
 TEXT = {"encoder": "small:text", "options": {"width": 32, "heads": 2, "depth": 3, "context": 20}}
 VIT = {"encoder": "timm:vit_tiny_patch16_224", "size": 224}
@@ -62,6 +65,19 @@ def test_counting_leaves_no_trace() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_larger_patches_cost_what_a_vit_over_fewer_tokens_costs() -> None:
+    model = model_of(image=VIT, text=TEXT)
+    scoring = build_scoring(ScoringConfig(patch=32), model, torch.device("cpu"))
+    flops = count_flops(model, model.intakes, scoring=scoring)
+    image = 2 * 7 * 7 * (3 * 16 * 16) * 192 + transformer(7 * 7 + 1, 192, 12) + 2 * 192 * DIM
+    assert flops.reduced["image"].forward == image
+    rows, full = {"image": 10, "text": 10}, flops.by_field
+    assert flops.scoring(rows) == 10 * (image + full["text"].forward)
+    mixed = 6 * full["image"].training + 4 * flops.reduced["image"].training + 10 * full["text"].training
+    assert flops.training(rows, {"image": 4}) == mixed
+    assert set(flops.reduced) == {"image"}
+
+
 def test_a_super_batch_is_scored_and_its_kept_rows_are_trained_on() -> None:
     flops = Flops({"image": FieldFlops(10, 30), "text": FieldFlops(2, 6), "text.negative": FieldFlops(2, 6)})
     item = torch.tensor([0, 1, 1])
@@ -69,3 +85,5 @@ def test_a_super_batch_is_scored_and_its_kept_rows_are_trained_on() -> None:
     rows = rows_of(Batch(torch.arange(2), torch.arange(2), fields))
     assert rows == {"image": 2, "text": 3}
     assert (flops.scoring(rows), flops.training(rows)) == (26, 78)
+    marked = replace(fields["image"], reduced=torch.tensor([False, True]))
+    assert reduced_of(Batch(torch.arange(2), torch.arange(2), {**fields, "image": marked})) == {"image": 1}

@@ -2,14 +2,52 @@
 
 from fractions import Fraction
 from math import gcd
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tercet.configs.base import Component, Misfit
+from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import UserError
 
 FINEST = 1000  # `filter_ratio` is read as a fraction with at most this denominator: 0.3333 means a third
 MOST_STRATA, LEAST_KEPT = 256, 8
+
+
+class ScoringConfig(Config):
+    """How the learner scores the drawn samples, to save time: pictures at a smaller size, and bf16.
+
+    A reference model is not affected.
+    """
+
+    patch: int | None = Field(
+        None,
+        gt=0,
+        description="cut pictures into larger patches of so many pixels (FlexiViT), for an image tower that is a ViT",
+    )
+    size: int | None = Field(None, gt=0, description="resize pictures to this height in pixels, for any image tower")
+    precision: Literal["bf16"] | None = Field(
+        None, description="bf16: score in bf16, whatever the precision of the run; default: the run's"
+    )
+    mixed: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the kept samples to train at the `patch` or `size` of scoring, so that the tower learns "
+        "both sizes (Flexi-JEST: 0.5)",
+    )
+
+    @property
+    def reduces(self) -> bool:
+        """Whether pictures are smaller than in training."""
+        return bool(self.patch or self.size)
+
+    @model_validator(mode="after")
+    def _saves_something(self) -> "ScoringConfig":
+        if self.patch and self.size:
+            raise Misfit("size", "and `patch` are both set; keep one of them")
+        if self.mixed and not self.reduces:
+            raise Misfit("mixed", "needs a size to train at; set `patch` or `size`")
+        return self
 
 
 class SelectionConfig(Component):
@@ -29,6 +67,9 @@ class SelectionConfig(Component):
         description="number of equal parts of the drawn samples; each part keeps the same number of samples. Give a "
         "multiple of the number of processes; then that number does not change the selection. Default: the largest "
         f"power of two up to {MOST_STRATA} that keeps at least {LEAST_KEPT} samples of each part",
+    )
+    scoring: ScoringConfig | None = Field(
+        None, description="score the samples at less cost than they are trained at, such as {size: 112}"
     )
     record: bool = Field(True, description="write the ids of the kept samples to selection.jsonl in the run's folder")
 

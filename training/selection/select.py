@@ -39,7 +39,10 @@ class Selection:
             )
         if self.record:
             self._write(self.record, drawn, step, kept)
-        return drawn.items(kept.places)
+        first = self.learner.world.rank * len(drawn)
+        places = [first + place for place in kept.places.tolist()]
+        batch = drawn.items(kept.places)
+        return self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
 
     def _write(self, path: Path, drawn: Batch, step: int, kept: Kept) -> None:
         world = self.learner.world
