@@ -28,13 +28,14 @@ from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
 from tercet.training.memory.names import check_names, check_offered, with_kinds
 from tercet.training.prototypes import config as prototypes  # noqa: F401  # importing it registers the memory
 from tercet.training.selection.config import SelectionConfig
+from tercet.training.source_weights.config import SourceWeightsConfig
 
 Logger = Literal["console", "tensorboard", "wandb"]
 
 # The keys that a stage may change. All others hold for the whole run.
 STAGED = (
     "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
-    "selection", "episodes",
+    "selection", "episodes", "source_weights",
 )  # fmt: skip
 
 
@@ -162,6 +163,9 @@ class RunConfig(SpaceConfig):
     episodes: EpisodesConfig | None = Field(
         None, description="embed training samples every so many steps, for memories that need their vectors"
     )
+    source_weights: SourceWeightsConfig | None = Field(
+        None, description="change the weights of the training sources, towards those that help on a target set"
+    )
     tile: int = Field(512, gt=0, description="columns of the logit matrix in memory at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -248,6 +252,12 @@ class RunConfig(SpaceConfig):
                         f"data.train.{name}.neighbors.compare",
                         f"has `{field}`, which episodes do not embed; {did_you_mean(field, embedded)}",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _source_weights_can_change(self) -> "RunConfig":
+        if self.source_weights:
+            self.source_weights.check(self.data, self.terms, self.drawn)
         return self
 
     @model_validator(mode="after")

@@ -47,6 +47,8 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             check_encoder(modality, tower)
         for term in stage.terms:
             check_term(term, build_term(term), stage.data)
+            if stage.source_weights:
+                check_gradient(term, build_term(term))
         for name, memory in stage.all_memories.items():
             memory.check_files(name)
         if stage.selection:
@@ -74,6 +76,15 @@ def check_term(term: TermConfig, objective: Objective, data: DataConfig) -> None
         )
 
 
+def check_gradient(term: TermConfig, objective: Objective) -> None:
+    """Raises `UserError` if `source_weights` cannot compute the gradient of a term for samples of a target."""
+    if objective.columns:
+        raise UserError(
+            f"terms.{term.name}: `{term.objective.name}` keeps values of training samples, which a target lacks; leave "
+            "`source_weights` out, or take another objective"
+        )
+
+
 def check_episodes(config: RunConfig) -> None:
     """Raises `UserError` if something needs episodes, and no stage has any."""
     needs = [key for stage in _stages(config) for key in stage.uses_episodes]
@@ -86,7 +97,8 @@ def check_episodes(config: RunConfig) -> None:
 
 def check_data(config: RunConfig, sources: OpenedSources) -> None:
     check_streams(config.data, sources)
-    for source in (*config.data.train.values(), *config.data.val.values()):
+    target = [config.source_weights.target] if config.source_weights else []
+    for source in (*config.data.train.values(), *config.data.val.values(), *target):
         check_source(source, sources)
     check_orders(config.data)
     check_columns(config.data, _learned(config), sources)
@@ -97,10 +109,13 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
 
 
 def check_processes(config: RunConfig, processes: int) -> None:
-    """Raises `UserError` if the strata of a selection do not divide evenly among the processes."""
+    """Raises `UserError` if the strata of a selection, or the samples of a gradient, do not divide evenly among the
+    processes."""
     for stage in _stages(config):
         if stage.selection:
             stage.selection.strata_on(stage.batch_size, processes)
+        if stage.source_weights:
+            stage.source_weights.samples_on(stage.drawn, processes)
 
 
 def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfig:

@@ -1,5 +1,5 @@
-"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, holds its episodes, and
-evaluates the result."""
+"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, holds its episodes, changes the
+weights of its sources, and evaluates the result."""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -40,6 +40,7 @@ from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.scoring import build_scoring
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import Selection
+from tercet.training.source_weights.source_weights import SourceWeights, with_plan
 from tercet.training.step import Step
 from tercet.training.trainer import Callbacks, Stage, Trainer
 
@@ -52,6 +53,7 @@ class Runner:
         self.sources = sources or OpenedSources()
         self.evaluation = RunEvaluation(config, folder, world, self.sources)
         self.episodes = Episodes(folder, world, self.sources)
+        self.source_weights = SourceWeights(folder, world, self.sources)
         self._last_saved: int | None = None
 
     def finish(self) -> None:
@@ -90,13 +92,18 @@ class Runner:
     def _train(
         self, trainer: Trainer, stage: Stage, progress: Progress, interruption: Interruption
     ) -> tuple[Stage, Progress]:
-        """Takes the steps of a stage that are still to do, and holds its episodes between them."""
-        due = stage.config.episodes.steps_in(stage.steps) if stage.config.episodes else range(0)
+        """Takes the steps of a stage that are still to do. Between them, holds its episodes and changes the weights of
+        its sources."""
+        config = stage.config
+        due = config.episodes.steps_in(stage.steps) if config.episodes else range(0)
+        changes = config.source_weights.steps_in(stage.steps) if config.source_weights else range(0)
         ended = False
         while not ended:
             if progress.step in due and progress.episode != progress.step:
                 stage, progress = self._episode(stage, progress)
-            stop = next((step for step in due if step > progress.step), stage.steps.stop)
+            if progress.step in changes:
+                stage = self._change_weights(stage, progress)
+            stop = min((step for step in (*due, *changes) if step > progress.step), default=stage.steps.stop)
             progress = trainer.run(stage, progress, stop)
             ended = progress.step == stage.steps.stop or interruption.requested() or self._ends_early(stage)
         return stage, progress
@@ -108,6 +115,7 @@ class Runner:
         self.episodes.hold(stage, model, progress.step)
         config, cursors = stage.config, cursors_for(self.config, stage.config, progress)
         data = self.episodes.data(config, progress.step)
+        data = with_plan(data, stage.loader.plan) if config.source_weights else data
         assert isinstance(stage.loader, Loader)  # streams have no episodes
         reopen = stage.loader.redrawn if draws(config) else stage.loader.reopened
         loader = reopen(data, cursors)
@@ -116,6 +124,18 @@ class Runner:
             note_plan(loader.plan, progress, self.folder)
         progress = replace(progress, episode=progress.step, cursors={**progress.cursors, **loader.cursors})
         return replace(stage, loader=loader), progress
+
+    def _change_weights(self, stage: Stage, progress: Progress) -> Stage:
+        """Reopens the loader with new weights of the sources. Each source goes on after its last sample."""
+        model = self._fresh(stage.config)
+        fill(model, dict(weights(stage.engine)))
+        data = self.episodes.data(stage.config, progress.episode)
+        data = self.source_weights.change(stage, model, data, progress.step)
+        assert isinstance(stage.loader, Loader)  # streams have one source
+        loader = stage.loader.reopened(data, progress.cursors)
+        if self.world.first:
+            note_plan(loader.plan, progress, self.folder)
+        return replace(stage, loader=loader)
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
         """Evaluates the weights before the first step. With early stopping also saves them: they may stay the best."""
@@ -174,7 +194,8 @@ class Runner:
         model.check_sizes({name: field.intake for name, field in further.items()})
         scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
-        loader = self._loader(config, model, further, origin.progress if origin else Progress())
+        loader = self._loader(index, config, model, further, origin.progress if origin else Progress())
+        self.source_weights.check(config, loader.plan, model)
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
         fields = {**own_fields(intakes), **further}
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
@@ -195,13 +216,15 @@ class Runner:
         return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder))
 
     def _loader(
-        self, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress
+        self, index: int, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress
     ) -> Batches:
         """Opens the data where the last checkpoint left off. A new plan takes effect here."""
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
         data = self.episodes.data(config, progress.episode)
+        if index == progress.stage:
+            data = self.source_weights.resumed(data, config, progress)
         loader = open_loader(
             data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources, further
         )

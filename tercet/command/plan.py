@@ -11,6 +11,7 @@ from tercet.main_process import is_main_process
 from tercet.models.config import TermConfig, TowerConfig
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
+from tercet.training.source_weights.config import SourceWeightsConfig
 
 
 def print_plan(config: RunConfig, unseen: Sequence[str]) -> None:
@@ -39,6 +40,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         title = f"stage {config.stages[index].name}" if config.stages else "training"
         lines += [(title, _training(stage)), ("", _terms(stage))]
         lines += [("", _episodes(stage.episodes))] if stage.episodes else []
+        lines += [("", _source_weights(stage.source_weights))] if stage.source_weights else []
     rows = f"micro-batches of {config.micro_batch}, gradients cached" if config.micro_batch else "without micro-batches"
     engine = f"plain torch on one process, DeepSpeed at ZeRO {config.zero} on several"
     lines += [
@@ -77,6 +79,11 @@ def _episodes(config: EpisodesConfig) -> str:
     samples = "all samples" if config.samples is None else f"{config.samples:,} samples"
     trained = ", on which the next steps train" if config.train_on == "drawn" else ""
     return f"an episode every {every}, of {samples}{trained}"
+
+
+def _source_weights(config: SourceWeightsConfig) -> str:
+    every = f"{config.every:,} steps" if config.every >= 1 else f"{config.every:.3g} of its steps"
+    return f"weights of the sources change every {every}, towards {_split(config.target)}"
 
 
 def _weight(term: TermConfig) -> str:

@@ -45,8 +45,8 @@ class EpisodesConfig(Config):
 
     def steps_in(self, stage: range) -> range:
         """The steps of a stage before which there is an episode."""
-        every = max(1, _steps(self.every, stage))
-        start = every if self.start is None else _steps(self.start, stage)
+        every = whole_steps(self.every, stage)
+        start = every if self.start is None else whole_steps(self.start, stage, least=0)
         return range(stage.start + start, stage.stop, every)
 
     def embedded(self, terms: Iterable[TermConfig]) -> tuple[str, ...]:
@@ -73,5 +73,6 @@ class EpisodesConfig(Config):
                 )
 
 
-def _steps(value: int | float, stage: range) -> int:
-    return round(value if value >= 1 else value * len(stage))
+def whole_steps(value: int | float, stage: range, least: int = 1) -> int:
+    """A number of steps, which a recipe may give as a share of the steps of a stage."""
+    return max(least, round(value if value >= 1 else value * len(stage)))
