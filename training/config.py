@@ -239,11 +239,11 @@ class RunConfig(SpaceConfig):
     def _episodes_are_used(self) -> "RunConfig":
         if self.episodes is None:
             return self
-        if not (self.uses_episodes or self.episodes.train_on == "drawn"):
+        if not (self.uses_episodes or self.episodes.limits_training):
             raise Misfit("episodes", "are set, but nothing uses them; remove them, or add a memory that does")
         if self.data.mode == "stream":
             raise Misfit("episodes", "need samples with ids, which a stream lacks; set data.mode=index")
-        self.episodes.check(MODALITIES if self.init else self.model.towers, self.drawn)
+        self.episodes.check(MODALITIES if self.init else self.model.towers, self.terms, self.drawn)
         embedded = self.episodes.embedded(self.terms)
         for name, source in self.data.train.items():
             for field in source.neighbors.compare if source.neighbors and self.terms else ():

@@ -28,6 +28,7 @@ from tercet.models.losses import Objective, build_term
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
+from tercet.training.episodes.curate import read_texts
 from tercet.training.episodes.orders import data_after
 from tercet.training.folder import check_same_run, folder_of
 from tercet.training.optimizers import optimizers
@@ -53,6 +54,8 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             memory.check_files(name)
         if stage.selection:
             build_rule(stage.selection)
+        if stage.episodes and stage.episodes.curate:
+            read_texts(stage.episodes.curate.metadata)
         check_fields_installed(stage.fields)
         check_graphs(stage.fields)
         check_data(stage, sources)

@@ -78,6 +78,8 @@ def _episodes(config: EpisodesConfig) -> str:
     every = f"{config.every:,} steps" if config.every >= 1 else f"{config.every:.3g} of its steps"
     samples = "all samples" if config.samples is None else f"{config.samples:,} samples"
     trained = ", on which the next steps train" if config.train_on == "drawn" else ""
+    if config.curate:
+        trained = f"; the next steps train on those that are like a text of {config.curate.metadata}"
     return f"an episode every {every}, of {samples}{trained}"
 
 

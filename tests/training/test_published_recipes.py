@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ OBJECTIVES = {
     "scincl": "infonce",
     "unime": "infonce",
     "mcl": "infonce",
+    "cit": "infonce",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
 INIT = "isogclr"  # the run that those of STARTED start from
@@ -64,6 +66,7 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     "unime": ["data.neighbors.graph=GRAPH", "data.neighbors.absolute_margin=null", "epochs=0.5"],
     "mcl": ["data.clusters.column=CLUSTERS"],
     "beclr": ["memories.bank.clusters=4", "memories.bank.size=16", "memories.bank.start=0"],
+    "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
 }  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
@@ -99,10 +102,12 @@ def run_all(world: World, recipes: dict[str, list[str]]) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("published")
     world = generate(WORLD, out / "world")
+    (out / "classes.txt").write_text("a red circle\na blue square\n", encoding="utf-8")
     write_orders(out, open_source(str(world / "train")).fingerprint)
     recipes = {name: tiny(name, world, out) for name in OBJECTIVES}
     for name, more in SETS.items():
-        recipes[name] += [one.replace("GRAPH", f"{out / 'graph'}").replace("CLUSTERS", f"{out / 'c'}") for one in more]
+        files = {"GRAPH": f"{out / 'graph'}", "CLUSTERS": f"{out / 'c'}", "CLASSES": f"{out / 'classes.txt'}"}
+        recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
     for name in STARTED:
         recipes[name].append(f"init={out / INIT}")
     recipes["protoclip"] += ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
@@ -166,6 +171,14 @@ def test_beclr_divides_its_memory_into_clusters(runs: Path) -> None:
     assert len(kept["centroids"]) == 4
     assert sorted(set(kept["labels"].tolist())) == [0, 1, 2, 3]
     assert kept["vectors"].norm(dim=1).allclose(torch.ones(16))
+
+
+def test_cit_trains_on_a_batch_at_least(runs: Path) -> None:
+    """No caption is close enough, so the second step trains on the 16 of 24 that are closest to a class."""
+    (episode,) = (runs / "cit" / "episodes").iterdir()
+    (kept,) = (episode / "kept").glob("*/*.safetensors")
+    (drawn,) = (episode / "samples").glob("*/*.safetensors")
+    assert [len(load_file(column)["id"]) for column in (kept, drawn)] == [16, 24]
 
 
 def test_the_table_of_published_methods_shows_the_settings_of_the_recipes() -> None:

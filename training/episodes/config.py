@@ -11,6 +11,24 @@ from tercet.modality import MODALITIES, modality_of, modality_of_vectors
 from tercet.models.config import TermConfig
 
 
+class CurateConfig(Config):
+    """Which of the drawn samples to train on: those whose captions are close to texts of a task, as in CiT."""
+
+    metadata: str = Field(
+        description="a file with a text on each line, such as the names of the classes of a task or prompts with them"
+    )
+    threshold: float = Field(
+        0.55, ge=-1, le=1, description="keeps a sample if the cosine of its caption and some text is higher"
+    )
+    min_ratio: float = Field(
+        0.003,
+        ge=0,
+        le=1,
+        description="share of the drawn samples of each source to keep at least, the most similar ones; never less "
+        "than a batch",
+    )
+
+
 class EpisodesConfig(Config):
     """When a stage embeds training samples with its current weights, and which of them.
 
@@ -36,12 +54,28 @@ class EpisodesConfig(Config):
     train_on: Literal["all", "drawn"] = Field(
         "all", description="what the steps after an episode train on: all samples, or those that it drew"
     )
+    curate: CurateConfig | None = Field(
+        None, description="train on those of the drawn samples whose captions are close to texts of a task (CiT)"
+    )
 
     @model_validator(mode="after")
     def _draws_some(self) -> "EpisodesConfig":
         if self.train_on == "drawn" and self.samples is None:
             raise Misfit("train_on", "is `drawn`, but an episode draws all samples; set `samples`, or leave this out")
         return self
+
+    @model_validator(mode="after")
+    def _trains_on_one_choice(self) -> "EpisodesConfig":
+        if self.train_on == "drawn" and self.curate:
+            raise Misfit(
+                "curate", "chooses among the drawn samples, so it replaces `train_on: drawn`; remove `train_on`"
+            )
+        return self
+
+    @property
+    def limits_training(self) -> bool:
+        """Whether the steps after an episode train on some of the samples."""
+        return self.train_on == "drawn" or self.curate is not None
 
     def steps_in(self, stage: range) -> range:
         """The steps of a stage before which there is an episode."""
@@ -54,10 +88,14 @@ class EpisodesConfig(Config):
         first = next((term.between for term in terms), ())
         return self.fields or tuple(dict.fromkeys(map(modality_of_vectors, first)))
 
-    def check(self, towers: Iterable[str], batch: int) -> None:
-        """Refuses fields that a sample does not have by itself, those without a tower, and too few samples for a
-        batch."""
-        if self.train_on == "drawn" and self.samples is not None and self.samples < batch:
+    def check(self, towers: Iterable[str], terms: Iterable[TermConfig], batch: int) -> None:
+        """Refuses fields that a sample does not have by itself, those without a tower, curation without captions, and
+        too few samples for a batch."""
+        if self.curate and "text" not in self.embedded(terms):
+            raise Misfit(
+                "episodes.curate", "compares captions, which episodes do not embed; add text to episodes.fields"
+            )
+        if self.limits_training and self.samples is not None and self.samples < batch:
             raise Misfit("episodes.samples", f"is {self.samples:,}, but a step needs {batch:,} samples; raise it")
         known = list(towers)
         for name in self.fields:

@@ -11,6 +11,7 @@ from tercet.models.multimodal import Multimodal
 from tercet.training.checkpoint_reader import CHECKPOINTS
 from tercet.training.commit import committed, step_of
 from tercet.training.config import RunConfig
+from tercet.training.episodes.curate import curated
 from tercet.training.episodes.embed import SampleEmbedder, drawn, trained_ids
 from tercet.training.episodes.neighbors import neighbor_graphs
 from tercet.training.episodes.orders import data_after
@@ -38,7 +39,11 @@ class Episodes:
         episode = SampleEmbedder(config, config.episodes, model, self.world)(sources, ids, step)
         graphs = neighbor_graphs(episode, data.train, stage.loader.sources)
         learned = stage.memories.episode(episode)
-        folder = write_episode(self.folder / EPISODES, episode, graphs, learned, stage.loader.sources)
+        kept = None
+        if config.episodes.curate:
+            by_name = dict(zip(data.train, stage.loader.sources, strict=True))
+            kept = curated(episode, config.episodes.curate, model, by_name, config.drawn)
+        folder = write_episode(self.folder / EPISODES, episode, graphs, learned, stage.loader.sources, kept)
         stage.memories.recall(folder / MEMORIES, stage.loader.sources)
         self.prune(step)
 

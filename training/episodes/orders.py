@@ -9,7 +9,7 @@ from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.source import Source
 from tercet.training.commit import place
 from tercet.training.config import RunConfig
-from tercet.training.episodes.store import EPISODES, NEIGHBORS, SAMPLES
+from tercet.training.episodes.store import EPISODES, KEPT, NEIGHBORS, SAMPLES
 
 
 def data_after(stage: RunConfig, step: int | None, sources: Mapping[str, Source], folder: Path) -> DataConfig:
@@ -29,8 +29,9 @@ def data_after(stage: RunConfig, step: int | None, sources: Mapping[str, Source]
 
 def _update(stage: RunConfig, name: str, source: SourceConfig, fingerprint: str, episode: Path) -> dict[str, object]:
     update: dict[str, object] = {}
-    if draws(stage) and has_column(episode / SAMPLES, fingerprint):
-        update["list"] = str(episode / SAMPLES)
+    chosen = episode / (KEPT if stage.episodes and stage.episodes.curate else SAMPLES)
+    if draws(stage) and has_column(chosen, fingerprint):
+        update["list"] = str(chosen)
     graph = episode / NEIGHBORS / name
     if source.neighbors and source.neighbors.graph == EPISODE and has_column(graph, fingerprint):
         update["neighbors"] = source.neighbors.model_copy(update={"graph": str(graph)})
@@ -38,5 +39,5 @@ def _update(stage: RunConfig, name: str, source: SourceConfig, fingerprint: str,
 
 
 def draws(stage: RunConfig) -> bool:
-    """Whether the stage trains on the samples that an episode drew."""
-    return stage.episodes is not None and stage.episodes.train_on == "drawn"
+    """Whether the stage trains on samples that an episode drew."""
+    return stage.episodes is not None and stage.episodes.limits_training

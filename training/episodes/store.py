@@ -2,6 +2,7 @@
 
     RUN/episodes/step_00000040/
         samples/FINGERPRINT/*.safetensors          a column without values: the ids of the samples that were drawn
+        kept/FINGERPRINT/*.safetensors             those to train on, if `curate` chooses them, with their `cosine`
         vectors/image/FINGERPRINT/*.safetensors    a column with the `vector` of each sample, by modality
         neighbors/SOURCE/FINGERPRINT/*.safetensors    the neighbour graph of a source, if its batches need one
         memories/NAME/tensors.safetensors          what a memory computed from them: tensors,
@@ -26,7 +27,9 @@ from tercet.errors import UserError
 from tercet.training.commit import commit, committed, flaw, place, step_of, sync
 from tercet.training.episodes.episode import TENSORS, Episode, Learned, SampleValues
 
-EPISODES, SAMPLES, VECTORS, NEIGHBORS, MEMORIES = "episodes", "samples", "vectors", "neighbors", "memories"
+EPISODES, SAMPLES, KEPT, VECTORS, NEIGHBORS, MEMORIES = (
+    "episodes", "samples", "kept", "vectors", "neighbors", "memories",
+)  # fmt: skip
 
 
 def write_episode(
@@ -35,12 +38,16 @@ def write_episode(
     graphs: Mapping[str, SampleValues],
     learned: Mapping[str, Learned],
     sources: Sequence[SourceIds],
+    kept: SampleValues | None = None,
 ) -> Path:
-    """Commits what all ranks know of an episode. `graphs`: by the name of the source. A collective."""
+    """Commits what all ranks know of an episode. `graphs`: by the name of the source. `kept`: the samples to train on,
+    if these are not all that were drawn. A collective."""
     world = episode.world
 
     def write(folder: Path) -> None:
         _write_column(folder / SAMPLES, SampleValues(episode.id_n, {}), sources)
+        if kept is not None:
+            _write_column(folder / KEPT, kept, sources)
         for name, graph in graphs.items():
             _write_column(folder / NEIGHBORS / name, graph, sources)
         for name, found in episode.vectors.items():
