@@ -89,6 +89,10 @@ class ScoreGroup:
         count = self.samples[source]
         return [range(start, min(start + PART, count)) for start in range(0, count, PART)]
 
+    def part_with(self, source: str, id: int) -> range:
+        first = id // PART * PART
+        return range(first, min(first + PART, self.samples[source]))
+
     def missing(self, source: str) -> list[range]:
         """The ids of the parts that do not exist yet."""
         return [ids for ids in self.parts(source) if not self._place(source, ids.start).is_file()]

@@ -5,6 +5,8 @@ Cut into one band more than bits may differ, two near hashes agree in at least o
 Shape letters: N known hashes, Q queries, P pairs.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,29 +14,33 @@ FURTHEST = 6  # bits
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.int64]
 
-EDGES = np.linspace(0, 64, FURTHEST + 2).astype(np.uint64)
 ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 
 class Near:
-    """Finds those of its hashes that are at most `FURTHEST` bits from others."""
+    """Finds those of its hashes that are at most `furthest` bits from others. Fewer bits are faster."""
 
-    def __init__(self, hash_N: Hashes) -> None:
-        self._hash_N = hash_N
-        bands = [_band(hash_N, band) for band in range(FURTHEST + 1)]
+    def __init__(self, hash_N: Hashes, furthest: int = FURTHEST) -> None:
+        self._hash_N, self._furthest = hash_N, furthest
+        edges = np.linspace(0, 64, furthest + 2).astype(np.uint64)
+        self._edges = list(pairwise(edges))
+        bands = [_band(hash_N, low, high) for low, high in self._edges]
         self._order = [np.argsort(band_N, kind="stable") for band_N in bands]
         self._sorted = [band_N[order_N] for band_N, order_N in zip(bands, self._order, strict=True)]
 
     def pairs(self, hash_Q: Hashes) -> tuple[Rows, Rows]:
         """The rows of the queries and of the known hashes near them, each pair once."""
-        found = np.concatenate([self._in_band(hash_Q, band) for band in range(FURTHEST + 1)], axis=1)
-        query_P, known_P = np.unique(found, axis=1)
-        near_P = distance(hash_Q[query_P], self._hash_N[known_P]) <= FURTHEST
-        return query_P[near_P], known_P[near_P]
+        found = [self._in_band(hash_Q, band) for band in range(self._furthest + 1)]
+        pair_P = np.unique(np.concatenate(found))
+        return pair_P // len(self._hash_N), pair_P % len(self._hash_N)
 
     def _in_band(self, hash_Q: Hashes, band: int) -> Rows:
-        band_Q = _band(hash_Q, band)
-        return spread(self._sorted[band], self._order[band], band_Q)
+        """Each near pair that agrees in the band, as one number."""
+        band_Q = _band(hash_Q, *self._edges[band])
+        query_P, known_P = spread(self._sorted[band], self._order[band], band_Q)
+        near_P = distance(hash_Q[query_P], self._hash_N[known_P]) <= self._furthest
+        pair_P: Rows = query_P[near_P] * len(self._hash_N) + known_P[near_P]
+        return pair_P
 
 
 def spread(sorted_N: NDArray[np.generic], order_N: Rows, query_Q: NDArray[np.generic]) -> Rows:
@@ -53,7 +59,6 @@ def distance(one_P: Hashes, other_P: Hashes) -> NDArray[np.int64]:
     return differ_P
 
 
-def _band(hash_N: Hashes, band: int) -> Hashes:
-    low, high = EDGES[band], EDGES[band + 1]
+def _band(hash_N: Hashes, low: np.uint64, high: np.uint64) -> Hashes:
     banded: Hashes = (hash_N >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
     return banded

@@ -47,7 +47,7 @@ def look(data: bytes) -> Image.Image:
 def hashes(look: Image.Image) -> tuple[Hashes, Hashes]:
     """pHash and dHash of each view."""
     grey = look.convert("L")
-    return _perceptual(_views(grey, SIDE, SIDE)), _difference(_views(grey, LOWEST + 1, LOWEST))
+    return perceptual(_views(grey, SIDE, SIDE)), _difference(_views(grey, LOWEST + 1, LOWEST))
 
 
 def alike(one: Image.Image, other: Image.Image) -> bool:
@@ -55,8 +55,9 @@ def alike(one: Image.Image, other: Image.Image) -> bool:
     return bool((_thumbs(one) @ _thumbs(other).T).max() >= ALIKE)
 
 
-def _perceptual(grey_VSS: NDArray[np.float32]) -> Hashes:
-    low = (COSINES @ grey_VSS @ COSINES.T).reshape(len(VIEWS), -1)
+def perceptual(grey_VSS: NDArray[np.float32]) -> Hashes:
+    """pHash of pictures of `SIDE` × `SIDE`."""
+    low = (COSINES @ grey_VSS @ COSINES.T).reshape(len(grey_VSS), -1)
     low[:, 0] = -np.inf  # brightness
     return _packed(low > np.median(low[:, 1:], axis=1, keepdims=True))
 

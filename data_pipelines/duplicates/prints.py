@@ -24,15 +24,15 @@ class Print:
     exact: Mapping[str, int]  # by modality
     captions: frozenset[int]
     looks: tuple[picture.Hashes, picture.Hashes] | None
-    words: sound.Words | None
+    heard: sound.Heard | None
 
 
 class Printer:
     """Makes the fingerprints of samples by id. A file that cannot be decoded has only a hash of its bytes."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, captions: Mapping[str, float] | None = None) -> None:
         self.source = source
-        self._captions = CaptionReader({})
+        self._captions = CaptionReader(captions or {})
 
     def __call__(self, ids: Sequence[int]) -> tuple[list[Print], Counter[str]]:
         """The prints, and how many samples could not be used, by reason."""
@@ -46,16 +46,16 @@ class Printer:
             files = {}
         image, audio = (media(files, modality) for modality in ("image", "audio"))
         exact = {name: content_hash(data) for name, data in (("image", image), ("audio", audio)) if data is not None}
-        looks = words = None
+        looks = heard = None
         captions: frozenset[int] = frozenset()
         try:
             captions = self._worded(files)
             image, audio = (media(files, modality, DECODERS) for modality in ("image", "audio"))
             looks = None if image is None else picture.hashes(picture.look(image))
-            words = None if audio is None else sound.words(audio)
+            heard = None if audio is None else sound.heard(audio)
         except BadSample as spoilt:
             bad[spoilt.reason] += 1
-        return Print(id, exact, captions, looks, words)
+        return Print(id, exact, captions, looks, heard)
 
     def _worded(self, files: Files) -> frozenset[int]:
         captions = self._captions(files, decode_meta(files["json"]) if "json" in files else {})

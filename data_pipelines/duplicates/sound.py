@@ -9,16 +9,19 @@ Shape letters: F frames, B bands, N frames of all known sounds, P pairs.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.media import open_sound
 from tercet.data_pipelines.decode.passage import passage
 from tercet.data_pipelines.decode.resample import resampler
 from tercet.data_pipelines.duplicates.near import ONES, spread
+from tercet.data_pipelines.duplicates.picture import SIDE, perceptual
 
 RATE, WINDOW, HOP, BANDS = 8000, 2048, 128, 33
 LOWEST_HERTZ, HIGHEST_HERTZ = 100.0, 3500.0
@@ -36,20 +39,40 @@ BITS = np.uint32(1) << np.arange(BANDS - 1, dtype=np.uint32)
 SLIPS = np.concatenate([np.zeros(1, np.uint32), BITS])  # a word as it is, and with each of its bits wrong
 
 
+@dataclass(frozen=True)
+class Heard:
+    """The fingerprint of a sound, word by word, and the pHash of its spectrogram, from its start to its end.
+
+    A sound that is shorter than a window has neither, and silence has no pHash.
+    """
+
+    words: Words
+    shape: int | None
+
+
+def heard(data: bytes) -> Heard:
+    energy_FB = _spectrogram(data)
+    return Heard(_words(energy_FB), _shape(energy_FB)) if len(energy_FB) else Heard(np.empty(0, np.uint32), None)
+
+
 def words(data: bytes) -> Words:
-    """The fingerprint, word by word; nothing, if the sound is shorter than a window."""
+    return heard(data).words
+
+
+def _spectrogram(data: bytes) -> NDArray[np.float64]:
+    """The energies of all moments. None, if the sound is shorter than a window."""
     with open_sound(data) as sound:
         wave = passage(sound, data, 0, sound.frames).mean(1)
         rate = sound.samplerate
     resample = resampler(rate, RATE)
     wave = resample(wave, 0, 0, resample.length(len(wave)))
     if len(wave) < WINDOW + HOP:
-        return np.empty(0, np.uint32)
+        return np.empty((0, BANDS))
     if not np.isfinite(wave).all():
         raise BadSample("audio: not finite")
     frames = sliding_window_view(wave, WINDOW)[::HOP]
     stretches = (frames[start : start + STRETCH] for start in range(0, len(frames), STRETCH))
-    return _words(np.concatenate([_energies(stretch) for stretch in stretches]))
+    return np.concatenate([_energies(stretch) for stretch in stretches])
 
 
 def _energies(frames: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -64,6 +87,15 @@ def _words(energy_FB: NDArray[np.float64]) -> Words:
     total_F = energy_FB.sum(1)[1:]
     heard: Words = np.where(total_F > SILENT * total_F.max(), np.maximum(word_F, 1), 0).astype(np.uint32)
     return heard
+
+
+def _shape(energy_FB: NDArray[np.float64]) -> int | None:
+    loudest = energy_FB.sum(1).max()
+    if loudest <= 0:
+        return None
+    level_FB = np.log(energy_FB / loudest + SILENT).astype(np.float32)
+    level_SS = np.asarray(Image.fromarray(level_FB).resize((SIDE, SIDE), Image.Resampling.BOX))
+    return int(perceptual(level_SS[None])[0])
 
 
 class Known:

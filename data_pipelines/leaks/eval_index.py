@@ -25,7 +25,7 @@ class Evidence:
         self._seen = np.repeat(np.array([id for id, _ in seen], dtype=np.int64), len(picture.VIEWS))
         none = np.empty(0, np.uint64)
         self._near = [Near(np.concatenate([none, *(looks[n] for _, looks in seen)])) for n in (0, 1)]
-        heard = [(one.id, one.words) for one in kept if one.words is not None]
+        heard = [(one.id, one.heard.words) for one in kept if one.heard is not None]
         self._heard = [id for id, _ in heard]
         self._sounds = Known([words for _, words in heard])
 
@@ -50,7 +50,7 @@ class Evidence:
         return ids
 
     def _sounding(self, one: Print) -> list[int]:
-        return [] if one.words is None else [self._heard[which] for which in self._sounds.shared(one.words)]
+        return [] if one.heard is None else [self._heard[which] for which in self._sounds.shared(one.heard.words)]
 
 
 def _holders(pairs: Iterable[tuple[int | None, int]]) -> dict[int, list[int]]:

@@ -11,6 +11,7 @@ from tercet.api.embed import check_folder
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.curate.config import ScoreConfig
+from tercet.data_pipelines.curate.duplicates.group import score_duplicates
 from tercet.data_pipelines.curate.parts import usual_workers
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
@@ -77,4 +78,11 @@ def _signals(task: Scoring, group: str) -> ScoreGroup:
     return score_signals(task.table, task.name, task.source, task.split, task.world, task.workers, group)
 
 
-COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {"signals": _signals}
+def _duplicates(task: Scoring, group: str) -> ScoreGroup:
+    return score_duplicates(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+
+
+COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {
+    "signals": _signals,
+    "duplicates": _duplicates,
+}

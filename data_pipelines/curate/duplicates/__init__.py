@@ -1,0 +1,1 @@
+"""Which samples show, sound or say the same: the group `duplicates`."""
