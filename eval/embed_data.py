@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -19,6 +20,7 @@ from tercet.eval.overlap import report_unread
 from tercet.eval.store import Request, Store, StoredPart
 from tercet.models.multimodal import Multimodal
 
+Precision = Literal["fp32", "bf16"]
 PIECE, BATCH = 4096, 256  # samples; a piece is a whole number of batches
 
 
@@ -29,18 +31,25 @@ def embed_data(
     world: World,
     folder: Path | None = None,
     cache: Path | None = None,
+    precision: Precision = "fp32",
 ) -> Store:
-    """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective."""
+    """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective.
+
+    `precision`: bf16 computes most of the towers in bf16, and keeps the vectors in fp32.
+    """
     source = OpenedSources().open_first(data, split, world)
     report_unread(split, source, model.intakes)
     decoder = Decoder(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
-    request = Request(weights_digest(model), source.snapshot, transform, len(source), PIECE, model.head.dims)
+    weights = weights_digest(model) + (f" {precision}" if precision != "fp32" else "")
+    request = Request(weights, source.snapshot, transform, len(source), PIECE, model.head.dims)
     store = Store.begin(folder or (cache or cache_folder()) / "embeddings" / request.digest, request)
     missing = world.broadcast(store.missing())
     for ids in missing[world.rank :: world.size]:
         loader = EvalLoader(decoder, model.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad)
-        store.add(ids, embed_piece(model.eval(), loader, world.device))
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            piece = embed_piece(model.eval(), loader, world.device)
+        store.add(ids, piece)
     world.barrier()
     if world.first and not store.complete:
         store.finish()

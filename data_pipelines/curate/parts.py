@@ -13,7 +13,7 @@ from tercet.data_pipelines.curate.score_group import ID, KEY, Columns, ScoreGrou
 from tercet.data_pipelines.survey.walk import SAMPLES, parts_of, walk
 from tercet.system import cores
 
-Rows = list[Mapping[str, object]]
+Rows = Sequence[Mapping[str, object]]
 Work = Callable[[Sequence[int]], Any]
 
 
@@ -36,7 +36,9 @@ def table_of(columns: Columns, rows: Rows) -> Any:
     """Rows with `id` and `key`; what a row lacks is null."""
     pa = arrow()
     types = {ID: "int64", KEY: "string", **{name: column.type for name, column in columns.items()}}
-    return pa.Table.from_pylist(rows, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
+    return pa.Table.from_pylist(
+        list(rows), pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()])
+    )
 
 
 def usual_workers() -> int:

@@ -8,8 +8,10 @@ from typing import Any
 
 from tercet.api.data import Data, looked_at, read_plainly
 from tercet.api.embed import check_folder
+from tercet.api.model import load
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.curate.cartography import import_cartography
 from tercet.data_pipelines.curate.config import ScoreConfig
 from tercet.data_pipelines.curate.duplicates.group import score_duplicates
 from tercet.data_pipelines.curate.parts import usual_workers
@@ -20,6 +22,10 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World, joined
 from tercet.errors import UserError
+from tercet.eval.embed_data import embed_data
+from tercet.eval.learnability import Scorer, score_learnability
+from tercet.eval.score import ScoreTask, score_similarity
+from tercet.training.prototypes.semantic_duplicates import SemDeDup, score_semantic_duplicates
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,17 @@ class Scoring:
     def workers(self) -> int:
         return self.config.workers or usual_workers()
 
+    def by_model(self, group: str) -> ScoreTask:
+        return ScoreTask(self.table, self.name, group, self.source, self.world)
+
+    def scorer(self, spec: str | None) -> Scorer:
+        """The model, and its embeddings of the data, which are computed once and kept in the cache."""
+        assert spec is not None  # the config has checked that
+        towers = load(spec, self.world.device, self.config.dims).towers
+        return Scorer(
+            spec, towers, embed_data(towers, self.data, self.split, self.world, precision=self.config.precision)
+        )
+
 
 def score(data: Data, out: str | os.PathLike[str], **options: Any) -> Scored:
     """Computes groups of scores for every sample of the data, and writes them to the score table `out`.
@@ -82,7 +99,30 @@ def _duplicates(task: Scoring, group: str) -> ScoreGroup:
     return score_duplicates(task.table, task.name, task.source, task.split, task.world, task.workers, group)
 
 
+def _similarity(task: Scoring, group: str) -> ScoreGroup:
+    return score_similarity(task.by_model(group), task.scorer(task.config.by).store)
+
+
+def _learnability(task: Scoring, group: str) -> ScoreGroup:
+    learner, reference = task.scorer(task.config.by), task.scorer(task.config.reference)
+    return score_learnability(task.by_model(group), learner, reference, task.config.batch_size, task.config.seed)
+
+
+def _semantic_duplicates(task: Scoring, group: str) -> ScoreGroup:
+    config = task.config
+    options = SemDeDup(config.eps, config.clusters, config.among, config.seed)
+    return score_semantic_duplicates(task.by_model(group), task.scorer(config.by).store, options)
+
+
+def _cartography(task: Scoring, group: str) -> ScoreGroup:
+    return import_cartography(task.table, task.name, task.source, Path(str(task.config.by)), task.world, group)
+
+
 COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {
     "signals": _signals,
     "duplicates": _duplicates,
+    "similarity": _similarity,
+    "learnability": _learnability,
+    "semantic_duplicates": _semantic_duplicates,
+    "cartography": _cartography,
 }

@@ -70,8 +70,8 @@ def cluster_source(task: ClusterTask, out: Path, world: World) -> ClusteredSourc
     """Writes the column of a source to `out`. A collective."""
     source = OpenedSources().open_first(task.data, task.split, world)
     store = embed_data(task.model, task.data, task.split, world)
-    modality = _modality(task.among, store)
-    id_n, feature_nd = _features(store, modality, world)
+    modality = modality_of_features(task.among, store)
+    id_n, feature_nd = features(store, modality, world)
     id_n, feature_nd = id_n.to(world.device), feature_nd.to(world.device)
     found = kmeans(feature_nd, id_n, task.options, world)
     label_N = torch.zeros(len(source), dtype=torch.int64, device=world.device)
@@ -87,25 +87,31 @@ def cluster_source(task: ClusterTask, out: Path, world: World) -> ClusteredSourc
     return ClusteredSource(task.name, source.fingerprint, modality, len(source), sizes, found.inertia)
 
 
-def _modality(among: str | None, store: Store) -> str:
+def modality_of_features(among: str | None, store: Store) -> str:
     held = [name for name in FILES if name in store.modalities]
     if among is not None and among not in held:
         raise UserError(f"the data hold no {among} that the model encodes; {did_you_mean(among, held)}")
     return among or next((name for name in held if name != "text"), held[0])
 
 
-def _features(store: Store, modality: str, world: World) -> tuple[Tensor, Tensor]:
-    """The ids of this rank's samples and their unit vectors. Of several captions, the mean direction counts."""
+def features(store: Store, modality: str, world: World) -> tuple[Tensor, Tensor]:
+    """The ids of this rank's samples and their unit vectors."""
     pieces = -(-store.facts["samples"] // store.facts["piece"])
-    ids, features = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, store.facts["modalities"][modality]["dim"])]
+    ids, vectors = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, store.facts["modalities"][modality]["dim"])]
     for piece in range(world.rank, pieces, world.size):
-        rows_rd, item_r = store.rows(piece, modality)
-        own_n, index_r = torch.unique(item_r, return_inverse=True)
-        sum_nd = torch.zeros(len(own_n), rows_rd.shape[1]).index_add_(0, index_r, rows_rd)
-        id_s = torch.tensor([sample.id for sample in store.samples(piece)], dtype=torch.int64)
-        ids.append(id_s[own_n])
-        features.append(normalize(sum_nd, dim=1))
-    return torch.cat(ids), torch.cat(features)
+        id_n, feature_nd = piece_features(store, modality, piece)
+        ids.append(id_n)
+        vectors.append(feature_nd)
+    return torch.cat(ids), torch.cat(vectors)
+
+
+def piece_features(store: Store, modality: str, piece: int) -> tuple[Tensor, Tensor]:
+    """The ids of the samples of a piece and their unit vectors. Of several captions, the mean direction counts."""
+    rows_rd, item_r = store.rows(piece, modality)
+    own_n, index_r = torch.unique(item_r, return_inverse=True)
+    sum_nd = torch.zeros(len(own_n), rows_rd.shape[1]).index_add_(0, index_r, rows_rd)
+    id_s = torch.tensor([sample.id for sample in store.samples(piece)], dtype=torch.int64)
+    return id_s[own_n], normalize(sum_nd, dim=1)
 
 
 def _within(label_N: Tensor, folder: Path, fingerprint: str, clusters: int) -> Tensor:
