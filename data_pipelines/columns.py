@@ -63,6 +63,11 @@ def _write_file(place: Path, first: int, column: Column) -> Path:
     return path
 
 
+def column_files(folder: Path, fingerprint: str) -> list[Path]:
+    """The files of the column of a source."""
+    return sorted(_place(folder, fingerprint).glob("*.safetensors"))
+
+
 def has_column(folder: Path, fingerprint: str) -> bool:
     return _place(folder, fingerprint).is_dir()
 
@@ -75,7 +80,7 @@ def read_pieces(folder: Path, fingerprint: str) -> Iterator[Column]:
             f"{folder} has no values for the source with fingerprint {fingerprint}, so its samples changed. "
             "Compute the values again"
         )
-    for path in sorted(place.glob("*.safetensors")):
+    for path in column_files(folder, fingerprint):
         values = load_file(path)
         yield Column(values.pop("id"), values)
 
@@ -115,7 +120,7 @@ def _rows(file: Any, ids: Sequence[int]) -> dict[int, int]:
 def column_digest(folder: Path, fingerprint: str) -> str:
     """A hash of the files of the column of a source."""
     state = xxh3_128()
-    for path in sorted(_place(folder, fingerprint).glob("*.safetensors")):
+    for path in column_files(folder, fingerprint):
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 state.update(block)

@@ -102,6 +102,10 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.folder}: {self.summary})"
 
+    @property
+    def pieces_count(self) -> int:
+        return -(-int(self.facts["samples"]) // int(self.facts["piece"]))
+
     def missing(self) -> list[range]:
         """The ids of the pieces that do not exist yet."""
         count, size = self.facts["samples"], self.facts["piece"]

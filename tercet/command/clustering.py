@@ -3,9 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command.mining import READ_AS, data_of
 from tercet.command.models import DATA, MODEL, show
-from tercet.command.options import takes_overrides, takes_plugins
+from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser
 
 

@@ -3,9 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command.mining import READ_AS, data_of
 from tercet.command.models import DATA, show
-from tercet.command.options import takes_overrides, takes_plugins
+from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
 
 FLAGS = {"groups": "--with"}  # where the name of an option is not that of its field

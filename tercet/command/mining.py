@@ -2,14 +2,11 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from tercet.command.models import DATA, MODEL, show
-from tercet.command.options import takes_overrides, takes_plugins
+from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser
-from tercet.errors import UserError
 
-READ_AS = "how the data are read, as in a recipe, such as text=title group=json.album part=[0.1,1]"
 NUMBERS = {  # options of mining by their names in Python, with a metavar and the help
     "num_negatives": ("N", "negatives of each sample, at most (default: 3)"),
     "range_min": ("N", "skip this many of the nearest candidates (default: 0)"),
@@ -81,16 +78,6 @@ def mine(arguments: Namespace) -> int:
     )
     show(arguments, found.to_json(), found)
     return 0
-
-
-def data_of(arguments: Namespace) -> str | dict[str, Any] | None:
-    """The data that `--data` names, and how they are read."""
-    from tercet.configs.layers import PLAIN, parse_override
-
-    read_as = PLAIN.stack([parse_override(text) for text in arguments.overrides])
-    if read_as and arguments.data is None:
-        raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
-    return {"source": arguments.data, **read_as} if read_as else arguments.data
 
 
 def _flag(name: str) -> str:

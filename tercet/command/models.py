@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command.options import takes_plugins
+from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser
 from tercet.command.verbs import print_json
 from tercet.main_process import is_main_process
@@ -77,10 +77,14 @@ def compare(arguments: Namespace) -> int:
 
 def declare_embed(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
+    takes_overrides(verb, READ_AS)
     verb.add_argument("--data", metavar="D", required=True, help=DATA)
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
     verb.add_argument(
-        "--format", choices=("safetensors", "parquet"), default="safetensors", help="(default: safetensors)"
+        "--format",
+        choices=("safetensors", "parquet", "column"),
+        default="safetensors",
+        help="column: a vector of each sample, for selection.reference_vectors (default: safetensors)",
     )
     _takes_dims(verb)
     _takes_usual(verb)
@@ -91,9 +95,13 @@ def declare_embed(verb: Parser) -> None:
 def embed(arguments: Namespace) -> int:
     if arguments.format == "parquet":
         from tercet.api.parquet import embed_parquet as embed
+    elif arguments.format == "column":
+        from tercet.api.vector_column import embed_column as embed
     else:
         from tercet.api.embed import embed
-    store = embed(arguments.model, arguments.data, arguments.out, arguments.dims)
+    data = data_of(arguments)
+    assert data is not None  # --data is required
+    store = embed(arguments.model, data, arguments.out, arguments.dims)
     show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
     return 0
 

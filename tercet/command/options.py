@@ -5,9 +5,11 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tercet.errors import UserError
 
+READ_AS = "how the data are read, as in a recipe, such as text=title group=json.album part=[0.1,1]"
 SETS_A_KEY = re.compile(r"[a-z_][\w.-]*=")
 
 
@@ -46,3 +48,13 @@ def output_file(text: str) -> Path:
             return path
     except OSError as error:
         raise UserError(f"--out {path} cannot be written: {error.strerror}; name a file elsewhere") from error
+
+
+def data_of(arguments: argparse.Namespace) -> str | dict[str, Any] | None:
+    """The data that `--data` names, and how they are read."""
+    from tercet.configs.layers import PLAIN, parse_override
+
+    read_as = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    if read_as and arguments.data is None:
+        raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
+    return {"source": arguments.data, **read_as} if read_as else arguments.data
