@@ -18,6 +18,7 @@ from tercet.data_pipelines.curate.parts import usual_workers
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 from tercet.data_pipelines.curate.signals.group import score_signals
+from tercet.data_pipelines.curate.words_in_image import score_words_in_image
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World, joined
@@ -99,6 +100,10 @@ def _duplicates(task: Scoring, group: str) -> ScoreGroup:
     return score_duplicates(task.table, task.name, task.source, task.split, task.world, task.workers, group)
 
 
+def _words_in_image(task: Scoring, group: str) -> ScoreGroup:
+    return score_words_in_image(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+
+
 def _similarity(task: Scoring, group: str) -> ScoreGroup:
     return score_similarity(task.by_model(group), task.scorer(task.config.by).store)
 
@@ -121,6 +126,7 @@ def _cartography(task: Scoring, group: str) -> ScoreGroup:
 COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {
     "signals": _signals,
     "duplicates": _duplicates,
+    "words_in_image": _words_in_image,
     "similarity": _similarity,
     "learnability": _learnability,
     "semantic_duplicates": _semantic_duplicates,
