@@ -25,7 +25,8 @@ class Near:
         edges = np.linspace(0, 64, furthest + 2).astype(np.uint64)
         self._edges = list(pairwise(edges))
         bands = [_band(hash_N, low, high) for low, high in self._edges]
-        self._order = [np.argsort(band_N, kind="stable") for band_N in bands]
+        row = np.uint32 if len(hash_N) < 2**32 else np.int64
+        self._order = [np.argsort(band_N, kind="stable").astype(row) for band_N in bands]
         self._sorted = [band_N[order_N] for band_N, order_N in zip(bands, self._order, strict=True)]
 
     def pairs(self, hash_Q: Hashes) -> tuple[Rows, Rows]:
@@ -43,7 +44,7 @@ class Near:
         return pair_P
 
 
-def spread(sorted_N: NDArray[np.generic], order_N: Rows, query_Q: NDArray[np.generic]) -> Rows:
+def spread(sorted_N: NDArray[np.generic], order_N: NDArray[np.integer], query_Q: NDArray[np.generic]) -> Rows:
     """`[2, P]`: each row of a query with each row of an equal known value."""
     first_Q, last_Q = (np.searchsorted(sorted_N, query_Q, side=side) for side in ("left", "right"))
     count_Q = last_Q - first_Q
@@ -59,6 +60,8 @@ def distance(one_P: Hashes, other_P: Hashes) -> NDArray[np.int64]:
     return differ_P
 
 
-def _band(hash_N: Hashes, low: np.uint64, high: np.uint64) -> Hashes:
-    banded: Hashes = (hash_N >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
+def _band(hash_N: Hashes, low: np.uint64, high: np.uint64) -> NDArray[np.unsignedinteger]:
+    """In the smallest type, because all bands are in memory."""
+    most = (np.uint64(1) << (high - low)) - np.uint64(1)
+    banded: NDArray[np.unsignedinteger] = ((hash_N >> low) & most).astype(np.min_scalar_type(most))
     return banded

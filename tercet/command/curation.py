@@ -8,6 +8,17 @@ from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plug
 from tercet.command.parser import Parser, Verbs, add_verb
 
 FLAGS = {"groups": "--with"}  # where the name of an option is not that of its field
+METAVARS = {
+    "groups": "A,B,…",
+    "by": "MODEL",
+    "reference": "MODEL",
+    "name": "NAME",
+    "source": "NAME",
+    "among": "MODALITY",
+    "clusters": "K",
+    "eps": "E",
+    "precision": "fp32|bf16",
+}
 
 
 def add_verbs(within: Verbs) -> None:
@@ -23,7 +34,7 @@ def _score(verb: Parser) -> None:
     for name, option in ScoreConfig.model_fields.items():
         shown = "" if option.default in (None, ()) else f" (default: {option.default})"
         flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-        verb.add_argument(flag, dest=name, metavar="X", help=f"{option.description}{shown}")
+        verb.add_argument(flag, dest=name, metavar=METAVARS.get(name, "N"), help=f"{option.description}{shown}")
     takes_plugins(verb)
     verb.add_argument("--json", action="store_true", help="print JSON instead of lines for people")
     verb.epilog = "the same command resumes; under torchrun, processes share the work (docs/score_table.md)"

@@ -60,9 +60,7 @@ class Fingerprints:
 
     @classmethod
     def read(cls, draft: ScoreGroup, name: str) -> "Fingerprints":
-        columns = list(draft.batches(name, [*KINDS, "looks", "shape"]))
-        rows = arrow().Table.from_batches(columns) if columns else None
-        assert rows is not None
+        rows = arrow().Table.from_batches(list(draft.batches(name, [*KINDS, "looks", "shape"])))
         has = {kind: rows[kind].is_valid().to_numpy() for kind in (*KINDS, "looks", "shape")}
         codes = {kind: rows[kind].fill_null(0).to_numpy() for kind in (*KINDS, "shape")}
         looked = np.flatnonzero(has["looks"])
