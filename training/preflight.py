@@ -53,7 +53,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         for name, memory in stage.all_memories.items():
             memory.check_files(name)
         if stage.selection:
-            build_rule(stage.selection)
+            build_rule(stage.selection).check(stage)
         if stage.episodes and stage.episodes.curate:
             read_texts(stage.episodes.curate.metadata)
         check_fields_installed(stage.fields)

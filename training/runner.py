@@ -199,7 +199,8 @@ class Runner:
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
         fields = {**own_fields(intakes), **further}
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
-        memories = build_memories(StageContext(config, engine, dim, plan, sources, world, fields))
+        context = StageContext(config, engine, dim, plan, sources, world, fields)
+        memories = build_memories(context)
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
@@ -213,7 +214,7 @@ class Runner:
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:
             return stage
-        return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder))
+        return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder, context))
 
     def _loader(
         self, index: int, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress

@@ -10,6 +10,8 @@ from typing_extensions import dataclass_transform
 from tercet.configs.registry import Registry, register_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
+from tercet.training.config import RunConfig
+from tercet.training.memory.memory import StageContext
 from tercet.training.selection.strata import Kept, Strata
 from tercet.training.step import Step
 
@@ -44,6 +46,14 @@ class SelectionRule:
     A rule that scores each sample by itself overrides `scores`. A rule that chooses samples jointly overrides `choose`.
     All ranks call a rule at the same time, so it may call collectives.
     """
+
+    def check(self, run: RunConfig) -> None:
+        """Raises `UserError` if the rule cannot work in this run, or in this stage of it. Loads no weights."""
+
+    def begin(self, context: StageContext) -> "SelectionRule":
+        """The rule that chooses in a stage. A rule that needs more than its options, such as a second model, builds it
+        here. All ranks call it once, before the first step of the stage."""
+        return self
 
     def scores(self, drawn: SuperBatch) -> Tensor:
         """A score for each of this rank's samples. Each stratum keeps its samples with the highest scores."""

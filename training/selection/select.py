@@ -7,7 +7,8 @@ import torch
 from tercet.configs.registry import build_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
-from tercet.training.selection import baselines, replay  # noqa: F401  # importing them registers their rules
+from tercet.training.memory.memory import StageContext
+from tercet.training.selection import baselines, jest, replay  # noqa: F401  # importing them registers their rules
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
@@ -20,13 +21,22 @@ def build_rule(config: SelectionConfig) -> SelectionRule:
 
 
 class Selection:
-    """Applies the selection rule of a stage."""
+    """Applies the selection rule of a stage. Rules that need no more than their options work without a `context`."""
 
-    def __init__(self, config: SelectionConfig, batch_size: int, learner: Step, folder: Path) -> None:
+    def __init__(
+        self,
+        config: SelectionConfig,
+        batch_size: int,
+        learner: Step,
+        folder: Path,
+        context: StageContext | None = None,
+    ) -> None:
         processes = learner.world.size
         count = config.strata_on(batch_size, processes)
         self.strata = Strata(count, batch_size // (count * processes))
-        self.name, self.rule, self.learner = config.name, build_rule(config), learner
+        rule = build_rule(config)
+        self.rule = rule if context is None else rule.begin(context)
+        self.name, self.learner = config.name, learner
         self.record = folder / SELECTED if config.record else None
 
     def __call__(self, drawn: Batch, step: int) -> Batch:

@@ -7,7 +7,8 @@ So the number of processes does not change the selection.
 Shapes: n samples of this rank, S strata of this rank, M samples of a stratum, k of them kept.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,11 +20,13 @@ NEAR = 1e-5  # relative to the threshold; rounding errors may decide between sco
 class Kept:
     """The positions of the samples that this rank keeps, ascending.
 
-    `near_ties` counts the pairs of a kept and a dropped sample that another number of processes might swap.
+    `near_ties` counts the pairs of a kept and a dropped sample that another number of processes might swap. `measures`
+    has what the rule knows about this step, by name; the same on all ranks.
     """
 
     places: Tensor
     near_ties: int = 0
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,27 @@ class Strata:
 
     def best(self, score_n: Tensor) -> Kept:
         """The samples with the highest scores of each stratum. Of equal scores, the first wins. NaN is the lowest."""
+        return self.highest(score_n, torch.full((self.count,), self.kept, device=score_n.device))
+
+    def highest(self, score_n: Tensor, take_S: Tensor, error: float = 0.0) -> Kept:
+        """As `best`, with a number of samples for each stratum. `error` is the rounding error of a score, if it may be
+        larger than its size suggests."""
         score_SM = score_n.double().nan_to_num(-torch.inf, torch.inf, -torch.inf).view(self.count, -1)
         ranked_SM, place_SM = score_SM.sort(dim=1, descending=True, stable=True)
         first_S1 = torch.arange(self.count, device=score_n.device)[:, None] * score_SM.shape[1]
-        places = (place_SM[:, : self.kept].sort(dim=1).values + first_S1).flatten()
-        return Kept(places, near_ties(ranked_SM[:, : self.kept], ranked_SM[:, self.kept :]))
+        taken_SM = torch.arange(score_SM.shape[1], device=score_n.device) < take_S[:, None]
+        places = (place_SM + first_S1)[taken_SM].sort().values
+        return Kept(places, near_ties(ranked_SM, taken_SM, error))
 
 
-def near_ties(kept_Sk: Tensor, dropped_Sm: Tensor) -> int:
-    """The number of pairs of a kept and a dropped score that are both close to the threshold between them."""
-    if dropped_Sm.shape[1] == 0:
-        return 0
-    threshold_S1 = (kept_Sk[:, -1:] + dropped_Sm[:, :1]) / 2
-    near_Sk, near_Sm = ((score - threshold_S1).abs() <= NEAR * threshold_S1.abs() for score in (kept_Sk, dropped_Sm))
-    return int((near_Sk.sum(dim=1) * near_Sm.sum(dim=1)).sum())
+def near_ties(ranked_SM: Tensor, taken_SM: Tensor, error: float = 0.0) -> int:
+    """The number of pairs of a kept and a dropped score that are both close to the threshold between them.
+
+    Scores are in descending order. A stratum that keeps none or all of its samples has no threshold.
+    """
+    lowest_S = torch.where(taken_SM, ranked_SM, torch.inf).amin(dim=1)
+    highest_S = torch.where(taken_SM, -torch.inf, ranked_SM).amax(dim=1)
+    threshold_S1 = ((lowest_S + highest_S) / 2)[:, None]
+    near_SM = (ranked_SM - threshold_S1).abs() <= (NEAR * threshold_S1.abs()).clamp(min=error)
+    near_SM &= torch.isfinite(ranked_SM)
+    return int(((near_SM & taken_SM).sum(dim=1) * (near_SM & ~taken_SM).sum(dim=1)).sum())

@@ -1,0 +1,195 @@
+"""Joint example selection against loops over single pairs: scores, chunks, ranks and calibrated temperatures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from tercet.distributed import World
+from tercet.testing import on_ranks
+from tercet.training.selection.calibration import calibrated
+from tercet.training.selection.candidates import Candidates, Temperature, View
+from tercet.training.selection.chunks import ChunkSampler, gumbel, share
+from tercet.training.selection.jest import JestSelection
+from tercet.training.selection.pair_losses import Kind, PairLoss, Sigmoid, SigmoidGradient, Softmax, SoftmaxGradient
+from tercet.training.selection.strata import Strata
+from tests.training.joint import ITEMS, LONE, SEED, STEP, Naive, rule, super_batch
+
+CRITERIA = ("learnability", "easy_reference", "hard_learner", "gradient_norm")
+KINDS: tuple[Kind, ...] = ("softmax", "sigmoid")
+STRATA, KEPT = 4, 4
+
+
+def options(**changes: Any) -> JestSelection:
+    return JestSelection(**{"reference": "given", "reference_scale": "own", "n_chunks": 4, "gain": 2.0} | changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_scores_and_samples_of_each_chunk_equal_those_of_a_naive_computation(criterion: Any, kind: Kind) -> None:
+    drawn, reference = super_batch(World(), STRATA, KEPT)
+    asks = criterion in ("learnability", "easy_reference")
+    jest = rule(options(criterion=criterion, pair_loss=kind), reference if asks else None)
+    naive, chunks = Naive(criterion, kind), 4
+    candidates = Candidates(jest.compare(drawn), chunks)
+    sampler = ChunkSampler(candidates, drawn.strata, World(), chunks, 2.0, 0.0)
+    noise = gumbel("jest", SEED, STEP, range(ITEMS), chunks)
+    before: list[int] = []
+    for chunk, expected in enumerate(naive.chunks(STRATA, KEPT, chunks, 2.0, gumbel=True)):
+        truth = torch.tensor([naive.score(i, before, alone=chunk == 0) for i in range(ITEMS)], dtype=torch.float64)
+        found = candidates.scores() if chunk else candidates.alone()
+        assert torch.nonzero(truth.isnan()).flatten().tolist() == list(LONE)
+        torch.testing.assert_close(found, truth, rtol=1e-5, atol=1e-5, equal_nan=True)
+        sampler.draw_chunk(chunk, found, noise)
+        assert torch.nonzero(sampler.chunk_n == chunk).flatten().tolist() == expected
+        before += expected
+    kept = jest.choose(drawn)
+    assert kept.places.tolist() == sorted(before)
+    assert kept.near_ties == 0
+    given = torch.tensor([naive.score(i, before) for i in range(ITEMS)], dtype=torch.float64)
+    chosen = [i for i in before if i not in LONE]
+    left = [i for i in range(ITEMS) if i not in before and i not in LONE]
+    independent = Strata(STRATA, KEPT).best(torch.tensor(naive.independent())).places.tolist()
+    expected_measures = {
+        f"{criterion}_chosen": float(given[chosen].mean()),
+        f"{criterion}_left": float(given[left].mean()),
+        "near_ties": 0.0,
+        "overlap_independent": len({*independent} & {*before}) / len(before),
+    } | ({"reference_scale/image-text": 30.0, "reference_scale/audio-text": 30.0} if asks else {})
+    assert kept.measures == pytest.approx(expected_measures, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_highest_scores_are_taken_without_noise(kind: Kind) -> None:
+    drawn, reference = super_batch(World(), STRATA, KEPT)
+    naive = Naive("learnability", kind)
+    for chunks in (1, 3):
+        jest = rule(options(sample="topk", pair_loss=kind, n_chunks=chunks), reference)
+        truth = sorted(i for one in naive.chunks(STRATA, KEPT, chunks, 1.0, gumbel=False) for i in one)
+        assert jest.choose(drawn).places.tolist() == truth
+    jest = rule(options(method="independent", sample="topk", pair_loss=kind), reference)
+    kept = jest.choose(drawn)
+    assert kept.places.tolist() == Strata(STRATA, KEPT).best(torch.tensor(naive.independent())).places.tolist()
+    assert kept.measures["overlap_independent"] == 1
+
+
+def test_a_taken_back_chunk_leaves_no_trace() -> None:
+    drawn, reference = super_batch(World(), STRATA, KEPT)
+    candidates = Candidates(rule(options(), reference).compare(drawn), 3)
+    for chunk, places in enumerate(([1, 4], [9, 20, 31], [2])):
+        candidates.choose(chunk, torch.tensor(places))
+    naive = Naive("learnability", "softmax")
+    truth = torch.tensor([naive.score(i, [1, 4, 2]) for i in range(ITEMS)], dtype=torch.float64)
+    torch.testing.assert_close(candidates.scores(without=1), truth, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+WAYS: list[dict[str, Any]] = [
+    {"n_chunks": 4},
+    {"n_chunks": 16, "pair_loss": "sigmoid", "sample": "topk"},
+    {"n_chunks": 3, "criterion": "gradient_norm"},
+    {"method": "independent", "reference_scale": "calibrated"},
+    {"n_chunks": 5, "reference_scale": "calibrated", "pair_loss": "sigmoid"},
+]
+
+
+def choose(world: World, ways: list[dict[str, Any]]) -> list[Any]:
+    torch.set_num_threads(1)
+    found = []
+    for way in ways:
+        drawn, reference = super_batch(world, STRATA, KEPT)
+        asks = way.get("criterion") != "gradient_norm"
+        kept = rule(options(**way), reference if asks else None).choose(drawn)
+        found.append((drawn.batch.ids[kept.places].tolist(), kept.measures))
+    return found
+
+
+def test_one_two_and_four_ranks_choose_the_same_samples() -> None:
+    alone = choose(World(), WAYS)
+    for processes in (2, 4):
+        ranks = on_ranks(choose, processes, WAYS)
+        for number, (ids, measures) in enumerate(alone):
+            assert [id for rank in ranks for id in rank[number][0]] == ids, WAYS[number]
+            for rank in ranks:
+                assert rank[number][1] == ranks[0][number][1], "the same on all ranks"
+                assert rank[number][1] == pytest.approx(measures, rel=1e-5)
+    assert len({tuple(ids) for ids, _ in alone}) == len(WAYS)
+
+
+@pytest.mark.parametrize(("kept", "chunks"), [(8, 4), (8, 16), (8, 3), (1, 16), (5, 5)])
+def test_chunks_have_equal_sizes_and_take_all_samples_of_a_stratum(kept: int, chunks: int) -> None:
+    strata = 16
+    shares = torch.stack([share(Strata(strata, kept), World(), chunk, chunks) for chunk in range(chunks)])
+    assert shares.sum(dim=0).tolist() == [kept] * strata
+    assert int(shares.max() - shares.min()) <= 1
+    sizes = shares.sum(dim=1)
+    assert int(sizes.max() - sizes.min()) <= 2
+    for rank in range(2):
+        half = Strata(strata // 2, kept)
+        own = torch.stack([share(half, World(rank, 2), chunk, chunks) for chunk in range(chunks)])
+        assert torch.equal(own, shares[:, rank * strata // 2 : (rank + 1) * strata // 2])
+
+
+def test_extreme_scales_overflow_nothing() -> None:
+    z = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    groups = torch.arange(6)
+    for loss in (Softmax(), Sigmoid(), SoftmaxGradient(), SigmoidGradient()):
+        view = View(z, -z, Temperature(1000.0, 0.0), loss, 1.0)
+        row_n, column_n = view.sums(slice(0, 6), groups, groups, 2).unbind(1)
+        positive_n = view.positives(slice(0, 6))
+        for score_n in (loss.given(positive_n, row_n, column_n, 1000.0), loss.alone(positive_n, 1000.0)):
+            assert torch.isfinite(score_n).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bound_is_above_the_norm_of_the_gradient(kind: Kind) -> None:
+    """Autograd differentiates the loss of a pair given others."""
+    random = torch.Generator().manual_seed(2)
+    bound: PairLoss = {"softmax": SoftmaxGradient(), "sigmoid": SigmoidGradient()}[kind]
+    for scale in (1.0, 10.0, 100.0):
+        x, y = torch.nn.functional.normalize(torch.randn(2, 7, 3, generator=random, dtype=torch.float64), dim=2)
+        for i in range(7):
+            own = [x[i].clone().requires_grad_(), y[i].clone().requires_grad_()]
+            others = [j for j in range(7) if j != i]
+            positive = scale * own[0] @ own[1] - 1
+            row, column = scale * (y[others] @ own[0]) - 1, scale * (x[others] @ own[1]) - 1
+            gradients = torch.autograd.grad(direct_loss(kind, positive, row, column), own)
+            sums = [bound.reduce(one.detach()[None], torch.ones(1, 6, dtype=torch.bool)) for one in (row, column)]
+            found = float(bound.given(positive.detach()[None], sums[0], sums[1], scale))
+            norm = float(torch.cat(gradients).norm())
+            assert norm <= found * (1 + 1e-9)
+            assert found <= 8 * norm + 1e-3, "not so loose that it says nothing"
+
+
+def direct_loss(kind: Kind, positive: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    if kind == "sigmoid":
+        return -logsigmoid(positive) - logsigmoid(-row).sum() - logsigmoid(-column).sum()
+    both = [torch.cat([positive[None], one]).logsumexp(0) - positive for one in (row, column)]
+    return torch.stack(both).mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_calibrated_temperature_has_the_lowest_mean_loss(kind: Kind) -> None:
+    random = torch.Generator().manual_seed(5)
+    x = torch.randn(20, 6, generator=random, dtype=torch.float64)
+    y = x + torch.randn(20, 6, generator=random, dtype=torch.float64)
+    x, y = (torch.nn.functional.normalize(one, dim=1) for one in (x, y))
+    groups, kept = torch.tensor([*range(18), 3, 3]), [i for i in range(20) if i != 4]
+    found = calibrated(kind, x, y, torch.arange(20) != 4, groups)
+
+    def mean_loss(scale: float, bias: float) -> float:
+        losses = []
+        for i in kept:
+            keys = [j for j in kept if groups[j] != groups[i]]
+            own, row, column = x[i] @ y[i], y[keys] @ x[i], x[keys] @ y[i]
+            own, row, column = (scale * one + bias for one in (own, row, column if kind == "softmax" else column[:0]))
+            losses.append(float(direct_loss(kind, own, row, column)))  # the sigmoid loss has every entry once
+        return float(np.mean(losses))
+
+    best = mean_loss(found.scale, found.bias)
+    for factor in (0.9, 1.1):
+        assert mean_loss(found.scale * factor, found.bias) > best
+        if kind == "sigmoid":
+            assert mean_loss(found.scale, found.bias * factor) > best

@@ -1,0 +1,83 @@
+"""The temperature at which a reference fits the samples of a super-batch best.
+
+A reference may have been trained with another temperature, another batch size or another loss than the learner. Its
+losses can be compared with the learner's only if its logits mean the same. As in the calibration of classifiers (Guo et
+al. 2017), the scale, and the bias of the sigmoid loss, minimise the reference's mean loss. Both losses are convex in
+them.
+
+Shapes: N samples of all ranks, m samples to calibrate on.
+"""
+
+from collections.abc import Callable
+from math import exp, log
+
+import torch
+from torch import Tensor
+
+from tercet.training.selection.candidates import Temperature
+from tercet.training.selection.pair_losses import Kind
+
+MOST = 1024  # samples, spread evenly over the super-batch; their matrix is in memory
+LOW, HIGH = 1.0, 100.0  # limits of the scale
+HALVINGS = 20
+
+
+def calibrated(kind: Kind, x_Nd: Tensor, y_Nd: Tensor, has_N: Tensor, group_N: Tensor) -> Temperature:
+    """The best temperature for these vectors of all ranks. All ranks compute the same."""
+    place_m = spread(has_N)
+    cosine_mm = x_Nd[place_m].double() @ y_Nd[place_m].double().T
+    open_mm = group_N[place_m, None] != group_N[place_m]
+    open_mm.fill_diagonal_(True)
+    if kind == "softmax":
+        return Temperature(softmax_scale(cosine_mm, open_mm), 0.0)
+    return Temperature(*sigmoid_scale(cosine_mm, open_mm))
+
+
+def spread(has_N: Tensor) -> Tensor:
+    """The places of at most `MOST` of the marked samples, spread evenly."""
+    place_m = torch.nonzero(has_N).flatten()
+    return place_m[:: max(-(-len(place_m) // MOST), 1)]
+
+
+def softmax_scale(cosine_mm: Tensor, open_mm: Tensor) -> float:
+    """The scale with the lowest mean cross-entropy of both directions, over the keys that `open_mm` marks."""
+
+    def slope(scale: float) -> float:
+        logits_mm = (cosine_mm * scale).masked_fill(~open_mm, -torch.inf)
+        expected = sum(float((logits_mm.softmax(dim=dim) * cosine_mm).sum()) for dim in (0, 1))
+        return expected - 2 * float(cosine_mm.diagonal().sum())
+
+    return root(slope)
+
+
+def sigmoid_scale(cosine_mm: Tensor, open_mm: Tensor) -> tuple[float, float]:
+    """The scale and bias with the lowest binary cross-entropy of all entries that `open_mm` marks.
+
+    At a given scale, the best bias is the one at which the probabilities add up to the number of pairs.
+    """
+
+    def probabilities(scale: float, bias: float) -> Tensor:
+        return torch.sigmoid(cosine_mm * scale + bias).masked_fill(~open_mm, 0.0)
+
+    def best_bias(scale: float) -> float:
+        low, high = -2 * HIGH, HIGH
+        for _ in range(HALVINGS):
+            bias = (low + high) / 2
+            low, high = (low, bias) if float(probabilities(scale, bias).sum()) > len(cosine_mm) else (bias, high)
+        return (low + high) / 2
+
+    def slope(scale: float) -> float:
+        expected = float((probabilities(scale, best_bias(scale)) * cosine_mm).sum())
+        return expected - float(cosine_mm.diagonal().sum())
+
+    scale = root(slope)
+    return scale, best_bias(scale)
+
+
+def root(slope: Callable[[float], float]) -> float:
+    """Where the slope of a convex function of the scale becomes positive."""
+    low, high = log(LOW), log(HIGH)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(exp(middle)) > 0 else (middle, high)
+    return exp((low + high) / 2)

@@ -1,0 +1,66 @@
+"""Chunked sampling: a joint selection chooses a batch in chunks, each given the samples that were chosen before.
+
+Each stratum contributes its share of every chunk. If a stratum keeps fewer samples than there are chunks, different
+strata contribute to different chunks. The random part of a sample's preference belongs to its place in the super-batch.
+So the number of processes changes nothing.
+
+Shapes: n samples of this rank, S strata of this rank, C chunks.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tercet.data_pipelines.seeding import FRACTION, uniforms
+from tercet.distributed import World
+from tercet.training.selection.candidates import Candidates
+from tercet.training.selection.strata import Strata
+
+LOWEST = torch.finfo(torch.float64).min  # of samples in no term; those that are not free are lower
+
+
+def gumbel(purpose: str, seed: int, step: int, places: range, count: int) -> Tensor:
+    """Gumbel noise `[n, count]` for the samples at these places. The k highest sums of noise and logit are k samples
+    without replacement, with probabilities ∝ exp(logit)."""
+    uniform_nC = uniforms(purpose, seed, step, np.asarray(places), count).clip(min=FRACTION)
+    return torch.from_numpy(-np.log(-np.log(uniform_nC)))
+
+
+def share(strata: Strata, world: World, chunk: int, chunks: int) -> Tensor:
+    """How many samples each of this rank's strata contributes to a chunk `[S]`. All chunks together have all of
+    them."""
+    stratum_S = torch.arange(strata.count, device=world.device) + world.rank * strata.count
+    offset_S = stratum_S * chunks // (strata.count * world.size)
+    return ((chunk + 1) * strata.kept + offset_S) // chunks - (chunk * strata.kept + offset_S) // chunks
+
+
+class ChunkSampler:
+    """Draws the batch of a step. `error` is the rounding error of a preference: of noise and `gain` times the score."""
+
+    def __init__(
+        self, candidates: Candidates, strata: Strata, world: World, chunks: int, gain: float, error: float
+    ) -> None:
+        self.candidates, self.strata, self.world = candidates, strata, world
+        self.chunks, self.gain, self.error = chunks, gain, error
+        self.chunk_n = torch.full((candidates.samples,), -1, dtype=torch.int64, device=world.device)  # -1: not chosen
+        self.near_ties = 0
+
+    @property
+    def chosen(self) -> Tensor:
+        """The places of the chosen samples of this rank, ascending."""
+        return torch.nonzero(self.chunk_n >= 0).flatten()
+
+    def draw(self, noise_nC: Tensor) -> None:
+        """Draws all chunks, each given those before it."""
+        for chunk in range(self.chunks):
+            self.draw_chunk(chunk, self.candidates.scores() if chunk else self.candidates.alone(), noise_nC)
+
+    def draw_chunk(self, chunk: int, score_n: Tensor, noise_nC: Tensor) -> None:
+        """Draws a chunk among the samples that no chunk has. All ranks learn which these are."""
+        preference_n = (self.gain * score_n + noise_nC[:, chunk]).nan_to_num(nan=LOWEST)
+        preference_n = torch.where(self.chunk_n < 0, preference_n, -torch.inf)
+        take_S = share(self.strata, self.world, chunk, self.chunks)
+        found = self.strata.highest(preference_n, take_S, self.error)
+        self.chunk_n[found.places] = chunk
+        self.near_ties += found.near_ties
+        self.candidates.choose(chunk, torch.nonzero(self.world.gather(self.chunk_n == chunk)).flatten())

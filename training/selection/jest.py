@@ -1,0 +1,171 @@
+"""Joint example selection (JEST, Evans et al. 2024): chooses a batch that is worth learning from as a whole.
+
+A sample is worth learning if the learner has a high loss on it, and a fixed reference model that was trained on good
+data has a low one: it can be learned, and is not yet. Both have a high loss on a wrong caption. The loss of a pair
+depends on the other pairs of its batch, so a batch is chosen in chunks, each given the chunks before.
+
+Where this differs from the paper: each stratum of the super-batch contributes the same number of samples, so that the
+selection does not depend on the number of processes. There are other losses and criteria than the sigmoid loss and
+learnability. The result depends on how sharply scores are followed and on the reference's temperature, so both are
+options.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tercet.errors import UserError
+from tercet.models.losses import build_objective
+from tercet.training.config import RunConfig
+from tercet.training.memory.memory import StageContext
+from tercet.training.memory.teacher import check_model
+from tercet.training.selection.candidates import Candidates, Views
+from tercet.training.selection.chunks import ChunkSampler, gumbel
+from tercet.training.selection.compare import Comparison, Criterion, ReferenceScale, field_pairs
+from tercet.training.selection.pair_losses import Kind
+from tercet.training.selection.reference import Reference
+from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
+from tercet.training.selection.strata import Kept
+
+ROUNDING = 1e-6  # of a cosine, between numbers of processes
+WITH_REFERENCE = ("learnability", "easy_reference")
+
+
+@selection_rule("jest")
+class JestSelection(SelectionRule):
+    """Selects the samples that are worth learning together (JEST, Evans et al. 2024)."""
+
+    reference: Annotated[
+        str | None,
+        Field(
+            description="the MODEL that knows good data: a run, an exported folder, open_clip:NAME/TAG, "
+            "open_clip:NAME/FILE or hf:FOLDER. It must take pictures of the same size, captions of the same tokenizer "
+            "and sounds of the same rate as the run's"
+        ),
+    ] = None
+    criterion: Annotated[
+        Criterion,
+        Field(
+            description="what makes a sample worth learning. learnability: the learner's loss minus the reference's; "
+            "easy_reference: a low loss of the reference; hard_learner: a high loss of the learner; gradient_norm: a "
+            "high bound of the gradient of the learner's loss. The last two use no reference"
+        ),
+    ] = "learnability"
+    method: Annotated[
+        Literal["joint", "independent"],
+        Field(
+            description="joint: choose the batch in chunks, and score each sample against those chosen before; "
+            "independent: score each sample once, against all drawn samples"
+        ),
+    ] = "joint"
+    n_chunks: Annotated[
+        int, Field(gt=0, description="joint only: how many chunks a batch is chosen in; batch_size at most")
+    ] = 16
+    sample: Annotated[
+        Literal["gumbel", "topk"],
+        Field(description="gumbel: draw samples with probabilities ∝ exp(gain · score); topk: take the highest scores"),
+    ] = "gumbel"
+    gain: Annotated[
+        float, Field(gt=0, description="gumbel only: how sharply the scores are followed; a high gain is like topk")
+    ] = 4.0
+    reference_scale: Annotated[
+        ReferenceScale,
+        Field(
+            description="the inverse temperature of the reference's logits. own: the one that it was trained with; "
+            "learner: that of the learner at this step; calibrated: the one that fits the super-batch best; or a number"
+        ),
+    ] = "calibrated"
+    pair_loss: Annotated[
+        Kind | None,
+        Field(description="the loss that scores pairs: softmax or sigmoid; default: that of each term's objective"),
+    ] = None
+
+    def check(self, run: RunConfig) -> None:
+        if self.method == "joint" and self.n_chunks > run.batch_size:
+            raise UserError(
+                f"selection.n_chunks is {self.n_chunks}, more than the {run.batch_size} samples that a step keeps; set "
+                f"it to {run.batch_size} or less"
+            )
+        pairs = field_pairs(run.terms, self.pair_loss)
+        if not pairs:
+            raise UserError("selection.name: `jest` scores pairs of two fields, but no term compares two; add one")
+        for pair in pairs:
+            if pair.kind == "sigmoid" and build_objective(pair.term.objective).bias is None:
+                raise UserError(
+                    f"selection.pair_loss: `sigmoid` needs a bias, and the objective of `{pair.name}` has none; set "
+                    "objective.bias, such as -10, or pair_loss to softmax"
+                )
+        if self.criterion not in WITH_REFERENCE:
+            return
+        if self.reference is None:
+            raise UserError(
+                f"selection.reference is missing: `{self.criterion}` needs a model that knows good data. Name one, "
+                "such as runs/reference, or set selection.criterion to hard_learner"
+            )
+        check_model("selection.reference", self.reference)
+
+    def begin(self, context: StageContext) -> "SelectionRule":
+        pairs = field_pairs(context.config.terms, self.pair_loss)
+        reference = None
+        if self.reference is not None and self.criterion in WITH_REFERENCE:
+            fields = dict.fromkeys(name for pair in pairs for name in (pair.x, pair.y))
+            reference = Reference(self.reference, fields, context)
+        if reference and self.reference_scale == "own":
+            for pair in pairs:
+                reference.temperature(pair.x, pair.y, pair.kind)
+        return JointSelection(self, Comparison(self.criterion, pairs, reference, self.reference_scale), context)
+
+
+class JointSelection(SelectionRule):
+    """The rule `jest` in a stage."""
+
+    def __init__(self, options: JestSelection, compare: Comparison, context: StageContext) -> None:
+        self.options, self.compare, self.every = options, compare, context.config.log.every
+
+    def choose(self, drawn: SuperBatch) -> Kept:
+        views, options, world = self.compare(drawn), self.options, drawn.learner.world
+        chunks = options.n_chunks if options.method == "joint" else 1
+        gain = options.gain if options.sample == "gumbel" else 1.0
+        candidates = Candidates(views, chunks)
+        sampler = ChunkSampler(candidates, drawn.strata, world, chunks, gain, gain * views.scale * ROUNDING)
+        noise_nC = self._noise(drawn, chunks)
+        if options.method == "joint":
+            sampler.draw(noise_nC)
+        else:
+            sampler.draw_chunk(0, views.independent(), noise_nC)
+        return Kept(sampler.chosen, sampler.near_ties, self._measures(drawn, views, candidates, sampler))
+
+    def _noise(self, drawn: SuperBatch, chunks: int) -> Tensor:
+        if self.options.sample == "topk":
+            return torch.zeros(len(drawn.batch), chunks, dtype=torch.float64, device=drawn.batch.ids.device)
+        return gumbel("jest", drawn.learner.seed, drawn.step, drawn.places, chunks).to(drawn.batch.ids.device)
+
+    def _measures(
+        self, drawn: SuperBatch, views: Views, candidates: Candidates, sampler: ChunkSampler
+    ) -> dict[str, float]:
+        """The mean score of chosen samples and of those that were left, given the chosen ones. When loggers log, also
+        the share of the samples that an independent selection of the highest scores would choose, too."""
+        chosen_n = sampler.chunk_n >= 0
+        score_n = candidates.scores()
+        known_n = ~score_n.isnan()
+        sums = [
+            *(torch.where(among_n & known_n, score_n, 0.0).sum() for among_n in (chosen_n, ~chosen_n)),
+            *((among_n & known_n).sum() for among_n in (chosen_n, ~chosen_n)),
+            torch.tensor(sampler.near_ties, device=score_n.device),
+            chosen_n.sum(),
+        ]
+        due = drawn.step == 0 or (drawn.step + 1) % self.every == 0
+        if due:
+            sums.append(chosen_n[drawn.strata.best(views.independent()).places].sum())
+        total = drawn.learner.world.sum(torch.stack([one.double() for one in sums])).tolist()
+        chosen, left, chosen_count, left_count, near_ties, kept, *shared = total
+        found = {
+            f"{self.options.criterion}_chosen": chosen / max(chosen_count, 1),
+            f"{self.options.criterion}_left": left / max(left_count, 1),
+            "near_ties": near_ties,
+        }
+        scales = {pair.name: view.scale for pair in views.pairs for view in pair.views if view.weight < 0}
+        found |= {f"reference_scale/{name}": scale for name, scale in scales.items()}
+        return found | ({"overlap_independent": shared[0] / kept} if due else {})

@@ -1,0 +1,70 @@
+"""The reference model of a joint selection: a fixed model, which embeds each super-batch beside the learner."""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from tercet.configs.base import build
+from tercet.data_pipelines.sample import Batch
+from tercet.errors import UserError
+from tercet.modality import modality_of_vectors
+from tercet.models.space import SpaceConfig
+from tercet.training.memory.memory import StageContext
+from tercet.training.memory.teacher import check_intakes, load_once
+from tercet.training.pretrained import pretrained
+from tercet.training.selection.candidates import Temperature
+from tercet.training.selection.pair_losses import Kind
+
+
+class Reference:
+    """A fixed model that embeds the samples of each super-batch, with the crops and captions that the learner gets.
+
+    It is in evaluation mode and computes no gradient. Every rank has the whole model.
+    """
+
+    def __init__(self, spec: str, fields: Collection[str], context: StageContext) -> None:
+        config, world = context.config, context.world
+        self.spec = spec
+        self.fields, self.device = tuple(fields), world.device
+        self.bf16, self.chunk = config.precision == "bf16", config.micro_batch
+        self.model = load_once(spec, world).requires_grad_(False).to(world.device)
+        where = f"selection.reference: {spec}"
+        check_intakes(where, self.model, {name: context.fields[name] for name in fields})
+        found = pretrained(spec)
+        space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
+        self._terms = {term.name: frozenset(map(modality_of_vectors, term.between)) for term in space.terms}
+        for name in fields:
+            modality = modality_of_vectors(name)
+            if not any(modality in trained for trained in self._terms.values()):
+                raise UserError(f"{where} was not trained on {modality}, which `{name}` needs; use another model")
+
+    @torch.no_grad()
+    def vectors(self, batch: Batch) -> dict[str, Tensor]:
+        """The vectors of this rank's rows, by field."""
+        return {name: self._embed(batch, name) for name in self.fields}
+
+    def temperature(self, x: str, y: str, kind: Kind) -> Temperature:
+        """That of the reference's own term between fields of these modalities."""
+        wanted = frozenset(map(modality_of_vectors, (x, y)))
+        name = next((name for name, modalities in self._terms.items() if modalities == wanted), None)
+        if name is None:
+            raise UserError(
+                f"selection.reference_scale: {self.spec} was not trained to compare {x} and {y}, so it has no scale of "
+                "its own; set reference_scale to calibrated"
+            )
+        scale, bias = self.model.head.temperature(name)
+        if kind == "sigmoid" and bias is None:
+            raise UserError(
+                f"selection.reference_scale: {self.spec} was trained without a bias, which the sigmoid loss needs; set "
+                "reference_scale to calibrated"
+            )
+        return Temperature.of(kind, scale, bias)
+
+    def _embed(self, batch: Batch, name: str) -> Tensor:
+        field = batch.fields[name]
+        starts = range(0, len(field), self.chunk or max(len(field), 1))
+        parts = [torch.zeros(0, self.model.head.dim, device=self.device)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
+        return torch.cat(parts)
