@@ -101,6 +101,7 @@ class Naive:
 
     def __init__(self, criterion: str, kind: str, temperature: Temperature | None = None) -> None:
         self.criterion, self.kind, self.temperature = criterion, kind, temperature or REFERENCE
+        self.known: dict[tuple[Any, ...], Any] = {}
         self.rows = {
             (model, field): self._items(vectors_of(model, field).double(), items_of(field))
             for model in ("learner", "reference")
@@ -113,8 +114,10 @@ class Naive:
 
     def cosine(self, model: str, x: str, y: str, i: int, j: int) -> float:
         """The mean over all rows of both."""
-        found = [float(a @ b) for a in self.rows[model, x][i] for b in self.rows[model, y][j]]
-        return float(np.mean(found))
+        key = (model, x, y, i, j)
+        if key not in self.known:
+            self.known[key] = np.mean([float(a @ b) for a in self.rows[model, x][i] for b in self.rows[model, y][j]])
+        return float(self.known[key])
 
     def score(self, i: int, others: Sequence[int], alone: bool = False) -> float:
         total = weights = 0.0

@@ -11,6 +11,8 @@ from tercet.errors import UserError
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.preflight import dry_run
+from tests.training.test_published_recipes import run_all as run_recipes
+from tests.training.test_published_recipes import tiny
 from tests.training.test_resume import run_all
 from tests.training.test_selection import kept_places, selected
 from tests.training.tiny import MODEL, losses, recipe, saved
@@ -82,6 +84,24 @@ def test_each_way_to_choose_chooses_otherwise(world_folder: Path, runs: Path, tm
     assert len({str(selected(tmp_path / name)) for name in ways}) == len(ways)
 
 
+def test_the_recipes_train_a_reference_and_choose_with_it(world_folder: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "curated.csv"
+    listed.write_text("id\n" + "\n".join(map(str, range(0, 64, 2))), encoding="utf-8")
+    first = [*tiny("jest_reference", world_folder, tmp_path), f"data.train.list={listed}"]
+    then = [*tiny("jest", world_folder, tmp_path), f"selection.reference={tmp_path / 'jest_reference'}"]
+    on_ranks(run_recipes, 1, {"jest_reference": first, "jest": then})
+    assert [len(losses(tmp_path / name)) for name in ("jest_reference", "jest")] == [2, 2]
+    assert [len(line["ids"]) for line in selected(tmp_path / "jest")] == [16, 16]
+    assert [sum(map(len, kept_places(tmp_path / "jest", 80)))] == [32]
+
+
+def test_any_recipe_selects_by_a_bare_name(world_folder: Path, runs: Path, tmp_path: Path) -> None:
+    selecting = ["selection=jest", "selection.filter_ratio=0.5", f"selection.reference={runs / 'run'}"]
+    values = [*tiny("trimodal", world_folder, tmp_path), *selecting]
+    on_ranks(run_recipes, 1, {"trimodal": values})
+    assert [len(line["ids"]) for line in selected(tmp_path / "trimodal")] == [16] * 3
+
+
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no reference": (
         {"reference": None},
@@ -100,6 +120,16 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "selection.n_chunks is 17, more than the 16 samples that a step keeps; set it to 16 or less",
     ),
     "no chunk": ({"n_chunks": 0}, {}, "selection rule.n_chunks = 0"),
+    "sweeps without chunks": (
+        {"method": "independent", "sweeps": 2},
+        {},
+        "selection.sweeps: these sweeps need method: joint; set that, or sweeps to 0",
+    ),
+    "sweeps over one chunk": (
+        {"n_chunks": 1, "sweeps": 2, "refine": "gibbs"},
+        {},
+        "selection.sweeps: these sweeps need n_chunks of 2 or more; set that, or sweeps to 0",
+    ),
     "no gain": ({"gain": 0}, {}, "selection rule.gain = 0"),
     "a scale below zero": ({"reference_scale": -1}, {}, "selection rule.reference_scale = -1"),
     "an unknown criterion": ({"criterion": "hard"}, {}, "selection rule.criterion = 'hard'"),

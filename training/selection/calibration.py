@@ -5,6 +5,10 @@ losses can be compared with the learner's only if its logits mean the same. As i
 al. 2017), the scale, and the bias of the sigmoid loss, minimise the reference's mean loss. Both losses are convex in
 them.
 
+Wrong pairs would make the scale low, because a model that is sure of nothing loses least on them; and with a low scale,
+the reference's losses hardly tell wrong pairs from right ones. So the scale is found twice: on all samples, and then on
+the half of them that have the lower losses.
+
 Shapes: N samples of all ranks, m samples to calibrate on.
 """
 
@@ -15,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tercet.training.selection.candidates import Temperature
-from tercet.training.selection.pair_losses import Kind
+from tercet.training.selection.pair_losses import Kind, softplus
 
 MOST = 1024  # samples, spread evenly over the super-batch; their matrix is in memory
 LOW, HIGH = 1.0, 100.0  # limits of the scale
@@ -28,9 +32,10 @@ def calibrated(kind: Kind, x_Nd: Tensor, y_Nd: Tensor, has_N: Tensor, group_N: T
     cosine_mm = x_Nd[place_m].double() @ y_Nd[place_m].double().T
     open_mm = group_N[place_m, None] != group_N[place_m]
     open_mm.fill_diagonal_(True)
-    if kind == "softmax":
-        return Temperature(softmax_scale(cosine_mm, open_mm), 0.0)
-    return Temperature(*sigmoid_scale(cosine_mm, open_mm))
+    fit, losses = (softmax_scale, softmax_losses) if kind == "softmax" else (sigmoid_scale, sigmoid_losses)
+    loss_m = losses(cosine_mm, open_mm, fit(cosine_mm, open_mm))
+    better_k = loss_m.argsort(stable=True)[: max(len(loss_m) // 2, 2)]
+    return fit(cosine_mm[better_k][:, better_k], open_mm[better_k][:, better_k])
 
 
 def spread(has_N: Tensor) -> Tensor:
@@ -39,7 +44,7 @@ def spread(has_N: Tensor) -> Tensor:
     return place_m[:: max(-(-len(place_m) // MOST), 1)]
 
 
-def softmax_scale(cosine_mm: Tensor, open_mm: Tensor) -> float:
+def softmax_scale(cosine_mm: Tensor, open_mm: Tensor) -> Temperature:
     """The scale with the lowest mean cross-entropy of both directions, over the keys that `open_mm` marks."""
 
     def slope(scale: float) -> float:
@@ -47,10 +52,16 @@ def softmax_scale(cosine_mm: Tensor, open_mm: Tensor) -> float:
         expected = sum(float((logits_mm.softmax(dim=dim) * cosine_mm).sum()) for dim in (0, 1))
         return expected - 2 * float(cosine_mm.diagonal().sum())
 
-    return root(slope)
+    return Temperature(root(slope), 0.0)
 
 
-def sigmoid_scale(cosine_mm: Tensor, open_mm: Tensor) -> tuple[float, float]:
+def softmax_losses(cosine_mm: Tensor, open_mm: Tensor, at: Temperature) -> Tensor:
+    """The loss of each pair."""
+    logits_mm = (cosine_mm * at.scale).masked_fill(~open_mm, -torch.inf)
+    return logits_mm.logsumexp(dim=0) + logits_mm.logsumexp(dim=1) - 2 * logits_mm.diagonal()
+
+
+def sigmoid_scale(cosine_mm: Tensor, open_mm: Tensor) -> Temperature:
     """The scale and bias with the lowest binary cross-entropy of all entries that `open_mm` marks.
 
     At a given scale, the best bias is the one at which the probabilities add up to the number of pairs.
@@ -71,7 +82,14 @@ def sigmoid_scale(cosine_mm: Tensor, open_mm: Tensor) -> tuple[float, float]:
         return expected - float(cosine_mm.diagonal().sum())
 
     scale = root(slope)
-    return scale, best_bias(scale)
+    return Temperature(scale, best_bias(scale))
+
+
+def sigmoid_losses(cosine_mm: Tensor, open_mm: Tensor, at: Temperature) -> Tensor:
+    """The loss of each pair and of its row and column."""
+    logits_mm = cosine_mm * at.scale + at.bias
+    push_mm = softplus(logits_mm).masked_fill(~open_mm, 0.0)
+    return push_mm.sum(dim=0) + push_mm.sum(dim=1) - push_mm.diagonal() - logits_mm.diagonal()
 
 
 def root(slope: Callable[[float], float]) -> float:

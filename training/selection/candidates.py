@@ -7,7 +7,7 @@ can be taken back exactly.
 Shapes: N samples of all ranks, n of this rank, k chosen ones, C chunks, d dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -145,15 +145,22 @@ class Candidates:
 
     def scores(self, without: int | None = None) -> Tensor:
         """The scores given the samples of all chunks, except those of the chunk `without`."""
-        pairs = zip(self.views.pairs, self._sums, strict=True)
-        return self._mean(
-            [[self._given(v, sum_nC2, without) for v, sum_nC2 in zip(p.views, sums, strict=True)] for p, sums in pairs]
-        )
+        return self._evaluate(lambda loss: loss.given, without)
 
-    def _given(self, view: View, sum_nC2: Tensor, without: int | None) -> Tensor:
-        parts = [part_n2 for chunk, part_n2 in enumerate(sum_nC2.unbind(1)) if chunk != without]
-        row_n, column_n = reduce(view.loss.merge, parts, self._full(view.loss.empty, 2)).unbind(1)
-        return view.loss.given(view.positives(self.views.own), row_n, column_n, view.scale)
+    def members(self) -> Tensor:
+        """What each sample contributes to the score of the chosen set, if it is one of the set."""
+        return self._evaluate(lambda loss: loss.member)
+
+    def _evaluate(self, of: Callable[[PairLoss], Callable[..., Tensor]], without: int | None = None) -> Tensor:
+        found = []
+        for pair, sums in zip(self.views.pairs, self._sums, strict=True):
+            losses = []
+            for view, sum_nC2 in zip(pair.views, sums, strict=True):
+                parts = [part_n2 for chunk, part_n2 in enumerate(sum_nC2.unbind(1)) if chunk != without]
+                row_n, column_n = reduce(view.loss.merge, parts, self._full(view.loss.empty, 2)).unbind(1)
+                losses.append(of(view.loss)(view.positives(self.views.own), row_n, column_n, view.scale))
+            found.append(losses)
+        return self._mean(found)
 
     def _mean(self, found: list[list[Tensor]]) -> Tensor:
         """The scores, from the loss of each view of each pair of fields."""

@@ -45,15 +45,16 @@ class ChunkSampler:
         self.chunk_n = torch.full((candidates.samples,), -1, dtype=torch.int64, device=world.device)  # -1: not chosen
         self.near_ties = 0
 
-    @property
-    def chosen(self) -> Tensor:
-        """The places of the chosen samples of this rank, ascending."""
-        return torch.nonzero(self.chunk_n >= 0).flatten()
-
     def draw(self, noise_nC: Tensor) -> None:
         """Draws all chunks, each given those before it."""
         for chunk in range(self.chunks):
             self.draw_chunk(chunk, self.candidates.scores() if chunk else self.candidates.alone(), noise_nC)
+
+    def redraw(self, noise_nC: Tensor) -> None:
+        """A sweep of block Gibbs sampling: draws every chunk again, given all others."""
+        for chunk in range(self.chunks):
+            self.chunk_n[self.chunk_n == chunk] = -1
+            self.draw_chunk(chunk, self.candidates.scores(without=chunk), noise_nC)
 
     def draw_chunk(self, chunk: int, score_n: Tensor, noise_nC: Tensor) -> None:
         """Draws a chunk among the samples that no chunk has. All ranks learn which these are."""

@@ -28,6 +28,7 @@ from tercet.training.selection.pair_losses import Kind
 from tercet.training.selection.reference import Reference
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 from tercet.training.selection.strata import Kept
+from tercet.training.selection.swaps import Swapper
 
 ROUNDING = 1e-6  # of a cosine, between numbers of processes
 WITH_REFERENCE = ("learnability", "easy_reference")
@@ -70,11 +71,22 @@ class JestSelection(SelectionRule):
     gain: Annotated[
         float, Field(gt=0, description="gumbel only: how sharply the scores are followed; a high gain is like topk")
     ] = 4.0
+    sweeps: Annotated[
+        int, Field(ge=0, description="joint only: how often the chosen batch is refined after it was drawn")
+    ] = 0
+    refine: Annotated[
+        Literal["swap", "gibbs"],
+        Field(
+            description="what a sweep does. swap: replace chosen samples by better ones of their stratum, if that "
+            "raises the score of the whole batch; gibbs: draw every chunk again, given all others"
+        ),
+    ] = "swap"
     reference_scale: Annotated[
         ReferenceScale,
         Field(
             description="the inverse temperature of the reference's logits. own: the one that it was trained with; "
-            "learner: that of the learner at this step; calibrated: the one that fits the super-batch best; or a number"
+            "learner: that of the learner at this step; calibrated: the one that fits the better "
+            "half of the drawn samples best; or a number"
         ),
     ] = "calibrated"
     pair_loss: Annotated[
@@ -83,6 +95,9 @@ class JestSelection(SelectionRule):
     ] = None
 
     def check(self, run: RunConfig) -> None:
+        if self.sweeps and (self.method == "independent" or (self.refine == "gibbs" and self.n_chunks == 1)):
+            lacks = "method: joint" if self.method == "independent" else "n_chunks of 2 or more"
+            raise UserError(f"selection.sweeps: these sweeps need {lacks}; set that, or sweeps to 0")
         if self.method == "joint" and self.n_chunks > run.batch_size:
             raise UserError(
                 f"selection.n_chunks is {self.n_chunks}, more than the {run.batch_size} samples that a step keeps; set "
@@ -130,30 +145,39 @@ class JointSelection(SelectionRule):
         gain = options.gain if options.sample == "gumbel" else 1.0
         candidates = Candidates(views, chunks)
         sampler = ChunkSampler(candidates, drawn.strata, world, chunks, gain, gain * views.scale * ROUNDING)
-        noise_nC = self._noise(drawn, chunks)
-        if options.method == "joint":
-            sampler.draw(noise_nC)
+        if options.method == "independent":
+            sampler.draw_chunk(0, views.independent(), self._noise(drawn, chunks))
         else:
-            sampler.draw_chunk(0, views.independent(), noise_nC)
-        return Kept(sampler.chosen, sampler.near_ties, self._measures(drawn, views, candidates, sampler))
+            sampler.draw(self._noise(drawn, chunks))
+        if options.refine == "gibbs":
+            for sweep in range(1, options.sweeps + 1):
+                sampler.redraw(self._noise(drawn, chunks, sweep))
+        chosen_n, near_ties = sampler.chunk_n >= 0, sampler.near_ties
+        if options.refine == "swap" and options.sweeps:
+            swapper = Swapper(views, drawn.strata, world, chosen_n, views.scale * ROUNDING)
+            for _ in range(options.sweeps):
+                swapper.sweep()
+            candidates, chosen_n, near_ties = swapper.candidates, swapper.chosen_n, near_ties + swapper.near_ties
+        measures = self._measures(drawn, views, candidates, chosen_n, near_ties)
+        return Kept(torch.nonzero(chosen_n).flatten(), near_ties, measures)
 
-    def _noise(self, drawn: SuperBatch, chunks: int) -> Tensor:
+    def _noise(self, drawn: SuperBatch, chunks: int, sweep: int = 0) -> Tensor:
         if self.options.sample == "topk":
             return torch.zeros(len(drawn.batch), chunks, dtype=torch.float64, device=drawn.batch.ids.device)
-        return gumbel("jest", drawn.learner.seed, drawn.step, drawn.places, chunks).to(drawn.batch.ids.device)
+        purpose = f"jest sweep {sweep}" if sweep else "jest"
+        return gumbel(purpose, drawn.learner.seed, drawn.step, drawn.places, chunks).to(drawn.batch.ids.device)
 
     def _measures(
-        self, drawn: SuperBatch, views: Views, candidates: Candidates, sampler: ChunkSampler
+        self, drawn: SuperBatch, views: Views, candidates: Candidates, chosen_n: Tensor, near_ties: int
     ) -> dict[str, float]:
         """The mean score of chosen samples and of those that were left, given the chosen ones. When loggers log, also
         the share of the samples that an independent selection of the highest scores would choose, too."""
-        chosen_n = sampler.chunk_n >= 0
         score_n = candidates.scores()
         known_n = ~score_n.isnan()
         sums = [
             *(torch.where(among_n & known_n, score_n, 0.0).sum() for among_n in (chosen_n, ~chosen_n)),
             *((among_n & known_n).sum() for among_n in (chosen_n, ~chosen_n)),
-            torch.tensor(sampler.near_ties, device=score_n.device),
+            torch.tensor(near_ties, device=score_n.device),
             chosen_n.sum(),
         ]
         due = drawn.step == 0 or (drawn.step + 1) % self.every == 0

@@ -36,6 +36,10 @@ class PairLoss(ABC):
     def given(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
         """The loss of each pair."""
 
+    def member(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
+        """The part of each pair in the loss of a whole set, from the sums over the others of the set."""
+        return self.given(positive_n, row_n, column_n, scale)
+
     def alone(self, positive_n: Tensor, scale: float) -> Tensor:
         """The score of each pair before any was chosen."""
         nothing_n = torch.full_like(positive_n, self.empty)
@@ -81,6 +85,9 @@ class Sigmoid(PairLoss):
     def given(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
         return softplus(-positive_n) + row_n + column_n
 
+    def member(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
+        return softplus(-positive_n) + (row_n + column_n) / 2  # each entry belongs to two pairs
+
 
 class SoftmaxGradient(Softmax):
     """An upper bound of the norm of the gradient of the softmax loss by x_i and y_i.
@@ -107,6 +114,9 @@ class SigmoidGradient(Sigmoid):
 
     def given(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
         return scale * (2 * torch.sigmoid(-positive_n) + row_n + column_n)
+
+    def member(self, positive_n: Tensor, row_n: Tensor, column_n: Tensor, scale: float) -> Tensor:
+        return self.given(positive_n, row_n, column_n, scale)
 
 
 def softplus(values: Tensor) -> Tensor:
