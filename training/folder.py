@@ -18,8 +18,8 @@ from tercet.training.recipe import dump, load_recipe
 LOCK = ".lock"
 FREE = (  # the keys that may change when a run resumes
     "out", "log", "checkpoint", "eval", "early_stopping", "zero", "micro_batch", "tile", "selection.record",
-    "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb", "data.mix",
-    "data.weights", "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
+    "selection.bad", "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb",
+    "data.mix", "data.weights", "data.train.*.weight", "data.train.*.repeat", "data.train.*.source",
     "data.train.*.list", "data.train.*.neighbors.graph", "data.train.*.clusters.column",  # the plan detects changes
 )  # fmt: skip
 

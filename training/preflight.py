@@ -54,6 +54,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             memory.check_files(name)
         if stage.selection:
             build_rule(stage.selection).check(stage)
+            check_bad(stage.selection.bad, stage.data)
         if stage.episodes and stage.episodes.curate:
             read_texts(stage.episodes.curate.metadata)
         check_fields_installed(stage.fields)
@@ -85,6 +86,15 @@ def check_gradient(term: TermConfig, objective: Objective) -> None:
         raise UserError(
             f"terms.{term.name}: `{term.objective.name}` keeps values of training samples, which a target lacks; leave "
             "`source_weights` out, or take another objective"
+        )
+
+
+def check_bad(name: str | None, data: DataConfig) -> None:
+    """Raises `UserError` if the data do not say which samples are known to be bad."""
+    if name is not None and name not in data.values:
+        raise UserError(
+            f"selection.bad: `{name}` is none of data.values. Say where it is, such as "
+            f"data.values={{{name}: json.{name}}}"
         )
 
 

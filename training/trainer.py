@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from tercet.training.hooks.hook import Hook, StepRecord
 from tercet.training.memory.memories import Memories
 from tercet.training.progress import Progress
 from tercet.training.schedule import learning_rate
+from tercet.training.selection.select import Chosen
 from tercet.training.step import Step, Taken
 
 PATIENCE = (
@@ -38,7 +39,7 @@ class Stage:
     memories: Memories
     loader: Batches
     steps: range
-    select: Callable[[Batch, int], Batch] = lambda drawn, step: drawn  # chooses the samples of a super-batch
+    select: Callable[[Batch, int], Chosen] = lambda drawn, step: Chosen(drawn)  # of a super-batch
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Trainer:
         batches = on_device(iter(stage.loader), self.world.device)
         for step in range(progress.step, stop):
             rate = self._rate(stage, step)
-            batch = stage.select(self._next(batches, step), step)
+            chosen = stage.select(self._next(batches, step), step)
+            batch = chosen.batch
             taken = stage.take(batch, step)
             self.skipped = 0 if taken.stepped.applied else self.skipped + 1
             self._check(step)
@@ -74,7 +76,7 @@ class Trainer:
                 batch.cursors, stage.config.batch_size, stage.config.drawn, stage.index, stage.loader.plan.digest
             )
             self.pace.tick(stage.config.batch_size)
-            self.hook.step(self._record(stage, progress, taken, rate))
+            self.hook.step(self._record(stage, progress, taken, rate, chosen.measures))
             if self._evaluate_or_save(stage, progress) or self.callbacks.stop():
                 break
         return progress
@@ -114,7 +116,9 @@ class Trainer:
             self.callbacks.save(stage, progress)
         return ends
 
-    def _record(self, stage: Stage, progress: Progress, taken: Taken, rate: float) -> StepRecord:
+    def _record(
+        self, stage: Stage, progress: Progress, taken: Taken, rate: float, measures: Mapping[str, float]
+    ) -> StepRecord:
         left = self.steps - progress.step
         return StepRecord(
             step=progress.step,
@@ -135,6 +139,7 @@ class Trainer:
             epoch=stage.loader.epoch(progress.cursors),
             stage=stage.name,
             analysis=self._analysis(stage, progress.step, taken),
+            selection=measures,
         )
 
     def _analysis(self, stage: Stage, step: int, taken: Taken) -> dict[str, float]:

@@ -9,7 +9,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.plugins import load_plugins
 from tercet.testing import on_ranks
-from tercet.training.selection.select import Selection
+from tercet.training.selection.select import Chosen, Selection
 from tests.training.conftest import world_folder as world_folder
 from tests.training.tiny import losses, recipe, run
 
@@ -40,13 +40,13 @@ def train_with(world: World, plugin: Path, values: dict[str, Any]) -> list[tuple
     load_plugins([plugin])
     steps, select = [], Selection.__call__
 
-    def watched(self: Selection, drawn: Batch, step: int) -> Batch:
-        kept = select(self, drawn, step)
+    def watched(self: Selection, drawn: Batch, step: int) -> Chosen:
+        chosen = select(self, drawn, step)
         lengths = [0] * len(drawn)
         for item, row in zip(drawn.fields["text"].item.tolist(), drawn.fields["text"].values.tolist(), strict=True):
             lengths[item] = sum(token != 0 for token in row)
-        steps.append((lengths, drawn.ids.tolist(), kept.ids.tolist()))
-        return kept
+        steps.append((lengths, drawn.ids.tolist(), chosen.batch.ids.tolist()))
+        return chosen
 
     with patch.object(Selection, "__call__", watched):
         run(world, values)

@@ -29,10 +29,12 @@ RECORD = StepRecord(
     step=1, steps=300, samples=256, loss=3.5, losses={"image-text": 1.25, "audio-text": 2.25},
     scales={"image-text": 20.0, "audio-text": 21.0}, biases={"image-text": -10.0}, lr=2e-3, grad_norm=1.5,
     samples_per_s=493.6, seconds_left=150.4, skipped=2, epoch=0, analysis={"image-text/alignment": 0.75},
+    selection={"overlap": 0.5},
 )  # fmt: skip
 FLAT = {
     "loss": 3.5, "loss/image-text": 1.25, "loss/audio-text": 2.25, "scale/image-text": 20.0, "scale/audio-text": 21.0,
-    "bias/image-text": -10.0, "analysis/image-text/alignment": 0.75, "lr": 2e-3, "grad_norm": 1.5,
+    "bias/image-text": -10.0, "analysis/image-text/alignment": 0.75,
+    "selection/overlap": 0.5, "lr": 2e-3, "grad_norm": 1.5,
     "samples_per_s": 493.6, "skipped": 2, "samples": 256, "epoch": 0,
 }  # fmt: skip
 

@@ -35,6 +35,10 @@ def rehearsed(data: Path, /, **changes: Any) -> tuple[RunConfig, list[str]]:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an objective's option": ({"objective": {"name": "infonce", "smoothin": 1}}, "has no option `smoothin`"),
     "a value of the data": ({"objective": "graded"}, r"`graded` uses the value `relevance`.*data.values={relevance: j"),
+    "a mark of bad samples": (
+        {"selection": {"name": "random", "filter_ratio": 0.5, "bad": "wrong"}},
+        "selection.bad: `wrong` is none of data.values. Say where it is, such as data.values={wrong: json.wrong}",
+    ),
     "an objective": ({"objective": "infonec"}, "unknown objective `infonec`; did you mean `infonce`"),
     "an optimizer": ({"optimizer": {"name": "adamm"}}, "unknown optimizer `adamm`; did you mean `adamw`"),
     "a family of towers": ({"model": {**MODEL, "image": {"encoder": "smal:image"}}}, "`smal`; did you mean `small`"),

@@ -49,7 +49,7 @@ def find(world: World, zero: int, micro_batch: int | None, objective: str, folde
     kept = {}
     for keep in ("hardest", "easiest"):
         config = SelectionConfig(name="loss", filter_ratio=0.5, strata=STRATA, keep=keep)  # type: ignore[call-arg]
-        kept[keep] = Selection(config, ITEMS // 2, step, folder)(batch, 0).ids.tolist()
+        kept[keep] = Selection(config, ITEMS // 2, step, folder)(batch, 0).batch.ids.tolist()
     return drawn.losses().tolist(), kept
 
 

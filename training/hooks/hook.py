@@ -20,7 +20,8 @@ class RunInfo:
 @dataclass(frozen=True)
 class StepRecord:
     """One step over all ranks. Losses, scales (inverse temperatures) and biases are named by term: `image-text`.
-    `analysis` has the measures of the embedding space, if they are due: `image-text/alignment`.
+    `analysis` has the measures of the embedding space, if they are due: `image-text/alignment`. `selection` has the
+    measures of the selection: `bad_chosen`.
 
     `samples` counts the samples that the run has trained on. `drawn` also counts those that a selection dropped.
     """
@@ -43,6 +44,7 @@ class StepRecord:
     drawn: int = 0
     drawn_per_s: float = 0.0
     analysis: Mapping[str, float] = field(default_factory=dict)
+    selection: Mapping[str, float] = field(default_factory=dict)
 
     def flat(self) -> dict[str, float]:
         """The numbers under flat names such as `loss/image-text`, the same for every logger."""
@@ -52,7 +54,7 @@ class StepRecord:
         selects = self.drawn > self.samples
         one |= {"drawn": self.drawn} if selects else {}
         many |= {"drawn" if selects else "samples": self.sources} if len(self.sources) > 1 else {}
-        many |= {"analysis": self.analysis}
+        many |= {"analysis": self.analysis, "selection": self.selection}
         by_term = {f"{kind}/{name}": value for kind, values in many.items() for name, value in values.items()}
         return one | by_term | {"skipped": self.skipped, "samples": self.samples, "epoch": self.epoch}
 

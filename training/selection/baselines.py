@@ -20,8 +20,9 @@ class RandomSelection(SelectionRule):
         return torch.from_numpy(score_n).to(drawn.batch.ids.device)
 
     def choose(self, drawn: SuperBatch) -> Kept:
-        # The scores are bit-identical for any number of processes, so no pair can be swapped.
-        return replace(super().choose(drawn), near_ties=0)
+        # The scores are bit-identical for any number of processes, so no pair can be swapped. They say nothing of
+        # the sample, so they are no measures.
+        return replace(super().choose(drawn), near_ties=0, scores=None)
 
 
 @selection_rule("loss")

@@ -71,6 +71,11 @@ class SelectionConfig(Component):
     scoring: ScoringConfig | None = Field(
         None, description="score the samples at less cost than they are trained at, such as {size: 112}"
     )
+    bad: str | None = Field(
+        None,
+        description="the one of `data.values` that is 1 for samples that are known to be bad, and else 0; the metrics "
+        "then have their share among the drawn and among the chosen samples",
+    )
     record: bool = Field(True, description="write the ids of the kept samples to selection.jsonl in the run's folder")
 
     def drawn(self, batch_size: int) -> int:

@@ -1,5 +1,8 @@
 """The selection of a stage: takes a super-batch, returns the batch that the step trains on, and records it."""
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +13,7 @@ from tercet.errors import RankError
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, jest, replay  # noqa: F401  # importing them registers their rules
 from tercet.training.selection.config import SelectionConfig
+from tercet.training.selection.measures import measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
 from tercet.training.selection.strata import Kept, Strata
@@ -18,6 +22,14 @@ from tercet.training.step import Step
 
 def build_rule(config: SelectionConfig) -> SelectionRule:
     return build_named(rules, config.name, config.model_extra or {}, SelectionConfig.model_fields)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The batch that a step trains on, and what the metrics tell about its selection, by name."""
+
+    batch: Batch
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Selection:
@@ -36,12 +48,14 @@ class Selection:
         self.strata = Strata(count, batch_size // (count * processes))
         rule = build_rule(config)
         self.rule = rule if context is None else rule.begin(context)
-        self.name, self.learner = config.name, learner
+        self.name, self.learner, self.bad = config.name, learner, config.bad
         self.record = folder / SELECTED if config.record else None
 
-    def __call__(self, drawn: Batch, step: int) -> Batch:
-        """The samples of the super-batch that step number `step` trains on. Their order stays."""
-        kept = self.rule.choose(SuperBatch(drawn, step, self.strata, self.learner))
+    def __call__(self, drawn: Batch, step: int) -> Chosen:
+        """The samples of the super-batch that step number `step` trains on. Their order stays. A collective."""
+        start = time.perf_counter()
+        given = SuperBatch(drawn, step, self.strata, self.learner)
+        kept = self.rule.choose(given)
         share = self.strata.count * self.strata.kept
         if len(kept.places) != share:
             raise RankError(
@@ -52,7 +66,9 @@ class Selection:
         first = self.learner.world.rank * len(drawn)
         places = [first + place for place in kept.places.tolist()]
         batch = drawn.items(kept.places)
-        return self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
+        batch = self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
+        found = measures(given, kept, self.bad)
+        return Chosen(batch, {**found, "seconds": time.perf_counter() - start})
 
     def _write(self, path: Path, drawn: Batch, step: int, kept: Kept) -> None:
         world = self.learner.world

@@ -21,12 +21,15 @@ class Kept:
     """The positions of the samples that this rank keeps, ascending.
 
     `near_ties` counts the pairs of a kept and a dropped sample that another number of processes might swap. `measures`
-    has what the rule knows about this step, by name; the same on all ranks.
+    are numbers for the metrics, by name; they are the same on all ranks. `scores` has a score of each of this rank's
+    samples, if the rule has one: higher is better, NaN is none. `scored` names it.
     """
 
     places: Tensor
     near_ties: int = 0
     measures: Mapping[str, float] = field(default_factory=dict)
+    scores: Tensor | None = None
+    scored: str = "score"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Strata:
         first_S1 = torch.arange(self.count, device=score_n.device)[:, None] * score_SM.shape[1]
         taken_SM = torch.arange(score_SM.shape[1], device=score_n.device) < take_S[:, None]
         places = (place_SM + first_S1)[taken_SM].sort().values
-        return Kept(places, near_ties(ranked_SM, taken_SM, error))
+        return Kept(places, near_ties(ranked_SM, taken_SM, error), scores=score_n)
 
 
 def near_ties(ranked_SM: Tensor, taken_SM: Tensor, error: float = 0.0) -> int:
