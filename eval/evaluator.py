@@ -2,8 +2,9 @@
 
 import sys
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
@@ -19,6 +20,7 @@ from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
 from tercet.eval.evaluate import evaluate
 from tercet.eval.overlap import check_overlap
 from tercet.eval.report.gallery import Gallery, galleries
+from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
 from tercet.eval.shortcuts import ridge_recall
 from tercet.eval.simple_features import simple_features
@@ -135,6 +137,23 @@ class Evaluator:
             return sample
 
         return galleries(table, load, sound_rate(model), self.config.candidates)
+
+    def selected(
+        self, model: Multimodal, lines: Sequence[Mapping[str, Any]], train: Iterable[SplitConfig]
+    ) -> list[SelectedStep]:
+        """Samples that a selection chose and left, with pictures and sounds. Ids number the samples of all training
+        sources, one source after another."""
+        decoders = [self._decoder(model, split) for split in train] if lines else []
+
+        def load(id: int) -> Sample | None:
+            for decode in decoders:
+                if id < len(decode.source):
+                    (sample,) = decode([id], [CentreView()])
+                    return sample if isinstance(sample, Sample) else None
+                id -= len(decode.source)
+            return None
+
+        return selected_steps(lines, load, sound_rate(model))
 
 
 def spread(count: int, most: int) -> Sequence[int]:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.evaluator import Evaluated, Evaluator, InitialTowers
 from tercet.eval.load_tasks import load_tasks
+from tercet.eval.report.curves import read_lines
+from tercet.eval.report.selection import SelectedStep
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
@@ -24,6 +27,7 @@ from tercet.training.hooks.metrics_file import losses
 from tercet.training.overfitting import overfitting
 from tercet.training.pretrained import load_weights, pretrained
 from tercet.training.recipe import dump
+from tercet.training.selection.examples import EXAMPLES
 from tercet.training.wise_ft import (
     InterpolatedModel,
     Interpolation,
@@ -156,7 +160,18 @@ class RunEvaluation:
             write_report(
                 self.folder, self.config.name, evaluated.results, galleries, dump(self.config), about, curve,
                 warnings=[f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else [],
+                selected=self._selected(model),
             )  # fmt: skip
+
+    def _selected(self, model: Multimodal) -> list[SelectedStep]:
+        """Examples of what the selections of the run chose and left. A stream cannot be read again by id."""
+        found: list[SelectedStep] = []
+        for line in read_lines(self.folder / EXAMPLES):
+            index = sum(end < line["step"] for end in accumulate(self.config.lengths))
+            data = self.config.stage(index).data
+            if data.mode != "stream":
+                found += self.evaluator.selected(model, [line], data.train.values())
+        return found
 
 
 def check_evaluation(config: RunConfig) -> None:

@@ -38,6 +38,7 @@ from tercet.training.plans import check_plan, cursors_for, note_plan
 from tercet.training.progress import Progress
 from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.scoring import build_scoring
+from tercet.training.selection.examples import EXAMPLES
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import Selection
 from tercet.training.source_weights.source_weights import SourceWeights, with_plan
@@ -64,7 +65,8 @@ class Runner:
         if saved:
             self.evaluation.resume(progress.step)
         if self.world.first:
-            forget_after(self.folder / SELECTED, progress.step)
+            for name in (SELECTED, EXAMPLES):
+                forget_after(self.folder / name, progress.step)
         interruption = Interruption(self.world)
         with self._hooks(progress) as hooks:
             callbacks = Callbacks(self._save, self._evaluate, interruption.requested)

@@ -12,6 +12,7 @@ from tercet.eval.report.curves import Record, charts, line_of_weights, read_line
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import data_uri
+from tercet.eval.report.selection import SelectedStep, selection_charts
 from tercet.eval.result import Result
 from tercet.eval.table import tabulate
 from tercet.page.write import environment, write_page
@@ -28,12 +29,13 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     curve: Mapping[float, Sequence[Result]] | None = None,
     warnings: Sequence[str] = (),
+    selected: Sequence[SelectedStep] = (),
 ) -> Path:
     """Writes `report.html` into a run's folder, with the curves of its `metrics.jsonl` and `evaluations.jsonl`.
 
     `config` is the resolved recipe, `facts` what else a reader needs to repeat the run: versions, machine, commit.
     `curve` holds the results of weights on the line from those before training (0) to those after it (1). `warnings`
-    stand above all numbers.
+    stand above all numbers. `selected` has samples that a selection chose and left.
     """
     records = read_lines(folder / "metrics.jsonl")
     evaluations = read_lines(folder / "evaluations.jsonl")
@@ -44,6 +46,8 @@ def write_report(
         tables=tabulate(results),
         charts=[*drawn[:1], *held_out_chart(evaluations), *drawn[1:], *line_of_weights(curve or {})],
         analysis=analysis_charts(records),
+        selection=selection_charts(records),
+        selected=selected,
         warnings=warnings,
         journey=_journey(records) if records else [],
         galleries=galleries,

@@ -25,6 +25,7 @@ from tercet.eval.report.curves import chart, charts, read_lines
 from tercet.eval.report.gallery import galleries
 from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import mp3, spectrogram, webp
+from tercet.eval.report.selection import SelectedStep, selected_steps, selection_charts
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Result, to_json
 from tercet.eval.table import tabulate
@@ -81,6 +82,14 @@ def measures(step: int) -> dict[str, float]:
     }
 
 
+def selection() -> list[SelectedStep]:
+    """Of step 7: three samples that were chosen, one of which is known to be bad, and one that was left."""
+    chosen = [{"id": 1, "score": 2.5, "bad": False}, {"id": 2, "score": 1.5, "bad": True}]
+    line = {"step": 7, "scored": "learnability", "chosen": [*chosen, {"id": 99, "score": 1.0, "bad": False}]}
+    left = [{"id": 3, "score": -0.5, "bad": None}]
+    return selected_steps([{**line, "left": left}], lambda id: sample(id) if id < 99 else None, RATE)
+
+
 def metrics(path: Path) -> None:
     lines = [
         {
@@ -93,6 +102,13 @@ def metrics(path: Path) -> None:
             "loss/image-text": None if step == 3 else 2 / step,
         }
         | (measures(step) if step % 10 == 0 else {})
+        | {
+            "selection/learnability_chosen": 3.0 / step,
+            "selection/learnability_left": -1.0,
+            "selection/bad_drawn": 0.5,
+            "selection/bad_chosen": 0.5 / step,
+            "selection/near_ties": 0.0,
+        }
         for step in range(1, 41)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 41, "lo')
@@ -103,7 +119,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     metrics(folder / "metrics.jsonl")
     walls = galleries(table(), sample, RATE)
-    return write_report(folder, HOSTILE, results(), walls, f"name: {HOSTILE}", {HOSTILE: HOSTILE})
+    facts, chosen = {HOSTILE: HOSTILE}, selection()
+    return write_report(folder, HOSTILE, results(), walls, f"name: {HOSTILE}", facts, selected=chosen)
 
 
 class Page(HTMLParser):
@@ -262,6 +279,21 @@ def test_each_measure_of_the_embedding_space_has_a_chart_of_the_steps_that_have_
     page = Page(report.read_text())
     assert [note for _, _, note in MEASURES if note in page.text] == [note for _, _, note in MEASURES[:2]]
     assert "Embedding space" in page.text
+
+
+def test_a_selection_has_charts_and_samples_that_were_chosen_and_left(report: Path) -> None:
+    drawn = selection_charts(read_lines(report.parent / "metrics.jsonl"))
+    assert [(one.title, [line.name for line in one.lines]) for one in drawn] == [
+        ("Learnability", ["chosen", "left"]),
+        ("Known bad samples", ["chosen", "drawn"]),
+    ]
+    assert [(step, float(value)) for _, _, step, value in drawn[1].lines[0].points][:2] == [(1, 0.5), (2, 0.25)]
+    (step,) = selection()
+    assert [(one.score, one.bad, len(one.exhibits)) for one in step.chosen] == [(2.5, False, 3), (1.5, True, 3)]
+    assert "number 1" in step.chosen[0].exhibits[2].text
+    text = re.sub(r"\s+", " ", Page(report.read_text()).text)
+    assert re.search(r"Step 7 Chosen number 1 .* learnability 2.50 .*known bad learnability 1.50 Left .* -0.50", text)
+    assert text.count("known bad") == 1
 
 
 def test_the_held_out_curve_is_beside_the_loss_curve(tmp_path: Path) -> None:

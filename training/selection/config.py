@@ -76,7 +76,11 @@ class SelectionConfig(Component):
         description="the one of `data.values` that is 1 for samples that are known to be bad, and else 0; the metrics "
         "then have their share among the drawn and among the chosen samples",
     )
-    record: bool = Field(True, description="write the ids of the kept samples to selection.jsonl in the run's folder")
+    record: bool = Field(
+        True,
+        description="write the ids of the kept samples to selection.jsonl in the run's folder, and a few examples for "
+        "the report",
+    )
 
     def drawn(self, batch_size: int) -> int:
         """How many samples a step draws to train on `batch_size` of them."""

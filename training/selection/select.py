@@ -13,6 +13,7 @@ from tercet.errors import RankError
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, jest, replay  # noqa: F401  # importing them registers their rules
 from tercet.training.selection.config import SelectionConfig
+from tercet.training.selection.examples import EXAMPLES, due, note_examples
 from tercet.training.selection.measures import measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
@@ -49,7 +50,7 @@ class Selection:
         rule = build_rule(config)
         self.rule = rule if context is None else rule.begin(context)
         self.name, self.learner, self.bad = config.name, learner, config.bad
-        self.record = folder / SELECTED if config.record else None
+        self.record, self.examples = (folder / name if config.record else None for name in (SELECTED, EXAMPLES))
 
     def __call__(self, drawn: Batch, step: int) -> Chosen:
         """The samples of the super-batch that step number `step` trains on. Their order stays. A collective."""
@@ -63,6 +64,13 @@ class Selection:
             )
         if self.record:
             self._write(self.record, drawn, step, kept)
+        if (
+            self.examples
+            and kept.scores is not None
+            and self.learner.world.first
+            and due(step, self.learner.terms.steps)
+        ):
+            note_examples(self.examples, given, kept, self.bad)
         first = self.learner.world.rank * len(drawn)
         places = [first + place for place in kept.places.tolist()]
         batch = drawn.items(kept.places)
