@@ -26,6 +26,7 @@ from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.episodes.episodes import Episodes
 from tercet.training.episodes.orders import draws
+from tercet.training.flops import count_flops
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
@@ -195,11 +196,13 @@ class Runner:
         further = further_fields(model.fields, config.fields, model.intakes)
         model.check_sizes({name: field.intake for name, field in further.items()})
         scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)
+        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        fields = {**own_fields(intakes), **further}
+        inputs = {name: field.intake for name, field in fields.items()}
+        flops = count_flops(model, inputs, config.micro_batch, scoring) if config.selection else None
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(index, config, model, further, origin.progress if origin else Progress())
         self.source_weights.check(config, loader.plan, model)
-        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
-        fields = {**own_fields(intakes), **further}
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
         context = StageContext(config, engine, dim, plan, sources, world, fields)
         memories = build_memories(context)
@@ -216,7 +219,8 @@ class Runner:
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:
             return stage
-        return replace(stage, select=Selection(config.selection, config.batch_size, step, self.folder, context))
+        selection = Selection(config.selection, config.batch_size, step, self.folder, context, flops)
+        return replace(stage, select=selection)
 
     def _loader(
         self, index: int, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress

@@ -27,9 +27,9 @@ MEASURES = (  # the title of a chart, how to read it, and its lines by the names
         {"flops_scoring": "scoring", "flops_training": "training"},
     ),
     (
-        "FLOPs of the run so far",
-        "Of the towers, beside those of as many steps that train on all that they draw.",
-        {"flops_total": "with selection", "flops_uniform": "without"},
+        "Cost of a step",
+        "FLOPs with scoring, relative to a step of the same size without selection.",
+        {"flops_ratio": WHOLE},
     ),
 )
 SCORES = "Mean over the chosen samples and over those that were left."

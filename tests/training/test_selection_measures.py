@@ -13,7 +13,10 @@ from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
+from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
+from tercet.training.config import RunConfig
+from tercet.training.flops import count_flops
 from tercet.training.selection.measures import measures
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Kept, Strata
@@ -22,7 +25,8 @@ from tests.training.test_resume import run_all
 from tests.training.test_selection import selected
 from tests.training.tiny import recipe
 
-EACH = {"score_chosen", "score_left", "bad_chosen", "bad_drawn", "seconds"}
+COSTS = {"flops_scoring", "flops_training", "flops_ratio"}
+EACH = {"score_chosen", "score_left", "bad_chosen", "bad_drawn", "seconds", *COSTS}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,18 @@ def test_the_measures_of_a_run_do_not_depend_on_the_number_of_processes(noisy: P
         names = EACH - {"seconds"}
         assert {name: line[name] for name in names} == pytest.approx({name: other[name] for name in names}, rel=1e-4)
         assert line["score_chosen"] > line["score_left"]
+    assert_costs(one[0])
     for line, step in zip(one, selected(tmp_path / "1"), strict=True):
         assert line["bad_chosen"] == pytest.approx(sum(marks[id] for id in step["ids"]) / 16)
     assert 0.1 < one[0]["bad_drawn"] < 0.8
+
+
+def assert_costs(line: dict[str, float]) -> None:
+    """Every sample here has all fields. A step draws 32 of them and trains on 16."""
+    config = RunConfig.model_validate(recipe(Path(), Path()))
+    model = build_model(config.model, config.terms, config.seed)
+    one = count_flops(model, model.intakes)
+    each = dict.fromkeys(model.intakes, 1)
+    assert line["flops_scoring"] == 32 * one.scoring(each)
+    assert line["flops_training"] == 16 * one.training(each)
+    assert line["flops_ratio"] == pytest.approx(1 + 2 * one.scoring(each) / one.training(each))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.seeding import uniforms
+from tercet.training.flops import Flops, rows_of
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 from tercet.training.selection.strata import Kept
 
@@ -33,3 +34,6 @@ class LossSelection(SelectionRule):
 
     def scores(self, drawn: SuperBatch) -> Tensor:
         return drawn.losses() if self.keep == "hardest" else -drawn.losses()
+
+    def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
+        return learner.scoring(rows_of(drawn.batch))

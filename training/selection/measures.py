@@ -1,4 +1,4 @@
-"""What the metrics tell about a selection: the scores of the chosen and of the other samples, and how many are bad.
+"""What the metrics tell about a selection: the scores of samples, how many are bad, and what it costs.
 
 Shapes: n samples of this rank, c classes of samples.
 """
@@ -6,6 +6,8 @@ Shapes: n samples of this rank, c classes of samples.
 import torch
 from torch import Tensor
 
+from tercet.data_pipelines.sample import Batch
+from tercet.training.flops import Flops, reduced_of, rows_of
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Kept
 
@@ -38,3 +40,20 @@ def measures(drawn: SuperBatch, kept: Kept, bad: str | None = None) -> dict[str,
     sum_c, count_c = drawn.learner.world.sum(torch.stack(sums)).unbind(dim=1)
     found = dict(zip(means, (sum_c / count_c).tolist(), strict=True))
     return {**{name: value for name, value in found.items() if value == value}, **kept.measures}
+
+
+def costs(drawn: SuperBatch, chosen: Batch, learner: Flops, scoring: int) -> dict[str, float]:
+    """The FLOPs of one step over all ranks, by name. `scoring`: those of scoring this rank's samples. A collective.
+
+    - `flops_scoring`, `flops_training`: those of scoring the drawn samples, and of training on the chosen ones.
+    - `flops_ratio`: the sum of both, relative to training on as many samples without selection.
+    """
+    share = len(chosen) / len(drawn.batch)
+    own = [
+        scoring,
+        learner.training(rows_of(chosen), reduced_of(chosen)),
+        share * learner.training(rows_of(drawn.batch)),
+    ]
+    world = drawn.learner.world
+    scored, trained, uniform = world.sum(torch.tensor(own, dtype=torch.float64, device=world.device)).tolist()
+    return {"flops_scoring": scored, "flops_training": trained, "flops_ratio": (scored + trained) / uniform}

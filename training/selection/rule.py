@@ -11,6 +11,7 @@ from tercet.configs.registry import Registry, register_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
 from tercet.training.config import RunConfig
+from tercet.training.flops import Flops
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection.strata import Kept, Strata
 from tercet.training.step import Step
@@ -54,6 +55,10 @@ class SelectionRule:
         """The rule that chooses in a stage. A rule that needs more than its options, such as a second model, builds it
         here. All ranks call it once, before the first step of the stage."""
         return self
+
+    def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
+        """The FLOPs of scoring this rank's samples. `learner` counts those of the learner's towers."""
+        return 0
 
     def scores(self, drawn: SuperBatch) -> Tensor:
         """A score for each of this rank's samples. Each stratum keeps its samples with the highest scores."""

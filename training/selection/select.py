@@ -10,11 +10,12 @@ import torch
 from tercet.configs.registry import build_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
+from tercet.training.flops import Flops
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, jest, replay  # noqa: F401  # importing them registers their rules
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.examples import EXAMPLES, due, note_examples
-from tercet.training.selection.measures import measures
+from tercet.training.selection.measures import costs, measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
 from tercet.training.selection.strata import Kept, Strata
@@ -34,7 +35,8 @@ class Chosen:
 
 
 class Selection:
-    """Applies the selection rule of a stage. Rules that need no more than their options work without a `context`."""
+    """Applies the selection rule of a stage. Rules that need no more than their options work without a `context`. With
+    the FLOPs of the learner, counts those of selection and training."""
 
     def __init__(
         self,
@@ -43,14 +45,15 @@ class Selection:
         learner: Step,
         folder: Path,
         context: StageContext | None = None,
+        flops: Flops | None = None,
     ) -> None:
         processes = learner.world.size
         count = config.strata_on(batch_size, processes)
         self.strata = Strata(count, batch_size // (count * processes))
         rule = build_rule(config)
         self.rule = rule if context is None else rule.begin(context)
-        self.name, self.learner, self.bad = config.name, learner, config.bad
-        self.record, self.examples = (folder / name if config.record else None for name in (SELECTED, EXAMPLES))
+        self.name, self.learner, self.bad, self.flops = config.name, learner, config.bad, flops
+        self.folder = folder if config.record else None
 
     def __call__(self, drawn: Batch, step: int) -> Chosen:
         """The samples of the super-batch that step number `step` trains on. Their order stays. A collective."""
@@ -62,21 +65,22 @@ class Selection:
             raise RankError(
                 f"the selection rule `{self.name}` kept {len(kept.places)} samples of a process, not {share}"
             )
-        if self.record:
-            self._write(self.record, drawn, step, kept)
-        if (
-            self.examples
-            and kept.scores is not None
-            and self.learner.world.first
-            and due(step, self.learner.terms.steps)
-        ):
-            note_examples(self.examples, given, kept, self.bad)
+        if self.folder:
+            self._write(self.folder / SELECTED, drawn, step, kept)
+            self._note(self.folder / EXAMPLES, given, kept)
         first = self.learner.world.rank * len(drawn)
         places = [first + place for place in kept.places.tolist()]
         batch = drawn.items(kept.places)
         batch = self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
         found = measures(given, kept, self.bad)
+        if self.flops:
+            found |= costs(given, batch, self.flops, self.rule.flops_of_scoring(given, self.flops))
         return Chosen(batch, {**found, "seconds": time.perf_counter() - start})
+
+    def _note(self, path: Path, drawn: SuperBatch, kept: Kept) -> None:
+        """Records examples for the report, if the rule has scores and this step is due."""
+        if kept.scores is not None and self.learner.world.first and due(drawn.step, self.learner.terms.steps):
+            note_examples(path, drawn, kept, self.bad)
 
     def _write(self, path: Path, drawn: Batch, step: int, kept: Kept) -> None:
         world = self.learner.world

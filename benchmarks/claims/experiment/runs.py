@@ -30,19 +30,36 @@ class Key(NamedTuple):
     settings: str  # their digest
 
 
+class Job(NamedTuple):
+    """A run that a benchmark needs."""
+
+    name: str
+    arm: Arm
+    seed: int
+
+    @property
+    def key(self) -> Key:
+        return Key(self.name, self.seed, digest(self.arm))
+
+
 def numbers(name: str, claim: Claim, seeds: Iterable[int], folder: Path) -> dict[str, list[Numbers]]:
     """The numbers of every arm, one for each seed in order, after the missing runs were made."""
-    file = folder / f"{claim.runs or name}.jsonl"
-    keys = [Key(arm, seed, digest(settings)) for seed in seeds for arm, settings in claim.arms.items()]
+    jobs = [Job(arm, settings, seed) for seed in seeds for arm, settings in claim.arms.items()]
+    found = complete(name, jobs, folder / f"{claim.runs or name}.jsonl")
+    return {arm: [found[job.key] for job in jobs if job.name == arm] for arm in claim.arms}
+
+
+def complete(name: str, jobs: Iterable[Job], file: Path) -> dict[Key, Numbers]:
+    """The numbers of all finished runs, after those of the jobs that are missing were made."""
     known = finished(file)
-    missing = [key for key in keys if key not in known]
-    for key in announced(missing, lambda key: f"{name}: {key.arm}, seed {key.seed}"):
+    missing = [job for job in jobs if job.key not in known]
+    for job in announced(missing, lambda job: f"{name}: {job.name}, seed {job.seed}"):
         start = time.perf_counter()
         with redirect_stdout(StringIO()):  # stdout may be JSON, and a training run prints its results for people
-            known[key] = claim.arms[key.arm].run(key.seed)
+            known[job.key] = job.arm.run(job.seed)
         beside = {"seconds": round(time.perf_counter() - start, 1), "threads": torch.get_num_threads()}
-        append(file, {**key._asdict(), "numbers": known[key], **beside})
-    return {arm: [known[key] for key in keys if key.arm == arm] for arm in claim.arms}
+        append(file, {**job.key._asdict(), "numbers": known[job.key], **beside})
+    return known
 
 
 def digest(arm: Arm) -> str:
