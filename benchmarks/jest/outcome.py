@@ -98,7 +98,7 @@ def sweep_rows(jobs: Sequence[Job], runs: Mapping[Key, Numbers]) -> list[BenchRo
     rows = []
     for name, each in arms.items():
         found = spread([runs[job.key][R1] for job in each])
-        settings = asdict(each[0].arm)  # type: ignore[call-overload]
+        settings = asdict(each[0].arm)
         beyond = {"R@1": found, "settings": settings}
         rows.append(BenchRow(f"uniform, {name}", found["value"], unit="%", sizes={"seeds": len(each)}, beyond=beyond))
     return sorted(rows, key=lambda row: -(row.ours or 0))

@@ -17,6 +17,7 @@ from tercet.benchmarks.table import judge
 from tercet.command import main
 from tercet.training.config import RunConfig
 
+MODEL = {"image": {"encoder": "small:image", "size": 64}, "text": {"encoder": "small:text"}}
 MADE: list[tuple[str, int]] = []
 CURVES = {"uniform": (10.0, 20.0, 30.0, 40.0), "JEST": (20.0, 41.0, 39.0, 60.0), "hard learner": (5.0, 5.0, 4.0, 3.0)}
 
@@ -82,7 +83,7 @@ def test_the_plan_has_uniform_batches_at_every_share_and_the_recipes_of_its_arms
     assert settings["eval"]["every"] == 20
     for arm in arms.arms_at(0.5).values():
         selection = {"selection": dict(arm.selection)} if arm.selection else {}
-        config = RunConfig.model_validate({"name": "x", **settings, **selection, "model": {**arms.MODEL, "image": {}}})
+        config = RunConfig.model_validate({"name": "x", **settings, **selection, "model": MODEL})
         assert config.drawn == (64 if not arm.selection else 320 if arm.selection["filter_ratio"] == 0.8 else 128)
         assert (arm.reference is not None) == (bool(arm.selection) and "criterion" not in arm.selection)
     assert {arm.noise for arm in arms.SWEEP.values()} == {0.5}

@@ -19,6 +19,7 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.losses import build_objective
 from tercet.training.config import RunConfig
+from tercet.training.flops import Flops, rows_of
 from tercet.training.memory.memory import StageContext
 from tercet.training.memory.teacher import check_model
 from tercet.training.selection.candidates import Candidates, Views
@@ -159,7 +160,12 @@ class JointSelection(SelectionRule):
                 swapper.sweep()
             candidates, chosen_n, near_ties = swapper.candidates, swapper.chosen_n, near_ties + swapper.near_ties
         measures = self._measures(drawn, views, candidates, chosen_n, near_ties)
-        return Kept(torch.nonzero(chosen_n).flatten(), near_ties, measures)
+        places = torch.nonzero(chosen_n).flatten()
+        return Kept(places, near_ties, measures, candidates.scores(), options.criterion)
+
+    def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
+        reference, rows = self.compare.reference, rows_of(drawn.batch)
+        return learner.scoring(rows) + (reference.flops.scoring(rows) if reference else 0)
 
     def _noise(self, drawn: SuperBatch, chunks: int, sweep: int = 0) -> Tensor:
         if self.options.sample == "topk":

@@ -10,6 +10,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
 from tercet.modality import modality_of_vectors
 from tercet.models.space import SpaceConfig
+from tercet.training.flops import count_flops
 from tercet.training.memory.memory import StageContext
 from tercet.training.memory.teacher import check_intakes, load_once
 from tercet.training.pretrained import pretrained
@@ -31,6 +32,7 @@ class Reference:
         self.model = load_once(spec, world).requires_grad_(False).to(world.device)
         where = f"selection.reference: {spec}"
         check_intakes(where, self.model, {name: context.fields[name] for name in fields})
+        self.flops = count_flops(self.model, {name: context.fields[name].intake for name in fields})
         found = pretrained(spec)
         space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
         self._terms = {term.name: frozenset(map(modality_of_vectors, term.between)) for term in space.terms}
