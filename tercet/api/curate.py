@@ -1,7 +1,7 @@
-"""`tercet curate score`: what can be known of each sample of a data set, as columns of a score table."""
+"""`tercet curate score` and `select`: what is known of each sample, and which samples to train on."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from tercet.data_pipelines.curate.cartography import import_cartography
 from tercet.data_pipelines.curate.config import ScoreConfig
 from tercet.data_pipelines.curate.duplicates.group import score_duplicates
 from tercet.data_pipelines.curate.parts import usual_workers
+from tercet.data_pipelines.curate.rules.stages import stages_in, stages_of
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.select import select as select_by
+from tercet.data_pipelines.curate.selected import Selected
 from tercet.data_pipelines.curate.signals.group import score_signals
 from tercet.data_pipelines.curate.words_in_image import score_words_in_image
 from tercet.data_pipelines.source import Source
@@ -90,6 +93,25 @@ def score(data: Data, out: str | os.PathLike[str], **options: Any) -> Scored:
         scoring = Scoring(table, config.source, source, given, split, config, world)
         groups = [COMPUTED[group](scoring, config.name or group) for group in config.computed]
         return Scored(Path(out), config.source, {group.name: group.rows(config.source) for group in groups})
+
+
+def select(
+    scores: str | os.PathLike[str],
+    name: str,
+    rules: Sequence[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    memory: str = "4GB",
+) -> Selected:
+    """Decides by rules which samples of a score table to train on, and writes the decision as the group `name`.
+
+    `rules`: a YAML file, what such a file holds, or words as the command line takes them. An interrupted call resumes.
+    """
+    table = ScoreTable(Path(scores))
+    words = [os.fspath(rules)] if isinstance(rules, str | os.PathLike) else rules
+    in_words = isinstance(words, Sequence) and all(isinstance(word, str) for word in words)
+    stages = stages_of([str(word) for word in words]) if in_words else stages_in(words, "rules")
+    return select_by(table, name, stages, workers or usual_workers(), memory)
 
 
 def _signals(task: Scoring, group: str) -> ScoreGroup:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tercet.command.models import DATA, show
 from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
+from tercet.errors import UserError
 
 FLAGS = {"groups": "--with"}  # where the name of an option is not that of its field
 METAVARS = {
@@ -23,6 +24,7 @@ METAVARS = {
 
 def add_verbs(within: Verbs) -> None:
     _score(add_verb(within, "score", "compute scores of every sample: signals, duplicates, or by a model"))
+    _select(add_verb(within, "select", "decide by rules over the scores which samples to train on"))
 
 
 def _score(verb: Parser) -> None:
@@ -39,6 +41,34 @@ def _score(verb: Parser) -> None:
     verb.add_argument("--json", action="store_true", help="print JSON instead of lines for people")
     verb.epilog = "the same command resumes; under torchrun, processes share the work (docs/score_table.md)"
     verb.set_defaults(verb=score)
+
+
+def _select(verb: Parser) -> None:
+    verb.add_argument("scores", type=Path, metavar="SCORES", help="folder of the score table")
+    text = "a YAML file of rules, or rules NAME=VALUE; the word `then` begins the next stage"
+    verb.add_argument("rules", nargs="+", metavar="RULE", help=text)
+    verb.add_argument("--out", metavar="NAME", required=True, help="name of the decision, a new group of the table")
+    verb.add_argument("--workers", type=_count, metavar="N", help="worker processes (default: one for each core)")
+    text = "what DuckDB may keep in memory; the rest goes to files in SCORES (default: 4GB)"
+    verb.add_argument("--memory", default="4GB", metavar="SIZE", help=text)
+    takes_plugins(verb)
+    verb.add_argument("--json", action="store_true", help="print JSON instead of tables for people")
+    verb.epilog = "the same command resumes; data.train.NAME.list=SCORES/NAME trains on the decision (docs/curation.md)"
+    verb.set_defaults(verb=select)
+
+
+def select(arguments: Namespace) -> int:
+    from tercet.api.curate import select
+
+    found = select(arguments.scores, arguments.out, arguments.rules, workers=arguments.workers, memory=arguments.memory)
+    show(arguments, found.to_json(), str(found))
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"--workers {text} is not a number of processes; give a whole number of 1 or more")
+    return int(text)
 
 
 def score(arguments: Namespace) -> int:
