@@ -1,4 +1,4 @@
-"""`tercet curate score` and `select`: what is known of each sample, and which samples to train on."""
+"""`tercet curate`: what is known of each sample, which samples to train on, and a page about that."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,9 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.curate.cartography import import_cartography
 from tercet.data_pipelines.curate.config import ScoreConfig
 from tercet.data_pipelines.curate.duplicates.group import score_duplicates
+from tercet.data_pipelines.curate.new_shards import write_shards as write_kept
 from tercet.data_pipelines.curate.parts import usual_workers
+from tercet.data_pipelines.curate.report.write import write_report
 from tercet.data_pipelines.curate.rules.stages import stages_in, stages_of
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
@@ -112,6 +114,61 @@ def select(
     in_words = isinstance(words, Sequence) and all(isinstance(word, str) for word in words)
     stages = stages_of([str(word) for word in words]) if in_words else stages_in(words, "rules")
     return select_by(table, name, stages, workers or usual_workers(), memory)
+
+
+def report(scores: str | os.PathLike[str], name: str, out: str | os.PathLike[str], *, data: Data | None = None) -> Path:
+    """Writes a page about the decision `name`: what it drops and why, with examples.
+
+    `data`: those of a table with one source, to show pictures and sounds of. By default, they are read where they were
+    when they were scored, and left out if they are not there or have changed.
+    """
+    table = ScoreTable(Path(scores))
+    return write_report(table, name, Path(out), _sources(table, data))
+
+
+def write_shards(
+    scores: str | os.PathLike[str],
+    name: str,
+    out: str | os.PathLike[str],
+    *,
+    data: Data | None = None,
+    samples: int = 10_000,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Writes new shards with the samples that the decision `name` keeps, `samples` in each.
+
+    Returns what `manifest.json` says of the shards, by source. A table with several sources gets a folder for each.
+    """
+    table = ScoreTable(Path(scores))
+    sources = _sources(table, data)
+    for missing in sorted(table.sources.keys() - sources.keys()):
+        raise UserError(
+            f"the samples of `{missing}` are not where they were scored, or have changed; name them with --data"
+        )
+    places = {source: Path(out) / source if len(sources) > 1 else Path(out) for source in sources}
+    decision, count = table.group(name), workers or usual_workers()
+    return {
+        source: write_kept(decision, source, sources[source], place, samples, count) for source, place in places.items()
+    }
+
+
+def _sources(table: ScoreTable, data: Data | None) -> dict[str, Source]:
+    """The sources of a table by name, as far as they can be opened and are the ones that were scored."""
+    found = {}
+    for name, known in table.sources.items():
+        try:
+            given = read_plainly(list(known.address) if data is None else data)
+            (split,) = given.val.values()
+            source = OpenedSources().open(given, split)
+        except UserError:
+            if data is not None:
+                raise
+            continue
+        if source.fingerprint == known.fingerprint:
+            found[name] = source
+        elif data is not None:
+            raise UserError(f"{data}: these are not the samples of the source `{name}` in {table.folder}")
+    return found
 
 
 def _signals(task: Scoring, group: str) -> ScoreGroup:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from tercet.command.models import DATA, show
-from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
+from tercet.command.options import READ_AS, data_of, output_file, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError
 
@@ -25,6 +25,7 @@ METAVARS = {
 def add_verbs(within: Verbs) -> None:
     _score(add_verb(within, "score", "compute scores of every sample: signals, duplicates, or by a model"))
     _select(add_verb(within, "select", "decide by rules over the scores which samples to train on"))
+    _report(add_verb(within, "report", "write a page about a decision: what it drops and why, with examples"))
 
 
 def _score(verb: Parser) -> None:
@@ -49,6 +50,11 @@ def _select(verb: Parser) -> None:
     verb.add_argument("rules", nargs="+", metavar="RULE", help=text)
     verb.add_argument("--out", metavar="NAME", required=True, help="name of the decision, a new group of the table")
     verb.add_argument("--workers", type=_count, metavar="N", help="worker processes (default: one for each core)")
+    text = "also write new shards with the samples that are kept; most runs only need the list"
+    verb.add_argument("--shards", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--shard-samples", type=_count, metavar="N", help="samples in a new shard (default: 10,000)")
+    text = "the data of the table, for --shards (default: where they were when they were scored)"
+    verb.add_argument("--data", metavar="D", help=text)
     text = "what DuckDB may keep in memory; the rest goes to files in SCORES (default: 4GB)"
     verb.add_argument("--memory", default="4GB", metavar="SIZE", help=text)
     takes_plugins(verb)
@@ -58,16 +64,40 @@ def _select(verb: Parser) -> None:
 
 
 def select(arguments: Namespace) -> int:
-    from tercet.api.curate import select
+    from tercet.api.curate import select, write_shards
 
     found = select(arguments.scores, arguments.out, arguments.rules, workers=arguments.workers, memory=arguments.memory)
-    show(arguments, found.to_json(), str(found))
+    told = found.to_json()
+    if arguments.shards:
+        options = {"data": arguments.data, "samples": arguments.shard_samples or 10_000}
+        told["shards"] = write_shards(
+            arguments.scores, arguments.out, arguments.shards, workers=arguments.workers, **options
+        )
+    shards = f"\n\nshards: {arguments.shards}" if arguments.shards else ""
+    show(arguments, told, f"{found}{shards}")
+    return 0
+
+
+def _report(verb: Parser) -> None:
+    verb.add_argument("scores", type=Path, metavar="SCORES", help="folder of the score table")
+    verb.add_argument("name", metavar="NAME", help="the decision, as `curate select --out` named it")
+    verb.add_argument("--out", type=output_file, metavar="FILE", required=True, help="the HTML page")
+    text = "the data of the table, to show pictures and sounds of (default: where they were when they were scored)"
+    verb.add_argument("--data", metavar="D", help=text)
+    takes_plugins(verb)
+    verb.set_defaults(verb=report)
+
+
+def report(arguments: Namespace) -> int:
+    from tercet.api.curate import report
+
+    print(f"report: {report(arguments.scores, arguments.name, arguments.out, data=arguments.data)}")
     return 0
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise UserError(f"--workers {text} is not a number of processes; give a whole number of 1 or more")
+        raise UserError(f"`{text}` is not a number; give a whole number of 1 or more")
     return int(text)
 
 
