@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+from tercet.command import learning
 from tercet.command.models import DATA, show
 from tercet.command.options import READ_AS, data_of, output_file, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
@@ -23,6 +24,7 @@ METAVARS = {
 
 
 def add_verbs(within: Verbs) -> None:
+    learning.declare(add_verb(within, "learn", "learn scores of pairs from what helps on a target set (FLYT)"))
     _score(add_verb(within, "score", "compute scores of every sample: signals, duplicates, or by a model"))
     _select(add_verb(within, "select", "decide by rules over the scores which samples to train on"))
     _report(add_verb(within, "report", "write a page about a decision: what it drops and why, with examples"))
