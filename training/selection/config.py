@@ -57,7 +57,7 @@ class SelectionConfig(Component):
     All other keys are options of the rule.
     """
 
-    name: str = Field(description="the rule: random, loss, jest, replay, or one that a plugin registers")
+    name: str = Field(description="the rule: random, loss, confident, jest, replay, or one that a plugin registers")
     filter_ratio: float = Field(
         ge=0, lt=1, description="share of the drawn samples to drop: a step draws batch_size / (1 - filter_ratio)"
     )

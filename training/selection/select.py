@@ -12,7 +12,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
 from tercet.training.flops import Flops
 from tercet.training.memory.memory import StageContext
-from tercet.training.selection import baselines, jest, replay  # noqa: F401  # importing them registers their rules
+from tercet.training.selection import baselines, confident, jest, replay  # noqa: F401  # importing registers their rules
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.examples import EXAMPLES, due, note_examples
 from tercet.training.selection.measures import costs, measures
