@@ -80,7 +80,15 @@ class NeighborsConfig(Config):
 class ClustersConfig(Config):
     """Batches follow clusters of samples: each batch comes from one, or has all of them in equal numbers."""
 
-    column: str = Field(description="folder of a column with the cluster of each sample, as `tercet data cluster` does")
+    column: str = Field(
+        description="folder of a column with the cluster of each sample, such as `tercet data cluster` writes; or "
+        "`episode`: the clusters that a memory of the kind `prototypes` finds anew at each episode"
+    )
+    of: str = Field(
+        "",
+        description="of `column: episode`: the memory and whose clusters, such as prototypes.text; default: the first "
+        "such memory, and the first modality that episodes embed",
+    )
     name: str = Field("label", description="which values of the column: whole numbers; below 0, a sample has none")
     mix: Literal["between_batches", "within_batches"] = Field(
         "between_batches", description="each batch comes from a single cluster, or mixes all clusters"
@@ -94,6 +102,12 @@ class ClustersConfig(Config):
     small: Literal["merge", "drop"] = Field(
         "merge", description="make one cluster of all small ones, or leave their samples out"
     )
+
+    @model_validator(mode="after")
+    def _is_of_an_episode(self) -> "ClustersConfig":
+        if self.of and self.column != EPISODE:
+            raise Misfit("of", f"applies to `column: {EPISODE}` only; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _changes_something(self) -> "ClustersConfig":

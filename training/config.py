@@ -26,7 +26,7 @@ from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
 from tercet.training.memory.names import check_names, check_offered, with_kinds
-from tercet.training.prototypes import config as prototypes  # noqa: F401  # importing it registers the memory
+from tercet.training.prototypes.config import batch_clusters, check_batch_clusters  # importing it registers memories
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig
 
@@ -218,7 +218,8 @@ class RunConfig(SpaceConfig):
         """The keys of the recipe that need the vectors of an episode."""
         memories = [f"memories.{name}" for name, memory in self.memories.items() if memory.uses_episodes]
         graphs = [name for name, one in self.data.train.items() if one.neighbors and one.neighbors.graph == EPISODE]
-        return [*memories, *(f"data.train.{name}.neighbors" for name in graphs)]
+        neighbors = [f"data.train.{name}.neighbors" for name in graphs]
+        return [*memories, *neighbors, *(f"data.train.{name}.clusters" for name in batch_clusters(self))]
 
     @field_validator("memories", mode="before")
     @classmethod
@@ -230,6 +231,7 @@ class RunConfig(SpaceConfig):
         check_names(self.memories)
         if self.ema and EMA in self.memories:
             raise Misfit("ema", f"and `memories.{EMA}` are both given; keep one of them")
+        check_batch_clusters(self)
         for name, memory in self.memories.items():
             memory.check(name, self)
         check_offered(self.memories, self.terms)

@@ -25,7 +25,7 @@ from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, 
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
 from tercet.training.episodes.episodes import Episodes
-from tercet.training.episodes.orders import draws
+from tercet.training.episodes.orders import begins_anew
 from tercet.training.flops import count_flops
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
@@ -120,7 +120,7 @@ class Runner:
         data = self.episodes.data(config, progress.step)
         data = with_plan(data, stage.loader.plan) if config.source_weights else data
         assert isinstance(stage.loader, Loader)  # streams have no episodes
-        reopen = stage.loader.redrawn if draws(config) else stage.loader.reopened
+        reopen = stage.loader.redrawn if begins_anew(config) else stage.loader.reopened
         loader = reopen(data, cursors)
         check_batch_size(loader.plan, config.batch_size, config.drawn)
         if self.world.first:

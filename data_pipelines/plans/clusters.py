@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
 from tercet.data_pipelines.columns import column_digest, read_column
-from tercet.data_pipelines.composition import ClustersConfig
+from tercet.data_pipelines.composition import EPISODE, ClustersConfig
 from tercet.data_pipelines.plans.order import Ints
 from tercet.data_pipelines.plans.sample_list import SampleList
 from tercet.data_pipelines.plans.shuffle import shuffled
@@ -79,12 +79,14 @@ def read_clusters(config: ClustersConfig, source: Source, listed: SampleList | N
 
 
 def check_clusters(folder: str) -> None:
-    if not Path(folder).is_dir():
+    if folder != EPISODE and not Path(folder).is_dir():
         raise UserError(f"the column of clusters {folder} does not exist; write one with `tercet data cluster`")
 
 
 def clusters_summary(name: str, folder: str) -> str:
     """The column in one line. Needs only its files, not the data."""
+    if folder == EPISODE:
+        return "found anew at each episode"
     check_clusters(folder)
     samples, labels = 0, set[int]()
     for place in sorted(Path(folder).iterdir()):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.plans.clustered import AllClusters, OneCluster
 from tercet.data_pipelines.plans.clusters import ClusterLabels, read_clusters
@@ -90,7 +91,8 @@ def _epoch(source: Source, listed: SampleList | None) -> int:
 
 def _composition(config: SourceConfig, source: Source, listed: SampleList | None, per_batch: int) -> Composition:
     graph = read_graph(config.neighbors, source, listed) if config.neighbors else None
-    labels = read_clusters(config.clusters, source, listed) if config.clusters else None
+    clusters = config.clusters if config.clusters and config.clusters.column != EPISODE else None  # none yet
+    labels = read_clusters(clusters, source, listed) if clusters else None
     return Composition(per_batch, listed, graph, labels)
 
 

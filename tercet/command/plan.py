@@ -113,7 +113,8 @@ def _composed(source: SourceConfig) -> str:
         return f", {share:.3g} of it neighbours by {graph}"
     if source.clusters:
         each_batch = "one cluster" if source.clusters.mix == "between_batches" else "all clusters"
-        return f", each batch from {each_batch} by {source.clusters.column}"
+        column = "the vectors of each episode" if source.clusters.column == EPISODE else source.clusters.column
+        return f", each batch from {each_batch} by {column}"
     return ""
 
 

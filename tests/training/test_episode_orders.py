@@ -212,3 +212,83 @@ def test_a_graph_of_episodes_needs_episodes(tmp_path: Path) -> None:
     one = values(tmp_path, tmp_path, {}, neighbors={"graph": "episode"}) | {"episodes": None}
     with pytest.raises(UserError, match=r"data.train.train.neighbors computes from the vectors of episodes"):
         check_episodes(RunConfig.model_validate(one))
+
+
+def grouped(world_folder: Path, out: Path, **clusters: Any) -> dict[str, Any]:
+    one = values(world_folder, out, {}, clusters={"column": "episode", **clusters})
+    return one | {"memories": {"groups": {"kind": "prototypes", "clusters": 3}}, "ema": None}
+
+
+def labels_of(out: Path, step: int, whose: str, fingerprint: str) -> dict[int, int]:
+    column = read_column(out / f"episodes/step_{step:08d}/memories/groups/{whose}", fingerprint)
+    return dict(zip(column.id_n.tolist(), column.values["label"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("clusters", "whose", "found"),
+    [({}, "image", 1), ({"of": "groups.text", "mix": "within_batches", "weights": "equal"}, "text", 3)],
+)
+def test_batches_follow_the_clusters_of_the_current_vectors(
+    world_folder: Path, tmp_path: Path, clusters: dict[str, str], whose: str, found: int
+) -> None:
+    """No term uses the clusters. Before the first episode, the batches are the usual ones."""
+    one, two, parts = (grouped(world_folder, tmp_path / name, **clusters) for name in ("one", "two", "parts"))
+    for run_values in (one, two, parts):
+        run_values["checkpoint"] = {"every": 2, "keep": 9}
+    batches = assert_alike(tmp_path, one, two, parts)
+    usual = values(world_folder, tmp_path / "usual", {"samples": BATCH, "train_on": "drawn"})
+    ((plain,),) = on_ranks(jobs_of, 1, [(usual, EVERY)])
+    assert batches[:EVERY] == plain[:EVERY]
+    fingerprint = open_source(str(world_folder / "train")).fingerprint
+    for step in (3, 6):
+        labels = labels_of(tmp_path / "one", step, whose, fingerprint)
+        assert sorted(labels) == list(range(96))
+        for batch in batches[step : step + EVERY]:
+            counts = np.bincount([labels[id] for id in batch])
+            assert np.count_nonzero(counts) == found
+            assert found == 1 or counts.max() - counts.min() <= 1
+    history = (tmp_path / "parts/plans/history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in history] == [0, 3, 6]
+
+
+def test_clusters_of_features_compose_batches(world_folder: Path, tmp_path: Path) -> None:
+    """K-means finds the groups of ids in vectors that lie apart; samples without a vector are in no batch."""
+    fingerprint = open_source(str(world_folder / "train")).fingerprint
+    id_n = np.arange(80)
+    write_part(tmp_path / "vectors", fingerprint, Column(id_n, {"vector": np.eye(4, dtype=np.float32)[id_n % 4]}))
+    one = grouped(world_folder, tmp_path / "run")
+    one["memories"]["groups"] |= {"clusters": 4, "features": str(tmp_path / "vectors")}
+    ((batches,),) = on_ranks(jobs_of, 1, [(one, None)])
+    assert all(len({id % 4 for id in batch}) == 1 and max(batch) < 80 for batch in batches[EVERY:])
+
+
+def test_a_dry_run_shows_that_episodes_find_the_clusters(
+    world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_plan(RunConfig.model_validate(grouped(world_folder, tmp_path)), [])
+    assert "each batch from one cluster by the vectors of each episode" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("clusters", "changes", "message"),
+    [
+        ({}, {"memories": {}}, "clusters.column` is `episode`, but no memory finds clusters then; add memories"),
+        ({"of": "group"}, {}, "clusters.of` is `group`, but no memory .*; did you mean `groups`"),
+        ({"of": "groups.audio"}, {}, "clusters.of` has `audio`, which episodes do not embed; known: image, text"),
+        ({"column": "x", "of": "groups"}, {}, "of` applies to `column: episode` only; leave it out"),
+    ],
+)
+def test_mistakes_in_clusters_of_episodes_are_refused(
+    tmp_path: Path, clusters: dict[str, str], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig.model_validate(grouped(tmp_path, tmp_path, **clusters) | changes)
+
+
+def test_clusters_of_episodes_need_episodes(tmp_path: Path) -> None:
+    one = grouped(tmp_path, tmp_path) | {
+        "episodes": None,
+        "memories": {"groups": {"kind": "prototypes", "clusters": 3}},
+    }
+    with pytest.raises(UserError, match=r"computes from the vectors of episodes"):
+        check_episodes(RunConfig.model_validate(one))

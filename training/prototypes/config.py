@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tercet.configs.base import Misfit
+from tercet.data_pipelines.composition import EPISODE
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import modality_of_vectors
+from tercet.modality import MODALITIES, modality_of_vectors
 from tercet.models.config import TermConfig
 from tercet.training.memory.config import MemoryConfig, check_encoder, check_trained, memory
 
@@ -73,7 +74,7 @@ class PrototypesConfig(MemoryConfig):
                     )
         if run.episodes is None:
             return
-        if not terms:
+        if not terms and name not in [memory for memory, _ in batch_clusters(run).values()]:
             raise Misfit(key, f"is used by no term; add one with `prototypes: {name}`, or set `episodes` to null")
         embedded = run.episodes.embedded(run.terms)
         for field in (*teachers, *teachers.values()):
@@ -90,7 +91,43 @@ class PrototypesConfig(MemoryConfig):
         from tercet.training.prototypes.memory import ClusterMemory
 
         teachers = self.teachers(context.name, context.config.terms)
-        return ClusterMemory(self, teachers, context.sources, context.world)
+        wanted = {whose for memory, whose in batch_clusters(context.config).values() if memory == context.name}
+        return ClusterMemory(self, teachers, wanted, context.sources, context.world)
+
+
+def batch_clusters(run: "RunConfig") -> dict[str, tuple[str, str]]:
+    """By source, if its batches are composed of clusters of the last episode: the memory and whose clusters these
+    are."""
+    found = {}
+    for source, config in run.data.train.items():
+        if config.clusters and config.clusters.column == EPISODE:
+            name, _, whose = config.clusters.of.partition(".")
+            name = name or next((one for one, kind in run.memories.items() if isinstance(kind, PrototypesConfig)), "")
+            memory = run.memories.get(name)
+            teaches = isinstance(memory, PrototypesConfig) and memory.features
+            found[source] = name, whose or (FEATURES if teaches else next(iter(_embedded(run)), ""))
+    return found
+
+
+def check_batch_clusters(run: "RunConfig") -> None:
+    """Refuses batches of clusters that no memory finds at episodes."""
+    able = {name: config for name, config in run.memories.items() if isinstance(config, PrototypesConfig)}
+    for source, (name, whose) in batch_clusters(run).items():
+        key = f"data.train.{source}.clusters.of"
+        if not able:
+            raise Misfit(
+                f"data.train.{source}.clusters.column",
+                f"is `{EPISODE}`, but no memory finds clusters then; add memories: {{prototypes: {{clusters: 100}}}}",
+            )
+        if name not in able:
+            raise Misfit(key, f"is `{name}`, but no memory of this name finds clusters; {did_you_mean(name, able)}")
+        known = [FEATURES] if able[name].features else list(_embedded(run))
+        if run.terms and whose not in known:
+            raise Misfit(key, f"has `{whose}`, which episodes do not embed; {did_you_mean(whose, known)}")
+
+
+def _embedded(run: "RunConfig") -> tuple[str, ...]:
+    return run.episodes.embedded(run.terms) if run.episodes else tuple(MODALITIES)
 
 
 def using(name: str, terms: Iterable[TermConfig]) -> list[TermConfig]:

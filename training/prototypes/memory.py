@@ -7,7 +7,7 @@ cluster. Before the first episode there are no prototypes, and terms that use th
 Shape letters: n samples of this rank's share of the episode, N samples of a batch, K clusters, d and e dimensions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +52,18 @@ class Taught:
 
 
 class ClusterMemory(Memory):
-    """`teachers`: whose clusters each modality learns."""
+    """`teachers`: whose clusters each modality learns. `wanted`: whose clusters batches are composed of."""
 
     def __init__(
-        self, config: PrototypesConfig, teachers: Mapping[str, str], sources: Sequence[SourceIds], world: World
+        self,
+        config: PrototypesConfig,
+        teachers: Mapping[str, str],
+        wanted: Collection[str],
+        sources: Sequence[SourceIds],
+        world: World,
     ) -> None:
         self.config, self.teachers, self.sources, self.world = config, dict(teachers), sources, world
+        self.grouped = sorted({*self.teachers.values(), *wanted})
         self.found: dict[str, Prototypes] = {}  # by modality
         self.labels: dict[str, SampleTable] = {}  # by teacher
 
@@ -68,7 +74,7 @@ class ClusterMemory(Memory):
         return self.found[own], self.labels[self.teachers[own]].read(rows.id_N)[LABEL]
 
     def episode(self, episode: Episode) -> Learned:
-        taught = {teacher: self._taught(teacher, episode) for teacher in sorted(set(self.teachers.values()))}
+        taught = {teacher: self._taught(teacher, episode) for teacher in self.grouped}
         tensors: dict[str, Tensor] = {}
         for name, teacher in sorted(self.teachers.items()):
             own, device = episode.vectors[name], self.world.device
