@@ -48,6 +48,7 @@ OBJECTIVES = {
     "degla": "infonce",
     "tripletclip": "infonce",
     "tclap": "infonce",
+    "teminal": "infonce",
     "negclip": "infonce",
     "scincl": "infonce",
     "unime": "infonce",
@@ -209,6 +210,16 @@ def test_tclap_compares_clips_of_two_sounds_with_wrong_orders(runs: Path) -> Non
         assert line["loss/temporal"] > 0
     (found,) = json.loads((runs / "tclap" / "eval.json").read_text())
     assert {"audio, order accuracy", "audio, join accuracy"} <= found["metrics"].keys()
+
+
+def test_teminal_hears_wrong_numbers_and_then_wrong_orders(runs: Path) -> None:
+    config = load_recipe(str(runs / "teminal"))
+    pairs = [config.stage(number).data.train["train"].sound_pairs for number in (0, 1)]
+    assert [(one.wrong, one.joins["while"], one.share) for one in pairs if one] == [
+        (("single",), 1, 0.5), (("order",), 0, 0.5)
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (runs / "teminal" / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["loss/temporal"] > 0 for line in lines)
 
 
 @pytest.mark.long
