@@ -1,5 +1,6 @@
 """The pages of `data check` and `data stats`. Keys, captions and file names are untrusted input, and always escaped."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Template
@@ -38,11 +39,13 @@ def write_check(path: Path, name: str, findings: Findings, max_bad: float, listi
     return write_page(path, page)
 
 
-def write_stats(path: Path, name: str, stats: Stats) -> Path:
+def write_stats(path: Path, name: str, stats: Stats, orders: Mapping[str, object] | None = None) -> Path:
+    """`orders`: a neighbour graph or clusters of the data, by what they are; the page has the line of each."""
     measured = [(of, measure) for of, measure in MEASURES.items() if of in stats.tally.values]
     page = _template("stats.html").render(
         name=name,
         stats=stats,
+        orders={of: str(order) for of, order in (orders or {}).items()},
         tally=stats.tally,
         plots=[plot(stats.tally.values[of], measure) for of, measure in measured],
         shared=[(words, stats.shared[of]) for of, words in SHARED.items() if of in stats.shared],

@@ -185,7 +185,7 @@ def stats(arguments: Namespace) -> int:
         orders["clusters"] = read_clusters(ClustersConfig(column=arguments.clusters), source, listed)
     found = survey(source, _workers(arguments), arguments.sample, listed)
     if arguments.out:
-        write_stats(arguments.out, _titled(arguments.shards), found)
+        write_stats(arguments.out, _titled(arguments.shards), found, orders)
     if arguments.json:
         print_json(found.to_json() | {name: order.to_json() for name, order in orders.items()})
         return 0

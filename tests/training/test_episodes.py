@@ -1,8 +1,10 @@
 """Episodes: what they embed, that a run killed at any moment resumes bit-equal, and that other ranks see the same."""
 
+import io
 import json
 import os
 import signal
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -334,3 +336,43 @@ def test_runs_in_which_episodes_cannot_work_are_refused(tmp_path: Path) -> None:
     assert "`episodes.fields` has `audio`, for which the model has no tower; known: image, text" in found[1]
     assert "`episodes.fields` has `text.x`, which the recipe adds" in found[2]
     assert found[3].startswith("memories.means computes from the vectors of episodes, and there are none.")
+
+
+def test_an_episode_says_how_many_samples_could_not_be_decoded(
+    world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two pictures are broken; the run replaces them, and the episode has no vectors of them."""
+    names = break_pictures(world_folder / "train", tmp_path / "train", 2)
+    values = with_episodes(world_folder, tmp_path / "out", steps=EVERY + 1)
+    values["data"] = {
+        "train": {"train": {"source": str(tmp_path / "train")}},
+        "crop": None,
+        "workers": 0,
+        "max_bad": 0.5,
+    }
+    load_plugins([PLUGIN])
+    run(World(), values)
+    assert f"episode at step {EVERY}: 2 samples could not be decoded" in capsys.readouterr().err
+    source = open_source(str(tmp_path / "train"))
+    embedded = columns(tmp_path / "out", EVERY)["image"].id_n.tolist()
+    assert sorted(set(range(len(source))) - set(embedded)) == [
+        id for id in range(len(source)) if source.key(id) in names
+    ]
+
+
+def break_pictures(folder: Path, out: Path, count: int) -> list[str]:
+    """Copies shards, with bytes that are no picture in place of the first pictures. Returns the keys of these."""
+    out.mkdir()
+    broken: list[str] = []
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as old, tarfile.open(out / path.name, "w") as new:
+            for member in old:
+                content = old.extractfile(member)
+                assert content is not None
+                data = content.read()
+                if member.name.endswith((".jpg", ".png", ".webp")) and len(broken) < count:
+                    broken.append(member.name.partition(".")[0])
+                    data = data[:20]
+                    member.size = len(data)
+                new.addfile(member, io.BytesIO(data))
+    return broken

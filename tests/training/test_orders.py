@@ -154,6 +154,9 @@ def test_the_command_line_says_what_the_order_is(
     assert main(stats) == 0
     facts = {"neighbors": "4 neighbours a sample, 0 samples without any", "clusters": "4 clusters of 6 to 30 samples"}
     assert facts[kind] in capsys.readouterr().out
+    assert main([*stats, "--out", str(columns / "stats.html")]) == 0
+    assert facts[kind] in (columns / "stats.html").read_text()
+    capsys.readouterr()
     assert main([*stats, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)[kind]
     assert found["folder"] == str(folder)

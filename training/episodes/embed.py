@@ -20,7 +20,9 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.eval.embed import EmbeddedBatch, embed_batch
+from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
+from tercet.plural import number_of
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.episodes.episode import Embedded, Episode
@@ -55,11 +57,13 @@ class SampleEmbedder:
 
     def __init__(self, config: RunConfig, episodes: EpisodesConfig, model: Multimodal, world: World) -> None:
         self.config, self.model, self.world = config, model.eval(), world
+        self.bad = 0  # samples of this rank that could not be decoded
         wanted = episodes.embedded(config.terms)
         self.intakes = {name: intake for name, intake in model.intakes.items() if name in wanted}
 
     def __call__(self, sources: Mapping[str, Source], ids: Sequence[Ints], step: int) -> Episode:
         """This rank's share of the samples, and their vectors by modality."""
+        self.bad = 0
         parts: list[tuple[int, EmbeddedBatch]] = []
         shares = [np.zeros(0, dtype=np.int64)]
         first = 0
@@ -70,6 +74,9 @@ class SampleEmbedder:
             parts += [(first, part) for part in self._batches(name, source, own_n.tolist())]
             first += len(source)
         vectors = {name: self._joined(name, parts) for name in self.intakes}
+        bad = int(self.world.sum(torch.tensor(self.bad, device=self.world.device)))
+        if bad:
+            say(f"episode at step {step:,}: {number_of(bad, 'sample')} could not be decoded, and left out")
         return Episode(step, self.config.seed, torch.from_numpy(np.concatenate(shares)), vectors, self.world)
 
     def _batches(self, name: str, source: Source, ids: Sequence[int]) -> Iterator[EmbeddedBatch]:
@@ -85,6 +92,7 @@ class SampleEmbedder:
                 with torch.no_grad(), torch.autocast(self.world.device.type, torch.bfloat16, enabled=bf16):
                     embedded = embed_batch(self.model, batch.to(self.world.device))
                 yield replace(embedded, samples=())  # their captions and metadata would fill the memory
+            self.bad += len(loader.faults)
         except UserError as error:
             raise RankError(f"rank {self.world.rank}: {error}") from None
 
