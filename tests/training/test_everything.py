@@ -3,7 +3,7 @@
 The first: a queue, wrong captions, a second crop, averaged weights, cartography, selection by loss, two sources and
 gradient caching: at every ZeRO stage, on one process and on two. The second, `everything_tiny.yaml`: batches of
 neighbours, captions made wrong by rule, hard negatives, a momentum encoder and its queue, own negatives only,
-distillation, and prototypes of two pairs of fields.
+distillation, prototypes of two pairs of fields, and a queue in clusters.
 """
 
 import json
@@ -133,7 +133,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(world_folder: Path
 @pytest.mark.long
 def test_negatives_and_prototypes_resume_as_if_never_killed_and_evaluate(world_folder: Path, tmp_path: Path) -> None:
     assert_resumed_as_if_never_killed(2, (1, 3), negatives_and_prototypes, world_folder, tmp_path)
-    assert remembered(tmp_path / "killed3") == {"ema", "momentum", "queue"}
+    assert remembered(tmp_path / "killed3") == {"bank", "ema", "momentum", "queue"}
     for zero in (1, 3):
         straight, killed = (tmp_path / f"{name}{zero}" for name in ("straight", "killed"))
         for name in ("clusters", "sounds"):
