@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
+from tercet.data_pipelines.captions.sidecar import sidecar_state
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.sample import Intake, TextIntake
 
@@ -27,7 +28,7 @@ def weights_digest(model: nn.Module) -> str:
 
 def transform_digest(intakes: Mapping[str, Intake], split: SplitConfig, exact_images: bool) -> str:
     """Covers the options by which samples are read, such as columns and captions, but not their location."""
-    read = split.model_dump(mode="json", exclude={"source"})
+    read = split.model_dump(mode="json", exclude={"source"}) | {"sidecar": sidecar_state(split.sidecar)}
     seen = {name: _seen(intake) for name, intake in sorted(intakes.items())}
     return blake2b(json.dumps([read, seen, exact_images]).encode(), digest_size=16).hexdigest()
 

@@ -93,8 +93,17 @@ def sidecar_files(path: str) -> tuple[str, ...]:
 
 def open_sidecar(path: str) -> Sidecar:
     """Reads the keys of all lines, once in a process as long as the files do not change."""
+    return _indexed(*_states(path))
+
+
+def sidecar_state(path: str | None) -> str:
+    """Differs when a file was replaced under the same name. Empty without a sidecar."""
+    return "" if path is None else json.dumps(_states(path))
+
+
+def _states(path: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
     paths = sidecar_files(path)
-    return _indexed(paths, tuple((os.path.getsize(one), os.stat(one).st_mtime_ns) for one in paths))
+    return paths, tuple((os.path.getsize(one), os.stat(one).st_mtime_ns) for one in paths)
 
 
 @lru_cache

@@ -20,6 +20,7 @@ from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError
+from tercet.eval.fingerprint import transform_digest
 from tests.data_pipelines.test_fields import INTAKES, words
 
 TEXT = {"text": INTAKES["text"]}
@@ -112,3 +113,12 @@ def test_a_missing_sidecar_is_found_before_a_run(shard: str, tmp_path: Path) -> 
     split = SplitConfig.model_validate({"source": shard, "sidecar": str(tmp_path / "none.jsonl")})
     with pytest.raises(UserError, match=r"none.jsonl is not a JSONL file or a folder of them"):
         check_source(split, OpenedSources())
+
+
+def test_embeddings_by_another_sidecar_of_the_same_name_are_made_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "more.jsonl", row("1", text="a dog"))
+    split = SplitConfig.model_validate({"source": "shards", "sidecar": path})
+    before = transform_digest(TEXT, split, exact_images=False)
+    assert transform_digest(TEXT, split, exact_images=False) == before
+    write(tmp_path / "more.jsonl", row("1", text="a brown dog"))
+    assert transform_digest(TEXT, split, exact_images=False) != before

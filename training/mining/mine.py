@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tercet.data_pipelines.captions.sidecar import sidecar_state
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -49,7 +50,7 @@ def mine(task: MiningTask, out: Path, world: World, table: TableFile | None = No
     store = embed_data(task.model, data, split, world, cache=task.cache)
     question = _question(config, store)
     reader = MarkReader(source, split, data.workers)
-    read_as = f"{source.snapshot} {split.group} {split.captions} {split.sidecar}"
+    read_as = f"{source.snapshot} {split.group} {split.captions} {sidecar_state(split.sidecar)}"
     marks = read_marks(reader, read_as, store, task.cache, world)
     tables = [(table, Written(source, split, question.query, question.to, marks))] if table else []
     search = Search(store, question, marks, task.cache)
