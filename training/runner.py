@@ -41,6 +41,7 @@ from tercet.training.run_evaluation import RunEvaluation
 from tercet.training.scoring import build_scoring
 from tercet.training.selection.examples import EXAMPLES
 from tercet.training.selection.record import SELECTED
+from tercet.training.selection.select import MEMORY as SELECTION_MEMORY
 from tercet.training.selection.select import Selection
 from tercet.training.source_weights.source_weights import SourceWeights, with_plan
 from tercet.training.step import Step
@@ -220,6 +221,8 @@ class Runner:
         if config.selection is None:
             return stage
         selection = Selection(config.selection, config.batch_size, step, self.folder, context, flops)
+        if selection.rule.memory:
+            memories.add(SELECTION_MEMORY, selection.rule.memory, origin)
         return replace(stage, select=selection)
 
     def _loader(

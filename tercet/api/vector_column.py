@@ -3,19 +3,14 @@
 import os
 from pathlib import Path
 
-import torch
-
 from tercet.api.data import Data, looked_at
 from tercet.api.embed import check_folder, embed
-from tercet.api.model import Loadable, Model, load, name_of
-from tercet.configs.base import build
+from tercet.api.model import Loadable, load, name_of
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.eval.store import Store
-from tercet.eval.vector_column import TermTemperature, write_vectors
-from tercet.modality import modality_of_vectors
-from tercet.models.space import SpaceConfig
-from tercet.training.pretrained import models_of, pretrained
+from tercet.eval.vector_column import write_vectors
+from tercet.training.selection.reference import temperatures
 
 
 def embed_column(model: Loadable, data: Data, out: str | os.PathLike[str], dims: int | None = None) -> Store:
@@ -29,21 +24,13 @@ def embed_column(model: Loadable, data: Data, out: str | os.PathLike[str], dims:
     with joined() as world:
         fingerprint = OpenedSources().open_first(given, split, world).fingerprint
         write_vectors(
-            store, fingerprint, Path(out), loaded.towers, loaded.name, temperatures(loaded), world, split.captions
+            store,
+            fingerprint,
+            Path(out),
+            loaded.towers,
+            loaded.name,
+            temperatures(loaded.name, loaded.towers),
+            world,
+            split.captions,
         )
     return store
-
-
-def temperatures(model: Model) -> list[TermTemperature]:
-    """Those of the model's terms. Several models that are concatenated have none."""
-    if len(models_of(model.name)) > 1:
-        return []
-    found = pretrained(model.name)
-    space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: model.name)
-    known = []
-    for term in space.terms:
-        with torch.no_grad():
-            scale, bias = model.towers.head.temperature(term.name)
-        modalities = tuple(sorted(set(map(modality_of_vectors, term.between))))
-        known.append(TermTemperature(modalities, float(scale), None if bias is None else float(bias)))
-    return known

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tercet.api.model import Model
-from tercet.api.vector_column import embed_column, temperatures
+from tercet.api.vector_column import embed_column
 from tercet.command import main
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
@@ -26,6 +26,7 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
+from tercet.training.selection.reference import temperatures
 from tests.eval.stored import stored, tiny
 from tests.tercet.test_queries import SPACE
 
@@ -123,4 +124,4 @@ def test_the_command_writes_a_column_with_the_temperatures_of_the_model(
 
 
 def test_concatenated_models_have_no_temperature() -> None:
-    assert temperatures(Model(tiny(), "a+b")) == []
+    assert temperatures("a+b", tiny()) == []

@@ -23,6 +23,12 @@ class Memories:
     def __init__(self, memories: Mapping[str, Memory]) -> None:
         self.by_name = dict(sorted(memories.items()))
 
+    def add(self, name: str, memory: Memory, origin: Origin | None) -> None:
+        """Adds a memory that the recipe does not name, such as that of a selection, and restores it."""
+        self.by_name = dict(sorted({**self.by_name, name: memory}.items()))
+        if origin:
+            memory.restore(SavedMemory(origin, f"{MEMORY}/{name}/"))
+
     def known(self, batch: Batch) -> Known:
         """What the terms of a step may use: the vectors that memories offer, and the values of samples."""
         frozen = {

@@ -10,6 +10,7 @@ learnability. The result depends on how sharply scores are followed and on the r
 options.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 import torch
@@ -20,13 +21,14 @@ from tercet.errors import UserError
 from tercet.models.losses import build_objective
 from tercet.training.config import RunConfig
 from tercet.training.flops import Flops, rows_of
-from tercet.training.memory.memory import StageContext
+from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.teacher import check_model
 from tercet.training.selection.candidates import Candidates, Views
 from tercet.training.selection.chunks import ChunkSampler, gumbel
 from tercet.training.selection.compare import Comparison, Criterion, ReferenceScale, field_pairs
 from tercet.training.selection.pair_losses import Kind
-from tercet.training.selection.reference import Reference
+from tercet.training.selection.reference import Reference, ReferenceModel
+from tercet.training.selection.reference_column import ColumnReference, check_vectors
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 from tercet.training.selection.strata import Kept
 from tercet.training.selection.swaps import Swapper
@@ -45,6 +47,13 @@ class JestSelection(SelectionRule):
             description="the MODEL that knows good data: a run, an exported folder, open_clip:NAME/TAG, "
             "open_clip:NAME/FILE or hf:FOLDER. It must take pictures of the same size, captions of the same tokenizer "
             "and sounds of the same rate as the run's"
+        ),
+    ] = None
+    reference_vectors: Annotated[
+        str | None,
+        Field(
+            description="a folder that `tercet embed REFERENCE --data D --format column` wrote: read the vectors of "
+            "the reference from it, instead of running the model. Fields that the folder lacks need `reference`, too"
         ),
     ] = None
     criterion: Annotated[
@@ -115,23 +124,29 @@ class JestSelection(SelectionRule):
                 )
         if self.criterion not in WITH_REFERENCE:
             return
-        if self.reference is None:
+        if self.reference_vectors is not None:
+            check_vectors(self.reference_vectors, run)
+        if self.reference is None and self.reference_vectors is None:
             raise UserError(
                 f"selection.reference is missing: `{self.criterion}` needs a model that knows good data. Name one, "
                 "such as runs/reference, or set selection.criterion to hard_learner"
             )
-        check_model("selection.reference", self.reference)
+        if self.reference is not None:
+            check_model("selection.reference", self.reference)
 
     def begin(self, context: StageContext) -> "SelectionRule":
         pairs = field_pairs(context.config.terms, self.pair_loss)
-        reference = None
-        if self.reference is not None and self.criterion in WITH_REFERENCE:
-            fields = dict.fromkeys(name for pair in pairs for name in (pair.x, pair.y))
-            reference = Reference(self.reference, fields, context)
+        fields = tuple(dict.fromkeys(name for pair in pairs for name in (pair.x, pair.y)))
+        reference = self._reference(fields, context) if self.criterion in WITH_REFERENCE else None
         if reference and self.reference_scale == "own":
             for pair in pairs:
                 reference.temperature(pair.x, pair.y, pair.kind)
         return JointSelection(self, Comparison(self.criterion, pairs, reference, self.reference_scale), context)
+
+    def _reference(self, fields: Collection[str], context: StageContext) -> Reference | None:
+        if self.reference_vectors is not None:
+            return ColumnReference(self.reference_vectors, self.reference, fields, context)
+        return None if self.reference is None else ReferenceModel(self.reference, fields, context)
 
 
 class JointSelection(SelectionRule):
@@ -139,6 +154,10 @@ class JointSelection(SelectionRule):
 
     def __init__(self, options: JestSelection, compare: Comparison, context: StageContext) -> None:
         self.options, self.compare, self.every = options, compare, context.config.log.every
+
+    @property
+    def memory(self) -> Memory | None:
+        return self.compare.reference.memory if self.compare.reference else None
 
     def choose(self, drawn: SuperBatch) -> Kept:
         views, options, world = self.compare(drawn), self.options, drawn.learner.world

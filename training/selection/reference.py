@@ -1,6 +1,6 @@
-"""The reference model of a joint selection: a fixed model, which embeds each super-batch beside the learner."""
+"""The reference of a joint selection: the vectors and temperatures of a fixed model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -8,17 +8,51 @@ from torch import Tensor
 from tercet.configs.base import build
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
+from tercet.eval.vector_column import TermTemperature
 from tercet.modality import modality_of_vectors
+from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
-from tercet.training.flops import count_flops
-from tercet.training.memory.memory import StageContext
+from tercet.training.flops import Flops, count_flops
+from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.teacher import check_intakes, load_once
-from tercet.training.pretrained import pretrained
+from tercet.training.pretrained import models_of, pretrained
 from tercet.training.selection.candidates import Temperature
 from tercet.training.selection.pair_losses import Kind
 
 
 class Reference:
+    """What a joint selection reads of a reference: the vectors of a super-batch, and the temperatures of its terms.
+
+    `flops`: those of the rows that a model embeds. `memory`: what a checkpoint keeps of it, if anything.
+    """
+
+    spec: str
+    temperatures: Sequence[TermTemperature]
+    flops: Flops
+    memory: Memory | None = None
+
+    def vectors(self, batch: Batch) -> dict[str, Tensor]:
+        """The vectors of this rank's rows, by field."""
+        raise NotImplementedError
+
+    def temperature(self, x: str, y: str, kind: Kind) -> Temperature:
+        """That of the reference's own term between fields of these modalities."""
+        wanted = set(map(modality_of_vectors, (x, y)))
+        found = next((term for term in self.temperatures if set(term.modalities) == wanted), None)
+        if found is None:
+            raise UserError(
+                f"selection.reference_scale: {self.spec} was not trained to compare {x} and {y}, so it has no scale of "
+                "its own; set reference_scale to calibrated"
+            )
+        if kind == "sigmoid" and found.bias is None:
+            raise UserError(
+                f"selection.reference_scale: {self.spec} was trained without a bias, which the sigmoid loss needs; set "
+                "reference_scale to calibrated"
+            )
+        return Temperature(found.scale, 0.0 if kind == "softmax" else found.bias or 0.0)
+
+
+class ReferenceModel(Reference):
     """A fixed model that embeds the samples of each super-batch, with the crops and captions that the learner gets.
 
     It is in evaluation mode and computes no gradient. Every rank has the whole model.
@@ -33,35 +67,15 @@ class Reference:
         where = f"selection.reference: {spec}"
         check_intakes(where, self.model, {name: context.fields[name] for name in fields})
         self.flops = count_flops(self.model, {name: context.fields[name].intake for name in fields})
-        found = pretrained(spec)
-        space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
-        self._terms = {term.name: frozenset(map(modality_of_vectors, term.between)) for term in space.terms}
+        self.temperatures = temperatures(spec, self.model)
         for name in fields:
             modality = modality_of_vectors(name)
-            if not any(modality in trained for trained in self._terms.values()):
+            if not any(modality in term.modalities for term in self.temperatures):
                 raise UserError(f"{where} was not trained on {modality}, which `{name}` needs; use another model")
 
     @torch.no_grad()
     def vectors(self, batch: Batch) -> dict[str, Tensor]:
-        """The vectors of this rank's rows, by field."""
         return {name: self._embed(batch, name) for name in self.fields}
-
-    def temperature(self, x: str, y: str, kind: Kind) -> Temperature:
-        """That of the reference's own term between fields of these modalities."""
-        wanted = frozenset(map(modality_of_vectors, (x, y)))
-        name = next((name for name, modalities in self._terms.items() if modalities == wanted), None)
-        if name is None:
-            raise UserError(
-                f"selection.reference_scale: {self.spec} was not trained to compare {x} and {y}, so it has no scale of "
-                "its own; set reference_scale to calibrated"
-            )
-        scale, bias = self.model.head.temperature(name)
-        if kind == "sigmoid" and bias is None:
-            raise UserError(
-                f"selection.reference_scale: {self.spec} was trained without a bias, which the sigmoid loss needs; set "
-                "reference_scale to calibrated"
-            )
-        return Temperature.of(kind, scale, bias)
 
     def _embed(self, batch: Batch, name: str) -> Tensor:
         field = batch.fields[name]
@@ -70,3 +84,18 @@ class Reference:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
         return torch.cat(parts)
+
+
+def temperatures(spec: str, model: Multimodal) -> list[TermTemperature]:
+    """Those of the model's terms. Several models that are concatenated have none."""
+    if len(models_of(spec)) > 1:
+        return []
+    found = pretrained(spec)
+    space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
+    known = []
+    for term in space.terms:
+        with torch.no_grad():
+            scale, bias = model.head.temperature(term.name)
+        modalities = tuple(sorted(set(map(modality_of_vectors, term.between))))
+        known.append(TermTemperature(modalities, float(scale), None if bias is None else float(bias)))
+    return known

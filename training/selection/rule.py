@@ -12,7 +12,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
 from tercet.training.config import RunConfig
 from tercet.training.flops import Flops
-from tercet.training.memory.memory import StageContext
+from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.selection.strata import Kept, Strata
 from tercet.training.step import Step
 
@@ -47,6 +47,11 @@ class SelectionRule:
     A rule that scores each sample by itself overrides `scores`. A rule that chooses samples jointly overrides `choose`.
     All ranks call a rule at the same time, so it may call collectives.
     """
+
+    @property
+    def memory(self) -> Memory | None:
+        """What a checkpoint keeps of the rule."""
+        return None
 
     def check(self, run: RunConfig) -> None:
         """Raises `UserError` if the rule cannot work in this run, or in this stage of it. Loads no weights."""

@@ -21,6 +21,8 @@ from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
 from tercet.training.selection.strata import Kept, Strata
 from tercet.training.step import Step
 
+MEMORY = "selection-reference"  # in checkpoints; names in recipes have no hyphen
+
 
 def build_rule(config: SelectionConfig) -> SelectionRule:
     return build_named(rules, config.name, config.model_extra or {}, SelectionConfig.model_fields)
