@@ -37,7 +37,11 @@ def check_plan(run: RunConfig, stage: RunConfig, plan: Plan, progress: Progress,
     if stage.data.mode == "index":
         check_batch_size(plan, stage.batch_size, stage.drawn)
     if progress.plan:
-        plan.follows(read_plan(folder / PLANS, progress.plan), cursors_for(run, stage, progress))
+        earlier = read_plan(folder / PLANS, progress.plan)
+        plan.follows(earlier, cursors_for(run, stage, progress))
+        before = run.stage(progress.stage)
+        if (before.fields, before.terms) == (stage.fields, stage.terms):
+            plan.check_fields(earlier)
 
 
 def note_plan(plan: Plan, progress: Progress, folder: Path) -> None:

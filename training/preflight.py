@@ -163,7 +163,9 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
             check_modalities(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
             data = data_after(stage, progress.episode, found, folder_of(config))
-            schedule = make_schedule(data, found, stage.drawn, stage.seed)
+            used = {name for term in stage.terms for name in term.fields}
+            graphs = {one.graph for name, one in stage.fields.items() if name in used and one.graph}
+            schedule = make_schedule(data, found, stage.drawn, stage.seed, graphs)
             check_plan(config, stage, schedule.plan, progress, folder_of(config))
             for line in schedule.remarks():
                 say(line)

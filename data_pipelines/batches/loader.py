@@ -83,7 +83,8 @@ class Loader:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
             )
-        self.schedule = make_schedule(data, sources, batch_size, seed)
+        self._graphs = {one.graph for one in (further or {}).values() if one.graph}
+        self.schedule = make_schedule(data, sources, batch_size, seed, self._graphs)
         check_weights(self.plan, batch_size)
         self.batch_size, self._seed, self._opened = batch_size, seed, dict(sources)
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
@@ -104,7 +105,7 @@ class Loader:
         """A loader of the same sources on another plan, from these cursors. Decoded samples that are kept, and the
         counts of bad ones, stay."""
         other = copy(self)
-        other.schedule = make_schedule(data, self._opened, self.batch_size, self._seed)
+        other.schedule = make_schedule(data, self._opened, self.batch_size, self._seed, self._graphs)
         check_weights(other.plan, self.batch_size)
         other.cursors = {name: cursors.get(name, 0) for name in self.cursors}
         other._decode = copy(self._decode)

@@ -26,6 +26,7 @@ class SourceShare:
     order: str = ""  # the digest of its list, if it has one
     neighbors: str = ""  # of its neighbour graph with its options, and the number of its samples in a batch
     clusters: str = ""  # of its column of clusters, in the same way
+    fields: str = ""  # of the neighbour graphs whose captions fields have
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ class Plan:
                         f"data.train.{now.name}.{what} changed since the last checkpoint: the files, the options, or "
                         "how many samples of this source a batch has. Change this back, or start afresh with out=…"
                     )
+
+    def check_fields(self, earlier: "Plan") -> None:
+        """Refuses other neighbour graphs of fields than an earlier plan of the same fields had."""
+        before = {share.fingerprint: share.fields for share in earlier.shares}
+        for now in self.shares:
+            if before.get(now.fingerprint, now.fields) != now.fields:
+                raise UserError(
+                    f"a neighbour graph that `fields` read for `{now.name}` changed since the last checkpoint: bring "
+                    "back the files, or start afresh with out=…"
+                )
 
 
 def read_plan(folder: Path, digest: str) -> Plan:

@@ -1,8 +1,10 @@
 """The order of each source of a run, from the recipe and the data, and the plan that records what they depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from tercet.data_pipelines.columns import column_digest
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.plans.clustered import AllClusters, OneCluster
@@ -46,13 +48,18 @@ class Schedule:
         return [f"data.train.{name}: {order}" for name, order in self.orders.items() if isinstance(order, composed)]
 
 
-def make_schedule(data: DataConfig, sources: Mapping[str, Source], batch_size: int, seed: int) -> Schedule:
+def make_schedule(
+    data: DataConfig, sources: Mapping[str, Source], batch_size: int, seed: int, graphs: Collection[str] = ()
+) -> Schedule:
+    """`graphs`: the folders of the neighbour graphs whose captions fields have."""
     lists = {name: list_of(data.train[name], source) for name, source in sources.items()}
     data = weighed(data, {name: _epoch(source, lists[name]) for name, source in sources.items()})
     sizes = per_batch(data, batch_size)
     found = {name: _composition(data.train[name], source, lists[name], sizes[name]) for name, source in sources.items()}
     orders = {name: build_order(data, name, source, found[name], seed) for name, source in sources.items()}
-    shares = [_share(name, data.train[name], source, found[name], orders[name]) for name, source in sources.items()]
+    shares = [
+        _share(name, data.train[name], source, found[name], orders[name], graphs) for name, source in sources.items()
+    ]
     plan = Plan(seed, data.streams, data.window, data.mix, tuple(shares))
     return Schedule(orders, lists, plan, sizes)
 
@@ -96,7 +103,9 @@ def _composition(config: SourceConfig, source: Source, listed: SampleList | None
     return Composition(per_batch, listed, graph, labels)
 
 
-def _share(name: str, config: SourceConfig, source: Source, found: Composition, order: Order) -> SourceShare:
+def _share(
+    name: str, config: SourceConfig, source: Source, found: Composition, order: Order, graphs: Collection[str]
+) -> SourceShare:
     return SourceShare(
         name,
         config.weight,
@@ -106,4 +115,5 @@ def _share(name: str, config: SourceConfig, source: Source, found: Composition, 
         found.listed.digest if found.listed else "",
         f"{found.graph.digest} {found.per_batch}" if found.graph else "",
         f"{found.labels.digest} {found.per_batch}" if found.labels else "",
+        " ".join(column_digest(Path(graph), source.fingerprint) for graph in sorted(graphs)),
     )
