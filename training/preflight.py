@@ -61,6 +61,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         check_graphs(stage.fields)
         check_data(stage, sources)
     check_episodes(config)
+    check_selected(config)
     check_evaluation(config)
     return config
 
@@ -105,6 +106,16 @@ def check_episodes(config: RunConfig) -> None:
         raise UserError(
             f"{needs[0]} computes from the vectors of episodes, and there are none. Say when they are, such as "
             "episodes={every: 1000}"
+        )
+
+
+def check_selected(config: RunConfig) -> None:
+    """Raises `UserError` if a memory needs what a selection leaves out, and no stage has a selection."""
+    needs = [name for stage in _stages(config) for name, memory in stage.memories.items() if memory.uses_selection]
+    if needs and not any(stage.selection for stage in _stages(config)):
+        raise UserError(
+            f"memories.{needs[0]} keeps samples that a selection leaves out, and there is none. Add one, such as "
+            "selection={name: loss, filter_ratio: 0.5}"
         )
 
 

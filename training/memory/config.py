@@ -31,6 +31,7 @@ class MemoryConfig(Config):
     in_joint_space: ClassVar[bool] = False  # these vectors can be compared with those of the model
     offers_prototypes: ClassVar[bool] = False  # clusters of samples, for `prototypes` of a term
     uses_episodes: ClassVar[bool] = False  # computes from the vectors of many samples
+    uses_selection: ClassVar[bool] = False  # needs what a selection leaves out
 
     @property
     def fields_offered(self) -> tuple[str, ...]:
@@ -150,6 +151,26 @@ class QueueConfig(MemoryConfig):
         first = round(start if start >= 1 else start * context.config.steps)
         origin, device = origin_of(context), context.world.device
         return VectorQueue(self.fields, self.size, first, context.dim, origin, device, self.encoder)
+
+
+@memory("unselected")
+class UnselectedConfig(MemoryConfig):
+    """The samples that a selection left out of the step, as extra negatives: `against: {image: [unselected.text]}`."""
+
+    uses_selection: ClassVar[bool] = True
+    fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are used, as [image, text]")
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        return self.fields
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        check_trained(f"memories.{name}.fields", self.fields, run)
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.unselected import Unselected
+
+        return Unselected(self.fields, context.dim, context.world.device)
 
 
 @memory("noise")

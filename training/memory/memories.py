@@ -9,6 +9,7 @@ from torch import Tensor
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.objective import build_term
+from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome
 from tercet.training.checkpoint_reader import MEMORY, Origin
 from tercet.training.episodes.episode import Episode, Learned, Recalled
@@ -43,6 +44,15 @@ class Memories:
             averages,
             lambda name, field, rows: self.by_name[name].prototypes(field, rows, frozen),
         )
+
+    @property
+    def fields_left_out(self) -> list[str]:
+        """The fields of which some memory needs the vectors of samples that a selection left out."""
+        return sorted({field for memory in self.by_name.values() for field in memory.fields_left_out})
+
+    def leave_out(self, rows: Mapping[str, Rows]) -> None:
+        for memory in self.by_name.values():
+            memory.leave_out(rows)
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for memory in self.by_name.values():

@@ -80,7 +80,12 @@ class SavedMemory:
 
 
 class Memory:
-    """The base class of memories. Its methods do nothing."""
+    """The base class of memories. Its methods do nothing.
+
+    `fields_left_out`: the fields of which the memory needs the vectors of samples that a selection left out.
+    """
+
+    fields_left_out: tuple[str, ...] = ()
 
     def frozen(self, batch: Batch) -> Mapping[str, Rows]:
         """Vectors for the terms of this step, by field, as in the config's `fields_offered`. The same on all ranks."""
@@ -97,6 +102,9 @@ class Memory:
         `frozen`: all vectors that memories offer in this step, as `NAME.FIELD`.
         """
         return None
+
+    def leave_out(self, rows: Mapping[str, Rows]) -> None:
+        """Before a step with a selection: the vectors of what it left out, by field. Empty while the rule chooses."""
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         """Learns from a step that was applied."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Terms
+from tercet.training.flops import Flops, rows_of
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 
 UNSURE = -100.0  # below any loss: samples that the helper is not sure of come last, by its confidence
@@ -34,6 +35,10 @@ class ConfidentSelection(SelectionRule):
                 given = getattr(self, name)
                 needed = "between 0 and 1" if name == "confidence" else "above 0"
                 raise UserError(f"selection.{name} is {given:g}; give a number {needed}")
+
+    def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
+        """Those of the learner. The helper is a memory, whose FLOPs are not counted."""
+        return learner.scoring(rows_of(drawn.batch))
 
     def scores(self, drawn: SuperBatch) -> Tensor:
         learner, own = drawn.learner, drawn.places

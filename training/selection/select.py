@@ -10,7 +10,8 @@ import torch
 from tercet.configs.registry import build_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
-from tercet.training.flops import Flops
+from tercet.models.losses.terms import gather
+from tercet.training.flops import Flops, rows_of
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, confident, jest, replay  # noqa: F401  # importing registers their rules
 from tercet.training.selection.config import SelectionConfig
@@ -60,6 +61,7 @@ class Selection:
     def __call__(self, drawn: Batch, step: int) -> Chosen:
         """The samples of the super-batch that step number `step` trains on. Their order stays. A collective."""
         start = time.perf_counter()
+        self.learner.memories.leave_out({})  # the rule compares all samples, and no vectors of the last step
         given = SuperBatch(drawn, step, self.strata, self.learner)
         kept = self.rule.choose(given)
         share = self.strata.count * self.strata.kept
@@ -75,14 +77,28 @@ class Selection:
         batch = drawn.items(kept.places)
         batch = self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
         found = measures(given, kept, self.bad)
+        left = self._leave_out(drawn, kept)
         if self.flops:
-            found |= costs(given, batch, self.flops, self.rule.flops_of_scoring(given, self.flops))
+            again = self.flops.scoring(rows_of(left)) if left else 0
+            found |= costs(given, batch, self.flops, self.rule.flops_of_scoring(given, self.flops) + again)
         return Chosen(batch, {**found, "seconds": time.perf_counter() - start})
 
     def _note(self, path: Path, drawn: SuperBatch, kept: Kept) -> None:
         """Records examples for the report, if the rule has scores and this step is due."""
         if kept.scores is not None and self.learner.world.first and due(drawn.step, self.learner.terms.steps):
             note_examples(path, drawn, kept, self.bad)
+
+    def _leave_out(self, drawn: Batch, kept: Kept) -> Batch | None:
+        """Embeds the other samples for the memories that need their vectors. Returns these samples."""
+        fields, learner = self.learner.memories.fields_left_out, self.learner
+        if not fields or len(kept.places) == len(drawn):
+            return None
+        others_n = torch.ones(len(drawn), dtype=torch.bool, device=drawn.ids.device).index_fill_(0, kept.places, False)
+        left = drawn.items(torch.nonzero(others_n).flatten())
+        vectors, counts = learner.embed(left)[0], learner.terms.counts
+        rows = {name: gather(left, name, vectors[name], counts.get(name, 1), learner.world) for name in fields}
+        learner.memories.leave_out(rows)
+        return left
 
     def _write(self, path: Path, drawn: Batch, step: int, kept: Kept) -> None:
         world = self.learner.world
