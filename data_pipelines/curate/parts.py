@@ -1,35 +1,37 @@
-"""Computes the parts of a group over worker processes, and writes each as soon as it has all of its rows.
+"""Computes the parts of a group over worker processes, in small pieces that a kill cannot undo.
 
-Processes of a launcher share the parts: of those that are missing, each takes every W-th.
+Processes of a launcher share the pieces: of those that are missing, each takes every W-th. Then they join the pieces of
+each part.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.score_group import ID, KEY, Columns, ScoreGroup
 from tercet.data_pipelines.survey.walk import SAMPLES, parts_of, walk
 from tercet.system import cores
 
+if TYPE_CHECKING:
+    from tercet.distributed import World
+
 Rows = Sequence[Mapping[str, object]]
 Work = Callable[[Sequence[int]], Any]
 
 
-def write_parts(
-    group: ScoreGroup,
-    source: str,
-    parts: Sequence[range],
-    work: Callable[[Sequence[int]], Any],
-    workers: int,
-    doing: str,
-) -> None:
-    """`work` makes the table of some ids. It runs on 256 of them at a time, so memory holds a part at most."""
-    tables = iter(walk(work, [ids for part in parts for ids in parts_of(part)], workers, doing))
-    for part in parts:
-        pieces = list(islice(tables, -(-len(part) // SAMPLES)))
-        group.write(source, part, arrow().concat_tables(pieces))
+def write_parts(group: ScoreGroup, source: str, work: Work, workers: int, doing: str, world: "World") -> None:
+    """Writes the missing parts. `work` makes the table of some ids, 256 of them at a time. A collective."""
+    pieces = world.broadcast(group.missing_pieces(source))[world.rank :: world.size]
+    tables = iter(walk(work, [ids for piece in pieces for ids in parts_of(piece)], workers, doing))
+    for piece in pieces:
+        chunks = list(islice(tables, -(-len(piece) // SAMPLES)))
+        group.write_piece(source, piece, arrow().concat_tables(chunks))
+    world.wait_for_all()
+    for part in world.broadcast(group.missing(source))[world.rank :: world.size]:
+        group.join_pieces(source, part)
+    world.wait_for_all()
 
 
 def table_of(columns: Columns, rows: Rows) -> Any:

@@ -9,6 +9,7 @@ it has no manifest, and its files may have any names that end in `.parquet` and 
 
 import json
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from tercet.data_pipelines.curate.whole_file import remove_drafts, whole_file
 from tercet.errors import UserError
 
 PART = 2**16  # ids of one file
+PIECE = 2**12  # ids that are written together while a part is computed: a kill loses no more
+PIECES = ".pieces"
 MANIFEST = "manifest.json"
 GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")  # so that an expression needs no quotes
 ID, KEY = "id", "key"
@@ -97,12 +100,29 @@ class ScoreGroup:
         """The ids of the parts that do not exist yet."""
         return [ids for ids in self.parts(source) if not self._place(source, ids.start).is_file()]
 
+    def missing_pieces(self, source: str) -> list[range]:
+        """The ids of the pieces that do not exist yet, of the missing parts."""
+        parts = self.missing(source)
+        pieces = [part[start : start + PIECE] for part in parts for start in range(0, len(part), PIECE)]
+        return [ids for ids in pieces if not self._piece(source, ids.start).is_file()]
+
+    def write_piece(self, source: str, ids: range, table: Any) -> None:
+        self._write(self._piece(source, ids.start), table)
+
+    def join_pieces(self, source: str, ids: range) -> None:
+        """Writes a part from its pieces."""
+        pieces = [self._opened(self._piece(source, start)).read() for start in range(ids.start, ids.stop, PIECE)]
+        self.write(source, ids, arrow().concat_tables(pieces))
+
     def write(self, source: str, ids: range, table: Any) -> None:
         """Writes the rows of a part, a pyarrow table with `id`, `key` and the columns, atomically."""
+        self._write(self._place(source, ids.start), table)
+
+    def _write(self, path: Path, table: Any) -> None:
         types = {ID: "int64", KEY: "string", **{name: one["type"] for name, one in self.facts["columns"].items()}}
         pa = arrow()
         schema = pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()])
-        with whole_file(self._place(source, ids.start)) as draft:
+        with whole_file(path) as draft:
             pa.parquet.write_table(table.select(list(types)).cast(schema), draft)
 
     def read(self, source: str, ids: range) -> Any:
@@ -110,8 +130,9 @@ class ScoreGroup:
         return self._opened(self._place(source, ids.start)).read()
 
     def finish(self) -> None:
-        """Removes what killed processes have left. Call it once all parts exist."""
+        """Removes pieces, and what killed processes have left. Call it once all parts exist."""
         for source in self.samples:
+            shutil.rmtree(self.folder / source / PIECES, ignore_errors=True)
             remove_drafts(self.folder / source)
 
     def files(self, source: str) -> list[Path]:
@@ -149,6 +170,9 @@ class ScoreGroup:
             return pa.parquet.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: not a Parquet file, or a damaged one; remove it, and compute it again") from error
+
+    def _piece(self, source: str, first: int) -> Path:
+        return self.folder / source / PIECES / f"{first:012d}.parquet"
 
     def _place(self, source: str, first: int) -> Path:
         return self.folder / source / f"{first:012d}.parquet"

@@ -61,10 +61,8 @@ def score_words_in_image(
     check_reader()
     request = {"by": WORDS_IN_IMAGE, "captions": split.captions, "sidecar": split.sidecar}
     found = table.begin_group(group, request, COLUMNS)
-    mine = world.broadcast(found.missing(name))[world.rank :: world.size]
     reader = WordsInImage(source, CaptionReader(split.captions), MetaReader(split.sidecar))
-    write_parts(found, name, mine, reader, workers, "reading text in pictures")
-    world.wait_for_all()
+    write_parts(found, name, reader, workers, "reading text in pictures", world)
     if world.first:
         found.finish()
     world.barrier()

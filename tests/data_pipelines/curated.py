@@ -22,7 +22,7 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.open import open_split
 from tercet.distributed import World
 
-SAMPLES, PART = 60, 16
+SAMPLES, PART, PIECE = 60, 16, 8
 THINGS = ("dog", "cat", "boat", "tree", "drum")
 Score = Callable[[ScoreTable, Source, SplitConfig, World], ScoreGroup]
 
@@ -90,7 +90,7 @@ def opened(shards: Path, **options: Any) -> tuple[Source, SplitConfig]:
 
 def scored(score: Score, shards: Path, scores: Path, world: World | None = None, **options: Any) -> ScoreGroup:
     """Scores shards by small parts."""
-    with patch.object(score_group, "PART", PART):
+    with patch.object(score_group, "PART", PART), patch.object(score_group, "PIECE", PIECE):
         source, split = opened(shards, **options)
         table = ScoreTable.begin(scores, TableSource.of(source, str(shards)))
         return score(table, source, split, world or World())
@@ -101,7 +101,7 @@ def on_rank(world: World, score: Score, shards: Path, scores: Path) -> None:
 
 
 def killed(score: Score, shards: Path, scores: Path, after: int) -> None:
-    """Dies while it writes a part, after some that it has written."""
+    """Dies while it writes a piece or a part, after some that it has written."""
     replace = os.replace
 
     def replace_some(draft: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.processes import server
 from tercet.testing import on_ranks
-from tests.data_pipelines.curated import PART, killed, on_rank, png, rows, scored, wav, written
+from tests.data_pipelines.curated import PIECE, killed, on_rank, png, rows, scored, wav, written
 
 SCENES, SAMPLES = 24, 72
 RATE = 8000
@@ -114,7 +114,7 @@ def test_two_ranks_find_the_same_clusters(shards: Path, found: list[dict[str, An
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize("after", [2, 7])  # parts that are written: fingerprints, clusters
+@pytest.mark.parametrize("after", [2, 10, 15])  # files that are written: pieces, fingerprints, clusters
 def test_a_killed_command_resumes(after: int, shards: Path, found: list[dict[str, Any]], tmp_path: Path) -> None:
     process = server().Process(target=killed, args=(duplicates, shards, tmp_path, after))
     process.start()
@@ -125,7 +125,7 @@ def test_a_killed_command_resumes(after: int, shards: Path, found: list[dict[str
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(PrintReader, "__call__", lambda self, ids: calls.extend(ids) or read(self, ids))
         assert rows(scored(duplicates, shards, tmp_path)) == found
-    assert calls == list(range(after * PART, SAMPLES))
+    assert calls == list(range(after * PIECE, SAMPLES))
     assert [path.name for path in tmp_path.rglob(".*")] == []
 
 

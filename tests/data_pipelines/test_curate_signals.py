@@ -28,7 +28,7 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.processes import server
 from tercet.testing import on_ranks
-from tests.data_pipelines.curated import PART, SAMPLES, caption, killed, on_rank, rows, sample, scored, written
+from tests.data_pipelines.curated import PART, PIECE, SAMPLES, caption, killed, on_rank, rows, sample, scored, written
 
 Rows = list[dict[str, Any]]
 
@@ -171,7 +171,7 @@ def test_two_ranks_write_the_same_table(shards: Path, found: Rows, tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize("after", [2, 5])  # parts that are written: in the first pass, in the second one
+@pytest.mark.parametrize("after", [2, 9, 13])  # files that are written: pieces, parts of the first pass, parts
 def test_a_killed_command_resumes(after: int, shards: Path, found: Rows, tmp_path: Path) -> None:
     process = server().Process(target=killed, args=(signals, shards, tmp_path, after))
     process.start()
@@ -187,7 +187,7 @@ def test_a_killed_command_resumes(after: int, shards: Path, found: Rows, tmp_pat
         )
         group = scored(signals, shards, tmp_path)
     assert rows(group) == found
-    assert calls == list(range(after * PART, SAMPLES))
+    assert calls == list(range(after * PIECE, SAMPLES))
     assert [
         path for path in before if path.parent.parent.name == "signals" and path.stat().st_mtime_ns != before[path]
     ] == []

@@ -1,7 +1,7 @@
 """Computes the group `duplicates` of a source.
 
 Worker processes on all ranks make fingerprints, which are in a draft on disk; then the first rank clusters them. It
-holds about 150 bytes of each sample in memory, and reads again those pictures and sounds that may be the same.
+holds about 1 KB of each sample in memory, and reads again those pictures and sounds that may be the same.
 
 Pictures are the same if they look the same, also in another size or quality, or with slightly cropped edges. Sounds are
 the same if they sound the same from start to end, also in another codec, rate or loudness. Captions are the same if
@@ -52,9 +52,8 @@ def score_duplicates(
     draft = table.begin_group(f".{group}", request, prints.COLUMNS)
     found = table.begin_group(group, request, COLUMNS)
     if world.broadcast(found.missing(name)):
-        mine = world.broadcast(draft.missing(name))[world.rank :: world.size]
-        write_parts(draft, name, mine, PrintReader(Printer(source, split.captions)), workers, "taking fingerprints")
-        world.wait_for_all()
+        reader = PrintReader(Printer(source, split.captions))
+        write_parts(draft, name, reader, workers, "taking fingerprints", world)
         if world.first:
             _write(draft, found, name, source)
     world.wait_for_all()

@@ -35,9 +35,7 @@ def score_signals(
     found = table.begin_group(group, request, {**sample.COLUMNS, **specificity.COLUMNS})
     if world.broadcast(found.missing(name)):
         reader = SignalReader(source, CaptionReader(split.captions), MetaReader(split.sidecar))
-        mine = world.broadcast(draft.missing(name))[world.rank :: world.size]
-        write_parts(draft, name, mine, reader, workers, "measuring samples")
-        world.wait_for_all()
+        write_parts(draft, name, reader, workers, "measuring samples", world)
         counts = _counted(draft, name, world, workers)
         mine = world.broadcast(found.missing(name))[world.rank :: world.size]
         for _ in walk(AddSpecificity(draft, found, name, counts), mine, workers, "adding specificity"):
