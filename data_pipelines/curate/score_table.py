@@ -57,7 +57,7 @@ class ScoreTable:
     def begin(cls, folder: Path, source: TableSource) -> "ScoreTable":
         """Creates the table or opens it, with this source. Refuses data that changed since they were scored."""
         arrow()
-        if folder.exists() and not is_score_table(folder) and not _is_empty(folder):
+        if folder.exists() and not _is_empty(folder) and not is_score_table(folder):  # another rank may just have begun
             raise UserError(f"{folder} is not a score table, and not an empty folder; name another one")
         known = {one.name: one for one in _read(folder)} if is_score_table(folder) else {}
         before = known.get(source.name, source)
