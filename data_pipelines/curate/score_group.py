@@ -58,15 +58,13 @@ class ScoreGroup:
         group = cls(folder, samples)
         if not (folder / MANIFEST).is_file():
             if any(folder.glob("*/*.parquet")):
-                raise UserError(f"another program wrote {folder}; choose another --name, or remove the folder")
+                raise UserError(f"another program wrote {folder}; choose another name, or remove the folder")
             with whole_file(folder / MANIFEST) as draft:
                 draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         changed = _changed(group.facts.get("request", {}), facts["request"])
         if changed or list(group.facts["columns"]) != list(facts["columns"]):
             what = ", ".join(changed) or "columns"
-            raise UserError(
-                f"{folder} holds other values ({what} changed); choose another --name, or remove the folder"
-            )
+            raise UserError(f"{folder} holds other values ({what} changed); choose another name, or remove the folder")
         return group
 
     @property

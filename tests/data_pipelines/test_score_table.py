@@ -123,7 +123,7 @@ def test_two_processes_write_one_group(tmp_path: Path) -> None:
 
 def test_another_request_is_refused(tmp_path: Path) -> None:
     written(tmp_path)
-    with pytest.raises(UserError, match=r"signals holds other values \(options changed\); choose another --name"):
+    with pytest.raises(UserError, match=r"signals holds other values \(options changed\); choose another name"):
         begun(tmp_path, options={"dark": 0.2, "captions": ["txt"]})
 
 

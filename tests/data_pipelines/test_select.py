@@ -110,7 +110,7 @@ def test_a_killed_selection_continues_with_the_rules_that_are_missing(
 def test_a_complete_decision_is_read_and_other_rules_or_scores_are_refused(table: ScoreTable) -> None:
     first = chosen(table, STAGES)
     assert chosen(table, STAGES) == first == Selected.read(table.folder / "chosen")
-    with pytest.raises(UserError, match=r"holds other values .rules changed.; choose another --name"):
+    with pytest.raises(UserError, match=r"holds other values .rules changed.; choose another name"):
         chosen(table, ["duplicates"])
     path = table.folder / "g" / "data" / "rows.parquet"
     os.utime(path, ns=(0, 0))

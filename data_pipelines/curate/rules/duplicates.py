@@ -21,12 +21,12 @@ class Duplicates(Rule):
 
 @curation_rule("semantic_duplicates")
 class SemanticDuplicates(Rule):
-    """SemDeDup (Abbas et al. 2023): drops a sample whose similarity to a kept one of its cluster exceeds 1 - eps."""
+    """SemDeDup (Abbas et al. 2023): drops a sample that is too similar to one farther from the centroid."""
 
     bare: ClassVar[str] = "eps"
     eps: float = Field(0.05, ge=0, le=2, description="the larger, the more samples count as duplicates")
     nearest: str = Field(
-        "semantic_duplicates.nearest", description="the column with the cosine to the most similar sample before it"
+        "semantic_duplicates.nearest", description="the column with the cosine to the most similar one of these samples"
     )
 
     @property
