@@ -154,7 +154,7 @@ class Field:
         return (self.values, self.lengths) if self.masks is None else (self.values, self.lengths, self.masks)
 
     def rows(self, start: int, stop: int) -> "Field":
-        return self._each(lambda tensor: tensor[start:stop])
+        return self.each(lambda tensor: tensor[start:stop])
 
     def of_items(self, new_b: Tensor) -> "Field":
         """The rows of some items. `new_b`: the new number of each item, or -1 to drop it."""
@@ -163,16 +163,17 @@ class Field:
         return replace(self.where(kept_n), item=item_n[kept_n])
 
     def to(self, device: torch.device) -> "Field":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin(self) -> "Field":
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
     def where(self, chosen_n: Tensor) -> "Field":
         """The rows that a mask selects."""
-        return self._each(lambda tensor: tensor[chosen_n])
+        return self.each(lambda tensor: tensor[chosen_n])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Field":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Field":
+        """Changes all tensors."""
         optional = (self.lengths, self.masks, self.number, self.reduced)
         changed = [None if tensor is None else change(tensor) for tensor in optional]
         return Field(self.modality, change(self.values), change(self.item), *changed)
@@ -204,17 +205,17 @@ class Batch:
         new_b[keep] = torch.arange(len(keep), device=keep.device)
         fields = {name: rows.of_items(new_b) for name, rows in self.fields.items()}
         samples = tuple(self.samples[place] for place in keep.tolist()) if self.samples else ()
-        return replace(self._each(lambda tensor: tensor[keep]), fields=fields, samples=samples)
+        return replace(self.each(lambda tensor: tensor[keep]), fields=fields, samples=samples)
 
     def to(self, device: torch.device) -> "Batch":
         fields = {name: rows.to(device) for name, rows in self.fields.items()}
-        return replace(self._each(lambda tensor: tensor.to(device)), fields=fields)
+        return replace(self.each(lambda tensor: tensor.to(device)), fields=fields)
 
     def pin(self) -> "Batch":
         """A copy in pinned memory, from which a GPU copies while it computes."""
-        return replace(self._each(Tensor.pin_memory), fields={name: rows.pin() for name, rows in self.fields.items()})
+        return replace(self.each(Tensor.pin_memory), fields={name: rows.pin() for name, rows in self.fields.items()})
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Changes the tensors of all items, but not the fields."""
         values = {name: change(value) for name, value in self.values.items()}
         return replace(self, ids=change(self.ids), groups=change(self.groups), values=values)

@@ -38,6 +38,17 @@ class World:
         dist.all_gather_into_tensor(out, rows.detach().contiguous())
         return out
 
+    def exchange(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Sends the first `counts[0]` rows to the first rank, the next `counts[1]` to the second, and so on. Returns
+        the rows that this rank gets, in order of the ranks that sent them. Carries no gradient."""
+        if self.size == 1:
+            return rows.detach()
+        sent_WW = self.gather(torch.tensor(counts, device=self.device)).view(self.size, self.size)
+        received = sent_WW[:, self.rank].tolist()
+        out = rows.new_empty((sum(received), *rows.shape[1:]))
+        dist.all_to_all_single(out, rows.detach().contiguous(), received, list(counts))
+        return out
+
     def sum(self, values: Tensor) -> Tensor:
         if self.size == 1:
             return values.detach()

@@ -13,7 +13,7 @@ from tercet.distributed import World
 from tercet.testing import on_ranks
 from tercet.training.selection.calibration import calibrated
 from tercet.training.selection.candidates import Candidates, Temperature, View
-from tercet.training.selection.chunks import ChunkSampler, gumbel, share
+from tercet.training.selection.chunks import ChunkSampler, gumbel
 from tercet.training.selection.jest import JestSelection
 from tercet.training.selection.pair_losses import Kind, PairLoss, Sigmoid, SigmoidGradient, Softmax, SoftmaxGradient
 from tercet.training.selection.strata import Strata
@@ -168,14 +168,14 @@ def test_one_two_and_four_ranks_choose_the_same_samples() -> None:
 @pytest.mark.parametrize(("kept", "chunks"), [(8, 4), (8, 16), (8, 3), (1, 16), (5, 5)])
 def test_chunks_have_equal_sizes_and_take_all_samples_of_a_stratum(kept: int, chunks: int) -> None:
     strata = 16
-    shares = torch.stack([share(Strata(strata, kept), World(), chunk, chunks) for chunk in range(chunks)])
+    shares = torch.stack([Strata(strata, kept).shares(World(), chunk, chunks) for chunk in range(chunks)])
     assert shares.sum(dim=0).tolist() == [kept] * strata
     assert int(shares.max() - shares.min()) <= 1
     sizes = shares.sum(dim=1)
     assert int(sizes.max() - sizes.min()) <= 2
     for rank in range(2):
         half = Strata(strata // 2, kept)
-        own = torch.stack([share(half, World(rank, 2), chunk, chunks) for chunk in range(chunks)])
+        own = torch.stack([half.shares(World(rank, 2), chunk, chunks) for chunk in range(chunks)])
         assert torch.equal(own, shares[:, rank * strata // 2 : (rank + 1) * strata // 2])
 
 

@@ -135,6 +135,12 @@ def test_the_recipe_and_the_plan_show_the_selection(
     selecting = ["selection=loss", "selection.keep=easiest", "selection.filter_ratio=0.8"]
     assert main(["recipes", "show", str(path), *selecting]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["selection"] == {"name": "loss", "filter_ratio": 0.8, "record": True, "keep": "easiest"}
+    assert shown["selection"] == {
+        "name": "loss",
+        "filter_ratio": 0.8,
+        "balanced": True,
+        "record": True,
+        "keep": "easiest",
+    }
     assert main(["train", str(path), "steps=3", *selecting, "--dry-run"]) == 0
     assert "3 steps of 16 kept from 80 by loss in 2 strata = 48 samples" in " ".join(capsys.readouterr().out.split())

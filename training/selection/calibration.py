@@ -21,9 +21,9 @@ from torch import Tensor
 from tercet.training.selection.candidates import Temperature
 from tercet.training.selection.pair_losses import Kind, softplus
 
-MOST = 1024  # samples, spread evenly over the super-batch; their matrix is in memory
+MOST = 512  # samples, spread evenly over the super-batch; their matrix is in memory
 LOW, HIGH = 1.0, 100.0  # limits of the scale
-HALVINGS = 20
+HALVINGS = 14
 
 
 def calibrated(kind: Kind, x_Nd: Tensor, y_Nd: Tensor, has_N: Tensor, group_N: Tensor) -> Temperature:

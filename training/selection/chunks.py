@@ -26,14 +26,6 @@ def gumbel(purpose: str, seed: int, step: int, places: range, count: int) -> Ten
     return torch.from_numpy(-np.log(-np.log(uniform_nC)))
 
 
-def share(strata: Strata, world: World, chunk: int, chunks: int) -> Tensor:
-    """How many samples each of this rank's strata contributes to a chunk `[S]`. All chunks together have all of
-    them."""
-    stratum_S = torch.arange(strata.count, device=world.device) + world.rank * strata.count
-    offset_S = stratum_S * chunks // (strata.count * world.size)
-    return ((chunk + 1) * strata.kept + offset_S) // chunks - (chunk * strata.kept + offset_S) // chunks
-
-
 class ChunkSampler:
     """Draws the batch of a step. `error` is the rounding error of a preference: of noise and `gain` times the score."""
 
@@ -60,7 +52,7 @@ class ChunkSampler:
         """Draws a chunk among the samples that no chunk has. All ranks learn which these are."""
         preference_n = (self.gain * score_n + noise_nC[:, chunk]).nan_to_num(nan=LOWEST)
         preference_n = torch.where(self.chunk_n < 0, preference_n, -torch.inf)
-        take_S = share(self.strata, self.world, chunk, self.chunks)
+        take_S = self.strata.shares(self.world, chunk, self.chunks)
         found = self.strata.highest(preference_n, take_S, self.error)
         self.chunk_n[found.places] = chunk
         self.near_ties += found.near_ties

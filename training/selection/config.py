@@ -68,6 +68,11 @@ class SelectionConfig(Component):
         "multiple of the number of processes; then that number does not change the selection. Default: the largest "
         f"power of two up to {MOST_STRATA} that keeps at least {LEAST_KEPT} samples of each part",
     )
+    balanced: bool = Field(
+        True,
+        description="keep the same number of samples of each of the `strata`; false: keep the best of all drawn "
+        "samples, and exchange them so that all processes train on equally many",
+    )
     scoring: ScoringConfig | None = Field(
         None, description="score the samples at less cost than they are trained at, such as {size: 112}"
     )

@@ -108,6 +108,8 @@ class JestSelection(SelectionRule):
         if self.sweeps and (self.method == "independent" or (self.refine == "gibbs" and self.n_chunks == 1)):
             lacks = "method: joint" if self.method == "independent" else "n_chunks of 2 or more"
             raise UserError(f"selection.sweeps: these sweeps need {lacks}; set that, or sweeps to 0")
+        if self.sweeps and self.refine == "swap" and run.selection and not run.selection.balanced:
+            raise UserError("selection.balanced: swaps stay within strata; set balanced to true, or refine to gibbs")
         if self.method == "joint" and self.n_chunks > run.batch_size:
             raise UserError(
                 f"selection.n_chunks is {self.n_chunks}, more than the {run.batch_size} samples that a step keeps; set "

@@ -16,10 +16,11 @@ from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, confident, jest, replay  # noqa: F401  # importing registers their rules
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.examples import EXAMPLES, due, note_examples
+from tercet.training.selection.exchange import exchange
 from tercet.training.selection.measures import costs, measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
-from tercet.training.selection.strata import Kept, Strata
+from tercet.training.selection.strata import Kept, Strata, WholeBatch
 from tercet.training.step import Step
 
 MEMORY = "selection-reference"  # in checkpoints; names in recipes have no hyphen
@@ -52,7 +53,11 @@ class Selection:
     ) -> None:
         processes = learner.world.size
         count = config.strata_on(batch_size, processes)
-        self.strata = Strata(count, batch_size // (count * processes))
+        self.count, self.share = count, batch_size // processes
+        self.strata = Strata(count, self.share // count)
+        if not config.balanced:
+            self.strata = WholeBatch(1, batch_size, learner.world)
+        self.balanced = config.balanced
         rule = build_rule(config)
         self.rule = rule if context is None else rule.begin(context)
         self.name, self.learner, self.bad, self.flops = config.name, learner, config.bad, flops
@@ -64,24 +69,29 @@ class Selection:
         self.learner.memories.leave_out({})  # the rule compares all samples, and no vectors of the last step
         given = SuperBatch(drawn, step, self.strata, self.learner)
         kept = self.rule.choose(given)
-        share = self.strata.count * self.strata.kept
-        if len(kept.places) != share:
-            raise RankError(
-                f"the selection rule `{self.name}` kept {len(kept.places)} samples of a process, not {share}"
-            )
+        self._check(kept)
         if self.folder:
             self._write(self.folder / SELECTED, drawn, step, kept)
             self._note(self.folder / EXAMPLES, given, kept)
-        first = self.learner.world.rank * len(drawn)
-        places = [first + place for place in kept.places.tolist()]
-        batch = drawn.items(kept.places)
-        batch = self.learner.scoring.mix(batch, self.learner.seed, step, places, self.strata.count)
+        place_k, batch = kept.places + given.places.start, drawn.items(kept.places)
+        if not self.balanced:
+            batch, place_k = exchange(batch, place_k, self.share, self.learner.world)
+        batch = self.learner.scoring.mix(batch, self.learner.seed, step, place_k.tolist(), self.count)
         found = measures(given, kept, self.bad)
         left = self._leave_out(drawn, kept)
         if self.flops:
             again = self.flops.scoring(rows_of(left)) if left else 0
             found |= costs(given, batch, self.flops, self.rule.flops_of_scoring(given, self.flops) + again)
         return Chosen(batch, {**found, "seconds": time.perf_counter() - start})
+
+    def _check(self, kept: Kept) -> None:
+        found, share = len(kept.places), self.share
+        if not self.balanced:
+            world = self.learner.world
+            found, share = int(world.sum(torch.tensor(found, device=world.device))), self.share * world.size
+        if found != share:
+            of = "a process" if self.balanced else "all processes"
+            raise RankError(f"the selection rule `{self.name}` kept {found} samples of {of}, not {share}")
 
     def _note(self, path: Path, drawn: SuperBatch, kept: Kept) -> None:
         """Records examples for the report, if the rule has scores and this step is due."""

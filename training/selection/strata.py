@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tercet.distributed import World
+
 NEAR = 1e-5  # relative to the threshold; rounding errors may decide between scores that are this close
 
 
@@ -52,6 +54,31 @@ class Strata:
         taken_SM = torch.arange(score_SM.shape[1], device=score_n.device) < take_S[:, None]
         places = (place_SM + first_S1)[taken_SM].sort().values
         return Kept(places, near_ties(ranked_SM, taken_SM, error), scores=score_n)
+
+    def shares(self, world: World, chunk: int, chunks: int) -> Tensor:
+        """How many samples each of this rank's strata contributes to a chunk `[S]`. All chunks together have all of
+        them."""
+        stratum_S = torch.arange(self.count, device=world.device) + world.rank * self.count
+        offset_S = stratum_S * chunks // (self.count * world.size)
+        return ((chunk + 1) * self.kept + offset_S) // chunks - (chunk * self.kept + offset_S) // chunks
+
+
+@dataclass(frozen=True)
+class WholeBatch(Strata):
+    """One stratum: the super-batch of all ranks, of which `kept` samples stay. A rank may keep any number of its
+    own."""
+
+    world: World
+
+    def highest(self, score_n: Tensor, take_S: Tensor, error: float = 0.0) -> Kept:
+        """A collective."""
+        score_N, first = self.world.gather(score_n.double()), self.world.rank * len(score_n)
+        found = Strata(1, self.kept).highest(score_N, take_S, error)
+        own = (found.places >= first) & (found.places < first + len(score_n))
+        return Kept(found.places[own] - first, found.near_ties if self.world.first else 0, scores=score_n)
+
+    def shares(self, world: World, chunk: int, chunks: int) -> Tensor:
+        return super().shares(World(device=world.device), chunk, chunks)
 
 
 def near_ties(ranked_SM: Tensor, taken_SM: Tensor, error: float = 0.0) -> int:
