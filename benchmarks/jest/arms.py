@@ -5,10 +5,11 @@ schedule, and share the order of the data by seed. The rate and the schedule are
 batches. R@1 is the mean of both directions among 500 held-out scenes, 20 times in a run.
 
 The reference is trained on the first scenes of the same world with right captions: a small curated part of the data. It
-has the same towers as the learner.
+has the same towers as the learner. It embeds the training data once, and all arms of a seed read its vectors.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -19,11 +20,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tercet.api.train import train
+from tercet.api.vector_column import embed_column
 from tercet.benchmarks.claims.experiment.built_in import generated
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.eval.report.curves import read_lines
-from tercet.training.flops import count_flops
+from tercet.training.flops import Flops, count_flops
 from tercet.training.pretrained import load_model
 
 WORLD: dict[str, Any] = {
@@ -60,8 +62,22 @@ class Reference:
             train("demo", out=folder, seed=seed, **settings)
         return folder
 
-    def flops(self, seed: int) -> float:
-        return self.steps * self.batch_size * flops_of_a_sample(str(self.folder(seed)))
+    def vectors(self, seed: int, noise: float, scenes: int) -> Path:
+        """The folder of the vectors that it gives to the training data, which are computed if they are not there yet."""
+        run = self.folder(seed)
+        vectors = run.with_name(f"{run.name}-vectors-{scenes}-{noise:g}")
+        if not vectors.is_dir():
+            partial = vectors.with_name(f"{vectors.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of an interrupted call
+            embed_column(str(run), str(world(noise, scenes) / "train"), partial)
+            partial.rename(vectors)
+        return vectors
+
+    def flops(self, seed: int, scenes: int) -> float:
+        """Those of its training, and of embedding the training data."""
+        one = flops_of(str(self.folder(seed)))
+        each = dict.fromkeys(FIELDS, 1)
+        return self.steps * self.batch_size * one.training(each) + scenes * one.scoring(each)
 
 
 @dataclass(frozen=True)
@@ -86,12 +102,14 @@ class Trained:
         )
         settings["model"] = {**MODEL, **self.model}
         if self.selection:
-            reference = {"reference": str(self.reference.folder(seed))} if self.reference else {}
-            settings["selection"] = {**self.selection, **reference, "bad": "mismatched", "record": False}
+            known = {"bad": "mismatched", "record": False}
+            if self.reference:
+                known["reference_vectors"] = str(self.reference.vectors(seed, self.noise, self.scenes))
+            settings["selection"] = {**self.selection, **known}
         with TemporaryDirectory() as folder:
             train("demo", out=folder, seed=seed, **settings)
             found = measured(Path(folder), self.batch_size)
-        cost = self.reference.flops(seed) if self.reference and self.selection else 0.0
+        cost = self.reference.flops(seed, self.scenes) if self.reference else 0.0
         return {**found, FLOPS_REFERENCE: cost}
 
 
@@ -171,7 +189,9 @@ def measured(run: Path, batch_size: int) -> dict[str, float]:
     return {
         R1: curve[max(curve)],
         **found,
-        FLOPS_TRAINING: mean("selection/flops_training", batch_size * flops_of_a_sample(str(run))),
+        FLOPS_TRAINING: mean(
+            "selection/flops_training", flops_of(str(run)).training(dict.fromkeys(FIELDS, batch_size))
+        ),
         FLOPS_SCORING: mean("selection/flops_scoring", 0.0),
         BAD: mean("selection/bad_chosen", -1.0),
         SECONDS: lines[-1]["time"] - lines[0]["time"],
@@ -194,8 +214,7 @@ def recall(results: list[dict[str, Any]]) -> float:
 
 
 @lru_cache
-def flops_of_a_sample(run: str) -> float:
-    """The FLOPs of training on one sample."""
+def flops_of(run: str) -> Flops:
+    """The FLOPs of the towers of a run."""
     model = load_model(run)
-    flops = count_flops(model, {name: model.intakes[name] for name in FIELDS})
-    return flops.training(dict.fromkeys(FIELDS, 1))
+    return count_flops(model, {name: model.intakes[name] for name in FIELDS})
