@@ -63,7 +63,7 @@ class Reference:
         return folder
 
     def vectors(self, seed: int, noise: float, scenes: int) -> Path:
-        """The folder of the vectors that it gives to the training data, which are computed if they are not there yet."""
+        """The folder of the vectors that it gives to the training data. Computes them if they are missing."""
         run = self.folder(seed)
         vectors = run.with_name(f"{run.name}-vectors-{scenes}-{noise:g}")
         if not vectors.is_dir():

@@ -49,10 +49,6 @@ class ConfidentSelection(SelectionRule):
         sure_n = self.certainty(known, learner.terms, own)
         return torch.where((sure_n >= self.confidence) | loss_n.isnan(), loss_n, UNSURE + sure_n)
 
-    def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
-        """Those of the learner. The helper is a memory, which embeds batches for other uses as well."""
-        return learner.scoring(rows_of(drawn.batch))
-
     def certainty(self, known: Known, terms: Terms, own: range) -> Tensor:
         """The helper's probability of each own pair, the mean of both directions. 0 for a sample without the pair."""
         one, other = (known.frozen[f"{self.helper}.{field}"] for field in self._fields(known, terms))
