@@ -28,11 +28,21 @@ def counted(file: Listing, source: Source, *, part: bool = False) -> Times:
             name = source.key(int(id_n[again])) if file.by_key else id_n[again]
             raise UserError(f"{file.place(int(line_n[again]))}: `{name}` is listed twice; remove one of the two")
         times_N[id_n] = count_n
+    _check_keys(file, source)
     times_N[times_N == UNLISTED] = 0
     most = times_N.max(initial=0)
     if not most:
         raise UserError(f"{file.path} selects no sample of {source.shard(0)}; list some with a count above 0")
     return times_N.astype(np.uint8) if most <= np.iinfo(np.uint8).max else times_N
+
+
+def _check_keys(file: Listing, source: Source) -> None:
+    for line, id, key in file.witnesses():
+        if source.key(id) != key:
+            raise UserError(
+                f"{file.place(line)}: the sample {id} has the key `{key}` here, but `{source.key(id)}` in "
+                f"{source.shard(id)}: the data are others or changed, so make the list again"
+            )
 
 
 def _first_repeated(times_N: Times, id_n: Ints) -> int | None:

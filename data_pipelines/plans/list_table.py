@@ -9,7 +9,7 @@ Shape letters: n rows of a block.
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ class ListTable(Listing):
         """Rows are counted from 1 in each file."""
         number = min(bisect_right(self._first_row, line - 1), len(self._files)) - 1
         return f"{self._files[number]}, row {line - self._first_row[number]}"
+
+    def witnesses(self) -> Iterator[tuple[int, int, str]]:
+        """The first row of each file, if it has both."""
+        for file, first in zip(self._files, self._first_row, strict=False):
+            if not self.by_key and "key" in _opened(file).schema_arrow.names:
+                for batch in islice(_opened(file).iter_batches(1, columns=["id", "key"]), 1):
+                    (id,), (key,) = (batch.column(name).to_pylist() for name in ("id", "key"))
+                    if key is not None:
+                        yield first + 1, id, key
 
     def blocks(self) -> Iterator[ListBlock]:
         for file, first in zip(self._files, self._first_row, strict=False):

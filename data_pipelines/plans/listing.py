@@ -45,6 +45,10 @@ class Listing(ABC):
     @abstractmethod
     def blocks(self) -> Iterator[ListBlock]: ...
 
+    def witnesses(self) -> Iterator[tuple[int, int, str]]:
+        """Lines with an id and a key, from which one sees whether the ids are those of other data."""
+        return iter(())
+
     def summary(self) -> str:
         """The list in one line. Needs only the file, not the data."""
         kept, epoch = 0, 0
