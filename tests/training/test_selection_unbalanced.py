@@ -101,6 +101,16 @@ def test_a_run_trains_on_the_same_samples_on_one_and_two_processes(world_folder:
     assert any(sum(place < 16 for place in places) != 8 for places in kept_places(tmp_path / "1"))
 
 
+def test_processes_even_out_the_samples_left_out_too(world_folder: Path, tmp_path: Path) -> None:
+    """Those that the memory `unselected` offers as negatives."""
+    selection = {"name": "random", "filter_ratio": 0.5, "balanced": False}
+    changes = {"memories": {"unselected": {"fields": ["text"]}}, "against": {"image": ["unselected.text"]}}
+    for processes in (1, 2):
+        values = recipe(world_folder, tmp_path / str(processes), steps=3, selection=selection, zero=1, **changes)
+        on_ranks(run_all, processes, [(values, None)])
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+
+
 def test_swaps_need_a_balanced_selection(world_folder: Path, tmp_path: Path) -> None:
     selection = {"name": "jest", "filter_ratio": 0.5, "criterion": "hard_learner", "sweeps": 1, "balanced": False}
     values = recipe(world_folder, tmp_path / "run", selection=selection)

@@ -101,10 +101,13 @@ class Selection:
     def _leave_out(self, drawn: Batch, kept: Kept) -> Batch | None:
         """Embeds the other samples for the memories that need their vectors. Returns these samples."""
         fields, learner = self.learner.memories.fields_left_out, self.learner
-        if not fields or len(kept.places) == len(drawn):
+        if not fields or self.share == len(drawn):
             return None
         others_n = torch.ones(len(drawn), dtype=torch.bool, device=drawn.ids.device).index_fill_(0, kept.places, False)
-        left = drawn.items(torch.nonzero(others_n).flatten())
+        place_m = torch.nonzero(others_n).flatten()
+        left = drawn.items(place_m)
+        if not self.balanced:
+            left, _ = exchange(left, place_m, len(drawn) - self.share, learner.world)
         vectors, counts = learner.embed(left)[0], learner.terms.counts
         rows = {name: gather(left, name, vectors[name], counts.get(name, 1), learner.world) for name in fields}
         learner.memories.leave_out(rows)
