@@ -7,6 +7,7 @@ from tercet.command import learning
 from tercet.command.models import DATA, show
 from tercet.command.options import READ_AS, data_of, output_file, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
+from tercet.command.verbs import print_json
 from tercet.errors import UserError
 
 FLAGS = {"groups": "--with"}  # where the name of an option is not that of its field
@@ -76,7 +77,7 @@ def select(arguments: Namespace) -> int:
             arguments.scores, arguments.out, arguments.shards, workers=arguments.workers, **options
         )
     shards = f"\n\nshards: {arguments.shards}" if arguments.shards else ""
-    show(arguments, told, f"{found}{shards}")
+    print_json(told) if arguments.json else print(f"{found}{shards}")  # brackets of SQL are no markup
     return 0
 
 

@@ -135,6 +135,13 @@ def test_the_command_prints_what_each_rule_drops(table: ScoreTable, capsys: pyte
     assert pq.read_schema(table.folder / "clean" / "data" / "000000000000.parquet").names[:2] == ["id", "key"]
 
 
+def test_brackets_of_an_expression_are_printed(table: ScoreTable, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = "where=list_contains([4, 5], id) or " + " or ".join(f"id = {id}" for id in range(40))
+    assert main(["curate", "select", str(table.folder), "--out", "listed", "--workers", "1", rule]) == 0
+    assert f"  {rule.replace('=', ': ', 1)}  " in capsys.readouterr().out
+    assert sum(decision(table, "listed")["keep"]) == 40
+
+
 def test_a_wrong_memory_is_refused(table: ScoreTable) -> None:
     with pytest.raises(UserError, match=r"memory: `much` is not a size; give one such as 4GB"):
         chosen(table, STAGES, memory="much")
