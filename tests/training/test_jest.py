@@ -15,6 +15,7 @@ from tercet.training.selection.calibration import calibrated
 from tercet.training.selection.candidates import Candidates, Temperature, View
 from tercet.training.selection.chunks import ChunkSampler, gumbel
 from tercet.training.selection.jest import JestSelection
+from tercet.training.selection.measures import measures
 from tercet.training.selection.pair_losses import Kind, PairLoss, Sigmoid, SigmoidGradient, Softmax, SoftmaxGradient
 from tercet.training.selection.strata import Strata
 from tests.training.joint import ITEMS, LONE, SEED, STEP, Naive, rule, super_batch
@@ -60,7 +61,7 @@ def test_the_scores_and_samples_of_each_chunk_equal_those_of_a_naive_computation
         "near_ties": 0.0,
         "overlap_independent": len({*independent} & {*before}) / len(before),
     } | ({"reference_scale/image-text": 30.0, "reference_scale/audio-text": 30.0} if asks else {})
-    assert kept.measures == pytest.approx(expected_measures, rel=1e-5)
+    assert measures(drawn, kept) == pytest.approx(expected_measures, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,7 +150,7 @@ def choose(world: World, ways: list[dict[str, Any]]) -> list[Any]:
         drawn, reference = super_batch(world, STRATA, KEPT)
         asks = way.get("criterion") != "gradient_norm"
         kept = rule(options(**way), reference if asks else None).choose(drawn)
-        found.append((drawn.batch.ids[kept.places].tolist(), kept.measures))
+        found.append((drawn.batch.ids[kept.places].tolist(), measures(drawn, kept)))
     return found
 
 
@@ -157,11 +158,11 @@ def test_one_two_and_four_ranks_choose_the_same_samples() -> None:
     alone = choose(World(), WAYS)
     for processes in (2, 4):
         ranks = on_ranks(choose, processes, WAYS)
-        for number, (ids, measures) in enumerate(alone):
+        for number, (ids, measured) in enumerate(alone):
             assert [id for rank in ranks for id in rank[number][0]] == ids, WAYS[number]
             for rank in ranks:
                 assert rank[number][1] == ranks[0][number][1], "the same on all ranks"
-                assert rank[number][1] == pytest.approx(measures, rel=1e-5)
+                assert rank[number][1] == pytest.approx(measured, rel=1e-5)
     assert len({tuple(ids) for ids, _ in alone}) >= 5
 
 

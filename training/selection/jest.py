@@ -180,7 +180,7 @@ class JointSelection(SelectionRule):
             for _ in range(options.sweeps):
                 swapper.sweep()
             candidates, chosen_n, near_ties = swapper.candidates, swapper.chosen_n, near_ties + swapper.near_ties
-        measures = self._measures(drawn, views, candidates, chosen_n, near_ties)
+        measures = self._measures(drawn, views, chosen_n, near_ties)
         places = torch.nonzero(chosen_n).flatten()
         return Kept(places, near_ties, measures, candidates.scores(), options.criterion)
 
@@ -194,29 +194,14 @@ class JointSelection(SelectionRule):
         purpose = f"jest sweep {sweep}" if sweep else "jest"
         return gumbel(purpose, drawn.learner.seed, drawn.step, drawn.places, chunks).to(drawn.batch.ids.device)
 
-    def _measures(
-        self, drawn: SuperBatch, views: Views, candidates: Candidates, chosen_n: Tensor, near_ties: int
-    ) -> dict[str, float]:
-        """The mean score of chosen samples and of those that were left, given the chosen ones. When loggers log, also
-        the share of the samples that an independent selection of the highest scores would choose, too."""
-        score_n = candidates.scores()
-        known_n = ~score_n.isnan()
-        sums = [
-            *(torch.where(among_n & known_n, score_n, 0.0).sum() for among_n in (chosen_n, ~chosen_n)),
-            *((among_n & known_n).sum() for among_n in (chosen_n, ~chosen_n)),
-            torch.tensor(near_ties, device=score_n.device),
-            chosen_n.sum(),
-        ]
+    def _measures(self, drawn: SuperBatch, views: Views, chosen_n: Tensor, near_ties: int) -> dict[str, float]:
+        """The reference's scales. When loggers log, also the share of the samples that an independent selection of the
+        highest scores would choose, too."""
+        counts = [torch.tensor(near_ties, device=chosen_n.device), chosen_n.sum()]
         due = drawn.step == 0 or (drawn.step + 1) % self.every == 0
         if due:
-            sums.append(chosen_n[drawn.strata.best(views.independent()).places].sum())
-        total = drawn.learner.world.sum(torch.stack([one.double() for one in sums])).tolist()
-        chosen, left, chosen_count, left_count, near_ties, kept, *shared = total
-        found = {
-            f"{self.options.criterion}_chosen": chosen / max(chosen_count, 1),
-            f"{self.options.criterion}_left": left / max(left_count, 1),
-            "near_ties": near_ties,
-        }
+            counts.append(chosen_n[drawn.strata.best(views.independent()).places].sum())
+        near_ties, kept, *shared = drawn.learner.world.sum(torch.stack(counts)).tolist()
         scales = {pair.name: view.scale for pair in views.pairs for view in pair.views if view.weight < 0}
-        found |= {f"reference_scale/{name}": scale for name, scale in scales.items()}
+        found = {"near_ties": near_ties} | {f"reference_scale/{name}": scale for name, scale in scales.items()}
         return found | ({"overlap_independent": shared[0] / kept} if due else {})
