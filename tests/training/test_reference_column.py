@@ -46,7 +46,7 @@ def opened(data: Path, out: Path, references: Path) -> tuple[StageContext, Batch
     """A stage over the data, and its first batch, of centre crops and whole sounds."""
     config = RunConfig.model_validate(selecting(data, out, references, {}))
     model = load_model(str(references / "run"))
-    loader = open_loader(config.data, model.intakes, 64, 0, World(), {}, None)
+    loader = open_loader(config.data, model.intakes, 64, 0, World(), {}, out)
     context: Any = StageContext(config, None, 16, loader.plan, loader.sources, World(), {})  # type: ignore[arg-type]
     return context, next(iter(loader))
 
@@ -79,7 +79,10 @@ def test_the_model_is_not_loaded_and_keeps_what_the_model_keeps(
     assert len(set(first["ids"]) & set(second["ids"])) >= 13, "of 16: vectors are rounded to fp16"
 
 
-@pytest.mark.parametrize(("processes", "changes"), [(1, {"zero": 0}), (2, {"zero": 3, "micro_batch": 5})])
+@pytest.mark.parametrize(
+    ("processes", "changes"),
+    [(1, {"zero": 0}), pytest.param(2, {"zero": 3, "micro_batch": 5}, marks=pytest.mark.long)],
+)
 def test_a_resumed_run_keeps_the_same_samples_and_refuses_changed_columns(
     processes: int, changes: dict[str, Any], world_folder: Path, references: Path, tmp_path: Path
 ) -> None:

@@ -56,7 +56,8 @@ def naive_gradient(case: Case, layout: str, which: str) -> dict[str, Tensor]:
         rows.append(model.head("image", model.tower("image")(PATCHES(pixels) if small[item] else pixels)))
     vectors = {"image": torch.cat(rows), "text": model.encode(batch.fields["text"])}
     temperatures = {term: model.head.temperature(term) for term in model.terms}
-    torch.stack([true_loss(case, term, vectors, temperatures, batch) for term in case.terms]).sum().backward()
+    terms = [true_loss(case, term, vectors, temperatures, batch) for term in case.terms]
+    torch.autograd.backward(torch.stack(terms).sum())
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -133,6 +134,7 @@ def test_each_stratum_trains_its_share_at_the_size_of_scoring_on_any_number_of_r
     ]
     assert torch.equal(whole, torch.cat([half for half in halves if half is not None]))
     other = scoring.mix(pictures(24, PATCHES), 7, 6, places, 4).fields["image"].reduced
+    assert other is not None
     assert not torch.equal(whole, other)
     assert AS_TRAINED.mix(pictures(4, PATCHES), 7, 5, [1, 2, 3, 4], 1).fields["image"].reduced is None
 
@@ -140,7 +142,7 @@ def test_each_stratum_trains_its_share_at_the_size_of_scoring_on_any_number_of_r
 SCORING = {"name": "loss", "filter_ratio": 0.5, "scoring": {"size": 16, "precision": "bf16", "mixed": 0.5}}
 
 
-@pytest.mark.parametrize(("world", "zero"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("world", "zero"), [(1, 0), pytest.param(2, 3, marks=pytest.mark.long)])
 def test_resumed_runs_are_bit_equal_and_save_the_same_tower(
     world_folder: Path, tmp_path: Path, world: int, zero: int
 ) -> None:
@@ -179,7 +181,7 @@ def model(image: dict[str, Any] | None, **term: Any) -> Multimodal:
 VIT = {"encoder": "timm:vit_tiny_patch16_224", "size": 64, "options": {"depth": 1}}
 CNN = {"encoder": "timm:mobilenetv4_conv_small", "size": 32, "frozen_batchnorm": True}
 MIXER = {"encoder": "timm:mixer_s32_224"}
-SMALL = MODEL["image"]
+SMALL: Any = MODEL["image"]
 REFUSED: dict[str, tuple[dict[str, Any] | None, dict[str, Any], str]] = {
     "no pictures": (None, {"size": 16}, "selection.scoring.size: the model has no image tower, and only pictures"),
     "no patches": (
