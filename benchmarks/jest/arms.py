@@ -32,7 +32,7 @@ WORLD: dict[str, Any] = {
     "objects": (0.4, 0.6, 0.0), "generic": 0.0, "captions": 1, "val": 500, "combinations": 0, "seconds": 0.5,
     "rate": 8_000, "seed": 3,
 }  # fmt: skip
-SCENES = 5_000
+SCENES = 10_000  # enough that uniform batches do not overfit, which would favour every selection
 EVALUATIONS = 20
 FIELDS = ("image", "text")
 FIRST_SWEEP_SEED = 1_000
