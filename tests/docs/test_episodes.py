@@ -15,7 +15,7 @@ from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.plugins import load_plugins
 from tercet.testing import on_ranks
-from tercet.training.episodes.config import EpisodesConfig
+from tercet.training.episodes.config import CurateConfig, EpisodesConfig
 from tests.training.conftest import world_folder as world_folder
 from tests.training.tiny import losses, recipe, run, saved
 
@@ -79,4 +79,5 @@ def test_the_example_finds_the_pictures_that_are_most_alike(trained: Path, world
 
 
 def test_the_page_lists_every_key() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(EpisodesConfig.model_fields)
+    keys = [*EpisodesConfig.model_fields, *CurateConfig.model_fields]
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == keys

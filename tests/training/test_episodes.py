@@ -36,7 +36,7 @@ from tercet.training.preflight import check_episodes
 from tercet.training.trainer import Trainer
 from tests.training.tiny import MODEL, losses, recipe, run, saved, saved_in
 
-PLUGIN = Path(__file__).with_name("means.py")
+PLUGIN = Path(__file__).with_name("field_means.py")
 STEPS, EVERY = 8, 3  # so episodes before steps 3 and 6, counted from 0
 Job = tuple[dict[str, Any], int | None]
 

@@ -53,7 +53,10 @@ def test_every_zero_stage_and_number_of_processes_keeps_the_same_samples(
     assert len({tuple(places) for places in kept_places(tmp_path / "alone", 64)}) == 5
 
 
-@pytest.mark.parametrize(("processes", "changes"), [(1, {"zero": 0}), (2, {"zero": 3, "micro_batch": 5})])
+@pytest.mark.parametrize(
+    ("processes", "changes"),
+    [(1, {"zero": 0}), pytest.param(2, {"zero": 3, "micro_batch": 5}, marks=pytest.mark.long)],
+)
 def test_a_resumed_run_keeps_the_same_samples(
     processes: int, changes: dict[str, Any], world_folder: Path, runs: Path, tmp_path: Path
 ) -> None:
