@@ -16,7 +16,7 @@ from tercet.training.memory.config import MemoryConfig, memory
 from tercet.training.memory.memory import Memory, StageContext
 
 
-@memory("means")
+@memory("field_means")
 class MeansConfig(MemoryConfig):
     """Offers some mean vectors."""
 

@@ -44,7 +44,7 @@ Job = tuple[dict[str, Any], int | None]
 def with_episodes(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     values = recipe(
         data, out, model={**MODEL, "audio": None}, pairs={"image-text": 1.0}, steps=STEPS, batch_size=8,
-        memories={"means": {}}, against={"text": ["means.image"]}, episodes={"every": EVERY},
+        memories={"means": {"kind": "field_means"}}, against={"text": ["means.image"]}, episodes={"every": EVERY},
     )  # fmt: skip
     return values | changes
 
@@ -98,6 +98,7 @@ def assert_same_columns(one: dict[str, Column], two: dict[str, Column], toleranc
             np.testing.assert_allclose(value, two[name].values[key], rtol=0, atol=tolerance)
 
 
+@pytest.mark.long
 def test_a_resumed_run_reads_its_episodes_or_computes_them_again_at_every_zero_stage(
     world_folder: Path, tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ def results(out: Path) -> Any:
     return found
 
 
+@pytest.mark.long
 def test_a_recorded_selection_is_replayed_on_another_number_of_processes(world_folder: Path, tmp_path: Path) -> None:
     """One process selects; two repeat its selection at every stage. Two that select anew differ at near ties only."""
     on_ranks(run_all, 1, [everything(world_folder, tmp_path / "one")])

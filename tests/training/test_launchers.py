@@ -47,7 +47,7 @@ def alone(recipe_file: Path) -> list[float]:
     return losses(recipe_file.parent / "alone")
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.long)])
 def test_each_launcher_gives_the_losses_of_a_single_process(
     recipe_file: Path, alone: list[float], launcher: str
 ) -> None:

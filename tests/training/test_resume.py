@@ -40,7 +40,7 @@ def assert_bit_equal(out: Path) -> None:
     assert len(losses(out / "whole")) == 20
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_resumed_runs_are_bit_equal_at_every_zero_stage(world_folder: Path, tmp_path: Path, world: int) -> None:
     jobs = []
     for zero in (0, 1, 2, 3):

@@ -32,7 +32,7 @@ def tokens_recipe(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return recipe(data, out, **{"steps": 5, **LEARNED, **changes})
 
 
-@pytest.mark.parametrize(("world", "zero"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("world", "zero"), [(1, 0), pytest.param(2, 3, marks=pytest.mark.long)])
 def test_resumed_runs_are_bit_equal(world_folder: Path, tmp_path: Path, world: int, zero: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     changes = {"zero": zero, "micro_batch": 3}
