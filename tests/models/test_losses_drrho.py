@@ -10,7 +10,7 @@ from tercet.distributed import World
 from tercet.models.losses.infonce import InfoNCE
 from tercet.models.losses.kernel import contrast
 from tercet.testing import check_objective
-from tests.models.test_losses_objectives import GROUPS, Problem, build, close
+from tests.models.pair_problem import GROUPS, Problem, assert_all_close, build
 
 
 def robust(problem: Problem, temperature: float, reference_scale: float) -> list[Tensor]:
@@ -37,7 +37,7 @@ def test_weights_of_samples_give_the_gradient_of_the_robust_loss(
     expected = robust(problem, temperature, reference_scale or float(problem.scale))
     for tile in (1, 4, 100):
         _, x, y, _, scale = problem.solve(objective, tile)
-        close([x, y, scale], expected)
+        assert_all_close([x, y, scale], expected)
 
 
 def test_samples_that_only_the_reference_finds_easy_weigh_most() -> None:
@@ -56,7 +56,7 @@ def test_limits_are_infonce(extra: bool) -> None:
     problem = Problem.of(GROUPS["groups"], extra)
     for options in ({"reference_scale": 0.0}, {"weigh": "samples", "temperature": 1e9}):
         found = problem.solve(build("drrho", **options), 4)
-        close(found, problem.solve(InfoNCE(), 4), tolerance=1e-7)
+        assert_all_close(found, problem.solve(InfoNCE(), 4), tolerance=1e-7)
 
 
 def test_meets_the_contract_of_the_kernel() -> None:

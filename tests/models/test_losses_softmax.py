@@ -16,13 +16,13 @@ from tercet.models.losses.infonce import InfoNCE
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.standalone import loss
 from tercet.testing import check_objective, on_ranks
-from tests.models.test_losses_objectives import (
+from tests.models.pair_problem import (
     GROUPS,
     Anchor,
     Case,
     Problem,
+    assert_all_close,
     build,
-    close,
     cwcl,
     decoupled,
     hard_negative,
@@ -137,7 +137,7 @@ def test_loss_and_gradients_equal_a_loop_in_every_tiling(name: str, options: tup
         problem = Filtered.by(Problem.of(groups, extra=True), *options)
         expected = problem.naively(Case(name, NAIVE[name]))
         for tile in (1, 4, 100):
-            close(problem.solve(build(name, **options[0]), tile), expected)
+            assert_all_close(problem.solve(build(name, **options[0]), tile), expected)
 
 
 def test_the_options_change_the_loss() -> None:
@@ -157,7 +157,7 @@ def test_two_processes_get_the_results_of_one() -> None:
     problem = Problem.of(GROUPS["groups"], extra=True)
     ranks = on_ranks(on_one_of_two, 2, problem)
     for alone, first, second in zip(on_one_of_two(World(), problem), *ranks, strict=True):
-        close([first[0], *map(torch.cat, zip(first[1:4], second[1:4], strict=True)), first[4]], alone)
+        assert_all_close([first[0], *map(torch.cat, zip(first[1:4], second[1:4], strict=True)), first[4]], alone)
 
 
 @pytest.mark.parametrize("options", [one for one, guided in OPTIONS if not guided], ids=str)
@@ -179,7 +179,7 @@ def test_a_strength_of_0_is_exactly_none_and_makes_no_weights(mode: str) -> None
 
 
 def test_more_of_the_hardest_than_there_are_is_all_of_them() -> None:
-    close([solved(build("infonce", top_k=100)).loss], [solved(InfoNCE()).loss])
+    assert_all_close([solved(build("infonce", top_k=100)).loss], [solved(InfoNCE()).loss])
 
 
 def test_keys_equal_to_the_own_key_are_dropped_in_any_rounding() -> None:

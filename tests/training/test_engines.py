@@ -41,7 +41,7 @@ def moved(name: str, weight: Tensor) -> Tensor:
     return torch.cat([query, value])
 
 
-def compare(world: World, way: str, clip: float) -> None:
+def assert_equals_deepspeed(world: World, way: str, clip: float) -> None:
     plain, norms = trained(world, build_engine, 2, way, clip)
     before = dict(model_of(Case(1, 0), world.device).named_parameters())
     for zero in range(4):
@@ -54,10 +54,10 @@ def compare(world: World, way: str, clip: float) -> None:
 
 @pytest.mark.parametrize(("way", "clip"), [("plain", 0.1), ("cached", 0.0)])
 def test_the_plain_engine_of_one_process_equals_deepspeed(way: str, clip: float) -> None:
-    on_ranks(compare, 1, way, clip)
+    on_ranks(assert_equals_deepspeed, 1, way, clip)
 
 
-def built_without_collector(world: World) -> None:
+def assert_built_without_collector(world: World) -> None:
     case, states = Case(world.size, 1), []
     config, model = case.config(), model_of(case, world.device)
     deepspeed = import_deepspeed()
@@ -74,4 +74,4 @@ def built_without_collector(world: World) -> None:
 
 
 def test_the_garbage_collector_does_not_interrupt_the_imports_of_deepspeed() -> None:
-    on_ranks(built_without_collector, 1)
+    on_ranks(assert_built_without_collector, 1)
