@@ -5,6 +5,7 @@ are removed when the decision is complete. It depends on the rules and the score
 """
 
 import json
+import re
 from collections.abc import Sequence
 from shutil import rmtree
 
@@ -13,7 +14,7 @@ from xxhash import xxh3_64_hexdigest
 from tercet.data_pipelines.curate.database import Engine, Scores
 from tercet.data_pipelines.curate.decision import COLUMNS, Decision, StageOfRules
 from tercet.data_pipelines.curate.rules.stages import SelectionStage
-from tercet.data_pipelines.curate.score_group import ScoreGroup
+from tercet.data_pipelines.curate.score_group import MANIFEST, ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable
 from tercet.data_pipelines.curate.selected import Selected, StageCount
 from tercet.errors import UserError
@@ -24,8 +25,10 @@ def select(
 ) -> Selected:
     """Writes the decision `name`, or what is missing of it."""
     scores = Scores(table, without=name)
-    group = table.begin_group(name, _request(scores, stages), COLUMNS)
     work = table.folder / f".{name}"
+    if work.exists() and not (table.folder / name / MANIFEST).is_file():
+        rmtree(work)  # verdicts of a decision that somebody removed before it was complete
+    group = table.begin_group(name, _request(scores, stages), COLUMNS)
     found = Selected.read(group.folder)
     if found is None:
         found = _decide(Decision(scores, group, work, Engine(work / "scratch", memory), workers), stages)
@@ -61,10 +64,11 @@ def _not_empty(decision: Decision, stage: StageOfRules) -> StageCount:
 
 
 def _request(scores: Scores, stages: Sequence[SelectionStage]) -> dict[str, object]:
-    """What determines the decision: the rules, and the files of the groups that they name."""
+    """What determines the decision: the rules, and the files of the groups that they read."""
     rules = [[stage.name, [rule.to_json() for rule in stage.rules]] for stage in stages]
-    text = json.dumps(rules)
-    return {"rules": rules, **{f"group {name}": _digest(one) for name, one in scores.groups.items() if name in text}}
+    read = {name for stage in stages for rule in stage.rules for name in rule.rule.reads}
+    read |= {name for name in scores.groups if re.search(rf"\b{name}\b[\\\"\s]*\.", json.dumps(rules))}
+    return {"rules": rules, **{f"group {name}": _digest(one) for name, one in scores.groups.items() if name in read}}
 
 
 def _digest(group: ScoreGroup) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -107,10 +109,22 @@ def test_a_killed_selection_continues_with_the_rules_that_are_missing(
     assert not (table.folder / ".killed").exists()
 
 
+def test_a_killed_selection_leaves_nothing_to_other_rules(table: ScoreTable) -> None:
+    """The decision's folder is removed, as the error says, and its name gets another fraction."""
+    killed = patch.object(Decision, "write", side_effect=KeyboardInterrupt)
+    with killed, pytest.raises(KeyboardInterrupt):
+        chosen(table, [{"top": {"by": "g.best", "fraction": 0.5}}])
+    rules = [{"top": {"by": "g.best", "fraction": 0.25}}]
+    with pytest.raises(UserError, match="or remove the folder"):
+        chosen(table, rules)
+    shutil.rmtree(table.folder / "chosen")
+    assert chosen(table, rules).kept == 50
+
+
 def test_a_complete_decision_is_read_and_other_rules_or_scores_are_refused(table: ScoreTable) -> None:
     first = chosen(table, STAGES)
     assert chosen(table, STAGES) == first == Selected.read(table.folder / "chosen")
-    with pytest.raises(UserError, match=r"holds other values .rules changed.; choose another name"):
+    with pytest.raises(UserError, match=r"holds other values .rules, group g changed.; choose another name"):
         chosen(table, ["duplicates"])
     path = table.folder / "g" / "data" / "rows.parquet"
     os.utime(path, ns=(0, 0))
@@ -140,6 +154,14 @@ def test_brackets_of_an_expression_are_printed(table: ScoreTable, capsys: pytest
     assert main(["curate", "select", str(table.folder), "--out", "listed", "--workers", "1", rule]) == 0
     assert f"  {rule.replace('=', ': ', 1)}  " in capsys.readouterr().out
     assert sum(decision(table, "listed")["keep"]) == 40
+
+
+def test_a_decision_depends_on_the_groups_that_its_rules_name_alone(table: ScoreTable) -> None:
+    """The name of a stage, and a text in an expression, may be those of another group."""
+    stages = {"flags": [{"where": "g.good and 'other' <> 'g'"}]}
+    first = chosen(table, stages)
+    scored(table.folder, {"flags": {"bad": [True]}, "other": {"bad": [True]}}, samples=200)
+    assert chosen(ScoreTable(table.folder), stages) == first
 
 
 def test_a_wrong_memory_is_refused(table: ScoreTable) -> None:

@@ -84,6 +84,7 @@ def test_align_keeps_what_a_loop_keeps(table: ScoreTable) -> None:
         return shorter > 200 and longer / shorter < 3 and 3 <= len(TEXTS[id].split()) <= 20 and shared[TEXTS[id]] <= 10
 
     assert kept(table, ["align"]) == list(filter(keeps, range(N)))
+    assert "group signals" in table.group("chosen").facts["request"], "scored again, the decision is refused"
 
 
 def test_align_drops_shared_captions_pictures_and_rare_words(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Rules for pictures with alt-texts of the web, after ALIGN and CC12M, and DiHT's CAT filter."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from tercet.data_pipelines.captions.rules.taggers import TaggerName
@@ -12,6 +14,7 @@ SIDES = {"shorter": "least(signals.width, signals.height)", "longer": "greatest(
 
 
 class AltText(Rule):
+    reads: ClassVar[tuple[str, ...]] = ("signals",)
     text: str = TEXT
     least_words: int = Field(3, ge=0, description="fewest words of a caption")
     rare: int = Field(

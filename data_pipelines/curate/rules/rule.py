@@ -14,10 +14,12 @@ Kind = TypeVar("Kind", bound="type[Rule]")
 class Rule(Config):
     """Says of each sample that enters its stage whether it stays. Its fields are its options.
 
-    `bare`: the option that a value without a name sets: `where: EXPRESSION`.
+    `bare`: the option that a value without a name sets: `where: EXPRESSION`. `reads`: groups of columns that the rule
+    reads, besides those that its options name.
     """
 
     bare: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def decide(self, entering: Entering) -> str:
         """A query for `source`, `id`, `keep`, `probability` and `count` of every sample that enters: see `decided`."""
