@@ -1,4 +1,4 @@
-"""MCL end to end: the commands that docs/negatives.md and the recipe `mcl` print run as they are, on a small world."""
+"""Runs the commands for MCL that docs/negatives.md and the recipe `mcl` show, unchanged, on a small data set."""
 
 import csv
 import json
@@ -91,7 +91,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_commands_of_the_recipe_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A small run stands for the weights that the recipe starts from."""
+    """The recipe starts from a small run instead of the weights of OpenAI."""
     write_table(world(tmp_path / "shards"), tmp_path)
     monkeypatch.chdir(tmp_path)
     start = recipe(

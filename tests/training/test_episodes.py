@@ -362,7 +362,7 @@ def test_an_episode_says_how_many_samples_could_not_be_decoded(
 
 
 def break_pictures(folder: Path, out: Path, count: int) -> list[str]:
-    """Copies shards, with bytes that are no picture in place of the first pictures. Returns the keys of these."""
+    """Copies shards, but cuts the first pictures short, so that they cannot be decoded. Returns the keys of these."""
     out.mkdir()
     broken: list[str] = []
     for path in sorted(folder.glob("*.tar")):

@@ -28,7 +28,7 @@ from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, saved
 
 TERM = TermConfig(between=("image", "text"), against={"image": ("unselected.text",), "text": ("unselected.image",)})
-GROUPS = 20  # of the items: some of those that are left out are no negatives
+GROUPS = 20  # fewer than items, so some anchors share a group with an item that is left out
 
 
 @dataclass(frozen=True)

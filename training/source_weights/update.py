@@ -23,7 +23,7 @@ def alignments(source_KP: Tensor, target_P: Tensor, config: SourceWeightsConfig)
 
 
 def updated(weight_K: Tensor, alignment_K: Tensor, config: SourceWeightsConfig) -> Tensor:
-    """The new weights. They stay as they are if a gradient is not finite."""
+    """The new weights, or the old ones if a gradient is not finite."""
     old_K = weight_K.double() / weight_K.double().sum()
     if not torch.isfinite(alignment_K).all():
         return old_K
