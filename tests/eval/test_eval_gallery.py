@@ -1,4 +1,4 @@
-"""What the gallery of a report shows of a modality that it has no player for."""
+"""What the galleries of a report show."""
 
 import io
 
@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.report.gallery import exhibit
+from tercet.eval.report.gallery import exhibit, galleries
+from tests.eval.reported import RATE, table
 
 
 def test_the_report_draws_other_modalities_as_lines() -> None:
@@ -20,3 +21,25 @@ def test_the_report_draws_other_modalities_as_lines() -> None:
     assert corners[0] > corners[2], corners
     assert corners[1] > corners[3], corners
     assert min(corners) > bright[60:68, :8].max()
+
+
+def test_a_gallery_shows_the_first_queries_then_the_first_failure() -> None:
+    known = table(40)
+    (wall,) = [wall for wall in galleries(known, sample_of(40), RATE) if (wall.query, wall.key) == ("text", "image")]
+    scores = known.vectors["text"] @ known.vectors["image"].T
+    wrong = next(row for row in range(3, 40) if int(scores[row].argmax()) != row)
+    assert [search.query.text.split()[1] for search in wall.searches] == ["0", "1", "2", str(wrong)]
+    for row, search in zip([0, 1, 2, wrong], wall.searches, strict=True):
+        order = scores[row].argsort(descending=True)[:5].tolist()
+        assert [hit.exhibit.caption.split()[1] for hit in search.hits] == [str(item) for item in order]
+        assert [hit.correct for hit in search.hits] == [item == row for item in order]
+
+
+def sample_of(items: int):
+    return lambda number: Sample(
+        f"s{number}",
+        number,
+        number,
+        {"image": np.zeros((8, 8, 3), np.uint8), "audio": np.random.default_rng(0).random(RATE // 4, np.float32)},
+        (f"number {number}",),
+    )

@@ -1,0 +1,18 @@
+"""The report of an example run."""
+
+from pathlib import Path
+
+import pytest
+
+from tercet.eval.report.gallery import galleries
+from tercet.eval.report.write import write_report
+from tests.eval.reported import HOSTILE, RATE, metrics, results, sample, selection, table
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    metrics(folder / "metrics.jsonl")
+    walls = galleries(table(), sample, RATE)
+    facts, chosen = {HOSTILE: HOSTILE}, selection()
+    return write_report(folder, HOSTILE, results(), walls, f"name: {HOSTILE}", facts, selected=chosen)
