@@ -2,7 +2,7 @@
 
 Scenes have one or two objects and one caption each. All arms have the same data, towers, batch size, learning rate and
 schedule, and share the order of the data by seed. The rate and the schedule are the best of `--sweep` for uniform
-batches. R@1 is the mean of both directions among 500 held-out scenes, 20 times in a run.
+batches. R@1 is the mean of both directions among the 450 held-out scenes that differ (of 500), 20 times in a run.
 
 The reference is trained on the first scenes of the same world with right captions: a small curated part of the data. It
 has the same towers as the learner. It embeds the training data once, and all arms of a seed read its vectors.

@@ -1,8 +1,9 @@
 """What the runs come to: steps and FLOPs until the final R@1 of uniform batches, with intervals over paired seeds.
 
-An evaluation happens after each 5 % of the steps, and the first one that reaches the target counts. All intervals are
-95 % intervals of Student's t over the seeds, of the ratio to the whole uniform run of the same seed. If some seed does
-not reach the target, there is no ratio, and the row says how many do.
+Runs are evaluated after every 5 % of the steps, and the first evaluation that reaches the target counts. Uniform
+batches have such a row too, because they may reach their final R@1 before the end. All intervals are 95 % intervals of
+Student's t over the seeds, of the ratio to the whole uniform run of the same seed. If an arm misses the target in some
+seed, its row has no ratio, and `reached` says in how many seeds it gets there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,10 +48,11 @@ def arm_rows(name: str, noise: float, arm: Any, runs: Sequence[Numbers], uniform
         "seconds": fmean(run[SECONDS] for run in runs),
         "bad": fmean(run[BAD] for run in runs) if min(run[BAD] for run in runs) >= 0 else None,
     }
-    if name == UNIFORM:
-        return [BenchRow(f"R@1 of {where}", fmean(final), unit="%", sizes=sizes, beyond=beyond)]
-    gain = spread([run[R1] - other[R1] for run, other in zip(runs, uniform, strict=True)])
     steps = [steps_to(other[R1], run) for run, other in zip(runs, uniform, strict=True)]
+    reached = against(f"steps of {where}", steps, [float(arm.steps)] * len(runs), sizes)
+    if name == UNIFORM:
+        return [BenchRow(f"R@1 of {where}", fmean(final), unit="%", sizes=sizes, beyond=beyond), reached]
+    gain = spread([run[R1] - other[R1] for run, other in zip(runs, uniform, strict=True)])
     total = [costs(step, run) for step, run in zip(steps, runs, strict=True)]
     with_reference = [
         None if cost is None else cost + run[FLOPS_REFERENCE] for cost, run in zip(total, runs, strict=True)
@@ -63,7 +65,7 @@ def arm_rows(name: str, noise: float, arm: Any, runs: Sequence[Numbers], uniform
     return [
         peer,
         BenchRow(f"best case of the gain of {where}", ours=gain["high"], unit="%", sizes=sizes, beyond={"gain": gain}),
-        against(f"steps of {where}", steps, [float(arm.steps)] * len(runs), sizes),
+        reached,
         against(f"FLOPs of {where}", total, whole, sizes),
         against(f"FLOPs of {where}, with those of the reference", with_reference, whole, sizes),
     ]

@@ -72,7 +72,19 @@ def test_the_target_of_a_seed_is_the_final_recall_of_its_uniform_run(
     assert (never["ours"], never["ratio"], never["reached"]) == (None, None, "0 of 3 seeds")
     again = rows(capsys, "--out", str(tmp_path), "--noise", "0.5", "--arms", "JEST", "--seeds", "3")
     assert len(MADE) == 9, "finished runs are not repeated"
-    assert {name for name in again if name.startswith("steps")} == {"steps of JEST, 50 % wrong captions"}
+    assert {name for name in again if name.startswith("steps")} == {
+        f"steps of {arm}, 50 % wrong captions" for arm in ("uniform", "JEST")
+    }
+
+
+def test_uniform_batches_reach_their_own_target_by_the_rule_of_the_other_arms(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(jest, "arms_at", fake_arms)
+    monkeypatch.setitem(CURVES, "uniform", (10.0, 40.0, 41.0, 40.0))
+    found = rows(capsys, "--out", str(tmp_path), "--noise", "0.5", "--seeds", "3")
+    uniform = found["steps of uniform, 50 % wrong captions"]
+    assert (uniform["ours"], uniform["peer"], uniform["ratio"]) == (200, 400, 0.5)
 
 
 def test_the_plan_has_uniform_batches_at_every_share_and_the_recipes_of_its_arms_are_valid() -> None:
