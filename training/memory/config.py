@@ -114,8 +114,21 @@ class MomentumConfig(AverageConfig):
         return Momentum(self.decay, context)
 
 
+class NegativesConfig(MemoryConfig):
+    """Options of memories that offer extra negatives."""
+
+    fields: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def fields_offered(self) -> tuple[str, ...]:
+        return self.fields
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        check_trained(f"memories.{name}.fields", self.fields, run)
+
+
 @memory("queue")
-class QueueConfig(MemoryConfig):
+class QueueConfig(NegativesConfig):
     """The vectors of the last steps, as extra negatives (MoCo, He et al. 2020): `against: {text: [queue.image]}`."""
 
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are kept, as [image, text]")
@@ -132,15 +145,11 @@ class QueueConfig(MemoryConfig):
     )
 
     @property
-    def fields_offered(self) -> tuple[str, ...]:
-        return self.fields
-
-    @property
     def reads(self) -> tuple[str, ...]:
         return tuple(f"{self.encoder}.{field}" for field in self.fields) if self.encoder else ()
 
     def check(self, name: str, run: "RunConfig") -> None:
-        check_trained(f"memories.{name}.fields", self.fields, run)
+        super().check(name, run)
         if self.encoder:
             check_encoder(name, self.encoder, run)
 
@@ -154,18 +163,11 @@ class QueueConfig(MemoryConfig):
 
 
 @memory("unselected")
-class UnselectedConfig(MemoryConfig):
+class UnselectedConfig(NegativesConfig):
     """The samples that a selection left out of the step, as extra negatives: `against: {image: [unselected.text]}`."""
 
     uses_selection: ClassVar[bool] = True
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose vectors are used, as [image, text]")
-
-    @property
-    def fields_offered(self) -> tuple[str, ...]:
-        return self.fields
-
-    def check(self, name: str, run: "RunConfig") -> None:
-        check_trained(f"memories.{name}.fields", self.fields, run)
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.unselected import Unselected
@@ -174,20 +176,13 @@ class UnselectedConfig(MemoryConfig):
 
 
 @memory("noise")
-class NoiseConfig(MemoryConfig):
+class NoiseConfig(NegativesConfig):
     """Random vectors near the anchors, as extra negatives (DCLR, Zhou et al. 2022): `against: {text: [noise.text]}`."""
 
     fields: tuple[str, ...] = Field(min_length=1, description="the fields whose anchors get noise, as [text]")
     size: int = Field(256, gt=0, description="how many vectors each field has, new in each step")
     ascents: int = Field(4, ge=0, description="how often the vectors move towards the anchors; 0: plain Gaussian noise")
     rate: float = Field(0.1, gt=0, description="how far they move each time; the vectors have length 1")
-
-    @property
-    def fields_offered(self) -> tuple[str, ...]:
-        return self.fields
-
-    def check(self, name: str, run: "RunConfig") -> None:
-        check_trained(f"memories.{name}.fields", self.fields, run)
 
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.noise import Noise
@@ -257,7 +252,7 @@ def check_trained(key: str, fields: Iterable[str], run: "RunConfig") -> None:
 
 
 def check_encoder(name: str, encoder: str, run: "RunConfig") -> None:
-    """Refuses an `encoder` of a memory that is no momentum encoder."""
+    """Refuses a memory whose `encoder` does not name a momentum encoder."""
     able = [other for other, config in run.memories.items() if config.in_joint_space]
     if encoder not in able:
         hint = did_you_mean(encoder, able) if able else f"add one, as memories: {{{encoder}: {{kind: momentum}}}}"
