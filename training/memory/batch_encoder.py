@@ -7,8 +7,9 @@ without the masks of augmented spectrograms.
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from tercet.data_pipelines.sample import Batch
+from tercet.data_pipelines.sample import Batch, Field
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.models.multimodal import Multimodal
@@ -32,12 +33,17 @@ class BatchEncoder(Memory):
     def frozen(self, batch: Batch) -> Mapping[str, Rows]:
         return {name: self._embed(batch, name, field.rows) for name, field in self.fields.items()}
 
-    @torch.no_grad()
     def _embed(self, batch: Batch, name: str, rows: int) -> Rows:
         """The vectors of all rows of a field of all ranks, in the same order as the learner's."""
-        field = batch.fields[name]
-        starts = range(0, len(field), self.chunk or max(len(field), 1))
-        parts = [torch.zeros(0, self.model.head.dim, device=self.world.device)]
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
-            parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
-        return gather(batch, name, torch.cat(parts), rows, self.world)
+        z_nd = embed_in_parts(self.model, batch.fields[name], self.chunk, self.bf16)
+        return gather(batch, name, z_nd, rows, self.world)
+
+
+@torch.no_grad()
+def embed_in_parts(model: Multimodal, field: Field, rows: int | None, bf16: bool) -> Tensor:
+    """The vectors of all rows of a field on this rank, `rows` at a time; None: all at once."""
+    starts = range(0, len(field), rows or max(len(field), 1))
+    parts = [torch.zeros(0, model.head.dim, device=field.values.device)]
+    with torch.autocast(field.values.device.type, torch.bfloat16, enabled=bf16):
+        parts += [model.embed_field(field.rows(start, start + starts.step)) for start in starts]
+    return torch.cat(parts)

@@ -13,6 +13,7 @@ from tercet.modality import modality_of_vectors
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
 from tercet.training.flops import Flops, count_flops
+from tercet.training.memory.batch_encoder import embed_in_parts
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.teacher import check_intakes, load_once
 from tercet.training.pretrained import models_of, pretrained
@@ -61,8 +62,7 @@ class ReferenceModel(Reference):
     def __init__(self, spec: str, fields: Collection[str], context: StageContext) -> None:
         config, world = context.config, context.world
         self.spec = spec
-        self.fields, self.device = tuple(fields), world.device
-        self.bf16, self.chunk = config.precision == "bf16", config.micro_batch
+        self.fields, self.bf16, self.chunk = tuple(fields), config.precision == "bf16", config.micro_batch
         self.model = load_once(spec, world).requires_grad_(False).to(world.device)
         where = f"selection.reference: {spec}"
         check_intakes(where, self.model, {name: context.fields[name] for name in fields})
@@ -73,17 +73,8 @@ class ReferenceModel(Reference):
             if not any(modality in term.modalities for term in self.temperatures):
                 raise UserError(f"{where} was not trained on {modality}, which `{name}` needs; use another model")
 
-    @torch.no_grad()
     def vectors(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: self._embed(batch, name) for name in self.fields}
-
-    def _embed(self, batch: Batch, name: str) -> Tensor:
-        field = batch.fields[name]
-        starts = range(0, len(field), self.chunk or max(len(field), 1))
-        parts = [torch.zeros(0, self.model.head.dim, device=self.device)]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            parts += [self.model.embed_field(field.rows(start, start + starts.step)) for start in starts]
-        return torch.cat(parts)
+        return {name: embed_in_parts(self.model, batch.fields[name], self.chunk, self.bf16) for name in self.fields}
 
 
 def temperatures(spec: str, model: Multimodal) -> list[TermTemperature]:
