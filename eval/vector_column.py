@@ -59,7 +59,7 @@ class SourceVectors:
 
 @dataclass(frozen=True)
 class VectorManifest:
-    """What `vectors.json` says."""
+    """The content of `vectors.json`."""
 
     model: str
     weights: str
@@ -98,7 +98,7 @@ def write_vectors(
     temperatures: Sequence[TermTemperature],
     world: World,
     captions: Mapping[str, float] | None = None,
-) -> VectorManifest:
+) -> None:
     """Adds the vectors of a source to a folder. Each rank writes its own files. A collective.
 
     `captions`: the places of the captions, as the source's config names them.
@@ -124,7 +124,6 @@ def write_vectors(
     if world.first:
         manifest.write(folder)
     world.barrier()
-    return manifest
 
 
 def _most_captions(store: Store, world: World) -> int:
@@ -134,7 +133,7 @@ def _most_captions(store: Store, world: World) -> int:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a file is made of. `captions`: how many captions a sample has at most, if several."""
+    """Reads the vectors of a source from a store. `captions`: the most captions of a sample, 0 if none has several."""
 
     store: Store
     modalities: tuple[str, ...]

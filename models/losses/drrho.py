@@ -11,10 +11,9 @@ caption, does not. R are the scaled cosines of the reference. There are two choi
     negatives   L_i = log Σ_j e^((S_ij − S_ii) − (R_ij − R_ii)): each anchor weighs its keys. This is DRRho-CLIP
     samples     L_i of InfoNCE, weighed by N p_i over all anchors of a direction
 
-Where this differs from the paper: the own key counts among the keys, as in InfoNCE. The mean is that over the batch,
-and no moving averages of it are kept. R is scaled by a constant, which by default is the learner's scale of the step;
-the gradient of the scale is that of S alone. Keys that the reference has not seen, such as those of a queue, count as
-in InfoNCE.
+Where this differs from the paper: the own key counts among the keys, as in InfoNCE. The mean is taken over the batch,
+without moving averages. R is scaled by a constant, which by default is the learner's scale of the step; the gradient of
+the scale is that of S alone. Keys that the reference has not seen, such as those of a queue, count as in InfoNCE.
 """
 
 from collections.abc import Mapping
@@ -67,9 +66,9 @@ class DRRho(Softmax):
         found = super().statistics(tile)
         if self.weigh != "samples":
             return found
-        known = TEACHER in tile.keys.extra
-        cosine_AK = _seen(tile.anchors, tile) @ _seen(tile.keys, tile).T if known else torch.zeros_like(tile.logits)
-        seen_AK = self._scale(tile) * cosine_AK if known else cosine_AK - torch.inf
+        seen_AK = torch.full_like(tile.logits, -torch.inf)
+        if TEACHER in tile.keys.extra:
+            seen_AK = self._scale(tile) * (_seen(tile.anchors, tile) @ _seen(tile.keys, tile).T)
         own_AK = seen_AK.masked_fill(~tile.same_item(), -torch.inf)
         return {**found, "reference": LogSumExp(seen_AK, slope=0.0), "known": LogSumExp(own_AK, slope=0.0)}
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tercet.data_pipelines.sample import Batch, Field
+from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 
 
@@ -30,8 +30,7 @@ def exchange(kept: Batch, place_k: Tensor, share: int, world: World) -> tuple[Ba
 
     fields = {}
     for name, field in kept:
-        rows = Field(field.modality, field.values, number_k[field.item], field.lengths, field.masks, field.number)
-        moved = rows.each(send(to_k[field.item]))
+        moved = replace(field, item=number_k[field.item]).each(send(to_k[field.item]))
         fields[name] = replace(moved, item=moved.item - world.rank * share)
     items = send(to_k)
     return replace(kept.each(items), fields=fields), items(place_k)
