@@ -1,9 +1,9 @@
-"""A value of the samples of a source that stays in the files of its column. Only the rows that are asked for are read.
+"""Reads a value of some samples of a source from the files of its column, and leaves the others on the disk.
 
-The files are mapped into memory, so the system keeps what is read often and drops the rest. Of the ids of a file, those
-without gaps take no memory.
+The files are mapped into memory, so the system keeps what is read often and drops the rest. In a file whose ids
+have no gaps, the row of a sample follows from the first id, and the other ids are not read.
 
-Shape letters: n samples that are asked for, m samples of a file.
+Shape letters: n samples to read, m samples of a file.
 """
 
 import json

@@ -35,9 +35,9 @@ class FieldFlops:
 
 @dataclass(frozen=True)
 class Flops:
-    """The FLOPs of a model's rows, by field. `rows` say how many rows of each field: see `rows_of`.
+    """The FLOPs of one row of each field. Methods get the number of rows of each field, as from `rows_of`.
 
-    `reduced` are those of the fields that are scored at a smaller size.
+    `reduced` has the fields that are scored at a smaller size.
     """
 
     by_field: Mapping[str, FieldFlops]

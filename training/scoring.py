@@ -29,7 +29,7 @@ class Scoring:
     mixed: float = 0.0
 
     def view(self, batch: Batch) -> Batch:
-        """The batch with smaller pictures. Fields with pictures of another size than the tower's stay as they are."""
+        """The batch with smaller pictures. Only pictures of the tower's size are made smaller."""
         reduction = self.reduction
         if reduction is None:
             return batch

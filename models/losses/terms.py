@@ -70,7 +70,7 @@ class Known:
     moving averages of terms.
 
     `prototypes(memory, field, rows)` returns the prototypes that rows of the field are compared with, and the cluster
-    of each of these rows, −1 if it has none. None if the memory has no prototypes yet.
+    of each of these rows, −1 if it has none. It returns None before the first clustering.
     """
 
     frozen: Mapping[str, Rows] = field(default_factory=dict)

@@ -97,14 +97,15 @@ class Memory:
 
     def prototypes(self, field: str, rows: Rows, frozen: Mapping[str, Rows]) -> tuple[Prototypes, Tensor] | None:
         """The prototypes that rows of a field are compared with, and the cluster of each of these rows `[N]`, −1 if it
-        has none. None if there are no prototypes yet. The same on all ranks, which pass the same rows.
+        has none. Returns None before the first clustering. The same on all ranks, which pass the same rows.
 
         `frozen`: all vectors that memories offer in this step, as `NAME.FIELD`.
         """
         return None
 
     def leave_out(self, rows: Mapping[str, Rows]) -> None:
-        """Before a step with a selection: the vectors of what it left out, by field. Empty while the rule chooses."""
+        """Before a step, gets the vectors of the samples that its selection left out, by field. While the rule chooses,
+        there are none."""
 
     def after(self, batch: Batch, outcome: Outcome) -> None:
         """Learns from a step that was applied."""

@@ -21,8 +21,8 @@ class RandomSelection(SelectionRule):
         return torch.from_numpy(score_n).to(drawn.batch.ids.device)
 
     def choose(self, drawn: SuperBatch) -> Kept:
-        # The scores are bit-identical for any number of processes, so no pair can be swapped. They say nothing of
-        # the sample, so they are no measures.
+        # The scores are bit-identical for any number of processes, so no pair can be swapped. They are random, so
+        # metrics and the report leave them out.
         return replace(super().choose(drawn), near_ties=0, scores=None)
 
 

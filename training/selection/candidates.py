@@ -80,7 +80,7 @@ class View:
         )
 
     def _sum(self, z_nd: Tensor, z_Nd: Tensor, own: slice, key_k: Tensor, group_N: Tensor, tile: int) -> Tensor:
-        """Samples of one group are no negatives of each other, so a sample is none of itself."""
+        """One of the two sums. It leaves out the keys of a sample's own group, and so the sample itself."""
         total_n = torch.full((len(z_nd),), self.loss.empty, dtype=torch.float64, device=z_nd.device)
         for part_k in torch.split(key_k, tile):
             logits_nk = (z_nd * self.scale) @ z_Nd[part_k].T + self.temperature.bias

@@ -1,8 +1,8 @@
 """What a joint selection compares: the vectors that learner and reference give to the samples of a super-batch.
 
 A term of the loss is scored by its two fields. A term of more fields is scored by each two of them. Extra negatives do
-not count, and the model's own vectors take the place of those of a memory, as of a momentum encoder. A term that only
-compares a field with a memory's vectors of the same field is not scored.
+not count. Where a term names vectors of a memory, such as a momentum encoder, the model's own are compared instead. A
+term that only compares a field with a memory's vectors of the same field is not scored.
 """
 
 from collections.abc import Mapping, Sequence

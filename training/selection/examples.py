@@ -1,8 +1,8 @@
 """selection_examples.jsonl in the run's folder: some samples that were chosen and some that were left, for the report.
 
-A line holds a step of a stage, the name of the score, and of the first rank's samples those with the highest and the
-lowest scores among the chosen and among the others, from high to low. A sample has its id, its score, and whether it is
-known to be bad. A resumed run deletes the lines after its checkpoint.
+A line holds the number of a step, the name of the score, and some of the first rank's samples: those with the highest
+and the lowest scores among the chosen ones and among the others, from high to low. A sample has its id, its score, and
+whether it is known to be bad. A resumed run deletes the lines after its checkpoint.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The loss of one pair, given the pairs that were chosen before, and what of it each further pair adds.
+"""The loss of one pair, given the pairs that were chosen before it.
 
 The pair i has vectors x_i and y_i of two fields. Its logits are u_ij = s⟨x_i, y_j⟩ + b, and S is the set of chosen
 pairs. `reduce` makes two sums over S without i: `row` over u_ij, and `column` over u_ji. `given` returns the loss of

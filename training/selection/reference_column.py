@@ -1,8 +1,8 @@
 """The vectors of a reference, read from columns instead of computed in each step.
 
 A column has the vector of each sample as in evaluation. So the reference sees the centre of a picture and the whole
-sound, where the learner sees a random crop. A sample without a vector counts as one of which the reference knows
-nothing: all its cosines are 0.
+sound, where the learner sees a random crop. A sample without a vector gets a zero vector, so all its
+cosines are 0.
 
 Shape letters: n rows of a field on this rank, d dimensions.
 """
