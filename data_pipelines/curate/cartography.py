@@ -1,4 +1,4 @@
-"""Takes over what a run's memory `cartography` has written as columns: the group `cartography`."""
+"""The group `cartography`: columns that a run's memory `cartography` has written, copied into the table."""
 
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def import_cartography(
     if not folder.is_dir():
         raise UserError(f"{run} has no columns of cartography; train with memories={{cartography: …}} to its end")
     if not has_column(folder, source.fingerprint):
-        raise UserError(f"{run} did not train on these data, as they are now; score what the run trained on")
+        raise UserError(
+            f"{run} did not train on these data, or they have changed since; score the data that the run trained on"
+        )
     request = {"by": CARTOGRAPHY, "values": column_digest(folder, source.fingerprint)}
     found = table.begin_group(group, request, COLUMNS)
     for ids in world.broadcast(found.missing(name))[world.rank :: world.size]:

@@ -20,7 +20,7 @@ class ScoreConfig(Config):
     groups: tuple[str, ...] = Field(
         (),
         description=f"groups of columns, separated by commas: {', '.join((*ALONE, *BY_MODEL))}; default: signals and "
-        "duplicates; with a model similarity, and with a reference learnability",
+        "duplicates; with a model, similarity; with a model and a reference, learnability",
     )
     by: str | None = Field(None, description="the model that scores; of cartography, the run")
     reference: str | None = Field(
@@ -88,6 +88,6 @@ class ScoreConfig(Config):
 
     @property
     def computed(self) -> tuple[str, ...]:
-        """The groups that were asked for, or the usual ones."""
+        """The given groups; without any, the default ones."""
         usual = ("signals", "duplicates") if self.by is None else ("similarity",)
         return self.groups or (("learnability",) if self.by is not None and self.reference is not None else usual)

@@ -20,7 +20,7 @@ FIX = "run the same command again with fewer --workers; it continues where this 
 Table = Any  # of pyarrow
 Queries = Mapping[str, str]
 NONE: Queries = {}
-PartWork = Callable[[Table], Table]  # gets `source`, `id` and the columns asked for; returns at least `source` and `id`
+PartWork = Callable[[Table], Table]  # gets `source`, `id` and the selected columns; returns at least `source` and `id`
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writes new shards with the samples that a decision keeps, in their order. Most runs need none: they take the list.
+"""Writes new shards with the samples that a decision keeps, in their order. Most runs need only the list.
 
 The shards are those of `tercet data pack`: the same manifest and index, and the same command resumes after a kill.
 """

@@ -1,4 +1,4 @@
-"""A score table: what curation knows of each sample, in Parquet files that any engine reads and writes.
+"""A score table: values of each sample, in Parquet files that any engine reads and writes.
 
     SCORES/manifest.json   the sources: name, fingerprints, samples, and where the data are
     SCORES/GROUP/…         columns that were computed together, such as `signals` (score_group.py)
@@ -26,7 +26,7 @@ SOURCE_NAME = re.compile(r"[\w-][\w.-]*")
 
 @dataclass(frozen=True)
 class TableSource:
-    """What a table knows of a source. `snapshot` changes also when a file is replaced under the same name."""
+    """A source of a table. `snapshot` changes also when a file is replaced under the same name."""
 
     name: str
     fingerprint: str

@@ -1,4 +1,4 @@
-"""`tercet curate`: what is known of each sample, which samples to train on, and a page about that."""
+"""`tercet curate` in Python: computes scores of samples, selects samples by rules, and writes a report about that."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

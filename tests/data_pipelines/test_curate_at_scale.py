@@ -24,7 +24,7 @@ from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 
 RULES = """
 clean:
-  - where: similarity.cosine > 0.26
+  - where: similarity.image_text > 0.26
   - duplicates
 balance:
   - balance: {metadata: words, t: 100, least: 5, seed: 1}
@@ -58,7 +58,7 @@ def generate(folder: Path, count: int) -> Planted:
         (folder / name / "data").mkdir(parents=True)
         for start in range(0, count, PART):
             ids = range(start, min(start + PART, count))
-            column = {"signals": "text", "similarity": "cosine"}[name]
+            column = {"signals": "text", "similarity": "image_text"}[name]
             rows = pa.table({"id": list(ids), "key": [f"k{id}" for id in ids], column: values[ids.start : ids.stop]})
             pq.write_table(rows, folder / name / "data" / f"{start:012d}.parquet")
     (folder / "duplicates" / "data").mkdir(parents=True)

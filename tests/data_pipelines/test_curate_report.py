@@ -27,13 +27,13 @@ DICE = np.random.default_rng(0)
 WORDS = DICE.integers(1, 12, 500)
 COSINE = DICE.normal(size=500)
 LANGUAGE = DICE.choice(["en", "de", "fr"], 500, p=[0.7, 0.2, 0.1])
-RULES = [{"where": "signals.words >= 4"}, {"top": {"by": "similarity.cosine", "fraction": 0.5}}]
+RULES = [{"where": "signals.words >= 4"}, {"top": {"by": "similarity.image_text", "fraction": 0.5}}]
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> ScoreTable:
     signals = {"words": WORDS.tolist(), "language": LANGUAGE.tolist(), "text": [f"caption {id}" for id in range(500)]}
-    table = scored(tmp_path / "scores", {"signals": signals, "similarity": {"cosine": COSINE.tolist()}})
+    table = scored(tmp_path / "scores", {"signals": signals, "similarity": {"image_text": COSINE.tolist()}})
     chosen(table, RULES)
     return table
 
@@ -50,7 +50,7 @@ def test_histograms_count_what_a_loop_counts(table: ScoreTable) -> None:
     found = [tuple(map(int, re.findall(r"(\d+) of (\d+) kept", bar.label)[0])) for bar in words.bars]
     assert found == [(int(keep[value == WORDS].sum()), int((value == WORDS).sum())) for value in range(1, 12)]
     assert words.note == f"500 values · mean {WORDS.mean():.3g} → {WORDS[keep].mean():.3g}"
-    cosine = column_plot(entering(table), "similarity.cosine", "chosen", whole=False)
+    cosine = column_plot(entering(table), "similarity.image_text", "chosen", whole=False)
     assert cosine is not None
     counts = [tuple(map(int, re.findall(r"(\d+) of (\d+) kept", bar.label)[0])) for bar in cosine.bars]
     assert [sum(column) for column in zip(*counts, strict=True)] == [keep.sum(), 500]
@@ -89,7 +89,7 @@ def test_the_page_shows_reasons_and_escapes_hostile_captions(table: ScoreTable, 
     assert not list(tmp_path.glob(".tercet-*"))
     assert main(["curate", "report", str(table.folder), "chosen", "--out", str(tmp_path / "other.html")]) == 0
     other = (tmp_path / "other.html").read_text()
-    for title in ("signals.words", "similarity.cosine", "signals.language", "top: similarity.cosine, 50 %"):
+    for title in ("signals.words", "similarity.image_text", "signals.language", "top: similarity.image_text, 50 %"):
         assert title in other
 
 

@@ -49,7 +49,7 @@ SIGNALS: dict[str, list[Any]] = {
 
 @pytest.fixture
 def table(tmp_path: Path) -> ScoreTable:
-    return scored(tmp_path / "scores", {"similarity": {"cosine": COSINE}, "signals": SIGNALS})
+    return scored(tmp_path / "scores", {"similarity": {"image_text": COSINE}, "signals": SIGNALS})
 
 
 def has_score(id: int) -> bool:
@@ -59,14 +59,14 @@ def has_score(id: int) -> bool:
 
 def test_where_keeps_what_is_true_and_no_sample_without_a_value(table: ScoreTable) -> None:
     """NaN is no value: it must not pass a threshold."""
-    found = kept(table, [{"where": "similarity.cosine > 0.28 and signals.words >= 3"}])
+    found = kept(table, [{"where": "similarity.image_text > 0.28 and signals.words >= 3"}])
     assert found == [id for id in range(N) if has_score(id) and COSINE[id] > 0.28 and SIGNALS["words"][id] >= 3]  # type: ignore[operator]
     assert kept(table, [{"where": "source = 'data' and id < 5"}], "ids") == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("fraction", [0.003, 0.3, 1.0])
 def test_top_keeps_exactly_the_best(table: ScoreTable, fraction: float) -> None:
-    found = kept(table, [{"top": {"by": "similarity.cosine", "fraction": fraction}}])
+    found = kept(table, [{"top": {"by": "similarity.image_text", "fraction": fraction}}])
     ranked = sorted(filter(has_score, range(N)), key=lambda id: (-COSINE[id], id))  # type: ignore[operator]
     assert found == sorted(ranked[: max(1, round(fraction * N))])
 
@@ -165,14 +165,14 @@ def test_a_scorer_is_a_column(tmp_path: Path) -> None:
 
 
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "an unknown column": ([{"where": "similarity.cosin > 1"}], "did you mean `similarity.cosine`"),
-    "a column without its group": ([{"where": "cosine > 1"}], "`cosine` is not a column of"),
-    "half an expression": ([{"where": "similarity.cosine >"}], "not an expression of SQL .syntax error"),
+    "an unknown column": ([{"where": "similarity.image_txt > 1"}], "did you mean `similarity.image_text`"),
+    "a column without its group": ([{"where": "image_text > 1"}], "`image_text` is not a column of"),
+    "half an expression": ([{"where": "similarity.image_text >"}], "not an expression of SQL .syntax error"),
     "two expressions": ([{"where": "true); SELECT (true"}], "not an expression of SQL .syntax error"),
     "a type that does not fit": ([{"where": "signals.text > 3.5"}], "where: signals.text > 3.5: Binder Error: Cannot"),
     "an unknown rule": ([{"tops": {}}], "unknown curation rule `tops`; did you mean `top`"),
-    "an unknown option": ([{"top": {"by": "similarity.cosine", "share": 0.3}}], "rule `top`: unknown key `share`"),
-    "no amount": ([{"top": {"by": "similarity.cosine"}}], "give either `fraction` or `count`"),
+    "an unknown option": ([{"top": {"by": "similarity.image_text", "share": 0.3}}], "rule `top`: unknown key `share`"),
+    "no amount": ([{"top": {"by": "similarity.image_text"}}], "give either `fraction` or `count`"),
     "two amounts": ([{"top": {"by": "id", "fraction": 0.5, "count": 3}}], "give either `fraction` or `count`"),
     "a rule without its options": (["top"], "rule `top`: `by` is missing"),
     "a value for a rule that has none": ([{"top": 0.3}], "the rule `top` needs options, such as `top: {by: …}`"),
@@ -194,9 +194,9 @@ def test_a_mistake_is_an_error_of_one_line(mistake: str, table: ScoreTable) -> N
 def test_rules_are_arguments_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(
-        "clean:\n  - where: signals.words >= 3\n  - cc12m\nbest:\n  - top: {by: similarity.cosine, fraction: 0.3}\n"
+        "clean:\n  - where: signals.words >= 3\n  - cc12m\nbest:\n  - top: {by: similarity.image_text, fraction: 0.3}\n"
     )
-    words = ["where=signals.words >= 3", "cc12m", "then", "top={by: similarity.cosine, fraction: 0.3}"]
+    words = ["where=signals.words >= 3", "cc12m", "then", "top={by: similarity.image_text, fraction: 0.3}"]
     of_file, of_words = stages_of([str(file)]), stages_of(words)
     assert [stage.rules for stage in of_file] == [stage.rules for stage in of_words]
     assert [stage.name for stage in of_file + of_words] == ["clean", "best", "stage 1", "stage 2"]

@@ -22,7 +22,6 @@ from tercet.modality import FILES
 SHOWN = 8  # samples of each kind
 SIDE = 160  # pixels of a picture's longer side
 SECONDS = 5.0  # of a sound
-SCORES = 3  # numbers below a sample
 
 
 @dataclass(frozen=True)

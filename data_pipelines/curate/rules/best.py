@@ -16,7 +16,7 @@ class Where(Rule):
     """
 
     bare: ClassVar[str] = "expression"
-    expression: str = Field(description="a condition in SQL over columns: `similarity.cosine > 0.28`")
+    expression: str = Field(description="a condition in SQL over columns: `similarity.image_text > 0.28`")
 
     def decide(self, entering: Entering) -> str:
         return decided(entering.select({"keep": f"coalesce(CAST(({self.expression}) AS BOOLEAN), false)"}))
@@ -58,8 +58,8 @@ def ranked(entering: Entering, by: str, noise: str = "0") -> str:
 class Top(Share):
     """Keeps the samples with the highest scores, over all sources together. A sample without a score is dropped.
 
-    With `similarity.cosine` and 0.3, this is the CLIP-score filter of DataComp (Gadre et al. 2023). With the similarity
-    to a task's metadata, it is CiT's `min_ratio`.
+    With `similarity.image_text` and 0.3, this is the CLIP-score filter of DataComp (Gadre et al. 2023). With the
+    similarity to a task's metadata, it is CiT's `min_ratio`.
     """
 
     def decide(self, entering: Entering) -> str:

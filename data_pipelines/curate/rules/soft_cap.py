@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tercet.data_pipelines.curate.chance import gumbel, items
+from tercet.data_pipelines.curate.database import quoted
 from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.entering import Entering
 from tercet.data_pipelines.curate.rules.best import Share
@@ -126,7 +127,7 @@ class SoftCapDraws:
                 count = pa.array(self.times_N[at : at + batch.num_rows].astype(np.int32))
                 writer.write_batch(pa.record_batch([batch["source"], batch["id"], count], schema=schema))
                 at += batch.num_rows
-        return f"SELECT * FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')"
+        return f"SELECT * FROM read_parquet({quoted(path)})"
 
 
 def _items(batch: Any) -> NDArray[np.uint64]:

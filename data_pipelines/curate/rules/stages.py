@@ -18,7 +18,9 @@ from tercet.errors import UserError
 
 THEN = "then"  # between the stages of arguments
 FILES = ("best", "duplicates", "alt_text", "gates", "balance", "soft_cap")
-USAGE = "give a file of rules, or rules such as 'where=signals.words >= 3' 'top={by: similarity.cosine, fraction: 0.3}'"
+USAGE = (
+    "give a file of rules, or rules such as 'where=signals.words >= 3' 'top={by: similarity.image_text, fraction: 0.3}'"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class SelectionStage:
 def stages_of(words: Sequence[str]) -> tuple[SelectionStage, ...]:
     """From a file, or from arguments."""
     if not words:
-        raise UserError(f"there are no rules; {USAGE}")
+        raise UserError(f"no rules are given; {USAGE}")
     if len(words) == 1 and Path(words[0]).suffix in (".yaml", ".yml"):
         return read_stages(Path(words[0]))
     stages: list[list[NamedRule]] = [[]]

@@ -1,4 +1,4 @@
-"""What rules ask about the words of a caption, by the tagger of `tercet.data_pipelines.captions.rules`."""
+"""Facts about the words of a caption, which rules use, by the tagger of `tercet.data_pipelines.captions.rules`."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,7 +14,7 @@ Facts = Mapping[str, int | bool]
 
 
 def with_facts(entering: Entering, text: str, tagger: TaggerName) -> str:
-    """A query for what is known of each caption, computed over processes."""
+    """A query for the facts about each caption, which worker processes find."""
     check_tagger(entering.place, tagger)
     return entering.over_parts({"text": text}, partial(_facts_of_part, tagger), "captions", "reads captions")
 

@@ -28,7 +28,9 @@ COLUMNS = {
     "characters": ScoreColumn("int32", "length of `text`; the next columns are also about `text`"),
     "words": ScoreColumn("int32", "number of words"),
     "repeated_words": ScoreColumn("float32", "share of the words that are in the caption before"),
-    "symbols": ScoreColumn("float32", "share of the characters, without spaces, that are no letters: digits, marks, …"),
+    "symbols": ScoreColumn(
+        "float32", "share of the characters other than letters, such as digits and punctuation; spaces do not count"
+    ),
     "language": ScoreColumn(
         "string", "ISO 639 code by py3langid; null if that is not installed, or the caption is too short to be sure"
     ),

@@ -12,7 +12,7 @@ from tercet.data_pipelines.decode.media import open_sound, waves
 MOMENT = 0.02  # seconds
 SILENT = 1e-3  # RMS of a moment: -60 dB of full scale
 CLIPPED = 0.999
-LEAST = 1e-6  # RMS: -120 dB, which stands for digital silence too
+LEAST = 1e-6  # smallest RMS: -120 dB, also for digital silence
 
 COLUMNS = {
     "seconds": ScoreColumn("float32", "duration"),
