@@ -12,10 +12,8 @@ from tercet.data_pipelines.curate.score_group import PART
 from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.workers.in_order import in_order
-from tercet.data_pipelines.workers.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.spawned import AHEAD, CONTINUE, spawned
 from tercet.errors import UserError
-
-FIX = "run the same command again with fewer --workers; it continues where this one stopped"
 
 Table = Any  # of pyarrow
 Queries = Mapping[str, str]
@@ -77,7 +75,7 @@ class Entering:
         parts = [(part, folder / f"{part.source}-{part.first:012d}.parquet") for part in self.scores.parts()]
         todo = [(self.select(columns, part, further), file) for part, file in parts if not file.is_file()]
         call = partial(_work_on, work, self.engine, self.place)
-        with spawned(self.workers, purpose, FIX) as pool:
+        with spawned(self.workers, purpose, CONTINUE) as pool:
             made = in_order(call, todo, pool, AHEAD * self.workers)
             for _ in with_progress(made, f"{self.place}: {purpose}", len(todo)):
                 pass

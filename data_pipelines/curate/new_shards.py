@@ -5,31 +5,27 @@ The shards are those of `tercet data pack`: the same manifest and index, and the
 
 from collections.abc import Container, Iterable, Iterator
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.manifests.entry import LeftOut
-from tercet.data_pipelines.pack.journal import Journal, Packed, seal
+from tercet.data_pipelines.pack.journal import Journal, Packed
 from tercet.data_pipelines.pack.place import alone
 from tercet.data_pipelines.pack.plan import PackPlan
 from tercet.data_pipelines.pack.result import PARTIAL, begin, clear, finish
+from tercet.data_pipelines.pack.shard import Made, chunks, write_packed
 from tercet.data_pipelines.progress import with_progress
-from tercet.data_pipelines.shards.write import SampleFiles, write_shard
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
-from tercet.data_pipelines.workers.spawned import AHEAD, spawned
+from tercet.data_pipelines.workers.spawned import AHEAD, CONTINUE, spawned
 from tercet.errors import UserError
 from tercet.modality import EXTENSIONS
 
 CHUNK = 64  # samples that a worker reads at once
-FIX = "run the same command again with fewer --workers; it continues where this one stopped"
-
-Chunk = tuple[int, list[int]]  # a shard, and ids of samples in it
-Made: TypeAlias = SampleFiles | LeftOut
 
 
 def write_shards(
@@ -42,7 +38,8 @@ def write_shards(
     with alone(out):
         if not begin(out, plan):
             journal = Journal(out / PARTIAL)
-            made = _written(plan, _chunks(decision, name, plan, journal.packed.keys()), source, out, workers)
+            ids = (id for some in _kept(decision, name) for id in some)
+            made = _written(plan, ids, journal.packed.keys(), source, out, workers)
             for packed in with_progress(made, "writing shards", len(plan.starts) - len(journal.packed)):
                 journal.append(packed)
             finish(out, plan, journal)
@@ -62,41 +59,17 @@ def _kept(decision: ScoreGroup, name: str) -> Iterator[list[int]]:
         yield [id for id, _ in kept]
 
 
-def _chunks(decision: ScoreGroup, name: str, plan: PackPlan, done: Container[int]) -> Iterator[Chunk]:
-    """The ids of the shards to be written; a chunk never lies in two of them."""
-    ids = (id for some in _kept(decision, name) for id in some)
-    placed = ((plan.shard(position), id) for position, id in enumerate(ids))
-    for shard, group in groupby(placed, key=itemgetter(0)):
-        if shard not in done:
-            while chunk := [id for _, id in islice(group, CHUNK)]:
-                yield shard, chunk
-
-
-def _written(plan: PackPlan, chunks: Iterable[Chunk], source: Source, out: Path, workers: int) -> Iterator[Packed]:
-    """Each shard, written while its samples come from the workers."""
-    with spawned(workers, "reads samples", FIX) as pool:
-        read = in_order(partial(_read, source), chunks, pool, AHEAD * workers)
+def _written(
+    plan: PackPlan, ids: Iterable[int], done: Container[int], source: Source, out: Path, workers: int
+) -> Iterator[Packed]:
+    """Each shard that is not done, written while its samples come from the workers."""
+    with spawned(workers, "reads samples", CONTINUE) as pool:
+        read = in_order(partial(_read, source), chunks(plan, ids, done, CHUNK), pool, AHEAD * workers)
         for shard, group in groupby(read, key=itemgetter(0)):
-            name, left_out = f"{shard:06d}.tar", list[LeftOut]()
-            whole = _usable((one for _, found in group for one in found), left_out)
-            first = next(whole, None)
-            if first is None:
-                yield Packed(shard, name, 0, 0, "", tuple(left_out))
-            else:
-                write_shard(out / name, chain([first], whole))
-                count = plan.count(shard) - len(left_out)
-                yield Packed(shard, name, count, *seal(out / name), tuple(left_out))
+            yield write_packed(plan, shard, out, (one for _, found in group for one in found))
 
 
-def _usable(found: Iterable[Made], left_out: list[LeftOut]) -> Iterator[SampleFiles]:
-    for one in found:
-        if isinstance(one, LeftOut):
-            left_out.append(one)
-        else:
-            yield one
-
-
-def _read(source: Source, chunk: Chunk) -> tuple[int, list[Made]]:
+def _read(source: Source, chunk: tuple[int, list[int]]) -> tuple[int, list[Made]]:
     shard, ids = chunk
     found = zip(ids, source.read(ids, EXTENSIONS), strict=True)
     return shard, [_sample(source, id, files) for id, files in found]

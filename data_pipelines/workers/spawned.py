@@ -10,6 +10,7 @@ from tercet.plugins import with_plugins
 from tercet.processes import FreshContext, follow_parent
 
 AHEAD = 4  # tasks in advance for each process
+CONTINUE = "run the same command again with fewer --workers; it continues where this one stopped"
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_finished_shards_are_not_written_again_and_missing_ones_are(
         written.append(path.name)
         write_shard(path, samples)
 
-    monkeypatch.setattr("tercet.data_pipelines.pack.pack.write_shard", write)
+    monkeypatch.setattr("tercet.data_pipelines.pack.shard.write_shard", write)
     assert main(words(table, out)) == 0
     assert written == ["000003.tar", "000005.tar"]
     assert (out / "000004.tar").stat().st_mtime_ns == untouched
@@ -136,7 +136,7 @@ def test_a_full_disk_is_reported_and_packing_resumes_when_there_is_space(
         write_shard(path, samples)
 
     with monkeypatch.context() as full:
-        full.setattr("tercet.data_pipelines.pack.pack.write_shard", written)
+        full.setattr("tercet.data_pipelines.pack.shard.write_shard", written)
         assert main(words(table, tmp_path / "out")) == 2
     assert "No space left on device; free some space and run the same command" in capsys.readouterr().err
     assert main(words(table, tmp_path / "out")) == 0
