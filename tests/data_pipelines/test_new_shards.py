@@ -49,6 +49,14 @@ def contents(source: Source) -> dict[str, Any]:
     return {source.key(id): dict(files) for id, files in enumerate(found)}  # type: ignore[arg-type]
 
 
+def assert_same_shards(one: Path, other: Path, count: int) -> None:
+    names = sorted(path.name for path in one.glob("*.tar"))
+    assert len(names) == count
+    assert sorted(path.name for path in other.glob("*.tar")) == names
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
 def test_new_shards_hold_the_kept_samples_with_their_files(source: Source, table: ScoreTable, tmp_path: Path) -> None:
     out = tmp_path / "new"
     rules = ["where=id % 3 > 0", "--shards", str(out), "--shard-samples", "8", "--workers", "1"]
@@ -82,15 +90,13 @@ def test_shards_continue_after_a_kill_and_are_the_same(
         write_shards(decision, "data", source, tmp_path / "killed", 8)
     write_shards(decision, "data", source, tmp_path / "killed", 8)
     assert calls[8][0] == [id for id in range(40) if id % 3][16]  # two shards were complete
-    for path in sorted((tmp_path / "whole").glob("*.tar")):
-        assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
+    assert_same_shards(tmp_path / "whole", tmp_path / "killed", 4)
 
 
 def test_workers_do_not_change_the_shards(source: Source, table: ScoreTable, tmp_path: Path) -> None:
     for workers in (1, 2):
         write_shards(table.group("clean"), "data", source, tmp_path / str(workers), 10, workers)
-    for path in sorted((tmp_path / "1").glob("*.tar")):
-        assert (tmp_path / "2" / path.name).read_bytes() == path.read_bytes()
+    assert_same_shards(tmp_path / "1", tmp_path / "2", 3)
 
 
 def test_another_decision_for_the_same_folder_is_refused(source: Source, table: ScoreTable, tmp_path: Path) -> None:
