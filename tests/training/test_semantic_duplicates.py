@@ -16,6 +16,7 @@ from tercet.testing import on_ranks
 from tercet.training.prototypes import semantic_duplicates as module
 from tercet.training.prototypes.semantic_duplicates import SemDeDup, nearest_before, score_semantic_duplicates
 from tests.data_pipelines.curated import written
+from tests.eval import scored as known_vectors
 from tests.eval.scored import DIFFERENT, on_rank, rows, scored
 from tests.eval.test_score import vectors_of
 
@@ -82,6 +83,14 @@ def test_tiles_give_what_the_whole_matrix_gives(monkeypatch: pytest.MonkeyPatch)
         nearest_n, at_n = nearest_before(rows_nd)
         torch.testing.assert_close(nearest_n, cosine_nn.max(dim=1).values)
         assert at_n[1:].tolist() == cosine_nn.argmax(dim=1)[1:].tolist()
+
+
+def test_equal_samples_leave_clusters_empty(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_vectors, "vector", lambda *_: torch.eye(known_vectors.DIM)[0])
+    found = rows(scored(partial(deduplicated, among="text"), shards, tmp_path))
+    assert len({row["cluster"] for row in found}) == 1
+    assert [row["nearest"] for row in found] == [None, *[1.0] * (len(found) - 1)]
+    assert [row["first"] for row in found] == [True, *[False] * (len(found) - 1)]
 
 
 def test_other_options_and_modalities_are_refused(shards: Path, tmp_path: Path) -> None:

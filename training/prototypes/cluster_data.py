@@ -96,9 +96,8 @@ def modality_of_features(among: str | None, store: Store) -> str:
 
 def features(store: Store, modality: str, world: World) -> tuple[Tensor, Tensor]:
     """The ids of this rank's samples and their unit vectors."""
-    pieces = -(-store.facts["samples"] // store.facts["piece"])
     ids, vectors = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, store.facts["modalities"][modality]["dim"])]
-    for piece in range(world.rank, pieces, world.size):
+    for piece in range(world.rank, store.pieces_count, world.size):
         id_n, feature_nd = piece_features(store, modality, piece)
         ids.append(id_n)
         vectors.append(feature_nd)

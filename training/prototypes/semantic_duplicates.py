@@ -147,12 +147,11 @@ def _batches(clusters: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int
 
 def _members(store: Store, modality: str, label_N: Tensor, clusters: list[int]) -> tuple[Tensor, Tensor]:
     """The ids and unit vectors of all samples in some clusters, in the order of their ids."""
-    wanted_K = torch.zeros(int(label_N.max()) + 2, dtype=torch.bool)
-    wanted_K[torch.tensor(clusters)] = True
+    wanted = torch.tensor(clusters)
     ids, vectors = [], []
-    for piece in range(-(-store.facts["samples"] // store.facts["piece"])):
+    for piece in range(store.pieces_count):
         id_n, feature_nd = piece_features(store, modality, piece)
-        kept_n = wanted_K[label_N[id_n]]
+        kept_n = torch.isin(label_N[id_n], wanted)
         ids.append(id_n[kept_n])
         vectors.append(feature_nd[kept_n])
     return torch.cat(ids), torch.cat(vectors)
