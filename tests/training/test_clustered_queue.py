@@ -158,6 +158,18 @@ def test_a_row_is_in_the_cluster_of_the_momentum_vector_of_its_item() -> None:
     assert own.own == slice(0, 0), "no rank computes a gradient of these rows"
 
 
+def test_a_batch_without_vectors_moves_only_the_centroids() -> None:
+    kept = queue(World())
+    for step in range(STEPS):
+        learn(kept, step)
+    before, centroid_Kd = kept.rows, kept.centroid_Kd
+    none = Rows.frozen(torch.zeros(0, DIM))
+    kept.after(cast(Batch, None), cast(Outcome, SimpleNamespace(frozen={"momentum.text": none})))
+    assert torch.equal(kept.rows.z_Nd, before.z_Nd)
+    assert torch.equal(kept.rows.extra[LABEL], before.extra[LABEL])
+    assert not torch.equal(kept.centroid_Kd, centroid_Kd)
+
+
 def enriched(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     """The queue of 40 is full after three batches of 16."""
     term = {

@@ -45,9 +45,11 @@ NONE = -1  # the label of a vector or a sample without a cluster
 
 
 class ClusteredQueue(Memory):
-    """The newest vectors of a field, oldest first, and their clusters. Empty at first, and again when `origin` changes.
+    """The newest vectors of a field, oldest first, and their clusters.
 
-    It offers vectors and clusters once it was full and `start` steps were applied.
+    Empty at first, and again when `origin` or the number of clusters changes.
+
+    It offers them once it was full and `start` steps were applied.
     """
 
     def __init__(self, config: ClusteredQueueConfig, context: StageContext) -> None:
@@ -87,7 +89,9 @@ class ClusteredQueue(Memory):
         order_N = torch.argsort(new.id_N, stable=True)
         z_Nd = new.z_Nd[order_N].float()
         clustered = len(self.centroid_Kd) > 0
-        label_N = evenly(z_Nd, self.centroid_Kd, self.config.entropy) if clustered else torch.full_like(order_N, NONE)
+        label_N = torch.full_like(order_N, NONE)
+        if clustered and len(z_Nd):
+            label_N = evenly(z_Nd, self.centroid_Kd, self.config.entropy)
         added = labelled(Rows.frozen(z_Nd, new.group_N[order_N], new.id_N[order_N]), label_N)
         self.rows = joined(self.rows, added, self.config.size)
         if clustered:
