@@ -3,6 +3,8 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pyarrow.parquet
 import pytest
@@ -20,8 +22,10 @@ from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval.store import Store
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.flyt.config import LearnConfig
+from tercet.training.flyt.group import sides_of
 from tercet.training.flyt.inner_step import InnerStep, Pairs, Parameters, inner_step, weighted_loss
 from tercet.training.flyt.learn import learn
 from tercet.training.flyt.scorer import Mixture, VectorScorer, features_of
@@ -165,6 +169,19 @@ def test_the_command_writes_a_score_of_every_pair(
     assert ranked in (order, order[::-1]), "one column can only be turned round"
 
 
+def holding(*modalities: str) -> Store:
+    return cast(Store, SimpleNamespace(modalities=list(modalities)))
+
+
+def test_pairs_have_the_modalities_that_the_data_and_the_target_share() -> None:
+    every = holding("image", "audio", "text")
+    assert sides_of(every, every) == ("image", "text")
+    assert sides_of(every, holding("audio", "text")) == ("audio", "text")
+    assert sides_of(holding("image", "audio"), every) == ("image", "audio")
+    with pytest.raises(UserError, match="the data hold image, text, and the target audio, text; pairs need two"):
+        sides_of(holding("image", "text"), holding("audio", "text"))
+
+
 def learn_on(world: World, run: str, data: str, out: str) -> None:
     learn_scores(run, data, data, out)
 
@@ -181,6 +198,10 @@ def test_mistakes_are_refused_in_one_line(trained: Path, tmp_path: Path) -> None
     group.write("data", range(40), pyarrow.table(rows))
     with pytest.raises(UserError, match=r"`words\.text` does not hold numbers"):
         learn_scores(run_folder, data, data, tmp_path / "scores", columns="words.text", name="other")
+    group = table.begin_group("lone", {}, {"number": ScoreColumn("float32", "a number")})
+    group.write("data", range(40), pyarrow.table({"id": [0, 1], "key": ["k", "l"], "number": [0.5, 0.5]}))
+    with pytest.raises(UserError, match=r"`lone\.number` has no two different values for the 40 pairs to learn from"):
+        learn_scores(run_folder, data, data, tmp_path / "scores", columns="lone.number", name="other")
     with pytest.raises(UserError, match=r"`steps` is `0`, but should be greater than 0"):
         build(LearnConfig, {"steps": 0}, lambda key: "learn")
     with pytest.raises(RankFailed, match=r"scores are learned in one process, and these are 2; start it without a"):

@@ -3,7 +3,7 @@
 Shape letters: n pairs of a part, N of all parts, F columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,7 @@ class FeatureReader:
 
 
 def learn_group(task: ScoreTask, config: LearnConfig, store: Store, target: Store) -> LearnedGroup:
-    pairs = pairs_of(store)
-    sides = next((pair for pair in pairs if "text" in pair), pairs[0])
+    sides = sides_of(store, target)
     request = {"by": "flyt", "model": store.facts["weights"], "target": target.facts["data"]}
     request |= config.model_dump(mode="json")
     if task.group in task.table.groups:
@@ -60,6 +59,7 @@ def learn_group(task: ScoreTask, config: LearnConfig, store: Store, target: Stor
     drawn = drawn_pairs(store, sides, config)
     aims = pairs_in(pair_vectors(target, range(target.facts["samples"]), *sides))
     feature_NF = reader(drawn)
+    check_columns(feature_NF, config.columns)
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
         dim = drawn.one_nd.shape[1]
@@ -73,6 +73,27 @@ def learn_group(task: ScoreTask, config: LearnConfig, store: Store, target: Stor
         task.write(group, ids, COLUMNS, [(vectors.id_n, {"score": score_n})])
     weights = scorer.weight_F.tolist() if isinstance(scorer, Mixture) else []
     return LearnedGroup(task.finish(group), (losses[0], losses[-1]), dict(zip(config.columns, weights, strict=True)))
+
+
+def sides_of(store: Store, target: Store) -> tuple[str, str]:
+    """The modalities of the pairs, which the data and the target share."""
+    shared = [pair for pair in pairs_of(store) if pair in pairs_of(target)]
+    if not shared:
+        raise UserError(
+            f"the data hold {', '.join(store.modalities)}, and the target {', '.join(target.modalities)}; pairs need "
+            "two modalities that both hold"
+        )
+    return next((pair for pair in shared if "text" in pair), shared[0])
+
+
+def check_columns(feature_NF: Tensor, columns: Sequence[str]) -> None:
+    """Refuses columns that tell no two pairs apart."""
+    for place, column in enumerate(columns):
+        known_n = feature_NF[:, place][feature_NF[:, place].isfinite()]
+        if len(set(known_n.tolist())) < 2:
+            raise UserError(
+                f"`{column}` has no two different values for the {len(feature_NF):,} pairs to learn from; leave it out"
+            )
 
 
 def drawn_pairs(store: Store, sides: tuple[str, str], config: LearnConfig) -> PairVectors:
