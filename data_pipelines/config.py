@@ -177,6 +177,12 @@ class WeightsConfig(Config):
     def _from_bare_name(cls, raw: Any) -> Any:
         return {"by": raw} if isinstance(raw, str) else raw
 
+    @model_validator(mode="after")
+    def _has_a_temperature(self) -> "WeightsConfig":
+        if self.by == "uniform" and self.temperature != type(self).model_fields["temperature"].default:
+            raise Misfit("temperature", "applies to `by: size` only; leave it out")
+        return self
+
     @property
     def exponent(self) -> float:
         """The power of the number of samples."""

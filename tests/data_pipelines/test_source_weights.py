@@ -67,5 +67,7 @@ def test_mistakes_are_refused() -> None:
         data("uniform", middle={"weight": 2.0})
     with pytest.raises(UserError, match=r"`weights\.temperature` is `0`, but should be greater than 0"):
         data({"temperature": 0})
+    with pytest.raises(UserError, match=r"`weights\.temperature` applies to `by: size` only; leave it out"):
+        data({"by": "uniform", "temperature": 2})
     with pytest.raises(UserError, match=r"`weights\.by` is `sizes`, but should be 'uniform' or 'size'"):
         data("sizes")
