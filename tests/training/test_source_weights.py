@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -151,6 +152,19 @@ def test_one_and_two_processes_change_the_weights_alike_and_the_plan_has_them(
         assert before["alignment"] == pytest.approx(after["alignment"], abs=1e-4)
     last = json.loads((tmp_path / "one" / "plans" / f"{plans(tmp_path / 'one')[-1]['plan']}.json").read_text())
     assert {share["name"]: share["weight"] for share in last["shares"]} == one[-1]["weights"]
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_the_run_says_so(
+    world_folder: Path, mismatched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_K = torch.tensor([math.nan, 0.5], dtype=torch.float64)
+    with patch("tercet.training.source_weights.source_weights.alignments", lambda *_: broken_K):
+        run(World(), weighed(world_folder, mismatched, tmp_path, steps=EVERY + 1))
+    assert recorded(tmp_path) == [
+        {"step": EVERY, "alignment": {"right": None, "wrong": 0.5}, "weights": {"right": 0.5, "wrong": 0.5}}
+    ]
+    said = f"step {EVERY}: source_weights: a gradient is not finite (right), so no weight changes"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.long

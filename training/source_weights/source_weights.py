@@ -5,6 +5,7 @@ computes a change that came after the checkpoint again, from the same weights of
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from tercet.data_pipelines.plans.plan import Plan, read_plan
 from tercet.data_pipelines.plans.source_weights import with_weights
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
+from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
 from tercet.training.hooks.metrics_file import forget_after
@@ -68,8 +70,13 @@ class SourceWeights:
     def _record(self, step: int, alignment: dict[str, float], weights: dict[str, float]) -> None:
         path = self.folder / WEIGHTS
         forget_after(path, step - 1)  # what a run wrote that was killed before its next checkpoint
+        broken = [name for name, value in alignment.items() if not math.isfinite(value)]
+        if broken:
+            say(f"step {step:,}: source_weights: a gradient is not finite ({', '.join(broken)}), so no weight changes")
+        # JSON has no NaN and no infinity: they become null.
+        line = {"step": step, "alignment": {**alignment, **dict.fromkeys(broken)}, "weights": weights}
         with path.open("a", encoding="utf-8") as lines:
-            print(json.dumps({"step": step, "alignment": alignment, "weights": weights}), file=lines)
+            print(json.dumps(line, allow_nan=False), file=lines)
 
 
 def with_plan(data: DataConfig, plan: Plan) -> DataConfig:
