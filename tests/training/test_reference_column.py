@@ -57,7 +57,9 @@ def test_vectors_are_those_of_the_model(world_folder: Path, references: Path, tm
     found = ColumnReference(str(references / "vectors"), None, FIELDS, context)
     model = load_model(str(references / "run"))
     assert found.model is None
-    for name, vectors in found.vectors(batch).items():
+    by_field = found.vectors(batch)
+    assert by_field.keys() == set(FIELDS)
+    for name, vectors in by_field.items():
         with torch.no_grad():
             expected = model.embed_field(batch.fields[name])
         assert len(vectors) == len(batch.fields[name]) > 0
