@@ -109,6 +109,24 @@ def test_a_resumed_run_keeps_the_same_samples_and_refuses_changed_columns(
         on_ranks(run_all, processes, [(broken, None)])
 
 
+def test_a_later_stage_may_read_other_vectors(world_folder: Path, references: Path, tmp_path: Path) -> None:
+    """Those of other data in the same folder, and those of another model."""
+    train, val = str(world_folder / "train"), str(world_folder / "val")
+    vectors, others, model = tmp_path / "vectors", tmp_path / "others", tmp_path / "model"
+    on_ranks(run_all, 1, [(recipe(world_folder, model, steps=1, seed=3), None)])
+    embed_column(str(references / "run"), train, vectors)
+    embed_column(str(references / "run"), val, vectors)
+    embed_column(str(model), val, others)
+    other_data, other_model = {"data.train": val}, {"selection.reference_vectors": str(others)}
+    stages = [
+        {"name": name, "steps": 1, "set": changes}
+        for name, changes in (("first", {}), ("data", other_data), ("model", other_data | other_model))
+    ]
+    options = {"reference_vectors": str(vectors), "filter_ratio": 0.5, "strata": 1}
+    run(World(), selecting(world_folder, tmp_path / "run", references, {"steps": 3, "stages": stages}, **options))
+    assert len(selected(tmp_path / "run")) == 3
+
+
 def refusal(values: dict[str, Any]) -> str:
     with pytest.raises(UserError) as refused:
         run(World(), values)

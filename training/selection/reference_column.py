@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
-from xxhash import xxh3_128
+from xxhash import xxh3_64_hexdigest, xxh3_128
 
 from tercet.data_pipelines.columns import column_files
 from tercet.data_pipelines.mapped_column import MappedColumn
@@ -32,7 +32,6 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, Stag
 from tercet.training.selection.reference import Reference, ReferenceModel
 
 KEY = "selection.reference_vectors"
-FINGERPRINT = "fingerprint"
 
 
 class ColumnReference(Reference):
@@ -64,10 +63,9 @@ class ColumnReference(Reference):
 
 
 class VectorColumns(Memory):
-    """The vectors of those fields that the columns of the reference have. A checkpoint has the fingerprint of their
-    files.
+    """The vectors of the reference that columns have. A checkpoint has the fingerprint of their files.
 
-    `fields` are those that they have, of the wanted ones, and `lacking` the others, each with the reason.
+    `fields` are the wanted fields that the columns have, and `lacking` the others, each with the reason.
     """
 
     def __init__(self, folder: str, wanted: Collection[str], context: StageContext) -> None:
@@ -118,14 +116,20 @@ class VectorColumns(Memory):
         return found
 
     def state(self) -> Iterator[SavedTensor]:
-        yield SavedTensor(FINGERPRINT, self._fingerprint())
+        yield SavedTensor(self._name, self._fingerprint())
 
     def restore(self, saved: SavedMemory) -> None:
-        if FINGERPRINT in saved.names() and not torch.equal(saved.read(FINGERPRINT), self._fingerprint()):
+        if self._name in saved.names() and not torch.equal(saved.read(self._name), self._fingerprint()):
             raise UserError(
                 f"{KEY}: {self.folder} has other vectors than when this run began; restore them, or start a new run "
                 "with out=…"
             )
+
+    @property
+    def _name(self) -> str:
+        """The name of the fingerprint. It names the folder and the sources, because other stages may read others."""
+        read = json.dumps([str(self.folder), *(source.fingerprint for source in self.sources)])
+        return f"fingerprint-{xxh3_64_hexdigest(read.encode())}"
 
     def _fingerprint(self) -> Tensor:
         """A hash of the temperatures, and of the size and a few blocks of each file."""
