@@ -10,14 +10,17 @@ from torch.nn.functional import normalize
 
 from tercet.benchmarks.gradients.case import ITEMS, Case, make_batch
 from tercet.benchmarks.gradients.ours import GradientCase
+from tercet.configs.base import build
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.testing import on_ranks
+from tercet.training.config import RunConfig
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.memory import Memory
+from tercet.training.preflight import dry_run
 from tercet.training.selection.confident import ConfidentSelection
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Strata
@@ -93,10 +96,12 @@ def test_a_run_selects_by_a_helper_that_also_gives_soft_labels(world_folder: Pat
     run(World(), values)
     assert [len(line["ids"]) for line in selected(tmp_path / "run")] == [16, 16]
     assert all(map(math.isfinite, losses(tmp_path / "run")))
+    dry_run(build(RunConfig, values | {"out": str(tmp_path / "again")}, lambda key: "recipe"))
     values["selection"]["helper"] = "other"
-    with pytest.raises(
-        UserError, match=r"no memory `other` embeds both fields of a term\. Add memories=\{other: \{kind"
-    ):
+    message = r"no memory `other` embeds both fields of a term\. Add memories=\{other: \{kind"
+    with pytest.raises(UserError, match=message):
+        dry_run(build(RunConfig, values | {"out": str(tmp_path / "other")}, lambda key: "recipe"))
+    with pytest.raises(UserError, match=message):
         run(World(), values | {"out": str(tmp_path / "other")})
 
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Terms
+from tercet.training.config import RunConfig
 from tercet.training.flops import Flops, rows_of
+from tercet.training.memory.names import fields_read
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 
 UNSURE = -100.0  # below any loss: samples that the helper is not sure of come last, by its confidence
@@ -35,6 +37,11 @@ class ConfidentSelection(SelectionRule):
                 given = getattr(self, name)
                 needed = "between 0 and 1" if name == "confidence" else "above 0"
                 raise UserError(f"selection.{name} is {given:g}; give a number {needed}")
+
+    def check(self, run: RunConfig) -> None:
+        read = fields_read(self.helper, run.all_memories, run.terms)
+        if not any(len(term.between) == 2 and read.issuperset(term.between) for term in run.terms):
+            raise UserError(self._missing)
 
     def flops_of_scoring(self, drawn: SuperBatch, learner: Flops) -> int:
         """Those of the learner. The helper is a memory, whose FLOPs are not counted."""
@@ -74,7 +81,11 @@ class ConfidentSelection(SelectionRule):
             embedded = all(f"{self.helper}.{name}" in known.frozen for name in term.between)
             if embedded and len(term.between) == 2 and all(terms.counts.get(name, 1) == 1 for name in term.between):
                 return term.between[0], term.between[1]
-        raise UserError(
+        raise UserError(self._missing)
+
+    @property
+    def _missing(self) -> str:
+        return (
             f"selection.helper: no memory `{self.helper}` embeds both fields of a term. Add memories={{{self.helper}: "
             f"{{kind: teacher, model: …}}}}, and a term that uses it, as references: {{teacher: {self.helper}}}"
         )
