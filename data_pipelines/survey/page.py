@@ -53,10 +53,6 @@ def write_stats(path: Path, name: str, stats: Stats, orders: Mapping[str, object
     return write_page(path, page)
 
 
-def number(value: int) -> str:
-    return f"{value:,}"
-
-
 def share(part: int, whole: int) -> str:
     """In per cent; a small share is not rounded to 0 %, nor a large one to 100 %."""
     percent = 100 * part / (whole or 1)
@@ -81,7 +77,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.1f} h"
 
 
-FILTERS = {"number": number, "share": share, "bytes": size, "duration": duration}
+FILTERS = {"share": share, "bytes": size, "duration": duration}
 
 
 def _template(name: str) -> Template:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.survey.sketch import Distribution
-from tercet.page.axis import scale, ticks, words
+from tercet.page.axis import Area, ticks, words
 
-WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 28  # margins of the plot
+AREA = Area(640, 220, left=48, right=12, top=26, bottom=28)
 BARS = 48
 FEW = 13  # bars around a value that all have
 WIDE = 30  # an axis is logarithmic if values differ more than so many times
@@ -68,13 +67,7 @@ class Plot:
     median: tuple[float, str]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-
-    @property
-    def frame(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom edge of the plot."""
-        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+    area: Area = AREA
 
 
 def plot(values: Distribution, measure: PlotSpec) -> Plot:
@@ -82,8 +75,8 @@ def plot(values: Distribution, measure: PlotSpec) -> Plot:
     edge_E = _edges(values, measure, axis)
     below_E = _below(values, measure, axis, edge_E)
     y_ticks = ticks(0, float(np.diff(below_E).max()), 3)
-    x_at = scale(edge_E[0], edge_E[-1], LEFT, WIDTH - RIGHT)
-    y_at = scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    x_at = AREA.across(edge_E[0], edge_E[-1])
+    y_at = AREA.up(0, y_ticks[-1])
     marked = (values.quantile(0.5), values.least, values.most)
     middle, least, most = (axis.to(value * measure.factor) for value in marked)
     return Plot(

@@ -13,10 +13,9 @@ from typing import Any
 from tercet.eval.formatting import heading
 from tercet.eval.result import Result
 from tercet.eval.table import tabulate
-from tercet.page.axis import labels, scale, ticks, words
+from tercet.page.axis import Area, labels, ticks, words
 
-WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24  # margins of the plot
+AREA = Area(640, 240, left=52, right=10, top=10, bottom=24)
 POINTS = 300  # of a line
 COLOURS = 6
 WHOLE = "all"  # the line of a metric that is not divided by term
@@ -45,15 +44,9 @@ class Chart:
     lines: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
     along: str = "step"
     note: str = ""
-
-    @property
-    def frame(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom edge of the plot."""
-        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+    area: Area = AREA
 
 
 CHARTS = (
@@ -93,8 +86,8 @@ def chart(title: str, lines: Mapping[str, Points], along: str = "step") -> Chart
     colours = {WHOLE: WHOLE, CHANCE: CHANCE} | {name: str(number % COLOURS) for number, name in enumerate(terms)}
     x_ticks = ticks(min(xs), max(xs), 6)
     y_ticks = ticks(0 if 0 < min(ys) < 0.4 * max(ys) else min(ys), max(ys), 4)
-    x_at = scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    y_at = scale(min(*y_ticks, *ys), max(*y_ticks, *ys), HEIGHT - BOTTOM, TOP)
+    x_at = AREA.across(min(xs), max(xs))
+    y_at = AREA.up(min(*y_ticks, *ys), max(*y_ticks, *ys))
     return Chart(
         title,
         tuple(_line(name, colours[name], points, x_at, y_at) for name, points in lines.items() if points),

@@ -1,7 +1,8 @@
-"""Axes of plots: round ticks, short labels, and the position of a value."""
+"""Axes of plots: round ticks, short labels, the position of a value, and the area between the margins."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -34,3 +35,28 @@ def scale(low: float, high: float, start: float, stop: float) -> Callable[[float
     """Maps values from `low` to `high` onto the length from `start` to `stop`."""
     span = high - low or 1.0
     return lambda value: round(start + (value - low) / span * (stop - start), 1)
+
+
+@dataclass(frozen=True)
+class Area:
+    """The size of a plot, and its margins."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom edge of the axes."""
+        return self.left, self.top, self.width - self.right, self.height - self.bottom
+
+    def across(self, low: float, high: float) -> Callable[[float], float]:
+        """Maps values onto the horizontal axis."""
+        return scale(low, high, self.left, self.width - self.right)
+
+    def up(self, low: float, high: float) -> Callable[[float], float]:
+        """Maps values onto the vertical axis."""
+        return scale(low, high, self.height - self.bottom, self.top)

@@ -12,7 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
 def environment(package: str, filters: Mapping[str, Any]) -> Environment:
-    """The templates of a package. They may include `page.css`, which all pages share."""
+    """The templates of a package. They may extend `page.html`, and import the pieces in `pieces.html`."""
     found = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("tercet.page", ".")]),
         autoescape=True,
@@ -20,8 +20,12 @@ def environment(package: str, filters: Mapping[str, Any]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(filters)
+    found.filters.update({"number": number, **filters})
     return found
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
 
 
 def write_page(path: Path, page: str) -> Path:

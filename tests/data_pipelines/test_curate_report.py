@@ -15,7 +15,7 @@ from tercet.command import main
 from tercet.data_pipelines.curate.database import Engine, Scores
 from tercet.data_pipelines.curate.entering import Entering
 from tercet.data_pipelines.curate.report.balance import Concept, balance_of
-from tercet.data_pipelines.curate.report.histogram import TOP, column_plot
+from tercet.data_pipelines.curate.report.histogram import AREA, column_plot
 from tercet.data_pipelines.curate.report.shares import share_table
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 from tercet.data_pipelines.sources.open import open_source
@@ -54,7 +54,7 @@ def test_histograms_count_what_a_loop_counts(table: ScoreTable) -> None:
     assert cosine is not None
     counts = [tuple(map(int, re.findall(r"(\d+) of (\d+) kept", bar.label)[0])) for bar in cosine.bars]
     assert [sum(column) for column in zip(*counts, strict=True)] == [keep.sum(), 500]
-    assert all(TOP <= bar.before <= bar.after for bar in cosine.bars)
+    assert all(AREA.top <= bar.before <= bar.after for bar in cosine.bars)
 
 
 def test_columns_of_few_values_are_tables(table: ScoreTable) -> None:

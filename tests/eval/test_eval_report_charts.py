@@ -22,7 +22,7 @@ def test_curves_pass_through_the_recorded_values(tmp_path: Path) -> None:
     (loss,) = charts(records)
     assert [line.name for line in loss.lines] == ["all", "image-text"]
     assert [len(line.points) for line in loss.lines] == [40, 39]
-    left, top, right, bottom = loss.frame
+    left, top, right, bottom = loss.area.frame
     (zero, zero_words), *_, (six, six_words) = loss.y_ticks
     assert (zero_words, six_words, zero, six) == ("0", "6", bottom, top)
     for line, peak in zip(loss.lines, (6, 2), strict=True):

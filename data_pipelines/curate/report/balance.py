@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tercet.page.axis import scale, words
+from tercet.page.axis import Area, words
 
-WIDTH, HEIGHT = 1100, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 28  # margins of the plot
+AREA = Area(1100, 220, left=52, right=12, top=12, bottom=28)
 POINTS = 160  # of a curve
 LISTED = 15
 
@@ -34,13 +33,7 @@ class ConceptBalance:
     head: tuple[float, float]  # the share of all matches that the most frequent hundredth of the entries has
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-
-    @property
-    def frame(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom edge of the plot."""
-        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+    area: Area = AREA
 
 
 def read_balance(path: Path) -> ConceptBalance | None:
@@ -57,8 +50,8 @@ def read_balance(path: Path) -> ConceptBalance | None:
 def balance_of(concepts: Sequence[Concept]) -> ConceptBalance:
     """The most frequent entries come first."""
     most = math.log10(max(concepts[0].before, 10))
-    x_at = scale(0, math.log10(max(len(concepts), 2)), LEFT, WIDTH - RIGHT)
-    y_at = scale(0, most, HEIGHT - BOTTOM, TOP)
+    x_at = AREA.across(0, math.log10(max(len(concepts), 2)))
+    y_at = AREA.up(0, most)
     before = [concept.before for concept in concepts]
     after = sorted((concept.after for concept in concepts), reverse=True)
     hundredth = max(len(concepts) // 100, 1)

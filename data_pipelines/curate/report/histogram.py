@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tercet.data_pipelines.curate.entering import Entering
-from tercet.page.axis import scale, ticks, words
+from tercet.data_pipelines.survey.plots import BARS, LINEAR, LOGARITHMIC, TAIL, WIDE, Axis
+from tercet.page.axis import Area, ticks, words
 
-WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 28  # margins of the plot
-BARS = 48
-TAIL = 0.001  # of the values at either end, which share the first or the last bar
-WIDE = 30  # an axis is logarithmic if values differ more than so many times
+AREA = Area(640, 220, left=48, right=12, top=12, bottom=28)
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,7 @@ class ColumnPlot:
     bars: tuple[BeforeAfter, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-
-    @property
-    def frame(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom edge of the plot."""
-        return LEFT, TOP, self.width - RIGHT, self.height - BOTTOM
+    area: Area = AREA
 
 
 @dataclass(frozen=True)
@@ -51,29 +42,21 @@ class Binning:
 
     low: float
     high: float
-    logarithmic: bool
-    bars: int
+    axis: Axis
+    bars: int = BARS
 
     @property
     def of_value(self) -> str:
         """The number of a value's bar, as SQL."""
-        value = "log10(value)" if self.logarithmic else "value"
+        value = "log10(value)" if self.axis is LOGARITHMIC else "value"
         place = f"floor(({value} - {self.low!r}) / {(self.high - self.low)!r} * {self.bars})"
         return f"CAST(greatest(0, least({self.bars - 1}, {place})) AS INTEGER)"
-
-    def back(self, place: float) -> float:
-        return 10.0**place if self.logarithmic else place
 
     def edge(self, bar: int) -> float:
         return self.low + (self.high - self.low) * bar / self.bars
 
     def marks(self) -> list[tuple[float, str]]:
-        if not self.logarithmic:
-            return [(x, words(x)) for x in ticks(self.low, self.high, 6) if self.low <= x <= self.high]
-        factors = (1, 2, 5) if self.high - self.low < 3 else (1,)
-        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
-        values = [factor * 10.0**power for power in powers for factor in factors]
-        return [(math.log10(x), words(x)) for x in values if self.low <= math.log10(x) <= self.high]
+        return [(x, text) for x, text in self.axis.marks(self.low, self.high) if self.low <= x <= self.high]
 
 
 def column_plot(entering: Entering, column: str, decision: str, whole: bool) -> ColumnPlot | None:
@@ -99,20 +82,20 @@ def _binning(facts: dict[str, Any], whole: bool) -> Binning:
     if low >= high:
         low, high = facts["least"], facts["most"]
     if whole and high - low < BARS:
-        return Binning(round(low) - 0.5, round(high) + 0.5, False, round(high) - round(low) + 1)
+        return Binning(round(low) - 0.5, round(high) + 0.5, LINEAR, round(high) - round(low) + 1)
     if facts["least"] > 0 and high > WIDE * low:
-        return Binning(math.log10(low), math.log10(high), True, BARS)
-    return Binning(low, high, False, BARS)
+        return Binning(math.log10(low), math.log10(high), LOGARITHMIC)
+    return Binning(low, high, LINEAR)
 
 
 def _drawn(title: str, note: str, binning: Binning, rows: Sequence[dict[str, Any]]) -> ColumnPlot:
     y_ticks = ticks(0, max(row["before"] for row in rows), 3)
-    x_at = scale(binning.low, binning.high, LEFT, WIDTH - RIGHT)
-    y_at = scale(0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    x_at = AREA.across(binning.low, binning.high)
+    y_at = AREA.up(0, y_ticks[-1])
     bars = []
     for row in rows:
         left, right = (x_at(binning.edge(row["bar"] + side)) for side in (0, 1))
-        between = " to ".join(words(binning.back(binning.edge(row["bar"] + side))) for side in (0, 1))
+        between = " to ".join(words(binning.axis.back(binning.edge(row["bar"] + side))) for side in (0, 1))
         label = f"{between}: {row['after']:,} of {row['before']:,} kept"
         width = round(max(right - left - 1, 0.5), 1)
         bars.append(BeforeAfter(left + 0.5, width, y_at(row["before"]), y_at(row["after"]), label))

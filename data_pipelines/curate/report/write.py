@@ -45,15 +45,11 @@ def write_report(table: ScoreTable, name: str, out: Path, data: Mapping[str, Sou
     return write_page(out, text)
 
 
-def number(value: int) -> str:
-    return f"{value:,}"
-
-
 def share(part: int, whole: int) -> str:
     return f"{100 * part / (whole or 1):.3g} %"
 
 
-FILTERS = {"number": number, "share": share}
+FILTERS = {"share": share}
 
 
 class _Report:
