@@ -25,7 +25,7 @@ def test_the_report_draws_other_modalities_as_lines() -> None:
 
 def test_a_gallery_shows_the_first_queries_then_the_first_failure() -> None:
     known = table(40)
-    (wall,) = [wall for wall in galleries(known, sample_of(40), RATE) if (wall.query, wall.key) == ("text", "image")]
+    (wall,) = [wall for wall in galleries(known, small_sample, RATE) if (wall.query, wall.key) == ("text", "image")]
     scores = known.vectors["text"] @ known.vectors["image"].T
     wrong = next(row for row in range(3, 40) if int(scores[row].argmax()) != row)
     assert [search.query.text.split()[1] for search in wall.searches] == ["0", "1", "2", str(wrong)]
@@ -35,11 +35,7 @@ def test_a_gallery_shows_the_first_queries_then_the_first_failure() -> None:
         assert [hit.correct for hit in search.hits] == [item == row for item in order]
 
 
-def sample_of(items: int):
-    return lambda number: Sample(
-        f"s{number}",
-        number,
-        number,
-        {"image": np.zeros((8, 8, 3), np.uint8), "audio": np.random.default_rng(0).random(RATE // 4, np.float32)},
-        (f"number {number}",),
-    )
+def small_sample(number: int) -> Sample:
+    sound = np.random.default_rng(0).random(RATE // 4, np.float32)
+    media = {"image": np.zeros((8, 8, 3), np.uint8), "audio": sound}
+    return Sample(f"s{number}", number, number, media, (f"number {number}",))
