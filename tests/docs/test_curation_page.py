@@ -25,7 +25,7 @@ COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ tercet (.+)$", PAGE, 
 
 def test_the_commands_are_valid() -> None:
     written = re.findall(r"^(?:\$|   ) tercet (.+)$", PAGE, re.MULTILINE)
-    assert len(written) == 8
+    assert len(written) == 10
     for command in written:
         asked = parse(shlex.split(command))
         if command.startswith("curate select") and asked.rules != ["rules.yaml"]:

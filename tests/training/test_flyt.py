@@ -76,15 +76,19 @@ def test_the_weighted_loss_is_that_of_a_naive_loop() -> None:
     assert float(weighted_loss(one, other, score_N, scale, pairs.hidden_NN)) == pytest.approx(total, rel=1e-9)
 
 
-def noisy(count: int, seed: int, mismatched: float) -> tuple[Pairs, Tensor]:
-    """Two views of a hidden vector; a share of the pairs shows two different ones. Also which pairs are right."""
+def noisy(count: int, seed: int, mismatched: float, shared: float = 0) -> tuple[Pairs, Tensor]:
+    """Two views of a hidden vector; a share of the pairs shows two different ones. Also which pairs are right.
+
+    `shared`: the size of another vector that both views of every pair show, also those of a wrong one.
+    """
     drawn = torch.Generator().manual_seed(seed)
     hidden, another = (torch.randn(count, 12, generator=drawn) for _ in range(2))
     right = torch.rand(count, generator=drawn) >= mismatched
-    views = [
-        normalize(vector + 0.5 * torch.randn(count, 12, generator=drawn), dim=1)
-        for vector in (hidden, hidden.where(right[:, None], another))
-    ]
+    sides = [hidden, hidden.where(right[:, None], another)]
+    if shared:
+        common = shared * torch.randn(count, 12, generator=drawn)
+        sides = [torch.cat([side, common], dim=1) for side in sides]
+    views = [normalize(side + 0.5 * torch.randn(side.shape, generator=drawn), dim=1) for side in sides]
     return Pairs(views[0], views[1], torch.arange(count)), right
 
 
@@ -103,6 +107,28 @@ def test_scores_learned_on_half_wrong_pairs_tell_right_from_wrong() -> None:
     learn(scorer, feature_NF, pairs, target, SMALL)
     with torch.no_grad():
         assert auroc(scorer(features_of(others.one_Nd, others.other_Nd)), right) > 0.9, "on pairs that it never saw"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_learned_scores_beside_the_cosine(shared: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures of docs/flyt.md, over three seeds. Other options are those of the command."""
+    learned, cosine = [], []
+    for seed in (0, 10, 20):
+        (pairs, _), (target, _) = noisy(4000, seed, 0.5, shared), noisy(1000, seed + 1, 0.0, shared)
+        others, right = noisy(2000, seed + 2, 0.5, shared)
+        config = LearnConfig(steps=400, batch_size=256, target_batch=256, width=64, seed=seed)
+        torch.manual_seed(seed)
+        scorer = VectorScorer(pairs.one_Nd.shape[1], config.width)
+        learn(scorer, features_of(pairs.one_Nd, pairs.other_Nd), pairs, target, config)
+        with torch.no_grad():
+            learned.append(auroc(scorer(features_of(others.one_Nd, others.other_Nd)), right))
+        cosine.append(auroc((others.one_Nd * others.other_Nd).sum(dim=1), right))
+    with capsys.disabled():
+        print(f"\nshared {shared}: learned {min(learned):.3f} to {max(learned):.3f}", end=", ")
+        print(f"cosine {min(cosine):.3f} to {max(cosine):.3f}")
+    assert min(learned) > 0.7
+    assert all(one < other + 0.01 for one, other in zip(learned, cosine, strict=True)), "no better than the cosine"
 
 
 def test_a_mixture_finds_the_columns_that_help() -> None:
