@@ -1,25 +1,31 @@
 """CiT in episodes: what is kept against a naive loop, on one and two processes, and in a run that resumes."""
 
+from collections.abc import Mapping
 from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import read_column
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
-from tercet.errors import UserError
-from tercet.models.multimodal import build_model
+from tercet.errors import RankError, UserError
+from tercet.models.multimodal import Multimodal, build_model
 from tercet.testing import on_ranks
 from tercet.training.checkpoint_reader import CHECKPOINTS, Saved, fill
 from tercet.training.commit import place
 from tercet.training.config import RunConfig
-from tercet.training.episodes.curate import best_cosines, chosen, read_texts
+from tercet.training.episodes.config import CurateConfig
+from tercet.training.episodes.curate import best_cosines, chosen, curated, read_texts
+from tercet.training.episodes.episode import Embedded, Episode
 from tests.training.test_episode_orders import BATCH, EVERY, assert_alike, values
 from tests.training.tiny import recipe
 
@@ -97,6 +103,31 @@ def test_a_run_trains_on_the_captions_that_its_own_text_tower_finds_closest(worl
         assert set(chain(*batches[step : step + EVERY])) <= set(found.id_n.tolist())
         assert found.id_n.tolist() != kept_before, "the text tower changed, and the draw did"
         kept_before = found.id_n.tolist()
+
+
+class Texts:
+    """A model whose texts are all the first axis."""
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        return torch.eye(4)[:1].expand(len(texts), -1)
+
+
+def test_a_source_that_cannot_keep_a_sample_is_an_error_of_one_line(tmp_path: Path) -> None:
+    """Ids 0 to 9 have captions, 10 to 19 have none, and none of 20 to 29 was drawn."""
+    (tmp_path / "classes.txt").write_text("a red fox")
+    config = CurateConfig(metadata=str(tmp_path / "classes.txt"))
+    captions = Embedded(torch.arange(10), torch.eye(4)[:1].expand(10, -1))
+    episode = Episode(3, 0, torch.arange(20), {"text": captions}, World())
+
+    def kept(**ids: range) -> list[int]:
+        sources = cast(Mapping[str, SourceIds], {name: SimpleNamespace(ids=one) for name, one in ids.items()})
+        return curated(episode, config, cast(Multimodal, Texts()), sources, 4).id_n.tolist()
+
+    assert kept(right=range(10)) == list(range(10))
+    with pytest.raises(RankError, match="no drawn sample of `silent` has a caption; leave this source out"):
+        kept(right=range(10), silent=range(10, 20))
+    with pytest.raises(RankError, match=r"the episode drew no sample of `small`; raise episodes\.samples"):
+        kept(right=range(10), small=range(20, 30))
 
 
 def test_mistakes_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -50,12 +50,14 @@ def curated(
     kept = []
     for name, source in sources.items():
         drawn = _count(_within(episode.id_n, source.ids), episode.world)
+        if not drawn:
+            raise RankError(f"episodes.curate: the episode drew no sample of `{name}`; raise episodes.samples")
         among_n = _within(own.id_n, source.ids)
         id_n, part_n = own.id_n[among_n], cosine_n[among_n]
         passed_n = chosen(id_n, part_n, config.threshold, max(ceil(config.min_ratio * drawn), least), episode.world)
         count = _count(passed_n, episode.world)
         if not count:
-            raise RankError(f"episodes.curate: no sample of `{name}` has a caption; leave this source out")
+            raise RankError(f"episodes.curate: no drawn sample of `{name}` has a caption; leave this source out")
         say(f"step {episode.step:,}: trains on {count:,} of {drawn:,} samples of {name}, by {config.metadata}")
         kept.append((id_n[passed_n], part_n[passed_n]))
     ids, cosines = zip(*kept, strict=True)
