@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
 
 from tercet.data_pipelines.columns import Column
 from tercet.distributed import World
@@ -21,14 +20,11 @@ from tercet.training.episodes.embed import SampleEmbedder
 from tercet.training.episodes.store import EPISODES, prune_episodes
 from tercet.training.trainer import Trainer
 from tests.training.episodes import EVERY, PLUGIN, STEPS, Job, columns, run_all, with_episodes
-from tests.training.tiny import losses, run, saved
+from tests.training.tiny import assert_same_run, losses, run
 
 
 def assert_equal(out: Path, other: Path) -> None:
-    one, two = saved(out), saved(other)
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    assert losses(out) == losses(other)
+    assert_same_run(out, other)
     assert len(losses(out)) == STEPS
     last = range(EVERY, STEPS, EVERY)[-1]
     assert_same_columns(columns(out, last), columns(other, last), 0.0)
@@ -165,9 +161,7 @@ def test_an_episode_alone_changes_no_batch_and_no_weight(world_folder: Path, tmp
     unused = with_episodes(world_folder, tmp_path / "with", **values)
     plain = with_episodes(world_folder, tmp_path / "without", **values, episodes=None, memories={})
     on_ranks(run_all, 1, [(unused, None), (plain, None)])
-    assert losses(tmp_path / "with") == losses(tmp_path / "without")
-    one, other = saved(tmp_path / "with"), saved(tmp_path / "without")
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
 def test_pruning_keeps_what_a_checkpoint_may_name(tmp_path: Path) -> None:

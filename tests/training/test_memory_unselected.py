@@ -25,7 +25,7 @@ from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.select import Selection
 from tercet.training.step import Step, existing
 from tests.training.test_resume import run_all
-from tests.training.tiny import MODEL, losses, recipe, saved
+from tests.training.tiny import MODEL, assert_same_run, recipe
 
 TERM = TermConfig(between=("image", "text"), against={"image": ("unselected.text",), "text": ("unselected.image",)})
 GROUPS = 20  # fewer than items, so some anchors share a group with an item that is left out
@@ -101,9 +101,7 @@ def test_a_run_with_them_resumes_with_the_same_bits(world_folder: Path, tmp_path
     }  # fmt: skip
     whole, parts = (recipe(world_folder, tmp_path / name, **more) for name in ("whole", "parts"))
     on_ranks(run_all, 2, [(whole, None), (parts, 3), (parts, None)])
-    one, two = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_without_a_selection_it_is_refused(world_folder: Path, tmp_path: Path) -> None:

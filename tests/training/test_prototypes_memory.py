@@ -23,7 +23,7 @@ from tercet.training.config import RunConfig
 from tercet.training.preflight import check_episodes
 from tercet.training.prototypes.config import PrototypesConfig
 from tests.training.test_resume import run_all
-from tests.training.tiny import losses, recipe, run, saved
+from tests.training.tiny import assert_same_run, losses, recipe, run
 
 CLUSTERS, STEPS, EVERY = 5, 6, 2
 LAST = "step_00000004"
@@ -124,9 +124,7 @@ def test_runs_on_one_and_two_processes_are_alike_and_resume_bit_equal(world_fold
         assert Read(world_folder, tmp_path / "one").labels(teacher) == Read(world_folder, tmp_path / "whole").labels(
             teacher
         )
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    first, second = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_features_of_another_model_teach_all_fields(world_folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tercet.training.source_weights.config import SourceWeightsConfig
 from tercet.training.source_weights.gradient import ProjectionGradient
 from tercet.training.source_weights.source_weights import WEIGHTS
 from tercet.training.source_weights.update import alignments, updated
-from tests.training.tiny import MODEL, losses, recipe, run, saved
+from tests.training.tiny import MODEL, assert_same_run, recipe, run
 
 CASE = Case(1, 0)  # three open_clip and timm towers, all pairs, and items that share a group
 STEPS, EVERY = 9, 3  # so the weights change before steps 3 and 6, counted from 0
@@ -132,9 +132,7 @@ def test_a_run_that_is_killed_resumes_with_the_same_bits_at_zero_stage_3(
     whole, parts = (weighed(world_folder, mismatched, tmp_path / name, zero=3) for name in ("whole", "parts"))
     parts |= {"checkpoint": {"every": 1}}
     on_ranks(run_all, 2, [(whole, None), (parts, 3), (parts, 4), (parts, None)])
-    one, two = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert recorded(tmp_path / "whole") == recorded(tmp_path / "parts")
     assert plans(tmp_path / "whole") == plans(tmp_path / "parts")
     assert [line["step"] for line in plans(tmp_path / "whole")] == [0, 3, 6]

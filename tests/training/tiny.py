@@ -75,5 +75,14 @@ def saved_in(path: Path) -> dict[str, Tensor]:
     return found
 
 
+def assert_same_run(one: Path, other: Path) -> dict[str, Tensor]:
+    """Both runs have the same losses, and the same bits in their newest checkpoints. Returns the tensors of these."""
+    first, second = saved(one), saved(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert losses(one) == losses(other)
+    return first
+
+
 def losses(out: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
