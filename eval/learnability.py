@@ -29,10 +29,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tercet.data_pipelines.curate.score_group import Columns, ScoreColumn, ScoreGroup
+from tercet.data_pipelines.curate.score_task import ScoreTask, Values
 from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
-from tercet.eval.score import PairVectors, ScoreTask, Values, column_of, facts_of, pair_vectors, pairs_of
+from tercet.eval.score import PairVectors, column_of, facts_of, pair_vectors, pairs_of
 from tercet.eval.store import Store
 from tercet.models.multimodal import Multimodal
 

@@ -1,66 +1,25 @@
 """Scores that need a model, as groups of a score table: how similar the modalities of each sample are.
 
-A model embeds the data once (`embed_data.py`). Scores are computed from the embeddings on disk, part by part: each rank
-takes every W-th part, parts that exist are not computed again, and memory holds the vectors of one part.
+A model embeds the data once (`embed_data.py`). Scores are computed from the embeddings on disk, part by part, and
+memory holds the vectors of one part.
 
 Shape letters: n samples of a part that have both modalities, d dimensions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tercet.data_pipelines.curate.parts import table_of
-from tercet.data_pipelines.curate.score_group import Columns, Request, ScoreColumn, ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.progress import with_progress
-from tercet.data_pipelines.source import Source
-from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.store import Store
 from tercet.modality import MODALITIES
-
-Values = Mapping[str, Sequence[object] | NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class ScoreTask:
-    """The group that is written for a source, and the name of the source in the table."""
-
-    table: ScoreTable
-    name: str
-    group: str
-    source: Source
-    world: World
-
-    def begin(self, request: Request, columns: Columns) -> ScoreGroup:
-        return self.table.begin_group(self.group, request, columns)
-
-    def mine(self, group: ScoreGroup) -> list[range]:
-        """This rank's parts of those that are missing. A collective."""
-        return self.world.broadcast(group.missing(self.name))[self.world.rank :: self.world.size]
-
-    def finish(self, group: ScoreGroup) -> ScoreGroup:
-        """A collective."""
-        self.world.wait_for_all()
-        if self.world.first:
-            group.finish()
-        self.world.barrier()
-        return group
-
-    def write(self, group: ScoreGroup, ids: range, columns: Columns, found: Sequence[tuple[list[int], Values]]) -> None:
-        """Writes a part. Each of `found` has values of some samples of the part; no row without any."""
-        rows: dict[int, dict[str, object]] = {}
-        for id_n, values in found:
-            for at, id in enumerate(id_n):
-                row = rows.setdefault(id, {"id": id, "key": self.source.key(id)})
-                row.update({name: value_n[at] for name, value_n in values.items()})
-        group.write(self.name, ids, table_of(columns, [rows[id] for id in sorted(rows)]))
 
 
 @dataclass(frozen=True)

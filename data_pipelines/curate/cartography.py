@@ -4,11 +4,8 @@ from pathlib import Path
 
 from tercet.data_pipelines.columns import COLUMNS as FOLDER
 from tercet.data_pipelines.columns import column_digest, has_column, read_values
-from tercet.data_pipelines.curate.parts import table_of
 from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
-from tercet.data_pipelines.source import Source
-from tercet.distributed import World
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.errors import UserError
 
 CARTOGRAPHY = "cartography"
@@ -19,23 +16,19 @@ COLUMNS = {
 }
 
 
-def import_cartography(
-    table: ScoreTable, name: str, source: Source, run: Path, world: World, group: str = CARTOGRAPHY
-) -> ScoreGroup:
+def import_cartography(task: ScoreTask, run: Path) -> ScoreGroup:
     """`run`: the folder of the run, which trained on this source. A collective."""
-    folder = run / FOLDER / CARTOGRAPHY
+    folder, fingerprint = run / FOLDER / CARTOGRAPHY, task.source.fingerprint
     if not folder.is_dir():
         raise UserError(f"{run} has no columns of cartography; train with memories={{cartography: …}} to its end")
-    if not has_column(folder, source.fingerprint):
+    if not has_column(folder, fingerprint):
         raise UserError(
             f"{run} did not train on these data, or they have changed since; score the data that the run trained on"
         )
-    request = {"by": CARTOGRAPHY, "values": column_digest(folder, source.fingerprint)}
-    found = table.begin_group(group, request, COLUMNS)
-    for ids in world.broadcast(found.missing(name))[world.rank :: world.size]:
-        values = {column: read_values(folder, source.fingerprint, column, ids) for column in COLUMNS}
-        seen = sorted(values["count"])
-        rows = [{"id": id, "key": source.key(id), **{one: values[one][id].item() for one in values}} for id in seen]
-        found.write(name, ids, table_of(COLUMNS, rows))
-    world.wait_for_all()
-    return found
+    found = task.begin({"by": CARTOGRAPHY, "values": column_digest(folder, fingerprint)}, COLUMNS)
+    for ids in task.mine(found):
+        columns = {name: read_values(folder, fingerprint, name, ids) for name in COLUMNS}
+        seen = sorted(columns["count"])
+        values = {name: [by_id[id].item() for id in seen] for name, by_id in columns.items()}
+        task.write(found, ids, COLUMNS, [(seen, values)])
+    return task.finish(found)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,16 @@ from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.curate.parts import table_of, write_parts
 from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
 from tercet.data_pipelines.decode.media import UNREADABLE, open_picture
 from tercet.data_pipelines.decode.still import rgb
 from tercet.data_pipelines.duplicates.prints import WANTED, media
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.survey.wording import words
-from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import DECODERS
+
+if TYPE_CHECKING:  # worker processes import no torch
+    from tercet.data_pipelines.curate.score_task import ScoreTask
 
 WORDS_IN_IMAGE = "words_in_image"
 PACKAGE = "rapidocr_onnxruntime"
@@ -48,25 +49,14 @@ Lines: TypeAlias = list[tuple[str, float]]  # each with its confidence
 Reader: TypeAlias = Callable[[NDArray[np.uint8]], Lines]
 
 
-def score_words_in_image(
-    table: ScoreTable,
-    name: str,
-    source: Source,
-    split: SplitConfig,
-    world: World,
-    workers: int,
-    group: str = WORDS_IN_IMAGE,
-) -> ScoreGroup:
+def score_words_in_image(task: "ScoreTask", split: SplitConfig, workers: int) -> ScoreGroup:
     """A collective."""
     check_reader()
     request = {"by": WORDS_IN_IMAGE, "captions": split.captions, "sidecar": split.sidecar}
-    found = table.begin_group(group, request, COLUMNS)
-    reader = WordsInImage(source, CaptionReader(split.captions), MetaReader(split.sidecar))
-    write_parts(found, name, reader, workers, "reading text in pictures", world)
-    if world.first:
-        found.finish()
-    world.barrier()
-    return found
+    found = task.begin(request, COLUMNS)
+    reader = WordsInImage(task.source, CaptionReader(split.captions), MetaReader(split.sidecar))
+    write_parts(found, task.name, reader, workers, "reading text in pictures", task.world)
+    return task.finish(found)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tercet.data_pipelines.curate.report.write import write_report
 from tercet.data_pipelines.curate.rules.stages import stages_in, stages_of
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.curate.select import select as select_by
 from tercet.data_pipelines.curate.selected import Selected
 from tercet.data_pipelines.curate.signals.group import score_signals
@@ -30,7 +31,7 @@ from tercet.distributed import World, joined
 from tercet.errors import UserError
 from tercet.eval.embed_data import embed_data
 from tercet.eval.learnability import Scorer, score_learnability
-from tercet.eval.score import ScoreTask, score_similarity
+from tercet.eval.score import score_similarity
 from tercet.training.prototypes.semantic_duplicates import SemDeDup, score_semantic_duplicates
 
 
@@ -54,7 +55,6 @@ class Scoring:
     """What all groups are computed from."""
 
     table: ScoreTable
-    name: str
     source: Source
     data: DataConfig
     split: SplitConfig
@@ -65,8 +65,8 @@ class Scoring:
     def workers(self) -> int:
         return self.config.workers or usual_workers()
 
-    def by_model(self, group: str) -> ScoreTask:
-        return ScoreTask(self.table, self.name, group, self.source, self.world)
+    def of(self, group: str) -> ScoreTask:
+        return ScoreTask(self.table, self.config.source, group, self.source, self.world)
 
     def scorer(self, spec: str | None) -> Scorer:
         """The model, and its embeddings of the data, which are computed once and kept in the cache."""
@@ -92,7 +92,7 @@ def score(data: Data, out: str | os.PathLike[str], **options: Any) -> Scored:
     with joined() as world:
         source = OpenedSources().open_first(given, split, world)
         table = ScoreTable.begin(Path(out), TableSource.of(source, split.source, config.source))
-        scoring = Scoring(table, config.source, source, given, split, config, world)
+        scoring = Scoring(table, source, given, split, config, world)
         groups = [COMPUTED[group](scoring, config.name or group) for group in config.computed]
         return Scored(Path(out), config.source, {group.name: group.rows(config.source) for group in groups})
 
@@ -172,34 +172,34 @@ def _sources(table: ScoreTable, data: Data | None) -> dict[str, Source]:
 
 
 def _signals(task: Scoring, group: str) -> ScoreGroup:
-    return score_signals(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+    return score_signals(task.of(group), task.split, task.workers)
 
 
 def _duplicates(task: Scoring, group: str) -> ScoreGroup:
-    return score_duplicates(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+    return score_duplicates(task.of(group), task.split, task.workers)
 
 
 def _words_in_image(task: Scoring, group: str) -> ScoreGroup:
-    return score_words_in_image(task.table, task.name, task.source, task.split, task.world, task.workers, group)
+    return score_words_in_image(task.of(group), task.split, task.workers)
 
 
 def _similarity(task: Scoring, group: str) -> ScoreGroup:
-    return score_similarity(task.by_model(group), task.scorer(task.config.by).store)
+    return score_similarity(task.of(group), task.scorer(task.config.by).store)
 
 
 def _learnability(task: Scoring, group: str) -> ScoreGroup:
     learner, reference = task.scorer(task.config.by), task.scorer(task.config.reference)
-    return score_learnability(task.by_model(group), learner, reference, task.config.batch_size, task.config.seed)
+    return score_learnability(task.of(group), learner, reference, task.config.batch_size, task.config.seed)
 
 
 def _semantic_duplicates(task: Scoring, group: str) -> ScoreGroup:
     config = task.config
     options = SemDeDup(config.eps, config.clusters, config.among, config.seed)
-    return score_semantic_duplicates(task.by_model(group), task.scorer(config.by).store, options)
+    return score_semantic_duplicates(task.of(group), task.scorer(config.by).store, options)
 
 
 def _cartography(task: Scoring, group: str) -> ScoreGroup:
-    return import_cartography(task.table, task.name, task.source, Path(str(task.config.by)), task.world, group)
+    return import_cartography(task.of(group), Path(str(task.config.by)))
 
 
 COMPUTED: Mapping[str, Callable[[Scoring, str], ScoreGroup]] = {

@@ -12,11 +12,11 @@ from tercet.api.model import Loadable, load, name_of
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.errors import UserError
 from tercet.eval.embed_data import embed_data
-from tercet.eval.score import ScoreTask
 from tercet.training.flyt.config import LearnConfig
 from tercet.training.flyt.group import learn_group
 

@@ -17,6 +17,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.curate import score_group
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.shards.write import write_shard
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.open import open_split
@@ -24,7 +25,7 @@ from tercet.distributed import World
 
 SAMPLES, PART, PIECE = 60, 16, 8
 THINGS = ("dog", "cat", "boat", "tree", "drum")
-Score = Callable[[ScoreTable, Source, SplitConfig, World], ScoreGroup]
+Score = Callable[[ScoreTask, SplitConfig], ScoreGroup]
 
 
 def png(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
@@ -89,11 +90,11 @@ def opened(shards: Path, **options: Any) -> tuple[Source, SplitConfig]:
 
 
 def scored(score: Score, shards: Path, scores: Path, world: World | None = None, **options: Any) -> ScoreGroup:
-    """Scores shards by small parts."""
+    """Scores shards by small parts. The group has the name of the function."""
     with patch.object(score_group, "PART", PART), patch.object(score_group, "PIECE", PIECE):
         source, split = opened(shards, **options)
         table = ScoreTable.begin(scores, TableSource.of(source, str(shards)))
-        return score(table, source, split, world or World())
+        return score(ScoreTask(table, "data", score.__name__, source, world or World()), split)
 
 
 def on_rank(world: World, score: Score, shards: Path, scores: Path) -> None:

@@ -15,8 +15,7 @@ from tercet.data_pipelines.curate.duplicates.group import score_duplicates
 from tercet.data_pipelines.curate.duplicates.prints import PrintReader
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable
-from tercet.data_pipelines.source import Source
-from tercet.distributed import World
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.processes import server
 from tercet.testing import on_ranks
 from tests.data_pipelines.curated import PIECE, killed, on_rank, png, rows, scored, wav, written
@@ -26,8 +25,8 @@ RATE = 8000
 BROKEN = 71
 
 
-def duplicates(table: ScoreTable, source: Source, split: SplitConfig, world: World) -> ScoreGroup:
-    return score_duplicates(table, "data", source, split, world, workers=1)
+def duplicates(task: ScoreTask, split: SplitConfig) -> ScoreGroup:
+    return score_duplicates(task, split, workers=1)
 
 
 def picture(scene: int, copy: int) -> bytes:

@@ -19,13 +19,12 @@ from tercet.command import main
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.curate.signals import caption as caption_module
 from tercet.data_pipelines.curate.signals import sample as sample_module
 from tercet.data_pipelines.curate.signals import specificity
 from tercet.data_pipelines.curate.signals.caption import caption_signals
 from tercet.data_pipelines.curate.signals.group import score_signals
-from tercet.data_pipelines.source import Source
-from tercet.distributed import World
 from tercet.processes import server
 from tercet.testing import on_ranks
 from tests.data_pipelines.curated import PART, PIECE, SAMPLES, caption, killed, on_rank, rows, sample, scored, written
@@ -33,8 +32,8 @@ from tests.data_pipelines.curated import PART, PIECE, SAMPLES, caption, killed, 
 Rows = list[dict[str, Any]]
 
 
-def signals(table: ScoreTable, source: Source, split: SplitConfig, world: World) -> ScoreGroup:
-    return score_signals(table, "data", source, split, world, workers=1)
+def signals(task: ScoreTask, split: SplitConfig) -> ScoreGroup:
+    return score_signals(task, split, workers=1)
 
 
 @pytest.fixture(scope="module")

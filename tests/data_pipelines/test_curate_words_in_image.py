@@ -12,10 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.curate import words_in_image as module
 from tercet.data_pipelines.curate.score_group import ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.curate.words_in_image import score_words_in_image
-from tercet.data_pipelines.source import Source
-from tercet.distributed import World
 from tercet.errors import UserError
 from tests.data_pipelines.curated import png, rows, scored, written
 
@@ -38,8 +36,8 @@ def sample(number: int) -> dict[str, bytes]:
     return {**files, "png": png(np.asarray(picture))}
 
 
-def words_in_image(table: ScoreTable, source: Source, split: SplitConfig, world: World) -> ScoreGroup:
-    return score_words_in_image(table, "data", source, split, world, workers=1)
+def words_in_image(task: ScoreTask, split: SplitConfig) -> ScoreGroup:
+    return score_words_in_image(task, split, workers=1)
 
 
 def fake_reader() -> Callable[[Any], list[tuple[str, float]]]:

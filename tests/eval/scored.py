@@ -16,11 +16,11 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.curate import score_group
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.sources.open import open_split
 from tercet.distributed import World
 from tercet.eval import embed_data as module
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.score import ScoreTask
 from tercet.eval.store import Store, StoredPart
 from tests.eval.stored import tiny
 

@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.errors import UserError
-from tercet.eval.score import ScoreTask
 from tercet.eval.store import Store
 from tercet.testing import on_ranks
 from tercet.training.prototypes import semantic_duplicates as module

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.progress import with_progress
-from tercet.eval.score import ScoreTask, facts_of
+from tercet.eval.score import facts_of
 from tercet.eval.store import Store
 from tercet.training.prototypes.cluster_data import NONE, features, modality_of_features, piece_features
 from tercet.training.prototypes.kmeans import KMeans, kmeans
@@ -59,7 +60,7 @@ def score_semantic_duplicates(task: ScoreTask, store: Store, options: SemDeDup) 
     count = options.clusters or max(1, round(rows / PER_CLUSTER))
     chosen = {"eps": options.eps, "clusters": count, "among": modality, "seed": options.seed}
     group = task.begin({"by": "semantic_duplicates", **facts_of(store), **chosen}, COLUMNS)
-    if not task.world.broadcast(group.missing(task.name)):
+    if not task.missing(group):
         return task.finish(group)
     label_N, closeness_N = _clustered(
         task, store, modality, KMeans(count, start="random", spherical=True, seed=options.seed)

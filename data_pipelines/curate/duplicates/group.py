@@ -8,8 +8,6 @@ the same if they sound the same from start to end, also in another codec, rate o
 they have the same words. A picture of one colour is compared by its file alone.
 """
 
-import shutil
-
 import numpy as np
 
 from tercet.data_pipelines.config import SplitConfig
@@ -19,10 +17,9 @@ from tercet.data_pipelines.curate.duplicates.prints import PrintReader
 from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.parts import write_parts
 from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.duplicates.prints import Printer
 from tercet.data_pipelines.source import Source
-from tercet.distributed import World
 
 DUPLICATES = "duplicates"
 
@@ -38,30 +35,16 @@ COLUMNS = {
 }
 
 
-def score_duplicates(
-    table: ScoreTable,
-    name: str,
-    source: Source,
-    split: SplitConfig,
-    world: World,
-    workers: int,
-    group: str = DUPLICATES,
-) -> ScoreGroup:
+def score_duplicates(task: ScoreTask, split: SplitConfig, workers: int) -> ScoreGroup:
     """A collective."""
     request = {"by": DUPLICATES, "captions": split.captions}
-    draft = table.begin_group(f".{group}", request, prints.COLUMNS)
-    found = table.begin_group(group, request, COLUMNS)
-    if world.broadcast(found.missing(name)):
-        reader = PrintReader(Printer(source, split.captions))
-        write_parts(draft, name, reader, workers, "taking fingerprints", world)
-        if world.first:
-            _write(draft, found, name, source)
-    world.wait_for_all()
-    if world.first:
-        found.finish()
-        shutil.rmtree(draft.folder, ignore_errors=True)
-    world.barrier()
-    return found
+    draft, found = task.begin_draft(request, prints.COLUMNS), task.begin(request, COLUMNS)
+    if task.missing(found):
+        reader = PrintReader(Printer(task.source, split.captions))
+        write_parts(draft, task.name, reader, workers, "taking fingerprints", task.world)
+        if task.world.first:
+            _write(draft, found, task.name, task.source)
+    return task.finish(found, draft)
 
 
 def _write(draft: ScoreGroup, group: ScoreGroup, name: str, source: Source) -> None:

@@ -4,8 +4,6 @@ The first pass decodes the samples, and writes all columns but `specificity` as 
 of all captions, adds that column, and writes the parts of the group.
 """
 
-import shutil
-
 import numpy as np
 import torch
 
@@ -14,11 +12,10 @@ from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.curate.parts import write_parts
 from tercet.data_pipelines.curate.score_group import ScoreGroup
-from tercet.data_pipelines.curate.score_table import ScoreTable
+from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.curate.signals import sample, specificity
 from tercet.data_pipelines.curate.signals.sample import SignalReader
 from tercet.data_pipelines.curate.signals.specificity import BUCKETS, AddSpecificity, CountWords, WordCounts
-from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.language import knows_languages
 from tercet.data_pipelines.survey.walk import walk
 from tercet.distributed import World
@@ -26,26 +23,19 @@ from tercet.distributed import World
 SIGNALS = "signals"
 
 
-def score_signals(
-    table: ScoreTable, name: str, source: Source, split: SplitConfig, world: World, workers: int, group: str = SIGNALS
-) -> ScoreGroup:
+def score_signals(task: ScoreTask, split: SplitConfig, workers: int) -> ScoreGroup:
     """A collective."""
     request = {"by": SIGNALS, "captions": split.captions, "sidecar": split.sidecar, "languages": knows_languages()}
-    draft = table.begin_group(f".{group}", request, sample.COLUMNS)
-    found = table.begin_group(group, request, {**sample.COLUMNS, **specificity.COLUMNS})
-    if world.broadcast(found.missing(name)):
-        reader = SignalReader(source, CaptionReader(split.captions), MetaReader(split.sidecar))
-        write_parts(draft, name, reader, workers, "measuring samples", world)
-        counts = _counted(draft, name, world, workers)
-        mine = world.broadcast(found.missing(name))[world.rank :: world.size]
-        for _ in walk(AddSpecificity(draft, found, name, counts), mine, workers, "adding specificity"):
+    draft = task.begin_draft(request, sample.COLUMNS)
+    found = task.begin(request, {**sample.COLUMNS, **specificity.COLUMNS})
+    if task.missing(found):
+        reader = SignalReader(task.source, CaptionReader(split.captions), MetaReader(split.sidecar))
+        write_parts(draft, task.name, reader, workers, "measuring samples", task.world)
+        counts = _counted(draft, task.name, task.world, workers)
+        add = AddSpecificity(draft, found, task.name, counts)
+        for _ in walk(add, task.mine(found), workers, "adding specificity"):
             pass
-    world.wait_for_all()
-    if world.first:
-        found.finish()
-        shutil.rmtree(draft.folder, ignore_errors=True)
-    world.barrier()
-    return found
+    return task.finish(found, draft)
 
 
 def _counted(draft: ScoreGroup, name: str, world: World, workers: int) -> WordCounts:
