@@ -1,5 +1,4 @@
-"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, holds its episodes, changes the
-weights of its sources, and evaluates the result."""
+"""Trains one run in its folder: builds each stage, resumes it from the last checkpoint, and evaluates the result."""
 
 import gc
 from collections.abc import Iterator, Mapping
@@ -8,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
-from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.fields import FieldSpec, further_fields, own_fields
 from tercet.data_pipelines.open import open_loader
-from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import RunStopped
@@ -20,12 +17,11 @@ from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
-from tercet.training.checkpoint import current_weights, restore_moments, save, save_again, weights
+from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
-from tercet.training.episodes.episodes import Episodes
-from tercet.training.episodes.orders import begins_anew
+from tercet.training.data_changes import DataChanges
 from tercet.training.flops import count_flops
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
@@ -43,7 +39,6 @@ from tercet.training.selection.examples import EXAMPLES
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import MEMORY as SELECTION_MEMORY
 from tercet.training.selection.select import Selection
-from tercet.training.source_weights.source_weights import SourceWeights, with_plan
 from tercet.training.step import Step
 from tercet.training.trainer import Callbacks, Stage, Trainer
 
@@ -55,8 +50,7 @@ class Runner:
         self.config, self.folder, self.world = config, folder, world
         self.sources = sources or OpenedSources()
         self.evaluation = RunEvaluation(config, folder, world, self.sources)
-        self.episodes = Episodes(folder, world, self.sources)
-        self.source_weights = SourceWeights(folder, world, self.sources)
+        self.changes = DataChanges(config, folder, world, self.sources)
         self._last_saved: int | None = None
 
     def finish(self) -> None:
@@ -96,50 +90,13 @@ class Runner:
     def _train(
         self, trainer: Trainer, stage: Stage, progress: Progress, interruption: Interruption
     ) -> tuple[Stage, Progress]:
-        """Takes the steps of a stage that are still to do. Between them, holds its episodes and changes the weights of
-        its sources."""
-        config = stage.config
-        due = config.episodes.steps_in(stage.steps) if config.episodes else range(0)
-        changes = config.source_weights.steps_in(stage.steps) if config.source_weights else range(0)
+        """Takes the steps of a stage that are still to do, and changes its data between them."""
         ended = False
         while not ended:
-            if progress.step in due and progress.episode != progress.step:
-                stage, progress = self._episode(stage, progress)
-            if progress.step in changes:
-                stage = self._change_weights(stage, progress)
-            stop = min((step for step in (*due, *changes) if step > progress.step), default=stage.steps.stop)
-            progress = trainer.run(stage, progress, stop)
+            stage, progress = self.changes.make(stage, progress)
+            progress = trainer.run(stage, progress, self.changes.after(stage, progress))
             ended = progress.step == stage.steps.stop or interruption.requested() or self._ends_early(stage)
         return stage, progress
-
-    def _episode(self, stage: Stage, progress: Progress) -> tuple[Stage, Progress]:
-        """Holds the episode of this step, and reopens the loader, with the same engine and optimizer."""
-        model = self._fresh(stage.config)
-        fill(model, dict(weights(stage.engine)))
-        self.episodes.hold(stage, model, progress.step)
-        config, cursors = stage.config, cursors_for(self.config, stage.config, progress)
-        data = self.episodes.data(config, progress.step)
-        data = with_plan(data, stage.loader.plan) if config.source_weights else data
-        assert isinstance(stage.loader, Loader)  # streams have no episodes
-        reopen = stage.loader.redrawn if begins_anew(config) else stage.loader.reopened
-        loader = reopen(data, cursors)
-        check_batch_size(loader.plan, config.batch_size, config.drawn)
-        if self.world.first:
-            note_plan(loader.plan, progress, self.folder)
-        progress = replace(progress, episode=progress.step, cursors={**progress.cursors, **loader.cursors})
-        return replace(stage, loader=loader), progress
-
-    def _change_weights(self, stage: Stage, progress: Progress) -> Stage:
-        """Reopens the loader with new weights of the sources. Each source goes on after its last sample."""
-        model = self._fresh(stage.config)
-        fill(model, dict(weights(stage.engine)))
-        data = self.episodes.data(stage.config, progress.episode)
-        data = self.source_weights.change(stage, model, data, progress.step)
-        assert isinstance(stage.loader, Loader)  # streams have one source
-        loader = stage.loader.reopened(data, progress.cursors)
-        if self.world.first:
-            note_plan(loader.plan, progress, self.folder)
-        return replace(stage, loader=loader)
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
         """Evaluates the weights before the first step. With early stopping also saves them: they may stay the best."""
@@ -203,15 +160,14 @@ class Runner:
         flops = count_flops(model, inputs, config.micro_batch, scoring) if config.selection else None
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         loader = self._loader(index, config, model, further, origin.progress if origin else Progress())
-        self.source_weights.check(config, loader.plan, model)
+        self.changes.check(config, loader.plan, model)
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
         context = StageContext(config, engine, dim, plan, sources, world, fields)
         memories = build_memories(context)
         if origin:
             restore_moments(origin, engine)
             memories.restore(origin)
-            if origin.progress.episode is not None:
-                self.episodes.recall(origin.progress.episode, memories, sources)
+            self.changes.recall(origin.progress, memories, sources)
         counts = {name: field.rows for name, field in further.items()}
         paired = {name: field.paired for name, field in further.items() if field.paired}
         terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed, paired)
@@ -232,9 +188,7 @@ class Runner:
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
         intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
-        data = self.episodes.data(config, progress.episode)
-        if index == progress.stage:
-            data = self.source_weights.resumed(data, config, progress)
+        data = self.changes.data(config, progress, begun=index == progress.stage)
         loader = open_loader(
             data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources, further
         )
@@ -263,7 +217,7 @@ class Runner:
         history = self.evaluation.history(stage.steps.start)
         if self.world.first:
             prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, history.best if history else None)
-        self.episodes.prune(progress.episode)
+        self.changes.episodes.prune(progress.episode)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> bool:
         """Evaluates during the run, and saves the weights if they are the best so far. Returns whether the run ends."""
