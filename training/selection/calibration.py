@@ -7,7 +7,8 @@ them.
 
 Wrong pairs would make the scale low, because a model that is sure of nothing loses least on them; and with a low scale,
 the reference's losses hardly tell wrong pairs from right ones. So the scale is found twice: on all samples, and then on
-the half of them that have the lower losses.
+the half of them that have the lower losses. Where few pairs are wrong, that half is easier than the rest. Its scale is
+then above the one that fits all pairs, and may reach `HIGH`.
 
 Shapes: N samples of all ranks, m samples to calibrate on.
 """
