@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, normalize
 
 from tercet.distributed import World
 from tercet.testing import on_ranks
@@ -219,41 +219,50 @@ def direct_loss(kind: Kind, positive: Tensor, row: Tensor, column: Tensor) -> Te
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_calibrated_temperature_fits_the_better_half_best(kind: Kind) -> None:
-    """A search over a grid, first on all pairs and then on the half that has the lower losses. Every third is wrong."""
+@pytest.mark.parametrize("every", [None, 3])
+def test_a_calibrated_temperature_fits_the_right_pairs(kind: Kind, every: int | None) -> None:
+    """A search over a grid of scales and shares of wrong pairs, once with right pairs only. Loops make the likelihood.
+
+    The scale lies near that of the right pairs alone, although every third pair is wrong.
+    """
     random = torch.Generator().manual_seed(5)
     x = torch.randn(60, 6, generator=random, dtype=torch.float64)
     y = x + 0.9 * torch.randn(60, 6, generator=random, dtype=torch.float64)
-    y[::3] = y[::3].flip(0)
+    if every:
+        y[::every] = y[::every].flip(0)
     x, y = (normalize(one, dim=1) for one in (x, y))
-    groups, kept = torch.tensor([*range(58), 2, 2]), [i for i in range(60) if i != 4]
+    groups, kept = [*range(58), 2, 2], [i for i in range(60) if i != 4]
+    cosines = x @ y.T
 
-    def entries(pairs: list[int], scale: float, bias: float) -> tuple[Tensor, Tensor]:
-        logits = scale * x[pairs] @ y[pairs].T + bias
-        repel = groups[pairs][:, None] != groups[pairs]
-        return logits.masked_fill(~repel & ~torch.eye(len(pairs), dtype=torch.bool), -torch.inf), torch.arange(
-            len(pairs)
+    def keys(i: int) -> list[int]:
+        return [j for j in kept if j == i or groups[j] != groups[i]]
+
+    def both(i: int, scale: float) -> float:
+        """The probability of a pair in both directions."""
+        return float((scale * cosines[i, keys(i)]).softmax(0)[keys(i).index(i)]) * float(
+            (scale * cosines[keys(i), i]).softmax(0)[keys(i).index(i)]
         )
 
-    def mean_loss(pairs: list[int], scale: float, bias: float) -> float:
-        logits, own = entries(pairs, scale, bias)
-        if kind == "softmax":
-            return float(cross_entropy(logits, own) + cross_entropy(logits.T, own))
-        sign = 2 * torch.eye(len(pairs)) - 1
-        return float(-logsigmoid(sign * logits).nan_to_num(posinf=0.0, neginf=0.0).sum())
+    scales, shares = np.geomspace(1, 100, 60), np.linspace(0, 0.99, 100)
+    uniform_m = np.array([len(keys(i)) ** -2.0 for i in kept])
+    chances = {scale: np.array([both(i, scale) for i in kept]) for scale in scales}
+    scale, wrong = max(
+        product(scales, shares),
+        key=lambda at: np.log((1 - at[1]) * chances[at[0]] + at[1] * uniform_m).sum(),
+    )
+    found = calibrated(kind, x, y, torch.arange(60) != 4, torch.tensor(groups))
+    if kind == "softmax":
+        assert found.scale == pytest.approx(scale, rel=0.05)
+        alone = max(scales, key=lambda at: np.log(chances[at][[not every or i % every > 0 for i in kept]]).sum())
+        assert found.scale == pytest.approx(alone, rel=0.3), "wrong pairs count little"
+        return
+    right_m = (1 - wrong) * chances[scale] / ((1 - wrong) * chances[scale] + wrong * uniform_m)
 
-    def best(pairs: list[int]) -> tuple[float, float]:
-        biases = np.linspace(-30, 5, 71) if kind == "sigmoid" else [0.0]
-        return min(product(np.geomspace(1, 100, 60), biases), key=lambda at: mean_loss(pairs, *at))
+    cosine_e = torch.stack([cosines[i, j] for i in kept for j in keys(i)])
+    target_e = torch.tensor([right_m[kept.index(i)] if i == j else 0.0 for i in kept for j in keys(i)])
 
-    def loss_of(place: int, logits: Tensor) -> float:
-        others = [other for other in range(len(logits)) if other != place]
-        return float(direct_loss(kind, logits[place, place], logits[place, others], logits[others, place]))
+    def loss(at: tuple[float, float]) -> float:
+        return float(binary_cross_entropy_with_logits(at[0] * cosine_e + at[1], target_e.double()))
 
-    logits, own = entries(kept, *best(kept))
-    ranked = sorted(own.tolist(), key=lambda place: loss_of(place, logits))
-    scale, bias = best([kept[place] for place in sorted(ranked[: len(kept) // 2])])
-    found = calibrated(kind, x, y, torch.arange(60) != 4, groups)
-    assert found.scale == pytest.approx(scale, rel=0.1)
-    assert found.bias == pytest.approx(bias, abs=1)
-    assert 1.5 * best(kept)[0] < found.scale < 99, "wrong pairs count much, and the grid has the minimum"
+    best = min(product(np.geomspace(1, 100, 40), np.linspace(-30, 5, 71)), key=loss)
+    assert (found.scale, found.bias) == (pytest.approx(best[0], rel=0.15), pytest.approx(best[1], abs=1))

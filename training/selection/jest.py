@@ -95,8 +95,8 @@ class JestSelection(SelectionRule):
         ReferenceScale,
         Field(
             description="the inverse temperature of the reference's logits. own: the one that it was trained with; "
-            "learner: that of the learner at this step; calibrated: the one that fits the better "
-            "half of the drawn samples best; or a number"
+            "learner: that of the learner at this step; calibrated: the one that fits the drawn "
+            "samples best, wrong pairs aside; or a number"
         ),
     ] = "calibrated"
     pair_loss: Annotated[
