@@ -12,6 +12,7 @@ from tercet.errors import UserError
 from tercet.modality import MODALITIES, tokens_of
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
+from tercet.models.encoders.image import ImageEncoder
 from tercet.models.head import Head
 from tercet.models.losses import build_objective
 from tercet.models.reduction import Reduction
@@ -73,13 +74,19 @@ class Multimodal(nn.Module):
             tower = self.tower(modality_of(name))
             if intake == tower.intake:
                 continue
-            values = torch.zeros(1, *intake.shape, dtype=getattr(torch, intake.dtype))
+            side, patch = intake.shape[0], tower.patch if isinstance(tower, ImageEncoder) else None
+            if patch and side % patch:
+                raise UserError(
+                    f"fields.{name}.size is {side}; set it to a multiple of the tower's patches of {patch} pixels"
+                )
+            device = next(tower.parameters()).device
+            values = torch.zeros(1, *intake.shape, dtype=getattr(torch, intake.dtype), device=device)
             try:
                 tower(channels_first(values, intake))
             except (RuntimeError, AssertionError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(
-                    f"fields.{name}.size: the {modality_of(name)} tower does not accept {intake.shape[0]} pixels "
+                    f"fields.{name}.size: the {modality_of(name)} tower does not accept {side} pixels "
                     f"({reason}); remove `size`, or choose a tower that accepts images of several sizes"
                 ) from None
 

@@ -65,7 +65,7 @@ AS_TRAINED = Scoring()
 
 
 def build_scoring(config: ScoringConfig | None, model: Multimodal, device: torch.device) -> Scoring:
-    """Checks that the image tower can run at the size of scoring, and lets it. Changes no weights."""
+    """Checks that the image tower can run at the size of scoring."""
     if config is None:
         return AS_TRAINED
     if not config.reduces:
@@ -75,7 +75,6 @@ def build_scoring(config: ScoringConfig | None, model: Multimodal, device: torch
     if not isinstance(tower, ImageEncoder):
         raise UserError(f"{key}: the model has no image tower, and only pictures can be made smaller; remove it")
     reduction = _reduction(config, tower).to(device)
-    tower.accept_other_sizes()
     _check(key, tower, reduction)
     if config.mixed and model.tokens:
         raise UserError(

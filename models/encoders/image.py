@@ -10,7 +10,11 @@ from tercet.models.encoders.encoder import Encoder
 
 
 class ImageEncoder(Encoder):
-    """A tower over RGB bytes `[n, 3, H, W]`."""
+    """A tower over RGB bytes `[n, 3, H, W]`.
+
+    Pictures of the intake's size are the usual input. A tower that can also takes other sizes, and interpolates its
+    position embeddings to them; others raise an error. The weights keep the positions of the intake's size.
+    """
 
     modality = "image"
     intake: ImageIntake
@@ -27,10 +31,6 @@ class ImageEncoder(Encoder):
     def patch(self) -> int | None:
         """The side of the square patches that the tower cuts pictures into, if it does."""
         return None
-
-    def accept_other_sizes(self) -> None:
-        """From now on, also takes pictures of other sizes than the intake's, if the tower can: it interpolates its
-        position embeddings. Pictures of the intake's size get the same vectors as before."""
 
     def normalise(self, values: Tensor) -> Tensor:
         return (values.float() / 255.0 - self.mean) / self.std

@@ -37,6 +37,10 @@ class OpenClipImage(ImageEncoder):
         super().__init__(intake, taken["mean"], taken["std"])
         self.model = _pooled(model.visual)
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
+        if isinstance(self.model, TimmModel):
+            accept_other_sizes(self.model.trunk)
+        elif isinstance(self.model, VisionTransformer):
+            self.model.__class__ = ViTOfAnySize
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         found = self.model(self.normalise(values))
@@ -58,12 +62,6 @@ class OpenClipImage(ImageEncoder):
         if isinstance(self.model, VisionTransformer):
             return int(self.model.conv1.kernel_size[0])
         return timm_patch(self.model.trunk) if isinstance(self.model, TimmModel) else None
-
-    def accept_other_sizes(self) -> None:
-        if isinstance(self.model, TimmModel):
-            accept_other_sizes(self.model.trunk)
-        elif isinstance(self.model, VisionTransformer):
-            self.model.__class__ = ViTOfAnySize
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, TimmModel):

@@ -71,13 +71,11 @@ class TimmImage(TimmTower, ImageEncoder):
         side = (config.size, config.size) if config.size else tuple(data["input_size"][1:])
         super().__init__(ImageIntake(side, data["interpolation"]), data["mean"], data["std"])
         self.model, self.width = model, output_width(model)
+        accept_other_sizes(model)
 
     @property
     def patch(self) -> int | None:
         return timm_patch(self.model)
-
-    def accept_other_sizes(self) -> None:
-        accept_other_sizes(self.model)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         vectors: Tensor = self.model(self.normalise(values))

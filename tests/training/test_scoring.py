@@ -40,7 +40,6 @@ def marked(batch: Batch, which: str) -> Batch:
 
 
 def flexible(model: Any) -> Any:
-    model.tower("image").accept_other_sizes()
     model.reduction = PATCHES
     return model
 

@@ -48,7 +48,8 @@ class HfImage(HfTower, ImageEncoder):
         self.projects, self.part = part is not None and part.projects, part.kind if part else ""
         self.prefix = _prefix(self.part, self.model.config)
         self.width, self.seen, self.pool = width_of(self.model.config, part), pixels.seen, pool
-        self.positions = _positions(self.model, pixels.seen)
+        self.native = getattr(self.model.config, "image_size", None)
+        self.interpolates = "interpolate_pos_encoding" in signature(self.model.forward).parameters
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.pool(self._run(values))
@@ -69,7 +70,12 @@ class HfImage(HfTower, ImageEncoder):
         return Encoded(self.pool(output), tokens_nLD, counts_n)
 
     def _run(self, values: Tensor) -> Any:
-        return self.model(pixel_values=self.normalise(_centre(values, self.seen)), **self.positions)
+        """Only pictures of the intake's size are cropped. The model interpolates its positions for other sizes."""
+        own = tuple(values.shape[2:]) == self.intake.size
+        pixels = self.normalise(_centre(values, self.seen) if own else values)
+        size = tuple(pixels.shape[2:])
+        other = self.interpolates and self.native not in (size[0], list(size), size)
+        return self.model(pixel_values=pixels, **({"interpolate_pos_encoding": True} if other else {}))
 
 
 def _prefix(part: str, config: Any) -> int:
@@ -88,10 +94,3 @@ def _pool(name: str, kind: str, options: dict[str, object]) -> Callable[[Any], T
     if choice not in POOLS:
         raise UserError(f"model.image.options.pool: `hf:{name}` has no pooling `{choice}`; use cls or mean")
     return POOLS[choice]
-
-
-def _positions(model: Any, seen: tuple[int, int]) -> dict[str, bool]:
-    """Options that let the model interpolate its learnt positions if images have another size than in training."""
-    native = getattr(model.config, "image_size", None)
-    stretches = "interpolate_pos_encoding" in signature(model.forward).parameters
-    return {"interpolate_pos_encoding": True} if stretches and native not in (seen[0], list(seen), seen) else {}
