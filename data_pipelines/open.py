@@ -31,10 +31,12 @@ def open_loader(
     trained: Collection[str] = (),
     opened: OpenedSources | None = None,
     further: Mapping[str, FieldSpec] | None = None,
+    again: Mapping[str, FieldSpec] | None = None,
 ) -> Batches:
     """The batches of this rank, which start at `cursors`. A collective.
 
-    `trained`: modalities that some source must hold. `further`: the fields that the recipe adds.
+    `trained`: modalities that some source must hold. `further`: the fields that the recipe adds. `again`: those of
+    pictures that are decoded again at other sizes, for some items of a batch.
     """
     opened = opened or OpenedSources()
     if data.mode == "stream":
@@ -47,7 +49,7 @@ def open_loader(
         warn_if_strange(data.train, sources)
     loader = Loader(
         data, sources, intakes, batch_size, seed=seed, rank=world.rank, world=world.size, start=cursors, folder=folder,
-        further=further,
+        further=further, again=again,
     )  # fmt: skip
     for line in loader.schedule.remarks() if world.first else ():
         say(line)

@@ -183,7 +183,7 @@ class Field:
 class Batch:
     """This rank's items of a global batch: their ids, which are dense and stable, their groups, and their fields.
 
-    `values` has further numbers of each item, by name.
+    `values` has further numbers of each item, by name. `epochs`: those that drew the random crops and captions.
     """
 
     ids: Tensor
@@ -192,6 +192,7 @@ class Batch:
     samples: tuple[Sample, ...] = ()  # for evaluation and galleries; empty in training
     cursors: Mapping[str, int] = field(default_factory=dict)  # the position of each source after this batch
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    epochs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -218,4 +219,5 @@ class Batch:
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Changes the tensors of all items, but not the fields."""
         values = {name: change(value) for name, value in self.values.items()}
-        return replace(self, ids=change(self.ids), groups=change(self.groups), values=values)
+        epochs = None if self.epochs is None else change(self.epochs)
+        return replace(self, ids=change(self.ids), groups=change(self.groups), values=values, epochs=epochs)

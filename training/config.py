@@ -296,6 +296,11 @@ class RunConfig(SpaceConfig):
     def _draws_whole_strata(self) -> "RunConfig":
         if self.selection:
             self.selection.strata_of(self.batch_size)
+            if self.selection.decodes_twice and self.data.mode == "stream":
+                raise Misfit(
+                    "selection.scoring.decode_twice",
+                    "reads samples again by their ids, which a stream lacks; set data.mode=index",
+                )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tercet.data_pipelines.batches.batches import Batches
+from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.columns import COLUMNS
 from tercet.data_pipelines.fields import FieldSpec, further_fields, own_fields
 from tercet.data_pipelines.open import open_loader
@@ -159,7 +160,11 @@ class Runner:
         inputs = {name: field.intake for name, field in fields.items()}
         flops = count_flops(model, inputs, config.micro_batch, scoring) if config.selection else None
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
-        loader = self._loader(index, config, model, further, origin.progress if origin else Progress())
+        small = scoring.decoded_small(fields)
+        again = {name: fields[name] for name in small}
+        loader = self._loader(
+            index, config, model, {**fields, **small}, again, origin.progress if origin else Progress()
+        )
         self.changes.check(config, loader.plan, model)
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
         context = StageContext(config, engine, dim, plan, sources, world, fields)
@@ -176,22 +181,32 @@ class Runner:
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:
             return stage
-        selection = Selection(config.selection, config.batch_size, step, self.folder, context, flops)
+        context = replace(context, fields={**fields, **small})
+        decode = loader.again if isinstance(loader, Loader) else None
+        selection = Selection(config.selection, config.batch_size, step, self.folder, context, flops, decode)
         if selection.rule.memory:
             memories.add(SELECTION_MEMORY, selection.rule.memory, origin)
         return replace(stage, select=selection)
 
     def _loader(
-        self, index: int, config: RunConfig, model: Multimodal, further: Mapping[str, FieldSpec], progress: Progress
+        self,
+        index: int,
+        config: RunConfig,
+        model: Multimodal,
+        fields: Mapping[str, FieldSpec],
+        again: Mapping[str, FieldSpec],
+        progress: Progress,
     ) -> Batches:
         """Opens the data where the last checkpoint left off. A new plan takes effect here."""
         cursors = cursors_for(self.config, config, progress)
         learned = sorted({modality_of(field) for field in model.fields})
-        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        intakes = {name: field.intake for name, field in fields.items() if name == field.modality}
+        further = {name: field for name, field in fields.items() if name not in intakes}
         data = self.changes.data(config, progress, begun=index == progress.stage)
         loader = open_loader(
-            data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources, further
-        )
+            data, intakes, config.drawn, config.seed, self.world, cursors, self.folder, learned, self.sources, further,
+            again,
+        )  # fmt: skip
         check_plan(self.config, config, loader.plan, progress, self.folder)
         if self.world.first:
             note_plan(loader.plan, progress, self.folder)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.sample import Batch, Field, ImageIntake, Intake
 from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
@@ -22,11 +23,13 @@ KEY = "selection.scoring"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What the learner gets to score. `mixed` is the share of the kept samples to train at the size of scoring."""
+    """What the learner gets to score. `mixed` is the share of the kept samples to train at the size of scoring.
+    `decode_twice`: whether a super-batch has pictures of that size, and those of the kept samples are decoded again."""
 
     reduction: Reduction | None = None
     bf16: bool = False
     mixed: float = 0.0
+    decode_twice: bool = False
 
     def view(self, batch: Batch) -> Batch:
         """The batch with smaller pictures. Only pictures of the tower's size are made smaller."""
@@ -43,6 +46,13 @@ class Scoring:
             return {}
         pictures = {name: intake for name, intake in intakes.items() if isinstance(intake, ImageIntake)}
         return {name: reduction.intake(one) for name, one in pictures.items() if one.size == reduction.before}
+
+    def decoded_small(self, fields: Mapping[str, FieldSpec]) -> dict[str, FieldSpec]:
+        """The fields that a super-batch has at a smaller size, with this size."""
+        if not self.decode_twice:
+            return {}
+        smaller = self.smaller({name: field.intake for name, field in fields.items()})
+        return {name: replace(fields[name], intake=intake) for name, intake in smaller.items()}
 
     def mix(self, kept: Batch, seed: int, step: int, places: Sequence[int], strata: int) -> Batch:
         """Marks the samples to train at the size of scoring: the same number of each stratum, at random. `places` are
@@ -81,7 +91,7 @@ def build_scoring(config: ScoringConfig | None, model: Multimodal, device: torch
             f"{KEY}.mixed: a term compares tokens of `{model.tokens[0]}`, which must be of one size; remove `mixed`"
         )
     model.reduction = reduction
-    return Scoring(reduction, config.precision == "bf16", config.mixed)
+    return Scoring(reduction, config.precision == "bf16", config.mixed, config.decode_twice)
 
 
 def _reduction(config: ScoringConfig, tower: ImageEncoder) -> Reduction:

@@ -34,7 +34,8 @@ class BatchMaker:
     """Lays out the arrays of a batch: for each field its rows, and how many of them each item has.
 
     `further`: the fields that the recipe adds to the modalities. `masks`: how many spectrogram masks each sound has.
-    `values`: where in the metadata further numbers of each sample are, by name.
+    `values`: where in the metadata further numbers of each sample are, by name. `epochs`: whether batches also have the
+    epoch of each item.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class BatchMaker:
         further: Mapping[str, FieldSpec] | None = None,
         masks: int = 0,
         values: Mapping[str, str] | None = None,
+        epochs: bool = False,
     ) -> None:
         self.fields = own_fields(intakes) | dict(further or {})
-        self.masks, self.values = masks, dict(values or {})
+        self.masks, self.values, self.epochs = masks, dict(values or {}), epochs
         self._shapes = {
             name: field.intake.shape for name, field in self.fields.items()
         }  # once: a tokenizer runs for it
@@ -53,6 +55,7 @@ class BatchMaker:
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
         """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""
         columns: list[BufferColumn] = [("id", "int64", ()), ("group", "int64", ())]
+        columns += [("epoch", "int64", ())] if self.epochs else []
         columns += [(f"value {name}", "float32", ()) for name in self.values]
         for name, field in self.fields.items():
             shape = self._shapes[name]
@@ -114,7 +117,7 @@ class BatchMaker:
         columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
         fields = {name: self._field(name, columns) for name in self.fields}
         values = {name: columns[f"value {name}"] for name in self.values}
-        return Batch(columns["id"], columns["group"], fields, values=values)
+        return Batch(columns["id"], columns["group"], fields, values=values, epochs=columns.get("epoch"))
 
     def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
         """The rows that exist; without a copy if all do."""

@@ -5,7 +5,7 @@ its own shards.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tercet.data_pipelines.bad_samples import BadSample, Fault
@@ -73,9 +73,11 @@ class DecodeWorker:
         seed: int,
         crop: tuple[float, float] | None,
         augment: AugmentConfig,
+        shrunk: Mapping[str, float] | None = None,
     ) -> None:
+        """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
         self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
-        self._augment = Augmenter(augment)
+        self._augment = Augmenter(augment, shrunk or {})
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
         source = self.sources[task.source]
@@ -88,14 +90,19 @@ class DecodeWorker:
         ]
         samples = [self._augment(one.sample, one.view, self._partner(one, source)) for one in seen]
         self.maker.write(arrays, task.rows, samples, source.first)
+        if "epoch" in arrays:
+            arrays["epoch"][list(task.rows)] = task.epochs
         return DecodeResult(len(seen) + len(faults), tuple(faults))
 
     def _views(self, source: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
         """The random view of each sample; pictures are decoded directly into the buffer."""
-        views = random_views(source.name, self._seed, task.epochs, task.ids, self._crop)
+        views = self.random_views(source, task.ids, task.epochs)
         if "image" not in arrays:
             return views
         return [replace(view, canvas=arrays["image"][row, 0]) for view, row in zip(views, task.rows, strict=True)]
+
+    def random_views(self, source: DecodedSource, ids: Sequence[int], epochs: Sequence[int]) -> list[RandomView]:
+        return random_views(source.name, self._seed, epochs, ids, self._crop)
 
     def _substitute(
         self, source: DecodedSource, id: int, epoch: int, bad: BadSample, faults: list[Fault]
@@ -103,7 +110,7 @@ class DecodeWorker:
         """Draws samples in place of a bad one until one is good."""
         row = [source.decode.fault(id, bad.reason)]
         for other in _candidates(source, self._seed, epoch, id):
-            (view,) = random_views(source.name, self._seed, [epoch], [other], self._crop)
+            (view,) = self.random_views(source, [other], [epoch])
             (one,) = source.decode([other], [view])
             if isinstance(one, Sample):
                 faults += row

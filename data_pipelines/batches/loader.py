@@ -9,7 +9,7 @@ Shape letters: n samples of a rank's share of a batch.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -21,6 +21,7 @@ from tercet.data_pipelines.bad_samples import BadSampleLog
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
+from tercet.data_pipelines.batches.decode_again import DecodeAgain
 from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeResult, DecodeTask, DecodeWorker
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
@@ -32,7 +33,7 @@ from tercet.data_pipelines.plans.order import Ints, Order
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.data_pipelines.plans.sample_list import SampleList
 from tercet.data_pipelines.plans.schedule import make_schedule
-from tercet.data_pipelines.sample import AudioIntake, Batch, Intake
+from tercet.data_pipelines.sample import AudioIntake, Batch, ImageIntake, Intake
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
@@ -77,8 +78,10 @@ class Loader:
         start: Mapping[str, int] | None = None,
         folder: Path | None = None,
         further: Mapping[str, FieldSpec] | None = None,
+        again: Mapping[str, FieldSpec] | None = None,
     ) -> None:
-        """`start`: the `cursors` to resume at. `further`: the fields that the recipe adds to the modalities."""
+        """`start`: the `cursors` to resume at. `further`: the fields that the recipe adds to the modalities. `again`:
+        the fields of pictures that `self.again` decodes at other sizes, for some items of a batch."""
         if batch_size % world:
             raise UserError(
                 f"batch_size {batch_size} does not divide by {world} processes: {_nearest(batch_size, world)}"
@@ -91,11 +94,16 @@ class Loader:
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
-        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values)
+        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values, epochs=bool(again))
         layout = maker.layout(self._share)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
         decoded = _decoded_sources(data, sources, intakes, further, self.schedule.lists)
-        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment)
+        shrunk = {name: _height(maker.fields[name]) / _height(field) for name, field in (again or {}).items()}
+        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment, shrunk)
+        self.again: DecodeAgain | None = None
+        if again:
+            pictures = _decoded_pictures(data, sources, again, further, decoded)
+            self.again = DecodeAgain(data, pictures, again, self._share, seed, self.bad_log)
         self.sources = tuple(
             SourceIds(source.fingerprint, range(one.first, one.first + len(source)))
             for one, source in zip(decoded, sources.values(), strict=True)
@@ -217,6 +225,29 @@ def _decoded_sources(
         decoded.append(DecodedSource(name, decode, first, members, decode_sound))
         first += len(source)
     return decoded
+
+
+def _decoded_pictures(
+    data: DataConfig,
+    sources: Mapping[str, Source],
+    again: Mapping[str, FieldSpec],
+    further: Mapping[str, FieldSpec] | None,
+    decoded: Sequence[DecodedSource],
+) -> list[DecodedSource]:
+    """The same sources, of which only these pictures are decoded. Captions are read where they say which pictures."""
+    own = {name: field.intake for name, field in again.items() if name == field.modality}
+    captions = {name: field for name, field in (further or {}).items() if field.modality == "text" and not field.graph}
+    fields = {name: field for name, field in again.items() if name not in own} | captions
+    kind = Keeper if data.keep else Decoder
+    return [
+        replace(one, decode=kind(source, own, data.train[one.name], data.exact_images, fields), decode_sound=None)
+        for one, source in zip(decoded, sources.values(), strict=True)
+    ]
+
+
+def _height(field: FieldSpec) -> int:
+    assert isinstance(field.intake, ImageIntake)
+    return field.intake.size[0]
 
 
 def _chunks(rows: Ints) -> list[Ints]:

@@ -18,10 +18,14 @@ from tercet.modality import modality_of
 
 
 class Augmenter:
-    """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws."""
+    """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws.
 
-    def __init__(self, config: AugmentConfig) -> None:
+    `shrunk`: the factors of pictures that are smaller than those the config is meant for, by field.
+    """
+
+    def __init__(self, config: AugmentConfig, shrunk: Mapping[str, float] | None = None) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
+        self._shrunk = {name: ImageAugmenter(config.image.shrunk(factor)) for name, factor in (shrunk or {}).items()}
         self._masks = config.audio.masks
         self._further: Mapping[str, list[Transform]] = {
             modality: [build_transform(one) for one in listed] for modality, listed in config.further.items()
@@ -40,11 +44,10 @@ class Augmenter:
         return replace(sample, media=media, further=further, masks=masks)
 
     def _rows(self, name: str, rows: tuple[Any, ...], view: RandomView) -> tuple[Any, ...]:
-        modality = modality_of(name)
-        if modality == "text":
+        if modality_of(name) == "text":
             return rows
         keys = [view.of(name, row, None).key for row in range(len(rows))]
-        return tuple(self._changed(modality, media, key, None) for media, key in zip(rows, keys, strict=True))
+        return tuple(self._changed(name, media, key, None) for media, key in zip(rows, keys, strict=True))
 
     def _all_masks(self, sample: Sample, view: RandomView) -> dict[str, NDArray[np.float32]]:
         """Of every sound `[rows, K, 4]`."""
@@ -56,9 +59,10 @@ class Augmenter:
                 masks[name] = [self.sound.masks(view.of(name, row, None).key) for row in range(len(rows))]
         return {name: np.stack(rows) for name, rows in masks.items()}
 
-    def _changed(self, modality: str, media: Media, key: int, partner: Media | None) -> Media:
+    def _changed(self, name: str, media: Media, key: int, partner: Media | None) -> Media:
+        modality = modality_of(name)
         if modality == "image":
-            media = self.picture(media, key)
+            media = self._shrunk.get(name, self.picture)(media, key)
         elif modality == "audio":
             media = self.sound(media, key, partner)
         for place, transform in enumerate(self._further.get(modality, ())):

@@ -36,6 +36,11 @@ class ImageAugment(Config):
         """Whether it uses the global random state, which threads would disturb."""
         return self.randaugment is not None
 
+    def shrunk(self, factor: float) -> "ImageAugment":
+        """The same changes of pictures whose sides are `factor` times as long."""
+        low, high = self.blur_sigma
+        return self.model_copy(update={"blur_sigma": (factor * low, factor * high)})
+
     @field_validator("randaugment")
     @classmethod
     def _understood(cls, policy: str | None) -> str | None:

@@ -38,12 +38,16 @@ def worker_pool(kind: Kind, count: int, work: Callable[[Any], Any]) -> Iterator[
     try:
         yield pool, call
     except BrokenProcessPool:
-        raise RankError(
-            "a process that decodes data died, most often because memory ran out: "
-            "lower data.workers, or look in the system's log for what killed it"
-        ) from None
+        raise died() from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def died() -> RankError:
+    return RankError(
+        "a process that decodes data died, most often because memory ran out: "
+        "lower data.workers, or look in the system's log for what killed it"
+    )
 
 
 def _start_worker(work: Callable[[Any], Any]) -> None:

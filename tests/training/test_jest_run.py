@@ -11,6 +11,7 @@ from tercet.errors import UserError
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.preflight import dry_run
+from tests.training.test_memory_teacher import exported
 from tests.training.test_published_recipes import run_all as run_recipes
 from tests.training.test_published_recipes import tiny
 from tests.training.test_resume import run_all
@@ -66,6 +67,21 @@ def test_a_resumed_run_keeps_the_same_samples(
     assert selected(tmp_path / "whole") == selected(tmp_path / "parts")
     one, other = saved(tmp_path / "whole"), saved(tmp_path / "parts")
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_reference_that_changed_is_refused_on_resume(world_folder: Path, tmp_path: Path) -> None:
+    """As is one that reads other pictures than those that are decoded at first."""
+    changes = {"pairs": {"image-text": 1.0, "audio-text": 1.0}, "checkpoint": {"every": 2}}
+    reference = {"reference": str(exported(tmp_path / "reference")), "reference_scale": "own"}
+    values = selecting(world_folder, tmp_path / "run", tmp_path, changes, **reference)
+    on_ranks(run_all, 1, [(values, 3)])
+    exported(tmp_path / "reference", seed=6)
+    with pytest.raises(RankFailed, match=r"selection.reference: .*reference has other weights than when this run"):
+        on_ranks(run_all, 1, [(values, None)])
+    scoring = {"scoring": {"size": 16, "decode_twice": True}}
+    small = selecting(world_folder, tmp_path / "small", tmp_path, changes, **reference, **scoring)
+    with pytest.raises(RankFailed, match=r"selection.reference: .* of `image`; use a model with the input of the run"):
+        on_ranks(run_all, 1, [(small, None)])
 
 
 def test_each_way_to_choose_chooses_otherwise(world_folder: Path, runs: Path, tmp_path: Path) -> None:

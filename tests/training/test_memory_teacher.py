@@ -129,7 +129,8 @@ def test_a_resumed_run_is_bit_equal_and_saves_no_teacher(world_folder: Path, tmp
     parts = taught(world_folder, tmp_path / "parts", teacher, checkpoint={"every": 2})
     on_ranks(run_all, world, [(whole, None), (parts, 3), (parts, None)])
     one, two = saved(tmp_path / "whole"), saved(tmp_path / "parts")
-    assert [name for name in one if name.startswith("memory/large/")] == ["memory/large/fingerprint"]
+    (kept,) = (name for name in one if name.startswith("memory/large/"))
+    assert kept.startswith("memory/large/fingerprint-")
     assert one.keys() == two.keys()
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")

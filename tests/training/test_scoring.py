@@ -236,6 +236,7 @@ def test_terms_over_tokens_train_at_one_size() -> None:
     [
         ({"patch": 32, "size": 112}, "and `patch` are both set; keep one of them"),
         ({"mixed": 0.5}, "needs a size to train at; set `patch` or `size`"),
+        ({"patch": 32, "decode_twice": True}, "needs a size to decode at first; set `size`"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: dict[str, Any], message: str) -> None:

@@ -149,3 +149,25 @@ def test_one_stage_of_a_run_may_select_without_a_record(world_folder: Path, tmp_
     assert reached["cursors"] == {"train": 3 * 16 + 4 * DRAWN}
     assert not (tmp_path / "run" / "selection.jsonl").exists()
     assert ["drawn" in line for line in metrics(tmp_path / "run")] == [False] * 3 + [True] * 4
+
+
+@pytest.mark.parametrize(("processes", "changes"), [(1, {}), (2, {"balanced": False})])
+def test_pictures_that_are_decoded_twice_train_like_those_decoded_once(
+    processes: int, changes: dict[str, Any], world_folder: Path, tmp_path: Path
+) -> None:
+    """A random choice does not look at the pictures, so a run that decodes small ones first trains on the same batches.
+    It is interrupted once."""
+    data = {
+        "train": str(world_folder / "train"), "crop": (0.5, 1.0), "worker": "thread",
+        "augment": {"image": {"flip": 0.5, "jitter": 0.5, "blur": 0.5}},
+    }  # fmt: skip
+
+    def values(name: str, **scoring: Any) -> dict[str, Any]:
+        selection = {**RANDOM, **changes, "scoring": {"size": 16, **scoring}}
+        return recipe(world_folder, tmp_path / name, steps=5, selection=selection, data=data, checkpoint={"every": 2})
+
+    on_ranks(run_all, processes, [(values("once"), None), (values("twice", decode_twice=True), 3)])
+    on_ranks(run_all, processes, [(values("twice", decode_twice=True), None)])
+    one, other = saved(tmp_path / "once"), saved(tmp_path / "twice")
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert losses(tmp_path / "once") == losses(tmp_path / "twice")

@@ -46,6 +46,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"batch_size": 16, "selection": {"name": "random", "filter_ratio": 0.3}},
         "`selection.filter_ratio` is 0.3, so a step would draw 16 / 0.7 = 22.9 samples; set batch_size to 14 or 21",
     ),
+    "a stream decoded twice": (
+        {
+            "batch_size": 16,
+            "data": {"train": "shards", "mode": "stream"},
+            "selection": {"name": "random", "filter_ratio": 0.5, "scoring": {"size": 16, "decode_twice": True}},
+        },
+        "`selection.scoring.decode_twice` reads samples again by their ids, which a stream lacks; set data.mode=index",
+    ),
     "nothing kept": (
         {"selection": {"name": "random", "filter_ratio": 0.9999}},
         "`selection.filter_ratio` is 0.9999; set it to 0.999 or less",

@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 import torch
 from torch import Tensor
+from xxhash import xxh3_64_hexdigest
 
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.distributed import World
@@ -15,10 +16,8 @@ from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
 from tercet.models.same_input import difference
 from tercet.training.memory.batch_encoder import BatchEncoder
-from tercet.training.memory.memory import SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 from tercet.training.pretrained import load_model, pretrained
-
-FINGERPRINT = "fingerprint"
 
 
 class Teacher(BatchEncoder):
@@ -26,18 +25,32 @@ class Teacher(BatchEncoder):
 
     def __init__(self, spec: str, context: StageContext) -> None:
         super().__init__(load_once(spec, context.world), context)
-        self.name, self.spec = context.name, spec
-        check_intakes(f"memories.{context.name}.model: {spec}", self.model, self.fields)
-        self.fingerprint = fingerprint(self.model)
+        key = f"memories.{context.name}.model"
+        check_intakes(f"{key}: {spec}", self.model, self.fields)
+        self.weights = FixedWeights(key, spec, self.model)
 
     def state(self) -> Iterator[SavedTensor]:
-        yield SavedTensor(FINGERPRINT, self.fingerprint)
+        return self.weights.state()
 
     def restore(self, saved: SavedMemory) -> None:
-        if FINGERPRINT in saved.names() and not torch.equal(saved.read(FINGERPRINT), self.fingerprint):
+        self.weights.restore(saved)
+
+
+class FixedWeights(Memory):
+    """The fingerprint of a fixed model, so that a run cannot go on with other weights. `key`: that of the recipe."""
+
+    def __init__(self, key: str, spec: str, model: Multimodal) -> None:
+        self.key, self.spec, self.fingerprint = key, spec, fingerprint(model)
+        self._name = f"fingerprint-{xxh3_64_hexdigest(spec.encode())}"  # another stage may have another model
+
+    def state(self) -> Iterator[SavedTensor]:
+        yield SavedTensor(self._name, self.fingerprint)
+
+    def restore(self, saved: SavedMemory) -> None:
+        if self._name in saved.names() and not torch.equal(saved.read(self._name), self.fingerprint):
             raise UserError(
-                f"memories.{self.name}.model: {self.spec} has other weights than when this run began; restore those "
-                "weights, or start a new run with out=…"
+                f"{self.key}: {self.spec} has other weights than when this run began; restore those weights, or start "
+                "a new run with out=…"
             )
 
 

@@ -25,6 +25,11 @@ class ScoringConfig(Config):
         description="cut pictures into larger patches of so many pixels (FlexiViT), for an image tower that is a ViT",
     )
     size: int | None = Field(None, gt=0, description="resize pictures to this height in pixels, for any image tower")
+    decode_twice: bool = Field(
+        False,
+        description="with `size`: decode the drawn pictures at that size, and only the chosen ones again at full size; "
+        "this saves time where decoding is slow. A reference model then gets the small pictures, too",
+    )
     precision: Literal["bf16"] | None = Field(
         None, description="bf16: score in bf16, whatever the precision of the run; default: the run's"
     )
@@ -45,6 +50,8 @@ class ScoringConfig(Config):
     def _saves_something(self) -> "ScoringConfig":
         if self.patch and self.size:
             raise Misfit("size", "and `patch` are both set; keep one of them")
+        if self.decode_twice and not self.size:
+            raise Misfit("decode_twice", "needs a size to decode at first; set `size`")
         if self.mixed and not self.reduces:
             raise Misfit("mixed", "needs a size to train at; set `patch` or `size`")
         return self
@@ -102,6 +109,10 @@ class SelectionConfig(Component):
                 f"samples; set batch_size to {sizes}",
             )
         return int(drawn)
+
+    @property
+    def decodes_twice(self) -> bool:
+        return self.scoring is not None and self.scoring.decode_twice
 
     def strata_of(self, batch_size: int) -> int:
         """The number of strata. All strata have the same size, and keep the same number of samples."""

@@ -15,7 +15,7 @@ from tercet.models.space import SpaceConfig
 from tercet.training.flops import Flops, count_flops
 from tercet.training.memory.batch_encoder import embed_in_parts
 from tercet.training.memory.memory import Memory, StageContext
-from tercet.training.memory.teacher import check_intakes, load_once
+from tercet.training.memory.teacher import FixedWeights, check_intakes, load_once
 from tercet.training.pretrained import models_of, pretrained
 from tercet.training.selection.candidates import Temperature
 from tercet.training.selection.pair_losses import Kind
@@ -56,7 +56,8 @@ class Reference:
 class ReferenceModel(Reference):
     """A fixed model that embeds the samples of each super-batch, with the crops and captions that the learner gets.
 
-    It is in evaluation mode and computes no gradient. Every rank has the whole model.
+    It is in evaluation mode and computes no gradient. Every rank has the whole model. A checkpoint has the fingerprint
+    of its weights.
     """
 
     def __init__(self, spec: str, fields: Collection[str], context: StageContext) -> None:
@@ -68,6 +69,7 @@ class ReferenceModel(Reference):
         check_intakes(where, self.model, {name: context.fields[name] for name in fields})
         self.flops = count_flops(self.model, {name: context.fields[name].intake for name in fields})
         self.temperatures = temperatures(spec, self.model)
+        self.memory = FixedWeights("selection.reference", spec, self.model)
         for name in fields:
             modality = modality_of_vectors(name)
             if not any(modality in term.modalities for term in self.temperatures):

@@ -1,7 +1,7 @@
 """The selection of a stage: takes a super-batch, returns the batch that the step trains on, and records it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class Chosen:
 
 class Selection:
     """Applies the selection rule of a stage. Rules that need no more than their options work without a `context`. With
-    the FLOPs of the learner, counts those of selection and training."""
+    the FLOPs of the learner, counts those of selection and training. `again` decodes the pictures of the kept samples
+    at the size that a step trains on, if those of the super-batch are smaller."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Selection:
         folder: Path,
         context: StageContext | None = None,
         flops: Flops | None = None,
+        again: Callable[[Batch], Batch] | None = None,
     ) -> None:
         processes = learner.world.size
         count = config.strata_on(batch_size, processes)
@@ -61,7 +63,7 @@ class Selection:
         rule = build_rule(config)
         self.rule = rule if context is None else rule.begin(context)
         self.name, self.learner, self.bad, self.flops = config.name, learner, config.bad, flops
-        self.folder = folder if config.record else None
+        self.again, self.folder = again, folder if config.record else None
 
     def __call__(self, drawn: Batch, step: int) -> Chosen:
         """The samples of the super-batch that step number `step` trains on. Their order stays. A collective."""
@@ -74,6 +76,8 @@ class Selection:
             self._write(self.folder / SELECTED, drawn, step, kept)
             self._note(self.folder / EXAMPLES, given, kept)
         place_k, batch = kept.places + given.places.start, drawn.items(kept.places)
+        if self.again:
+            batch = self.again(batch)
         if not self.balanced:
             batch, place_k = exchange(batch, place_k, self.share, self.learner.world)
         batch = self.learner.scoring.mix(batch, self.learner.seed, step, place_k.tolist(), self.count)
