@@ -15,7 +15,8 @@ from pydantic import (
 
 from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import did_you_mean
-from tercet.modality import MODALITIES, field_behind, of_memory
+from tercet.modality import MODALITIES, field_behind, field_of, of_memory, projected
+from tercet.models.projector_config import ProjectorConfig
 
 
 class LoraConfig(Config):
@@ -148,6 +149,11 @@ class TermConfig(Config):
     prototypes: str = Field(
         "", description="the memory whose clusters the objectives `prototype` and `same_cluster` use; no others need it"
     )
+    projector: ProjectorConfig | None = Field(
+        None,
+        description="the term compares vectors of its own projector, and not those of the joint space: {layers: 3, "
+        "hidden: 4096, dim: 256}",
+    )
     weight: float = Field(1.0, gt=0, description="factor on the loss of this term")
     ramp: RampConfig | None = Field(
         None,
@@ -213,6 +219,18 @@ class TermConfig(Config):
                     raise Misfit(f"{key}.{name}", "is of a memory, whose vectors cannot be anchors; remove it")
         return self
 
+    @model_validator(mode="after")
+    def _projects_its_own_fields(self) -> "TermConfig":
+        known = tuple(dict.fromkeys(map(field_behind, self.compared)))
+        for name in self.projector.fields if self.projector else ():
+            if name not in known:
+                raise Misfit(
+                    "projector.fields", f"has `{name}`, which is not a field of this term; {did_you_mean(name, known)}"
+                )
+        if self.projector and self.prototypes:
+            raise Misfit("prototypes", "are clusters in the joint space, but `projector` leads out of it; remove one")
+        return self
+
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Omits the default name."""
@@ -228,7 +246,29 @@ class TermConfig(Config):
     def further(self) -> tuple[str, ...]:
         """What the term reads beside the fields that it compares."""
         referred = (f"{prefix}.{field_behind(name)}" for prefix in self.references.values() for name in self.between)
-        return (*(name for names in self.against.values() for name in names), *referred)
+        return (*self.negatives, *referred)
+
+    @property
+    def negatives(self) -> tuple[str, ...]:
+        return tuple(name for names in self.against.values() for name in names)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The fields that the term compares, and its extra negatives."""
+        return (*self.between, *self.negatives)
+
+    def vectors_of(self, name: str) -> str:
+        """The name of the vectors or tokens that the term takes for one of its fields: `image`, if they are in the
+        joint space, or `image@NAME`, if they went through the projector NAME."""
+        if self.projector is None:
+            return name
+        chosen = self.projector.fields
+        return name if chosen and field_behind(field_of(name)) not in chosen else projected(name, self.projector_name)
+
+    @property
+    def projector_name(self) -> str:
+        """That of the term whose projector this one uses; empty without a projector."""
+        return "" if self.projector is None else self.projector.of or self.name
 
     @property
     def shares(self) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""The contrastive head: projections into the joint space, normalisation, and one temperature (and bias) per term.
+"""The contrastive head: projections into the joint space, those of terms that have their own, normalisation, and one
+temperature (and bias) per term.
 
 The head runs in fp32, whatever the dtype of the towers.
 """
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tercet.models.losses.objective import Objective
+from tercet.models.projector import Projector
 
 
 class _Bounded(torch.autograd.Function):
@@ -59,22 +61,32 @@ class Head(nn.Module):
             {m: nn.Identity() if width is None else nn.Linear(width, dim, bias=False) for m, width in widths.items()}
         )
         self.adapters = nn.ModuleDict()  # `tune` adds them, for the towers that have one
+        self.projectors = nn.ModuleDict()  # `build_model` adds them, for the terms that have one
         self.temperatures = nn.ModuleDict({module_name(term): Temperature(kind) for term, kind in objectives.items()})
         for projection in self.projections.values():
             if isinstance(projection, nn.Linear):
                 nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
-    def forward(self, modality: str, features: Tensor) -> Tensor:
-        """Features of one modality to unit vectors in the joint space."""
+    def forward(self, modality: str, features: Tensor, projector: str = "") -> Tensor:
+        """Features of one modality to unit vectors in the joint space, or in that of a projector, by its name."""
         with torch.autocast(features.device.type, enabled=False):
             adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
-            return normalize(self.projections[modality](adapted)[..., : self.dims], dim=-1)
+            own = self.projector(projector) if projector else None
+            if own is None or own.reads_vectors:
+                adapted = normalize(self.projections[modality](adapted)[..., : self.dims], dim=-1)
+            vectors: Tensor = adapted if own is None else own(modality, adapted)
+            return vectors
 
-    def tokens(self, modality: str, features: Tensor, counts: Tensor) -> Tensor:
-        """Tokens `[n, L, D]` to unit vectors in the joint space. Padding becomes zero vectors."""
+    def tokens(self, modality: str, features: Tensor, counts: Tensor, projector: str = "") -> Tensor:
+        """Tokens `[n, L, D]` to unit vectors, as `forward`. Padding becomes zero vectors."""
         after_nL = torch.arange(features.shape[1], device=counts.device) >= counts[:, None]
-        vectors: Tensor = self(modality, features)
+        vectors: Tensor = self(modality, features, projector)
         return vectors.masked_fill(after_nL[..., None], 0.0)
+
+    def projector(self, name: str) -> Projector:
+        module = self.projectors[module_name(name)]
+        assert isinstance(module, Projector)
+        return module
 
     def temperature_of(self, term: str) -> Temperature:
         module = self.temperatures[module_name(term)]

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first, modality_of
 from tercet.errors import UserError
-from tercet.modality import MODALITIES, tokens_of
+from tercet.modality import MODALITIES, are_tokens, field_of, projector_of, tokens_of
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.encoders.image import ImageEncoder
-from tercet.models.head import Head
+from tercet.models.head import Head, module_name
 from tercet.models.losses import build_objective
+from tercet.models.projector import build_projectors, width_of
 from tercet.models.reduction import Reduction
 from tercet.models.tuning.tune import tune
 
@@ -25,7 +26,7 @@ class Multimodal(nn.Module):
     """One encoder per modality, and the head.
 
     Every call runs the tower of every field exactly once, on a dummy row if the rank has no rows of the field. Ranks
-    that make different calls would hang.
+    that make different calls would hang. All projectors of a field use the same pass.
     """
 
     def __init__(
@@ -33,14 +34,14 @@ class Multimodal(nn.Module):
         towers: Mapping[str, Encoder],
         head: Head,
         terms: Sequence[str],
-        fields: Sequence[str],
-        tokens: Sequence[str] = (),
+        outputs: Sequence[str],
     ) -> None:
-        """`tokens`: the fields of which terms also compare the tokens."""
+        """`outputs`: the names of the vectors and tokens that terms compare, such as `image` and `image@views`."""
         super().__init__()
         self.towers = nn.ModuleDict(towers)
         self.head = head
-        self.terms, self.fields, self.tokens = tuple(terms), tuple(fields), tuple(tokens)
+        self.terms, self.outputs = tuple(terms), tuple(outputs)
+        self.fields = tuple(dict.fromkeys(map(field_of, outputs)))
         self.reduction: Reduction | None = None  # for rows of pictures that are `reduced`
 
     def tower(self, modality: str) -> Encoder:
@@ -57,14 +58,14 @@ class Multimodal(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:
         """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term.
 
-        Tokens that terms compare are unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero
-        vectors. `bf16` runs the towers in bf16, whatever the precision of the run.
+        Vectors of a term with its own projector have the name `projected(FIELD, TERM)`. Tokens that terms compare are
+        unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero vectors. `bf16` runs the towers in
+        bf16, whatever the precision of the run.
         """
         vectors: dict[str, Tensor] = {}
         with torch.autocast(batch.ids.device.type, torch.bfloat16) if bf16 else nullcontext():
             for name in self.fields:
-                field = batch.fields[name]
-                vectors |= self._with_tokens(name, field) if name in self.tokens else {name: self.encode(field)}
+                vectors |= self._outputs_of(name, batch.fields[name])
         return vectors, {term: self.head.temperature(term) for term in self.terms}
 
     @torch.no_grad()
@@ -90,11 +91,21 @@ class Multimodal(nn.Module):
                     f"({reason}); remove `size`, or choose a tower that accepts images of several sizes"
                 ) from None
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The fields of which terms also compare the tokens."""
+        return tuple(dict.fromkeys(field_of(name) for name in self.outputs if are_tokens(name)))
+
     def encode(self, field: Field) -> Tensor:
+        """The vectors of a field in the joint space."""
+        vectors: Tensor = self.head(field.modality, self._features(field))
+        return vectors
+
+    def _features(self, field: Field) -> Tensor:
         if field.reduced is not None:
             return self._at_two_sizes(field, field.reduced)
-        vectors: Tensor = self.head(field.modality, self.tower(field.modality)(*self._inputs(field)))
-        return vectors
+        features: Tensor = self.tower(field.modality)(*self._inputs(field))
+        return features
 
     def _at_two_sizes(self, field: Field, reduced_n: Tensor) -> Tensor:
         """Runs the tower once on the rows of full size, and once on those that are reduced, or on dummy rows."""
@@ -102,22 +113,27 @@ class Multimodal(nn.Module):
         full, small = field.where(~reduced_n), field.where(reduced_n)
         (values, *rest), (values_of_small, *_) = self._inputs(full), self._inputs(small)
         tower = self.tower(field.modality)
-        z_fd = self.head(field.modality, tower(values, *rest))
-        z_sd = self.head(field.modality, tower(self.reduction(values_of_small), *rest))
-        place_n = torch.zeros(max(len(field), 1), dtype=torch.int64, device=z_fd.device)
-        place_n[: len(field)][~reduced_n] = torch.arange(len(full), device=z_fd.device)
-        place_n[: len(field)][reduced_n] = len(z_fd) + torch.arange(len(small), device=z_fd.device)
-        return torch.cat([z_fd, z_sd])[place_n]
+        full_fD, small_sD = tower(values, *rest), tower(self.reduction(values_of_small), *rest)
+        place_n = torch.zeros(max(len(field), 1), dtype=torch.int64, device=full_fD.device)
+        place_n[: len(field)][~reduced_n] = torch.arange(len(full), device=full_fD.device)
+        place_n[: len(field)][reduced_n] = len(full_fD) + torch.arange(len(small), device=full_fD.device)
+        return torch.cat([full_fD, small_sD])[place_n]
 
     def _inputs(self, field: Field) -> tuple[Any, ...]:
         return field.inputs if len(field) else self.tower(field.modality).dummy(field.values.device)
 
-    def _with_tokens(self, name: str, field: Field) -> dict[str, Tensor]:
-        """The vectors and the tokens of a field, from one pass."""
-        encoded = self.tower(field.modality).tokens(*self._inputs(field))
+    def _outputs_of(self, name: str, field: Field) -> dict[str, Tensor]:
+        """The vectors and the tokens of a field that terms compare, from one pass."""
+        wanted, modality = [output for output in self.outputs if field_of(output) == name], field.modality
+        if name not in self.tokens:
+            features = self._features(field)
+            return {output: self.head(modality, features, projector_of(output)) for output in wanted}
+        encoded = self.tower(modality).tokens(*self._inputs(field))
         return {
-            name: self.head(field.modality, encoded.vectors),
-            tokens_of(name): self.head.tokens(field.modality, encoded.tokens, encoded.counts),
+            output: self.head.tokens(modality, encoded.tokens, encoded.counts, projector_of(output))
+            if are_tokens(output)
+            else self.head(modality, encoded.vectors, projector_of(output))
+            for output in wanted
         }
 
     @torch.no_grad()
@@ -126,8 +142,12 @@ class Multimodal(nn.Module):
         return {name: self.embed_field(rows) for name, rows in batch if len(rows)}
 
     def embed_field(self, field: Field) -> Tensor:
-        vectors: Tensor = self.head(field.modality, self.tower(field.modality).embed(field.values, field.lengths))
-        return vectors
+        return self.embed_by(field, [""])[""]
+
+    def embed_by(self, field: Field, projectors: Sequence[str]) -> dict[str, Tensor]:
+        """The unit vectors of a field by the name of the projector; the empty name is that of the joint space."""
+        features = self.tower(field.modality).embed(field.values, field.lengths)
+        return {name: self.head(field.modality, features, name) for name in projectors}
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
@@ -148,17 +168,29 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
                 towers[modality].checkpoint_gradients()
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
         width, objectives = joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms}
-        for term, kind in objectives.items():
-            kind.check_width(term, width)
+        for term in terms:
+            objectives[term.name].check_width(term.name, width_of(term, terms, width))
         head = Head(widths, width, objectives)
         tune(towers, head, config)
-    fields = sorted({field for term in terms for field in term.fields if modality_of(field) in MODALITIES})
-    for field in fields:
+        features = {modality: tower.width for modality, tower in towers.items()}
+        for name, projector in build_projectors(terms, features, width, seed):
+            head.projectors[module_name(name)] = projector
+    for field in sorted({field for term in terms for field in term.fields if modality_of(field) in MODALITIES}):
         modality = modality_of(field)
         if modality not in towers:
             raise UserError(f"a term uses `{field}`, but the model has no {modality} tower; add model.{modality}")
-    tokens = sorted({field for term in terms for field in build_objective(term.objective).tokens(term.between)})
-    return Multimodal(towers, head, [term.name for term in terms], fields, tokens)
+    return Multimodal(towers, head, [term.name for term in terms], outputs_of(terms))
+
+
+def outputs_of(terms: Sequence[TermConfig]) -> list[str]:
+    """The names of all vectors and tokens that terms compare, of fields of the batch."""
+    vectors = {term.vectors_of(name) for term in terms for name in term.fields if modality_of(name) in MODALITIES}
+    tokens = {
+        term.vectors_of(tokens_of(field))
+        for term in terms
+        for field in build_objective(term.objective).tokens(term.between)
+    }
+    return [*sorted(vectors), *sorted(tokens)]
 
 
 @torch.no_grad()

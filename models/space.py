@@ -67,6 +67,16 @@ class SpaceConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _shared_projectors_exist(self) -> "SpaceConfig":
+        owners = [term.name for term in self.terms if term.projector and not term.projector.of]
+        for term in self.terms:
+            shared = term.projector.of if term.projector else None
+            if shared and shared not in owners:
+                hint = did_you_mean(shared, owners) if owners else "give a term options, such as {layers: 3, dim: 256}"
+                raise Misfit(f"terms.{term.name}.projector", f"is `{shared}`, but no such term has its own; {hint}")
+        return self
+
+    @model_validator(mode="after")
     def _is_complete_without_init(self) -> "SpaceConfig":
         if self.init:
             return self

@@ -26,6 +26,7 @@ CONVERT: dict[str, str] = {  # common files that are not read, and a command tha
 MODALITIES = FILES.keys()  # those known so far
 EXTENSIONS = [*chain.from_iterable(FILES.values()), "json", "cls"]  # of all files that are ever read
 TOKENS = " tokens"  # ends the name of a field's tokens; no field has a space in its name
+PROJECTED = "@"  # in names of vectors, between the field and the projector; no field and no term has it in its name
 DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file, the tower's intake, the view) → array
 
 
@@ -77,9 +78,23 @@ def tokens_of(field_name: str) -> str:
     return f"{field_name}{TOKENS}"
 
 
+def projected(name: str, projector: str) -> str:
+    """The name of vectors or tokens that went through a projector instead of into the joint space: `image@views`."""
+    return f"{name}{PROJECTED}{projector}"
+
+
 def field_of(name: str) -> str:
     """The field that vectors or tokens are of."""
-    return name.removesuffix(TOKENS)
+    return name.partition(PROJECTED)[0].removesuffix(TOKENS)
+
+
+def projector_of(name: str) -> str:
+    """The projector that vectors or tokens went through; empty if they are in the joint space."""
+    return name.partition(PROJECTED)[2]
+
+
+def are_tokens(name: str) -> bool:
+    return name.partition(PROJECTED)[0].endswith(TOKENS)
 
 
 def is_negative(field_name: str) -> bool:

@@ -85,7 +85,7 @@ def _of_terms(sample: Sample, terms: Sequence[TermConfig]) -> Iterator[tuple[str
         if anchors:
             yield f"{term.name}/masked", masked(anchors)
         for one, other in combinations(term.between, 2):
-            (x_nd, group_n), (y_nd, _) = sample.rows(one, other)
+            (x_nd, group_n), (y_nd, _) = sample.rows(term.vectors_of(one), term.vectors_of(other))
             name = term.name if len(term.between) == 2 else f"{term.name}/{one}-{other}"
             yield f"{name}/alignment", alignment(x_nd, y_nd)
             yield f"{name}/modality_gap", modality_gap(x_nd, y_nd)
@@ -96,7 +96,7 @@ def _of_terms(sample: Sample, terms: Sequence[TermConfig]) -> Iterator[tuple[str
 
 
 def _of_fields(sample: Sample, terms: Sequence[TermConfig]) -> Iterator[tuple[str, Tensor]]:
-    for name in dict.fromkeys(name for term in terms for name in term.between):
+    for name in dict.fromkeys(term.vectors_of(name) for term in terms for name in term.between):
         ((x_nd, _),) = sample.rows(name)
         yield f"{name}/uniformity", uniformity(x_nd)
         yield f"{name}/effective_rank", effective_rank(x_nd)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.interop.pretrained import TEMPERATURES
+from tercet.models.interop.pretrained import OF_TERMS
 from tercet.models.multimodal import Multimodal
 from tercet.training.commit import Found, newest
 from tercet.training.memory.config import EMA
@@ -110,9 +110,18 @@ def resume_point(parent: Path, world: World) -> Saved | None:
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights by name. Temperatures may differ, because stages may have different terms; other names may not."""
+    """Loads weights by name. What belongs to terms may differ, because stages may have different ones; other names may
+    not."""
+    own = model.state_dict()
+    resized = next((name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape), None)
+    if resized:
+        raise UserError(
+            f"the checkpoint does not fit the model: `{resized}` has shape {list(weights[resized].shape)} in the "
+            f"checkpoint and {list(own[resized].shape)} in the model. Give a projector of another size to a term of "
+            "another name; or start a new run with out=…"
+        )
     wrong = model.load_state_dict(weights, strict=False)
-    differ = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith(TEMPERATURES)]
+    differ = [name for name in (*wrong.missing_keys, *wrong.unexpected_keys) if not name.startswith(OF_TERMS)]
     if differ:
         more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
         raise UserError(

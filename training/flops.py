@@ -1,8 +1,8 @@
 """Counts the floating-point operations (FLOPs) of a run, so that one can compare runs with and without selection.
 
 `count_flops` runs each tower on one row, forward and backward, under torch's counter. It counts matrix products,
-convolutions and attention; a multiplication and an addition are two operations. Norms, activations, spectrograms and
-the loss are left out, as usual. The loss costs 6 N² d for N rows of d dimensions, far less than any tower.
+convolutions and attention; a multiplication and an addition are two operations. Norms, activations, spectrograms,
+projectors of terms and the loss are left out. The loss costs 6 N² d for N rows of d dimensions, far less than a tower.
 
 A backward pass takes about two forward passes, so training on a row is about 3 forward passes; with locked blocks or
 LoRA it is less. Captions are counted at the full context length and sounds at the length of a training crop, so the

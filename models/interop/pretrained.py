@@ -21,6 +21,8 @@ from tercet.models.tuning.plain import INNER, gained
 from tercet.models.tuning.positions import stretch
 
 TEMPERATURES = "head.temperatures."
+PROJECTORS = "head.projectors."
+OF_TERMS = (TEMPERATURES, PROJECTORS)
 OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing")
 ROUNDING = 1e-6  # tolerance of a logarithm at its bound, because weights are fp32
 
@@ -50,18 +52,32 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     }
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     if "terms" in terms:
-        terms["terms"] = [term for term in map(without_memories, terms["terms"]) if len({*term["between"]}) > 1]
+        terms["terms"] = without_lost_projectors(
+            [term for term in map(without_memories, terms["terms"]) if len({*term["between"]}) > 1]
+        )
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 
 def without_memories(term: Mapping[str, Any]) -> dict[str, Any]:
     """A term without what memories offer: it compares the batch's own fields."""
     kept = {key: value for key, value in term.items() if key not in ("against", "references", "prototypes")}
-    return kept | {"between": [field_behind(name) for name in term["between"]]}
+    between = [field_behind(name) for name in term["between"]]
+    chosen = kept.get("projector", {}).get("fields")
+    if chosen:
+        fields = [name for name in chosen if name in between]
+        kept["projector"] = {**kept["projector"], "fields": fields} if fields else None
+    return kept | {"between": between}
+
+
+def without_lost_projectors(terms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The terms without the projectors of terms that are not among them."""
+    names = {term.get("name", "-".join(term["between"])) for term in terms}
+    lost = [(term.get("projector") or {}).get("of") not in (None, *names) for term in terms]
+    return [term | {"projector": None} if gone else term for term, gone in zip(terms, lost, strict=True)]
 
 
 def load_towers(model: Multimodal, weights: Weights, source: str) -> None:
-    """Loads all towers that are among the weights, their projections, and the temperatures of the terms."""
+    """Loads all towers that are among the weights, their projections, and the temperatures and projectors of terms."""
     own = model.state_dict()
     taken: dict[str, Tensor] = {}
     for modality in model.towers:
@@ -69,6 +85,7 @@ def load_towers(model: Multimodal, weights: Weights, source: str) -> None:
     taken = {name: _fitting(name, value, own[name], source) for name, value in taken.items()}
     for term in model.terms:
         taken |= _temperature(model, term, weights, source)
+    taken |= _projectors(own, weights, source)
     model.load_state_dict(taken, strict=False)
 
 
@@ -114,6 +131,18 @@ def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
         )
     shapes = f"`{name}` has shape {list(theirs.shape)}, but the model needs {list(ours.shape)}"
     return f"{shapes}; it is of another architecture than model.{modality}"
+
+
+def _projectors(own: Weights, weights: Weights, source: str) -> dict[str, Tensor]:
+    """Those of terms of the same name."""
+    shared = {name: value for name, value in weights.items() if name.startswith(PROJECTORS) and name in own}
+    for name, value in shared.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"{source}: `{name}` has shape {list(value.shape)}, but the model needs {list(own[name].shape)}; give "
+                "the term with the projector another name, or its projector the same size"
+            )
+    return shared
 
 
 def _temperature(model: Multimodal, term: str, weights: Weights, source: str) -> dict[str, Tensor]:

@@ -1,4 +1,7 @@
-"""All terms of a step. The vectors of each field are gathered once, and each row gets one gradient over all terms."""
+"""All terms of a step. The vectors of each field are gathered once, and each row gets one gradient over all terms.
+
+Vectors that went through a projector are gathered beside those of the joint space, also once.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,8 +122,9 @@ class Terms:
             problem = self._problem(term, fields, temperatures, world, known, step)
             found = self.objectives[term.name].solve(problem)
             weight = self.weight(term, step)
-            for name in gradients.keys() & found.rows.keys():
-                gradients[name] += weight * found.rows[name]
+            for name, slope_Ad in found.rows.items():
+                if term.vectors_of(name) in gradients:
+                    gradients[term.vectors_of(name)] += weight * slope_Ad
             outcome.losses[term.name] = found.loss
             outcome.temperatures[term.name] = weight * found.scale, weight * found.bias
             outcome.anchors[term.name] = found.anchors
@@ -171,7 +175,7 @@ class Terms:
         step: int,
     ) -> Problem:
         every = {**known.frozen, **fields}
-        rows = {name: self._with_extra(term, name, every[name], known) for name in term.between}
+        rows = {name: self._with_extra(term, name, every[term.vectors_of(name)], known) for name in term.between}
         prototypes = {}
         for name in term.between if term.prototypes else ():
             found = known.prototypes(term.prototypes, name, rows[name])
@@ -184,7 +188,10 @@ class Terms:
             self.tile,
             world,
             against={
-                anchor: {name: self._extra_negatives(term, anchor, name, every[name], known) for name in names}
+                anchor: {
+                    name: self._extra_negatives(term, anchor, name, every[term.vectors_of(name)], known)
+                    for name in names
+                }
                 for anchor, names in term.against.items()
             },
             shares=term.shares,
@@ -192,7 +199,10 @@ class Terms:
             paired=self.paired,
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
-            tokens={name: fields[tokens_of(name)] for name in self.objectives[term.name].tokens(term.between)},
+            tokens={
+                name: fields[term.vectors_of(tokens_of(name))]
+                for name in self.objectives[term.name].tokens(term.between)
+            },
             prototypes=prototypes,
         )
 
@@ -211,9 +221,15 @@ class Terms:
         return {name: torch.tensor(value, device=world.device) for name, value in averages.items()}
 
     def _with_extra(self, term: TermConfig, name: str, rows: Rows, known: Known) -> Rows:
-        """Adds the vectors that the term refers to, and the values that its memory keeps of the samples."""
-        field = field_behind(name)
-        extra = {key: known.frozen[f"{prefix}.{field}"].z_Nd for key, prefix in term.references.items()}
+        """Adds the vectors that the term refers to, and the values that its memory keeps of the samples.
+
+        A momentum encoder has a copy of the projector. A teacher has none, so its vectors are taken as they are.
+        """
+        extra = {}
+        for key, prefix in term.references.items():
+            plain = f"{prefix}.{field_behind(name)}"
+            own = term.vectors_of(plain)
+            extra[key] = known.frozen[own if own in known.frozen else plain].z_Nd
         columns = self.objectives[term.name].columns
         if columns:
             values = known.lookup(term.name, rows.id_N)

@@ -34,7 +34,7 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     """The blocks fit together: fields, numbers of samples, terms that use fields or tokens, and extra negatives."""
-    fields, numbers, terms, tokens, negatives = map(yaml.safe_load, blocks("fields.md"))
+    fields, numbers, terms, _, tokens, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
     sounds = load_recipe("audio_text", ["data.train=shards"]).model_dump(mode="json")
     plain, plain_sounds = (
@@ -50,3 +50,11 @@ def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     assert graded.terms[0].objective.name == "graded"
     config = RunConfig.model_validate(plain | negatives)
     assert config.terms[0].against == {"image": ("text.negative",), "text": ("queue.image",)}
+
+
+def test_the_example_of_a_projector_is_a_valid_recipe(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("fields.md") if block.startswith("# views.yaml")]
+    (tmp_path / "views.yaml").write_text(block, encoding="utf-8")
+    terms = load_recipe(str(tmp_path / "views.yaml"), ["data.train=shards"]).terms
+    assert [term.projector_name for term in terms] == ["", "views", "views"]
+    assert [term.vectors_of(term.between[0]) for term in terms] == ["image", "image.one@views", "image.one@views"]

@@ -4,17 +4,18 @@ It gets the same pictures, sounds and tokens as the learner. It is always in eva
 without the masks of augmented spectrograms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch, Field
+from tercet.modality import projected
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.models.multimodal import Multimodal
 from tercet.training.memory.memory import Memory, StageContext
-from tercet.training.memory.names import fields_read
+from tercet.training.memory.names import fields_read, projectors_read
 
 
 class BatchEncoder(Memory):
@@ -28,22 +29,34 @@ class BatchEncoder(Memory):
         self.bf16, self.chunk = config.precision == "bf16", config.micro_batch
         read = fields_read(context.name, config.all_memories, config.terms)
         self.fields = {name: field for name, field in context.fields.items() if name in read}
+        self.projectors = {
+            name: sorted(projectors_read(context.name, name, config.all_memories, config.terms)) for name in self.fields
+        }
         self.model = model.eval().requires_grad_(False).to(self.world.device)
 
     def frozen(self, batch: Batch) -> Mapping[str, Rows]:
-        return {name: self._embed(batch, name, field.rows) for name, field in self.fields.items()}
+        found = {}
+        for name, field in self.fields.items():
+            embedded = embed_by_parts(self.model, batch.fields[name], self.projectors[name], self.chunk, self.bf16)
+            for projector, z_nd in embedded.items():
+                vectors = projected(name, projector) if projector else name
+                found[vectors] = gather(batch, vectors, z_nd, field.rows, self.world)
+        return found
 
-    def _embed(self, batch: Batch, name: str, rows: int) -> Rows:
-        """The vectors of all rows of a field of all ranks, in the same order as the learner's."""
-        z_nd = embed_in_parts(self.model, batch.fields[name], self.chunk, self.bf16)
-        return gather(batch, name, z_nd, rows, self.world)
+
+def embed_in_parts(model: Multimodal, field: Field, rows: int | None, bf16: bool) -> Tensor:
+    """The vectors of all rows of a field on this rank, `rows` at a time; None: all at once."""
+    return embed_by_parts(model, field, [""], rows, bf16)[""]
 
 
 @torch.no_grad()
-def embed_in_parts(model: Multimodal, field: Field, rows: int | None, bf16: bool) -> Tensor:
-    """The vectors of all rows of a field on this rank, `rows` at a time; None: all at once."""
+def embed_by_parts(
+    model: Multimodal, field: Field, projectors: Sequence[str], rows: int | None, bf16: bool
+) -> dict[str, Tensor]:
+    """The same through each of these projectors; the empty name is that of the joint space."""
     starts = range(0, len(field), rows or max(len(field), 1))
-    parts = [torch.zeros(0, model.head.dim, device=field.values.device)]
     with torch.autocast(field.values.device.type, torch.bfloat16, enabled=bf16):
-        parts += [model.embed_field(field.rows(start, start + starts.step)) for start in starts]
-    return torch.cat(parts)
+        parts = [model.embed_by(field.rows(start, start + starts.step), projectors) for start in starts]
+    widths = {name: model.head.projector(name).dim if name else model.head.dim for name in projectors}
+    empty = {name: torch.zeros(0, width, device=field.values.device) for name, width in widths.items()}
+    return {name: torch.cat([part[name] for part in parts or [empty]]) for name in projectors}

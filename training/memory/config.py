@@ -244,11 +244,13 @@ class TeacherConfig(MemoryConfig):
 
 
 def check_trained(key: str, fields: Iterable[str], run: "RunConfig") -> None:
-    """Refuses fields that no term trains, because a step has vectors of others only."""
-    trained = {field for term in run.terms for field in term.fields if modality_of(field) in MODALITIES}
+    """Refuses fields that no term trains in the joint space, because a step has vectors of others only."""
+    joint = {name for term in run.terms for name in term.fields if term.vectors_of(name) == name}
+    trained = {field for field in joint if modality_of(field) in MODALITIES}
     for field in fields:
-        if trained and field not in trained:
-            raise Misfit(key, f"`{field}` is not trained; {did_you_mean(field, trained)}")
+        if run.terms and field not in trained:
+            hint = did_you_mean(field, trained) if trained else "add a term without a projector"
+            raise Misfit(key, f"`{field}` is not trained; {hint}")
 
 
 def check_encoder(name: str, encoder: str, run: "RunConfig") -> None:

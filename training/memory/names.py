@@ -6,7 +6,7 @@ from typing import Any
 
 from tercet.configs.base import Misfit
 from tercet.errors import did_you_mean
-from tercet.modality import MODALITIES, field_behind, modality_of, of_memory
+from tercet.modality import MODALITIES, field_behind, modality_of, of_memory, projector_of
 from tercet.models.config import TermConfig
 from tercet.training.memory.config import MemoryConfig
 
@@ -44,6 +44,7 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Sequence[TermConf
                 if modality_of(name) not in MODALITIES and name not in known:
                     hint = did_you_mean(name, known) if known else "add a memory, as memories: {queue: {fields: […]}}"
                     raise Misfit(f"against.{anchor}", f"of {term.name} has `{name}`, which no memory offers; {hint}")
+        check_projected(memories, term)
         check_references(memories, term)
         if term.prototypes and term.prototypes not in clustered:
             hint = did_you_mean(term.prototypes, clustered) if clustered else "add one of the kind `prototypes`"
@@ -51,6 +52,18 @@ def check_offered(memories: Mapping[str, MemoryConfig], terms: Sequence[TermConf
                 f"terms.{term.name}.prototypes",
                 f"is `{term.prototypes}`, but no memory of this name has clusters; {hint}",
             )
+
+
+def check_projected(memories: Mapping[str, MemoryConfig], term: TermConfig) -> None:
+    """Refuses vectors of the joint space where a term compares those of its own projector."""
+    for anchor, names in term.against.items():
+        for name in filter(of_memory, names):
+            if not memories[modality_of(name)].in_joint_space and term.vectors_of(name) != name:
+                raise Misfit(
+                    f"terms.{term.name}.against.{anchor}",
+                    f"has `{name}`, vectors of the joint space, but the term projects `{field_behind(name)}`; remove "
+                    "it, or list the other fields in `projector.fields`",
+                )
 
 
 def check_references(memories: Mapping[str, MemoryConfig], term: TermConfig) -> None:
@@ -83,3 +96,15 @@ def fields_read(name: str, memories: Mapping[str, MemoryConfig], terms: Sequence
         *(one for config in memories.values() for one in config.reads),
     ]
     return {field_behind(one) for one in read if of_memory(one) and modality_of(one) == name}
+
+
+def projectors_read(
+    name: str, field: str, memories: Mapping[str, MemoryConfig], terms: Sequence[TermConfig]
+) -> set[str]:
+    """The projectors through which terms use what the momentum encoder `name` makes of a field; the empty name is the
+    joint space. Other memories have no projectors."""
+    if not memories[name].in_joint_space:
+        return {""}
+    vectors = f"{name}.{field}"
+    used = {projector_of(term.vectors_of(one)) for term in terms for one in term.fields if one == vectors}
+    return used | {"" for config in memories.values() if vectors in config.reads}

@@ -2,7 +2,8 @@
 
 A term of the loss is scored by its two fields. A term of more fields is scored by each two of them. Extra negatives do
 not count. Where a term names vectors of a memory, such as a momentum encoder, the model's own are compared instead. A
-term that only compares a field with a memory's vectors of the same field is not scored.
+term that only compares a field with a memory's vectors of the same field is not scored, and neither is one with a
+projector, which a reference lacks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,8 @@ def field_pairs(terms: Sequence[TermConfig], kind: Kind | None) -> list[FieldPai
     """The pairs of fields that the terms compare. Each has the loss of its objective, unless `kind` is given."""
     found = []
     for term in terms:
+        if term.projector:
+            continue
         both = list(combinations(dict.fromkeys(map(field_behind, term.between)), 2))
         for x, y in both:
             name = term.name if len(both) == 1 else f"{x}-{y}"

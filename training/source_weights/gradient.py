@@ -1,7 +1,7 @@
 """The gradient of the loss of a batch with respect to the projections of the head, exact over all ranks.
 
 The rest of the model stays locked, so no gradient passes through a tower. For a tower that projects by itself, the
-gradient is that of an identity matrix after it.
+gradient is that of an identity matrix after it. Terms with a projector of their own do not count.
 """
 
 import torch

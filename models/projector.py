@@ -1,0 +1,80 @@
+"""Projections that only some terms use, beside that into the joint space (Chen et al. 2020).
+
+A loss that asks for more than pictures and captions agree on, such as that two views of a picture are alike, would
+shape the joint space itself. Through a projector, it shapes the towers only. SLIP (Mu et al. 2022) and CLIP-rocket
+(Fini et al. 2023) project the output of the towers by MLPs with batch norm. Here layer norm takes its place, so that a
+vector depends on its own row alone, and not on what else is in the batch, the chunk or the process.
+
+Shapes: n rows, D features of a tower, d dimensions of the projector.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from tercet.data_pipelines.seeding import keyed
+from tercet.errors import UserError
+from tercet.modality import field_behind, modality_of
+from tercet.models.config import TermConfig
+from tercet.models.projector_config import ProjectorConfig
+
+
+class Projector(nn.Module):
+    """An MLP for each modality, from its features, or from vectors of the joint space, to unit vectors."""
+
+    def __init__(self, config: ProjectorConfig, widths: Mapping[str, int], dim: int) -> None:
+        super().__init__()
+        self.dim, self.reads_vectors = dim, config.input == "vectors"
+        self.mlps = nn.ModuleDict({modality: mlp(width, config, dim) for modality, width in widths.items()})
+
+    def forward(self, modality: str, features_nD: Tensor) -> Tensor:
+        return normalize(self.mlps[modality](features_nD), dim=-1)
+
+
+def mlp(width: int, config: ProjectorConfig, dim: int) -> nn.Sequential:
+    widths = [width, *[config.hidden] * (config.layers - 1)]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        norm = nn.LayerNorm(after) if config.norm == "layer" else nn.Identity()
+        layers += [nn.Linear(before, after), norm, nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], dim))
+
+
+def build_projectors(
+    terms: Sequence[TermConfig], widths: Mapping[str, int], joint: int, seed: int
+) -> Iterator[tuple[str, Projector]]:
+    """Each projector by its name. `widths`: those of the features of each tower. `joint`: that of the joint space.
+
+    The initial weights of a projector depend on its name and the seed, and not on what else the model has.
+    """
+    for owner in terms:
+        if owner.projector is None or owner.projector.of:
+            continue
+        name, config = owner.name, owner.projector
+        uses = [term for term in terms if term.projector_name == name]
+        modalities = sorted({modality for term in uses for modality in projected_modalities(term)} & widths.keys())
+        given = {modality: joint if config.input == "vectors" else widths[modality] for modality in modalities}
+        torch.manual_seed(int(keyed(f"projector {name}", seed).integers(2**63)))
+        yield name, Projector(config, given, config.dim or joint)
+
+
+def projected_modalities(term: TermConfig) -> set[str]:
+    return {modality_of(field_behind(name)) for name in term.compared if term.vectors_of(name) != name}
+
+
+def width_of(term: TermConfig, terms: Sequence[TermConfig], joint: int) -> int:
+    """The dimensions of the vectors that a term compares."""
+    owner = next((one for one in terms if one.name == term.projector_name), None)
+    if owner is None or owner.projector is None:
+        return joint
+    width = owner.projector.dim or joint
+    kept = [name for name in term.compared if term.vectors_of(name) == name]
+    if kept and width != joint:
+        raise UserError(
+            f"terms.{owner.name}.projector.dim is {width}, but the term `{term.name}` also compares `{kept[0]}`, which "
+            f"has the {joint} dimensions of the joint space; remove projector.dim, or project all fields"
+        )
+    return width
