@@ -15,7 +15,7 @@ from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchno
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.head import Head, module_name
 from tercet.models.losses import build_objective
-from tercet.models.projector import build_projectors, width_of
+from tercet.models.projector import build_projectors, check_prototypes, width_of
 from tercet.models.reduction import Reduction
 from tercet.models.tuning.tune import tune
 
@@ -169,6 +169,7 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
         widths = {modality: None if tower.projects else tower.width for modality, tower in towers.items()}
         width, objectives = joint_width(config, towers), {term.name: build_objective(term.objective) for term in terms}
         for term in terms:
+            check_prototypes(term, objectives[term.name], terms)
             objectives[term.name].check_width(term.name, width_of(term, terms, width))
         head = Head(widths, width, objectives)
         tune(towers, head, config)

@@ -5,7 +5,7 @@ shape the joint space itself. Through a projector, it shapes the towers only. SL
 (Fini et al. 2023) project the output of the towers by MLPs with batch norm. Here layer norm takes its place, so that a
 vector depends on its own row alone, and not on what else is in the batch, the chunk or the process.
 
-Shapes: n rows, D features of a tower, d dimensions of the projector.
+Shapes: n rows, D features of a tower, d dimensions of the projector, K prototypes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,19 +19,26 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 from tercet.modality import field_behind, modality_of
 from tercet.models.config import TermConfig
+from tercet.models.losses.objective import Objective
 from tercet.models.projector_config import ProjectorConfig
 
 
 class Projector(nn.Module):
-    """An MLP for each modality, from its features, or from vectors of the joint space, to unit vectors."""
+    """An MLP for each modality, from its features, or from vectors of the joint space, to unit vectors.
+
+    With prototypes, which all modalities share, the output are the cosines with them.
+    """
 
     def __init__(self, config: ProjectorConfig, widths: Mapping[str, int], dim: int) -> None:
         super().__init__()
-        self.dim, self.reads_vectors = dim, config.input == "vectors"
+        self.dim, self.reads_vectors = config.prototypes or dim, config.input == "vectors"
         self.mlps = nn.ModuleDict({modality: mlp(width, config, dim) for modality, width in widths.items()})
+        drawn_Kd = torch.randn(config.prototypes, dim) if config.prototypes else None
+        self.prototypes = None if drawn_Kd is None else nn.Parameter(normalize(drawn_Kd, dim=1))
 
     def forward(self, modality: str, features_nD: Tensor) -> Tensor:
-        return normalize(self.mlps[modality](features_nD), dim=-1)
+        z_nd = normalize(self.mlps[modality](features_nD), dim=-1)
+        return z_nd if self.prototypes is None else z_nd @ normalize(self.prototypes, dim=1).T
 
 
 def mlp(width: int, config: ProjectorConfig, dim: int) -> nn.Sequential:
@@ -65,16 +72,39 @@ def projected_modalities(term: TermConfig) -> set[str]:
     return {modality_of(field_behind(name)) for name in term.compared if term.vectors_of(name) != name}
 
 
+def owner_of(term: TermConfig, terms: Sequence[TermConfig]) -> tuple[str, ProjectorConfig | None]:
+    """The name of the term whose projector this one uses, and its options."""
+    name = term.projector_name
+    return name, next((one.projector for one in terms if name and one.name == name), None)
+
+
+def check_prototypes(term: TermConfig, objective: Objective, terms: Sequence[TermConfig]) -> None:
+    """Raises a UserError if an objective of learned prototypes has none, or another objective has some."""
+    owner, config = owner_of(term, terms)
+    learned = config is not None and config.prototypes is not None
+    kept = [name for name in term.between if term.vectors_of(name) == name]
+    if objective.reads_cosines and (not learned or kept):
+        raise UserError(
+            f"terms.{term.name}.projector: `{term.objective.name}` needs learned prototypes for all of its fields; add "
+            "them, such as projector: {prototypes: 3000}"
+        )
+    if learned and not objective.reads_cosines:
+        raise UserError(
+            f"terms.{owner}.projector.prototypes: `{term.objective.name}` of the term `{term.name}` compares vectors, "
+            "not cosines with prototypes; use an objective such as swav, or remove them"
+        )
+
+
 def width_of(term: TermConfig, terms: Sequence[TermConfig], joint: int) -> int:
     """The dimensions of the vectors that a term compares."""
-    owner = next((one for one in terms if one.name == term.projector_name), None)
-    if owner is None or owner.projector is None:
+    owner, config = owner_of(term, terms)
+    if config is None:
         return joint
-    width = owner.projector.dim or joint
+    width = config.prototypes or config.dim or joint
     kept = [name for name in term.compared if term.vectors_of(name) == name]
     if kept and width != joint:
         raise UserError(
-            f"terms.{owner.name}.projector.dim is {width}, but the term `{term.name}` also compares `{kept[0]}`, which "
+            f"terms.{owner}.projector.dim is {width}, but the term `{term.name}` also compares `{kept[0]}`, which "
             f"has the {joint} dimensions of the joint space; remove projector.dim, or project all fields"
         )
     return width

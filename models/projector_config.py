@@ -25,6 +25,12 @@ class ProjectorConfig(Config):
         description="norm after each layer but the last. Batch norm is left out: its statistics would depend on the "
         "number of processes and on `micro_batch`",
     )
+    prototypes: int | None = Field(
+        None,
+        gt=0,
+        description="how many prototypes it learns: its output is the cosine with each of them, in place of a vector, "
+        "for objectives such as swav",
+    )
     input: Literal["features", "vectors"] = Field(
         "features",
         description="what it projects: features, the output of the tower (and of its adapter), or vectors, the unit "

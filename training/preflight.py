@@ -25,6 +25,7 @@ from tercet.modality import modality_of_vectors
 from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
+from tercet.models.projector import check_prototypes
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
@@ -48,6 +49,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             check_encoder(modality, tower)
         for term in stage.terms:
             check_term(term, build_term(term), stage.data)
+            check_prototypes(term, build_term(term), stage.terms)
             if stage.source_weights:
                 check_gradient(term, build_term(term))
         for name, memory in stage.all_memories.items():

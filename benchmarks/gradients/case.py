@@ -81,6 +81,7 @@ class Case:
             "prototypes": "prototypes" if beside.objective.prototypes else "",
             "against": dict(self.example.against),
             "directions": dict(self.example.directions),
+            "projector": dict(self.example.projector) or None,
         }
         pairs = {tuple(pair.split("-")): weight for pair, weight in SETTINGS[self.setting].pairs.items()}
         chosen = {pair: weight for pair, weight in pairs.items() if {*self.example.numbered} <= {*pair}}

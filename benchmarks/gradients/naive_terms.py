@@ -76,6 +76,26 @@ def infonce_own_negatives(options: Any, problem: Problem) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def barlow_twins(options: Any, problem: Problem) -> Tensor:
+    x, y = shared(problem.fields)
+    both = [(rows.z_Nd - rows.z_Nd.mean(dim=0)) / rows.z_Nd.std(dim=0, correction=0) for rows in (x, y)]
+    c_dd = both[0].T @ both[1] / len(x)
+    own_d, every = c_dd.diagonal(), c_dd.square().sum()
+    return (1 - own_d).square().sum() + options.redundancy * (every - own_d.square().sum())
+
+
+def swav(options: Any, problem: Problem) -> Tensor:
+    x, y = shared(problem.fields)
+    total = problem.scale.new_zeros(())
+    for anchors, target in ((x, y), (y, x)):
+        q_NK = (target.z_Nd.detach() / options.epsilon).exp()
+        for _ in range(options.iterations):
+            q_NK = q_NK / q_NK.sum(dim=0) / q_NK.shape[1]
+            q_NK = q_NK / q_NK.sum(dim=1, keepdim=True)
+        total = total - (q_NK * torch.log_softmax(problem.scale * anchors.z_Nd, dim=1)).sum(dim=1).mean() / 2
+    return total
+
+
 def feature_distillation(options: Any, problem: Problem) -> Tensor:
     items = {item for rows in problem.fields.values() for item in rows.item_N.tolist()}
     total = problem.scale.new_zeros(())
@@ -182,6 +202,7 @@ def graded_list(options: Any, logits: Tensor, numbers: Tensor) -> Tensor:
 NAIVE: dict[str, NaiveLoss] = {
     "align_uniform": align_uniform,
     "alip": alip,
+    "barlow_twins": barlow_twins,
     "cwcl": both_ways(cwcl),
     "decoupled": both_ways(decoupled),
     "feature_distillation": feature_distillation,
@@ -202,5 +223,6 @@ NAIVE: dict[str, NaiveLoss] = {
     "sequence": both_ways(infonce, sequence),
     "sigmoid": both_ways(sigmoid),
     "soft": both_ways(soft),
+    "swav": swav,
     "symile": symile,
 }

@@ -69,7 +69,7 @@ def embed_by_chunk(
             seed_dropout(0, 0, rank, index)
             parts.append(model(part)[0])
     temperatures = {term: model.head.temperature(term) for term in model.terms}
-    return {name: torch.cat([part[name] for part in parts]) for name in model.fields}, temperatures
+    return {name: torch.cat([part[name] for part in parts]) for name in model.outputs}, temperatures
 
 
 def true_loss(
@@ -78,7 +78,7 @@ def true_loss(
     """A term over the whole batch."""
 
     def rows(name: str) -> Rows:
-        z_N, item_N = vectors[name].double(), batch.fields[field_of(name)].item
+        z_N, item_N = vectors[term.vectors_of(name)].double(), batch.fields[field_of(name)].item
         return Rows(z_N, slice(0, len(z_N)), item_N, batch.groups[item_N], batch.ids[item_N])
 
     scale, bias = temperatures[term.name]

@@ -3,6 +3,7 @@
 from tercet.models.losses import (
     align_uniform,
     alip,
+    barlow_twins,
     cwcl,
     decoupled,
     drrho,
@@ -21,6 +22,7 @@ from tercet.models.losses import (
     sequence,
     sigmoid,
     soft,
+    swav,
     symile,
 )
 from tercet.models.losses.objective import Objective, build_objective, build_term, objective, objective_names
@@ -29,6 +31,7 @@ __all__ = [
     "Objective",
     "align_uniform",
     "alip",
+    "barlow_twins",
     "build_objective",
     "build_term",
     "cwcl",
@@ -51,5 +54,6 @@ __all__ = [
     "sequence",
     "sigmoid",
     "soft",
+    "swav",
     "symile",
 ]

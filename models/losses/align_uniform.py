@@ -14,7 +14,6 @@ The term's temperature is not used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Annotated, ClassVar
 
 import torch
@@ -26,7 +25,7 @@ from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Pair, contrast, item_losses
 from tercet.models.losses.objective import Objective, objective
-from tercet.models.losses.pairs import by_number
+from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
 
@@ -106,12 +105,3 @@ class AlignUniform(Objective):
         scale = torch.full_like(problem.scale.reshape(()), 2 * self.t)
         paired = problem.counts.get(name, 1) == 1
         return Pair(rows, rows, scale, None, problem.tile, shares=(1.0, 0.0), paired=paired)
-
-
-def positives(problem: Problem) -> Iterator[tuple[str, str, Tensor, Tensor, float]]:
-    """Two fields, which rows of each are positives of each other, and the weight of these pairs."""
-    pairs = list(combinations(problem.fields, 2))
-    for one, other in pairs:
-        numbers = problem.numbers(one, other)
-        for x_N, y_N in by_number(problem.fields[one], problem.fields[other], numbers):
-            yield one, other, x_N, y_N, 1 / (len(pairs) * len(numbers))

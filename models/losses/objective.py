@@ -59,6 +59,7 @@ class Objective:
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
     optional_references: ClassVar[tuple[str, ...]] = ()  # those that it may name
     prototypes: ClassVar[bool] = False  # whether the term must name a memory that has clusters and their centroids
+    reads_cosines: ClassVar[bool] = False  # the rows are cosines with the learned prototypes of the term's projector
 
     @property
     def stages(self) -> int:

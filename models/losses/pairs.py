@@ -82,6 +82,15 @@ def by_number(x: Rows, y: Rows, numbers: Iterable[tuple[int, int]]) -> Iterator[
         yield x_N & torch.isin(x.item_N, y.item_N[y_N]), y_N & torch.isin(y.item_N, x.item_N[x_N])
 
 
+def positives(problem: Problem) -> Iterator[tuple[str, str, Tensor, Tensor, float]]:
+    """Two fields, which rows of each are positives of each other, and the weight of these pairs."""
+    pairs = list(combinations(problem.fields, 2))
+    for one, other in pairs:
+        numbers = problem.numbers(one, other)
+        for x_N, y_N in by_number(problem.fields[one], problem.fields[other], numbers):
+            yield one, other, x_N, y_N, 1 / (len(pairs) * len(numbers))
+
+
 def _add(whole: Solution, objective: "Objective", problem: Problem, part: Part, found: Contrast) -> None:
     """Adds the result of a part to that of the term. Its rows are written in place, without a copy of all rows."""
     whole.loss = whole.loss + part.weight * found.loss

@@ -33,7 +33,8 @@ class Example:
     `numbered`: the fields whose rows have a number each. `columns`: between which numbers the values of samples lie
     that a memory keeps; all are the first value if this is left out. `references`: those that the objective may have.
     `aligned`: whether references have the dimensions of the rows. `against` and `directions` are those of the term.
-    `objective`: its name, if the example has another. `tiled`: whether its memory grows linearly with the batch.
+    `projector`: that of the term, for objectives that need one. `objective`: its name, if the example has another.
+    `tiled`: whether its memory grows linearly with the batch.
     """
 
     between: tuple[str, ...] = ("image", "text")
@@ -45,6 +46,7 @@ class Example:
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     aligned: bool = False
+    projector: Mapping[str, object] = field(default_factory=dict)
     objective: str = ""
     tiled: bool = True
 
@@ -83,6 +85,7 @@ EXAMPLES = {
     "prototype": Example(options={"temperature": 0.2}),
     "segment_attention": Example(tiled=False),
     "sequence": Example(tiled=False),
+    "swav": Example(projector={"layers": 1, "prototypes": 24}),
     "symile": Example(("image", "text", "audio")),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -172,6 +173,60 @@ def align_uniform(
     return total
 
 
+def views(z: Rows, one: str, other: str) -> list[tuple[Tensor, Tensor]]:
+    """Of each two row numbers, the rows of the items that have both."""
+    found = []
+    for first, second in numbers((one, other)):
+        rows = [(row_of(one, item, first), row_of(other, item, second)) for item in range(ITEMS)]
+        both = [(z[one][a], z[other][b]) for a, b in rows if a is not None and b is not None]
+        found.append((torch.stack([x for x, _ in both]), torch.stack([y for _, y in both])))
+    return found
+
+
+def barlow_twins(z: Rows, scale: Tensor, fields: tuple[str, ...], redundancy: float = 5e-3) -> Tensor:
+    """What is added to variances matters here, because second rows are few."""
+    total = scale.new_zeros(())
+    pairs = list(combinations(fields, 2))
+    for pair in pairs:
+        for x, y in views(z, *pair):
+            part = scale.new_zeros(())
+            for i, j in product(range(DIM), repeat=2):
+                a, b = x[:, i] - x[:, i].mean(), y[:, j] - y[:, j].mean()
+                deviations = [(side.square().mean() + 1e-12).sqrt() for side in (a, b)]
+                correlation = (a * b).mean() / (deviations[0] * deviations[1])
+                part = part + ((1 - correlation).square() if i == j else redundancy * correlation.square())
+            total = total + part / len(pairs) / len(numbers(pair))
+    return total
+
+
+def swav(
+    z: Rows, scale: Tensor, fields: tuple[str, ...], epsilon: float = 0.05, iterations: int = 3,
+    directions: Mapping[str, float] | None = None,
+) -> Tensor:  # fmt: skip
+    total = scale.new_zeros(())
+    pairs = list(combinations(fields, 2))
+    weight = directions or dict.fromkeys(fields, 1.0)
+    for one, other in pairs:
+        for x, y in views(z, one, other):
+            for name, anchors, target in ((one, x, y), (other, y, x)):
+                q = sinkhorn(target.detach().numpy(), epsilon, iterations)
+                p = (scale * anchors).exp() / (scale * anchors).exp().sum(dim=1, keepdim=True)
+                part = -(q * p.log()).sum(dim=1).mean() * weight.get(name, 0.0) / sum(weight.values()) * len(fields) / 2
+                total = total + part / len(pairs) / len(numbers((one, other)))
+    return total
+
+
+def sinkhorn(cosines: Any, epsilon: float, iterations: int) -> Tensor:
+    """As the authors write it: rows are prototypes, and both sums are evened out in turn."""
+    Q = np.exp(cosines / epsilon).T
+    K, B = Q.shape
+    Q /= Q.sum()
+    for _ in range(iterations):
+        Q /= Q.sum(axis=1, keepdims=True) * K
+        Q /= Q.sum(axis=0, keepdims=True) * B
+    return torch.from_numpy(Q * B).T
+
+
 def infonce(z: Rows, scale: Tensor, fields: tuple[str, ...], against: Mapping[str, Any] | None = None) -> Tensor:
     """With extra negatives from other fields."""
     items = [item for item in range(ITEMS) if all(item in EXISTS[name] for name in fields)]
@@ -219,6 +274,11 @@ CASES = [
     case(poly_view, "image text.rewrite", "poly_view", own_view=False),
     case(align_uniform, "image text", "align_uniform"),
     case(align_uniform, "image audio text", "align_uniform", alpha=1.0, t=3.0, uniformity=0.3),
+    case(barlow_twins, "image text", "barlow_twins"),
+    case(barlow_twins, "image audio text.rewrite", "barlow_twins", redundancy=0.3),
+    case(swav, "image text", "swav"),
+    case(swav, "image audio text.rewrite", "swav", epsilon=0.4, iterations=1),
+    case(swav, "image text", "swav", directions={"text": 1.0}),
     case(matryoshka, "image text", "matryoshka", dims=(2, 6, 3), weights=(1.0, 0.5, 2.0)),
     case(matryoshka, "image text", "matryoshka", dims=(4, 5), against={"image": ("audio",)}),
     case(
@@ -285,7 +345,7 @@ def test_equals_autograd_in_every_tiling_and_on_two_processes(
         torch.testing.assert_close(rank.temperatures, found[4].temperatures, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("index", [0, 7, 13], ids=["symile", "poly_view", "matryoshka"])
+@pytest.mark.parametrize("index", [0, 7, 15, 18], ids=["symile", "poly_view", "swav", "matryoshka"])
 def test_losses_of_items_average_to_the_loss_on_every_rank(
     two_ranks: list[list[tuple[Outcome, Tensor]]], index: int
 ) -> None:
