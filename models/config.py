@@ -50,6 +50,25 @@ class TowerConfig(Config):
         "default: the encoder of `init`",
     )
     size: int | None = Field(None, gt=0, description="image only: side in pixels; default: the encoder's own")
+    patch_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="image only: share of the patches that training leaves out, at random for each picture (FLIP); "
+        "evaluation sees all",
+    )
+    context_length: int | None = Field(
+        None,
+        gt=1,
+        description="text only: how many tokens of a caption the tower reads; the positions of weights of another "
+        "length are cut or stretched; default: the encoder's own",
+    )
+    keep_positions: int = Field(
+        20,
+        ge=0,
+        description="with `context_length`: how many of the first positions stay as they are if the others are "
+        "stretched (Long-CLIP)",
+    )
     features: str = Field("ast16k128", description="audio only: the log-mel front end")
     seconds: float = Field(10.0, gt=0, description="audio only: length of a training crop and of an evaluation tile")
     unlocked: int | None = Field(
@@ -72,6 +91,13 @@ class TowerConfig(Config):
             raise Misfit("unlocked", "cannot be combined with `lora`, which locks the whole tower; remove one of them")
         return self
 
+    @model_validator(mode="after")
+    def _has_one_context_length(self) -> "TowerConfig":
+        for option in ("context", "force_context_length"):
+            if self.context_length is not None and option in self.options:
+                raise Misfit("context_length", f"and `options.{option}` are both given; remove the option")
+        return self
+
 
 class ModelConfig(Config):
     """The joint space, and one tower per modality, under the name of the modality."""
@@ -86,6 +112,14 @@ class ModelConfig(Config):
     def towers(self) -> dict[str, TowerConfig]:
         named = self.__pydantic_extra__
         return {modality: named[modality] for modality in MODALITIES if modality in named}
+
+    @model_validator(mode="after")
+    def _options_are_of_the_modality(self) -> "ModelConfig":
+        for modality, tower in self.towers.items():
+            for option, only in (("patch_dropout", "image"), ("context_length", "text"), ("keep_positions", "text")):
+                if modality != only and getattr(tower, option) != TowerConfig.model_fields[option].default:
+                    raise Misfit(f"{modality}.{option}", f"applies to the {only} tower only; remove it")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from tercet.models.head import Head, module_name
 from tercet.models.losses import build_objective
 from tercet.models.projector import build_projectors, check_prototypes, width_of
 from tercet.models.reduction import Reduction
+from tercet.models.tuning.positions import TABLE
 from tercet.models.tuning.tune import tune
 
 DIM = 512  # of the joint space, if neither the recipe nor a tower sets it
@@ -95,6 +96,15 @@ class Multimodal(nn.Module):
     def tokens(self) -> tuple[str, ...]:
         """The fields of which terms also compare the tokens."""
         return tuple(dict.fromkeys(field_of(name) for name in self.outputs if are_tokens(name)))
+
+    def fitted(self, name: str, theirs: Tensor, shape: torch.Size) -> Tensor:
+        """A tensor of weights that were trained with other inputs, in the shape that it has in this model: position
+        embeddings are interpolated, stretched or cut. A tensor that does not fit stays as it is."""
+        tower = self.tower(name.split(".")[1]) if name.startswith("towers.") and TABLE.search(name) else None
+        if tower is None or theirs.shape == shape or theirs.shape[-1] != shape[-1]:
+            return theirs
+        found = tower.fit_positions(theirs, shape[-2])
+        return theirs if found is None else found
 
     def encode(self, field: Field) -> Tensor:
         """The vectors of a field in the joint space."""
@@ -201,6 +211,11 @@ def check_trainable(model: Multimodal, config: ModelConfig) -> None:
         check_batchnorm(model.tower(modality), config_of_tower)
     for modality in sorted({modality_of(field) for field in model.tokens}):
         tower = model.tower(modality)
+        if config.towers[modality].patch_dropout:
+            raise UserError(
+                f"model.{modality}.patch_dropout: a term compares the tokens of pictures, and some would be left out; "
+                "set it to 0"
+            )
         tower.tokens(*tower.dummy(next(tower.parameters()).device))
 
 

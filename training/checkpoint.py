@@ -119,7 +119,8 @@ def counters(engine: Engine) -> dict[str, float]:
 def restore_moments(origin: Origin, engine: Engine) -> None:
     """Restores the optimizer moments of this rank's fragments. The model already has the weights.
 
-    Moments that the origin lacks, such as those of a block that was locked, start at zero.
+    Moments that the origin lacks, such as those of a block that was locked, start at zero, and so do those of positions
+    whose number the stage has changed.
     """
     known = set(origin.names(f"{OPTIM}/"))
     kinds = sorted({name.partition("/")[0] for name in known})
@@ -130,6 +131,8 @@ def restore_moments(origin: Origin, engine: Engine) -> None:
         for kind in kinds:
             into = state.setdefault(kind, torch.zeros_like(one.fragment.flat))
             if f"{kind}/{one.name}" in known:
-                one.fragment.copy(origin.read(f"{OPTIM}/{kind}/{one.name}"), into)
+                moment = origin.read(f"{OPTIM}/{kind}/{one.name}")
+                if moment.numel() == one.shape.numel():
+                    one.fragment.copy(moment, into)
         for key, value in origin.progress.counters.items():
             state[key] = torch.tensor(value, device=one.fragment.flat.device)  # a fused optimizer needs it there

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
@@ -109,10 +109,16 @@ def resume_point(parent: Path, world: World) -> Saved | None:
     return None if found.path is None else Saved(found.path)
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def fitted(model: Multimodal, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in the shapes that they have in this model: a stage may change the number of positions."""
+    own = model.state_dict()
+    return {name: model.fitted(name, one, own[name].shape) if name in own else one for name, one in weights.items()}
+
+
+def fill(model: Multimodal, weights: Mapping[str, Tensor]) -> None:
     """Loads weights by name. What belongs to terms may differ, because stages may have different ones; other names may
     not."""
-    own = model.state_dict()
+    own, weights = model.state_dict(), fitted(model, weights)
     resized = next((name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape), None)
     if resized:
         raise UserError(

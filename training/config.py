@@ -1,6 +1,6 @@
 """The config of a run: one recipe is one `RunConfig`. Imports no torch."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ STAGED = (
     "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
     "selection", "episodes", "source_weights",
 )  # fmt: skip
+STAGED_OF_TOWERS = ("model.image.size", "model.image.patch_dropout", "model.text.context_length")
 
 
 class OptimizerConfig(Config):
@@ -106,11 +107,9 @@ class StageConfig(Config):
 
     @model_validator(mode="after")
     def _sets_what_a_stage_may(self) -> "StageConfig":
+        known = [*STAGED, *STAGED_OF_TOWERS, *(f"model.{modality}.unlocked" for modality in MODALITIES)]
         for key in self.set:
-            model, *tower = key.split(".")
-            unlocks = model == "model" and len(tower) == 2 and tower[0] in MODALITIES and tower[1] == "unlocked"
-            if model not in STAGED and not unlocks:
-                known = [*STAGED, *(f"model.{modality}.unlocked" for modality in MODALITIES)]
+            if key not in known and key.partition(".")[0] not in STAGED:
                 raise Misfit(f"set.{key}", f"cannot change in a stage; {did_you_mean(key, known)}")
         return self
 
@@ -326,6 +325,26 @@ class RunConfig(SpaceConfig):
     def _lora_is_not_sharded(self) -> "RunConfig":
         if self.zero == 3 and any(tower.lora for tower in self.model.towers.values()):
             raise Misfit("zero", "is 3, which does not work with `lora`; set it to 2 or less")
+        return self
+
+    @model_validator(mode="after")
+    def _contexts_can_grow(self) -> "RunConfig":
+        """Refuses a longer context whose positions could not be stretched, before the stages ahead of it train."""
+        key = "model.text.context_length"
+        text = self.model.towers.get("text")
+        if text is None or not any(key in stage.set for stage in self.stages):
+            return self
+        if text.context_length is None:
+            raise Misfit(key, "is missing: a stage changes it, so give it a value for the other stages")
+        towers = [self.stage(index).model.towers["text"] for index in range(len(self.stages))]
+        lengths = [tower.context_length or text.context_length for tower in towers]
+        for index, (before, after) in enumerate(pairwise(lengths), start=1):
+            if before < after and before - text.keep_positions < 2:
+                raise Misfit(
+                    f"stages.{index}.set.{key}",
+                    f"is {after} after {before}, of which model.text.keep_positions={text.keep_positions} leaves fewer "
+                    f"than 2 to stretch; set that to {before - 2} or less",
+                )
         return self
 
     @model_validator(mode="after")

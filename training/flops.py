@@ -5,8 +5,8 @@ convolutions and attention; a multiplication and an addition are two operations.
 projectors of terms and the loss are left out. The loss costs 6 N² d for N rows of d dimensions, far less than a tower.
 
 A backward pass takes about two forward passes, so training on a row is about 3 forward passes; with locked blocks or
-LoRA it is less. Captions are counted at the full context length and sounds at the length of a training crop, so the
-count is an upper bound if rows are shorter.
+LoRA it is less. Captions are counted at the full context length, sounds at the length of a training crop, and pictures
+with all patches, so the count is an upper bound if rows are shorter or `patch_dropout` leaves patches out.
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,7 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.tuning.interpolation import interpolate
 from tercet.models.tuning.plain import merged, untuned
-from tercet.training.checkpoint_reader import fill
+from tercet.training.checkpoint_reader import fill, fitted
 from tercet.training.config import RunConfig
 
 CHOSEN = "α was chosen on the same data, so the score is too high"
@@ -49,7 +49,8 @@ class Interpolation:
 
     def at(self, alpha: float) -> Multimodal:
         model = build_model(self.config.model, self.config.terms, self.config.seed)
-        fill(model, interpolate(self.start, {name: value.cpu() for name, value in self.end.items()}, alpha))
+        end = {name: value.cpu() for name, value in self.end.items()}
+        fill(model, interpolate(fitted(model, self.start), end, alpha))
         return model
 
     def evaluated(self, evaluate: Callable[[Multimodal], list[Result]]) -> list[InterpolatedModel]:

@@ -64,6 +64,11 @@ class Encoder(nn.Module, ABC):
             f"such as `small:{self.modality}`, or an objective that compares vectors, such as infonce"
         )
 
+    def fit_positions(self, theirs: Tensor, places: int) -> Tensor | None:
+        """`places` position embeddings for this tower, from those of weights that were trained with other inputs. None
+        if that is not possible."""
+        return None
+
     def blocks(self) -> list[list[nn.Parameter]]:
         """The parameters by block, from the input to the output. `unlocked: k` counts these blocks.
 

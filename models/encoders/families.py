@@ -61,7 +61,7 @@ def _hf_text(name: str, config: TowerConfig) -> Encoder:
 def _small_image(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.small import SmallImage, small_options
 
-    return SmallImage(config.size or 64, **small_options("image", name, config))
+    return SmallImage(config, **small_options("image", name, config))
 
 
 @FAMILIES["audio"].register("small")
@@ -75,7 +75,7 @@ def _small_audio(name: str, config: TowerConfig) -> Encoder:
 def _small_text(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.small import SmallText, small_options
 
-    return SmallText(**small_options("text", name, config))
+    return SmallText(config, **small_options("text", name, config))
 
 
 def check_encoder(modality: str, config: TowerConfig) -> None:

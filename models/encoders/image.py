@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import ImageIntake
 from tercet.models.encoders.encoder import Encoder
+from tercet.models.tuning.positions import stretch
 
 
 class ImageEncoder(Encoder):
@@ -31,6 +32,9 @@ class ImageEncoder(Encoder):
     def patch(self) -> int | None:
         """The side of the square patches that the tower cuts pictures into, if it does."""
         return None
+
+    def fit_positions(self, theirs: Tensor, places: int) -> Tensor | None:
+        return stretch(theirs, places)
 
     def normalise(self, values: Tensor) -> Tensor:
         return (values.float() / 255.0 - self.mean) / self.std

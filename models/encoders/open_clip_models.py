@@ -49,7 +49,8 @@ def tokenizer(name: str, config: TowerConfig) -> Tokenizer:
     """The tokenizer of the model."""
     check_name("model.text.encoder", name)
     with _text_side("model.text", str(text_config(name).get("hf_tokenizer_name", ""))):
-        made: Tokenizer = open_clip.get_tokenizer(name, context_length=config.options.get("force_context_length"))
+        length = config.context_length or config.options.get("force_context_length")
+        made: Tokenizer = open_clip.get_tokenizer(name, context_length=length)
     return made
 
 

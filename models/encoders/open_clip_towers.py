@@ -7,7 +7,7 @@ import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
+from open_clip.transformer import PatchDropout, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -31,7 +31,10 @@ class OpenClipImage(ImageEncoder):
     projects = True
 
     def __init__(self, name: str, config: TowerConfig) -> None:
-        model = create("image", name, config, force_image_size=config.size)
+        dropped = {"force_patch_dropout": config.patch_dropout} if config.patch_dropout else {}
+        model = create("image", name, config, force_image_size=config.size, **dropped)
+        if config.patch_dropout and isinstance(model.visual, ModifiedResNet):
+            raise UserError("model.image.patch_dropout: open_clip's ResNets have no patches; leave it out")
         taken = open_clip.get_model_preprocess_cfg(model)
         intake = ImageIntake(_pair(taken["size"]), taken["interpolation"], _resize(taken["resize_mode"]))
         super().__init__(intake, taken["mean"], taken["std"])
@@ -41,6 +44,8 @@ class OpenClipImage(ImageEncoder):
             accept_other_sizes(self.model.trunk)
         elif isinstance(self.model, VisionTransformer):
             self.model.__class__ = ViTOfAnySize
+            if config.patch_dropout:
+                self.model.patch_dropout = PatchDropout(config.patch_dropout)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         found = self.model(self.normalise(values))
@@ -93,10 +98,28 @@ class OpenClipText(TextEncoder):
     projects = True
 
     def __init__(self, name: str, config: TowerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.intake = TextIntake(tokenizer(name, config))
-        self.model = _pooled(create("text", name, config).text)
+        self.model = _pooled(self._created(name, config))
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
+
+    def _created(self, name: str, config: TowerConfig) -> nn.Module:
+        """Pretrained positions are stretched or cut here, because open_clip would stretch all of them."""
+        length = config.context_length
+        pretrained = config.options.get("pretrained")
+        tower: nn.Module = create("text", name, config, force_context_length=None if pretrained else length).text
+        if pretrained and length is not None and isinstance(tower, TextTransformer):
+            found = None if tower.cls_emb is not None else self.fit_positions(tower.positional_embedding.data, length)
+            if found is None:
+                raise UserError(
+                    f"model.text.context_length: the {tower.context_length} positions of `{name}` cannot become "
+                    f"{length}; set model.text.keep_positions to a lower number, or leave the length out"
+                )
+            tower.positional_embedding = nn.Parameter(found.clone())
+            tower.num_pos = tower.context_length = length
+            if tower.attn_mask is not None:
+                tower.attn_mask = tower.build_causal_mask()
+        return tower
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         vectors: Tensor = _shortened(self.model, values)[0] if self.model.output_tokens else self.model(values)

@@ -66,7 +66,8 @@ class TimmImage(TimmTower, ImageEncoder):
     def __init__(self, name: str, config: TowerConfig) -> None:
         check_timm_name("image", name)
         size = {} if config.size is None or not _has_fixed_size(name) else {"img_size": config.size}
-        model = create("image", name, config, **size)
+        dropped = {"patch_drop_rate": config.patch_dropout} if config.patch_dropout else {}
+        model = create("image", name, config, **size, **dropped)
         data = resolve_model_data_config(model)
         side = (config.size, config.size) if config.size else tuple(data["input_size"][1:])
         super().__init__(ImageIntake(side, data["interpolation"]), data["mean"], data["std"])

@@ -5,7 +5,6 @@ says.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +17,12 @@ from tercet.models.head import module_name
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import INNER, gained
-from tercet.models.tuning.positions import stretch
+from tercet.models.tuning.positions import TABLE
 
 TEMPERATURES = "head.temperatures."
 PROJECTORS = "head.projectors."
 OF_TERMS = (TEMPERATURES, PROJECTORS)
-OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing")
+OF_TRAINING = ("unlocked", "lr_scale", "layer_decay", "lora", "grad_checkpointing", "patch_dropout")
 ROUNDING = 1e-6  # tolerance of a logarithm at its bound, because weights are fp32
 
 Weights = Mapping[str, Tensor]
@@ -82,7 +81,7 @@ def load_towers(model: Multimodal, weights: Weights, source: str) -> None:
     taken: dict[str, Tensor] = {}
     for modality in model.towers:
         taken |= _tower(modality, own, weights, source)
-    taken = {name: _fitting(name, value, own[name], source) for name, value in taken.items()}
+    taken = {name: _fitting(model, name, value, own[name], source) for name, value in taken.items()}
     for term in model.terms:
         taken |= _temperature(model, term, weights, source)
     taken |= _projectors(own, weights, source)
@@ -103,14 +102,11 @@ def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[s
     return {name: value.reshape(1) if own[name].shape == (1,) else value for name, value in given.items()}
 
 
-def _fitting(name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:
-    """The tensor itself, or position embeddings of an image tower interpolated to another number of patches."""
-    if theirs.shape == ours.shape:
-        return theirs
-    if re.search(r"^towers\.image\..*pos.*emb", name) and theirs.shape[-1] == ours.shape[-1]:
-        stretched = stretch(theirs, ours.shape[-2])
-        if stretched is not None:
-            return stretched
+def _fitting(model: Multimodal, name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:
+    """The tensor itself, or position embeddings for another number of patches or tokens."""
+    found = model.fitted(name, theirs, ours.shape)
+    if found.shape == ours.shape:
+        return found
     raise UserError(f"{source}: {_misfit(name, theirs, ours)}")
 
 
@@ -119,10 +115,11 @@ def _misfit(name: str, theirs: Tensor, ours: Tensor) -> str:
     modality = name.split(".")[1] if name.startswith("towers.") else "head"
     if name.startswith("head."):
         return f"its joint space has {len(theirs)} dimensions, but model.dim is {len(ours)}; remove model.dim"
-    if modality == "text" and re.search("pos.*emb", name):
+    if modality == "text" and TABLE.search(name):
         return (
-            f"its context length is {len(theirs)}, but that of the text tower is {len(ours)}; "
-            "remove the length from model.text.options"
+            f"its context length is {len(theirs)}, but that of the text tower is {len(ours)}; remove the length from "
+            f"model.text.options, or set model.text.context_length={len(ours)}, with model.text.keep_positions below "
+            f"{len(theirs) - 1}, to cut or stretch the positions"
         )
     if modality == "text" and "embedding" in name:
         return (

@@ -55,6 +55,8 @@ OBJECTIVES = {
     "unime": "infonce",
     "mcl": "infonce",
     "cit": "infonce",
+    "flip": "infonce",
+    "clipa": "infonce",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
 INIT = "isogclr"  # the run that those of STARTED start from
@@ -68,6 +70,14 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     "unime": ["data.neighbors.graph=GRAPH", "data.neighbors.absolute_margin=null", "epochs=0.5"],
     "mcl": ["data.clusters.column=CLUSTERS"],
     "beclr": ["memories.bank.clusters=4", "memories.bank.size=16", "memories.bank.start=0"],
+    "flip": [
+        "stages=[{name: masked, steps: 0.5, set: {model.image.patch_dropout: 0.5}}, {name: unmasked, steps: 0.5}]"
+    ],
+    "clipa": [
+        "model.text.context_length=24", "model.text.keep_positions=4",
+        "stages=[{name: small, steps: 0.5, set: {model.image.size: 16, model.text.context_length: 8}}, "
+        "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
+    ],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
 }  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"

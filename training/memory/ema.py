@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.terms import Outcome
+from tercet.models.multimodal import Multimodal
 from tercet.training.engine import Engine, Fragment
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 from tercet.training.partition import assemble, placed
@@ -33,10 +34,12 @@ class Ema(Memory):
 
     @torch.no_grad()
     def restore(self, saved: SavedMemory) -> None:
-        known = set(saved.names())
+        known, model = set(saved.names()), self.engine.module
+        assert isinstance(model, Multimodal)
         for one in placed(self.engine):
             if one.fragment is not None and one.name in known:
-                one.fragment.copy(saved.read(one.name), self._mean(one.fragment))
+                mean = model.fitted(one.name, saved.read(one.name), one.shape)
+                one.fragment.copy(mean, self._mean(one.fragment))
 
     def _mean(self, fragment: Fragment) -> Tensor:
         return self._mean_of[fragment.flat.data_ptr()]

@@ -51,4 +51,5 @@ class Momentum(BatchEncoder):
     @torch.no_grad()
     def restore(self, saved: SavedMemory) -> None:
         for name in self.means.keys() & set(saved.names()):
-            self.means[name].copy_(saved.read(name))
+            mean = self.means[name]
+            mean.copy_(self.model.fitted(name, saved.read(name), mean.shape))

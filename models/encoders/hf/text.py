@@ -8,9 +8,11 @@ Shape letters: n rows, L tokens, D the tower's width.
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import TextIntake
+from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.folder import load, read_config, read_tokenizer
@@ -27,7 +29,7 @@ class HfText(HfTower, TextEncoder):
     pool: Pool
 
     def __init__(self, name: str, config: TowerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         found = read_config("model.text.encoder", name)
         check_reads("text", name, found)
         part = part_of("text", found)
@@ -38,8 +40,24 @@ class HfText(HfTower, TextEncoder):
             self.model, self.pool = load_part("model.text.encoder", name, part, found), pooled_by_model(part.vector)
         self.projects, self.part = part is not None and part.projects, part.kind if part else ""
         self.width = width_of(self.model.config, part)
-        tokenizer = _tokenizer(name, self.model, config.options.get("context"))
+        if self.part.startswith("CLIP") and config.context_length:
+            self._fit_context(config.context_length)
+        tokenizer = _tokenizer(name, self.model, config)
         self.intake, self.padding = TextIntake(tokenizer), tokenizer.padding
+
+    def _fit_context(self, length: int) -> None:
+        """Stretches or cuts the positions of a text half of CLIP."""
+        embeddings = (self.model.text_model if self.projects else self.model).embeddings
+        known = embeddings.position_embedding.weight.data
+        found = self.fit_positions(known, length)
+        if found is None:
+            raise UserError(
+                f"model.text.context_length: the {len(known)} positions of the weights cannot become {length}; set "
+                f"model.text.keep_positions below {len(known) - 1}"
+            )
+        embeddings.position_embedding = nn.Embedding(len(found), found.shape[1], _weight=found.clone())
+        embeddings.position_ids = torch.arange(length)[None]
+        self.model.config.max_position_embeddings = length
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.pool(*self._run(values))
@@ -71,7 +89,10 @@ def _single(name: str, found: Any) -> Any:
     return model.get_encoder() if found.is_encoder_decoder else model
 
 
-def _tokenizer(name: str, model: Any, wanted: object) -> PaddingTokenizer:
-    tokenizer = read_tokenizer(name)
+def _tokenizer(name: str, model: Any, config: TowerConfig) -> PaddingTokenizer:
+    tokenizer, length = read_tokenizer(name), config.context_length
+    if length and model.config.model_type == "clip_text_model":
+        tokenizer.model_max_length = length  # the tower has as many positions now
     filling = padding_id(tokenizer) if model.config.model_type == "siglip_text_model" else ABSENT
-    return PaddingTokenizer(tokenizer, context_of(name, tokenizer, model, wanted), filling)
+    key, wanted = ("context_length", length) if length else ("options.context", config.options.get("context"))
+    return PaddingTokenizer(tokenizer, context_of(key, name, tokenizer, model, wanted), filling)

@@ -34,15 +34,15 @@ def padding_id(tokenizer: Any) -> int:
     return int(next(token for token in known if token is not None))
 
 
-def context_of(name: str, tokenizer: Any, model: nn.Module, wanted: object) -> int:
-    """The maximum number of tokens in a caption: what the weights support, or less if the recipe sets it."""
+def context_of(key: str, name: str, tokenizer: Any, model: nn.Module, wanted: object) -> int:
+    """The maximum number of tokens in a caption: what the weights support, or less if the recipe sets it as `key`."""
     limits = (tokenizer.model_max_length, _positions(model), _sentence_length(name))
     longest = min((limit for limit in limits if limit is not None), default=math.inf)
     if wanted is None:
         return int(min(longest, MOST))
     if not isinstance(wanted, int) or not 1 <= wanted <= longest:
         raise UserError(
-            f"model.text.options.context: {wanted!r} is not a valid length for `hf:{name}`; "
+            f"model.text.{key}: {wanted!r} is not a valid length for `hf:{name}`; "
             f"set a whole number from 1 to {longest:g}, or leave it out"
         )
     return wanted
