@@ -161,8 +161,9 @@ class TermConfig(Config):
         "", description="names the loss and the temperature of the term; default: its fields, such as image-text"
     )
     between: tuple[str, ...] = Field(
-        description="the fields to compare, such as [image, text]; some objectives take more than two. [image, "
-        "momentum.text] compares pictures with the vectors of a momentum encoder, which get no gradient"
+        description="the fields to compare, such as [image, text]; some objectives take more than two, and those that "
+        "compare a field with a teacher may take one. [image, momentum.text] compares pictures with the vectors of a "
+        "momentum encoder, which get no gradient"
     )
     against: dict[str, tuple[str, ...]] = Field(
         {},
@@ -212,8 +213,8 @@ class TermConfig(Config):
 
     @model_validator(mode="after")
     def _fields_are_valid(self) -> "TermConfig":
-        if len(self.between) < 2:
-            raise Misfit("between", "names fewer than two fields. Give two or more, such as [image, text]")
+        if not self.between:
+            raise Misfit("between", "names no field. Give one or more, such as [image, text]")
         for name in self.between:
             if self.between.count(name) > 1:
                 raise Misfit("between", f"names `{name}` twice. Give different fields, such as [image, text]")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import normalize, smooth_l1_loss, softplus
 
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
@@ -126,6 +126,14 @@ def soft(options: Any, one: Direction) -> Tensor:
     taught_AK = one.anchors.extra["teacher"] @ one.keys.extra["teacher"].T / options.temperature
     taught_AK = torch.softmax(taught_AK.masked_fill(~one.open_AK, -torch.inf), dim=1)
     return one.cross_entropy((1 - options.weight_soft) * one.own_AK + options.weight_soft * taught_AK)
+
+
+def similarity_distillation(options: Any, one: Direction) -> Tensor:
+    """Of each pair that counts."""
+    names = ("teacher", "teacher_2")
+    taught_AK = torch.stack([one.anchors.extra[name] @ one.keys.extra[name].T for name in names]).mean(dim=0)
+    cosines = one.logits_AK[one.open_AK] / one.scale
+    return smooth_l1_loss(cosines, taught_AK[one.open_AK], reduction="none")
 
 
 def graded(options: Any, one: Direction) -> Tensor:

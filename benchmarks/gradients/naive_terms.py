@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pdist, smooth_l1_loss
 
 from tercet.benchmarks.gradients.naive import (
     NaiveLoss,
@@ -28,6 +28,7 @@ from tercet.benchmarks.gradients.naive import (
     sequence,
     shared,
     sigmoid,
+    similarity_distillation,
     soft,
 )
 from tercet.models.losses.problem import Problem
@@ -103,6 +104,11 @@ def feature_distillation(options: Any, problem: Problem) -> Tensor:
         for z_d, taught_d in zip(rows.z_Nd, rows.extra["teacher"], strict=True):
             total = total + (z_d - taught_d).pow(2).sum() / len(items)
     return total
+
+
+def structure_distillation(options: Any, problem: Problem) -> Tensor:
+    pairs = [(pdist(rows.z_Nd), pdist(rows.extra["teacher"])) for rows in problem.fields.values()]
+    return torch.stack([smooth_l1_loss(student, teacher) for student, teacher in pairs]).sum()
 
 
 def matryoshka(options: Any, problem: Problem) -> Tensor:
@@ -222,7 +228,9 @@ NAIVE: dict[str, NaiveLoss] = {
     "segment_attention": both_ways(infonce, segment_attention),
     "sequence": both_ways(infonce, sequence),
     "sigmoid": both_ways(sigmoid),
+    "similarity_distillation": both_ways(similarity_distillation),
     "soft": both_ways(soft),
+    "structure_distillation": structure_distillation,
     "swav": swav,
     "symile": symile,
 }

@@ -21,7 +21,9 @@ from tercet.models.losses import (
     same_cluster,
     sequence,
     sigmoid,
+    similarity_distillation,
     soft,
+    structure_distillation,
     swav,
     symile,
 )
@@ -53,7 +55,9 @@ __all__ = [
     "same_cluster",
     "sequence",
     "sigmoid",
+    "similarity_distillation",
     "soft",
+    "structure_distillation",
     "swav",
     "symile",
 ]

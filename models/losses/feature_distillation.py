@@ -34,6 +34,7 @@ class FeatureDistillation(Objective):
     scale: Annotated[float, Field(description="not used")] = 1.0
     bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
 
+    fewest: ClassVar[int] = 1
     probabilities: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = (TEACHER,)
 

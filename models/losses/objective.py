@@ -52,6 +52,7 @@ class Objective:
     bias: Annotated[float | None, Field(description="what is added to all logits at first; null: nothing")] = None
 
     symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
+    fewest: ClassVar[int] = 2  # of the fields that a term compares
     several: ClassVar[bool] = (
         False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
     )
@@ -200,6 +201,11 @@ def build_objective(config: ObjectiveConfig) -> Objective:
 def build_term(term: TermConfig) -> Objective:
     """The objective of a term, checked."""
     built = build_objective(term.objective)
+    if len(term.between) < built.fewest:
+        raise UserError(
+            f"terms.{term.name}.between: `{term.objective.name}` compares {built.fewest} or more fields, not "
+            f"{len(term.between)}; name more, such as [image, text]"
+        )
     built.check(term)
     for name in filter(of_memory, built.tokens(term.between)):
         raise UserError(

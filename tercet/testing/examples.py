@@ -85,6 +85,8 @@ EXAMPLES = {
     "prototype": Example(options={"temperature": 0.2}),
     "segment_attention": Example(tiled=False),
     "sequence": Example(tiled=False),
+    "similarity_distillation": Example(references=("teacher_2",)),
+    "structure_distillation": Example(("image", "text", "audio")),
     "swav": Example(projector={"layers": 1, "prototypes": 24}),
     "symile": Example(("image", "text", "audio")),
 }

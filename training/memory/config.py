@@ -224,23 +224,49 @@ class CartographyConfig(MemoryConfig):
 
 @memory("teacher")
 class TeacherConfig(MemoryConfig):
-    """A fixed model that embeds every batch, for objectives that learn from it: `references: {teacher: NAME}`."""
+    """A fixed model that embeds every batch, for objectives that learn from it: `references: {teacher: NAME}`.
+
+    Its vectors may also come from a folder, computed once.
+    """
 
     model: str = Field(
+        "",
         description="the MODEL: a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER. It "
-        "must take pictures of the same size, captions of the same tokenizer and sounds of the same rate as the run's"
+        "must take pictures of the same size, captions of the same tokenizer and sounds of the same rate as the run's",
+    )
+    vectors: str = Field(
+        "",
+        description="in place of `model`: a folder of its vectors, which `tercet embed MODEL --data D --format column` "
+        "wrote. The model's tokenizer and the size of its pictures may then be other than those of the run",
     )
     embeds_batches: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "TeacherConfig":
+        if not (self.model or self.vectors):
+            raise Misfit("model", "is missing: the MODEL that teaches; or set `vectors` to a folder of its vectors")
+        if self.model and self.vectors:
+            raise Misfit("vectors", "does not go with `model`: the vectors come from one of them; remove the other")
+        return self
+
+    def check(self, name: str, run: "RunConfig") -> None:
+        if self.vectors and run.data.mode == "stream":
+            raise Misfit(f"memories.{name}.vectors", "is read by sample ids, which a stream lacks; set data.mode=index")
+
     def check_files(self, name: str) -> None:
+        from tercet.training.memory.column_teacher import check_vectors
         from tercet.training.memory.teacher import check_model
 
-        check_model(f"memories.{name}.model", self.model)
+        if self.vectors:
+            check_vectors(f"memories.{name}.vectors", self.vectors)
+        else:
+            check_model(f"memories.{name}.model", self.model)
 
     def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.memory.column_teacher import ColumnTeacher
         from tercet.training.memory.teacher import Teacher
 
-        return Teacher(self.model, context)
+        return ColumnTeacher(self.vectors, context) if self.vectors else Teacher(self.model, context)
 
 
 def check_trained(key: str, fields: Iterable[str], run: "RunConfig") -> None:

@@ -68,8 +68,9 @@ class VectorColumns(Memory):
     `fields` are the wanted fields that the columns have, and `lacking` the others, each with the reason.
     """
 
-    def __init__(self, folder: str, wanted: Collection[str], context: StageContext) -> None:
-        self.folder, self.device = Path(folder), context.world.device
+    def __init__(self, folder: str, wanted: Collection[str], context: StageContext, key: str = KEY) -> None:
+        """`key`: what names the folder in the recipe."""
+        self.folder, self.device, self.key = Path(folder), context.world.device, key
         self.manifest = VectorManifest.read(self.folder)
         self.sources = context.sources
         known = [self._known(one.fingerprint, index, context) for index, one in enumerate(self.sources)]
@@ -94,7 +95,7 @@ class VectorColumns(Memory):
                 continue
             if column is None:
                 raise RankError(
-                    f"{KEY}: {self.folder} has no vectors of `{name}` for the source with fingerprint "
+                    f"{self.key}: {self.folder} has no vectors of `{name}` for the source with fingerprint "
                     f"{source.fingerprint}, but its samples have {name}; embed the source again, into a new folder"
                 )
             own_n = id_n[among_n] - source.ids.start
@@ -109,7 +110,7 @@ class VectorColumns(Memory):
         """The vector of the caption that the step has drawn of each sample."""
         if not same_nC[has_n].any(axis=1).all():
             raise RankError(
-                f"{KEY}: {self.folder} has no vector of a caption that this step drew. With several captions of a "
+                f"{self.key}: {self.folder} has no vector of a caption that this step drew. With several captions of a "
                 "sample, the reference must have the tokenizer and the context length of the run; embed the data again"
             )
         found: NDArray[Any] = z_nCd[np.arange(len(z_nCd)), same_nC.argmax(axis=1)]
@@ -121,8 +122,8 @@ class VectorColumns(Memory):
     def restore(self, saved: SavedMemory) -> None:
         if self._name in saved.names() and not torch.equal(saved.read(self._name), self._fingerprint()):
             raise UserError(
-                f"{KEY}: {self.folder} has other vectors than when this run began; restore them, or start a new run "
-                "with out=…"
+                f"{self.key}: {self.folder} has other vectors than when this run began; restore them, or start a new "
+                "run with out=…"
             )
 
     @property
@@ -147,7 +148,9 @@ class VectorColumns(Memory):
         """What the folder has of a source, which must be read as it was when it was embedded."""
         name, config = list(context.config.data.train.items())[index]
         if config.sound_pairs:
-            raise UserError(f"{KEY}: the source `{name}` joins two sounds to one, which no column has; remove {KEY}")
+            raise UserError(
+                f"{self.key}: the source `{name}` joins two sounds to one, which no column has; remove {self.key}"
+            )
         found = self.manifest.sources.get(source)
         if found and found.captions == tuple(sorted(config.captions)):
             return found
@@ -155,8 +158,8 @@ class VectorColumns(Memory):
         read_as = [f"part={list(config.part)}".replace(" ", "")] if config.part else []
         read_as += [f"captions={config.captions}"] if config.captions else []
         raise UserError(
-            f"{KEY}: {self.folder} has no vectors of the source `{name}` as this run reads it; add them: tercet embed "
-            f"{' '.join([self.manifest.model, '--data', where, *read_as])} --format column --out {self.folder}"
+            f"{self.key}: {self.folder} has no vectors of the source `{name}` as this run reads it; add them: tercet "
+            f"embed {' '.join([self.manifest.model, '--data', where, *read_as])} --format column --out {self.folder}"
         )
 
 
