@@ -49,10 +49,14 @@ class ImageIntake:
 
 @dataclass(frozen=True)
 class AudioIntake:
-    """The input of an audio tower: mono float waveforms at this rate. Training crops are `seconds` long."""
+    """The input of an audio tower: mono float waveforms at this rate. Training crops are `seconds` long.
+
+    `draws`: how many random numbers from [0, 1) each row of a training batch brings along, for what the tower chooses.
+    """
 
     rate: int
     seconds: float
+    draws: int = 0
     dtype: ClassVar[str] = "float32"
     ragged: ClassVar[bool] = True
 
@@ -97,7 +101,8 @@ class Sample:
     """One decoded sample: its media by modality (image uint8 `[H, W, C]`, audio float `[T]`) and its captions.
 
     `further`: the rows, media or captions, of the fields that a recipe adds. `numbers`: one for each of these captions.
-    `masks` `[rows, K, 4]`: the parts of the spectrograms to hide, for each field of sounds.
+    `masks` `[rows, K, 4]`: the parts of the spectrograms to hide, for each field of sounds. `draws` `[rows, K]`: random
+    numbers that the tower of sounds asks for.
     """
 
     key: str
@@ -109,6 +114,7 @@ class Sample:
     further: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     masks: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    draws: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def media_rows(self, name: str) -> tuple[Media, ...]:
         """The media of a field."""
@@ -133,8 +139,9 @@ class Field:
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
     for other modalities, the shape and dtype of their intake. Sounds of a training batch may have `masks` `[n, K, 4]`:
-    the parts of their spectrograms to hide. Captions may have a `number` each `[n]`. `reduced` `[n]`: the pictures that
-    the tower gets at a smaller size, as a recipe says in `selection.scoring`.
+    the parts of their spectrograms to hide, and `draws` `[n, K]`: random numbers that their tower asks for. Captions
+    may have a `number` each `[n]`. `reduced` `[n]`: the pictures that the tower gets at a smaller size, as a recipe
+    says in `selection.scoring`.
     """
 
     modality: str
@@ -144,13 +151,16 @@ class Field:
     masks: Tensor | None = None
     number: Tensor | None = None
     reduced: Tensor | None = None
+    draws: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item)
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
-        """The arguments of the tower. Only audio towers take masks."""
+        """The arguments of the tower. Only audio towers take masks, and only those that ask for them take draws."""
+        if self.draws is not None:
+            return self.values, self.lengths, self.masks, self.draws
         return (self.values, self.lengths) if self.masks is None else (self.values, self.lengths, self.masks)
 
     def rows(self, start: int, stop: int) -> "Field":
@@ -174,7 +184,7 @@ class Field:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Field":
         """Changes all tensors."""
-        optional = (self.lengths, self.masks, self.number, self.reduced)
+        optional = (self.lengths, self.masks, self.number, self.reduced, self.draws)
         changed = [None if tensor is None else change(tensor) for tensor in optional]
         return Field(self.modality, change(self.values), change(self.item), *changed)
 

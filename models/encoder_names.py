@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tercet.errors import UserError, did_you_mean
 
+LAION_CLAP = {"audio": ("HTSAT-tiny", "HTSAT-base", "HTSAT-large"), "text": ("roberta",)}  # as its authors name them
+
 
 def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
     """FAMILY and NAME of `FAMILY:NAME`."""
@@ -17,10 +19,12 @@ def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
 
 
 def check_known_name(modality: str, encoder: str) -> None:
-    """Rejects unknown names of the families small and open_clip. Other families need their library for this check."""
+    """Rejects unknown names of the families small, open_clip and laion_clap. Others need their library for this."""
     family, name = split_encoder(modality, encoder)
     if family == "small":
         check_small_name(modality, name)
+    if family == "laion_clap":
+        check_laion_clap_name(modality, name)
     if family == "open_clip":
         check_open_clip_name(f"model.{modality}.encoder", name, _packaged_open_clip_names())
 
@@ -34,6 +38,13 @@ def check_small_name(modality: str, name: str) -> None:
 def check_open_clip_name(where: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         raise UserError(f"{where}: open_clip has no model `{name}`; {did_you_mean(name, known)}")
+
+
+def check_laion_clap_name(modality: str, name: str) -> None:
+    known = LAION_CLAP.get(modality, ())
+    if name not in known:
+        fix = did_you_mean(name, known) if known else "LAION-CLAP has towers for audio and text"
+        raise UserError(f"model.{modality}.encoder: LAION-CLAP has no {modality} tower `{name}`; {fix}")
 
 
 def _packaged_open_clip_names() -> list[str]:

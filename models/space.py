@@ -16,7 +16,7 @@ class SpaceConfig(Config):
     init: str | None = Field(
         None,
         description="start from the weights of this MODEL: a run, an exported folder, open_clip:NAME/TAG, "
-        "open_clip:NAME/FILE, a file of weights, or hf:FOLDER; it also sets what `model` leaves out",
+        "open_clip:NAME/FILE, a file of weights, laion_clap:FILE, or hf:FOLDER; it also sets what `model` leaves out",
     )
     model: ModelConfig = ModelConfig()
     pairs: dict[str, Annotated[float, Field(ge=0)]] = Field(

@@ -25,7 +25,7 @@ from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
 from tercet.training.recipe import load_recipe
 
 TOGETHER = "+"  # between the names of several models
-KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER"
+KNOWN = "a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, laion_clap:FILE or hf:FOLDER"
 
 
 def models_of(spec: str) -> list[str]:
@@ -55,6 +55,11 @@ def pretrained(spec: str) -> Pretrained:
             from tercet.models.interop.transformers import pretrained_transformers
 
             return pretrained_transformers(name)
+    if family == "laion_clap":
+        with fetched(spec, "", "it"):
+            from tercet.models.interop.laion_clap import pretrained_laion_clap
+
+            return pretrained_laion_clap(spec)
     path = Path(spec)
     if (path / CHECKPOINTS).is_dir():
         return _run(path)

@@ -16,7 +16,7 @@ from torch import Tensor
 from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
 from tercet.data_pipelines.captions.reader import within
 from tercet.data_pipelines.fields import FieldSpec, own_fields
-from tercet.data_pipelines.sample import Batch, Field, Intake, Sample, TextIntake, channels_first
+from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, Sample, TextIntake, channels_first
 
 
 def without_media(samples: Sequence[Sample]) -> tuple[Sample, ...]:
@@ -48,6 +48,7 @@ class BatchMaker:
     ) -> None:
         self.fields = own_fields(intakes) | dict(further or {})
         self.masks, self.values, self.epochs = masks, dict(values or {}), epochs
+        self.draws = max((_draws(field.intake) for field in self.fields.values()), default=0)
         self._shapes = {
             name: field.intake.shape for name, field in self.fields.items()
         }  # once: a tokenizer runs for it
@@ -65,6 +66,7 @@ class BatchMaker:
             columns += [(f"{name} length", "int64", (field.rows,))] if field.intake.ragged else []
             columns += [(f"{name} number", "float32", (field.rows,))] if field.number else []
             columns += [(f"{name} masks", "float32", (field.rows, self.masks, 4))] if self._masked(field) else []
+            columns += [(f"{name} draws", "float32", (field.rows, self.draws))] if _draws(field.intake) else []
         return BufferLayout(items, tuple(columns))
 
     def _masked(self, field: FieldSpec) -> bool:
@@ -86,6 +88,9 @@ class BatchMaker:
             for item, sample in zip(items, samples, strict=True) if self._masked(field) else ():
                 if name in sample.masks:
                     arrays[f"{name} masks"][item, : len(sample.masks[name])] = sample.masks[name]
+            for item, sample in zip(items, samples, strict=True) if _draws(field.intake) else ():
+                if name in sample.draws:
+                    arrays[f"{name} draws"][item, : len(sample.draws[name])] = sample.draws[name]
 
     def _write_media(self, arrays: Arrays, field: FieldSpec, item: int, sample: Sample) -> None:
         rows = sample.media_rows(field.name)
@@ -134,8 +139,8 @@ class BatchMaker:
         values = rows(name)
         assert values is not None
         values = channels_first(values, spec.intake)
-        further = (rows(f"{name} {column}") for column in ("length", "masks", "number"))
-        return Field(spec.modality, values, item_n, *further)
+        length, masks, number, draws = (rows(f"{name} {column}") for column in ("length", "masks", "number", "draws"))
+        return Field(spec.modality, values, item_n, length, masks, number, draws=draws)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """A batch of these samples, whose sounds may have any length."""
@@ -146,3 +151,7 @@ class BatchMaker:
         arrays = self.layout(len(samples), longest).allocate()
         self.write(arrays, range(len(samples)), samples)
         return self.batch(arrays)
+
+
+def _draws(intake: Intake) -> int:
+    return intake.draws if isinstance(intake, AudioIntake) else 0

@@ -77,7 +77,7 @@ class DecodeWorker:
     ) -> None:
         """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
         self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
-        self._augment = Augmenter(augment, shrunk or {})
+        self._augment = Augmenter(augment, maker.draws, shrunk or {})
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
         source = self.sources[task.source]

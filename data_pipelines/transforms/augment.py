@@ -1,6 +1,6 @@
 """Augments training samples by modality: the built-in changes, then those of plugins."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,13 +20,14 @@ from tercet.modality import modality_of
 class Augmenter:
     """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws.
 
-    `shrunk`: the factors of pictures that are smaller than those the config is meant for, by field.
+    `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that are
+    smaller than those the config is meant for, by field.
     """
 
-    def __init__(self, config: AugmentConfig, shrunk: Mapping[str, float] | None = None) -> None:
+    def __init__(self, config: AugmentConfig, draws: int = 0, shrunk: Mapping[str, float] | None = None) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
         self._shrunk = {name: ImageAugmenter(config.image.shrunk(factor)) for name, factor in (shrunk or {}).items()}
-        self._masks = config.audio.masks
+        self._masks, self._draws = config.audio.masks, draws
         self._further: Mapping[str, list[Transform]] = {
             modality: [build_transform(one) for one in listed] for modality, listed in config.further.items()
         }
@@ -38,10 +39,11 @@ class Augmenter:
             for name, value in sample.media.items()
         }
         further = {name: self._rows(name, rows, view) for name, rows in sample.further.items()}
-        masks = self._all_masks(sample, view)
-        if not (further or masks) and all(media[name] is value for name, value in sample.media.items()):
+        masks = self._of_sounds(sample, view, self.sound.masks) if self._masks else {}
+        draws = self._of_sounds(sample, view, self._drawn) if self._draws else {}
+        if not (further or masks or draws) and all(media[name] is value for name, value in sample.media.items()):
             return sample  # a copy costs as much as reading the file
-        return replace(sample, media=media, further=further, masks=masks)
+        return replace(sample, media=media, further=further, masks=masks, draws=draws)
 
     def _rows(self, name: str, rows: tuple[Any, ...], view: RandomView) -> tuple[Any, ...]:
         if modality_of(name) == "text":
@@ -49,15 +51,18 @@ class Augmenter:
         keys = [view.of(name, row, None).key for row in range(len(rows))]
         return tuple(self._changed(name, media, key, None) for media, key in zip(rows, keys, strict=True))
 
-    def _all_masks(self, sample: Sample, view: RandomView) -> dict[str, NDArray[np.float32]]:
-        """Of every sound `[rows, K, 4]`."""
-        if not self._masks:
-            return {}
-        masks = {"audio": [self.sound.masks(view.key)]} if "audio" in sample.media else {}
+    def _of_sounds(
+        self, sample: Sample, view: RandomView, draw: Callable[[int], NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """What is drawn by the key of every sound, `[rows, …]`."""
+        drawn = {"audio": [draw(view.key)]} if "audio" in sample.media else {}
         for name, rows in sample.further.items():
             if modality_of(name) == "audio":
-                masks[name] = [self.sound.masks(view.of(name, row, None).key) for row in range(len(rows))]
-        return {name: np.stack(rows) for name, rows in masks.items()}
+                drawn[name] = [draw(view.of(name, row, None).key) for row in range(len(rows))]
+        return {name: np.stack(rows) for name, rows in drawn.items()}
+
+    def _drawn(self, key: int) -> NDArray[np.float32]:
+        return keyed("tower", key).random(self._draws, np.float32)
 
     def _changed(self, name: str, media: Media, key: int, partner: Media | None) -> Media:
         modality = modality_of(name)

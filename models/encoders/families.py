@@ -1,6 +1,7 @@
 """The encoder families of each modality. A library is imported only if a recipe uses its family."""
 
 from tercet.models.config import TowerConfig
+from tercet.models.encoder_names import check_laion_clap_name
 from tercet.models.encoders.encoder import FAMILIES, Encoder, family_of
 from tercet.models.encoders.hf.hub import fetched
 
@@ -57,6 +58,25 @@ def _hf_text(name: str, config: TowerConfig) -> Encoder:
         return HfText(name, config)
 
 
+@FAMILIES["audio"].register("laion_clap")
+def _laion_clap_audio(name: str, config: TowerConfig) -> Encoder:
+    with fetched("model.audio.encoder", "", f"`laion_clap:{name}`"):
+        from tercet.models.encoders.hf.laion_clap import laion_clap_audio
+
+        return laion_clap_audio(name, config)
+
+
+@FAMILIES["text"].register("laion_clap")
+def _laion_clap_text(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.hf.laion_clap_sizes import tokenizer_of
+
+    tokenizer = tokenizer_of(config.options)
+    with fetched("model.text.encoder", tokenizer, f"the tokenizer `{tokenizer}` of `laion_clap:{name}`"):
+        from tercet.models.encoders.hf.laion_clap import LaionClapText
+
+        return LaionClapText(name, config)
+
+
 @FAMILIES["image"].register("small")
 def _small_image(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.small import SmallImage, small_options
@@ -90,6 +110,8 @@ def check_encoder(modality: str, config: TowerConfig) -> None:
         from tercet.models.encoders.timm_towers import check_timm_name
 
         check_timm_name(modality, name)
+    if family == "laion_clap":
+        check_laion_clap_name(modality, name)
     if family == "small":
         from tercet.models.encoders.small import small_options
 

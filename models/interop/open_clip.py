@@ -58,6 +58,8 @@ def pretrained_open_clip(source: str) -> Pretrained:
 def pretrained_file(path: Path, source: str, name: str | None) -> Pretrained:
     """A file in open_clip's layout. Without the name of the architecture, the recipe must set the encoders."""
     weights = by_our_names(_state(path))  # not kept, or they would stay in memory for the whole run
+    if any(key.startswith("audio_branch.") for key in weights):
+        raise UserError(f"{source}: {path} is a checkpoint of LAION-CLAP; write laion_clap:{path}")
     if not any(key.startswith("towers.") for key in weights):
         raise UserError(
             f"{source}: {path} holds no tower in open_clip's layout, with names such as `visual.conv1.weight`"

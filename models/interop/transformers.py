@@ -19,6 +19,7 @@ OF_TOWERS = {  # how the weights of each tower start: trunk, projection
     "audio": ("audio_model.", "audio_projection."),
     "text": ("text_model.", "text_projection."),
 }
+FUSED_SECONDS = 30.0  # how much of a clip is read in training if it is fused
 OF_PAIRS = {"logit_scale": "log_scale", "logit_scale_a": "log_scale", "logit_bias": "bias"}
 
 
@@ -43,10 +44,12 @@ def _pair(kind: str) -> str:
 
 
 def _audio_settings(name: str, modality: str) -> dict[str, Any]:
-    """CLAP reads windows of a fixed length and has BatchNorm, whose statistics must stay."""
+    """CLAP reads windows of a fixed length, or fuses longer clips, and has BatchNorm, whose statistics must stay."""
     if modality != "audio":
         return {}
-    return {"seconds": float(read_feature_extractor(name).max_length_s), "frozen_batchnorm": True}
+    found = read_feature_extractor(name)
+    seconds = FUSED_SECONDS if found.truncation == "fusion" else float(found.max_length_s)
+    return {"seconds": seconds, "frozen_batchnorm": True}
 
 
 def _weights(source: str, name: str, kind: str, config: Any) -> dict[str, Tensor]:

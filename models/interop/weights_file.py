@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,6 +15,12 @@ from tercet.errors import UserError
 
 WRITTEN = (b"PK", b"\x80")  # first bytes of files from torch.save: an archive, or a pickle before torch 1.6
 WRAPPERS = ("module.", "_orig_mod.")  # prefixes that DDP and torch.compile add
+NUMBERS: list[Any] = [  # of NumPy, such as the scores that checkpoints of LAION-CLAP hold
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+]
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -22,7 +29,8 @@ def read_file(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         _check_written(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMBERS):
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not loaded: it holds objects other than tensors and plain values, which might run code; "

@@ -9,8 +9,8 @@ from tercet.command.verbs import print_json
 from tercet.main_process import is_main_process
 
 MODEL = (
-    "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, or hf:FOLDER; A+B "
-    "concatenates the vectors of two"
+    "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, laion_clap:FILE, or "
+    "hf:FOLDER; A+B concatenates the vectors of two"
 )
 WIDTH = 110  # of output that is not a terminal
 DATA = "shards, a table, a folder, or a data set on disk"

@@ -125,8 +125,10 @@ def _tiled(field: Field, rows: int, items: int) -> Field:
     """Repetitions of an item lack the modalities that the item lacks."""
     rounds = -(-rows // items)
     item = torch.cat([field.item + items * number for number in range(rounds)])
-    lengths, masks = (None if some is None else torch.cat([some] * rounds) for some in (field.lengths, field.masks))
-    whole = replace(field, values=torch.cat([field.values] * rounds), item=item, lengths=lengths, masks=masks)
+    given = (field.lengths, field.masks, field.draws)
+    lengths, masks, draws = (None if some is None else torch.cat([some] * rounds) for some in given)
+    values = torch.cat([field.values] * rounds)
+    whole = replace(field, values=values, item=item, lengths=lengths, masks=masks, draws=draws)
     return whole.rows(0, int((item < rows).sum()))
 
 

@@ -9,10 +9,12 @@ from tercet.models.encoders.hf.tower import HfTower, check_options
 
 
 class HfAudio(HfTower, AudioEncoder):
-    """An audio tower with the front end of its folder. The only setting is `seconds`."""
+    """An audio tower with its own front end. The only setting is `seconds`, which is at most `longest`."""
 
-    def __init__(self, name: str, config: TowerConfig, front_end: FrontEnd, longest: float | None = None) -> None:
-        _check(name, config, longest)
+    def __init__(
+        self, config: TowerConfig, front_end: FrontEnd, longest: float | None = None, options: tuple[str, ...] = ()
+    ) -> None:
+        _check(config, longest, options)
         super().__init__(config, front_end)
 
     def stack(self) -> nn.Module:
@@ -20,12 +22,13 @@ class HfAudio(HfTower, AudioEncoder):
         return stack
 
 
-def _check(name: str, config: TowerConfig, longest: float | None) -> None:
+def _check(config: TowerConfig, longest: float | None, options: tuple[str, ...]) -> None:
+    name = config.encoder
     if config.features != TowerConfig.model_fields["features"].default:
-        raise UserError(f"model.audio.features: `hf:{name}` has its own front end; remove `{config.features}`")
-    check_options("audio", name, config.options)
+        raise UserError(f"model.audio.features: `{name}` has its own front end; remove `{config.features}`")
+    check_options("audio", name, config.options, options)
     if longest is not None and config.seconds > longest:
         raise UserError(
-            f"model.audio.seconds is {config.seconds:g}, but `hf:{name}` reads at most {longest:g} s at a time; "
+            f"model.audio.seconds is {config.seconds:g}, but `{name}` reads at most {longest:g} s at a time; "
             f"set it to {longest:g} or less (evaluation tiles longer clips)"
         )

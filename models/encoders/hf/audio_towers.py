@@ -6,16 +6,17 @@ from typing import Any
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.hf.audio import HfAudio
+from tercet.models.encoders.hf.clap import clap_audio
 from tercet.models.encoders.hf.folder import read_config
 from tercet.models.encoders.hf.parts import architecture, check_reads
 from tercet.models.encoders.hf.waves import WaveAudio
-from tercet.models.encoders.hf.windows import AstAudio, ClapAudio, WhisperAudio
+from tercet.models.encoders.hf.windows import AstAudio, WhisperAudio
 
 TOWERS: dict[str, Callable[[str, TowerConfig, Any], HfAudio]] = {
     "audio-spectrogram-transformer": AstAudio,
     "whisper": WhisperAudio,
-    "clap": ClapAudio,
-    "clap_audio_model": ClapAudio,
+    "clap": clap_audio,
+    "clap_audio_model": clap_audio,
     "hubert": WaveAudio,
     "wav2vec2": WaveAudio,
     "wavlm": WaveAudio,

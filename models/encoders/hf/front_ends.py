@@ -1,8 +1,9 @@
 """The features of audio models from Hugging Face: those of its feature extractors, but batched and on the device.
 
-AST uses the filter banks of Kaldi (Gong et al. 2021). Whisper (Radford et al. 2022) and CLAP (Wu et al. 2023) use the
-log-mel of a window of fixed length, mirrored at both ends. A shorter clip is first filled with silence or repeated, so
-the padding of the batch has no effect. HuBERT and wav2vec 2.0 read the waveform (Hsu et al. 2021, Baevski et al. 2020).
+AST uses the filter banks of Kaldi (Gong et al. 2021). Whisper (Radford et al. 2022) uses the log-mel of a window of
+fixed length, mirrored at both ends. A shorter clip is first filled with silence, so the padding of the batch has no
+effect. HuBERT and wav2vec 2.0 read the waveform (Hsu et al. 2021, Baevski et al. 2020). `clap_features.py` has those of
+CLAP.
 
 Shape letters: n rows, T audio samples, S samples of the whole window, F frames, M mel bands, W samples of a frame.
 """
@@ -70,29 +71,6 @@ class WhisperLogMel(WindowLogMel):
     def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
         silent = torch.arange(wave_nT.shape[1], device=wave_nT.device) >= lengths[:, None]
         return functional.pad(wave_nT.masked_fill(silent, 0.0), (0, self.samples - wave_nT.shape[1]))
-
-
-class ClapLogMel(WindowLogMel):
-    """The clip is repeated as often as it fits completely into the window; silence follows."""
-
-    def __init__(self, extractor: Any) -> None:
-        slaney = extractor.truncation != "fusion"  # models with fusion were trained with torchaudio's bands
-        spectrum = Spectrum(
-            rate=extractor.sampling_rate, hop=extractor.hop_length, window=extractor.fft_window_size,
-            fft=extractor.fft_window_size, mels=extractor.feature_size, low=extractor.frequency_min,
-            high=extractor.frequency_max, mean=-40.0, std=20.0, floor=1e-10, slaney=slaney, decibels=True,
-        )  # fmt: skip
-        super().__init__(spectrum, extractor.max_length_s * extractor.sampling_rate)
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        return torch.full_like(lengths, self.samples // self.spectrum.hop + 1)
-
-    def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
-        lengths_n1 = lengths.clamp(min=1)[:, None]
-        place_S = torch.arange(self.samples, device=wave_nT.device)
-        repeats_n1 = torch.div(self.samples, lengths_n1, rounding_mode="floor")
-        repeated_nS = wave_nT.gather(1, place_S % lengths_n1)
-        return repeated_nS.masked_fill(place_S >= repeats_n1 * lengths_n1, 0.0)
 
 
 class Waveform(nn.Module):

@@ -39,7 +39,7 @@ class HfImage(HfTower, ImageEncoder):
         part = part_of("image", found)
         if config.patch_dropout:
             raise UserError("model.image.patch_dropout: towers of Hugging Face do not support it; leave it out")
-        check_options("image", name, config.options, ("pool",) if part is None else ())
+        check_options("image", config.encoder, config.options, ("pool",) if part is None else ())
         pool = _pool(name, found.model_type, config.options) if part is None else attrgetter(part.vector)
         pixels = pixels_of(name, read_image_processor(name), config.size)
         super().__init__(pixels.intake, pixels.mean, pixels.std)

@@ -33,7 +33,7 @@ class HfText(HfTower, TextEncoder):
         found = read_config("model.text.encoder", name)
         check_reads("text", name, found)
         part = part_of("text", found)
-        check_options("text", name, config.options, ("context",) if part else ("context", "pool"))
+        check_options("text", config.encoder, config.options, ("context",) if part else ("context", "pool"))
         if part is None:
             self.model, self.pool = _single(name, found), pool_of(name, found, config.options.get("pool"))
         else:

@@ -43,7 +43,8 @@ def blocks_of(model: nn.Module, stack: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def check_options(modality: str, name: str, options: Iterable[str], known: tuple[str, ...] = ()) -> None:
+    """`name`: the encoder, as in a recipe. `known`: its options."""
     for option in options:
         if option not in known:
-            fix = did_you_mean(option, known) if known else f"`hf:{name}` has no options; leave it out"
+            fix = did_you_mean(option, known) if known else f"`{name}` has no options; leave it out"
             raise UserError(f"model.{modality}.options: unknown option `{option}`; {fix}")

@@ -25,7 +25,7 @@ class WaveAudio(HfAudio):
     def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
         found.layerdrop = 0.0
         reach = receptive_field(found.conv_kernel, found.conv_stride)
-        super().__init__(name, config, Waveform(read_feature_extractor(name), reach))
+        super().__init__(config, Waveform(read_feature_extractor(name), reach))
         self.model = load("model.audio.encoder", name, "AutoModel", found, unused=("masked_spec_embed",))
         self.width = found.hidden_size
 

@@ -1,7 +1,7 @@
-"""Audio towers from Hugging Face: AST, Whisper's encoder, and the audio half of CLAP.
+"""Audio towers from Hugging Face that read a window of fixed length: AST, and Whisper's encoder.
 
-Each gets the same features as from its own feature extractor. All three read a window of fixed length, and
-`seconds` must not exceed it. After a clip, the window is filled as in training, so the batch has no effect.
+Each gets the same features as from its own feature extractor. `seconds` must not exceed the window. After a clip, the
+window is filled as in training, so the batch has no effect.
 
 Shape letters: n rows, T audio samples, F frames, M mel bands, N tokens, D the tower's width.
 """
@@ -9,15 +9,14 @@ Shape letters: n rows, T audio samples, F frames, M mel bands, N tokens, D the t
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.hf.audio import HfAudio
 from tercet.models.encoders.hf.folder import load, read_feature_extractor
-from tercet.models.encoders.hf.front_ends import ClapLogMel, WhisperLogMel, ast_log_mel
-from tercet.models.encoders.hf.parts import load_part, part_of, width_of
+from tercet.models.encoders.hf.front_ends import WhisperLogMel, ast_log_mel
 
 
 class AstAudio(HfAudio):
@@ -27,7 +26,7 @@ class AstAudio(HfAudio):
         extractor = read_feature_extractor(name)
         front_end = ast_log_mel(extractor)
         hop, window = front_end.spectrum.hop, front_end.spectrum.window
-        super().__init__(name, config, front_end, ((extractor.max_length - 1) * hop + window) / front_end.rate)
+        super().__init__(config, front_end, ((extractor.max_length - 1) * hop + window) / front_end.rate)
         self.window, self.silence = extractor.max_length, -front_end.spectrum.mean / front_end.spectrum.std
         self.model = load("model.audio.encoder", name, "ASTModel", found)
         self.width = self.model.config.hidden_size
@@ -56,7 +55,7 @@ class WhisperAudio(HfAudio):
 
     def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
         extractor = read_feature_extractor(name)
-        super().__init__(name, config, WhisperLogMel(extractor), extractor.chunk_length)
+        super().__init__(config, WhisperLogMel(extractor), extractor.chunk_length)
         found.encoder_layerdrop = 0.0  # dropped layers would have no gradient on some ranks
         self.model = load("model.audio.encoder", name, "WhisperModel", found).get_encoder()
         self.width = found.d_model
@@ -69,41 +68,3 @@ class WhisperAudio(HfAudio):
         covered_n = torch.div(frames + 1, 2, rounding_mode="floor")
         valid_nN1 = (torch.arange(states_nND.shape[1], device=frames.device) < covered_n[:, None])[..., None]
         return Encoded((states_nND * valid_nN1).sum(1) / covered_n[:, None], states_nND, covered_n)
-
-
-class ClapAudio(HfAudio):
-    """CLAP's HTSAT (Chen et al. 2022) with its projection.
-
-    Models with fusion can also read a summary of a longer clip. Here they do not, because longer clips are tiled.
-    """
-
-    def __init__(self, name: str, config: TowerConfig, found: Any) -> None:
-        extractor = read_feature_extractor(name)
-        front_end = ClapLogMel(extractor)
-        super().__init__(name, config, front_end, extractor.max_length_s)
-        part = part_of("audio", found)
-        assert part is not None
-        self.model = load_part("model.audio.encoder", name, part, found)
-        self.projects, self.vector = part.projects, part.vector
-        self.width = width_of(self.model.config, part)
-        self.spectrum = front_end.spectrum
-        self.channels = 4 if self.model.config.enable_fusion else 1
-
-    def stack(self) -> nn.Module:
-        stack: nn.Module = self._swin().layers
-        return stack
-
-    def _swin(self) -> Any:
-        return next(part for part in self.model.modules() if hasattr(part, "patch_embed"))
-
-    def blocks(self) -> list[list[nn.Parameter]]:
-        """One block per stage. The norm of the mel bands is part of the stem, although the model lists it last."""
-        stem = {id(weight) for weight in self._swin().batch_norm.parameters()}
-        return [[weight for weight in block if id(weight) not in stem] for block in super().blocks()]
-
-    def encode(self, log_mel: Tensor, frames: Tensor) -> Tensor:
-        decibels_nFM = (log_mel * self.spectrum.std + self.spectrum.mean).transpose(1, 2)
-        features = decibels_nFM[:, None].expand(-1, self.channels, -1, -1)
-        longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
-        vectors: Tensor = getattr(self.model(input_features=features, is_longer=longer), self.vector)
-        return vectors
