@@ -38,7 +38,7 @@ class TableConfig(Config):
         "which captions from `templates` set to the name in the template; or image, audio or text for equal content",
     )
 
-    @field_validator("text", "templates", mode="before", check_fields=False)
+    @field_validator("text", "templates", "keyword_templates", mode="before", check_fields=False)
     @classmethod
     def _one_or_more(cls, raw: Any) -> Any:
         return (raw,) if isinstance(raw, str) else raw
@@ -80,7 +80,13 @@ class SplitConfig(TableConfig):
     captions: dict[str, float] = Field(
         {},
         description="where captions are, with the share of draws from each place: {txt: 0.5, json.rewrites: 0.5}; "
-        "default: `.txt`, or else the key `text`, `caption` or `captions` of `.json`",
+        "keywords.KEY makes a caption of a list of keywords; default: `.txt`, or else the key `text`, `caption` or "
+        "`captions` of `.json`",
+    )
+    keyword_templates: tuple[str, ...] = Field(
+        (),
+        description="makes one caption of all keywords of a sample, for a place `keywords.KEY` of `captions`, whose "
+        "value in `.json` is a list of keywords; default: `The sounds of {}.`",
     )
     sidecar: str | None = Field(
         None,
@@ -93,7 +99,7 @@ class SplitConfig(TableConfig):
         "{share: 0.5, joins: {then: 1, while: 1}}; {} for the defaults",
     )
 
-    @field_validator("templates")
+    @field_validator("templates", "keyword_templates")
     @classmethod
     def _slotted(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:

@@ -13,6 +13,7 @@ from math import isfinite
 import numpy as np
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.captions.keywords import KEYWORD_TEMPLATES, KEYWORDS, of_keywords
 from tercet.data_pipelines.captions.languages import by_language
 from tercet.data_pipelines.captions.text import MOST_CHARACTERS, cleaned, decode_captions
 from tercet.data_pipelines.source import Files
@@ -85,12 +86,22 @@ class CaptionReader:
     A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. The value is a string, a list of strings or a
     list of objects with `text` or `caption`; or a mapping from languages to such values. `number`: a further key of
     these objects, whose value is a number.
+
+    The value at a place `keywords.KEY` of `.json` is a list of keywords, or a string with commas between them. They
+    make one caption with each of the `templates`, by default those of LAION-CLAP.
     """
 
-    def __init__(self, places: Mapping[str, float], number: str | None = None) -> None:
+    def __init__(
+        self,
+        places: Mapping[str, float],
+        number: str | None = None,
+        templates: tuple[str, ...] = (),
+    ) -> None:
         self._weights, self._number = _checked(places) or USUAL, number
+        self._templates = templates or KEYWORD_TEMPLATES
         self._most = len(places) or 1
-        self.wanted = frozenset(place.partition(".")[0] for place in self._weights)
+        roots = {place.partition(".")[0] for place in self._weights}
+        self.wanted = frozenset("json" if root == KEYWORDS else root for root in roots)
 
     def __call__(self, files: Files, meta: Mapping[str, object]) -> Captions:
         """The captions in the files of a sample. A sample whose places are all empty is bad."""
@@ -121,7 +132,12 @@ class CaptionReader:
                 if "txt" in files:
                     yield decode_captions(files["txt"]), weight
             elif (value := within(meta, place)) is not None:
-                yield _strings(value), weight
+                yield self._captions(place, value), weight
+
+    def _captions(self, place: str, value: object) -> tuple[str, ...]:
+        if not place.startswith(f"{KEYWORDS}."):
+            return _strings(value)
+        return of_keywords(value.split(",") if isinstance(value, str) else _strings(value), self._templates)
 
 
 def _with_words(found: list[tuple[tuple[str, ...], float]]) -> Captions:
@@ -130,7 +146,7 @@ def _with_words(found: list[tuple[tuple[str, ...], float]]) -> Captions:
 
 
 def within(meta: Mapping[str, object], place: str) -> object:
-    """The value at `json.KEY` or `json.KEY.KEY…`, or None."""
+    """The value at `json.KEY` or `json.KEY.KEY…`, or None. `keywords` is another name of `json`."""
     value: object = meta
     for key in place.split(".")[1:]:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -140,8 +156,11 @@ def within(meta: Mapping[str, object], place: str) -> object:
 def _checked(places: Mapping[str, float]) -> Mapping[str, float]:
     for place, weight in places.items():
         root, *keys = place.split(".")
-        if place != "txt" and not (root == "json" and keys and all(keys)):
-            raise UserError(f"captions: unknown place `{place}`; write `txt`, or json.KEY for a key of `.json`")
+        if place != "txt" and not (root in ("json", KEYWORDS) and keys and all(keys)):
+            raise UserError(
+                f"captions: unknown place `{place}`; write `txt`, json.KEY for a key of `.json`, or keywords.KEY for "
+                "a list of keywords there"
+            )
         if not (isfinite(weight) and weight >= 0):
             raise UserError(f"captions: the share of `{place}` is {weight:g}; give a number of at least 0")
     if places and not any(places.values()):

@@ -44,14 +44,17 @@ class FileDecoder:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
         self.texts = {name: intake for name, intake in taken.items() if isinstance(intake, TextIntake)}
-        self._captions = CaptionReader(config.captions)
+        self._captions = CaptionReader(config.captions, templates=config.keyword_templates)
         self._group = GroupReader(config.group, self._captions)
         self._meta = MetaReader(config.sidecar)
         self._exact_images = exact_images
         added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
         self._neighbor_fields = [one for one in added if one.graph]
         self._caption_fields = [
-            (one, CaptionReader({one.place: 1.0}, one.number) if one.place else self._captions)
+            (
+                one,
+                CaptionReader({one.place: 1.0}, one.number, config.keyword_templates) if one.place else self._captions,
+            )
             for one in added
             if one.modality == "text" and not one.graph
         ]

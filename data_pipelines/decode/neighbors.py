@@ -30,7 +30,8 @@ class NeighborCaptions:
     def __init__(self, field: FieldSpec, source: Source, config: SplitConfig) -> None:
         assert field.graph is not None
         self._field, self._source, self._graph = field, source, Path(field.graph)
-        self._captions, self._meta = CaptionReader(config.captions), MetaReader(config.sidecar)
+        self._captions = CaptionReader(config.captions, templates=config.keyword_templates)
+        self._meta = MetaReader(config.sidecar)
         self._check()
 
     def added(self, samples: Sequence[Sample | BadSample], views: Sequence[View]) -> list[Sample | BadSample]:

@@ -13,11 +13,18 @@ from tercet.data_pipelines.captions.rules.wrong import USUAL
 class RewriteConfig(Config):
     """Captions written by a language model, or made wrong by rules."""
 
-    task: Literal["negatives", "rewrites", "temporal"] = Field("negatives", description="what to write of each caption")
+    task: Literal["negatives", "rewrites", "keywords", "temporal"] = Field(
+        "negatives", description="what to write of each caption, or of keywords"
+    )
     limit: int | None = Field(None, gt=0, description="only the first samples, so many, to try a prompt; default: all")
-    count: int | None = Field(None, gt=0, le=64, description="captions to ask for; default: 5 negatives, 4 rewrites")
+    count: int | None = Field(
+        None, gt=0, le=64, description="captions to ask for; default: 5 negatives, 4 rewrites, 2 of keywords"
+    )
     prompt: str | None = Field(None, description="a file with your own prompt, with {caption} and optionally {count}")
-    captions: str | None = Field(None, description="where the captions are: txt or json.KEY; default: as in training")
+    captions: str | None = Field(
+        None,
+        description="where the captions are: txt or json.KEY; default: as in training, and keywords.tags for keywords",
+    )
     model: str = Field("", description="the name of the model at the endpoint")
     key_env: str = Field("OPENAI_API_KEY", description="the environment variable that holds the endpoint's key")
     temperature: float = Field(0.9, ge=0, description="of the model's draws; 0: its most probable answer")

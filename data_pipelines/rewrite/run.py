@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.templates import SLOT
 from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.rewrite.cache import AnswerCache
 from tercet.data_pipelines.rewrite.captioned import CaptionedSamples
@@ -30,7 +31,8 @@ class Rewritten:
 def rewrite(by: str, data: str, reading: Reading, config: RewriteConfig, out: Path) -> Rewritten:
     """`by`: `rules`, the URL of an endpoint, or the folder of a model."""
     task = task_of(config)
-    reader = CaptionReader({config.captions: 1.0} if config.captions else {})
+    place = config.captions or task.place
+    reader = CaptionReader({place: 1.0} if place else {}, templates=(SLOT,))
     model = None if by == RULES else open_model(by, config)
     samples = CaptionedSamples(open_source(data, reading=reading), reader, config.limit)
     if model is None:

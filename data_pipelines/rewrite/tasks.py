@@ -1,7 +1,8 @@
 """The tasks of a language model: the prompt for each caption, and how its answer becomes captions.
 
-Negatives have five kinds, as those of DeGLA (Hu et al., 2025); rewrites are those of LaCLIP (Fan et al., 2023); and the
-reversed order of sounds is that of T-CLAP (Yuan et al., 2024). The prompts are our own.
+Negatives have five kinds, as those of DeGLA (Hu et al., 2025); rewrites are those of LaCLIP (Fan et al., 2023);
+captions of keywords are those of LAION-CLAP (Wu et al., 2023); and the reversed order of sounds is that of T-CLAP (Yuan
+et al., 2024). The prompts are our own.
 """
 
 import json
@@ -50,6 +51,17 @@ Write in the language of the caption.
 
 Answer with a JSON list of strings."""
 
+KEYWORDS = """\
+These keywords belong to a sound:
+
+{caption}
+
+Write {count} captions of the sound, each one short sentence, as somebody who hears it would say it. Use all keywords
+that can be heard, and add no other facts. Leave out names, places, dates, and words about the recording. Write "a
+person" for a man or a woman. Write in the language of the keywords.
+
+Answer with a JSON list of strings."""
+
 TEMPORAL = """\
 This is the caption of a sound:
 
@@ -64,7 +76,7 @@ Answer with a JSON list of at most {count} strings."""
 @dataclass(frozen=True)
 class Task:
     """`key`: the key that the answers have in the sidecar. `least`: words of a caption; shorter ones are left out.
-    `optional`: an empty list is an answer."""
+    `optional`: an empty list is an answer. `place`: where its captions are, unless the command says so."""
 
     name: str
     key: str
@@ -72,6 +84,7 @@ class Task:
     count: int
     least: int = 1
     optional: bool = False
+    place: str | None = None
 
     def ask(self, caption: str) -> str:
         return self.prompt.replace(COUNT, str(self.count)).replace(CAPTION, caption)
@@ -94,7 +107,7 @@ class Task:
 
     def row(self, captions: Collection[WrongCaption]) -> dict[str, object]:
         """What the sidecar holds of them."""
-        if self.key == "rewrites":
+        if self.key != "negatives":
             return {self.key: [caption.text for caption in captions]}
         return {self.key: [{"kind": caption.kind, "text": caption.text} for caption in captions]}
 
@@ -109,6 +122,7 @@ class Task:
 TASKS = {
     "negatives": Task("negatives", "negatives", NEGATIVES, 5),
     "rewrites": Task("rewrites", "rewrites", REWRITES, 4, least=2),
+    "keywords": Task("keywords", "keyword_captions", KEYWORDS, 2, least=2, place="keywords.tags"),
     "temporal": Task("temporal", "negatives", TEMPORAL, 1, optional=True),
 }
 

@@ -36,6 +36,33 @@ def test_default_places_are_tried_in_order(
     assert read({}, txt, **meta).all == captions
 
 
+@pytest.mark.parametrize(
+    ("value", "caption"),
+    [
+        (["Rain", " a_small  dog ", "", "thunder"], "The sounds of Rain, a small dog and thunder."),
+        (["rain", "wind"], "The sounds of rain and wind."),
+        ("rain", "The sounds of rain."),
+        ("rain, wind,", "The sounds of rain and wind."),
+        ({"en": ["rain"], "de": ["Regen"]}, "The sounds of rain and Regen."),
+    ],
+)
+def test_keywords_make_one_caption_by_a_template(value: object, caption: str) -> None:
+    assert read({"keywords.tags": 1}, b"other", tags=value).all == (caption,)
+
+
+def test_keywords_have_templates_of_their_own_and_may_be_missing() -> None:
+    reader = CaptionReader({"keywords.about.tags": 1, "txt": 1}, templates=("{}!", "Hear {}."))
+    assert reader.wanted == {"json", "txt"}
+    found = reader({"txt": b"a dog"}, {"about": {"tags": ["x", "y"]}})
+    assert found.all == ("x and y!", "Hear x and y.")
+    assert {found.pick(place, caption) for place in (0.1, 0.9) for caption in (0.1, 0.9)} == {*found.all, "a dog"}
+    assert reader({"txt": b"a dog"}, {"about": {"tags": []}}).all == ("a dog",)
+    with pytest.raises(BadSample, match="text: empty"):
+        read({"keywords.tags": 1}, tags=[" "])
+    with pytest.raises(BadSample, match="json: a caption is not a string"):
+        read({"keywords.tags": 1}, tags=[3])
+
+
 def test_only_named_places_are_read_also_nested_keys() -> None:
     meta = {"rewrites": {"long": ["a", "b"], "short": "c"}, "text": "never"}
     assert read({"json.rewrites.long": 1}, b"no", **meta).all == ("a", "b")
@@ -105,7 +132,7 @@ def test_an_empty_caption_is_bad_only_if_it_is_the_only_one() -> None:
 @pytest.mark.parametrize(
     ("places", "words"),
     [
-        ({"caption": 1.0}, "unknown place `caption`; write `txt`, or json.KEY"),
+        ({"caption": 1.0}, "unknown place `caption`; write `txt`, json.KEY"),
         ({"json": 1.0}, "unknown place `json`"),
         ({"json.": 1.0}, "unknown place `json.`"),
         ({"json.a..b": 1.0}, "unknown place"),

@@ -102,6 +102,21 @@ def test_a_share_of_bad_answers_above_the_limit_exits_with_1(
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 11
 
 
+def test_captions_are_written_of_keywords(pack: Callable[..., Path], tmp_path: Path) -> None:
+    """The prompt has all keywords, and no other caption of the sample."""
+    items = [
+        {"__key__": "000", "txt": "other", "json": json.dumps({"tags": ["rain", "a_dog"]}).encode()},
+        {"__key__": "001", "txt": "other", "json": b"{}"},
+    ]
+    data, out = pack("0.tar", items), tmp_path / "o.jsonl"
+    with chatting(lambda number, prompt: '["A dog barks in the rain."]') as chat:
+        words = ["data", "rewrite", chat.url, "--data", str(data), "--out", str(out), "--model", "m"]
+        assert main([*words, "--task", "keywords"]) == 0
+    assert ["\n\nrain and a dog\n\n" in prompt for prompt in chat.prompts] == [True]
+    assert "other" not in chat.prompts[0].split("Write")[0]
+    assert json.loads(out.read_text()) == {"key": "000", "keyword_captions": ["A dog barks in the rain."]}
+
+
 def test_a_prompt_is_tried_on_a_few_samples_with_more_options(data: str, tmp_path: Path) -> None:
     with chatting(good) as chat:
         words = ["data", "rewrite", chat.url, "--data", data, "--out", str(tmp_path / "o.jsonl"), "--model", "m"]

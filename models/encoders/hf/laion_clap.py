@@ -17,6 +17,7 @@ from transformers import (
 
 from tercet.data_pipelines.sample import TextIntake
 from tercet.errors import UserError
+from tercet.models.audio_features import build_front_end
 from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import check_laion_clap_name
 from tercet.models.encoders.hf.clap import ClapAudio
@@ -27,6 +28,8 @@ from tercet.models.encoders.hf.pooling import pooled_by_model
 from tercet.models.encoders.hf.text import HfText
 from tercet.models.encoders.hf.tokens import PaddingTokenizer, context_of
 from tercet.models.encoders.hf.tower import HfTower, check_options
+
+USUAL = build_front_end("clap48k64").spectrum
 
 
 def laion_clap_audio(name: str, config: TowerConfig) -> ClapAudio:
@@ -40,6 +43,9 @@ def laion_clap_audio(name: str, config: TowerConfig) -> ClapAudio:
     if fusion:
         sizes |= {"enable_fusion": True, "fusion_type": "aff_2d"}
     model = ClapAudioModelWithProjection(_config("audio", ClapAudioConfig, sizes))
+    norm = model.audio_model.audio_encoder.batch_norm
+    norm.running_mean.fill_(USUAL.mean)  # its input is in decibels, and the statistics may stay
+    norm.running_var.fill_(USUAL.std**2)
     extractor = ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc", frequency_min=LOWEST)
     return ClapAudio(config, extractor, model, PARTS["audio", "ClapAudioModelWithProjection"], known)
 
