@@ -67,20 +67,23 @@ class AudioEncoder(Encoder):
         return log_mel, frames
 
     def embed(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The weighted mean of the vectors of windows that cover the clip.
+        return embed_windows(self, self.intake.window, values, lengths)
 
-        Each window is `seconds` long, and the last one ends with the clip. The weight of a window is the share of the
-        clip that no earlier window covers.
-        """
-        lengths = whole(values) if lengths is None else lengths
-        row, start, weight = tile(lengths, self.intake.window)
-        within = torch.arange(min(self.intake.window, values.shape[1]), device=values.device)
-        pooled = torch.zeros(len(values), self.width, device=values.device)
-        for some in torch.split(torch.arange(len(row), device=values.device), WINDOWS_AT_ONCE):
-            windows = values[row[some, None], (start[some, None] + within).clamp(max=values.shape[1] - 1)]
-            vectors = self(windows, (lengths[row[some]] - start[some]).clamp(max=self.intake.window))
-            pooled = pooled.index_add(0, row[some], vectors.float() * weight[some, None])
-        return pooled
+
+def embed_windows(tower: Encoder, window: int, values: Tensor, lengths: Tensor | None) -> Tensor:
+    """The weighted mean of the vectors of windows that cover a clip, by clip.
+
+    The last window ends with the clip. The weight of a window is the share of the clip that no earlier window covers.
+    """
+    lengths = whole(values) if lengths is None else lengths
+    row, start, weight = tile(lengths, window)
+    within = torch.arange(min(window, values.shape[1]), device=values.device)
+    pooled = torch.zeros(len(values), tower.width, device=values.device)
+    for some in torch.split(torch.arange(len(row), device=values.device), WINDOWS_AT_ONCE):
+        windows = values[row[some, None], (start[some, None] + within).clamp(max=values.shape[1] - 1)]
+        vectors = tower(windows, (lengths[row[some]] - start[some]).clamp(max=window))
+        pooled = pooled.index_add(0, row[some], vectors.float() * weight[some, None])
+    return pooled
 
 
 def tile(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:

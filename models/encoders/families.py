@@ -77,6 +77,13 @@ def _laion_clap_text(name: str, config: TowerConfig) -> Encoder:
         return LaionClapText(name, config)
 
 
+@FAMILIES["audio"].register("fused")
+def _fused_audio(name: str, config: TowerConfig) -> Encoder:
+    from tercet.models.encoders.fused import FusedAudio
+
+    return FusedAudio(name, config)
+
+
 @FAMILIES["image"].register("small")
 def _small_image(name: str, config: TowerConfig) -> Encoder:
     from tercet.models.encoders.small import SmallImage, small_options
