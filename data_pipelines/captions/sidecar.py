@@ -11,7 +11,7 @@ Shape letters: n lines.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
 KEY = "key"
+Row = dict[str, object]  # a line: the key of a sample, and more keys
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,14 @@ def _opened(path: str, state: tuple[int, int], process: int) -> int:
     """One descriptor for all threads of a process; `pread` moves no position that they would share. A file that was
     replaced is opened again."""
     return os.open(path, os.O_RDONLY)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Writes the sidecar, which gets its name only when it is complete. Returns the number of lines."""
+    draft, count = path.with_name(path.name + ".tmp"), 0
+    with draft.open("w", encoding="utf-8", errors="backslashreplace") as lines:
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(draft, path)
+    return count

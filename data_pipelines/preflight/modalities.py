@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.captions.text import decode_meta
+from tercet.data_pipelines.captions.sidecar import MetaReader
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError
@@ -44,16 +44,16 @@ def _turn(turn: int, samples: int) -> list[int]:
 
 def _holds(split: SplitConfig, source: Source, id: int, modality: str) -> bool:
     if modality == "text":
-        return _has_captions(source, id, CaptionReader(split.captions))
+        return _has_captions(source, id, CaptionReader(split.captions), MetaReader(split.sidecar))
     (files,) = source.read([id], FILES[modality])
     return not isinstance(files, BadSample) and bool(files)
 
 
-def _has_captions(source: Source, id: int, captions_of: CaptionReader) -> bool:
+def _has_captions(source: Source, id: int, captions_of: CaptionReader, meta_of: MetaReader) -> bool:
     (files,) = source.read([id], captions_of.wanted)
     if isinstance(files, BadSample):
         return False
     try:
-        return bool(captions_of(files, decode_meta(files["json"]) if "json" in files else {}))
+        return bool(captions_of(files, meta_of(source.key(id), files)))
     except BadSample:
         return False

@@ -1,18 +1,16 @@
 """Writes further captions of the samples of a dataset into a sidecar: a language model's, or what rules make."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
 from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
-from tercet.data_pipelines.captions.sidecar import KEY
+from tercet.data_pipelines.captions.sidecar import KEY, Row
 from tercet.data_pipelines.rewrite.cache import AnswerCache
 from tercet.data_pipelines.rewrite.captioned import Captioned
 from tercet.data_pipelines.rewrite.config import RewriteConfig
@@ -21,8 +19,6 @@ from tercet.data_pipelines.rewrite.tasks import ONLY_A_LIST, Task
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.errors import UserError
-
-Row = dict[str, object]
 
 USABLE_TRIES = 3  # how often a model may answer with something that is not a list
 HOPELESS = 16  # requests without an answer, one after the other, after which the command stops
@@ -183,14 +179,3 @@ def by_rule(samples: Iterable[Captioned], config: RewriteConfig) -> Iterator[Row
         made = wrong(sample.right[0], sample.right, config.count or len(config.rules), dice)
         if made:
             yield {KEY: sample.key, "negatives": [{"kind": one.kind, "text": one.text} for one in made]}
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Writes the sidecar, which gets its name only when it is complete. Returns the number of lines."""
-    draft, count = path.with_name(path.name + ".tmp"), 0
-    with draft.open("w", encoding="utf-8", errors="backslashreplace") as lines:
-        for row in rows:
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    os.replace(draft, path)
-    return count

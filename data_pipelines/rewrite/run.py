@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.sidecar import write_rows
 from tercet.data_pipelines.captions.templates import SLOT
 from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.rewrite.cache import AnswerCache
 from tercet.data_pipelines.rewrite.captioned import CaptionedSamples
 from tercet.data_pipelines.rewrite.config import RewriteConfig
 from tercet.data_pipelines.rewrite.open_model import RULES, open_model
-from tercet.data_pipelines.rewrite.rewrite import Counts, Rewriting, by_rule, write_rows
+from tercet.data_pipelines.rewrite.rewrite import Counts, Rewriting, by_rule
 from tercet.data_pipelines.rewrite.show import watched
 from tercet.data_pipelines.rewrite.tasks import task_of
 from tercet.data_pipelines.sources.open import open_source

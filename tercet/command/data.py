@@ -4,7 +4,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command import clustering, mining, rewriting
+from tercet.command import clustering, mining, rewriting, voices
 from tercet.command.options import output_file, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.tables import COLUMNS, reading_of, roles_of
@@ -29,6 +29,9 @@ def add_verbs(within: Verbs) -> None:
             "rewrite",
             "write wrong captions or rewrites of captions, by a language model or by rules, as a sidecar",
         )
+    )
+    voices.declare(
+        add_verb(within, "voices", "write captions of how voices sound: pitch, loudness, jitter, shimmer, and labels")
     )
     _leaks(
         add_verb(within, "leaks", "find pictures, sounds and captions that are in both training and evaluation data")

@@ -14,9 +14,13 @@ from safetensors.torch import load_file
 from tercet.benchmarks.claims import claim_names
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
+from tercet.data_pipelines.captions.sidecar import write_rows
 from tercet.data_pipelines.columns import Column, write_column
+from tercet.data_pipelines.manifests.reading import Reading
 from tercet.data_pipelines.sources.open import open_source
 from tercet.data_pipelines.sources.opened import OpenedSources
+from tercet.data_pipelines.voice.config import VoicesConfig
+from tercet.data_pipelines.voice.describe import describe
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
@@ -57,10 +61,22 @@ OBJECTIVES = {
     "cit": "infonce",
     "flip": "infonce",
     "clipa": "infonce",
+    "laion_clap": "infonce",
+    "glap": "sigmoid",
+    "paraclap": "infonce",
+    "clasp": "infonce",
 }
-LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}}
+LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
 INIT = "isogclr"  # the run that those of STARTED start from
 STARTED = ("gcl", "degla", "negclip", "unime", "mcl")
+PARTS = {  # of the training data, as three sources
+    name: {"source": "TRAIN", "part": part, "split_by": "file"}
+    for name, part in {"speech": [0, 0.3], "sound": [0.3, 0.6], "music": [0.6, 1]}.items()
+}
+FUSED = {
+    "encoder": "fused:concat", "seconds": 0.5, "unlocked": 1,
+    "options": {"width": 16, "parts": [{key: MODEL["audio"][key] for key in ("encoder", "features", "options")}] * 2},
+}  # fmt: skip
 SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours double the steps of an epoch, or more
     "negclip": ["data.neighbors.graph=GRAPH", "epochs=0.5"],
     "scincl": [
@@ -79,6 +95,10 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
     ],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
+    "laion_clap": ["data.train.sidecar=TAGS"],
+    "glap": [f"data.train={json.dumps(PARTS)}"],
+    "paraclap": ["data.train.sidecar=VOICES", "data.val.sidecar=null", "data.val.captions={txt: 1}"],
+    "clasp": ["model.audio=null", f"model.audio={json.dumps(FUSED)}"],
 }  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
@@ -103,6 +123,14 @@ def write_orders(out: Path, fingerprint: str) -> None:
     write_column(out / "c", fingerprint, Column(id_N, {"label": id_N % 2}))
 
 
+def write_sidecars(out: Path, data: str) -> None:
+    """Keywords of each sample, and captions of how it sounds."""
+    source = open_source(data)
+    rows = ({"key": source.key(id), "tags": ["rain", f"bird_{id}"]} for id in range(len(source)))
+    write_rows(out / "tags.jsonl", rows)
+    describe(data, Reading(), VoicesConfig(labels=("identity",)), out / "voices.jsonl", workers=1)
+
+
 def run_all(world: World, recipes: dict[str, list[str]]) -> None:
     for name, overrides in recipes.items():
         config = counted(inherited(load_recipe(name, overrides)), world, OpenedSources())
@@ -116,9 +144,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = generate(WORLD, out / "world")
     (out / "classes.txt").write_text("a red circle\na blue square\n", encoding="utf-8")
     write_orders(out, open_source(str(world / "train")).fingerprint)
+    write_sidecars(out, str(world / "train"))
     recipes = {name: tiny(name, world, out) for name in OBJECTIVES}
     for name, more in SETS.items():
         files = {"GRAPH": f"{out / 'graph'}", "CLUSTERS": f"{out / 'c'}", "CLASSES": f"{out / 'classes.txt'}"}
+        files |= {"TAGS": f"{out / 'tags.jsonl'}", "VOICES": f"{out / 'voices.jsonl'}", "TRAIN": f"{world / 'train'}"}
         recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
     for name in STARTED:
         recipes[name].append(f"init={out / INIT}")

@@ -1,0 +1,1 @@
+"""How voices sound, as numbers and as captions: pitch, loudness, jitter, shimmer and duration."""
