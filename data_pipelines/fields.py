@@ -52,6 +52,9 @@ class FieldConfig(Config):
         description="of captions that are objects: the key of a number of each, such as a grade, which objectives on "
         "lists use",
     )
+    prefix: str = Field(
+        "", description="of texts: put before each caption, such as `passage: ` for towers that expect it (E5)"
+    )
     rows: int = Field(1, gt=0, le=64, description="how many rows an item may own; fewer where it has no more captions")
     same: bool = Field(
         False,
@@ -96,6 +99,9 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(f"{key}.number", "needs captions that are objects; write `from: json.KEY`")
     if modality != "image" and (config.crop or config.size):
         raise Misfit(f"{key}.{'crop' if config.crop else 'size'}", "applies to pictures only; leave it out")
+    if config.prefix and (modality != "text" or config.same):
+        why = "has no effect with `same`, which repeats that of the source" if config.same else "applies to texts only"
+        raise Misfit(f"{key}.prefix", f"{why}; leave it out")
     if config.same and (config.source != "text" or config.rows > 1):
         raise Misfit(f"{key}.same", "repeats the caption of a sample; write `from: text`, and leave out `rows`")
     if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
@@ -174,6 +180,7 @@ class FieldSpec:
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
     caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
+    `prefix`: what is put before each caption.
     `graph`: the folder of the graph that names the samples whose captions these are. `file`: for media, the name of the
     further files; None: those of the sample itself. `paired`: the field of the captions that describe these.
     """
@@ -189,6 +196,7 @@ class FieldSpec:
     file: str | None = None
     paired: str | None = None
     graph: str | None = None
+    prefix: str = ""
 
     @property
     def modality(self) -> str:
@@ -215,5 +223,14 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     place = None if config.source in (modality_of(name), RULES, NEIGHBORS) else config.source
     wrong = WrongCaptions(config.rules or USUAL, config.tagger or "words") if config.source == RULES else None
     return FieldSpec(
-        name, sized, config.rows, config.crop, place, config.same, config.number, wrong, graph=config.graph
+        name,
+        sized,
+        config.rows,
+        config.crop,
+        place,
+        config.same,
+        config.number,
+        wrong,
+        graph=config.graph,
+        prefix=config.prefix,
     )

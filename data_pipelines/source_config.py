@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tercet.configs.base import Config
+from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.captions.templates import SLOT
 from tercet.data_pipelines.composition import ClustersConfig, NeighborsConfig
 from tercet.data_pipelines.further_files import NAME
@@ -88,6 +88,13 @@ class SplitConfig(TableConfig):
         description="makes one caption of all keywords of a sample, for a place `keywords.KEY` of `captions`, whose "
         "value in `.json` is a list of keywords; default: `The sounds of {}.`",
     )
+    min_words: int = Field(
+        0,
+        ge=0,
+        description="of `captions` with several places: a drawn caption with fewer words is replaced by one of the "
+        "first place, such as the original of a rewrite that failed (LaCLIP: 2)",
+    )
+    prefix: str = Field("", description="put before each caption, such as `query: ` for towers that expect it (E5)")
     sidecar: str | None = Field(
         None,
         description="a JSONL file, or a folder of them, with more keys of `.json` for samples by their `key`, such as "
@@ -132,6 +139,13 @@ class SplitConfig(TableConfig):
             from tercet.data_pipelines.captions.reader import CaptionReader
 
             GroupReader(self.group, CaptionReader(self.captions))
+        if self.min_words and len(self.captions) < 2:
+            raise Misfit(
+                "min_words", "needs a second place of captions, such as captions: {txt: 1, json.rewrites: 4}; or leave "
+                "it out"
+            )  # fmt: skip
+        if self.prefix and self.sound_pairs:
+            raise Misfit("prefix", "does not work with `sound_pairs`, which joins captions; leave one of them out")
         return self
 
     @property

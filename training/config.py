@@ -26,6 +26,7 @@ from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
 from tercet.training.memory.names import check_names, check_offered, with_kinds
+from tercet.training.mixup.config import MixupConfig
 from tercet.training.prototypes.config import batch_clusters, check_batch_clusters  # importing it registers memories
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig
@@ -35,7 +36,7 @@ Logger = Literal["console", "tensorboard", "wandb"]
 # The keys that a stage may change. All others hold for the whole run.
 STAGED = (
     "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
-    "selection", "episodes", "source_weights",
+    "selection", "episodes", "source_weights", "mixup",
 )  # fmt: skip
 STAGED_OF_TOWERS = ("model.image.size", "model.image.patch_dropout", "model.text.context_length")
 
@@ -165,6 +166,9 @@ class RunConfig(SpaceConfig):
     source_weights: SourceWeightsConfig | None = Field(
         None, description="change the weights of the training sources, towards those that help on a target set"
     )
+    mixup: MixupConfig | None = Field(
+        None, description="mix the samples of a batch with each other in one modality, and their targets alike"
+    )
     tile: int = Field(512, gt=0, description="columns of the logit matrix in memory at a time")
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -259,6 +263,14 @@ class RunConfig(SpaceConfig):
     def _source_weights_can_change(self) -> "RunConfig":
         if self.source_weights:
             self.source_weights.check(self.data, self.terms, self.drawn)
+        return self
+
+    @model_validator(mode="after")
+    def _mixup_fits(self) -> "RunConfig":
+        if self.mixup:
+            self.mixup.check(self.terms, self.batch_size)
+            if self.selection and not self.selection.balanced:
+                raise Misfit("mixup", "needs a selection that is `balanced`, so that the order of a batch is fixed")
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ from tercet.training.config import RunConfig, check_steps
 from tercet.training.episodes.curate import read_texts
 from tercet.training.episodes.orders import data_after
 from tercet.training.folder import check_same_run, folder_of
+from tercet.training.mixup.config import MixupConfig
 from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
 from tercet.training.progress import Progress
@@ -52,6 +53,8 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
             check_prototypes(term, build_term(term), stage.terms)
             if stage.source_weights:
                 check_gradient(term, build_term(term))
+            if stage.mixup:
+                check_mixes(term, build_term(term), stage.mixup)
         for name, memory in stage.all_memories.items():
             memory.check_files(name)
         if stage.selection:
@@ -89,6 +92,15 @@ def check_gradient(term: TermConfig, objective: Objective) -> None:
         raise UserError(
             f"terms.{term.name}: `{term.objective.name}` keeps values of training samples, which a target lacks; leave "
             "`source_weights` out, or take another objective"
+        )
+
+
+def check_mixes(term: TermConfig, objective: Objective, mixup: MixupConfig) -> None:
+    """Raises `UserError` if the objective of a term of mixed samples cannot learn mixed targets."""
+    if {*term.between} & {*mixup.fields} and not objective.mixes:
+        raise UserError(
+            f"terms.{term.name}: `{term.objective.name}` as it is set learns no mixed targets, which `mixup` makes; "
+            "take infonce without filters or weights of negatives, or remove `mixup`"
         )
 
 
@@ -135,13 +147,15 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
 
 
 def check_processes(config: RunConfig, processes: int) -> None:
-    """Raises `UserError` if the strata of a selection, or the samples of a gradient, do not divide evenly among the
-    processes."""
+    """Raises `UserError` if the strata of a selection or of mixup, or the samples of a gradient, do not divide evenly
+    among the processes."""
     for stage in _stages(config):
         if stage.selection:
             stage.selection.strata_on(stage.batch_size, processes)
         if stage.source_weights:
             stage.source_weights.samples_on(stage.drawn, processes)
+        if stage.mixup:
+            stage.mixup.strata_on(stage.batch_size, processes)
 
 
 def counted(config: RunConfig, world: World, sources: OpenedSources) -> RunConfig:

@@ -31,6 +31,7 @@ from tercet.training.initial_weights import begin
 from tercet.training.interruption import Interruption
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
+from tercet.training.mixup.mixup import build_mixup
 from tercet.training.optimizers import build_optimizer
 from tercet.training.plans import check_plan, cursors_for, note_plan
 from tercet.training.progress import Progress
@@ -176,7 +177,8 @@ class Runner:
         counts = {name: field.rows for name, field in further.items()}
         paired = {name: field.paired for name, field in further.items() if field.paired}
         terms = Terms(config.terms, config.tile, counts, self._steps(index), config.seed, paired)
-        step = Step(engine, terms, world, config.seed, config.micro_batch, memories, scoring)
+        mix = build_mixup(config.mixup, config.batch_size, config.seed, world)
+        step = Step(engine, terms, world, config.seed, config.micro_batch, memories, scoring, mix)
         name = self.config.stages[index].name if self.config.stages else ""
         stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
         if config.selection is None:

@@ -21,6 +21,7 @@ from tercet.modality import field_of
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.training.engine import Engine, Stepped
 from tercet.training.memory.memories import NO_MEMORIES, Memories
+from tercet.training.mixup.mixup import Mix, MixedBatch, unmixed
 from tercet.training.scoring import AS_TRAINED, Scoring
 
 Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
@@ -47,16 +48,17 @@ class Step:
         micro_batch: int | None,
         memories: Memories = NO_MEMORIES,
         scoring: Scoring = AS_TRAINED,
+        mix: Mix = unmixed,
     ) -> None:
-        self.engine, self.terms, self.world = engine, terms, world
+        self.engine, self.terms, self.world, self.mix = engine, terms, world, mix
         self.seed, self.micro_batch, self.memories, self.scoring = seed, micro_batch, memories, scoring
 
     def __call__(self, batch: Batch, step: int) -> Taken:
         """Takes step number `step`. The number, the seed and the rank determine all dropout masks."""
-        rows = self.micro_batch
-        taken = self._plain(batch, step) if rows is None else self._cached(batch, step, rows)
+        rows, mixed = self.micro_batch, self.mix(batch, step)
+        taken = self._plain(mixed, step) if rows is None else self._cached(mixed, step, rows)
         if taken.stepped.applied:
-            self.memories.after(batch, taken.outcome)
+            self.memories.after(mixed.batch, taken.outcome)
         return taken
 
     @torch.no_grad()
@@ -68,24 +70,28 @@ class Step:
             parts = [self.engine(self.scoring.view(part), self.scoring.bf16) for part in chunks]
         return joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
 
-    def _plain(self, batch: Batch, step: int) -> Taken:
+    def _plain(self, mixed: MixedBatch, step: int) -> Taken:
+        batch = mixed.batch
         vectors, temperatures = self._run(batch, step, 0)
-        known = self.memories.known(batch)
-        outcome = self.terms(batch, existing(batch, vectors), detached(temperatures), self.world, known, step)
+        known, plain = self.memories.known(batch), existing(batch, vectors)
+        outcome = self.terms(batch, mixed.vectors(plain), detached(temperatures), self.world, known, step)
         if torch.isfinite(outcome.loss):
-            self.engine.backward(self._surrogate(vectors, outcome.rows, temperatures, outcome.temperatures))
+            slopes = mixed.slopes(plain, outcome.rows)
+            self.engine.backward(self._surrogate(vectors, slopes, temperatures, outcome.temperatures))
         return self._finish(outcome, temperatures)
 
-    def _cached(self, batch: Batch, step: int, rows: int) -> Taken:
-        chunks = chunk(batch, rows, self.world)
+    def _cached(self, mixed: MixedBatch, step: int, rows: int) -> Taken:
+        batch, chunks = mixed.batch, chunk(mixed.batch, rows, self.world)
         with torch.no_grad():
             parts = [self._run(part, step, index) for index, part in enumerate(chunks)]
         vectors, temperatures = joined(chunks, [vectors for vectors, _ in parts]), parts[0][1]
-        outcome = self.terms(batch, vectors, temperatures, self.world, self.memories.known(batch), step)
+        known = self.memories.known(batch)
+        outcome = self.terms(batch, mixed.vectors(vectors), temperatures, self.world, known, step)
         if torch.isfinite(outcome.loss):
+            whole = mixed.slopes(vectors, outcome.rows)
             for index, part in enumerate(chunks):
                 vectors, temperatures = self._run(part, step, index)
-                slopes = {name: slope[index * rows : (index + 1) * rows] for name, slope in outcome.rows.items()}
+                slopes = {name: slope[index * rows : (index + 1) * rows] for name, slope in whole.items()}
                 temperature_slopes = outcome.temperatures if index == 0 else {}  # once, not in each chunk
                 self.engine.backward(self._surrogate(vectors, slopes, temperatures, temperature_slopes))
         return self._finish(outcome, temperatures)

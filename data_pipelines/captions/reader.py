@@ -27,12 +27,14 @@ WORDED = ("text", "caption")  # keys of the words if captions are objects
 class Captions:
     """Captions that are not cleaned yet: cleaning takes time, and most captions are not chosen.
 
-    `numbers` has the number of each caption, if the reader looks for one.
+    `numbers` has the number of each caption, if the reader looks for one. A drawn caption of fewer than `least` words
+    is replaced by one of the first place.
     """
 
     places: tuple[tuple[str, ...], ...] = ()
     weights: tuple[float, ...] = ()
     numbers: tuple[tuple[float, ...], ...] = ()
+    least: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.places)
@@ -77,7 +79,10 @@ class Captions:
         """One caption for training: a place by its weight, then any of its captions; both draws are from [0, 1)."""
         bounds = list(accumulate(self.weights))
         captions = self.places[min(bisect(bounds, place * bounds[-1]), len(bounds) - 1)]
-        return _worded(cleaned(captions[int(caption * len(captions))]))[0]
+        chosen = cleaned(captions[int(caption * len(captions))])
+        if len(chosen.split()) < self.least:
+            chosen = cleaned(self.places[0][int(caption * len(self.places[0]))])
+        return _worded(chosen)[0]
 
 
 class CaptionReader:
@@ -85,7 +90,8 @@ class CaptionReader:
 
     A place is `txt`, or `json.KEY`, where a dot in the key goes deeper. The value is a string, a list of strings or a
     list of objects with `text` or `caption`; or a mapping from languages to such values. `number`: a further key of
-    these objects, whose value is a number.
+    these objects, whose value is a number. `least`: how many words a drawn caption has; one with fewer is replaced by
+    one of the first place, as LaCLIP does with failed rewrites (Fan et al. 2023).
 
     The value at a place `keywords.KEY` of `.json` is a list of keywords, or a string with commas between them. They
     make one caption with each of the `templates`, by default those of LAION-CLAP.
@@ -96,8 +102,9 @@ class CaptionReader:
         places: Mapping[str, float],
         number: str | None = None,
         templates: tuple[str, ...] = (),
+        least: int = 0,
     ) -> None:
-        self._weights, self._number = _checked(places) or USUAL, number
+        self._weights, self._number, self._least = _checked(places) or USUAL, number, least
         self._templates = templates or KEYWORD_TEMPLATES
         self._most = len(places) or 1
         roots = {place.partition(".")[0] for place in self._weights}
@@ -109,7 +116,7 @@ class CaptionReader:
         captions = _with_words(found)
         if found and not captions:
             raise BadSample("text: empty")
-        return captions
+        return replace(captions, least=self._least) if self._least else captions
 
     def optional(self, files: Files, meta: Mapping[str, object]) -> Captions:
         """The captions of a sample that may have none, such as wrong captions."""

@@ -44,7 +44,7 @@ class FileDecoder:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
         self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
         self.texts = {name: intake for name, intake in taken.items() if isinstance(intake, TextIntake)}
-        self._captions = CaptionReader(config.captions, templates=config.keyword_templates)
+        self._captions = CaptionReader(config.captions, templates=config.keyword_templates, least=config.min_words)
         self._group = GroupReader(config.group, self._captions)
         self._meta = MetaReader(config.sidecar)
         self._exact_images = exact_images
@@ -58,6 +58,8 @@ class FileDecoder:
             for one in added
             if one.modality == "text" and not one.graph
         ]
+        self._prefix = config.prefix
+        self._prefixes = {one.name: config.prefix if one.same else one.prefix for one, _ in self._caption_fields}
         self._media_fields = [one for one in added if one.modality != "text"]
         self._described = {one.paired: one for one in self._media_fields if one.paired}  # by the field of captions
         modalities = {*self.intakes, *(one.modality for one in self._media_fields if not one.file)}
@@ -78,11 +80,14 @@ class FileDecoder:
             captioned = self._caption_rows(files, meta, text, view)
             paired = self._paired_rows(files, meta, view)
             captioned |= {name: tuple(rows.values()) for name, rows in paired.items() if rows}
-            texts = {name: tuple(caption for caption, _ in rows) for name, rows in captioned.items()}
+            texts = {
+                name: tuple(self._prefixes[name] + caption for caption, _ in rows) for name, rows in captioned.items()
+            }
             further: dict[str, tuple[Any, ...]] = {**texts, **self._media_rows(files, view, paired)}
             if not (media or text or further):
                 return BadSample("none of the run's modalities")
             numbers = {name: tuple(number for _, number in rows) for name, rows in captioned.items()}
+            text = tuple(self._prefix + caption for caption in text)
             return Sample(key, id, self._group(files, meta, id), media, text, meta, further, numbers)
         except BadSample as bad:
             return bad

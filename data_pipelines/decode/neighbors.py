@@ -30,7 +30,7 @@ class NeighborCaptions:
     def __init__(self, field: FieldSpec, source: Source, config: SplitConfig) -> None:
         assert field.graph is not None
         self._field, self._source, self._graph = field, source, Path(field.graph)
-        self._captions = CaptionReader(config.captions, templates=config.keyword_templates)
+        self._captions = CaptionReader(config.captions, templates=config.keyword_templates, least=config.min_words)
         self._meta = MetaReader(config.sidecar)
         self._check()
 
@@ -69,7 +69,8 @@ class NeighborCaptions:
             captions = self._captions(files, self._meta(self._source.key(id), files))
         except BadSample:
             return []
-        return [text for text, _ in view.some(f"{self._field.name} {id}", captions, 1)] if captions else []
+        some = view.some(f"{self._field.name} {id}", captions, 1) if captions else ()
+        return [self._field.prefix + text for text, _ in some]
 
     def _check(self) -> None:
         """Refuses a graph of other data."""

@@ -62,6 +62,10 @@ class Matryoshka(Objective):
         return self.base.probabilities
 
     @property
+    def mixes(self) -> bool:
+        return self.base.mixes
+
+    @property
     def references(self) -> tuple[str, ...]:  # type: ignore[override]  # depends on the objective
         return self.base.references
 

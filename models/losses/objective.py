@@ -63,6 +63,11 @@ class Objective:
     reads_cosines: ClassVar[bool] = False  # the rows are cosines with the learned prototypes of the term's projector
 
     @property
+    def mixes(self) -> bool:
+        """Whether it learns the mixed targets of mixup."""
+        return False
+
+    @property
     def stages(self) -> int:
         """How often the keys are read; `tile.results` has the statistics of earlier stages."""
         return 1

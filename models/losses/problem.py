@@ -15,7 +15,10 @@ from tercet.modality import tokens_of
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.rows import Rows
 
-LABEL = "label"  # in the `extra` of rows: the cluster of each row's sample, −1 if it has none
+# In the `extra` of rows:
+LABEL = "label"  # the cluster of each row's sample, −1 if it has none
+PARTNER = "mixup partner"  # the item that each row's item is mixed with; its own item if it is not mixed
+SHARE = "mixup share"  # the item's own share of the mixture; 1 if it is not mixed
 
 
 @dataclass(frozen=True)

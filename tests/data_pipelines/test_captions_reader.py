@@ -94,6 +94,18 @@ def test_places_are_chosen_by_weight_and_their_captions_evenly(
         assert abs(counts[caption] - 4000 * share) <= 5 * math.sqrt(4000 * share * (1 - share))
 
 
+def test_a_rewrite_of_too_few_words_is_replaced_by_an_original() -> None:
+    """As in LaCLIP: one of the original and four rewrites, or the original if the rewrite has fewer than two words."""
+    rewrites = ["a red round thing", "red", " ", "&nbsp;x", "the circle is red"]
+    reader = CaptionReader({"txt": 1, "json.rewrites": 5}, least=2)
+    captions = reader({"txt": b"one original\ntwo originals"}, {"rewrites": rewrites})
+    drawn = {round(6 * (place + 0.5), 1): captions.pick(0.5, place) for place in [(n + 0.5) / 4 for n in range(4)]}
+    assert list(drawn.values()) == ["a red round thing", "one original", "two originals", "the circle is red"]
+    assert captions.pick(0, 0) == "one original"
+    alone = reader({}, {"rewrites": ["red"]})
+    assert alone.pick(0.5, 0.5) == "red", "there is no original"
+
+
 def test_the_smallest_and_largest_draws_give_the_first_and_last_caption() -> None:
     captions = read({"txt": 1, "json.b": 2}, b"1\n2\n3", b=["4", "5"])
     below_one = math.nextafter(1, 0)

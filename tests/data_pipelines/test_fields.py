@@ -15,11 +15,13 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.captions.reader import CaptionReader
-from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.stream.loader import StreamLoader
+from tercet.data_pipelines.transforms.crop import CentreView
 
 ITEMS = 24
 SIDE = 40
@@ -274,3 +276,21 @@ def test_a_mistake_is_an_error_of_one_line(values: dict[str, object], message: s
     with pytest.raises(UserError) as caught:
         build(FieldConfig, values, lambda key: "r")
     assert str(caught.value).startswith(message)
+
+
+def test_each_field_has_its_own_prefix() -> None:
+    """The same caption again has that of the source."""
+    configs = {
+        "text.passage": FieldConfig.model_validate({"from": "json.passage", "prefix": "passage: "}),
+        "text.again": FieldConfig.model_validate({"from": "text", "same": True}),
+        "text.plain": FieldConfig.model_validate({"from": "json.passage"}),
+    }
+    source = SplitConfig(source="texts", prefix="query: ")
+    decoder = FileDecoder({"text": INTAKES["text"]}, source, further=further_fields(configs, configs, INTAKES))
+    files = {"txt": b"who?", "json": json.dumps({"passage": "the cat"}).encode()}
+    sample = decoder.sample("key", 0, files, CentreView())
+    assert isinstance(sample, Sample)
+    assert sample.text == ("query: who?",)
+    assert sample.further == {
+        "text.passage": ("passage: the cat",), "text.again": ("query: who?",), "text.plain": ("the cat",)
+    }  # fmt: skip

@@ -34,7 +34,7 @@ from tests.training.tiny import MODEL, losses, saved
 
 WORLD = WorldConfig(
     train=32, val=16, combinations=0, size=32, seconds=0.5, samples_per_shard=16, workers=1,
-    partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, synthetic=0.1, long=0.1, negative_media=("image",),
+    partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, rewrites=4, synthetic=0.1, long=0.1, negative_media=("image",),
 )  # fmt: skip
 OBJECTIVES = {
     "dcl": "decoupled",
@@ -65,9 +65,14 @@ OBJECTIVES = {
     "glap": "sigmoid",
     "paraclap": "infonce",
     "clasp": "infonce",
+    "laclip": "infonce",
+    "convirt": "infonce",
+    "me5": "infonce",
+    "zerovl": "infonce",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
 INIT = "isogclr"  # the run that those of STARTED start from
+STAGED = ("me5",)  # those whose stages have sources or batches of their own
 STARTED = ("gcl", "degla", "negclip", "unime", "mcl")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
@@ -94,6 +99,8 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "stages=[{name: small, steps: 0.5, set: {model.image.size: 16, model.text.context_length: 8}}, "
         "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
     ],
+    "zerovl": ["data.train={sbu: TRAIN, cc3m: TRAIN}", "data.augment.image.randaugment=null", "epochs=0.5"],
+    "me5": ["data.train.captions={json.synthetic: 1}", "fields={text.passage: {from: json.long}}"],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
@@ -112,6 +119,24 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
         kept = {"unlocked": tower.unlocked} if tower.encoder and tower.unlocked is not None else {}
         overrides += [f"model.{modality}=null", f"model.{modality}={json.dumps(MODEL[modality] | kept)}"]
     return overrides
+
+
+def small_stages(name: str, data: Path) -> list[str]:
+    """Overrides for a recipe whose stages set sources or batches: half of the run for each, and the data of tests."""
+    given = load_recipe(name).stages
+    stages = [
+        {
+            "name": stage.name,
+            "steps": 1 / len(given),
+            "set": {
+                key: str(data / "train") if key.endswith(".source") else value
+                for key, value in stage.set.items()
+                if key != "batch_size"
+            },
+        }
+        for stage in given
+    ]
+    return [f"stages={json.dumps(stages)}", "epochs=1"]
 
 
 def write_orders(out: Path, fingerprint: str) -> None:
@@ -146,6 +171,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_orders(out, open_source(str(world / "train")).fingerprint)
     write_sidecars(out, str(world / "train"))
     recipes = {name: tiny(name, world, out) for name in OBJECTIVES}
+    for name in STAGED:
+        recipes[name] += small_stages(name, world)
     for name, more in SETS.items():
         files = {"GRAPH": f"{out / 'graph'}", "CLUSTERS": f"{out / 'c'}", "CLASSES": f"{out / 'classes.txt'}"}
         files |= {"TAGS": f"{out / 'tags.jsonl'}", "VOICES": f"{out / 'voices.jsonl'}", "TRAIN": f"{world / 'train'}"}

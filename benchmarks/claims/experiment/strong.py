@@ -69,14 +69,17 @@ class Strong:
             seconds = self.train(Path(folder), data, seed)
             return {**measured(Path(folder), data), SECONDS: seconds}
 
-    def train(self, out: Path, data: Path, seed: int, **settings: Any) -> float:
-        """Trains, and returns the seconds that it took. `settings` are further keys of the recipe."""
+    def train(
+        self, out: Path, data: Path, seed: int, source: Mapping[str, Any] | None = None, **settings: Any
+    ) -> float:
+        """Trains, and returns the seconds that it took. `source` has options of the training source, and `settings` are
+        further keys of the recipe."""
         start = time.perf_counter()
         train(
             RECIPE,
             out=out,
             seed=seed,
-            data={"train": str(data / "train"), "val": str(data / "val")},
+            data={"train": {"source": str(data / "train"), **(source or {})}, "val": str(data / "val")},
             eval={"tasks": []},
             log={"to": []},
             steps=self.steps,

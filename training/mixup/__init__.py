@@ -1,0 +1,1 @@
+"""Mixup of one modality in each step."""
