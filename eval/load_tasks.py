@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
-from tercet.eval import composition, few_shot, retrieval, zero_shot  # noqa: F401  each registers its kind of task
+from tercet.eval import combined, composition, few_shot, retrieval, zero_shot  # noqa: F401  each registers its kind of task
 from tercet.eval.task import KINDS, Task, TaskGroup
 
 FOLDER = Path(__file__).parent / "tasks"

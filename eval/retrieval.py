@@ -103,15 +103,15 @@ def _direction(table: EmbeddingTable, query: str, key: str, task: RetrievalTask,
     )
     return Measure(
         f"{query}→{key}",
-        _statistics(ranking, task.recall_at),
+        statistics_of(ranking, task.recall_at),
         pairing.items[query],
         groups[pairing.items[query]],
-        _chances(ranking, task.recall_at),
+        chances_of(ranking, task.recall_at),
         {"candidates": ranking.candidates},
     )
 
 
-def _statistics(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:
+def statistics_of(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:
     return {
         **{f"R@{k}": Share(ranking.rank <= k) for k in recall_at},
         "median rank": MedianRank(ranking.rank, ranking.candidates),
@@ -120,7 +120,7 @@ def _statistics(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Stati
     }
 
 
-def _chances(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, float]:
+def chances_of(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, float]:
     curve = chance.hit_curve(ranking.positives, ranking.candidates)
     recalls = {f"R@{k}": float(curve[min(k, ranking.candidates) - 1]) for k in recall_at}
     return {

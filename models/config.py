@@ -170,6 +170,11 @@ class TermConfig(Config):
         description="extra negatives for the anchors of a field: {image: [text.negative], text: [queue.image]}; other "
         "fields of the batch, or vectors that a memory keeps",
     )
+    sums: dict[str, dict[str, float]] = Field(
+        {},
+        description="makes a side a weighted sum of several fields of each sample, with length 1: {image: {image: 0.9, "
+        "text.title: 0.1}} compares picture and title as one vector; a field that a sample lacks is left out",
+    )
     objective: ObjectiveConfig = ObjectiveConfig()
     directions: dict[str, float] = Field(
         {},
@@ -241,6 +246,20 @@ class TermConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _sums_are_of_a_sample(self) -> "TermConfig":
+        for side, weights in self.sums.items():
+            if side not in self.between:
+                raise Misfit(f"sums.{side}", f"is not a field of this term; {did_you_mean(side, self.between)}")
+            if side not in weights or len(weights) < 2:
+                raise Misfit(f"sums.{side}", f"must have `{side}` itself and another field, each with its weight")
+            for name, weight in weights.items():
+                if weight <= 0:
+                    raise Misfit(f"sums.{side}.{name}", f"is {weight:g}; give a weight above 0")
+                if of_memory(name) or (name != side and name in self.between):
+                    raise Misfit(f"sums.{side}.{name}", "is not a further field of the sample; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _vectors_of_memories_are_keys(self) -> "TermConfig":
         """They get no gradient, so they can be no anchors."""
         kept = [name for name in self.between if of_memory(name)]
@@ -275,7 +294,8 @@ class TermConfig(Config):
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that the term reads, from the batch or from memories."""
-        return (*self.between, *self.further)
+        parts = (name for side, weights in self.sums.items() for name in weights if name != side)
+        return (*self.between, *parts, *self.further)
 
     @property
     def further(self) -> tuple[str, ...]:

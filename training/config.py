@@ -282,6 +282,11 @@ class RunConfig(SpaceConfig):
         check_pairs(self.fields)
         known = [*(MODALITIES if self.init else self.model.towers), *self.fields]
         for term in self.terms:
+            for name in (part for weights in term.sums.values() for part in weights):
+                if name in self.fields and self.fields[name].rows > 1:
+                    raise Misfit(
+                        "terms", f"sums `{name}`, which may have several rows of a sample; set its `rows` to 1"
+                    )
             for name in term.fields:
                 if modality_of(name) in MODALITIES and name not in known:
                     key = "terms" if not self.pairs else "pairs" if name in term.between else "against"

@@ -66,6 +66,27 @@ def alip(options: Any, problem: Problem) -> Tensor:
     return total
 
 
+def patch_groups(options: Any, problem: Problem) -> Tensor:
+    """Each caption and the group of patches of its own picture, one after the other."""
+    (_, captions), (patches,) = problem.fields.values(), problem.tokens.values()
+    groups, kept = [], []
+    for place, item in enumerate(captions.item_N.tolist()):
+        if item in patches.item_N.tolist():
+            tokens_Ld = patches.z_Nd[patches.item_N.tolist().index(item)]
+            tokens_Ld = tokens_Ld[(tokens_Ld != 0).any(dim=1)]
+            cosine_L = tokens_Ld @ captions.z_Nd[place]
+            spread = cosine_L.max() - cosine_L.min()
+            weight_L = (cosine_L - cosine_L.min()) / spread if spread > 0 else torch.ones_like(cosine_L)
+            weight_L = torch.stack([one if one >= options.threshold else one * 0 for one in weight_L])
+            groups.append(normalize((weight_L[:, None] * tokens_Ld).sum(dim=0), dim=0))
+            kept.append(place)
+    rows = captions.pick(torch.isin(torch.arange(len(captions)), torch.tensor(kept)))
+    closed_NN = (rows.group_N[:, None] == rows.group_N) & (rows.item_N[:, None] != rows.item_N)
+    logits_NN = (problem.scale * torch.stack(groups) @ rows.z_Nd.T).masked_fill(closed_NN, -torch.inf)
+    both = [logits_NN.logsumexp(dim=dim) - logits_NN.diagonal() for dim in (0, 1)]
+    return torch.stack(both).mean()
+
+
 def infonce_own_negatives(options: Any, problem: Problem) -> Tensor:
     """Over the pictures, each with its caption and its own wrong captions."""
     images, captions = shared(problem.fields)
@@ -222,6 +243,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "macl": both_ways(macl),
     "matryoshka": matryoshka,
     "multi_positive": both_ways(multi_positive),
+    "patch_groups": patch_groups,
     "poly_view": poly_view,
     "prototype": prototype,
     "same_cluster": both_ways(same_cluster),

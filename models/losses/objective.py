@@ -217,6 +217,11 @@ def build_term(term: TermConfig) -> Objective:
             f"terms.{term.name}.between: `{term.objective.name}` compares tokens, and the memory of `{name}` has none; "
             "use an objective that compares vectors, such as infonce"
         )
+    if {*built.tokens(term.between)} & {*term.sums}:
+        raise UserError(
+            f"terms.{term.name}.sums: `{term.objective.name}` compares tokens, which sums have not; remove it, or take "
+            "an objective that compares vectors, such as infonce"
+        )
     for name in built.references:
         if name not in term.references:
             raise UserError(

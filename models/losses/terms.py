@@ -17,6 +17,7 @@ from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
 from tercet.models.losses.problem import LABEL, Problem, Prototypes, Update
 from tercet.models.losses.rows import Rows
+from tercet.models.losses.sums import summed, through_sums
 
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the memory of a term has of some samples
@@ -121,6 +122,7 @@ class Terms:
         for term in self.configs:
             problem = self._problem(term, fields, temperatures, world, known, step)
             found = self.objectives[term.name].solve(problem)
+            found.rows = self._through_sums(term, fields, found.rows)
             weight = self.weight(term, step)
             for name, slope_Ad in found.rows.items():
                 if term.vectors_of(name) in gradients:
@@ -177,6 +179,8 @@ class Terms:
         every = {**known.frozen, **fields}
         rows = {name: self._with_extra(term, name, every[term.vectors_of(name)], known) for name in term.between}
         prototypes = {}
+        for name, weights in term.sums.items():
+            rows[name] = summed(rows[name], weights, fields)
         for name in term.between if term.prototypes else ():
             found = known.prototypes(term.prototypes, name, rows[name])
             if found is not None:
@@ -205,6 +209,16 @@ class Terms:
             },
             prototypes=prototypes,
         )
+
+    def _through_sums(
+        self, term: TermConfig, fields: Mapping[str, Rows], slopes: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The gradients by field, where those of sides that are sums go to the fields of these."""
+        found = dict(slopes)
+        for name, weights in term.sums.items():
+            for part, slope_Ad in through_sums(fields[name], weights, fields, found.pop(name)).items():
+                found[part] = found[part] + slope_Ad if part in found else slope_Ad
+        return found
 
     def _extra_negatives(self, term: TermConfig, anchor: str, name: str, rows: Rows, known: Known) -> Rows:
         """Rows that are positives of no anchor. Wrong captions are declared to be wrong about their item, and right

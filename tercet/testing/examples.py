@@ -81,6 +81,7 @@ EXAMPLES = {
     "listwise": LISTS,
     "matryoshka": Example(options={"dims": [32, 128]}),
     "multi_positive": Example(rows={"text": 3}),
+    "patch_groups": Example(rows={"text": 2}, options={"threshold": 0.3}),
     "poly_view": Example(("image", "text", "audio")),
     "prototype": Example(options={"temperature": 0.2}),
     "segment_attention": Example(tiled=False),

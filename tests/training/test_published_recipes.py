@@ -5,6 +5,7 @@ import math
 import re
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,10 @@ OBJECTIVES = {
     "tripletclip": "infonce",
     "tclap": "infonce",
     "teminal": "infonce",
+    "laclip": "infonce",
+    "convirt": "infonce",
+    "me5": "infonce",
+    "zerovl": "infonce",
     "negclip": "infonce",
     "scincl": "infonce",
     "unime": "infonce",
@@ -83,6 +88,11 @@ FUSED = {
     "options": {"width": 16, "parts": [{key: MODEL["audio"][key] for key in ("encoder", "features", "options")}] * 2},
 }  # fmt: skip
 SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours double the steps of an epoch, or more
+    "zerovl": [
+        "data.train={sbu: TRAIN, cc3m: TRAIN}", "data.augment.image.randaugment=null", "micro_batch=8", "epochs=0.5",
+    ],
+    "gcl": ["data.train.captions={json.synthetic: 1}", "fields={text.title: {from: json.long}}"],
+    "me5": ["data.train.captions={json.synthetic: 1}", "fields={text.passage: {from: json.long}}"],
     "negclip": ["data.neighbors.graph=GRAPH", "epochs=0.5"],
     "scincl": [
         "data.neighbors.graph=GRAPH", "data.neighbors.range_min=1", "data.neighbors.range_max=3", "epochs=0.5",
@@ -99,8 +109,6 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "stages=[{name: small, steps: 0.5, set: {model.image.size: 16, model.text.context_length: 8}}, "
         "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
     ],
-    "zerovl": ["data.train={sbu: TRAIN, cc3m: TRAIN}", "data.augment.image.randaugment=null", "epochs=0.5"],
-    "me5": ["data.train.captions={json.synthetic: 1}", "fields={text.passage: {from: json.long}}"],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
@@ -122,21 +130,23 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
 
 
 def small_stages(name: str, data: Path) -> list[str]:
-    """Overrides for a recipe whose stages set sources or batches: half of the run for each, and the data of tests."""
+    """Overrides for a recipe whose stages have sources or batches of their own: equal parts of the run, and the data of
+    tests, which have no queries."""
     given = load_recipe(name).stages
-    stages = [
-        {
-            "name": stage.name,
-            "steps": 1 / len(given),
-            "set": {
-                key: str(data / "train") if key.endswith(".source") else value
-                for key, value in stage.set.items()
-                if key != "batch_size"
-            },
-        }
-        for stage in given
-    ]
-    return [f"stages={json.dumps(stages)}", "epochs=1"]
+    stages = []
+    for stage in given:
+        changes = {key: value for key, value in stage.set.items() if key != "batch_size"}
+        if "data.train" in changes:
+            changes["data.train"] = placed(changes["data.train"], str(data / "train"))
+        stages.append({"name": stage.name, "steps": 1 / len(given), "set": changes})
+    return [f"stages={json.dumps(stages).replace('json.query', 'json.synthetic')}", "epochs=1"]
+
+
+def placed(train: dict[str, Any], path: str) -> dict[str, Any]:
+    """One source or several by name, at this path."""
+    if "source" in train:
+        return {**train, "source": path}
+    return {name: {**source, "source": path} for name, source in train.items()}
 
 
 def write_orders(out: Path, fingerprint: str) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
+from tercet.errors import UserError
 from tercet.modality import field_behind
 from tercet.models.config import TermConfig
 from tercet.models.losses import build_objective
@@ -48,6 +49,8 @@ def field_pairs(terms: Sequence[TermConfig], kind: Kind | None) -> list[FieldPai
     for term in terms:
         if term.projector:
             continue
+        if term.sums:
+            raise UserError(f"terms.{term.name}.sums: a joint selection compares single fields; remove it")
         both = list(combinations(dict.fromkeys(map(field_behind, term.between)), 2))
         for x, y in both:
             name = term.name if len(both) == 1 else f"{x}-{y}"
