@@ -13,7 +13,7 @@ Of two fields x and y of a term:
   x and within y, ∘ multiplies entry by entry, and H is the entropy of the eigenvalues, divided by their sum (Song et
   al. 2024, there for the samples and the classes of a classifier)
 
-Of a term:
+Of a term, also what its objective measures by itself, such as `information` of self_distillation:
 
 - masked: the share of the keys that repel no anchor, because of equal groups or the objective's filter, among all keys
   of other items
@@ -81,6 +81,8 @@ class Sample:
 
 def _of_terms(sample: Sample, terms: Sequence[TermConfig]) -> Iterator[tuple[str, Tensor]]:
     for term in terms:
+        for name, value in sample.outcome.measures[term.name].items():
+            yield f"{term.name}/{name}", value
         anchors = sample.outcome.anchors[term.name]
         if anchors:
             yield f"{term.name}/masked", masked(anchors)

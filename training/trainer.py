@@ -13,6 +13,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.training.analysis import analyse
+from tercet.training.collapse import CollapseAlarm
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
@@ -61,6 +62,7 @@ class Trainer:
         self.world, self.hook, self.callbacks, self.steps = world, hook, callbacks, steps
         self.pace = Pace()
         self.skipped = 0  # steps in a row
+        self.collapse = CollapseAlarm()
 
     def run(self, stage: Stage, progress: Progress, stop: int) -> Progress:
         """Takes the steps up to `stop`, or fewer if the run ends before."""
@@ -72,6 +74,7 @@ class Trainer:
             taken = stage.take(batch, step)
             self.skipped = 0 if taken.stepped.applied else self.skipped + 1
             self._check(step)
+            self.collapse.look(step + 1, taken.outcome)
             progress = progress.after(
                 batch.cursors, stage.config.batch_size, stage.config.drawn, stage.index, stage.loader.plan.digest
             )

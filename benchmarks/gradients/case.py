@@ -13,7 +13,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
-from tercet.modality import modality_of
+from tercet.modality import field_behind, modality_of, of_memory
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.multimodal import Multimodal
 from tercet.testing.examples import Beside, Example, build_example, example_of
@@ -85,7 +85,7 @@ class Case:
         }
         pairs = {tuple(pair.split("-")): weight for pair, weight in SETTINGS[self.setting].pairs.items()}
         chosen = {pair: weight for pair, weight in pairs.items() if {*self.example.numbered} <= {*pair}}
-        if len(self.example.between) > 2 or self.example.against:
+        if len(self.example.between) > 2 or self.example.against or any(map(of_memory, self.example.between)):
             chosen = {self.example.between: 1.0}
         return tuple(
             TermConfig(between=between, objective=objective, weight=weight, **more)
@@ -109,7 +109,8 @@ class Case:
             "name": "gradients",
             "data": {"train": "none"},
             "model": {"dim": DIM, **towers},
-            "terms": [{"between": [*towers][:2]}],
+            "terms": [{"between": ["image", "image.more"]}],
+            "fields": {"image.more": {"from": "image"}},
             "precision": "fp32",
             "batch_size": ITEMS,
             "zero": self.zero,
@@ -121,13 +122,18 @@ class Case:
 
     def items(self, name: str, layout: str) -> Tensor:
         """The item of each row of a field, in the whole batch."""
-        index = torch.arange(ITEMS)[exists(name, layout, self.world, self.absent)]
+        index = torch.arange(ITEMS)[exists(field_behind(name), layout, self.world, self.absent)]
         return torch.repeat_interleave(index, 1 + index % self.example.rows.get(name, 1))
+
+    def kept(self, layout: str) -> dict[str, Tensor]:
+        """The vectors of fields that a memory offers, in the whole batch."""
+        names = {name for term in self.terms for name in term.between if of_memory(name)}
+        return {name: self.beside.reference(name, "", DIM)[self.items(name, layout)] for name in names}
 
     @property
     def absent(self) -> str:
         """The field that a rank lacks in the layout `one absent`."""
-        fields = [name for term in self.terms for name in term.between]
+        fields = [name for term in self.terms for name in term.between if not of_memory(name)]
         return "audio" if "audio" in fields else fields[-1]
 
 

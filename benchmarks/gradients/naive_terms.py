@@ -160,6 +160,22 @@ def prototype(options: Any, problem: Problem) -> Tensor:
     return torch.stack(parts).mean()
 
 
+def self_distillation(options: Any, problem: Problem) -> Tensor:
+    """Over items, and the pairs of a row of the student and one of the teacher that are not the same crop."""
+    student, teacher = problem.fields.values()
+    hot = options.teacher_temperature[0]
+    losses = []
+    for item in {*student.item_N.tolist()}:
+        pairs = [
+            -(torch.softmax((t_K.detach() - problem.averages["centre"]) / hot, 0) * torch.log_softmax(r_K, 0)).sum()
+            for number, r_K in enumerate(problem.scale * student.z_Nd[student.item_N == item])
+            for other, t_K in enumerate(teacher.z_Nd[teacher.item_N == item])
+            if number != other
+        ]
+        losses += [torch.stack(pairs).mean()] if pairs else []
+    return torch.stack(losses).mean()
+
+
 def symile(options: Any, problem: Problem) -> Tensor:
     fields = shared(problem.fields)
     group_N, count = fields[0].group_N, len(fields[0])
@@ -247,6 +263,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "poly_view": poly_view,
     "prototype": prototype,
     "same_cluster": both_ways(same_cluster),
+    "self_distillation": self_distillation,
     "segment_attention": both_ways(infonce, segment_attention),
     "sequence": both_ways(infonce, sequence),
     "sigmoid": both_ways(sigmoid),

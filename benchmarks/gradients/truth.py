@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tercet.benchmarks.gradients.case import ITEMS, MICRO_BATCH, Case, make_batch
+from tercet.benchmarks.gradients.case import ITEMS, LAYOUTS, MICRO_BATCH, Case, make_batch
 from tercet.benchmarks.gradients.naive import shared
 from tercet.benchmarks.gradients.naive_terms import NAIVE
 from tercet.data_pipelines.sample import Batch
@@ -53,7 +53,7 @@ def whole_gradient(case: Case, layout: str, device: torch.device) -> Gradient:
     model = model_of(case, device)
     batch = make_batch(model, case, layout, World(device=device))
     vectors, temperatures = embed_by_chunk(model, case, layout, device) if case.setting == "dropout" else model(batch)
-    losses = [term.weight * true_loss(case, term, vectors, temperatures, batch) for term in case.terms]
+    losses = [term.weight * true_loss(case, term, vectors, temperatures, batch, layout) for term in case.terms]
     torch.autograd.backward(torch.stack(losses).sum())
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -73,11 +73,20 @@ def embed_by_chunk(
 
 
 def true_loss(
-    case: Case, term: TermConfig, vectors: Mapping[str, Tensor], temperatures: Temperatures, batch: Batch
+    case: Case,
+    term: TermConfig,
+    vectors: Mapping[str, Tensor],
+    temperatures: Temperatures,
+    batch: Batch,
+    layout: str = LAYOUTS[0],
 ) -> Tensor:
     """A term over the whole batch."""
+    kept = case.kept(layout)
 
     def rows(name: str) -> Rows:
+        if name in kept:
+            z_N, item_N = kept[name].to(scale.device), case.items(name, layout).to(scale.device)
+            return Rows(z_N, slice(0, len(z_N)), item_N, item_N, item_N)
         z_N, item_N = vectors[term.vectors_of(name)].double(), batch.fields[field_of(name)].item
         return Rows(z_N, slice(0, len(z_N)), item_N, batch.groups[item_N], batch.ids[item_N])
 

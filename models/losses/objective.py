@@ -95,7 +95,7 @@ class Objective:
     def averages(self) -> Mapping[str, float]:
         """Moving averages over the steps that the run keeps, by name, and what they are at first.
 
-        They come in as `problem.averages`, and the solution has the new ones.
+        They come in as `problem.averages`, and the solution has the new ones, which may be vectors.
         """
         return {}
 

@@ -45,7 +45,7 @@ class Problem:
     rows of another field, number by number. `averages` has the moving averages of the objective.
     `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
     some. `prototypes` has those of each field, if the objective uses some and there are any; the rows then have a
-    `LABEL`.
+    `LABEL`. `progress` is the share of the stage's steps that are done.
     """
 
     fields: Mapping[str, Rows]
@@ -61,6 +61,7 @@ class Problem:
     tokens: Mapping[str, Rows] = field(default_factory=dict)
     prototypes: Mapping[str, Prototypes] = field(default_factory=dict)
     paired: Mapping[str, str] = field(default_factory=dict)
+    progress: float = 0.0
 
     def numbers(self, one: str, other: str) -> list[tuple[int, int]]:
         """Which row numbers of two fields are compared: all combinations, or equal ones if the rows are paired."""
@@ -83,7 +84,7 @@ class Solution:
     """The loss over all ranks, and its gradients: own rows by field, and scale and bias over all ranks.
 
     Gradients of tokens have the name `tokens_of(FIELD)`. `anchors` has the results of each direction, for objectives of
-    pairs. `updates` and `averages` are new values for the memories of the term.
+    pairs. `updates` and `averages` are new values for the memories of the term, and `measures` numbers for the metrics.
     """
 
     loss: Tensor
@@ -93,6 +94,7 @@ class Solution:
     anchors: list[Anchors] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
     averages: dict[str, Tensor] = field(default_factory=dict)
+    measures: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def empty(problem: Problem) -> "Solution":

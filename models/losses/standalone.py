@@ -92,11 +92,18 @@ class Loss(nn.Module):
             averages = {name: self.get_buffer(name) for name in self.objective.averages}
             found = self.objective.solve(Problem(fields, scale, bias, self.tile, world, averages=averages, seed=seed))
             for name, value in found.averages.items() if self.training else ():
-                self.get_buffer(name).copy_(value)
+                setattr(self, name, value)
             return found
 
         total = _Exact.apply(solve, world.size, tuple(fields), inputs.scale, inputs.bias, *inputs.fields.values())
         return {"contrastive_loss": total} if output_dict else total
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A moving average is a number at first, and may be a vector later."""
+        for name in self.objective.averages:
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.get_buffer(name).device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return f"{self.objective}, tile={self.tile}"

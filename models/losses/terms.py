@@ -30,8 +30,9 @@ class Outcome:
 
     `gathered` has the vectors of all ranks by field, and `frozen` those that memories offered. Tokens are padded to the
     longest row of all ranks. By term,
-    `anchors` has the results of the anchors of each direction, `updates` the new values of samples for its memory, and
-    `averages` the new moving averages.
+    `anchors` has the results of the anchors of each direction, `updates` the new values of samples for its memory,
+    `averages` the new moving averages, and `measures` numbers for the metrics. `progress` is the share of the stage's
+    steps that were done before.
     """
 
     loss: Tensor
@@ -43,6 +44,8 @@ class Outcome:
     updates: dict[str, list[Update]]
     averages: dict[str, dict[str, Tensor]]
     frozen: Mapping[str, Rows]
+    measures: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    progress: float = 0.0
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
@@ -117,7 +120,8 @@ class Terms:
         such as those of a queue."""
         fields, known = self._gather(batch, vectors, world), known or Known()
         gradients = {name: torch.zeros_like(rows.z_Ad) for name, rows in fields.items()}
-        outcome = Outcome(torch.zeros((), device=world.device), {}, gradients, {}, fields, {}, {}, {}, known.frozen)
+        zero, progress = torch.zeros((), device=world.device), self.progress(step)
+        outcome = Outcome(zero, {}, gradients, {}, fields, {}, {}, {}, known.frozen, progress=progress)
         total = []
         for term in self.configs:
             problem = self._problem(term, fields, temperatures, world, known, step)
@@ -131,6 +135,7 @@ class Terms:
             outcome.temperatures[term.name] = weight * found.scale, weight * found.bias
             outcome.anchors[term.name] = found.anchors
             outcome.updates[term.name], outcome.averages[term.name] = found.updates, found.averages
+            outcome.measures[term.name] = found.measures
             total.append(weight * found.loss)
         return replace(outcome, loss=torch.stack(total).sum())
 
@@ -161,7 +166,11 @@ class Terms:
 
     def weight(self, term: TermConfig, step: int) -> float:
         """The weight of a term at a step of the run."""
-        return term.weight_at((step - self.steps.start) / len(self.steps))
+        return term.weight_at(self.progress(step))
+
+    def progress(self, step: int) -> float:
+        """The share of the stage's steps that are done before a step of the run."""
+        return (step - self.steps.start) / len(self.steps)
 
     def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Rows]:
         rows = {name: self.counts.get(field_of(name), 1) for name in vectors}
@@ -208,6 +217,7 @@ class Terms:
                 for name in self.objectives[term.name].tokens(term.between)
             },
             prototypes=prototypes,
+            progress=self.progress(step),
         )
 
     def _through_sums(

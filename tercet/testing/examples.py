@@ -85,6 +85,7 @@ EXAMPLES = {
     "poly_view": Example(("image", "text", "audio")),
     "prototype": Example(options={"temperature": 0.2}),
     "segment_attention": Example(tiled=False),
+    "self_distillation": Example(("image", "momentum.image"), rows={"image": 3, "momentum.image": 2}, aligned=True),
     "sequence": Example(tiled=False),
     "similarity_distillation": Example(references=("teacher_2",)),
     "structure_distillation": Example(("image", "text", "audio")),

@@ -194,6 +194,14 @@ def made(**changes: Any) -> RunConfig:
     return build(RunConfig, contrasting(Path("shards"), Path("out"), **changes), lambda key: "recipe")
 
 
+@pytest.mark.parametrize(("last", "expected"), [(0.9, [0.9] * 5), (1.0, [0.9, 0.9146, 0.95, 0.9854, 1.0])])
+def test_the_decay_rises_along_half_a_cosine(last: float, expected: list[float]) -> None:
+    memory = object.__new__(Momentum)
+    memory.decay, memory.last = 0.9, last
+    found = [memory.decay_at(progress) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_term_against_a_momentum_encoder_has_anchors_of_the_model_only() -> None:
     terms = {term.name: term for term in made().terms}
     assert terms["image-momentum.text"].shares == {"image": 1.0, "momentum.text": 0.0}

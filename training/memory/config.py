@@ -108,10 +108,18 @@ class MomentumConfig(AverageConfig):
     embeds_batches: ClassVar[bool] = True
     in_joint_space: ClassVar[bool] = True
 
+    last: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the decay at the end of the stage, which rises to it along half a cosine; 1: the copy stops, "
+        "as in DINO; default: `decay`",
+    )
+
     def build(self, context: "StageContext") -> "Memory":
         from tercet.training.memory.momentum import Momentum
 
-        return Momentum(self.decay, context)
+        return Momentum(self.decay, self.decay if self.last is None else self.last, context)
 
 
 class NegativesConfig(MemoryConfig):

@@ -1,7 +1,8 @@
 """The momentum encoder: a slowly moving copy of the towers and the head that embeds every batch (MoCo, He et al. 2020).
 
 After each applied step, the copy is decay · copy + (1 − decay) · weights. It starts as a copy of the weights. Locked
-weights, and buffers such as the fixed statistics of BatchNorm, are those of the model.
+weights, and buffers such as the fixed statistics of BatchNorm, are those of the model. The decay is fixed, or goes from
+`decay` to `last` along half a cosine over the steps of the stage (BYOL, Grill et al. 2020; DINO, Caron et al. 2021).
 
 Where this differs from the paper: the copy is in evaluation mode, so its vectors have no dropout and are the same on
 any number of ranks and in any chunks. The paper shuffles samples among GPUs, so that BatchNorm cannot leak which key is
@@ -11,6 +12,7 @@ Every rank keeps the whole copy in fp32. At ZeRO stage 3 the ranks gather one pa
 second whole copy exists at any time.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -28,10 +30,10 @@ class Momentum(BatchEncoder):
     """An exponential moving average of all trained weights. Checkpoints hold it by the parameters' names."""
 
     @torch.no_grad()
-    def __init__(self, decay: float, context: StageContext) -> None:
+    def __init__(self, decay: float, last: float, context: StageContext) -> None:
         config = context.config
         super().__init__(build_model(config.model, config.terms, config.seed), context)
-        self.engine, self.decay = context.engine, decay
+        self.engine, self.decay, self.last = context.engine, decay, last
         own = self.model.state_dict()
         for name, value in weights(self.engine):
             own[name].copy_(value)
@@ -42,7 +44,11 @@ class Momentum(BatchEncoder):
     def after(self, batch: Batch, outcome: Outcome) -> None:
         for name, parameter in self.engine.module.named_parameters():
             if name in self.means:
-                self.means[name].lerp_(self.engine.whole(parameter), 1 - self.decay)
+                self.means[name].lerp_(self.engine.whole(parameter), 1 - self.decay_at(outcome.progress))
+
+    def decay_at(self, progress: float) -> float:
+        """The decay after a step, before which this share of the stage was done."""
+        return self.last - (self.last - self.decay) * (1 + math.cos(math.pi * progress)) / 2
 
     def state(self) -> Iterator[SavedTensor]:
         for name, mean in self.means.items():

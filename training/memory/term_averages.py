@@ -12,7 +12,7 @@ from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 
 
 class TermAverages(Memory):
-    """A number for each average of the objective."""
+    """The averages of the objective. Each is a number at first; its new values may have any shape."""
 
     def __init__(self, term: TermConfig, objective: Objective, device: torch.device) -> None:
         self.term = term.name
@@ -23,11 +23,12 @@ class TermAverages(Memory):
 
     def state(self) -> Iterator[SavedTensor]:
         for name, value in self.values.items():
-            yield SavedTensor(name, value.reshape(1))
+            yield SavedTensor(name, value if value.ndim else value.reshape(1))
 
     def restore(self, saved: SavedMemory) -> None:
         for name in self.values.keys() & set(saved.names()):
-            self.values[name] = saved.read(name).reshape(()).to(self.values[name])
+            value = saved.read(name).to(self.values[name])
+            self.values[name] = value.squeeze() if len(value) == 1 else value
 
 
 def averages_of(term: str) -> str:
