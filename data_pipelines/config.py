@@ -8,7 +8,7 @@ from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.composition import check_composition
 from tercet.data_pipelines.shorthand import named, split_in_two
 from tercet.data_pipelines.source_config import SourceConfig, SplitConfig, TableConfig
-from tercet.data_pipelines.transforms.config import AugmentConfig
+from tercet.data_pipelines.transforms.config import AugmentConfig, ViewsConfig
 
 __all__ = ["DataConfig", "SourceConfig", "SplitConfig", "TableConfig", "WeightsConfig"]
 
@@ -93,6 +93,11 @@ class DataConfig(Config):
         "centre, as at evaluation",
     )
     augment: AugmentConfig = AugmentConfig()
+    views: ViewsConfig | None = Field(
+        None,
+        description="a fixed number of augmented views of each sample, instead of a new one in each epoch: {count: "
+        "10}; the memory `stored_teacher` reads vectors of them",
+    )
     exact_images: bool = Field(
         False,
         description="resize pictures exactly as Pillow's antialiased bicubic does, in two to four times the time",
@@ -131,6 +136,16 @@ class DataConfig(Config):
             raise Misfit(
                 "augment.image.randaugment", f"uses the global random state, which threads would disturb; set {fix}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _views_can_be_repeated(self) -> "DataConfig":
+        if self.views is None:
+            return self
+        if self.mode == "stream":
+            raise Misfit("views", "needs samples with ids: set `mode: index`, or leave `views` out")
+        if self.augment.audio.mix:
+            raise Misfit("augment.audio.mix", "mixes other samples into a view, which cannot be stored; set it to 0")
         return self
 
     @model_validator(mode="after")

@@ -193,7 +193,9 @@ class Field:
 class Batch:
     """This rank's items of a global batch: their ids, which are dense and stable, their groups, and their fields.
 
-    `values` has further numbers of each item, by name. `epochs`: those that drew the random crops and captions.
+    `values` has further numbers of each item, by name. `seeds` `[B]`: the keys of the items' views, if the recipe has a
+    fixed number of views of each sample. `epochs` `[B]`: those that drew the random crops and captions, if the pictures
+    of some items are decoded again.
     """
 
     ids: Tensor
@@ -202,6 +204,7 @@ class Batch:
     samples: tuple[Sample, ...] = ()  # for evaluation and galleries; empty in training
     cursors: Mapping[str, int] = field(default_factory=dict)  # the position of each source after this batch
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    seeds: Tensor | None = None
     epochs: Tensor | None = None
 
     def __len__(self) -> int:
@@ -229,5 +232,7 @@ class Batch:
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Changes the tensors of all items, but not the fields."""
         values = {name: change(value) for name, value in self.values.items()}
-        epochs = None if self.epochs is None else change(self.epochs)
-        return replace(self, ids=change(self.ids), groups=change(self.groups), values=values, epochs=epochs)
+        seeds, epochs = (None if one is None else change(one) for one in (self.seeds, self.epochs))
+        return replace(
+            self, ids=change(self.ids), groups=change(self.groups), values=values, seeds=seeds, epochs=epochs
+        )

@@ -30,6 +30,7 @@ from tercet.training.mixup.config import MixupConfig
 from tercet.training.prototypes.config import batch_clusters, check_batch_clusters  # importing it registers memories
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig
+from tercet.training.stored import config as _stored  # noqa: F401  # registers memories
 
 Logger = Literal["console", "tensorboard", "wandb"]
 

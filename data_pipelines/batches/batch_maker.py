@@ -18,6 +18,8 @@ from tercet.data_pipelines.captions.reader import within
 from tercet.data_pipelines.fields import FieldSpec, own_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, Sample, TextIntake, channels_first
 
+SEED = "seed"  # the name of the array of keys of views
+
 
 def without_media(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The samples without their media, which the batch holds already."""
@@ -34,8 +36,8 @@ class BatchMaker:
     """Lays out the arrays of a batch: for each field its rows, and how many of them each item has.
 
     `further`: the fields that the recipe adds to the modalities. `masks`: how many spectrogram masks each sound has.
-    `values`: where in the metadata further numbers of each sample are, by name. `epochs`: whether batches also have the
-    epoch of each item.
+    `values`: where in the metadata further numbers of each sample are, by name. `seeds`: the batch has the key of the
+    view of each item. `epochs`: it also has the epoch of each.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class BatchMaker:
         further: Mapping[str, FieldSpec] | None = None,
         masks: int = 0,
         values: Mapping[str, str] | None = None,
+        seeds: bool = False,
         epochs: bool = False,
     ) -> None:
         self.fields = own_fields(intakes) | dict(further or {})
-        self.masks, self.values, self.epochs = masks, dict(values or {}), epochs
+        self.masks, self.values, self.seeds, self.epochs = masks, dict(values or {}), seeds, epochs
         self.draws = max((_draws(field.intake) for field in self.fields.values()), default=0)
         self._shapes = {
             name: field.intake.shape for name, field in self.fields.items()
@@ -56,6 +59,7 @@ class BatchMaker:
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
         """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""
         columns: list[BufferColumn] = [("id", "int64", ()), ("group", "int64", ())]
+        columns += [(SEED, "int64", ())] if self.seeds else []
         columns += [("epoch", "int64", ())] if self.epochs else []
         columns += [(f"value {name}", "float32", ()) for name in self.values]
         for name, field in self.fields.items():
@@ -122,7 +126,8 @@ class BatchMaker:
         columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
         fields = {name: self._field(name, columns) for name in self.fields}
         values = {name: columns[f"value {name}"] for name in self.values}
-        return Batch(columns["id"], columns["group"], fields, values=values, epochs=columns.get("epoch"))
+        further = {"seeds": columns.get(SEED), "epochs": columns.get("epoch")}
+        return Batch(columns["id"], columns["group"], fields, values=values, **further)
 
     def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
         """The rows that exist; without a copy if all do."""

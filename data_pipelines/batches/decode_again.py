@@ -58,7 +58,7 @@ class DecodeAgain:
         self._sources, self._fields, self._bad_log = sources, tuple(fields), bad_log
         layout = self._maker.layout(items)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        decode = PictureWorker(sources, self._maker, layout, seed, data.crop, data.augment)
+        decode = PictureWorker(sources, self._maker, layout, seed, data.crop, data.augment, data.views)
         stack = ExitStack()
         self._pool, self._decode = stack.enter_context(worker_pool(data.worker, data.workers, decode))
         finalize(self, stack.close)

@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tercet.data_pipelines.bad_samples import BadSample, Fault
-from tercet.data_pipelines.batches.batch_maker import BatchMaker
+from tercet.data_pipelines.batches.batch_maker import SEED, BatchMaker
 from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, open_arrays
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.augment import Augmenter
-from tercet.data_pipelines.transforms.config import AugmentConfig
-from tercet.data_pipelines.transforms.crop import RandomView, random_views
+from tercet.data_pipelines.transforms.config import AugmentConfig, ViewsConfig
+from tercet.data_pipelines.transforms.crop import RandomView, random_views, stored_views
 from tercet.errors import UserError
 
 NEARBY = 16  # substitutes that are tried from the same shard
@@ -73,10 +75,12 @@ class DecodeWorker:
         seed: int,
         crop: tuple[float, float] | None,
         augment: AugmentConfig,
+        views: ViewsConfig | None = None,
         shrunk: Mapping[str, float] | None = None,
     ) -> None:
         """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
         self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
+        self._fixed = views
         self._augment = Augmenter(augment, maker.draws, shrunk or {})
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
@@ -90,8 +94,10 @@ class DecodeWorker:
         ]
         samples = [self._augment(one.sample, one.view, self._partner(one, source)) for one in seen]
         self.maker.write(arrays, task.rows, samples, source.first)
+        if SEED in arrays:
+            arrays[SEED][task.rows] = np.array([one.view.key for one in seen], dtype=np.uint64).view(np.int64)
         if "epoch" in arrays:
-            arrays["epoch"][list(task.rows)] = task.epochs
+            arrays["epoch"][task.rows] = task.epochs
         return DecodeResult(len(seen) + len(faults), tuple(faults))
 
     def _views(self, source: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
@@ -102,7 +108,9 @@ class DecodeWorker:
         return [replace(view, canvas=arrays["image"][row, 0]) for view, row in zip(views, task.rows, strict=True)]
 
     def random_views(self, source: DecodedSource, ids: Sequence[int], epochs: Sequence[int]) -> list[RandomView]:
-        return random_views(source.name, self._seed, epochs, ids, self._crop)
+        if self._fixed is None:
+            return random_views(source.name, self._seed, epochs, ids, self._crop)
+        return stored_views(self._fixed.seed, [one % self._fixed.count for one in epochs], ids, self._crop)
 
     def _substitute(
         self, source: DecodedSource, id: int, epoch: int, bad: BadSample, faults: list[Fault]

@@ -94,12 +94,14 @@ class Loader:
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
         self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
-        maker = BatchMaker(checked(intakes), further, data.augment.audio.masks, data.values, epochs=bool(again))
+        maker = BatchMaker(
+            checked(intakes), further, data.augment.audio.masks, data.values, data.views is not None, bool(again)
+        )
         layout = maker.layout(self._share)
         self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
-        decoded = _decoded_sources(data, sources, intakes, further, self.schedule.lists)
+        decoded = decoded_sources(data, sources, intakes, further, self.schedule.lists)
         shrunk = {name: _height(maker.fields[name]) / _height(field) for name, field in (again or {}).items()}
-        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment, shrunk)
+        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment, data.views, shrunk)
         self.again: DecodeAgain | None = None
         if again:
             pictures = _decoded_pictures(data, sources, again, further, decoded)
@@ -208,7 +210,7 @@ class Loader:
         self.bad_log.note(sum(part.seen for part in parts), [fault for part in parts for fault in part.faults])
 
 
-def _decoded_sources(
+def decoded_sources(
     data: DataConfig,
     sources: Mapping[str, Source],
     intakes: Mapping[str, Intake],

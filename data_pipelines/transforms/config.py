@@ -98,6 +98,13 @@ class AudioAugment(Config):
         return ends
 
 
+class ViewsConfig(Config):
+    """A fixed number of augmented views of each sample, so that vectors of all of them can be stored."""
+
+    count: int = Field(gt=0, description="how many views each sample has; epoch e trains on view e modulo `count`")
+    seed: int = Field(0, ge=0, lt=2**63, description="what the views are drawn from, together with the sample's id")
+
+
 class TransformConfig(Component):
     """A transform by name."""
 

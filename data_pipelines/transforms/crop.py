@@ -175,3 +175,12 @@ def random_views(
         RandomView(row, key, area)
         for row, key in zip(draws, keys(f"augment {source}", seed, epochs, ids).tolist(), strict=True)
     ]
+
+
+def stored_views(
+    seed: int, numbers: Sequence[int], ids: Sequence[int], area: tuple[float, float] | None
+) -> list[RandomView]:
+    """The views with these numbers of these samples. All that is random about a view follows from its `key`."""
+    key_N = keys("stored view", seed, numbers, ids)
+    draws = uniforms("draws of a stored view", seed, 0, key_N, 7).tolist()
+    return [RandomView(row, key, area) for row, key in zip(draws, key_N.tolist(), strict=True)]

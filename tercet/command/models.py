@@ -6,6 +6,7 @@ from pathlib import Path
 from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.parser import Parser
 from tercet.command.verbs import print_json
+from tercet.errors import UserError
 from tercet.main_process import is_main_process
 
 MODEL = (
@@ -77,8 +78,20 @@ def compare(arguments: Namespace) -> int:
 
 def declare_embed(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
-    takes_overrides(verb, READ_AS)
-    verb.add_argument("--data", metavar="D", required=True, help=DATA)
+    takes_overrides(verb, f"{READ_AS}; with --views, keys of the recipe")
+    verb.add_argument("--data", metavar="D", help=DATA)
+    verb.add_argument(
+        "--views",
+        metavar="RECIPE",
+        help="instead of --data: the training data of a recipe, in each of the augmented views that its data.views "
+        "draws, for the memory `stored_teacher`",
+    )
+    verb.add_argument(
+        "--stored",
+        choices=("fp16", "fp32"),
+        default="fp16",
+        help="with --views: the type of the vectors (default: fp16)",
+    )
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
     verb.add_argument(
         "--format",
@@ -93,6 +106,8 @@ def declare_embed(verb: Parser) -> None:
 
 
 def embed(arguments: Namespace) -> int:
+    if arguments.views:
+        return embed_views(arguments)
     if arguments.format == "parquet":
         from tercet.api.parquet import embed_parquet as embed
     elif arguments.format == "column":
@@ -100,9 +115,28 @@ def embed(arguments: Namespace) -> int:
     else:
         from tercet.api.embed import embed
     data = data_of(arguments)
-    assert data is not None  # --data is required
+    if data is None:
+        raise UserError("embed: name the data: --data D; or a recipe whose views are embedded: --views RECIPE")
     store = embed(arguments.model, data, arguments.out, arguments.dims)
     show(arguments, {"out": str(arguments.out), **store.facts}, f"embeddings: {arguments.out}: {store.summary}")
+    return 0
+
+
+def embed_views(arguments: Namespace) -> int:
+    from dataclasses import asdict
+
+    from tercet.api.view_column import embed_views
+
+    if arguments.data or arguments.dims:
+        option = "--data" if arguments.data else "--dims"
+        raise UserError(f"embed: {option} does not go with --views, whose recipe names the data; leave it out")
+    found = embed_views(arguments.model, arguments.views, arguments.out, arguments.overrides, arguments.stored)
+    samples = sum(source.samples for source in found.sources.values())
+    show(
+        arguments,
+        {"out": str(arguments.out), **asdict(found)},
+        f"stored views: {arguments.out}: {samples:,} samples × {found.count} views × {found.dim}",
+    )
     return 0
 
 

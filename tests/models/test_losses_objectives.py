@@ -180,6 +180,22 @@ def test_the_teacher_of_each_field_comes_by_name() -> None:
     torch.testing.assert_close(total, problem.solve(build("soft"), tile=4)[0])
 
 
+def test_an_ensemble_is_the_mean_of_the_probabilities_of_its_teachers() -> None:
+    """Written out for one direction after the other; each teacher has its own temperature."""
+    problem = Problem.of(GROUPS["distinct"], extra=False)
+    second = torch.roll(problem.teacher, 1, dims=2)[:, torch.randperm(9)]
+    names = zip(("image", "text"), problem.teacher, second, strict=True)
+    extra = {name: {"teacher": one, "teacher_2": other} for name, one, other in names}
+    options = {"weight_soft": 0.7, "temperature": 0.1, "further_temperatures": (0.3,)}
+    total = loss("soft", **options)(image=problem.x, text=problem.y, scale=problem.scale, extra=extra)
+    expected = torch.zeros((), dtype=torch.float64)
+    for turn in (lambda matrix: matrix, lambda matrix: matrix.T):
+        taught = [turn(t[0] @ t[1].T / tau).softmax(dim=1) for t, tau in ((problem.teacher, 0.1), (second, 0.3))]
+        target = 0.3 * torch.eye(9, dtype=torch.float64) + 0.7 * sum(taught) / 2
+        expected = expected + cross_entropy(turn(problem.scale * problem.x @ problem.y.T), target) / 2
+    torch.testing.assert_close(total, expected)
+
+
 @pytest.mark.parametrize("weight_soft", [0.5, 1.0])
 def test_a_teacher_at_a_low_temperature_stays_finite_in_fp32(weight_soft: float) -> None:
     exact = Problem.of(GROUPS["groups"], extra=True, scale=100.0)
