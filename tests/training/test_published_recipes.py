@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tercet.api.view_column import embed_views
 from tercet.benchmarks.claims import claim_names
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
@@ -74,6 +75,7 @@ OBJECTIVES = {
     "convirt": "infonce",
     "me5": "infonce",
     "zerovl": "infonce",
+    "mobileclip": "soft",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
 INIT = "isogclr"  # the run that those of STARTED start from
@@ -108,6 +110,10 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "model.text.context_length=24", "model.text.keep_positions=4",
         "stages=[{name: small, steps: 0.5, set: {model.image.size: 16, model.text.context_length: 8}}, "
         "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
+    ],
+    "mobileclip": [
+        "memories.first.folder=VECTORS", "memories.second.folder=VECTORS", "data.views.count=2",
+        "data.augment.image={flip: 0.5}",
     ],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
@@ -173,6 +179,16 @@ def run_all(world: World, recipes: dict[str, list[str]]) -> None:
             Runner(config, folder, world).finish()
 
 
+def store_and_run(world: World, recipes: dict[str, list[str]]) -> None:
+    """A run of another recipe is the teacher, and its vectors are both folders of the ensemble."""
+    taught = ("mobileclip",)
+    run_all(world, {name: overrides for name, overrides in recipes.items() if name not in taught})
+    for name in taught:
+        out = next(one.removeprefix("out=") for one in recipes[name] if one.startswith("out="))
+        embed_views(str(Path(out).parent / INIT), name, Path(out).parent / "vectors", recipes[name])
+        run_all(world, {name: recipes[name]})
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("published")
@@ -184,14 +200,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in STAGED:
         recipes[name] += small_stages(name, world)
     for name, more in SETS.items():
-        files = {"GRAPH": f"{out / 'graph'}", "CLUSTERS": f"{out / 'c'}", "CLASSES": f"{out / 'classes.txt'}"}
-        files |= {"TAGS": f"{out / 'tags.jsonl'}", "VOICES": f"{out / 'voices.jsonl'}", "TRAIN": f"{world / 'train'}"}
+        names = {"GRAPH": "graph", "CLUSTERS": "c", "CLASSES": "classes.txt", "VECTORS": "vectors"}
+        names |= {"TAGS": "tags.jsonl", "VOICES": "voices.jsonl"}
+        files = {word: str(out / file) for word, file in names.items()} | {"TRAIN": str(world / "train")}
         recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
     for name in STARTED:
         recipes[name].append(f"init={out / INIT}")
     recipes["protoclip"] += ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
     recipes["tclap"] += ["eval.tasks=[composition]", f"data.val={{source: {world / 'val'}, sound_pairs: {{}}}}"]
-    on_ranks(run_all, 1, recipes)
+    on_ranks(store_and_run, 1, recipes)
     return out
 
 
@@ -318,3 +335,22 @@ def test_without_its_method_a_recipe_trains_on_less(runs: Path, tmp_path: Path) 
         assert all(line[f"loss/{lost}"] > 0 for line in on)
         assert all(line.get(f"loss/{lost}", 0.0) == 0 for line in without)
         assert [line[f"loss/{kept}"] for line in on] != [line[f"loss/{kept}"] for line in without]
+
+
+@pytest.mark.long
+def test_without_its_teachers_mobileclip_is_clip_on_both_captions(runs: Path, tmp_path: Path) -> None:
+    """The batches stay the same. A weight of 0 gives the losses of a recipe that has no teacher."""
+    overrides = [*tiny("mobileclip", runs / "world", tmp_path), "data.views.count=2", "data.augment.image={flip: 0.5}"]
+    folders = [f"memories.{name}.folder={runs / 'vectors'}" for name in ("first", "second")]
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("mobileclip").terms]
+    silent = [{**term, "objective": {**term["objective"], "weight_soft": 0}} for term in terms]
+    plain = [{"between": term["between"]} for term in terms]
+    none = ["memories.first=null", "memories.second=null"]
+    off = {
+        "silent": [*folders, f"terms={json.dumps(silent)}"],
+        "plain": [*none, f"terms={json.dumps(plain)}"],
+    }
+    for name, changes in off.items():
+        on_ranks(run_all, 1, {"mobileclip": [*overrides, *changes, f"out={tmp_path / name}"]})
+    assert losses(tmp_path / "silent") == pytest.approx(losses(tmp_path / "plain"), rel=1e-6)
+    assert abs(losses(runs / "mobileclip")[0] - losses(tmp_path / "plain")[0]) > 1e-3

@@ -9,7 +9,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tercet.api.view_column import embed_views
 from tercet.command import main
@@ -144,8 +143,7 @@ def test_stored_vectors_are_those_of_the_teacher_on_the_same_batch(
     shards: Path, folder: Path, teacher: Path, tmp_path: Path
 ) -> None:
     """The masks of sounds are not applied for a teacher. The seed of the run changes its order, not the views."""
-    for seed in (0, 5):
-        assert watched(World(), values(shards, tmp_path / str(seed), folder, seed=seed), teacher) == []
+    assert watched(World(), values(shards, tmp_path, folder, seed=5), teacher) == []
 
 
 def on_two_ranks(world: World, teacher: Path, path: Path, out: Path, run_values: dict[str, Any]) -> list[str]:
@@ -204,7 +202,9 @@ def test_the_command_stores_half_precision_by_default(
     assert np.abs(one["image"][:, 0] - exact["image"][:, 0]).max() < 5e-4
     assert (one["seed"][:, 0] == exact["seed"][:, 0]).all()
     assert main([*command, "data.views.count=3"]) == 2
-    assert capsys.readouterr().err.endswith("it has 1 views in fp16, not 3 in fp16; name another folder, or remove it\n")
+    assert capsys.readouterr().err.endswith(
+        "it has 1 views in fp16, not 3 in fp16; name another folder, or remove it\n"
+    )
 
 
 def tensors(folder: Path) -> list[dict[str, Any]]:
@@ -246,5 +246,3 @@ def test_other_views_or_data_are_refused_in_one_line(
         given["model"] = {**given["model"], "image": {**given["model"]["image"], "size": size}}
     found = refusal(lambda: run(World(), build(RunConfig, given, lambda key: "recipe").model_dump(mode="json")))
     assert message in found
-
-
