@@ -103,7 +103,8 @@ def barlow_twins(options: Any, problem: Problem) -> Tensor:
     both = [(rows.z_Nd - rows.z_Nd.mean(dim=0)) / rows.z_Nd.std(dim=0, correction=0) for rows in (x, y)]
     c_dd = both[0].T @ both[1] / len(x)
     own_d, every = c_dd.diagonal(), c_dd.square().sum()
-    return (1 - own_d).square().sum() + options.redundancy * (every - own_d.square().sum())
+    loss: Tensor = (1 - own_d).square().sum() + options.redundancy * (every - own_d.square().sum())
+    return loss
 
 
 def swav(options: Any, problem: Problem) -> Tensor:

@@ -126,8 +126,8 @@ class BatchMaker:
         columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
         fields = {name: self._field(name, columns) for name in self.fields}
         values = {name: columns[f"value {name}"] for name in self.values}
-        further = {"seeds": columns.get(SEED), "epochs": columns.get("epoch")}
-        return Batch(columns["id"], columns["group"], fields, values=values, **further)
+        seeds, epochs = columns.get(SEED), columns.get("epoch")
+        return Batch(columns["id"], columns["group"], fields, values=values, seeds=seeds, epochs=epochs)
 
     def _field(self, name: str, columns: Mapping[str, Tensor]) -> Field:
         """The rows that exist; without a copy if all do."""

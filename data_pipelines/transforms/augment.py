@@ -20,8 +20,8 @@ from tercet.modality import modality_of
 class Augmenter:
     """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws.
 
-    `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that are
-    smaller than those the config is meant for, by field.
+    `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that
+    are smaller than those the config is meant for, by field.
     """
 
     def __init__(self, config: AugmentConfig, draws: int = 0, shrunk: Mapping[str, float] | None = None) -> None:

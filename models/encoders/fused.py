@@ -47,7 +47,8 @@ class Gate(nn.Module):
         pairs = zip(self.projections, vectors, strict=True)
         projected_nPD = torch.stack([projection(vector) for projection, vector in pairs], 1)
         weight_nPD = self.gate(torch.cat(vectors, 1)).view_as(projected_nPD).softmax(1)
-        return (weight_nPD * projected_nPD).sum(1)
+        fused_nD: Tensor = (weight_nPD * projected_nPD).sum(1)
+        return fused_nD
 
 
 FUSIONS: dict[str, Callable[[list[int], int], nn.Module]] = {"concat": Concat, "gate": Gate}

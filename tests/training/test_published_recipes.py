@@ -71,10 +71,6 @@ OBJECTIVES = {
     "glap": "sigmoid",
     "paraclap": "infonce",
     "clasp": "infonce",
-    "laclip": "infonce",
-    "convirt": "infonce",
-    "me5": "infonce",
-    "zerovl": "infonce",
     "mobileclip": "soft",
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
@@ -104,12 +100,14 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     "mcl": ["data.clusters.column=CLUSTERS"],
     "beclr": ["memories.bank.clusters=4", "memories.bank.size=16", "memories.bank.start=0"],
     "flip": [
-        "stages=[{name: masked, steps: 0.5, set: {model.image.patch_dropout: 0.5}}, {name: unmasked, steps: 0.5}]"
+        "stages=[{name: masked, steps: 0.5, set: {model.image.patch_dropout: 0.5}}, {name: unmasked, steps: 0.5}]",
+        "epochs=1",
     ],
     "clipa": [
         "model.text.context_length=24", "model.text.keep_positions=4",
         "stages=[{name: small, steps: 0.5, set: {model.image.size: 16, model.text.context_length: 8}}, "
         "{name: full, steps: 0.5, set: {model.image.patch_dropout: 0.3}}]",
+        "epochs=1",
     ],
     "mobileclip": [
         "memories.first.folder=VECTORS", "memories.second.folder=VECTORS", "data.views.count=2",

@@ -27,7 +27,8 @@ from tercet.models.encoders.hf.parts import PARTS
 from tercet.models.encoders.hf.pooling import pooled_by_model
 from tercet.models.encoders.hf.text import HfText
 from tercet.models.encoders.hf.tokens import PaddingTokenizer, context_of
-from tercet.models.encoders.hf.tower import HfTower, check_options
+from tercet.models.encoders.hf.tower import check_options
+from tercet.models.encoders.text import TextEncoder
 
 USUAL = build_front_end("clap48k64").spectrum
 
@@ -44,6 +45,8 @@ def laion_clap_audio(name: str, config: TowerConfig) -> ClapAudio:
         sizes |= {"enable_fusion": True, "fusion_type": "aff_2d"}
     model = ClapAudioModelWithProjection(_config("audio", ClapAudioConfig, sizes))
     norm = model.audio_model.audio_encoder.batch_norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     norm.running_mean.fill_(USUAL.mean)  # its input is in decibels, and the statistics may stay
     norm.running_var.fill_(USUAL.std**2)
     extractor = ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc", frequency_min=LOWEST)
@@ -54,7 +57,7 @@ class LaionClapText(HfText):
     """RoBERTa with its pooler, and two layers that project into the joint space."""
 
     def __init__(self, name: str, config: TowerConfig) -> None:
-        HfTower.__init__(self)
+        TextEncoder.__init__(self, config)
         check_laion_clap_name("text", name)
         options = config.options
         check_options("text", config.encoder, options, ("context", "tokenizer", "pretrained", *TEXT_SIZES))
@@ -66,8 +69,10 @@ class LaionClapText(HfText):
         self.pool, self.part, self.projects = pooled_by_model(part.vector), part.kind, part.projects
         self.width = self.model.config.projection_dim
         tokenizer = read_tokenizer(tokenizer_of(options))
-        wanted = options.get("context") or min(CONTEXT, context_of(tokenizer_of(options), tokenizer, self.model, None))
-        padding = PaddingTokenizer(tokenizer, context_of(tokenizer_of(options), tokenizer, self.model, wanted))
+        key = "context_length" if config.context_length else "options.context"
+        longest = context_of(key, tokenizer_of(options), tokenizer, self.model, None)
+        wanted = config.context_length or options.get("context") or min(CONTEXT, longest)
+        padding = PaddingTokenizer(tokenizer, context_of(key, tokenizer_of(options), tokenizer, self.model, wanted))
         self.intake, self.padding = TextIntake(padding), padding.padding
 
 
