@@ -60,11 +60,14 @@ def test_the_loss_in_readme_is_the_one_on_the_page_about_plugins() -> None:
 def test_the_sources_on_the_page_about_data_are_valid() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    table, shards, beside = (DataConfig.model_validate(yaml.safe_load(text)["data"]) for text in shown)
+    configs = [DataConfig.model_validate(yaml.safe_load(text)["data"]) for text in shown]
+    table, shards, keywords, voices, beside = configs
     assert table.val["val"].part == (0, 0.1)
+    assert keywords.train["train"].captions == {"keywords.tags": 1}
+    assert voices.train["train"].sidecar == "voices.jsonl"
     assert {split.sidecar for split in (*beside.train.values(), *beside.val.values())} == {"negatives.jsonl"}
     assert list(shards.train) == ["photos", "sounds"]
-    for source in (*table.train.values(), *shards.train.values(), *beside.train.values()):
+    for source in (source for config in configs for source in config.train.values()):
         CaptionReader(source.captions)
         GroupReader(source.group, CaptionReader(source.captions))
 
