@@ -24,6 +24,13 @@ RULES = "rules"  # where captions that rules make wrong come from
 NEIGHBORS = "neighbors"  # where captions of similar samples come from
 
 
+class HideConfig(Config):
+    """Squares of a picture that are hidden, for masked prediction."""
+
+    share: float = Field(0.5, gt=0, lt=1, description="share of the squares that are grey")
+    side: int = Field(16, gt=0, description="side of a square in pixels; take that of the tower's patches")
+
+
 class FieldConfig(Config):
     """Where the rows of a field come from."""
 
@@ -69,6 +76,11 @@ class FieldConfig(Config):
     crop: Area | None = Field(
         None, description="of pictures: the range of shares that a crop keeps, as [0.05, 0.4]; default: data.crop"
     )
+    hide: HideConfig | None = Field(
+        None,
+        description="of pictures: the sample's own picture, with the same crop and the same augmentation, and a share "
+        "of its squares in grey, as {share: 0.5, side: 16}",
+    )
     size: int | None = Field(
         None, gt=0, description="of pictures: side in pixels, which the tower must accept; default: the tower's own"
     )
@@ -102,6 +114,9 @@ def check_field(name: str, config: FieldConfig) -> None:
     if config.prefix and (modality != "text" or config.same):
         why = "has no effect with `same`, which repeats that of the source" if config.same else "applies to texts only"
         raise Misfit(f"{key}.prefix", f"{why}; leave it out")
+    if config.hide and (config.source != "image" or config.rows > 1 or config.crop or config.size):
+        fix = "write `from: image`, and leave out `rows`, `crop` and `size`"
+        raise Misfit(f"{key}.hide", f"hides parts of the sample's own picture; {fix}")
     if config.same and (config.source != "text" or config.rows > 1):
         raise Misfit(f"{key}.same", "repeats the caption of a sample; write `from: text`, and leave out `rows`")
     if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
@@ -180,7 +195,7 @@ class FieldSpec:
 
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
     caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
-    `prefix`: what is put before each caption.
+    `hide`: the squares of the sample's own picture to hide. `prefix`: what is put before each caption.
     `graph`: the folder of the graph that names the samples whose captions these are. `file`: for media, the name of the
     further files; None: those of the sample itself. `paired`: the field of the captions that describe these.
     """
@@ -197,6 +212,7 @@ class FieldSpec:
     paired: str | None = None
     graph: str | None = None
     prefix: str = ""
+    hide: HideConfig | None = None
 
     @property
     def modality(self) -> str:
@@ -233,4 +249,5 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
         wrong,
         graph=config.graph,
         prefix=config.prefix,
+        hide=config.hide,
     )

@@ -247,6 +247,10 @@ class TermConfig(Config):
 
     @model_validator(mode="after")
     def _sums_are_of_a_sample(self) -> "TermConfig":
+        if self.sums and self.projector:
+            raise Misfit(
+                "sums", "are of vectors in the joint space, but `projector` leads out of it; remove one of them"
+            )
         for side, weights in self.sums.items():
             if side not in self.between:
                 raise Misfit(f"sums.{side}", f"is not a field of this term; {did_you_mean(side, self.between)}")

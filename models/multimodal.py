@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first, modality_of
 from tercet.errors import UserError
-from tercet.modality import MODALITIES, are_tokens, field_of, projector_of, tokens_of
+from tercet.modality import MODALITIES, are_tokens, field_of, of_memory, projector_of, tokens_of
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.encoders.image import ImageEncoder
@@ -154,6 +154,11 @@ class Multimodal(nn.Module):
     def embed_field(self, field: Field) -> Tensor:
         return self.embed_by(field, [""])[""]
 
+    def tokens_by(self, field: Field, projector: str) -> Tensor:
+        """The tokens of a field through this projector, or in the joint space; those of a dummy row if it is empty."""
+        encoded = self.tower(field.modality).tokens(*self._inputs(field))
+        return self.head.tokens(field.modality, encoded.tokens, encoded.counts, projector)
+
     def embed_by(self, field: Field, projectors: Sequence[str]) -> dict[str, Tensor]:
         """The unit vectors of a field by the name of the projector; the empty name is that of the joint space."""
         features = self.tower(field.modality).embed(field.values, field.lengths)
@@ -200,6 +205,7 @@ def outputs_of(terms: Sequence[TermConfig]) -> list[str]:
         term.vectors_of(tokens_of(field))
         for term in terms
         for field in build_objective(term.objective).tokens(term.between)
+        if not of_memory(field)
     }
     return [*sorted(vectors), *sorted(tokens)]
 

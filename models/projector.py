@@ -88,7 +88,7 @@ def check_prototypes(term: TermConfig, objective: Objective, terms: Sequence[Ter
             f"terms.{term.name}.projector: `{term.objective.name}` needs learned prototypes for all of its fields; add "
             "them, such as projector: {prototypes: 3000}"
         )
-    if learned and not objective.reads_cosines:
+    if learned and not (objective.reads_cosines or objective.may_read_cosines):
         raise UserError(
             f"terms.{owner}.projector.prototypes: `{term.objective.name}` of the term `{term.name}` compares vectors, "
             "not cosines with prototypes; use an objective such as swav, or remove them"

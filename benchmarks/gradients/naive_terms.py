@@ -107,6 +107,18 @@ def barlow_twins(options: Any, problem: Problem) -> Tensor:
     return loss
 
 
+def masked_prediction(options: Any, problem: Problem) -> Tensor:
+    """Over items and their patches."""
+    student, teacher = problem.tokens.values()
+    losses = []
+    for item in {*student.item_N.tolist()} & {*teacher.item_N.tolist()}:
+        (r_LK,), (t_LK,) = student.z_Nd[student.item_N == item], teacher.z_Nd[teacher.item_N == item].detach()
+        for r_K, t_K in zip(r_LK, t_LK, strict=True):
+            p_K = torch.softmax((t_K - problem.averages["centre"]) / options.teacher_temperature[0], 0)
+            losses.append(-(p_K * torch.log_softmax(problem.scale * r_K, 0)).sum())
+    return torch.stack(losses).mean()
+
+
 def swav(options: Any, problem: Problem) -> Tensor:
     x, y = shared(problem.fields)
     total = problem.scale.new_zeros(())
@@ -258,6 +270,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "isogclr": both_ways(isogclr),
     "listwise": over_lists(listwise),
     "macl": both_ways(macl),
+    "masked_prediction": masked_prediction,
     "matryoshka": matryoshka,
     "multi_positive": both_ways(multi_positive),
     "patch_groups": patch_groups,

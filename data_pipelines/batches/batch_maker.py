@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
 from tercet.data_pipelines.captions.reader import within
-from tercet.data_pipelines.fields import FieldSpec, own_fields
+from tercet.data_pipelines.fields import FieldSpec, HideConfig, own_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, Sample, TextIntake, channels_first
 
 SEED = "seed"  # the name of the array of keys of views
@@ -55,6 +55,11 @@ class BatchMaker:
         self._shapes = {
             name: field.intake.shape for name, field in self.fields.items()
         }  # once: a tokenizer runs for it
+
+    @property
+    def hidden(self) -> dict[str, HideConfig]:
+        """The fields of pictures with hidden squares."""
+        return {name: field.hide for name, field in self.fields.items() if field.hide}
 
     def layout(self, items: int, longest: Mapping[str, int] | None = None) -> BufferLayout:
         """`longest`: the longest row of each ragged field, if rows may be longer than the window of the tower."""

@@ -81,7 +81,7 @@ class DecodeWorker:
         """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
         self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
         self._fixed = views
-        self._augment = Augmenter(augment, maker.draws, shrunk or {})
+        self._augment = Augmenter(augment, maker.draws, shrunk or {}, maker.hidden)
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
         source = self.sources[task.source]

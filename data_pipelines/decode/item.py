@@ -60,7 +60,7 @@ class FileDecoder:
         ]
         self._prefix = config.prefix
         self._prefixes = {one.name: config.prefix if one.same else one.prefix for one, _ in self._caption_fields}
-        self._media_fields = [one for one in added if one.modality != "text"]
+        self._media_fields = [one for one in added if one.modality != "text" and not one.hide]
         self._described = {one.paired: one for one in self._media_fields if one.paired}  # by the field of captions
         modalities = {*self.intakes, *(one.modality for one in self._media_fields if not one.file)}
         extensions = {extension for name in modalities for extension in FILES[name]}

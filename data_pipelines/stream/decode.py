@@ -42,7 +42,7 @@ class StreamDecoder:
         self._decoder = FileDecoder(intakes, source, data.exact_images, further)
         self._maker = BatchMaker(intakes, further, data.augment.audio.masks, data.values)
         self._name, self._seed, self._crop = name, seed, data.crop
-        self._augment = Augmenter(data.augment, self._maker.draws)
+        self._augment = Augmenter(data.augment, self._maker.draws, hidden=self._maker.hidden)
 
     @property
     def wanted(self) -> frozenset[str]:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tercet.data_pipelines.fields import HideConfig
 from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.audio import AudioAugmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig
 from tercet.data_pipelines.transforms.crop import RandomView
+from tercet.data_pipelines.transforms.hidden import with_hidden
 from tercet.data_pipelines.transforms.image import ImageAugmenter
 from tercet.data_pipelines.transforms.transform import Transform, build_transform
 from tercet.modality import modality_of
@@ -21,19 +23,28 @@ class Augmenter:
     """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws.
 
     `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that
-    are smaller than those the config is meant for, by field.
+    are smaller than those the config is meant for, by field. `hidden`: the fields of pictures with hidden squares.
     """
 
-    def __init__(self, config: AugmentConfig, draws: int = 0, shrunk: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        config: AugmentConfig,
+        draws: int = 0,
+        shrunk: Mapping[str, float] | None = None,
+        hidden: Mapping[str, HideConfig] | None = None,
+    ) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
         self._shrunk = {name: ImageAugmenter(config.image.shrunk(factor)) for name, factor in (shrunk or {}).items()}
-        self._masks, self._draws = config.audio.masks, draws
+        self._masks, self._draws, self._hidden = config.audio.masks, draws, hidden or {}
         self._further: Mapping[str, list[Transform]] = {
             modality: [build_transform(one) for one in listed] for modality, listed in config.further.items()
         }
 
     def __call__(self, sample: Sample, view: RandomView, partner: Media | None = None) -> Sample:
         """`partner`: the sound to mix into that of the sample. Without any change, returns the sample itself."""
+        return with_hidden(self._augmented(sample, view, partner), view.key, self._hidden)
+
+    def _augmented(self, sample: Sample, view: RandomView, partner: Media | None) -> Sample:
         media = {
             name: self._changed(name, value, view.key, partner if name == "audio" else None)
             for name, value in sample.media.items()

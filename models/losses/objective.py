@@ -61,6 +61,8 @@ class Objective:
     optional_references: ClassVar[tuple[str, ...]] = ()  # those that it may name
     prototypes: ClassVar[bool] = False  # whether the term must name a memory that has clusters and their centroids
     reads_cosines: ClassVar[bool] = False  # the rows are cosines with the learned prototypes of the term's projector
+    may_read_cosines: ClassVar[bool] = False  # they may be such cosines, or vectors
+    memory_tokens: ClassVar[bool] = False  # tokens may be those of a momentum encoder
 
     @property
     def mixes(self) -> bool:
@@ -212,7 +214,7 @@ def build_term(term: TermConfig) -> Objective:
             f"{len(term.between)}; name more, such as [image, text]"
         )
     built.check(term)
-    for name in filter(of_memory, built.tokens(term.between)):
+    for name in () if built.memory_tokens else filter(of_memory, built.tokens(term.between)):
         raise UserError(
             f"terms.{term.name}.between: `{term.objective.name}` compares tokens, and the memory of `{name}` has none; "
             "use an objective that compares vectors, such as infonce"

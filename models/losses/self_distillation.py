@@ -66,6 +66,7 @@ class SelfDistillation(Objective):
     ] = (10.0, 10.0)
 
     probabilities: ClassVar[bool] = False
+    may_read_cosines: ClassVar[bool] = True
 
     @property
     def averages(self) -> Mapping[str, float]:

@@ -213,7 +213,7 @@ class Terms:
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
             tokens={
-                name: fields[term.vectors_of(tokens_of(name))]
+                name: every[term.vectors_of(tokens_of(name))]
                 for name in self.objectives[term.name].tokens(term.between)
             },
             prototypes=prototypes,

@@ -79,6 +79,7 @@ EXAMPLES = {
         columns={"temperature": (0.1, 0.3), "log_u": (-1.0, 1.0), "slope": (-1.0, 1.0)},
     ),
     "listwise": LISTS,
+    "masked_prediction": Example(("image", "momentum.image"), aligned=True),
     "matryoshka": Example(options={"dims": [32, 128]}),
     "multi_positive": Example(rows={"text": 3}),
     "patch_groups": Example(rows={"text": 2}, options={"threshold": 0.3}),

@@ -21,7 +21,8 @@ from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.stream.loader import StreamLoader
-from tercet.data_pipelines.transforms.crop import CentreView
+from tercet.data_pipelines.transforms.augment import Augmenter
+from tercet.data_pipelines.transforms.crop import CentreView, random_views
 
 ITEMS = 24
 SIDE = 40
@@ -294,3 +295,29 @@ def test_each_field_has_its_own_prefix() -> None:
     assert sample.further == {
         "text.passage": ("passage: the cat",), "text.again": ("query: who?",), "text.plain": ("the cat",)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["index", "stream"])
+def test_a_masked_picture_is_that_of_the_sample_with_grey_squares(shards: Shards, kind: str) -> None:
+    """Half of the 16 squares are grey; the others are those of the picture after its crop and its augmentation."""
+    config = FieldConfig.model_validate({"from": "image", "hide": {"share": 0.5, "side": 4}})
+    further = further_fields(["image.masked"], {"image.masked": config}, INTAKES)
+    augment = {"image": {"flip": 0.5, "jitter": 1.0}}
+    data = DataConfig.model_validate({"train": "here", "workers": 0, "crop": (0.5, 1.0), "augment": augment})
+    if kind == "index":
+        batch = next(iter(Loader(data, {"train": shards}, INTAKES, 8, seed=5, further=further)))
+        again = next(iter(Loader(data, {"train": shards}, INTAKES, 8, seed=5, further=further)))
+        assert torch.equal(batch.fields["image.masked"].values, again.fields["image.masked"].values)
+    else:
+        augmenter = Augmenter(data.augment, hidden={"image.masked": config.hide} if config.hide else {})
+        (view,) = random_views("here", 5, [0], [3], (0.5, 1.0))
+        decoder = FileDecoder({"image": INTAKES["image"]}, data.train["train"], further=further)
+        sample = decoder.sample("key", 3, {"png": ramp(3)}, view)
+        assert isinstance(sample, Sample)
+        batch = BatchMaker({"image": INTAKES["image"]}, further).collate([augmenter(sample, view)])
+    whole, masked = (batch.fields[name] for name in ("image", "image.masked"))
+    assert torch.equal(whole.item, masked.item)
+    squares = [one.values.unfold(2, 4, 4).unfold(3, 4, 4).movedim(1, 3).flatten(3) for one in (whole, masked)]
+    grey = (squares[1] == 128).all(dim=3)
+    assert grey.sum(dim=(1, 2)).tolist() == [8] * len(masked)
+    assert torch.equal(squares[1][~grey], squares[0][~grey])

@@ -17,17 +17,20 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
-from tests.training.test_published_recipes import SETS, STAGED, WORLD, run_all, small_stages, tiny
+from tests.training.test_published_recipes import INIT, SETS, STAGED, STARTED, WORLD, run_all, small_stages, tiny
 
 pytestmark = pytest.mark.long
 
-ON = ("laclip", "convirt", "me5", "zerovl")
+ON = ("laclip", "convirt", "me5", "zerovl", "gcl", "dreamlip", "jina_clip_v1", "siglip2")
 OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its method out
     "laclip without rewrites": ("laclip", ["data.train.captions={json.rewrites: 0}", "data.train.min_words=0"]),
     "convirt without weights": (
         "convirt", ["terms=[{between: [image, text], objective: {name: infonce, scale: 10, bounds: [10, 10]}}]"]
     ),
     "me5 without prefixes": ("me5", ["data.train.prefix=''", "fields={text.passage: {prefix: ''}}"]),
+    "jina_clip_v1 without texts": ("jina_clip_v1", ["terms=[{between: [image, text]}]"]),
+    "gcl without titles": ("gcl", ["terms=[{between: [image, text], objective: {name: graded, value: relevance}}]"]),
+    "dreamlip without patches": ("dreamlip", ["terms=[{between: [image, text.sentence]}]"]),
     "zerovl without single sources": ("zerovl", ["data.mix=within_batches"]),
     "zerovl without mixup": ("zerovl", ["mixup=null"]),
 }  # fmt: skip
@@ -63,11 +66,19 @@ def watch(world: World, recipes: dict[str, list[str]]) -> dict[str, list[Seen]]:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
     out = tmp_path_factory.mktemp("methods")
     world = generate(WORLD, out / "world")
-    recipes = {}
+    recipes = {INIT: tiny(INIT, world, out)}
     for name, (recipe, changes) in {**{name: (name, []) for name in ON}, **OFF}.items():
+        init = [f"init={out / INIT}"] if recipe in STARTED else []
         stages = small_stages(recipe, world) if recipe in STAGED else []
-        sets = [one.replace("WORLD", str(world / "train")) for one in SETS.get(recipe, [])]
-        recipes[name] = [*tiny(recipe, world, out), *stages, *sets, *changes, f"out={out / name.replace(' ', '-')}"]
+        sets = [one.replace("TRAIN", str(world / "train")) for one in SETS.get(recipe, [])]
+        recipes[name] = [
+            *tiny(recipe, world, out),
+            *init,
+            *stages,
+            *sets,
+            *changes,
+            f"out={out / name.replace(' ', '-')}",
+        ]
     (found,) = on_ranks(watch, 1, recipes)
     return found
 
@@ -111,3 +122,39 @@ def test_the_mixup_of_zerovl_changes_pictures_or_gradients_of_texts(seen: dict[s
         assert on.ids == off.ids
         assert "text" in same(on, off)
         assert not torch.equal(on.rows["image"], off.rows["image"])
+
+
+def test_half_of_a_batch_of_jina_are_texts_that_change_no_gradient_of_pictures(seen: dict[str, list[Seen]]) -> None:
+    """The second step is one of triplets."""
+    (on, last), (off, _) = seen["jina_clip_v1"], seen["jina_clip_v1 without texts"]
+    assert on.ids == off.ids
+    assert (len(on.inputs["text"]), len(on.inputs["image"])) == (16, 8)
+    assert torch.equal(on.rows["image"], off.rows["image"])
+    assert not torch.equal(on.rows["text"], off.rows["text"])
+    assert on.rows["text.positive"].abs().sum() > 0
+    assert last.rows["text.negative"].abs().sum() > 0
+
+
+def test_titles_change_the_gradients_of_gcl(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["gcl"][0], seen["gcl without titles"][0]
+    assert on.ids == off.ids
+    assert on.rows["text.title"].abs().sum() > 0
+    assert not torch.equal(on.rows["image"], off.rows["image"])
+
+
+def test_patches_get_gradients_in_dreamlip_only(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["dreamlip"][0], seen["dreamlip without patches"][0]
+    assert on.ids == off.ids
+    assert on.rows["image tokens"].abs().sum() > 0
+    assert "image tokens" not in off.rows
+    assert torch.equal(on.rows["image"], off.rows["image"])
+    assert not torch.equal(on.rows["text.sentence"], off.rows["text.sentence"])
+
+
+def test_small_crops_and_patches_of_siglip2_get_gradients_in_the_last_stage(seen: dict[str, list[Seen]]) -> None:
+    first, last = seen["siglip2"]
+    assert first.ids != last.ids
+    assert "image.local" not in first.rows
+    for name in ("image.local@distillation", "image.masked tokens@masked"):
+        assert last.rows[name].abs().sum() > 0, name
+    assert last.rows["image"].abs().sum() > 0

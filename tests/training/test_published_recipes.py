@@ -60,6 +60,9 @@ OBJECTIVES = {
     "convirt": "infonce",
     "me5": "infonce",
     "zerovl": "infonce",
+    "jina_clip_v1": "infonce",
+    "jina_clip_v2": "matryoshka",
+    "siglip2": "sigmoid",
     "negclip": "infonce",
     "scincl": "infonce",
     "unime": "infonce",
@@ -75,7 +78,7 @@ OBJECTIVES = {
 }
 LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
 INIT = "isogclr"  # the run that those of STARTED start from
-STAGED = ("me5",)  # those whose stages have sources or batches of their own
+STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
 STARTED = ("gcl", "degla", "negclip", "unime", "mcl")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
@@ -85,11 +88,20 @@ FUSED = {
     "encoder": "fused:concat", "seconds": 0.5, "unlocked": 1,
     "options": {"width": 16, "parts": [{key: MODEL["audio"][key] for key in ("encoder", "features", "options")}] * 2},
 }  # fmt: skip
+DIMS = "[64, 128, 256, 512, 768, 1024]"  # of prefixes, where the joint space of tests has 16
+SMALL = {"model.image.size": 48, "model.text.context_length": 32}  # of stages
+JINA = [
+    "data.train={pictures: {source: TRAIN}, texts: {source: TRAIN, fields: [text], captions: {json.synthetic: 1}}}",
+    "fields={text.positive: {from: json.long}}", "model.text.context_length=24", "epochs=0.5",
+]  # fmt: skip
 SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours double the steps of an epoch, or more
     "zerovl": [
         "data.train={sbu: TRAIN, cc3m: TRAIN}", "data.augment.image.randaugment=null", "micro_batch=8", "epochs=0.5",
     ],
     "gcl": ["data.train.captions={json.synthetic: 1}", "fields={text.title: {from: json.long}}"],
+    "siglip2": ["fields={image.local: {rows: 2, size: 16}, image.masked: {hide: {side: 8}}}"],
+    "jina_clip_v1": JINA,
+    "jina_clip_v2": JINA,
     "me5": ["data.train.captions={json.synthetic: 1}", "fields={text.passage: {from: json.long}}"],
     "negclip": ["data.neighbors.graph=GRAPH", "epochs=0.5"],
     "scincl": [
@@ -140,10 +152,14 @@ def small_stages(name: str, data: Path) -> list[str]:
     stages = []
     for stage in given:
         changes = {key: value for key, value in stage.set.items() if key != "batch_size"}
+        changes |= {key: small for key, small in SMALL.items() if key in changes}
         if "data.train" in changes:
             changes["data.train"] = placed(changes["data.train"], str(data / "train"))
         stages.append({"name": stage.name, "steps": 1 / len(given), "set": changes})
-    return [f"stages={json.dumps(stages).replace('json.query', 'json.synthetic')}", "epochs=1"]
+    written = json.dumps(stages).replace("json.query", "json.synthetic").replace(DIMS, "[4, 16]")
+    written = written.replace('"hidden": 2048, "prototypes": 8192', '"hidden": 16, "prototypes": 8')
+    terms = json.dumps([term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe(name).terms])
+    return [f"stages={written}", "epochs=1", f"terms={terms.replace(DIMS, '[4, 16]')}"]
 
 
 def placed(train: dict[str, Any], path: str) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch, Field
-from tercet.modality import projected
+from tercet.modality import projected, tokens_of
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.models.multimodal import Multimodal
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.names import fields_read, projectors_read
+from tercet.training.memory.tokens import tokens_read
 
 
 class BatchEncoder(Memory):
@@ -32,6 +33,7 @@ class BatchEncoder(Memory):
         self.projectors = {
             name: sorted(projectors_read(context.name, name, config.all_memories, config.terms)) for name in self.fields
         }
+        self.tokens = tokens_read(context.name, config.terms)
         self.model = model.eval().requires_grad_(False).to(self.world.device)
 
     def frozen(self, batch: Batch) -> Mapping[str, Rows]:
@@ -41,7 +43,20 @@ class BatchEncoder(Memory):
             for projector, z_nd in embedded.items():
                 vectors = projected(name, projector) if projector else name
                 found[vectors] = gather(batch, vectors, z_nd, field.rows, self.world)
+        for name, projector in self.tokens:
+            tokens = projected(tokens_of(name), projector) if projector else tokens_of(name)
+            z_nLd = tokens_by_parts(self.model, batch.fields[name], projector, self.chunk, self.bf16)
+            found[tokens] = gather(batch, tokens, z_nLd, self.fields[name].rows, self.world)
         return found
+
+
+@torch.no_grad()
+def tokens_by_parts(model: Multimodal, field: Field, projector: str, rows: int | None, bf16: bool) -> Tensor:
+    """The tokens of all rows of a field on this rank, `rows` at a time. A rank without rows has none."""
+    starts = range(0, max(len(field), 1), rows or max(len(field), 1))
+    with torch.autocast(field.values.device.type, torch.bfloat16, enabled=bf16):
+        parts = [model.tokens_by(field.rows(start, start + starts.step), projector) for start in starts]
+    return torch.cat(parts)[: len(field)]
 
 
 def embed_in_parts(model: Multimodal, field: Field, rows: int | None, bf16: bool) -> Tensor:

@@ -45,8 +45,9 @@ class MixupConfig(Config):
                 raise Misfit("mixup.fields", f"has `{name}`, which no term compares; remove it")
         for term in terms:
             other = next((name for name in term.between if name not in self.fields), None)
-            if term.sums:
-                raise Misfit("mixup", f"does not work with the `sums` of the term `{term.name}`; remove one of them")
+            for key in ("sums", "projector"):
+                if getattr(term, key) and {*term.compared} & {*self.fields}:
+                    raise Misfit("mixup", f"does not work with `{key}` of the term `{term.name}`; remove one of them")
             if other and {*term.between} & {*self.fields}:
                 raise Misfit(
                     "mixup.fields", f"lacks `{other}`, which the term `{term.name}` compares with mixed samples"
