@@ -1,4 +1,4 @@
-"""Measures a voice by plain signal processing. Runs in worker processes, so it imports no torch.
+"""Measures a voice by plain signal processing.
 
 The features are those of ParaCLAP (Jing et al. 2024), who take them from openSMILE's eGeMAPS. Here they are computed
 from their definitions, so numbers differ from openSMILE's. Pitch is the peak of the normalised autocorrelation of a

@@ -42,6 +42,15 @@ def test_one_caption_in_the_last_sample_is_enough(folder: Path, file_name: str) 
     check({"a": {"source": str(folder)}}, *BOTH)
 
 
+def test_a_sidecar_may_hold_all_captions(folder: Path, tmp_path: Path) -> None:
+    sidecar = tmp_path / "more.jsonl"
+    sidecar.write_text('{"key": "29", "rewrites": ["a boat"]}\n')
+    source = {"source": str(folder), "captions": {"json.rewrites": 1}}
+    check({"a": {**source, "sidecar": str(sidecar)}}, *BOTH)
+    with pytest.raises(UserError, match="holds text"):
+        check({"a": source}, *BOTH)
+
+
 def test_a_json_without_captions_does_not_count(folder: Path) -> None:
     (folder / "29.json").write_text('{"licence": "free"}')
     with pytest.raises(UserError, match="holds text"):

@@ -123,7 +123,7 @@ def test_the_command_writes_a_sidecar(
     assert not any("high pitch" in caption for caption in rows[0]["voice_captions"])
     assert all(caption.endswith("emotion is sad") for row in rows[:2] for caption in row["voice_captions"])
     assert 4 < len(captions) <= 12
-    assert main([*words, "--count", "3", "--workers", "2"]) == 0
+    assert main([*words, "--count", "3"]) == 0
     assert out.read_bytes() == first
     assert "captions of 4 voices; 2 samples without a sound that can be read" in capsys.readouterr().out
     assert main(["data", "voices", str(pack("1.tar", [broken])), "--out", str(out), "--workers", "1"]) == 2

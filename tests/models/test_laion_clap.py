@@ -148,6 +148,22 @@ def test_vectors_of_a_published_checkpoint_equal_transformers(saved: Saved) -> N
     assert float(ours.head.temperature("audio-text")[0]) == pytest.approx(np.exp(3.1))
 
 
+@torch.no_grad()
+def test_a_folder_of_transformers_gives_the_same_vectors(saved: Saved, tmp_path: Path) -> None:
+    """Also of clips that are longer than the window, which a model with fusion reads as a whole by default."""
+    folder, peer, extractor = saved
+    for part in (peer, extractor, AutoTokenizer.from_pretrained(folder)):
+        part.save_pretrained(tmp_path)
+    ours, theirs = load_model(f"laion_clap:{folder / 'clap.pt'}"), load_model(f"hf:{tmp_path}")
+    batch = padded(clips(12.3, 3.7))
+    towers = [model.tower("audio") for model in (ours, theirs)]
+    found, expected = (tower.embed(*batch) for tower in towers)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    fused = peer.config.audio_config.enable_fusion
+    assert [tower.intake.seconds for tower in towers] == [30.0 if fused else 10.0] * 2
+    assert [tower.fuses for tower in towers] == [fused] * 2
+
+
 def test_the_shapes_of_a_checkpoint_tell_the_architecture(saved: Saved, capsys: pytest.CaptureFixture[str]) -> None:
     folder, peer, _ = saved
     fused = peer.config.audio_config.enable_fusion

@@ -1,0 +1,112 @@
+"""The recipes of audio systems, with and without the method: what it changes, and what not.
+
+Each recipe takes two steps. Recorded are the samples of each batch, and the gradient of the rows of each field.
+"""
+
+import json
+from collections import Counter
+from functools import reduce
+from pathlib import Path
+
+import pytest
+import torch
+
+from tercet.data_pipelines.builtin.config import WorldConfig
+from tercet.data_pipelines.builtin.dataset import generate
+from tercet.testing import on_ranks
+from tests.training.test_methods_off import Seen, watch
+from tests.training.test_published_recipes import FUSED, PARTS, SETS, tiny, write_sidecars
+from tests.training.tiny import MODEL, saved
+
+pytestmark = pytest.mark.long
+
+WORLD = WorldConfig(train=24, val=8, combinations=0, size=16, rate=8000, seconds=11, samples_per_shard=8, workers=1)
+HTSAT = {
+    "encoder": "laion_clap:HTSAT-tiny", "frozen_batchnorm": True,
+    "options": {"fusion": True, "patch_embeds_hidden_size": 8, "depths": [1, 1, 1, 1],
+                "num_attention_heads": [1, 1, 1, 1], "projection_dim": 16, "drop_path_rate": 0.0},
+}  # fmt: skip
+ONE_PART = MODEL["audio"]
+KEYWORDS = "data.train.captions={txt: 0, json.text: 0, keywords.tags: 1}"
+
+
+def hearing(tower: dict[str, object]) -> list[str]:
+    return ["model.audio=null", f"model.audio={json.dumps(tower)}"]
+
+
+CASES: dict[str, tuple[str, list[str]]] = {  # the recipe, and what changes
+    "laion_clap": ("laion_clap", [*hearing(HTSAT | {"seconds": 12}), KEYWORDS]),
+    "laion_clap without fusion": (
+        "laion_clap", [*hearing(HTSAT | {"seconds": 10}), KEYWORDS]
+    ),
+    "laion_clap without keywords": (
+        "laion_clap", [*hearing(HTSAT | {"seconds": 12}), "data.train.captions={keywords.tags: 0}"]
+    ),
+    "glap": ("glap", ["batch_size=6", "epochs=4"]),
+    "glap without equal weights": ("glap", ["batch_size=6", "epochs=4", "data.weights=size"]),
+    "paraclap": ("paraclap", []),
+    "paraclap without voices": ("paraclap", ["data.train.captions={txt: 1, json.voice_captions: 0}"]),
+    "clasp": ("clasp", []),
+    "clasp without a second tower": ("clasp", hearing(ONE_PART)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audio")
+
+
+@pytest.fixture(scope="module")
+def seen(out: Path) -> dict[str, list[Seen]]:
+    world = generate(WORLD, out / "world")
+    write_sidecars(out, str(world / "train"))
+    files = {"TAGS": f"{out / 'tags.jsonl'}", "VOICES": f"{out / 'voices.jsonl'}", "TRAIN": f"{world / 'train'}"}
+    recipes = {}
+    for name, (recipe, changes) in CASES.items():
+        sets = [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in SETS[recipe]]
+        small = ["batch_size=8", *sets, *changes, f"out={out / name.replace(' ', '-')}"]
+        recipes[name] = [*tiny(recipe, world, out), *small]
+    (found,) = on_ranks(watch, 1, recipes)
+    return found
+
+
+def test_fusion_reads_whole_clips_and_trains_its_own_weights(seen: dict[str, list[Seen]], out: Path) -> None:
+    """Without it, the clips of 11 s are cropped to 10 s, and the weights of the fusion stay as they were."""
+    on, off = seen["laion_clap"][0], seen["laion_clap without fusion"][0]
+    assert on.ids == off.ids
+    assert not torch.equal(on.rows["audio"], off.rows["audio"])
+    one, other = (saved(out / name.replace(" ", "-")) for name in ("laion_clap", "laion_clap without fusion"))
+    fusion = [name for name in one if name.startswith("weight/") and "mel_conv2d" in name]
+    assert fusion
+    assert not any(torch.equal(one[name], other[name]) for name in fusion)
+
+
+def test_captions_of_keywords_change_gradients_and_no_batch(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["laion_clap"][0], seen["laion_clap without keywords"][0]
+    assert on.ids == off.ids
+    assert not torch.equal(on.rows["text"], off.rows["text"])
+
+
+def test_sources_of_equal_weight_have_equal_parts_of_each_batch(seen: dict[str, list[Seen]]) -> None:
+    """Ids are dense, source by source, so that those of a source are a range. The sources have different sizes."""
+    on, off = (Counter(id for step in seen[name] for id in step.ids) for name in ("glap", "glap without equal weights"))
+    assert on.total() == off.total()
+    spread = {name: max(times.values()) - min(times.values()) for name, times in (("on", on), ("off", off))}
+    assert spread["on"] > spread["off"], "samples of a small source repeat"
+    assert PARTS.keys() == {"speech", "sound", "music"}
+
+
+def test_captions_of_voices_change_gradients_and_no_batch(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["paraclap"][0], seen["paraclap without voices"][0]
+    assert on.ids == off.ids
+    assert not torch.equal(on.rows["audio"], off.rows["audio"])
+
+
+def test_only_the_fusion_of_clasp_trains(seen: dict[str, list[Seen]], out: Path) -> None:
+    on, off = seen["clasp"][0], seen["clasp without a second tower"][0]
+    assert on.ids == off.ids
+    assert not torch.equal(on.rows["audio"], off.rows["audio"])
+    weights = {name for name in saved(out / "clasp") if name.startswith("optim/exp_avg/towers.audio")}
+    assert weights
+    assert all(".fusion." in name for name in weights)
+    assert len(FUSED["options"]["parts"]) == 2  # type: ignore[index,arg-type]
