@@ -8,15 +8,17 @@ from collections import Counter
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.testing import on_ranks
 from tests.training.test_methods_off import Seen, watch
-from tests.training.test_published_recipes import FUSED, PARTS, SETS, tiny, write_sidecars
-from tests.training.tiny import MODEL, saved
+from tests.training.test_published_recipes import FUSED, PARTS, SETS, run_all, tiny, write_sidecars
+from tests.training.tiny import MODEL, losses, saved
 
 pytestmark = pytest.mark.long
 
@@ -110,3 +112,22 @@ def test_only_the_fusion_of_clasp_trains(seen: dict[str, list[Seen]], out: Path)
     assert weights
     assert all(".fusion." in name for name in weights)
     assert len(FUSED["options"]["parts"]) == 2  # type: ignore[index,arg-type]
+
+
+def test_a_rank_without_long_clips_trains_the_fusion_as_well(tmp_path: Path) -> None:
+    """Two of eight clips are fused, so that one of two ranks often has none. One process gives the same weights."""
+    dice, rows = np.random.default_rng(0), ["audio,caption"]
+    for number in range(8):
+        soundfile.write(tmp_path / f"{number}.wav", dice.normal(0, 0.2, 8000 * (3 if number % 4 else 12)), 8000)
+        rows.append(f"{number}.wav,sound {number}")
+    (tmp_path / "sounds.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    small = [one for one in tiny("laion_clap", tmp_path, tmp_path) if not one.startswith("data.")]
+    small += ["data.workers=0", f"data.train={tmp_path / 'sounds.csv'}", f"data.val={tmp_path / 'sounds.csv'}"]
+    small += [*hearing(HTSAT | {"seconds": 12}), "batch_size=4", "epochs=2"]
+    for ranks in (1, 2):
+        on_ranks(run_all, ranks, {"laion_clap": [*small, f"out={tmp_path / str(ranks)}"]})
+    one, two = (saved(tmp_path / str(ranks)) for ranks in (1, 2))
+    weights = [name for name in one if name.startswith("weight/")]
+    for name in weights:
+        torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=1e-5)
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "2"), rel=1e-5)
