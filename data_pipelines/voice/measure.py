@@ -2,8 +2,8 @@
 
 The features are those of ParaCLAP (Jing et al. 2024), who take them from openSMILE's eGeMAPS. Here they are computed
 from their definitions, so numbers differ from openSMILE's. Pitch is the peak of the normalised autocorrelation of a
-frame (Boersma 1993). In voiced passages, the highest point of each cycle gives its time and its amplitude. Jitter and
-shimmer compare neighbouring cycles.
+frame (Boersma 1993). In voiced passages, the shift by which a cycle is most like the next one is its period, and its
+highest point its amplitude.
 
 Shape letters: T samples, W samples of a frame, F frames, L lags, C cycles.
 """
@@ -23,7 +23,8 @@ FRAME, HOP = 0.05, 0.01  # seconds: three cycles of the lowest voice
 VOICED = 0.45  # least autocorrelation
 AUDIBLE = 0.03  # least RMS of a voiced frame, as a share of the loudest one
 OCTAVE = 0.1  # what an octave lower costs, so that no multiple of the period is taken
-REACH = 0.2  # how much the next cycle may be longer or shorter
+REACH = 0.2  # how much a period may differ from that of the frame
+MOST_JITTER, MOST_SHIMMER = 1.3, 1.6  # ratios of neighbouring cycles; the limits are those of Praat
 QUIETEST = 1e-6  # RMS
 
 
@@ -31,8 +32,8 @@ def measure(wave_T: Wave, rate: int = RATE) -> dict[str, float]:
     """`seconds` and `loudness` and, where there is a voice, its pitch, jitter and shimmer.
 
     `loudness` is in dB of full scale, `pitch` in hertz, and `pitch_variation` the deviation of the pitch over its mean.
-    `jitter` is the mean difference of neighbouring periods over the mean period, `shimmer` the mean difference of
-    neighbouring amplitudes in dB.
+    `jitter` is the mean difference of neighbouring periods, as a share of them, `shimmer` that of neighbouring
+    amplitudes in dB. Ratios that no voice has are left out: they are mistakes, or the end of a sound.
     """
     rms = math.sqrt(float(np.square(wave_T, dtype=np.float64).mean())) if len(wave_T) else 0.0
     found = {"seconds": len(wave_T) / rate, "loudness": 20 * math.log10(max(rms, QUIETEST))}
@@ -43,12 +44,10 @@ def measure(wave_T: Wave, rate: int = RATE) -> dict[str, float]:
     mean = float(pitch_F[voiced_F].mean())
     found |= {"pitch": mean, "pitch_variation": float(pitch_F[voiced_F].std()) / mean}
     passages = [cycles(wave_T, rate, pitch_F, *passage) for passage in _passages(voiced_F)]
-    periods = [np.diff(time_C) for time_C, _ in passages]
-    jumps = np.concatenate([np.abs(np.diff(one)) for one in periods])
-    steps = np.concatenate([np.abs(np.diff(20 * np.log10(height_C))) for _, height_C in passages])
-    if len(jumps):
-        found |= {"jitter": float(jumps.mean() / np.concatenate(periods).mean()), "shimmer": float(steps.mean())}
-    return found
+    jumps = np.concatenate([_steps(period_C, MOST_JITTER) for period_C, _ in passages])
+    steps = np.concatenate([_steps(height_C, MOST_SHIMMER) for _, height_C in passages])
+    found |= {"jitter": float(jumps.mean())} if len(jumps) else {}
+    return found | ({"shimmer": 20 / math.log(10) * float(steps.mean())} if len(steps) else {})
 
 
 def pitches(wave_T: Wave, rate: int) -> Array:
@@ -77,25 +76,38 @@ def pitches(wave_T: Wave, rate: int) -> Array:
 
 
 def cycles(wave_T: Wave, rate: int, pitch_F: Array, start: int, stop: int) -> tuple[Array, Array]:
-    """The times in samples and the heights of the cycles of a voiced passage, which is given as frames."""
+    """The periods in samples and the heights of the cycles of a voiced passage, which is given as frames.
+
+    A period is the shift by which a cycle is most like the next one.
+    """
     hop, size = round(HOP * rate), round(FRAME * rate)
     passage_T = wave_T[start * hop : (stop - 1) * hop + size].astype(np.float64)
     if -passage_T.min() > passage_T.max():
         passage_T = -passage_T
-    times, heights = [], []
+    periods: list[float] = []
+    heights: list[float] = []
     place = int(np.argmax(passage_T[: round(rate / pitch_F[start])]))
     while True:
-        if 0 < place < len(passage_T) - 1:
-            before, at, after = passage_T[place - 1 : place + 2]
-            move = float(_vertex(before, at, after))
-            times.append(place + move)
-            heights.append(at + 0.25 * (after - before) * move)
-        frame = min(start + max(0, (place - size // 2)) // hop, stop - 1)
-        period = rate / pitch_F[frame]
-        low, high = place + round((1 - REACH) * period), place + round((1 + REACH) * period) + 1
-        if high > len(passage_T):
-            return np.array(times), np.maximum(heights, QUIETEST)
-        place = low + int(np.argmax(passage_T[low:high]))
+        usual = rate / pitch_F[min(start + max(0, place - size // 2) // hop, stop - 1)]
+        first, last, half = math.floor((1 - REACH) * usual), math.ceil((1 + REACH) * usual), round(usual / 2)
+        begin = max(place - half, 0)
+        cycle_W = passage_T[begin : begin + 2 * half]
+        later_T = passage_T[begin + first - 1 : begin + last + 1 + 2 * half]
+        heights.append(float(cycle_W.max()))
+        if len(later_T) < last - first + 2 + 2 * half:
+            return np.array(periods), np.maximum(heights, QUIETEST)
+        later_LW = np.lib.stride_tricks.sliding_window_view(later_T, 2 * half)
+        likeness_L = later_LW @ cycle_W / np.maximum(np.sqrt(np.square(later_LW).sum(1)), QUIETEST)
+        best = 1 + int(np.argmax(likeness_L[1:-1]))
+        period = first - 1 + best + float(_vertex(*likeness_L[best - 1 : best + 2]))
+        periods.append(period)
+        place += round(period)
+
+
+def _steps(values_C: Array, most: float) -> Array:
+    """The logarithms of the ratios of neighbouring values, without those of larger ratios than `most`."""
+    steps_C: Array = np.abs(np.diff(np.log(values_C)))
+    return steps_C[steps_C <= math.log(most)]
 
 
 def _passages(voiced_F: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
