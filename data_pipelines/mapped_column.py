@@ -44,6 +44,7 @@ class MappedColumn:
             raise UserError(f"{folder} has no values `{name}` for the source with fingerprint {fingerprint}")
         self._first_f = np.array([file.first for file in self._files])
         self.shape: tuple[int, ...] = self._files[0].value_m.shape[1:]
+        self.dtype = self._files[0].value_m.dtype
 
     def rows(self, id_n: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The values of these samples, in any order, and which of them have one. The others get zeros."""

@@ -34,17 +34,21 @@ class Intake(Protocol):
 
 @dataclass(frozen=True)
 class ImageIntake:
-    """The input of an image tower: RGB uint8 of this height and width. The tower normalises."""
+    """The input of an image tower: RGB uint8 of this height and width. The tower normalises.
+
+    `alpha`: there is a fourth channel, which is 255 where to look.
+    """
 
     size: tuple[int, int]
     interpolation: str = "bicubic"
     resize: Resize = "shortest"
+    alpha: bool = False
     dtype: ClassVar[str] = "uint8"
     ragged: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (*self.size, 3)
+        return (*self.size, 4 if self.alpha else 3)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ class Sample:
 
     @property
     def image(self) -> NDArray[np.uint8] | None:
-        return self.media.get("image")
+        """The picture in RGB."""
+        found = self.media.get("image")
+        return None if found is None else found[..., :3]
 
     @property
     def audio(self) -> NDArray[np.float32] | None:

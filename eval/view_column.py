@@ -5,17 +5,21 @@
                                                     is random about a view follows; `image` and `audio` [n, K, d], zeros
                                                     where the sample has none; `text` [n, C, d] of all captions, and
                                                     `caption` [n, C], a hash of the tokens of each
+    FOLDER/classes.safetensors                      with --classes: `vectors` [T, d] of these texts. A file then has
+                                                    `image.class` and `image.score` [n, K, k] instead of vectors: the
+                                                    most similar texts to each view, and their cosines (CED, Dinkel et
+                                                    al. 2024)
 
 This is the reinforced data set of MobileCLIP (Vasu et al. 2024), which stores the parameters of each augmentation.
 Here, an augmentation is a function of one number, so only that is stored. Vectors have unit length and are stored in
 fp16, which is more exact for them than the bf16 of the paper, or in fp32.
 
-Shape letters: n samples of a piece, K views, C captions of a sample at most, d dimensions.
+Shape letters: n samples of a piece, K views, C captions of a sample at most, d dimensions, T texts, k of them.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +29,8 @@ from tercet.data_pipelines.sample import Intake, TextIntake
 from tercet.errors import UserError
 
 MANIFEST = "views.json"
+CLASSES, VECTORS = "classes.safetensors", "vectors"  # the file of the texts' vectors, and the name of the tensor
+CLASS, SCORE = ".class", ".score"  # follow the name of a modality in the names of columns
 SEED = "seed"  # the name of the keys of views
 PIECE = 1024  # samples of one file
 
@@ -45,7 +51,8 @@ class SourceViews:
 
 @dataclass(frozen=True)
 class ViewManifest:
-    """The content of `views.json`. `made` are the keys of a recipe that decide how a view looks, with their values."""
+    """The content of `views.json`. `made` are the keys of a recipe that decide how a view looks, with their values.
+    `classes`: the texts whose scores are stored instead of vectors, if any."""
 
     model: str
     weights: str
@@ -53,6 +60,7 @@ class ViewManifest:
     stored: Stored
     count: int
     made: Mapping[str, Any]
+    classes: Sequence[str] = ()
     sources: Mapping[str, SourceViews] = field(default_factory=dict)
 
     @staticmethod
@@ -67,7 +75,7 @@ class ViewManifest:
             name: SourceViews(**{**one, "modalities": tuple(one["modalities"]), "captions": tuple(one["captions"])})
             for name, one in raw.pop("sources").items()
         }
-        return ViewManifest(**raw, sources=sources)
+        return ViewManifest(**{**raw, "classes": tuple(raw["classes"])}, sources=sources)
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.bad_samples import BadSample
@@ -26,7 +28,18 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_prompts
 from tercet.eval.vector_column import CAPTION, hashes
-from tercet.eval.view_column import MANIFEST, PIECE, SEED, SourceViews, ViewManifest, differs
+from tercet.eval.view_column import (
+    CLASS,
+    CLASSES,
+    MANIFEST,
+    PIECE,
+    SCORE,
+    SEED,
+    VECTORS,
+    SourceViews,
+    ViewManifest,
+    differs,
+)
 from tercet.models.multimodal import Multimodal
 
 TYPES: Mapping[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
@@ -43,13 +56,23 @@ class ViewWriter:
         intakes: Mapping[str, Intake],
         world: World,
         bf16: bool,
+        top: int = 0,
     ) -> None:
+        """`top`: how many of the manifest's classes are stored for each view."""
         self.folder, self.model, self.world, self.bf16 = folder, model.eval(), world, bf16
         self.media = {name: one for name, one in intakes.items() if not isinstance(one, TextIntake)}
         text = intakes.get("text")
-        self.text = text if isinstance(text, TextIntake) else None
+        self.text = text if isinstance(text, TextIntake) and not manifest.classes else None
         self.manifest = _begun(folder, manifest)
         self._type = TYPES[manifest.stored]
+        self._class_Td: Tensor | None = None
+        if manifest.classes:
+            self._class_Td = embed_prompts(model.embed_text, manifest.classes)
+            self.top = min(top, len(manifest.classes))
+            if world.first:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_file({VECTORS: self._class_Td.numpy()}, folder / CLASSES)
+            world.barrier()
 
     def write(self, data: DataConfig, name: str, source: Source, places: Sequence[Mapping[str, float]]) -> None:
         """Adds a source, whose captions are at these places. Each rank writes its own files, and those that exist are
@@ -87,9 +110,10 @@ class ViewWriter:
 
     def _piece(self, piece: range, batches: Iterable[ViewBatch]) -> Column:
         """The samples of a piece that can be decoded, with the seed and the vectors of each view."""
-        size, views, dim = len(piece), self.manifest.count, self.manifest.dim
+        size, views = len(piece), self.manifest.count
         values: dict[str, NDArray[Any]] = {SEED: np.zeros((size, views), dtype=np.int64)}
-        values |= {name: np.zeros((size, views, dim), dtype=self._type) for name in self.media}
+        for part, none in self._kept(torch.zeros(0, self.manifest.dim)).items():
+            values |= {name + part: np.zeros((size, views, *none.shape[1:]), none.dtype) for name in self.media}
         seen_nK = np.zeros((size, views), dtype=bool)
         for one in batches:
             assert one.batch.seeds is not None
@@ -97,22 +121,29 @@ class ViewWriter:
             seen_nK[row_b, one.view] = True
             values[SEED][row_b, one.view] = one.batch.seeds.numpy()
             for name, rows in one.batch.fields.items():
-                values[name][row_b[rows.item.numpy()], one.view] = self._embed(one, name)
+                for part, kept in self._embed(one, name).items():
+                    values[name + part][row_b[rows.item.numpy()], one.view] = kept
         whole_n = seen_nK.all(axis=1)
         ids_n = np.arange(piece.start, piece.stop)
         return Column(ids_n[whole_n], {name: value[whole_n] for name, value in values.items()})
 
     @torch.no_grad()
-    def _embed(self, one: ViewBatch, name: str) -> NDArray[Any]:
+    def _embed(self, one: ViewBatch, name: str) -> dict[str, NDArray[Any]]:
         field = one.batch.fields[name].to(self.world.device)
         if not len(field):
-            return np.zeros((0, self.manifest.dim), dtype=self._type)
+            return {}
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
             z_nd = self.model.embed_field(field)
-        found: NDArray[Any] = normalize(z_nd.float(), dim=1).cpu().numpy().astype(self._type)
-        if not np.isfinite(found).all():
+        if not torch.isfinite(z_nd).all():
             raise UserError(f"a vector of {name} in view {one.view} is not finite; check the weights of the model")
-        return found
+        return self._kept(normalize(z_nd.float(), dim=1).cpu())
+
+    def _kept(self, z_nd: Tensor) -> dict[str, NDArray[Any]]:
+        """What is stored of some vectors: these, or the most similar classes. By the end of the column's name."""
+        if self._class_Td is None:
+            return {"": z_nd.numpy().astype(self._type)}
+        score_nk, class_nk = (z_nd @ self._class_Td.T).topk(self.top, dim=1)
+        return {CLASS: class_nk.numpy().astype(np.int32), SCORE: score_nk.numpy().astype(self._type)}
 
     def _texts(self, texts: Sequence[Sequence[str]], most: int) -> dict[str, NDArray[Any]]:
         """The vectors of all captions of some samples, and the hashes of their tokens."""
@@ -136,6 +167,8 @@ def _begun(folder: Path, manifest: ViewManifest) -> ViewManifest:
     fault = differs(manifest.made, found.made) or differs(found.made, manifest.made)
     if (found.weights, found.dim) != (manifest.weights, manifest.dim):
         fault = f"it has the vectors of {found.model} with other weights"
+    elif found.classes != tuple(manifest.classes):
+        fault = "it has other classes, or none"
     elif (found.count, found.stored) != (manifest.count, manifest.stored):
         fault = f"it has {found.count} views in {found.stored}, not {manifest.count} in {manifest.stored}"
     if fault:

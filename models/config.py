@@ -69,6 +69,11 @@ class TowerConfig(Config):
         description="with `context_length`: how many of the first positions stay as they are if the others are "
         "stretched (Long-CLIP)",
     )
+    alpha: bool = Field(
+        False,
+        description="image only: a fourth channel says where to look, from a mask beside the picture "
+        "(`KEY.alpha.png`); a picture without one has 1 everywhere (Alpha-CLIP)",
+    )
     features: str = Field("ast16k128", description="audio only: the log-mel front end")
     seconds: float = Field(10.0, gt=0, description="audio only: length of a training crop and of an evaluation tile")
     unlocked: int | None = Field(

@@ -11,6 +11,8 @@ def difference(theirs: Intake, ours: Intake) -> str:
     """In what the input of a model differs from ours; empty if in nothing that matters."""
     if isinstance(theirs, ImageIntake) and isinstance(ours, ImageIntake):
         sizes = [f"{height} × {width}" for height, width in (theirs.size, ours.size)]
+        if theirs.alpha != ours.alpha:
+            return f"takes pictures {'with' if theirs.alpha else 'without'} a mask (`alpha`), unlike those"
         return "" if theirs.size == ours.size else f"takes pictures of {sizes[0]} pixels, not the {sizes[1]}"
     if isinstance(theirs, AudioIntake) and isinstance(ours, AudioIntake):
         return "" if theirs.rate == ours.rate else f"takes sounds at {theirs.rate:,} Hz, not the {ours.rate:,} Hz"

@@ -28,6 +28,7 @@ EXTENSIONS = [*chain.from_iterable(FILES.values()), "json", "cls"]  # of all fil
 TOKENS = " tokens"  # ends the name of a field's tokens; no field has a space in its name
 PROJECTED = "@"  # in names of vectors, between the field and the projector; no field and no term has it in its name
 DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file, the tower's intake, the view) → array
+ALPHA = "alpha"  # the name of a mask that says where to look in a picture: KEY.alpha.png
 
 
 def modality(name: str, *extensions: str) -> Callable[[Decode], Decode]:

@@ -340,6 +340,15 @@ class RunConfig(SpaceConfig):
         return self
 
     @model_validator(mode="after")
+    def _masks_move_with_their_pictures(self) -> "RunConfig":
+        image = self.model.towers.get("image")
+        if image and image.alpha and self.data.augment.image.randaugment:
+            raise Misfit("data.augment.image.randaugment", "would move pictures without their masks; set it to null")
+        if self.data.augment.image.full_alpha and not (image and image.alpha):
+            raise Misfit("data.augment.image.full_alpha", "needs masks; set model.image.alpha=true, or leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _lora_is_not_sharded(self) -> "RunConfig":
         if self.zero == 3 and any(tower.lora for tower in self.model.towers.values()):
             raise Misfit("zero", "is 3, which does not work with `lora`; set it to 2 or less")

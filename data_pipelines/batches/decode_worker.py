@@ -23,6 +23,7 @@ from tercet.data_pipelines.transforms.crop import RandomView, random_views, stor
 from tercet.errors import UserError
 
 NEARBY = 16  # substitutes that are tried from the same shard
+RGB = 3  # channels of pictures without a mask
 ANYWHERE = 64  # and then from the whole source, before the run stops
 
 
@@ -103,7 +104,7 @@ class DecodeWorker:
     def _views(self, source: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
         """The random view of each sample; pictures are decoded directly into the buffer."""
         views = self.random_views(source, task.ids, task.epochs)
-        if "image" not in arrays:
+        if "image" not in arrays or arrays["image"].shape[-1] != RGB:
             return views
         return [replace(view, canvas=arrays["image"][row, 0]) for view, row in zip(views, task.rows, strict=True)]
 

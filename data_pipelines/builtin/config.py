@@ -24,7 +24,7 @@ class BuiltinSourceConfig(Config):
 class WorldConfig(Config):
     """One generated world. Faults and mistakes are in the training split only: evaluation stays clean.
 
-    `languages` to `negative_media` add texts to `.json` and files, and change nothing else of a sample.
+    `languages` to `masks` add texts to `.json` and files, and change nothing else of a sample.
     """
 
     seed: int = Field(0, ge=0)
@@ -68,6 +68,10 @@ class WorldConfig(Config):
         (),
         description="writes a picture or a sound of each wrong caption, `negative.0.jpg`, `negative.0.flac` and so on, "
         "and these captions as `contrasts`: [image, audio]",
+    )
+    masks: bool = Field(
+        False,
+        description="writes a mask of one object, `alpha.png`, and to `masked` its description: what Alpha-CLIP needs",
     )
     samples_per_shard: int = Field(500, gt=0)
     workers: int = Field(2, ge=1, description="processes that draw; the shards do not depend on it")

@@ -26,9 +26,14 @@ SHADOW = [level // 4 for level in range(256)]
 
 
 def picture(scene: Scene, size: int = NOMINAL) -> Image.Image:
+    return picture_and_masks(scene, size)[0]
+
+
+def picture_and_masks(scene: Scene, size: int = NOMINAL) -> tuple[Image.Image, list[Image.Image]]:
+    """The picture, and a mask of the visible part of each object."""
     dice = scene.stream("picture")
     zoom = size * SUPERSAMPLE / NOMINAL
-    canvas = _background(scene, size * SUPERSAMPLE, dice)
+    canvas, masks = _background(scene, size * SUPERSAMPLE, dice), list[Image.Image]()
     _clutter(canvas, zoom, dice)
     for thing, (x, y) in zip(scene.objects, places(scene, dice), strict=True):
         radius = dice.uniform(*RADIUS[len(scene.objects)][thing.size]) * zoom
@@ -36,7 +41,11 @@ def picture(scene: Scene, size: int = NOMINAL) -> Image.Image:
         left, top, shift = round(x * zoom - tile.width / 2), round(y * zoom - tile.height / 2), round(radius * 0.1)
         canvas.paste((20, 20, 30), (left + shift, top + shift), mask.point(SHADOW))
         canvas.paste(tile, (left, top), mask)
-    return _develop(canvas.reduce(SUPERSAMPLE), dice)
+        for behind in masks:
+            behind.paste(0, (left, top), mask)
+        masks.append(Image.new("L", canvas.size))
+        masks[-1].paste(mask, (left, top))
+    return _develop(canvas.reduce(SUPERSAMPLE), dice), [mask.reduce(SUPERSAMPLE) for mask in masks]
 
 
 def places(scene: Scene, dice: np.random.Generator) -> list[tuple[float, float]]:

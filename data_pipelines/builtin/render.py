@@ -7,14 +7,22 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from tercet.data_pipelines.builtin.captions import captions, contrasts, negatives, wrong_captions, wrong_scenes
+from tercet.data_pipelines.builtin.captions import (
+    captions,
+    contrasts,
+    describe,
+    negatives,
+    wrong_captions,
+    wrong_scenes,
+)
 from tercet.data_pipelines.builtin.config import Split, WorldConfig
 from tercet.data_pipelines.builtin.facts import partly_wrong
-from tercet.data_pipelines.builtin.picture import picture
+from tercet.data_pipelines.builtin.picture import picture, picture_and_masks
 from tercet.data_pipelines.builtin.scene import Scene, pick, scene
 from tercet.data_pipelines.builtin.sound import Wave, sound
 from tercet.data_pipelines.builtin.texts import texts_of_caption, texts_of_scene
 from tercet.data_pipelines.shards.write import SampleFiles
+from tercet.modality import ALPHA
 
 
 def render_shard(config: WorldConfig, split: Split, shard: int) -> list[SampleFiles]:
@@ -39,6 +47,10 @@ def render(config: WorldConfig, split: Split, index: int) -> SampleFiles:
     files: SampleFiles = {"__key__": f"{split}-{index:07d}"}
     if missing != "image":
         files[config.image_format] = encode_image(picture(shown, config.size), config.image_format)
+        if config.masks:
+            place = int(shown.stream("mask").integers(len(shown.objects)))
+            files[f"{ALPHA}.png"] = encode_image(picture_and_masks(shown, config.size)[1][place], "png")
+            meta["masked"] = describe((shown.objects[place],), None)
     if missing != "audio":
         files["flac"] = encode_audio(sound(shown, config.rate, config.seconds), config.rate)
     if missing != "text":

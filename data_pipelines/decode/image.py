@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import fromarray
 
+from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.decode.jpeg import opened_jpeg
 from tercet.data_pipelines.decode.orientation import UPRIGHT, Rotation
 from tercet.data_pipelines.decode.resize import Bounds, resized, resized_by_pillow
@@ -44,10 +45,13 @@ class Opened(Protocol):
     def pixels(self, reduction: int) -> NDArray[np.uint8]: ...
 
 
-def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = False) -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, intake: ImageIntake, view: View, exact: bool = False, mask: bytes | None = None
+) -> NDArray[np.uint8]:
     """The viewed part of a picture, antialiased to the intake's size: uint8 `[H, W, C]`.
 
-    `exact`: decodes it at full size and resamples with Pillow, as open_clip does, in several times the time.
+    `exact`: decodes it at full size and resamples with Pillow, as open_clip does, in several times the time. `mask`:
+    the file of the alpha channel, if the intake has one; without a file, it is 255 everywhere.
     """
     opened: Opened = opened_jpeg(data) or opened_still(data)
     turn = opened.turn
@@ -61,9 +65,30 @@ def decode_image(data: bytes, intake: ImageIntake, view: View, exact: bool = Fal
         part = _times(box, 1 / reduction)
         small_HWC = resized_by_pillow(fromarray(opened.pixels(reduction)), part, size, intake.interpolation)
     else:
-        paper = view.paper(size) if turn == UPRIGHT else np.empty((*size, 3), np.uint8)
+        own = turn == UPRIGHT and not intake.alpha
+        paper = view.paper(size) if own else np.empty((*size, 3), np.uint8)
         small_HWC = resized(opened.pixels(reduction), bounds, paper, intake.interpolation)
+    if intake.alpha:
+        part = box if view.centred else _times(bounds, reduction)
+        small_HWC = np.dstack([small_HWC, _alpha(mask, opened.size, part, size, intake, view.centred or exact)])
     return turn.upright(small_HWC)
+
+
+def _alpha(
+    mask: bytes | None, picture: tuple[int, int], part: Box, size: tuple[int, int], intake: ImageIntake, exact: bool
+) -> NDArray[np.uint8]:
+    """The same part of the mask, which must have the width and height of the stored picture."""
+    if mask is None:
+        return np.full(size, 255, dtype=np.uint8)
+    opened = opened_still(mask)
+    if opened.size != picture:
+        raise BadSample("alpha: of another size than the picture")
+    grey = opened.picture.convert("L")
+    if exact:
+        return resized_by_pillow(grey, part, size, intake.interpolation)
+    left, upper, right, lower = map(round, part)
+    paper = np.empty((*size, 1), np.uint8)
+    return resized(np.array(grey)[..., None], (left, upper, right, lower), paper, intake.interpolation)
 
 
 def _times(box: Box, factor: float) -> Box:

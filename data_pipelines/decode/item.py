@@ -20,7 +20,19 @@ from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
-from tercet.modality import DECODERS, FILES, MODALITIES
+from tercet.modality import ALPHA, DECODERS, FILES, MODALITIES
+
+Given = tuple[bytes, bytes | None]  # the file of a picture or sound, and that of the picture's mask
+
+
+def has_alpha(intake: Intake) -> bool:
+    return isinstance(intake, ImageIntake) and intake.alpha
+
+
+def mask_of(files: Files, intake: Intake) -> bytes | None:
+    """The file with the alpha channel of the sample's picture, if the tower has one and the sample too."""
+    held = by_number(files, ALPHA, "image") if has_alpha(intake) else {}
+    return files[next(iter(held.values()))] if held else None
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
@@ -65,6 +77,7 @@ class FileDecoder:
         modalities = {*self.intakes, *(one.modality for one in self._media_fields if not one.file)}
         extensions = {extension for name in modalities for extension in FILES[name]}
         extensions |= {wanted_as(one.file, one.modality) for one in self._media_fields if one.file}
+        extensions |= {wanted_as(ALPHA, "image") for one in self.intakes.values() if has_alpha(one)}
         caption_readers = [reader for _, reader in self._caption_fields]
         readers = [*([self._captions] if self.texts else ()), *caption_readers, self._group]
         self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
@@ -96,7 +109,8 @@ class FileDecoder:
         media: dict[str, Media] = {}
         for name, intake in self.intakes.items():
             if extension := extension_of(name, files):
-                media[name] = self._media(id, name, extension, files[extension], intake, view)
+                given = files[extension], mask_of(files, intake)
+                media[name] = self._media(id, name, extension, given, intake, view)
         return media
 
     def _caption_rows(
@@ -153,8 +167,9 @@ class FileDecoder:
         for field in self._media_fields:
             if chosen := self._chosen(field, files, view, paired):
                 views = [view.of(field.name, row, field.crop) for row in range(len(chosen))]
+                mask = mask_of(files, field.intake) if field.file is None else None
                 rows[field.name] = tuple(
-                    self._decoded(field.modality, file.rpartition(".")[2], files[file], field.intake, one)
+                    self._decoded(field.modality, file.rpartition(".")[2], (files[file], mask), field.intake, one)
                     for file, one in zip(chosen, views, strict=True)
                 )
         return rows
@@ -170,14 +185,15 @@ class FileDecoder:
         order = paired.get(field.paired or "", view.order(field.name, held))
         return [held[number] for number in order if number in held][: field.rows]
 
-    def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
-        return self._decoded(name, extension, data, intake, view)
+    def _media(self, id: int, name: str, extension: str, given: Given, intake: Intake, view: View) -> Media:
+        return self._decoded(name, extension, given, intake, view)
 
-    def _decoded(self, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
+    def _decoded(self, name: str, extension: str, given: Given, intake: Intake, view: View) -> Media:
+        data, mask = given
         if extension in DECODERS:
             return fitted(name, DECODERS[extension](data, intake, view), intake, view)
         if isinstance(intake, ImageIntake):
-            return decode_image(data, intake, view, self._exact_images)
+            return decode_image(data, intake, view, self._exact_images, mask)
         assert isinstance(intake, AudioIntake)
         return decode_audio(data, intake, view)
 
@@ -238,7 +254,7 @@ class Keeper(Decoder):
         super().__init__(*arguments)
         self._kept: dict[tuple[int, str], Media] = {}
 
-    def _media(self, id: int, name: str, extension: str, data: bytes, intake: Intake, view: View) -> Media:
+    def _media(self, id: int, name: str, extension: str, given: Given, intake: Intake, view: View) -> Media:
         if (id, name) not in self._kept:
-            self._kept[id, name] = super()._media(id, name, extension, data, intake, CentreView())
+            self._kept[id, name] = super()._media(id, name, extension, given, intake, CentreView())
         return viewed(self._kept[id, name], intake, view)

@@ -30,6 +30,9 @@ class ImageAugment(Config):
     blur: float = Field(0.0, ge=0, le=1, description="share that is blurred")
     blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="range of the blur's standard deviation in pixels")
     solarise: float = Field(0.0, ge=0, le=1, description="share whose brighter half is inverted")
+    full_alpha: float = Field(
+        0.0, ge=0, le=1, description="with model.image.alpha: share whose mask is replaced by one that is 1 everywhere"
+    )
 
     @property
     def draws_globally(self) -> bool:

@@ -7,7 +7,7 @@ its own name: the same key gives the same pixels, and a change does not influenc
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,29 +29,39 @@ ORDERS = tuple(permutations(range(4)))
 
 
 class ImageAugmenter:
-    """Augments a picture, uint8 `[H, W, 3]`, by its 64-bit key."""
+    """Augments a picture, uint8 `[H, W, 3]`, by its 64-bit key. A fourth channel is a mask: it moves with the picture,
+    and keeps its values."""
 
     def __init__(self, config: ImageAugment) -> None:
         self._chances = [chance for chance in _chances(config) if chance.share > 0]
+        self._full_alpha = Chance("full alpha", config.full_alpha, _covered)
 
     def __call__(self, picture_HWC: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
-        due = [change for chance in self._chances if (change := chance.drawn(key))]
-        if not due:
-            return picture_HWC
-        picture = Image.fromarray(picture_HWC)
-        for change in due:
-            picture = change(picture)
-        return np.array(picture)
+        due = [(chance.moves, change) for chance in self._chances if (change := chance.drawn(key))]
+        if picture_HWC.shape[2] > 3:
+            mask = Image.fromarray(np.ascontiguousarray(picture_HWC[..., 3]))
+            covers = self._full_alpha.drawn(key)
+            moved = _after(mask, [*([covers] if covers else []), *(change for moves, change in due if moves)])
+            picture = Image.fromarray(np.ascontiguousarray(picture_HWC[..., :3]))
+            return np.dstack([np.array(_after(picture, [change for _, change in due])), np.array(moved)])
+        return np.array(_after(Image.fromarray(picture_HWC), [change for _, change in due])) if due else picture_HWC
+
+
+def _after(picture: Picture, changes: Iterable[Callable[[Picture], Picture]]) -> Picture:
+    for change in changes:
+        picture = change(picture)
+    return picture
 
 
 @dataclass(frozen=True)
 class Chance:
-    """A change to a share of the pictures, and how many further draws it needs."""
+    """A change to a share of the pictures, and how many further draws it needs. `moves`: it moves pixels."""
 
     name: str
     share: float
     change: Change
     draws: int = 0
+    moves: bool = False
 
     def drawn(self, key: int) -> Callable[[Picture], Picture] | None:
         """The change of the picture with this key, or none."""
@@ -60,13 +70,17 @@ class Chance:
 
 
 def _chances(config: ImageAugment) -> Iterator[Chance]:
-    yield Chance("flip", config.flip, _mirrored)
+    yield Chance("flip", config.flip, _mirrored, moves=True)
     if config.randaugment:
         yield Chance("randaugment", 1.0, RandAugment(config.randaugment), draws=1)
     yield Chance("jitter", config.jitter, partial(_jittered, config.jitter_strength), draws=5)
     yield Chance("grey", config.grey, _greyed)
     yield Chance("blur", config.blur, partial(_blurred, config.blur_sigma), draws=1)
     yield Chance("solarise", config.solarise, _solarised)
+
+
+def _covered(draws: Draws, mask: Picture) -> Picture:
+    return Image.new(mask.mode, mask.size, 255)
 
 
 def _mirrored(draws: Draws, picture: Picture) -> Picture:

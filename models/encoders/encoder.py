@@ -80,6 +80,10 @@ class Encoder(nn.Module, ABC):
         """Recomputes activations in the backward pass from now on."""
         raise UserError(f"model.{self.modality}.grad_checkpointing: this tower does not support it; leave it out")
 
+    def add_alpha(self) -> None:
+        """Gives a tower of pictures a fourth channel, a mask that says where to look."""
+        raise UserError(f"model.{self.modality}.alpha: applies to image towers only; leave it out")
+
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """One row of values and lengths, for a rank without rows, which must run the tower all the same."""
         values = torch.zeros(1, *self.intake.shape, dtype=getattr(torch, self.intake.dtype), device=device)
@@ -123,6 +127,8 @@ def build_encoder(modality: str, config: TowerConfig) -> Encoder:
     """Builds the tower that `config.encoder` names, in a form that DeepSpeed can train."""
     build, name = family_of(modality, config)
     encoder = build(name, config)
+    if config.alpha:
+        encoder.add_alpha()
     _give_scalars_a_dimension(encoder)
     encoder.still += _batchnorms(encoder)
     return encoder

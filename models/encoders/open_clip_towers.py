@@ -14,12 +14,19 @@ from torch.func import functional_call
 from tercet.data_pipelines.sample import ImageIntake, Resize, TextIntake
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.alpha import AlphaConv, WithAlpha
 from tercet.models.encoders.encoder import Encoded, parameters_of
 from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
 from tercet.models.encoders.text import TextEncoder
-from tercet.models.encoders.timm_towers import accept_other_sizes, checkpoint_timm, timm_blocks, timm_patch
+from tercet.models.encoders.timm_towers import (
+    accept_other_sizes,
+    checkpoint_timm,
+    timm_blocks,
+    timm_convolution,
+    timm_patch,
+)
 from tercet.models.tuning.positions import resized
 
 ROUND = 8  # texts are cut to a multiple of this many tokens, because GPUs are slow at odd shapes
@@ -67,6 +74,13 @@ class OpenClipImage(ImageEncoder):
         if isinstance(self.model, VisionTransformer):
             return int(self.model.conv1.kernel_size[0])
         return timm_patch(self.model.trunk) if isinstance(self.model, TimmModel) else None
+
+    @property
+    def patch_convolution(self) -> tuple[nn.Conv2d, type[WithAlpha]]:
+        if isinstance(self.model, VisionTransformer):
+            return self.model.conv1, AlphaConv
+        found = timm_convolution(self.model.trunk) if isinstance(self.model, TimmModel) else None
+        return found or super().patch_convolution
 
     def blocks(self) -> list[list[nn.Parameter]]:
         if isinstance(self.model, TimmModel):

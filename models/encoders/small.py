@@ -18,6 +18,7 @@ from tercet.data_pipelines.sample import ImageIntake, TextIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import check_small_name
+from tercet.models.encoders.alpha import WithAlpha
 from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.image import ImageEncoder
@@ -57,6 +58,12 @@ class SmallImage(SmallTower, ImageEncoder):
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.tokens(values).vectors
 
+    @property
+    def patch_convolution(self) -> tuple[nn.Conv2d, type[WithAlpha]]:
+        first = next(iter(self.stem[0].children()))
+        assert isinstance(first, StandardisedConv)
+        return first, AlphaStandardisedConv
+
     def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
         """Pictures may have any size. Positions are interpolated."""
         pixels = self.normalise(values).contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
@@ -93,6 +100,10 @@ class StandardisedConv(nn.Conv2d):
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
         norm = centred.square().sum((1, 2, 3), keepdim=True).sqrt()
         return functional.conv2d(input, centred / (norm + 1e-5), None, self.stride, self.padding)
+
+
+class AlphaStandardisedConv(WithAlpha, StandardisedConv):
+    """With a mask beside the pixels."""
 
 
 class SmallAudio(SmallTower, AudioEncoder):

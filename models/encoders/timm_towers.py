@@ -18,6 +18,7 @@ from torch.nn import functional
 from tercet.data_pipelines.sample import ImageIntake
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
+from tercet.models.encoders.alpha import AlphaConv, WithAlpha
 from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.encoder import Encoded, Encoder
 from tercet.models.encoders.image import ImageEncoder
@@ -77,6 +78,10 @@ class TimmImage(TimmTower, ImageEncoder):
     @property
     def patch(self) -> int | None:
         return timm_patch(self.model)
+
+    @property
+    def patch_convolution(self) -> tuple[nn.Conv2d, type[WithAlpha]]:
+        return timm_convolution(self.model) or super().patch_convolution
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         vectors: Tensor = self.model(self.normalise(values))
@@ -202,6 +207,13 @@ def timm_patch(model: nn.Module) -> int | None:
     patches = getattr(model, "patch_embed", None)
     sides = patches.patch_size if isinstance(patches, PatchEmbed) else (0, 1)
     return int(sides[0]) if sides[0] == sides[1] else None
+
+
+def timm_convolution(model: nn.Module) -> tuple[nn.Conv2d, type[WithAlpha]] | None:
+    """The convolution over the patches of a ViT, and what it becomes with a mask."""
+    patches = getattr(model, "patch_embed", None)
+    found = patches.proj if isinstance(patches, PatchEmbed) else None
+    return (found, AlphaConv) if isinstance(found, nn.Conv2d) else None
 
 
 def accept_other_sizes(model: nn.Module) -> None:

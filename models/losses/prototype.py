@@ -7,6 +7,9 @@ t_k are the centroids of the clusters in the space where they were found, that o
 other field finds alike share the target. With `temperature: 0` the target is the cluster y alone, which the authors use
 for the clusters of an external teacher.
 
+A memory may instead say for each row how likely each prototype is. Then q_i is that distribution, as for the classes of
+`stored_classes` (CED, Dinkel et al. 2024).
+
 A memory makes centroids and clusters anew from time to time, and both are constants. The loss is 0 as long as it has
 none. Anchors whose sample has no cluster, or one without a centroid, have no loss, and clusters without a centroid are
 left out of both softmaxes. The loss is the mean over the other anchors, then over the fields, weighted by `directions`.
@@ -64,6 +67,7 @@ class Prototype(Objective):
     ] = 0.01
 
     prototypes: ClassVar[bool] = True
+    fewest: ClassVar[int] = 1
     probabilities: ClassVar[bool] = False
 
     def check(self, term: TermConfig) -> None:
@@ -97,8 +101,11 @@ class Prototype(Objective):
     def _parts(self, problem: Problem) -> Iterator[Part]:
         for name, prototypes in problem.prototypes.items():
             rows = problem.fields[name]
-            label_N = rows.extra[LABEL].long()
-            among_N = (label_N >= 0) & prototypes.exists_K[label_N.clamp(min=0)]
+            label_N = rows.extra[LABEL]
+            if label_N.ndim == 2:
+                among_N = label_N.sum(dim=1) > 0
+            else:
+                among_N = (label_N >= 0) & prototypes.exists_K[label_N.long().clamp(min=0)]
             weight = problem.shares[name] if problem.shares else 1 / len(problem.fields)
             if weight:
                 yield Part(name, rows.pick(among_N), among_N, prototypes, weight)
@@ -111,13 +118,16 @@ class Prototype(Objective):
             at = slice(start, start + problem.tile)
             cosine_aK = z_Ad[at] @ centroid_Kd.T
             log_p_aK = torch.log_softmax((scale * cosine_aK).masked_fill(absent_K, -torch.inf), dim=1)
-            q_aK = self._targets(label_A[at].long(), prototypes).to(z_Ad)
+            q_aK = self._targets(label_A[at], prototypes).to(z_Ad)
             loss_a = -(q_aK * log_p_aK.masked_fill(absent_K, 0.0)).sum(dim=1)
             slope_aK = log_p_aK.exp() - q_aK
             yield Found(at, loss_a, scale * (slope_aK @ centroid_Kd), (slope_aK * cosine_aK).sum())
 
     def _targets(self, label_a: Tensor, prototypes: Prototypes) -> Tensor:
+        """`label_a`: the cluster of each anchor, or `[a, K]`, how likely each is."""
+        if label_a.ndim == 2:
+            return label_a
         if not self.temperature:
-            return one_hot(label_a, len(prototypes.exists_K))
-        alike_aK = prototypes.teacher_Ke[label_a] @ prototypes.teacher_Ke.T / self.temperature
+            return one_hot(label_a.long(), len(prototypes.exists_K))
+        alike_aK = prototypes.teacher_Ke[label_a.long()] @ prototypes.teacher_Ke.T / self.temperature
         return torch.softmax(alike_aK.masked_fill(~prototypes.exists_K, -torch.inf), dim=1)

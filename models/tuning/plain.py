@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tercet.modality import ALPHA
 from tercet.models.config import LoraConfig, ModelConfig
 
 INNER = ".base_layer"
@@ -30,8 +31,8 @@ def _translate(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any
 
 
 def gained(name: str) -> bool:
-    """Whether tuning added this parameter."""
-    return any(part.startswith("lora_") or part == "adapters" for part in name.split("."))
+    """Whether tuning, or a mask of pictures, added this parameter."""
+    return any(part.startswith("lora_") or part in ("adapters", ALPHA) for part in name.split("."))
 
 
 def untuned(config: ModelConfig) -> ModelConfig:

@@ -18,6 +18,7 @@ from tercet.models.multimodal import build_model
 from tercet.models.same_input import difference
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
+from tercet.training.episodes.curate import read_texts
 from tercet.training.recipe import load_recipe
 
 
@@ -27,11 +28,14 @@ def embed_views(
     out: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     stored: Stored = "fp16",
+    classes: str | os.PathLike[str] | None = None,
+    top: int = 20,
 ) -> ViewManifest:
     """Writes the vectors of all views of all training samples of a recipe, and of their captions, to the folder `out`.
 
     The pictures and sounds are those that the model of the recipe gets when it trains. An interrupted call resumes, on
-    any number of ranks.
+    any number of ranks. `classes`: a file with a text in each line; then the `top` texts that are most similar to each
+    view are stored with their cosines, instead of vectors.
     """
     check_folder(out)
     config = inherited(load_recipe(recipe, overrides))
@@ -47,9 +51,9 @@ def embed_views(
                 raise UserError(f"{loaded.name} {fault} of the recipe; use another model, or change model.{name}")
         manifest = ViewManifest(
             loaded.name, weights_digest(loaded.towers), loaded.dim, stored, config.data.views.count,
-            how_made(config.data, shared),
+            how_made(config.data, shared), tuple(read_texts(os.fspath(classes), "--classes")) if classes else (),
         )  # fmt: skip
-        writer = ViewWriter(Path(out), loaded.towers, manifest, shared, world, config.precision == "bf16")
+        writer = ViewWriter(Path(out), loaded.towers, manifest, shared, world, config.precision == "bf16", top)
         sources = OpenedSources()
         for name, split in config.data.train.items():
             if split.sound_pairs:

@@ -92,6 +92,13 @@ def declare_embed(verb: Parser) -> None:
         default="fp16",
         help="with --views: the type of the vectors (default: fp16)",
     )
+    verb.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="with --views: texts, one a line; stores the most similar ones to each view instead of vectors, for the "
+        "memory `stored_classes`",
+    )
+    verb.add_argument("--top", type=int, default=20, metavar="K", help="with --classes: how many (default: 20)")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
     verb.add_argument(
         "--format",
@@ -130,7 +137,17 @@ def embed_views(arguments: Namespace) -> int:
     if arguments.data or arguments.dims:
         option = "--data" if arguments.data else "--dims"
         raise UserError(f"embed: {option} does not go with --views, whose recipe names the data; leave it out")
-    found = embed_views(arguments.model, arguments.views, arguments.out, arguments.overrides, arguments.stored)
+    if arguments.top < 1:
+        raise UserError(f"embed: --top is {arguments.top}; give 1 or more")
+    found = embed_views(
+        arguments.model,
+        arguments.views,
+        arguments.out,
+        arguments.overrides,
+        arguments.stored,
+        arguments.classes,
+        arguments.top,
+    )
     samples = sum(source.samples for source in found.sources.values())
     show(
         arguments,

@@ -35,7 +35,7 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     """The blocks fit together: fields, numbers of samples, terms that use fields, sums or tokens, and extra
     negatives."""
-    fields, numbers, terms, sums, _, tokens, negatives = map(yaml.safe_load, blocks("fields.md"))
+    fields, numbers, terms, sums, _, tokens, _, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
     sounds = load_recipe("audio_text", ["data.train=shards"]).model_dump(mode="json")
     plain, plain_sounds = (
@@ -53,6 +53,15 @@ def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     assert graded.terms[0].objective.name == "graded"
     config = RunConfig.model_validate(plain | negatives)
     assert config.terms[0].against == {"image": ("text.negative",), "text": ("queue.image",)}
+
+
+def test_the_example_of_masks_is_a_valid_recipe(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("fields.md") if block.startswith("# regions.yaml")]
+    (tmp_path / "regions.yaml").write_text(block, encoding="utf-8")
+    config = load_recipe(str(tmp_path / "regions.yaml"))
+    assert config.model.towers["image"].alpha
+    assert config.data.train["train"].roles.files == (("alpha", "mask"),)
+    assert config.data.train["train"].captions == {"json.masked": 0, "txt": 1}, "the text column has them"
 
 
 def test_the_example_of_a_projector_is_a_valid_recipe(tmp_path: Path) -> None:

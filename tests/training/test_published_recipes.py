@@ -24,6 +24,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.voice.config import VoicesConfig
 from tercet.data_pipelines.voice.describe import describe
 from tercet.distributed import World
+from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.complete_config import inherited
@@ -37,6 +38,7 @@ from tests.training.tiny import MODEL, losses, saved
 WORLD = WorldConfig(
     train=32, val=16, combinations=0, size=32, seconds=0.5, samples_per_shard=16, workers=1,
     partly_wrong=0.3, languages={"de": 0, "fr": 0.2}, rewrites=4, synthetic=0.1, long=0.1, negative_media=("image",),
+    masks=True,
 )  # fmt: skip
 OBJECTIVES = {
     "dcl": "decoupled",
@@ -75,11 +77,19 @@ OBJECTIVES = {
     "paraclap": "infonce",
     "clasp": "infonce",
     "mobileclip": "soft",
+    "alpha_clip": "infonce",
+    "ced": "prototype",
 }
-LOCKED = {"cwcl": {"image"}, "symile": {"image", "audio"}, "paraclap": {"text"}, "clasp": {"text"}}
+LOCKED = {
+    "cwcl": {"image"},
+    "symile": {"image", "audio"},
+    "paraclap": {"text"},
+    "clasp": {"text"},
+    "alpha_clip": {"text"},
+}
 INIT = "isogclr"  # the run that those of STARTED start from
 STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
-STARTED = ("gcl", "degla", "negclip", "unime", "mcl")
+STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
     for name, part in {"speech": [0, 0.3], "sound": [0.3, 0.6], "music": [0.6, 1]}.items()
@@ -125,12 +135,14 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "memories.first.folder=VECTORS", "memories.second.folder=VECTORS", "data.views.count=2",
         "data.augment.image={flip: 0.5}",
     ],
+    "ced": ["memories.scores.folder=SCORES", "data.views.count=2"],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
     "paraclap": ["data.train.sidecar=VOICES", "data.val.sidecar=null", "data.val.captions={txt: 1}"],
     "clasp": ["model.audio=null", f"model.audio={json.dumps(FUSED)}"],
 }  # fmt: skip
+TAUGHT = {"mobileclip": (INIT, "vectors", None), "ced": ("symile", "scores", "classes.txt")}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
 
@@ -141,6 +153,7 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
     overrides += [f"data.train={data / 'train'}", f"data.val={data / 'val'}"]
     for modality, tower in load_recipe(name).model.towers.items():
         kept = {"unlocked": tower.unlocked} if tower.encoder and tower.unlocked is not None else {}
+        kept |= {"alpha": True} if tower.alpha else {}
         overrides += [f"model.{modality}=null", f"model.{modality}={json.dumps(MODEL[modality] | kept)}"]
     return overrides
 
@@ -194,12 +207,11 @@ def run_all(world: World, recipes: dict[str, list[str]]) -> None:
 
 
 def store_and_run(world: World, recipes: dict[str, list[str]]) -> None:
-    """A run of another recipe is the teacher, and its vectors are both folders of the ensemble."""
-    taught = ("mobileclip",)
-    run_all(world, {name: overrides for name, overrides in recipes.items() if name not in taught})
-    for name in taught:
-        out = next(one.removeprefix("out=") for one in recipes[name] if one.startswith("out="))
-        embed_views(str(Path(out).parent / INIT), name, Path(out).parent / "vectors", recipes[name])
+    """Runs of other recipes are the teachers. The vectors of one are both folders of the ensemble of mobileclip."""
+    run_all(world, {name: overrides for name, overrides in recipes.items() if name not in TAUGHT})
+    for name, (teacher, folder, classes) in TAUGHT.items():
+        out = Path(next(one.removeprefix("out=") for one in recipes[name] if one.startswith("out="))).parent
+        embed_views(str(out / teacher), name, out / folder, recipes[name], classes=classes and out / classes, top=1)
         run_all(world, {name: recipes[name]})
 
 
@@ -215,7 +227,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipes[name] += small_stages(name, world)
     for name, more in SETS.items():
         names = {"GRAPH": "graph", "CLUSTERS": "c", "CLASSES": "classes.txt", "VECTORS": "vectors"}
-        names |= {"TAGS": "tags.jsonl", "VOICES": "voices.jsonl"}
+        names |= {"TAGS": "tags.jsonl", "VOICES": "voices.jsonl", "SCORES": "scores"}
         files = {word: str(out / file) for word, file in names.items()} | {"TRAIN": str(world / "train")}
         recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
     for name in STARTED:
@@ -349,6 +361,43 @@ def test_without_its_method_a_recipe_trains_on_less(runs: Path, tmp_path: Path) 
         assert all(line[f"loss/{lost}"] > 0 for line in on)
         assert all(line.get(f"loss/{lost}", 0.0) == 0 for line in without)
         assert [line[f"loss/{kept}"] for line in on] != [line[f"loss/{kept}"] for line in without]
+
+
+def test_alpha_clip_trains_the_filters_over_its_masks(runs: Path) -> None:
+    """They begin at 0, and the run that it starts from has none."""
+    filters = saved(runs / "alpha_clip")["weight/towers.image.stem.0.0.alpha"]
+    assert filters.abs().max() > 0
+    assert "towers.image.stem.0.0.alpha" not in load_model(str(runs / INIT)).state_dict()
+
+
+def test_ced_learns_the_class_that_its_teacher_finds_in_each_view(runs: Path) -> None:
+    """Of two classes, one is stored, so that the loss begins near log 2. No caption is read."""
+    assert losses(runs / "ced")[0] == pytest.approx(math.log(2), abs=0.7)
+    assert set(load_recipe(str(runs / "ced")).model.towers) == {"audio"}
+
+
+@pytest.mark.long
+def test_ced_reads_what_was_stored_of_its_own_views_only(runs: Path, tmp_path: Path) -> None:
+    """Another augmentation is refused. A single stored class is certain at any temperature."""
+    overrides = [*tiny("ced", runs / "world", tmp_path), "data.views.count=2"]
+    overrides += [f"memories.scores.folder={runs / 'scores'}"]
+    on_ranks(run_all, 1, {"ced": [*overrides, "memories.scores.temperature=5"]})
+    assert losses(tmp_path / "ced")[0] == pytest.approx(losses(runs / "ced")[0]), "one class is stored of each"
+    with pytest.raises(UserError, match=r"data\.augment is .*, but the stored views have"):
+        run_all(World(), {"ced": [*overrides, "data.augment.audio.gain=null", f"out={tmp_path / 'other'}"]})
+
+
+@pytest.mark.long
+def test_without_masks_alpha_clip_starts_with_the_same_loss_and_another_gradient(runs: Path, tmp_path: Path) -> None:
+    """In the first step, only the gradient of the filters over the masks differs."""
+    off = {"full": "data.augment.image.full_alpha=1", "rgb": "model.image.alpha=false"}
+    overrides = [*tiny("alpha_clip", runs / "world", tmp_path), f"init={runs / INIT}"]
+    for name, change in off.items():
+        more = ["data.augment.image.full_alpha=0"] if name == "rgb" else []
+        on_ranks(run_all, 1, {"alpha_clip": [*overrides, *more, change, f"out={tmp_path / name}"]})
+    masked, *others = (losses(folder) for folder in (runs / "alpha_clip", *(tmp_path / name for name in off)))
+    assert all(other[0] == pytest.approx(masked[0], rel=1e-6) for other in others)
+    assert all(abs(other[1] - masked[1]) > 1e-7 for other in others)
 
 
 @pytest.mark.long

@@ -168,7 +168,7 @@ def test_an_interrupted_command_resumes_on_two_ranks_which_train_with_the_result
     begun = files(tmp_path / "vectors")
     assert len(begun) == 2
     assert refusal(lambda: run(World(), values(shards, tmp_path / "run", tmp_path / "vectors"))).startswith(
-        f"memories.large.folder: {tmp_path / 'vectors'} has only a part of the vectors of the source `train`"
+        f"memories.large.folder: {tmp_path / 'vectors'} has only a part of the source `train`"
     )
     trained = values(shards, tmp_path / "two", tmp_path / "vectors", steps=3)
     assert on_ranks(on_two_ranks, 2, teacher, path, tmp_path / "vectors", trained) == [[], []]
@@ -210,7 +210,7 @@ def test_the_command_stores_half_precision_by_default(
 def tensors(folder: Path) -> list[dict[str, Any]]:
     from safetensors.numpy import load_file
 
-    return [load_file(path) for path in sorted(folder.rglob("*.safetensors"))]
+    return [load_file(path) for path in sorted(folder.glob("*/*.safetensors"))]
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -228,7 +228,7 @@ def refusal(call: Callable[[], object]) -> str:
         ({"data": {"views": {"count": 2, "seed": 1}}}, "data.views.seed is 1, but the stored views have 0"),
         ({"data": {"views": {"count": 3}}}, "has 2 views of each sample, and data.views.count is 3; lower it"),
         ({"model.image.size": 48}, "the input of image is ImageIntake(size=(48, 48)"),
-        ({"data": {"train": "val"}}, "has no vectors of the source `train` as it is now; add them: tercet embed"),
+        ({"data": {"train": "val"}}, "has nothing of the source `train` as it is now; add it: tercet embed"),
         ({"memories": {"large": {"kind": "stored_teacher", "folder": "none"}}}, "none has no views.json; write it"),
         ({"data": {"views": None}}, "memories.large` needs the views that its folder was written for"),
         ({"data": {"mode": "stream"}}, "`data.views` needs samples with ids: set `mode: index`"),

@@ -26,16 +26,16 @@ from tercet.training.episodes.episode import Episode, SampleValues
 BLOCK = 4096  # captions that are compared with all texts at once
 
 
-def read_texts(path: str) -> list[str]:
-    """The lines of the metadata, without those that are empty."""
+def read_texts(path: str, key: str = "episodes.curate.metadata") -> list[str]:
+    """The lines of the file that this key names, without those that are empty."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"episodes.curate.metadata: {path} cannot be read ({reason}); name a text file") from None
+        raise UserError(f"{key}: {path} cannot be read ({reason}); name a text file") from None
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
-        raise UserError(f"episodes.curate.metadata: {path} has no text; write one on each line, such as `a red fox`")
+        raise UserError(f"{key}: {path} has no text; write one on each line, such as `a red fox`")
     return texts
 
 

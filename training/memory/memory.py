@@ -97,7 +97,8 @@ class Memory:
 
     def prototypes(self, field: str, rows: Rows, frozen: Mapping[str, Rows]) -> tuple[Prototypes, Tensor] | None:
         """The prototypes that rows of a field are compared with, and the cluster of each of these rows `[N]`, −1 if it
-        has none. Returns None before the first clustering. The same on all ranks, which pass the same rows.
+        has none; or `[N, K]`, how likely each prototype is, all 0 if that is unknown. Returns None before the first
+        clustering. The same on all ranks, which pass the same rows.
 
         `frozen`: all vectors that memories offer in this step, as `NAME.FIELD`.
         """

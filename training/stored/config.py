@@ -40,3 +40,21 @@ class StoredTeacherConfig(StoredConfig):
         from tercet.training.stored.teacher import StoredTeacher
 
         return StoredTeacher(self.folder, context)
+
+
+@memory("stored_classes")
+class StoredClassesConfig(StoredConfig):
+    """The scores that a fixed model gave to a list of texts for all views of the data (CED, Dinkel et al. 2024).
+
+    `tercet embed MODEL --views RECIPE --classes FILE` writes them. A term learns them: `{between: [audio], objective:
+    prototype, prototypes: NAME}`.
+    """
+
+    temperature: float = Field(0.05, gt=0, description="divides the stored cosines; use the teacher's own")
+    embeds_batches: ClassVar[bool] = False
+    offers_prototypes: ClassVar[bool] = True
+
+    def build(self, context: "StageContext") -> "Memory":
+        from tercet.training.stored.classes import StoredClasses
+
+        return StoredClasses(self.folder, self.temperature, context)
