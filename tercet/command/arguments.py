@@ -118,7 +118,9 @@ def _search(known: Verbs) -> None:
 def _bench(known: Verbs) -> None:
     bench = add_verb(known, "bench", "measure tercet against another library, or test what papers claim")
     bench.add_argument(
-        "bench", metavar="NAME", help="claims, gradients, jest, loader, loss, own or step; then its own options"
+        "bench",
+        metavar="NAME",
+        help="claims, gradients, jest, loader, loss, own, scaling or step; then its own options",
     )
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
