@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 
 from tercet.configs.base import Config, Misfit
+from tercet.data_pipelines.captions.edits import EditConfig
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.captions.rules.taggers import TaggerName, check_tagger
 from tercet.data_pipelines.captions.rules.wrong import USUAL, WrongCaptions, fault
 from tercet.data_pipelines.further_files import NAME, PLACE
+from tercet.data_pipelines.transforms.config import HideConfig, ImageAugment
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, is_negative, modality_of
 from tercet.plural import number_of
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
 Area = tuple[float, float]
 RULES = "rules"  # where captions that rules make wrong come from
 NEIGHBORS = "neighbors"  # where captions of similar samples come from
-
-
-class HideConfig(Config):
-    """Squares of a picture that are hidden, for masked prediction."""
-
-    share: float = Field(0.5, gt=0, lt=1, description="share of the squares that are grey")
-    side: int = Field(16, gt=0, description="side of a square in pixels; take that of the tower's patches")
 
 
 class FieldConfig(Config):
@@ -72,6 +67,14 @@ class FieldConfig(Config):
         None,
         description="of further pictures or sounds: the field of captions, as text.negative, that describe them, in "
         "the same order. Rows of equal number belong together, and a term compares only these",
+    )
+    edit: EditConfig | None = Field(
+        None,
+        description="of captions: changes to their words, as {stop_words: 0.8, synonym: 0.4, swap: 0.4, delete: 0.2}; "
+        "each of the `rows` is changed by itself, and captions repeat if there are fewer",
+    )
+    augment: ImageAugment | None = Field(
+        None, description="of pictures: changes in place of those of data.augment.image, as {flip: 0.5, blur: 0.5}"
     )
     crop: Area | None = Field(
         None, description="of pictures: the range of shares that a crop keeps, as [0.05, 0.4]; default: data.crop"
@@ -117,7 +120,13 @@ def check_field(name: str, config: FieldConfig) -> None:
     if config.hide and (config.source != "image" or config.rows > 1 or config.crop or config.size):
         fix = "write `from: image`, and leave out `rows`, `crop` and `size`"
         raise Misfit(f"{key}.hide", f"hides parts of the sample's own picture; {fix}")
-    if config.same and (config.source != "text" or config.rows > 1):
+    if config.augment and modality != "image":
+        raise Misfit(f"{key}.augment", "applies to pictures only; leave it out")
+    if config.augment and config.augment.draws_globally:
+        raise Misfit(f"{key}.augment.randaugment", "is for all pictures alike: set it in data.augment.image")
+    if config.edit and (modality != "text" or config.source == NEIGHBORS):
+        raise Misfit(f"{key}.edit", "applies to captions of the sample itself only; leave it out")
+    if config.same and (config.source != "text" or (config.rows > 1 and not config.edit)):
         raise Misfit(f"{key}.same", "repeats the caption of a sample; write `from: text`, and leave out `rows`")
     if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
         low, high = config.crop
@@ -160,6 +169,8 @@ def check_pairs(fields: Mapping[str, FieldConfig]) -> None:
             raise Misfit(
                 key, f"has {number_of(captions.rows, 'row')}, fewer than the {config.rows} of {name}; give both as many"
             )
+        if captions.edit:
+            raise Misfit(f"fields.{config.paired}.edit", f"does not work with the files of {name}; leave it out")
         if config.paired in taken:
             other = taken[config.paired]
             raise Misfit(key, f"is also that of {other}; add a second field of the same captions for one of them")
@@ -196,6 +207,7 @@ class FieldSpec:
     `place`: for texts, where the captions are; None: where the captions of the source are. `same`: the sample's own
     caption again. `number`: the key of the number that each caption has. `wrong`: makes captions from the sample's own.
     `hide`: the squares of the sample's own picture to hide. `prefix`: what is put before each caption.
+    `edit`: changes to the words. `augment`: of pictures, changes in place of those of the run.
     `graph`: the folder of the graph that names the samples whose captions these are. `file`: for media, the name of the
     further files; None: those of the sample itself. `paired`: the field of the captions that describe these.
     """
@@ -213,6 +225,8 @@ class FieldSpec:
     graph: str | None = None
     prefix: str = ""
     hide: HideConfig | None = None
+    edit: EditConfig | None = None
+    augment: ImageAugment | None = None
 
     @property
     def modality(self) -> str:
@@ -235,7 +249,7 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
     sized = replace(intake, size=(config.size, config.size)) if config.size else intake
     if config.source.startswith(PLACE):
         file = config.source.removeprefix(PLACE)
-        return FieldSpec(name, sized, config.rows, config.crop, file=file, paired=config.paired)
+        return FieldSpec(name, sized, config.rows, config.crop, file=file, paired=config.paired, augment=config.augment)
     place = None if config.source in (modality_of(name), RULES, NEIGHBORS) else config.source
     wrong = WrongCaptions(config.rules or USUAL, config.tagger or "words") if config.source == RULES else None
     return FieldSpec(
@@ -250,4 +264,11 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
         graph=config.graph,
         prefix=config.prefix,
         hide=config.hide,
+        edit=config.edit,
+        augment=config.augment,
     )
+
+
+def own_pictures(fields: Mapping[str, FieldSpec]) -> dict[str, ImageAugment]:
+    """The changes to pictures, by field, of the fields that have their own."""
+    return {name: field.augment for name, field in fields.items() if field.augment}

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
 from tercet.data_pipelines.captions.reader import within
-from tercet.data_pipelines.fields import FieldSpec, HideConfig, own_fields
+from tercet.data_pipelines.fields import FieldSpec, own_fields
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, Sample, TextIntake, channels_first
+from tercet.data_pipelines.transforms.config import HideConfig
 
 SEED = "seed"  # the name of the array of keys of views
 

@@ -14,6 +14,7 @@ from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.batches.batch_maker import SEED, BatchMaker
 from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, open_arrays
 from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.fields import own_pictures
 from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
@@ -82,7 +83,7 @@ class DecodeWorker:
         """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
         self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
         self._fixed = views
-        self._augment = Augmenter(augment, maker.draws, shrunk or {}, maker.hidden)
+        self._augment = Augmenter(augment, maker.draws, shrunk or {}, maker.hidden, own_pictures(maker.fields))
 
     def __call__(self, task: DecodeTask) -> DecodeResult:
         source = self.sources[task.source]

@@ -122,12 +122,16 @@ class FileDecoder:
             if field.name in self._described:
                 continue
             if field.same:
-                some: tuple[tuple[str, float], ...] = tuple((caption, 1.0) for caption in text[:1])
+                captions = reader.optional(files, meta)
+                own = text or (view.captions(captions) if captions else ())
+                some: tuple[tuple[str, float], ...] = tuple((caption, 1.0) for caption in own[:1])
             elif field.wrong:
                 some = self._made_wrong(field, field.wrong, reader.optional(files, meta), text, view)
             else:
                 captions = reader.optional(files, meta)
                 some = view.some(field.name, captions, field.rows) if captions else ()
+            if some and field.edit:
+                some = field.edit.rows(some, field.rows, view.dice(f"{field.name} edits"))
             if some:
                 rows[field.name] = some
         return rows

@@ -7,7 +7,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.decode.item import FileDecoder
-from tercet.data_pipelines.fields import FieldSpec
+from tercet.data_pipelines.fields import FieldSpec, own_pictures
 from tercet.data_pipelines.sample import Batch, Intake, Sample
 from tercet.data_pipelines.stream.reader import StreamItem
 from tercet.data_pipelines.transforms.augment import Augmenter
@@ -42,7 +42,8 @@ class StreamDecoder:
         self._decoder = FileDecoder(intakes, source, data.exact_images, further)
         self._maker = BatchMaker(intakes, further, data.augment.audio.masks, data.values)
         self._name, self._seed, self._crop = name, seed, data.crop
-        self._augment = Augmenter(data.augment, self._maker.draws, hidden=self._maker.hidden)
+        pictures = own_pictures(self._maker.fields)
+        self._augment = Augmenter(data.augment, self._maker.draws, hidden=self._maker.hidden, pictures=pictures)
 
     @property
     def wanted(self) -> frozenset[str]:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.fields import HideConfig
 from tercet.data_pipelines.sample import Media, Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.audio import AudioAugmenter
-from tercet.data_pipelines.transforms.config import AugmentConfig
+from tercet.data_pipelines.transforms.config import AugmentConfig, HideConfig, ImageAugment
 from tercet.data_pipelines.transforms.crop import RandomView
 from tercet.data_pipelines.transforms.hidden import with_hidden
 from tercet.data_pipelines.transforms.image import ImageAugmenter
@@ -24,6 +23,7 @@ class Augmenter:
 
     `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that
     are smaller than those the config is meant for, by field. `hidden`: the fields of pictures with hidden squares.
+    `pictures`: the changes of fields that have their own.
     """
 
     def __init__(
@@ -32,9 +32,12 @@ class Augmenter:
         draws: int = 0,
         shrunk: Mapping[str, float] | None = None,
         hidden: Mapping[str, HideConfig] | None = None,
+        pictures: Mapping[str, ImageAugment] | None = None,
     ) -> None:
         self.picture, self.sound = ImageAugmenter(config.image), AudioAugmenter(config.audio)
-        self._shrunk = {name: ImageAugmenter(config.image.shrunk(factor)) for name, factor in (shrunk or {}).items()}
+        changes = dict(pictures or {})
+        changes |= {name: changes.get(name, config.image).shrunk(factor) for name, factor in (shrunk or {}).items()}
+        self._pictures = {name: ImageAugmenter(one) for name, one in changes.items()}
         self._masks, self._draws, self._hidden = config.audio.masks, draws, hidden or {}
         self._further: Mapping[str, list[Transform]] = {
             modality: [build_transform(one) for one in listed] for modality, listed in config.further.items()
@@ -78,7 +81,7 @@ class Augmenter:
     def _changed(self, name: str, media: Media, key: int, partner: Media | None) -> Media:
         modality = modality_of(name)
         if modality == "image":
-            media = self._shrunk.get(name, self.picture)(media, key)
+            media = self._pictures.get(name, self.picture)(media, key)
         elif modality == "audio":
             media = self.sound(media, key, partner)
         for place, transform in enumerate(self._further.get(modality, ())):

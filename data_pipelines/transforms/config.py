@@ -73,6 +73,13 @@ class ImageAugment(Config):
         return sigma
 
 
+class HideConfig(Config):
+    """Squares of a picture that are hidden, for masked prediction."""
+
+    share: float = Field(0.5, gt=0, lt=1, description="share of the squares that are grey")
+    side: int = Field(16, gt=0, description="side of a square in pixels; take that of the tower's patches")
+
+
 class AudioAugment(Config):
     """Changes training sounds after the crop. By default, nothing."""
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.data_pipelines.fields import HideConfig
 from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.seeding import keyed
+from tercet.data_pipelines.transforms.config import HideConfig
 
 GREY = 128
 

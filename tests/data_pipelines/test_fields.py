@@ -45,6 +45,8 @@ FIELDS = {
     "text.wrong": {"from": "rules", "rules": ["swap_nouns", "shuffle_trigrams"], "rows": 2},
     "text.list": {"from": "json.graded", "rows": 3, "number": "grade"},
     "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
+    "text.edited": {"from": "text", "same": True, "rows": 3, "edit": {"swap": 0.5, "delete": 0.5}},
+    "image.strong": {"from": "image", "augment": {"solarise": 1.0, "flip": 0.5}},
     "audio.other": {"from": "audio", "rows": 2},
 }
 FURTHER: dict[str, FieldSpec] = further_fields(
@@ -126,6 +128,20 @@ def test_rows_come_from_the_configured_places(shards: Shards) -> None:
     for id, found in seen.items():
         assert found <= set(negatives(id))
     assert sum(map(len, seen.values())) > 0.9 * sum(len(negatives(id)) for id in seen)
+
+
+def test_edited_captions_are_rows_of_the_own_caption_and_pictures_may_have_changes_of_their_own(shards: Shards) -> None:
+    """Solarising leaves no value at 128 or above; `image` itself has some."""
+    made = set()
+    for batch in batches(shards, 9):
+        for i in range(len(batch)):
+            (own,), edited = words(batch.fields["text"], i), words(batch.fields["text.edited"], i)
+            assert len(edited) == 3
+            assert all({*one.split()} <= {*own.split()} and one for one in edited)
+            made.update((own, one) for one in edited)
+        assert int(batch.fields["image.strong"].values[:, :2].max()) < 128 <= int(batch.fields["image"].values.max())
+    kinds = {"swap" if len(one.split()) == len(own.split()) else "delete" for own, one in made if one != own}
+    assert kinds == {"swap", "delete"}
 
 
 def test_a_field_may_repeat_the_caption_of_each_sample(shards: Shards) -> None:

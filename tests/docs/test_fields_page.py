@@ -35,7 +35,7 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     """The blocks fit together: fields, numbers of samples, terms that use fields, sums or tokens, and extra
     negatives."""
-    fields, numbers, terms, sums, _, tokens, _, negatives = map(yaml.safe_load, blocks("fields.md"))
+    fields, views, numbers, terms, sums, _, tokens, _, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
     sounds = load_recipe("audio_text", ["data.train=shards"]).model_dump(mode="json")
     plain, plain_sounds = (
@@ -46,6 +46,8 @@ def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     assert [term.name for term in config.terms] == ["image-text", "image-text.rewrite", "image.local-text"]
     (products,) = RunConfig.model_validate(plain | sums).terms
     assert products.fields == ("image", "text", "text.title")
+    crops = {"terms": [{"between": ["image.strong", "text.strong"]}, {"between": ["image", "text.weak"]}]}
+    assert len(RunConfig.model_validate(plain | views | crops).fields) == 3
     config = RunConfig.model_validate(plain_sounds | tokens)
     assert [build_term(term).tokens(term.between) for term in config.terms] == [(), ("audio", "text")]
     numbers["data"] |= plain["data"]

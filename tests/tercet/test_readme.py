@@ -26,7 +26,7 @@ def test_the_table_of_recipes_is_complete() -> None:
 
 
 def test_the_shown_recipe_loads_with_its_stages(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", RECIPES, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(# mine.yaml.*?)```", RECIPES, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     config = load_recipe(str(tmp_path / "mine.yaml"))
     assert [stage.name for stage in config.stages] == ["align", "tune"]

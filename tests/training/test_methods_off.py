@@ -20,11 +20,21 @@ from tercet.distributed import World
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.recipe import load_recipe
-from tests.training.test_published_recipes import INIT, SETS, STARTED, WORLD, run_all, tiny, write_orders
+from tests.training.test_published_recipes import (
+    INIT,
+    SETS,
+    STARTED,
+    WORLD,
+    run_all,
+    tiny,
+    with_small_projectors,
+    write_orders,
+)
 
 pytestmark = pytest.mark.long
 
-ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip", "beclr")
+SECOND = {"clip_rocket": "views", "slip": "simclr", "barlip": "barlow", "swalip": "prototypes"}  # with a projector
+ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip", "beclr", *SECOND)
 CLUSTERED = ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
 OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its method out
     "negclip without neighbours": ("negclip", ["data.neighbors=null"]),
@@ -76,6 +86,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
         off[f"beclr without {part}"] = ("beclr", [f"terms={json.dumps(terms_with(option))}"])
     for part in load_recipe("degla").terms[1:]:
         off[f"degla without {part.name}"] = ("degla", [f"terms={json.dumps(terms_without(part.name))}"])
+    for name, term in SECOND.items():
+        off[f"{name} without {term}"] = (name, with_small_projectors(name, term))
     for name, (recipe, changes) in {**{name: (name, []) for name in ON}, **off}.items():
         places = {"GRAPH": str(out / "graph"), "CLUSTERS": str(out / "c")}
         sets = [*SETS.get(recipe, []), *(CLUSTERED if recipe == "protoclip" else [])]
@@ -155,3 +167,18 @@ def test_the_memory_of_beclr_changes_gradients_once_it_is_full(seen: dict[str, l
     assert torch.equal(on[0].rows["image"], off[0].rows["image"])
     for crop in ("image", "image.again"):
         assert not torch.equal(on[1].rows[crop], off[1].rows[crop])
+
+
+@pytest.mark.parametrize(("name", "term"), SECOND.items())
+def test_a_second_term_changes_the_towers_and_not_the_first_gradient(
+    seen: dict[str, list[Seen]], name: str, term: str
+) -> None:
+    """Through its projector, it has rows of its own. What it does to the towers shows in the next step."""
+    on, off = seen[name], seen[f"{name} without {term}"]
+    assert [step.ids for step in on] == [step.ids for step in off]
+    own = [rows for rows in on[0].rows if rows.endswith(f"@{term}")]
+    assert len(own) == 2
+    assert all(on[0].rows[rows].abs().sum() > 0 for rows in own)
+    assert {*on[0].rows} - {*own} == {*off[0].rows}
+    assert all(torch.equal(on[0].rows[rows], off[0].rows[rows]) for rows in off[0].rows)
+    assert on[1].losses["image-text"] != off[1].losses["image-text"]

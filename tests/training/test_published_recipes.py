@@ -79,6 +79,10 @@ OBJECTIVES = {
     "mobileclip": "soft",
     "alpha_clip": "infonce",
     "ced": "prototype",
+    "clip_rocket": "infonce",
+    "slip": "poly_view",
+    "barlip": "barlow_twins",
+    "swalip": "swav",
 }
 LOCKED = {
     "cwcl": {"image"},
@@ -151,6 +155,7 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
     overrides = ["batch_size=16", "epochs=1", "schedule.warmup=0", "precision=fp32", "model.dim=16", "data.workers=0"]
     overrides += ["log.to=[]", "eval.tasks=[]", "eval.wise_ft=[]", "early_stopping=null", f"out={out / name}"]
     overrides += [f"data.train={data / 'train'}", f"data.val={data / 'val'}"]
+    overrides += with_small_projectors(name)
     for modality, tower in load_recipe(name).model.towers.items():
         kept = {"unlocked": tower.unlocked} if tower.encoder and tower.unlocked is not None else {}
         kept |= {"alpha": True} if tower.alpha else {}
@@ -180,6 +185,15 @@ def placed(train: dict[str, Any], path: str) -> dict[str, Any]:
     if "source" in train:
         return {**train, "source": path}
     return {name: {**source, "source": path} for name, source in train.items()}
+
+
+def with_small_projectors(name: str, *left_out: str) -> list[str]:
+    """The terms, but for some of them, if any has a projector."""
+    terms = [term.model_dump(mode="json") for term in load_recipe(name).terms if term.name not in left_out]
+    for term in terms:
+        if projector := term.get("projector"):
+            projector |= {"hidden": 16, "dim": 8} | ({"prototypes": 6} if projector.get("prototypes") else {})
+    return [f"terms={json.dumps(terms)}"] if left_out or any("projector" in term for term in terms) else []
 
 
 def write_orders(out: Path, fingerprint: str) -> None:
@@ -345,6 +359,29 @@ def test_teminal_hears_wrong_numbers_and_then_wrong_orders(runs: Path) -> None:
     ]  # fmt: skip
     lines = [json.loads(line) for line in (runs / "teminal" / "metrics.jsonl").read_text().splitlines()]
     assert all(line["loss/temporal"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "weight"),
+    [
+        ("clip_rocket", "views", 2 / 3),
+        ("slip", "simclr", 1),
+        ("barlip", "barlow", 0.025),
+        ("swalip", "prototypes", 0.2),
+    ],
+)
+def test_a_second_term_has_its_weight_and_trains_its_projector(runs: Path, name: str, term: str, weight: float) -> None:
+    main = 1 / 3 if name == "clip_rocket" else 1
+    for line in map(json.loads, (runs / name / "metrics.jsonl").read_text().splitlines()):
+        expected = main * line["loss/image-text"] + weight * line[f"loss/{term}"]
+        assert line["loss"] == pytest.approx(expected, rel=1e-5)
+    config, ended = load_recipe(str(runs / name)), saved(runs / name)
+    fresh = build_model(config.model, config.terms, config.seed).state_dict()
+    own = [path for path in fresh if path.startswith("head.projectors.") and path.endswith("weight")]
+    assert {path.split(".")[4] for path in own if ".mlps." in path} == {"image"} | (
+        {"text"} if name != "slip" else set()
+    )
+    assert not any(ended[f"weight/{path}"].equal(fresh[path]) for path in own)
 
 
 @pytest.mark.long
