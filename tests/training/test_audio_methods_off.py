@@ -18,7 +18,7 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.testing import on_ranks
 from tests.training.test_methods_off import Seen, watch
 from tests.training.test_published_recipes import FUSED, PARTS, SETS, run_all, tiny, write_sidecars
-from tests.training.tiny import MODEL, losses, saved
+from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
 
 pytestmark = pytest.mark.long
 
@@ -64,10 +64,10 @@ def seen(out: Path) -> dict[str, list[Seen]]:
     write_sidecars(out, str(world / "train"))
     files = {"TAGS": f"{out / 'tags.jsonl'}", "VOICES": f"{out / 'voices.jsonl'}", "TRAIN": f"{world / 'train'}"}
     recipes = {}
-    for name, (recipe, changes) in CASES.items():
-        sets = [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in SETS[recipe]]
+    for name, (of, changes) in CASES.items():
+        sets = [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in SETS[of]]
         small = ["batch_size=8", *sets, *changes, f"out={out / name.replace(' ', '-')}"]
-        recipes[name] = [*tiny(recipe, world, out), *small]
+        recipes[name] = [*tiny(of, world, out), *small]
     (found,) = on_ranks(watch, 1, recipes)
     return found
 
@@ -131,3 +131,12 @@ def test_a_rank_without_long_clips_trains_the_fusion_as_well(tmp_path: Path) -> 
     for name in weights:
         torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=1e-5)
     assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "2"), rel=1e-5)
+
+
+def test_a_run_that_fuses_clips_resumes_with_the_same_bits(seen: dict[str, list[Seen]], out: Path) -> None:
+    """The parts of a clip are drawn by the epoch and the sample, wherever the run was torn down."""
+    model = {"dim": 16, "audio": HTSAT | {"seconds": 12}, "text": MODEL["text"]}
+    small = {"model": model, "pairs": {"audio-text": 1.0}, "batch_size": 4, "steps": 8, "checkpoint": {"every": 2}}
+    for name, stop in (("whole", None), ("parts", 3), ("parts", None)):
+        on_ranks(run, 1, recipe(out / "world", out / name, **small), stop)
+    assert_same_run(out / "whole", out / "parts")
