@@ -35,9 +35,10 @@ class MappedFile:
 
 
 class MappedColumn:
-    """The value `name` of the samples of one source."""
+    """The value `name` of the samples of one source. Another process that gets it opens the files again."""
 
     def __init__(self, folder: Path, fingerprint: str, name: str) -> None:
+        self._opened = (folder, fingerprint, name)
         files = [_mapped(path, name) for path in column_files(folder, fingerprint)]
         self._files = sorted((file for file in files if file is not None), key=lambda file: file.first)
         if not self._files:
@@ -46,18 +47,32 @@ class MappedColumn:
         self.shape: tuple[int, ...] = self._files[0].value_m.shape[1:]
         self.dtype = self._files[0].value_m.dtype
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedColumn, self._opened
+
+    def __len__(self) -> int:
+        return sum(len(file.id_m) for file in self._files)
+
     def rows(self, id_n: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The values of these samples, in any order, and which of them have one. The others get zeros."""
         value_n = np.zeros((len(id_n), *self.shape), dtype=self._files[0].value_m.dtype)
+        return value_n, self.read(id_n, value_n)
+
+    def read(
+        self, id_n: NDArray[np.int64], value_n: NDArray[Any], at_n: NDArray[np.int64] | None = None
+    ) -> NDArray[np.bool_]:
+        """Writes the values of these samples into `value_n`, and returns which of them have one. The rows of the others
+        stay as they are. `at_n`: writes one entry of each value, the one at this place of its first axis."""
         has_n = np.zeros(len(id_n), dtype=bool)
         file_n = np.searchsorted(self._first_f, id_n, side="right") - 1
         for index in np.unique(file_n[file_n >= 0]).tolist():
             file, at_k = self._files[index], np.flatnonzero(file_n == index)
             row_k, has_k = _rows(file, id_n[at_k])
             order_k = np.argsort(row_k[has_k])  # so that the disk reads forwards
-            value_n[at_k[has_k][order_k]] = file.value_m[row_k[has_k][order_k]]
-            has_n[at_k] = has_k
-        return value_n, has_n
+            at_k, row_k = at_k[has_k][order_k], row_k[has_k][order_k]
+            value_n[at_k] = file.value_m[row_k] if at_n is None else file.value_m[row_k, at_n[at_k]]
+            has_n[at_k] = True
+        return has_n
 
 
 def _rows(file: MappedFile, id_k: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

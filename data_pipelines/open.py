@@ -7,12 +7,13 @@ from pathlib import Path
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.config import DataConfig
+from tercet.data_pipelines.features import check_features
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.preflight.declared import check_streams
 from tercet.data_pipelines.preflight.modalities import check_modalities
 from tercet.data_pipelines.preflight.sidecars import warn_if_strange
 from tercet.data_pipelines.preflight.variety import warn_if_all_alike
-from tercet.data_pipelines.sample import Intake
+from tercet.data_pipelines.sample import FeatureIntake, Intake
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.main_process import say
@@ -44,6 +45,9 @@ def open_loader(
         return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
     check_modalities(data.train, sources, trained)
+    for name, intake in intakes.items():
+        if isinstance(intake, FeatureIntake):
+            check_features(name, Path(intake.folder), data.train, sources)
     if world.first:
         warn_if_all_alike(data.train, sources, trained)
         warn_if_strange(data.train, sources)

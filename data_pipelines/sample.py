@@ -95,6 +95,22 @@ class ArrayIntake:
     ragged: bool = False
 
 
+@dataclass(frozen=True)
+class FeatureIntake:
+    """What a tower returned for each sample, in place of the tower's input: vectors of this width, in a folder that
+    `tercet embed --format features` wrote."""
+
+    modality: str
+    folder: str
+    width: int
+    dtype: ClassVar[str] = "float32"
+    ragged: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.width,)
+
+
 def channels_first(values: Tensor, intake: Intake) -> Tensor:
     """Permutes pictures for the towers, without a copy: in memory the channels stay last."""
     return values.permute(0, 3, 1, 2) if isinstance(intake, ImageIntake) else values
@@ -158,6 +174,7 @@ class Field:
     number: Tensor | None = None
     reduced: Tensor | None = None
     draws: Tensor | None = None
+    cached: bool = False
 
     def __len__(self) -> int:
         return len(self.item)
@@ -192,7 +209,9 @@ class Field:
         """Changes all tensors."""
         optional = (self.lengths, self.masks, self.number, self.reduced, self.draws)
         changed = [None if tensor is None else change(tensor) for tensor in optional]
-        return Field(self.modality, change(self.values), change(self.item), *changed)
+        lengths, masks, number, reduced, draws = changed
+        values, item = change(self.values), change(self.item)
+        return Field(self.modality, values, item, lengths, masks, number, reduced, draws, self.cached)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Digests of what determines an embedding: the model with its weights, and how samples are read and transformed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from hashlib import blake2b
 
@@ -17,9 +17,14 @@ PROBES = ("A photo of two dogs, and 3 × naïve cafés!", "", "word " * 400)  # 
 ADDRESS = " at 0x"  # part of the default repr of objects
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Over every parameter and buffer by name, and the plain settings of every module."""
-    state = xxh3_128(json.dumps(list(_settings(model))).encode())
+def tower_digest(tower: nn.Module) -> str:
+    """That of the tower as it encodes, whether it is locked or not, and whether it recomputes activations."""
+    return weights_digest(tower, ("still", "grad_checkpointing"))
+
+
+def weights_digest(model: nn.Module, ignoring: Collection[str] = ()) -> str:
+    """Over every parameter and buffer by name, and the plain settings of every module, but not those `ignoring`."""
+    state = xxh3_128(json.dumps(list(_settings(model, ("training", *ignoring)))).encode())
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(_bytes(tensor))
@@ -33,12 +38,12 @@ def transform_digest(intakes: Mapping[str, Intake], split: SplitConfig, exact_im
     return blake2b(json.dumps([read, seen, exact_images]).encode(), digest_size=16).hexdigest()
 
 
-def _settings(model: nn.Module) -> Iterator[list[str]]:
+def _settings(model: nn.Module, ignored: Collection[str]) -> Iterator[list[str]]:
     """What no tensor shows: types of modules, numbers of heads, strides, settings of a front end."""
     for name, module in model.named_modules():
         plain = {key: repr(value) for key, value in vars(module).items() if not key.startswith("_") and _plain(value)}
-        plain.pop("training", None)
-        yield [name, type(module).__qualname__, json.dumps(plain, sort_keys=True)]
+        kept = {key: value for key, value in plain.items() if key not in ignored}
+        yield [name, type(module).__qualname__, json.dumps(kept, sort_keys=True)]
 
 
 def _plain(value: object) -> bool:

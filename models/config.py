@@ -79,6 +79,11 @@ class TowerConfig(Config):
     unlocked: int | None = Field(
         None, ge=0, description="train only this many of the last blocks; 0 locks the tower; default: train all"
     )
+    cached: str | None = Field(
+        None,
+        description="of a locked tower: the folder with its outputs for the training samples, which `tercet embed "
+        "--format features` wrote; training then reads these, and decodes no pictures, sounds or captions for it",
+    )
     grad_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     frozen_batchnorm: bool = Field(
         False,
@@ -89,6 +94,12 @@ class TowerConfig(Config):
     lora: LoraConfig | None = Field(None, description="freeze the tower and train low-rank updates of its weights")
     adapter: AdapterConfig | None = Field(None, description="train a small bottleneck on the tower's output")
     options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
+
+    @model_validator(mode="after")
+    def _caches_what_never_changes(self) -> "TowerConfig":
+        if self.cached is not None and self.unlocked != 0:
+            raise Misfit("cached", "holds the outputs of a locked tower; set `unlocked: 0`, or remove `cached`")
+        return self
 
     @model_validator(mode="after")
     def _locks_once(self) -> "TowerConfig":
@@ -112,6 +123,11 @@ class ModelConfig(Config):
     dim: int | None = Field(
         None, gt=0, description="dimensions of the joint space; default: those that the towers project into, or 512"
     )
+
+    @property
+    def cached(self) -> dict[str, str]:
+        """The folder of the features of each tower whose outputs are stored."""
+        return {name: tower.cached for name, tower in self.towers.items() if tower.cached is not None}
 
     @property
     def towers(self) -> dict[str, TowerConfig]:

@@ -114,8 +114,12 @@ class Multimodal(nn.Module):
     def _features(self, field: Field) -> Tensor:
         if field.reduced is not None:
             return self._at_two_sizes(field, field.reduced)
-        features: Tensor = self.tower(field.modality)(*self._inputs(field))
+        features: Tensor = self._cached(field) if field.cached else self.tower(field.modality)(*self._inputs(field))
         return features
+
+    def _cached(self, field: Field) -> Tensor:
+        """The stored outputs of the tower, with one dummy row for an empty field."""
+        return field.values if len(field) else field.values.new_zeros(1, field.values.shape[1])
 
     def _at_two_sizes(self, field: Field, reduced_n: Tensor) -> Tensor:
         """Runs the tower once on the rows of full size, and once on those that are reduced, or on dummy rows."""
@@ -161,7 +165,8 @@ class Multimodal(nn.Module):
 
     def embed_by(self, field: Field, projectors: Sequence[str]) -> dict[str, Tensor]:
         """The unit vectors of a field by the name of the projector; the empty name is that of the joint space."""
-        features = self.tower(field.modality).embed(field.values, field.lengths)
+        cached = field.cached
+        features = field.values if cached else self.tower(field.modality).embed(field.values, field.lengths)
         return {name: self.head(field.modality, features, name) for name in projectors}
 
     @torch.no_grad()

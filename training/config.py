@@ -22,6 +22,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
+from tercet.training.cached import check_cached
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
@@ -40,6 +41,7 @@ STAGED = (
     "selection", "episodes", "source_weights", "mixup",
 )  # fmt: skip
 STAGED_OF_TOWERS = ("model.image.size", "model.image.patch_dropout", "model.text.context_length")
+STAGED_OF_ANY = ("unlocked", "cached")  # of each tower
 
 
 class OptimizerConfig(Config):
@@ -109,7 +111,8 @@ class StageConfig(Config):
 
     @model_validator(mode="after")
     def _sets_what_a_stage_may(self) -> "StageConfig":
-        known = [*STAGED, *STAGED_OF_TOWERS, *(f"model.{modality}.unlocked" for modality in MODALITIES)]
+        of_any = (f"model.{modality}.{key}" for modality in MODALITIES for key in STAGED_OF_ANY)
+        known = [*STAGED, *STAGED_OF_TOWERS, *of_any]
         for key in self.set:
             if key not in known and key.partition(".")[0] not in STAGED:
                 raise Misfit(f"set.{key}", f"cannot change in a stage; {did_you_mean(key, known)}")
@@ -292,6 +295,11 @@ class RunConfig(SpaceConfig):
                 if modality_of(name) in MODALITIES and name not in known:
                     key = "terms" if not self.pairs else "pairs" if name in term.between else "against"
                     raise Misfit(key, f"uses `{name}`; {did_you_mean(name, known)}; `fields` adds fields")
+        return self
+
+    @model_validator(mode="after")
+    def _features_can_be_read(self) -> "RunConfig":
+        check_cached(self)
         return self
 
     @model_validator(mode="before")

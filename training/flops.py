@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first
+from tercet.data_pipelines.sample import Batch, FeatureIntake, Field, Intake, TextIntake, channels_first
 from tercet.modality import modality_of
 from tercet.models.multimodal import Multimodal
 from tercet.training.scoring import AS_TRAINED, Scoring
@@ -129,4 +129,5 @@ def _one_row(modality: str, intake: Intake, device: torch.device) -> Field:
         return Field(modality, intake.tokenize([LONG]).to(device), item)
     values = torch.zeros(1, *intake.shape, dtype=getattr(torch, intake.dtype), device=device)
     lengths = torch.tensor([values.shape[1]], device=device) if intake.ragged else None
-    return Field(modality, channels_first(values, intake), item, lengths)
+    cached = isinstance(intake, FeatureIntake)
+    return Field(modality, channels_first(values, intake), item, lengths, cached=cached)

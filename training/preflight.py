@@ -26,6 +26,7 @@ from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
 from tercet.models.projector import check_prototypes
+from tercet.training.cached import check_stored, decoded
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
@@ -186,6 +187,7 @@ def _check_opened(config: RunConfig, opened: Sequence[tuple[RunConfig, dict[str,
     saved = resume_point(folder_of(config) / CHECKPOINTS, World())
     progress = saved.progress if saved else Progress()
     for stage, found in opened[progress.stage :]:
+        check_stored(stage, found)
         if found.keys() == stage.data.train.keys():
             check_modalities(stage.data.train, found, _learned(stage))
             warn_if_all_alike(stage.data.train, found, _learned(stage))
@@ -213,7 +215,8 @@ def _unopened(config: RunConfig, opened: Collection[str], sources: OpenedSources
 
 
 def _learned(config: RunConfig) -> list[str]:
-    return sorted({modality_of_vectors(field) for term in config.terms for field in term.between})
+    """The modalities that terms train and that the run decodes."""
+    return decoded(config, sorted({modality_of_vectors(field) for term in config.terms for field in term.between}))
 
 
 def _stages(config: RunConfig) -> Iterator[RunConfig]:

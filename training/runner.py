@@ -14,10 +14,11 @@ from tercet.data_pipelines.open import open_loader
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import RunStopped
-from tercet.modality import modality_of
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
+from tercet.training.cached import decoded
+from tercet.training.cached_towers import training_intakes
 from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
@@ -156,16 +157,14 @@ class Runner:
         further = further_fields(model.fields, config.fields, model.intakes)
         model.check_sizes({name: field.intake for name, field in further.items()})
         scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)
-        intakes = {name: intake for name, intake in model.intakes.items() if name in model.fields}
+        intakes = training_intakes(model, config.model)
         fields = {**own_fields(intakes), **further}
         inputs = {name: field.intake for name, field in fields.items()}
         flops = count_flops(model, inputs, config.micro_batch, scoring) if config.selection else None
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         small = scoring.decoded_small(fields)
         again = {name: fields[name] for name in small}
-        loader = self._loader(
-            index, config, model, {**fields, **small}, again, origin.progress if origin else Progress()
-        )
+        loader = self._loader(index, config, {**fields, **small}, again, origin.progress if origin else Progress())
         self.changes.check(config, loader.plan, model)
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
         context = StageContext(config, engine, dim, plan, sources, world, fields)
@@ -194,14 +193,13 @@ class Runner:
         self,
         index: int,
         config: RunConfig,
-        model: Multimodal,
         fields: Mapping[str, FieldSpec],
         again: Mapping[str, FieldSpec],
         progress: Progress,
     ) -> Batches:
         """Opens the data where the last checkpoint left off. A new plan takes effect here."""
         cursors = cursors_for(self.config, config, progress)
-        learned = sorted({modality_of(field) for field in model.fields})
+        learned = decoded(config, sorted({field.modality for field in fields.values()}))
         intakes = {name: field.intake for name, field in fields.items() if name == field.modality}
         further = {name: field for name, field in fields.items() if name not in intakes}
         data = self.changes.data(config, progress, begun=index == progress.stage)

@@ -16,7 +16,16 @@ from torch import Tensor
 from tercet.data_pipelines.batches.buffers import Arrays, BufferColumn, BufferLayout
 from tercet.data_pipelines.captions.reader import within
 from tercet.data_pipelines.fields import FieldSpec, own_fields
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Intake, Sample, TextIntake, channels_first
+from tercet.data_pipelines.sample import (
+    AudioIntake,
+    Batch,
+    FeatureIntake,
+    Field,
+    Intake,
+    Sample,
+    TextIntake,
+    channels_first,
+)
 from tercet.data_pipelines.transforms.config import HideConfig
 
 SEED = "seed"  # the name of the array of keys of views
@@ -151,7 +160,8 @@ class BatchMaker:
         assert values is not None
         values = channels_first(values, spec.intake)
         length, masks, number, draws = (rows(f"{name} {column}") for column in ("length", "masks", "number", "draws"))
-        return Field(spec.modality, values, item_n, length, masks, number, draws=draws)
+        cached = isinstance(spec.intake, FeatureIntake)
+        return Field(spec.modality, values, item_n, length, masks, number, draws=draws, cached=cached)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """A batch of these samples, whose sounds may have any length."""

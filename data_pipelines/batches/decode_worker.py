@@ -13,6 +13,7 @@ import numpy as np
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.batches.batch_maker import SEED, BatchMaker
 from tercet.data_pipelines.batches.buffers import Arrays, Buffer, BufferLayout, open_arrays
+from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.fields import own_pictures
 from tercet.data_pipelines.plans.members import Members
@@ -21,6 +22,7 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.data_pipelines.transforms.augment import Augmenter
 from tercet.data_pipelines.transforms.config import AugmentConfig, ViewsConfig
 from tercet.data_pipelines.transforms.crop import RandomView, random_views, stored_views
+from tercet.data_pipelines.workers.pool import Kind
 from tercet.errors import UserError
 
 NEARBY = 16  # substitutes that are tried from the same shard
@@ -69,6 +71,8 @@ class ViewedSample:
 class DecodeWorker:
     """Does a `DecodeTask`: reads the samples, decodes and augments them, and writes them into their rows."""
 
+    chunk = 32  # samples of one task: enough to hide its overhead, few enough to spread a batch over the workers
+
     def __init__(
         self,
         sources: Sequence[DecodedSource],
@@ -81,7 +85,7 @@ class DecodeWorker:
         shrunk: Mapping[str, float] | None = None,
     ) -> None:
         """`shrunk`: the factors of pictures that are smaller than those the augmentation is meant for, by field."""
-        self.sources, self.maker, self.layout, self._seed, self._crop = sources, maker, layout, seed, crop
+        self.sources, self.maker, self.layout, self.seed, self._crop = sources, maker, layout, seed, crop
         self._fixed = views
         self._augment = Augmenter(augment, maker.draws, shrunk or {}, maker.hidden, own_pictures(maker.fields))
 
@@ -102,6 +106,14 @@ class DecodeWorker:
             arrays["epoch"][task.rows] = task.epochs
         return DecodeResult(len(seen) + len(faults), tuple(faults))
 
+    def pool(self, data: DataConfig) -> tuple[Kind, int]:
+        """The kind and the number of the workers that do the tasks."""
+        return data.worker, data.workers
+
+    def prefetch(self, source: int, ids: Sequence[int]) -> None:
+        """Announces that these samples of a source will be read soon."""
+        self.sources[source].decode.source.prefetch(ids)
+
     def _views(self, source: DecodedSource, task: DecodeTask, arrays: Arrays) -> list[RandomView]:
         """The random view of each sample; pictures are decoded directly into the buffer."""
         views = self.random_views(source, task.ids, task.epochs)
@@ -111,7 +123,7 @@ class DecodeWorker:
 
     def random_views(self, source: DecodedSource, ids: Sequence[int], epochs: Sequence[int]) -> list[RandomView]:
         if self._fixed is None:
-            return random_views(source.name, self._seed, epochs, ids, self._crop)
+            return random_views(source.name, self.seed, epochs, ids, self._crop)
         return stored_views(self._fixed.seed, [one % self._fixed.count for one in epochs], ids, self._crop)
 
     def _substitute(
@@ -119,15 +131,14 @@ class DecodeWorker:
     ) -> ViewedSample:
         """Draws samples in place of a bad one until one is good."""
         row = [source.decode.fault(id, bad.reason)]
-        for other in _candidates(source, self._seed, epoch, id):
+        for other in candidates(source, self.seed, epoch, id):
             (view,) = self.random_views(source, [other], [epoch])
             (one,) = source.decode([other], [view])
             if isinstance(one, Sample):
                 faults += row
                 return ViewedSample(one, view)
             row.append(source.decode.fault(other, one.reason))
-        counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in row).items())
-        raise UserError(f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}. Fix the data")
+        raise all_bad(row)
 
     def _partner(self, one: ViewedSample, source: DecodedSource) -> Media | None:
         """The sound that is mixed into this one, if one is drawn and it can be decoded."""
@@ -141,7 +152,14 @@ class DecodeWorker:
         return partner.audio if isinstance(partner, Sample) else None
 
 
-def _candidates(source: DecodedSource, seed: int, epoch: int, id: int) -> Iterator[int]:
+def all_bad(row: Sequence[Fault]) -> UserError:
+    """The error if a sample and all that could replace it are bad."""
+    counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(one.reason for one in row).items())
+    return UserError(f"{len(row)} samples in a row are bad ({counts}), the last in {row[-1].shard}. Fix the data")
+
+
+def candidates(source: DecodedSource, seed: int, epoch: int, id: int) -> Iterator[int]:
+    """The samples that may replace a bad one, in the order in which they are tried."""
     draw = keyed(f"substitute {source.name}", seed, epoch, id)
     yield from map(source.members.id, draw.integers(*source.members.near(id), size=NEARBY).tolist())
     yield from map(source.members.id, draw.integers(len(source.members), size=ANYWHERE).tolist())

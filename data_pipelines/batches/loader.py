@@ -23,6 +23,7 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
 from tercet.data_pipelines.batches.decode_again import DecodeAgain
 from tercet.data_pipelines.batches.decode_worker import DecodedSource, DecodeResult, DecodeTask, DecodeWorker
+from tercet.data_pipelines.batches.feature_worker import FeatureWorker, reads_features_only
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import Decoder, Keeper, checked
 from tercet.data_pipelines.decode.sound_pairs import decoder_of
@@ -39,7 +40,6 @@ from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
 from tercet.errors import UserError
 
-CHUNK = 32  # samples of one task: enough to hide its overhead, few enough to spread a batch over the workers
 BATCHES_AHEAD = 2
 PLANNED_AT_ONCE = 4096  # samples whose ids are computed together, which takes hardly longer than for one
 
@@ -92,16 +92,17 @@ class Loader:
         self.batch_size, self._seed, self._opened = batch_size, seed, dict(sources)
         self.cursors = {name: (start or {}).get(name, 0) for name in sources}
         self.bad_log = BadSampleLog(data.max_bad, folder and folder / "bad_samples.jsonl")
-        self._kind, self._workers = data.worker, data.workers
         self._rank, self._share = rank, batch_size // world
         maker = BatchMaker(
             checked(intakes), further, data.augment.audio.masks, data.values, data.views is not None, bool(again)
         )
         layout = maker.layout(self._share)
-        self._buffers = BufferPool(layout, shared=data.worker == "process" and data.workers > 0)
         decoded = decoded_sources(data, sources, intakes, further, self.schedule.lists)
         shrunk = {name: _height(maker.fields[name]) / _height(field) for name, field in (again or {}).items()}
-        self._decode = DecodeWorker(decoded, maker, layout, seed, data.crop, data.augment, data.views, shrunk)
+        kind = FeatureWorker if reads_features_only(decoded, maker) else DecodeWorker
+        self._decode = kind(decoded, maker, layout, seed, data.crop, data.augment, data.views, shrunk)
+        self._kind, self._workers = self._decode.pool(data)
+        self._buffers = BufferPool(layout, shared=self._kind == "process" and self._workers > 0)
         self.again: DecodeAgain | None = None
         if again:
             pictures = _decoded_pictures(data, sources, again, further, decoded)
@@ -151,7 +152,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """Ends only if no source repeats, after the last full batch."""
         unfinished: list[UnfinishedBatch] = []
-        per_batch = -(-self._share // CHUNK)
+        per_batch = -(-self._share // self._decode.chunk)
         ahead = max(BATCHES_AHEAD * per_batch, 2 * self._workers)
         with worker_pool(self._kind, self._workers, self._decode) as (pool, decode):
             results = in_order(decode, self._tasks(unfinished), pool, ahead)
@@ -169,7 +170,7 @@ class Loader:
             tasks = [
                 DecodeTask(int(number), ids[rows].tolist(), epochs[rows].tolist(), rows.tolist(), buffer.path or buffer)
                 for number in np.unique(planned.source_n)
-                for rows in _chunks(np.flatnonzero(planned.source_n == number))
+                for rows in _chunks(np.flatnonzero(planned.source_n == number), self._decode.chunk)
             ]
             unfinished.append(UnfinishedBatch(buffer, len(tasks), planned.cursors))
             yield from tasks
@@ -183,8 +184,8 @@ class Loader:
             position = np.concatenate([one.position_n for one in block])
             ids = self._by_source(source, position, lambda order, at: order.at(at))
             epochs = self._by_source(source, position, lambda order, at: order.appearance(at))
-            for number, decoded in enumerate(self._decode.sources):
-                decoded.decode.source.prefetch(ids[source == number].tolist())
+            for number in range(len(self._decode.sources)):
+                self._decode.prefetch(number, ids[source == number].tolist())
             for i, one in enumerate(block):
                 rows = slice(i * self._share, (i + 1) * self._share)
                 yield one, ids[rows], epochs[rows]
@@ -252,8 +253,8 @@ def _height(field: FieldSpec) -> int:
     return field.intake.size[0]
 
 
-def _chunks(rows: Ints) -> list[Ints]:
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+def _chunks(rows: Ints, size: int) -> list[Ints]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _nearest(batch_size: int, world: int) -> str:

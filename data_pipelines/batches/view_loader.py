@@ -10,7 +10,7 @@ from tercet.data_pipelines.bad_samples import BadSampleLog
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.buffers import Buffer, BufferPool
 from tercet.data_pipelines.batches.decode_worker import DecodeResult, DecodeTask, DecodeWorker
-from tercet.data_pipelines.batches.loader import BATCHES_AHEAD, CHUNK, decoded_sources
+from tercet.data_pipelines.batches.loader import BATCHES_AHEAD, decoded_sources
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.item import checked
 from tercet.data_pipelines.sample import Batch, Intake
@@ -64,7 +64,7 @@ class ViewLoader:
 
     def __iter__(self) -> Iterator[ViewBatch]:
         unfinished: list[_Unfinished] = []
-        ahead = max(BATCHES_AHEAD * SAMPLES // CHUNK, 2 * self._workers)
+        ahead = max(BATCHES_AHEAD * SAMPLES // DecodeWorker.chunk, 2 * self._workers)
         with worker_pool(self._kind, self._workers, self._decode) as (pool, decode):
             results = in_order(decode, self._tasks(unfinished), pool, ahead)
             for first in results:
@@ -78,7 +78,7 @@ class ViewLoader:
     def _tasks(self, unfinished: list[_Unfinished]) -> Iterator[DecodeTask]:
         for piece, view, start in self._stretches():
             ids, buffer = piece[start : start + SAMPLES], self._buffers.take()
-            rows = [range(first, min(first + CHUNK, len(ids))) for first in range(0, len(ids), CHUNK)]
+            rows = [range(first, min(first + DecodeWorker.chunk, len(ids))) for first in range(0, len(ids), DecodeWorker.chunk)]
             unfinished.append(_Unfinished(piece, view, ids, buffer, len(rows)))
             for some in rows:
                 chosen = [ids[row] for row in some]

@@ -14,9 +14,18 @@ from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.decode.neighbors import NeighborCaptions
+from tercet.data_pipelines.decode.stored import Stored, open_features, stored_of
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.further_files import by_number, wanted_as
-from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, Media, Sample, TextIntake
+from tercet.data_pipelines.sample import (
+    AudioIntake,
+    FeatureIntake,
+    ImageIntake,
+    Intake,
+    Media,
+    Sample,
+    TextIntake,
+)
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.transforms.crop import CentreView, View
 from tercet.errors import UserError, did_you_mean
@@ -33,6 +42,8 @@ def mask_of(files: Files, intake: Intake) -> bytes | None:
     """The file with the alpha channel of the sample's picture, if the tower has one and the sample too."""
     held = by_number(files, ALPHA, "image") if has_alpha(intake) else {}
     return files[next(iter(held.values()))] if held else None
+
+NOTHING: Stored = {}
 
 
 def checked(intakes: Mapping[str, Intake]) -> Mapping[str, Intake]:
@@ -54,7 +65,9 @@ class FileDecoder:
         further: Mapping[str, FieldSpec] | None = None,
     ) -> None:
         taken = {name: intake for name, intake in intakes.items() if name in (config.fields or intakes)}
-        self.intakes = {name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake)}
+        self.intakes = {
+            name: intake for name, intake in taken.items() if not isinstance(intake, TextIntake | FeatureIntake)
+        }
         self.texts = {name: intake for name, intake in taken.items() if isinstance(intake, TextIntake)}
         self._captions = CaptionReader(config.captions, templates=config.keyword_templates, least=config.min_words)
         self._group = GroupReader(config.group, self._captions)
@@ -82,12 +95,15 @@ class FileDecoder:
         readers = [*([self._captions] if self.texts else ()), *caption_readers, self._group]
         self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
 
-    def sample(self, key: str, id: int, files: Files | BadSample, view: View) -> Sample | BadSample:
+    def sample(
+        self, key: str, id: int, files: Files | BadSample, view: View, stored: Stored = NOTHING
+    ) -> Sample | BadSample:
+        """`stored`: the features of the modalities that are not decoded."""
         if isinstance(files, BadSample):
             return files
         try:
             meta = self._meta(key, files)
-            media = self._all_media(id, files, view)
+            media = {**stored, **self._all_media(id, files, view)}
             captions = self._captions(files, meta) if self.texts else None
             text = view.captions(captions) if captions else ()
             captioned = self._caption_rows(files, meta, text, view)
@@ -234,14 +250,16 @@ class Decoder(FileDecoder):
     ) -> None:
         super().__init__(intakes, config, exact_images, further)
         self.source = source
+        self.features = open_features(intakes, source, config)
         self._neighbors = [NeighborCaptions(field, source, config) for field in self._neighbor_fields]
 
     def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:
         """Each sample in its view, or what is wrong with it."""
         views = list(views)
+        read, stored = self.source.read(ids, self.wanted), stored_of(self.features, ids, views)
         samples = [
-            self.sample(self.source.key(id), id, files, view)
-            for id, files, view in zip(ids, self.source.read(ids, self.wanted), views, strict=True)
+            features if isinstance(features, BadSample) else self.sample(self.source.key(id), id, files, view, features)
+            for id, files, view, features in zip(ids, read, views, stored, strict=True)
         ]
         for neighbors in self._neighbors:
             samples = neighbors.added(samples, views)

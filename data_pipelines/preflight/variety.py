@@ -15,7 +15,9 @@ CHECKED = 256
 def warn_if_all_alike(
     splits: Mapping[str, SplitConfig], sources: Mapping[str, Source], modalities: Collection[str]
 ) -> None:
-    """Reads until two samples differ, usually the first two."""
+    """Reads until two samples differ, usually the first two. Reads none if the run decodes no modality."""
+    if not modalities:
+        return
     groups = _values(sources, {name: split.group for name, split in splits.items()}, splits)
     if seen := _alike(groups):
         say(

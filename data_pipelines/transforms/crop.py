@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tercet.data_pipelines.captions.reader import Captions
 from tercet.data_pipelines.seeding import keyed, keys, uniforms
@@ -42,6 +42,11 @@ class View(Protocol):
         ...
 
     def captions(self, captions: Captions) -> tuple[str, ...]: ...
+
+    @property
+    def caption(self) -> float:
+        """A number from [0, 1) that chooses one of the captions of a place."""
+        ...
 
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "View":
         """Another view of the same sample, for a row of a further field whose crops keep a share in this range."""
@@ -95,6 +100,10 @@ class CentreView:
     def captions(self, captions: Captions) -> tuple[str, ...]:
         return captions.all
 
+    @property
+    def caption(self) -> float:
+        return 0.0
+
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "CentreView":
         return self
 
@@ -146,7 +155,11 @@ class RandomView:
         return start, start + window
 
     def captions(self, captions: Captions) -> tuple[str, ...]:
-        return (captions.pick(self.draws[5], self.draws[6]),)
+        return (captions.pick(self.draws[5], self.caption),)
+
+    @property
+    def caption(self) -> float:
+        return self.draws[6]
 
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "RandomView":
         purpose = f"{field} {row}"
@@ -164,6 +177,12 @@ class RandomView:
     def order(self, field: str, numbers: Collection[int]) -> list[int]:
         shuffled: list[int] = keyed(f"files {field}", self.key).permutation(sorted(numbers)).tolist()
         return shuffled
+
+
+def caption_shares(source: str, seed: int, epochs: ArrayLike, ids: ArrayLike) -> NDArray[np.float64]:
+    """`RandomView.caption` of these samples, without the views."""
+    share_n: NDArray[np.float64] = uniforms(f"view {source}", seed, epochs, ids, 7)[:, 6]
+    return share_n
 
 
 def random_views(

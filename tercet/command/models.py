@@ -77,9 +77,9 @@ def compare(arguments: Namespace) -> int:
 
 
 def declare_embed(verb: Parser) -> None:
-    verb.add_argument("model", metavar="MODEL", help=MODEL)
-    takes_overrides(verb, f"{READ_AS}; with --views, keys of the recipe")
-    verb.add_argument("--data", metavar="D", help=DATA)
+    verb.add_argument("model", metavar="MODEL", help=f"{MODEL}; with --format features also a recipe")
+    takes_overrides(verb, f"{READ_AS}; with --views or --format features, keys of the recipe")
+    verb.add_argument("--data", metavar="D", help=f"{DATA} (with a recipe, default: its training data)")
     verb.add_argument(
         "--views",
         metavar="RECIPE",
@@ -102,9 +102,10 @@ def declare_embed(verb: Parser) -> None:
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
     verb.add_argument(
         "--format",
-        choices=("safetensors", "parquet", "column"),
+        choices=("safetensors", "parquet", "column", "features"),
         default="safetensors",
-        help="column: a vector of each sample, for selection.reference_vectors (default: safetensors)",
+        help="column: a vector of each sample, for selection.reference_vectors; features: what the towers return, "
+        "before the projection, for model.MODALITY.cached (default: safetensors)",
     )
     _takes_dims(verb)
     _takes_usual(verb)
@@ -115,6 +116,8 @@ def declare_embed(verb: Parser) -> None:
 def embed(arguments: Namespace) -> int:
     if arguments.views:
         return embed_views(arguments)
+    if arguments.format == "features":
+        return embed_features(arguments)
     if arguments.format == "parquet":
         from tercet.api.parquet import embed_parquet as embed
     elif arguments.format == "column":
@@ -154,6 +157,16 @@ def embed_views(arguments: Namespace) -> int:
         {"out": str(arguments.out), **asdict(found)},
         f"stored views: {arguments.out}: {samples:,} samples × {found.count} views × {found.dim}",
     )
+    return 0
+
+
+def embed_features(arguments: Namespace) -> int:
+    from tercet.api.features import embed_features
+
+    if arguments.dims:
+        raise UserError("--dims cuts the vectors of the joint space, and features come before it; leave it out")
+    found = embed_features(arguments.model, arguments.data, arguments.out, arguments.overrides)
+    show(arguments, {"out": str(arguments.out), **found.facts}, f"features: {arguments.out}: {found.summary}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Rows of a mapped column are those that were written, whatever the files they lie in."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_parts_that_processes_wrote_are_one_column(tmp_path: Path) -> None:
         write_part(tmp_path, "a b", Column(id_n, {"score": id_n * 2.0}))
     rows_n, has_n = MappedColumn(tmp_path, "a b", "score").rows(np.array([29, 5, 30]))
     assert (rows_n.tolist(), has_n.tolist()) == ([58.0, 10.0, 0.0], [True, True, False])
+
+
+def test_one_entry_of_each_value_is_read_also_after_a_copy(tmp_path: Path) -> None:
+    """Captions of a sample, of which a step draws one. What has no value stays as it is."""
+    draw = np.random.default_rng(1)
+    parts = {0: draw.normal(size=(4, 2, 3)), 10: draw.normal(size=(4, 5, 3))}  # files of different depths
+    for start, value_n in parts.items():
+        write_part(tmp_path, "a", Column(np.arange(start, start + 4), {"text": value_n}))
+    column = pickle.loads(pickle.dumps(MappedColumn(tmp_path, "a", "text")))
+    id_n, at_n, found_nd = np.array([12, 3, 7, 10]), np.array([4, 1, 0, 0]), np.full((4, 3), 9.0)
+    assert column.read(id_n, found_nd, at_n).tolist() == [True, True, False, True]
+    assert found_nd.tolist() == [*map(list, (parts[10][2, 4], parts[0][3, 1], [9] * 3, parts[10][0, 0]))]
+    assert len(column) == 8
 
 
 def test_a_value_that_no_file_has_is_refused(tmp_path: Path) -> None:

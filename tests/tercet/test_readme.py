@@ -45,7 +45,7 @@ def test_the_shown_training_commands_are_valid(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     Path("photos.yaml").write_text("extends: image_text\ndata: photos.csv\n", encoding="utf-8")
     commands = re.findall(r"^    (?:torchrun|deepspeed|tercet) .*?\btrain (.*)$", README + TRAINING, re.MULTILINE)
-    assert len(commands) == 10
+    assert len(commands) == 12
     asked = [parse(["train", *shlex.split(command, comments=True)]) for command in commands]
     configs = [load_recipe(arguments.recipe, arguments.overrides) for arguments in asked]
     assert "runs/mine" in [config.out for config in configs]

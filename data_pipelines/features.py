@@ -1,0 +1,110 @@
+"""Features: the outputs of towers by sample, which a run reads instead of running the towers.
+
+    FOLDER/features.json                            the model, its towers, and the sources
+    FOLDER/FINGERPRINT/000000000000.safetensors     the samples 0 to 65,535: `id` [n], `group` [n] and, for each
+                                                    modality, `image` [n, D] in fp32 and `image.rows` [n]
+
+`image.rows` says how many rows a sample has: 0 if it lacks the modality. `text` is [n, C, D], because a sample may have
+several captions, of which a step draws one. Samples are read as in evaluation: the centre of the picture, the whole
+sound. A sample that could not be read is in no file, and is bad, as it is when a run decodes it.
+
+Shape letters: n samples, C captions of a sample at most, D the width of a tower. Imports no torch.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tercet.data_pipelines.source import Source
+from tercet.data_pipelines.source_config import SplitConfig
+from tercet.errors import UserError
+
+MANIFEST = "features.json"
+GROUP, ROWS = "group", "rows"
+CAPTIONS = "text"  # the modality with several rows
+
+
+@dataclass(frozen=True)
+class StoredTower:
+    """Whose outputs these are: a digest of the tower with its weights, and the width of its vectors."""
+
+    digest: str
+    width: int
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """How many samples a source has, how many of them are stored, and how they were read."""
+
+    samples: int
+    stored: int
+    modalities: tuple[str, ...]
+    captions: tuple[str, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class FeatureManifest:
+    """The content of `features.json`. `model`: the model or recipe that was embedded."""
+
+    model: str
+    towers: Mapping[str, StoredTower]
+    sources: Mapping[str, StoredSource] = field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: Path, key: str) -> "FeatureManifest":
+        """`key`: what names the folder in the recipe."""
+        try:
+            raw = json.loads((folder / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            raise UserError(
+                f"{key}: {folder} has no {MANIFEST}; write it: tercet embed RECIPE --format features --out {folder}"
+            ) from None
+        towers = {name: StoredTower(**one) for name, one in raw["towers"].items()}
+        sources = {
+            name: StoredSource(**{**one, "modalities": tuple(one["modalities"]), "captions": tuple(one["captions"])})
+            for name, one in raw["sources"].items()
+        }
+        return FeatureManifest(raw["model"], towers, sources)
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f".{MANIFEST}.{os.getpid()}"
+        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, folder / MANIFEST)
+
+
+def check_features(
+    modality: str, folder: Path, splits: Mapping[str, SplitConfig], sources: Mapping[str, Source]
+) -> None:
+    """Raises `UserError` if a folder lacks the features of a source, or if no source has any of this modality."""
+    key = f"model.{modality}.cached"
+    manifest = FeatureManifest.read(folder, key)
+    found = [checked(manifest, key, folder, source, splits[name]) for name, source in sources.items()]
+    if not any(modality in one.modalities for one in found):
+        raise UserError(f"{key}: no sample of the training data has {modality}; remove the tower, or name other data")
+
+
+def checked(manifest: FeatureManifest, key: str, folder: Path, source: Source, split: SplitConfig) -> StoredSource:
+    """What a folder has of a source, which must be read as it was when it was embedded."""
+    found = manifest.sources.get(source.fingerprint)
+    if found and (found.captions, found.group) == (tuple(sorted(split.captions)), split.group):
+        return found
+    raise UserError(
+        f"{key}: {folder} has no features of {where(split)} as this run reads it; {again(manifest, folder, split)}"
+    )
+
+
+def where(split: SplitConfig) -> str:
+    return split.source if isinstance(split.source, str) else split.source[0]
+
+
+def again(manifest: FeatureManifest, folder: Path, split: SplitConfig) -> str:
+    """The command that embeds a source as a run reads it."""
+    read_as = [f"part={list(split.part)}".replace(" ", "")] if split.part else []
+    read_as += [f"captions={split.captions}"] if split.captions else []
+    read_as += [f"group={split.group}"] if split.group != type(split).model_fields["group"].default else []
+    words = " ".join([manifest.model, "--data", where(split), *read_as])
+    return f"embed it: tercet embed {words} --format features --out {folder}"
