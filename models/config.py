@@ -41,6 +41,13 @@ class AdapterConfig(Config):
     )
 
 
+class ProjectionConfig(Config):
+    """An MLP in place of the linear projection into the joint space. Evaluation uses it, as the linear one."""
+
+    layers: int = Field(2, gt=1, description="how many linear layers, with a GELU between them")
+    hidden: int = Field(1024, gt=0, description="width between the layers")
+
+
 class TowerConfig(Config):
     """One modality's encoder."""
 
@@ -92,6 +99,11 @@ class TowerConfig(Config):
     lr_scale: float = Field(1.0, gt=0, description="this tower's learning rate relative to `optimizer.lr`")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of each block relative to the next block")
     lora: LoraConfig | None = Field(None, description="freeze the tower and train low-rank updates of its weights")
+    projection: ProjectionConfig | None = Field(
+        None,
+        description="project the tower's output into the joint space by an MLP, such as {hidden: 2048}; default: by "
+        "one linear layer, or not at all if the encoder projects",
+    )
     adapter: AdapterConfig | None = Field(None, description="train a small bottleneck on the tower's output")
     options: dict[str, object] = Field({}, description="keyword arguments of the encoder's own constructor")
 

@@ -231,8 +231,10 @@ def check_trainable(model: Multimodal, config: ModelConfig) -> None:
 
 
 def joint_width(config: ModelConfig, towers: Mapping[str, Encoder]) -> int:
-    """`dim`, or the width that the towers project into, or `DIM`. All towers that project must have this width."""
-    projected = {modality: tower.width for modality, tower in towers.items() if tower.projects}
+    """`dim`, or the width that the towers project into, or `DIM`. All towers that project must have this width, unless
+    an MLP follows them."""
+    alone = {modality for modality, tower in config.towers.items() if tower.projection is None}
+    projected = {name: tower.width for name, tower in towers.items() if tower.projects and name in alone}
     if config.dim is None and len(set(projected.values())) > 1:
         widths = ", ".join(f"{name} `{config.towers[name].encoder}` {width}" for name, width in projected.items())
         raise UserError(

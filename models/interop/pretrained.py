@@ -96,10 +96,19 @@ def _tower(modality: str, own: Weights, weights: Weights, source: str) -> dict[s
     if not any(name.startswith(parts[0]) for name in given):
         return {}
     wanted = {name for name in own if name.startswith(parts) and (name in given or not gained(name))}
+    if _starts_an_mlp(own, given, parts[1]):
+        given = {name: value for name, value in given.items() if not name.startswith(parts[1])}
+        wanted = {name for name in wanted if not name.startswith(parts[1])}
     for name in sorted(given.keys() ^ wanted):
         fault = "it lacks" if name in wanted else "it has the unknown weight"
         raise UserError(f"{source}: {fault} `{name}`; it is of another architecture than model.{modality}")
     return {name: value.reshape(1) if own[name].shape == (1,) else value for name, value in given.items()}
+
+
+def _starts_an_mlp(own: Weights, given: Weights, projection: str) -> bool:
+    """Whether the recipe projects by an MLP, and the pretrained model does not."""
+    first = f"{projection}0."
+    return any(name.startswith(first) for name in own) and not any(name.startswith(first) for name in given)
 
 
 def _fitting(model: Multimodal, name: str, theirs: Tensor, ours: Tensor, source: str) -> Tensor:

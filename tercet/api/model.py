@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tercet.api.media import files_of, is_picture, is_sound
 from tercet.data_pipelines.bad_samples import BadSample
@@ -73,11 +73,7 @@ class Model:
     @property
     def dim(self) -> int:
         """The dimensions of the vectors."""
-        if self.dims is not None:
-            return self.dims
-        modality = self.modalities[0]
-        projection = self.towers.head.projections[modality]
-        return projection.out_features if isinstance(projection, nn.Linear) else self.towers.tower(modality).width
+        return self.towers.head.dim if self.dims is None else self.dims
 
     def embed(self, *, batch_size: int = 256, **given: Any) -> Embeddings:
         """Unit vectors by modality: `text=["a boat"], image=[path | PIL | bytes | uint8 pixels],
