@@ -5,8 +5,9 @@
                                                     modality, `image` [n, D] in fp32 and `image.rows` [n]
 
 `image.rows` says how many rows a sample has: 0 if it lacks the modality. `text` is [n, C, D], because a sample may have
-several captions, of which a step draws one. Samples are read as in evaluation: the centre of the picture, the whole
-sound. A sample that could not be read is in no file, and is bad, as it is when a run decodes it.
+several captions, of which a step draws one. `value.NAME` [n] are numbers of the samples, such as their relevance.
+Samples are read as in evaluation: the centre of the picture, the whole sound. A sample that could not be read is in no
+file, and is bad, as it is when a run decodes it.
 
 Shape letters: n samples, C captions of a sample at most, D the width of a tower. Imports no torch.
 """
@@ -16,14 +17,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.source_config import SplitConfig
 from tercet.errors import UserError
 
 MANIFEST = "features.json"
-GROUP, ROWS = "group", "rows"
+GROUP, ROWS, VALUE = "group", "rows", "value"
 CAPTIONS = "text"  # the modality with several rows
+READING = SplitConfig.model_fields.keys() - {"source", "fields", "part", "split_by"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class StoredTower:
 
 @dataclass(frozen=True)
 class StoredSource:
-    """How many samples a source has, how many of them are stored, and how they were read."""
+    """How many samples a source has, how many of them are stored, and how they were read.
+
+    `values`: the places of the numbers of each sample, by name.
+    """
 
     samples: int
     stored: int
     modalities: tuple[str, ...]
-    captions: tuple[str, ...]
-    group: str
+    reading: Mapping[str, Any]
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class FeatureManifest:
             ) from None
         towers = {name: StoredTower(**one) for name, one in raw["towers"].items()}
         sources = {
-            name: StoredSource(**{**one, "modalities": tuple(one["modalities"]), "captions": tuple(one["captions"])})
+            name: StoredSource(**{**one, "modalities": tuple(one["modalities"])})
             for name, one in raw["sources"].items()
         }
         return FeatureManifest(raw["model"], towers, sources)
@@ -90,7 +96,7 @@ def check_features(
 def checked(manifest: FeatureManifest, key: str, folder: Path, source: Source, split: SplitConfig) -> StoredSource:
     """What a folder has of a source, which must be read as it was when it was embedded."""
     found = manifest.sources.get(source.fingerprint)
-    if found and (found.captions, found.group) == (tuple(sorted(split.captions)), split.group):
+    if found and found.reading == reading(split):
         return found
     raise UserError(
         f"{key}: {folder} has no features of {where(split)} as this run reads it; {again(manifest, folder, split)}"
@@ -101,10 +107,19 @@ def where(split: SplitConfig) -> str:
     return split.source if isinstance(split.source, str) else split.source[0]
 
 
+def reading(split: SplitConfig) -> dict[str, Any]:
+    """How samples are read, as far as their fingerprint does not say it."""
+    return split.model_dump(mode="json", include=READING)
+
+
 def again(manifest: FeatureManifest, folder: Path, split: SplitConfig) -> str:
     """The command that embeds a source as a run reads it."""
-    read_as = [f"part={list(split.part)}".replace(" ", "")] if split.part else []
-    read_as += [f"captions={split.captions}"] if split.captions else []
-    read_as += [f"group={split.group}"] if split.group != type(split).model_fields["group"].default else []
+    plain = SplitConfig(source="any")
+    options = {"part": split.part and list(split.part), **reading(split)}
+    read_as = [
+        f"{key}={json.dumps(value) if isinstance(value, list | dict) else value}".replace(" ", "")
+        for key, value in options.items()
+        if value is not None and value != reading(plain).get(key)
+    ]
     words = " ".join([manifest.model, "--data", where(split), *read_as])
     return f"embed it: tercet embed {words} --format features --out {folder}"

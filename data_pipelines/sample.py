@@ -122,7 +122,7 @@ class Sample:
 
     `further`: the rows, media or captions, of the fields that a recipe adds. `numbers`: one for each of these captions.
     `masks` `[rows, K, 4]`: the parts of the spectrograms to hide, for each field of sounds. `draws` `[rows, K]`: random
-    numbers that the tower of sounds asks for.
+    numbers that the tower of sounds asks for. `features` `[D]`: what towers returned, by modality, in place of media.
     """
 
     key: str
@@ -135,9 +135,12 @@ class Sample:
     numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     masks: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     draws: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def media_rows(self, name: str) -> tuple[Media, ...]:
-        """The media of a field."""
+        """The media of a field, or the features in their place."""
+        if name in self.features:
+            return (self.features[name],)
         return (self.media[name],) if name in self.media else self.further.get(name, ())
 
     def captions(self, name: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ Shape letters: n samples of a file, r rows, C captions of a sample at most, D th
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,22 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tercet.data_pipelines.bad_samples import Fault, summary
+from tercet.data_pipelines.batches.batch_maker import number
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.columns import Column, column_files, write_part
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
-from tercet.data_pipelines.features import CAPTIONS, GROUP, MANIFEST, ROWS, FeatureManifest, StoredSource, StoredTower
+from tercet.data_pipelines.features import (
+    CAPTIONS,
+    GROUP,
+    MANIFEST,
+    ROWS,
+    VALUE,
+    FeatureManifest,
+    StoredSource,
+    StoredTower,
+    reading,
+)
 from tercet.data_pipelines.sample import Batch, Sample, TextIntake
 from tercet.data_pipelines.source import Source
 from tercet.distributed import World
@@ -59,14 +70,14 @@ class FeatureWriter:
         faults: list[Fault] = []
         for ids in self.world.broadcast(self._missing(source))[self.world.rank :: self.world.size]:
             loader = EvalLoader(decoder, self.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad)
-            column = self._embedded(loader, split)
+            column = self._embedded(loader, split, data.values)
             faults += loader.faults
             if len(column.id_n):
                 write_part(self.folder, source.fingerprint, column)
         faults = [fault for some in self.world.gather_objects(faults) for fault in some]
         if faults and self.world.first:
             print(f"tercet: {len(faults)} samples could not be embedded ({summary(faults)})", file=sys.stderr)
-        return self._note(source, split)
+        return self._note(source, split, data.values)
 
     def _missing(self, source: Source) -> list[range]:
         """The ids of the files that do not exist yet."""
@@ -74,7 +85,7 @@ class FeatureWriter:
         starts = [start for start in range(0, len(source), SAMPLES) if start // SAMPLES not in begun]
         return [range(start, min(start + SAMPLES, len(source))) for start in starts]
 
-    def _note(self, source: Source, split: SplitConfig) -> StoredSource:
+    def _note(self, source: Source, split: SplitConfig, values: Mapping[str, str]) -> StoredSource:
         """Adds the source to the manifest, from the files of all ranks."""
         counts = Counter[str]()
         for path in column_files(self.folder, source.fingerprint):
@@ -84,7 +95,7 @@ class FeatureWriter:
         if not counts["stored"]:
             raise UserError(f"no sample of {split.source} could be embedded; name other data")
         modalities = tuple(name for name in self._of(split) if counts[name])
-        about = StoredSource(len(source), counts["stored"], modalities, tuple(sorted(split.captions)), split.group)
+        about = StoredSource(len(source), counts["stored"], modalities, reading(split), dict(values))
         self.manifest = replace(self.manifest, sources={**self.manifest.sources, source.fingerprint: about})
         self.world.barrier()
         if self.world.first:
@@ -95,8 +106,8 @@ class FeatureWriter:
         return [name for name in self.intakes if name in (split.fields or self.intakes)]
 
     @torch.no_grad()
-    def _embedded(self, loader: EvalLoader, split: SplitConfig) -> Column:
-        """The features of the samples of one file."""
+    def _embedded(self, loader: EvalLoader, split: SplitConfig, places: Mapping[str, str]) -> Column:
+        """The features of the samples of one file, and their numbers at these places."""
         parts: dict[str, list[Rows]] = {name: [] for name in self._of(split)}
         samples: list[Sample] = []
         for batch in loader:
@@ -105,6 +116,8 @@ class FeatureWriter:
             samples += batch.samples
         id_n = np.array([sample.id for sample in samples], dtype=np.int64)
         values: dict[str, NDArray[Any]] = {GROUP: np.array([sample.group for sample in samples], dtype=np.int64)}
+        for name, place in places.items():
+            values[f"{VALUE}.{name}"] = np.array([number(sample.meta, place) for sample in samples], dtype=np.float32)
         for name, rows in parts.items() if samples else ():
             values[f"{name}.{ROWS}"] = np.concatenate([count_b for count_b, _ in rows])
             values[name] = _laid_out(

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 from tercet.configs.base import Misfit
 from tercet.data_pipelines.features import check_features
 from tercet.data_pipelines.source import Source
-from tercet.data_pipelines.transforms.config import AudioAugment, ImageAugment
 
 if TYPE_CHECKING:
     from tercet.training.config import RunConfig
-
-UNCHANGED = {"image": ImageAugment(), "audio": AudioAugment()}
 
 
 def check_cached(run: "RunConfig") -> None:
@@ -21,10 +18,13 @@ def check_cached(run: "RunConfig") -> None:
         key = f"model.{modality}.cached"
         if run.data.mode == "stream":
             raise Misfit(key, "is read by sample ids, which a stream lacks; set `data.mode: index`")
+        if run.mixup:
+            raise Misfit(key, "has no inputs to mix; remove `mixup`, or `cached`")
         if run.data.views:
             raise Misfit(key, "has one view of each sample; remove `data.views`, or `cached`")
         augment = run.data.augment
-        if getattr(augment, modality, None) != UNCHANGED.get(modality) or augment.further.get(modality):
+        changed = {"image": augment.image.changes, "audio": augment.audio.changes}
+        if changed.get(modality) or augment.further.get(modality):
             raise Misfit(key, f"has no pictures or sounds to change; remove `data.augment.{modality}`, or `cached`")
         for name, source in run.data.train.items():
             if source.sound_pairs:

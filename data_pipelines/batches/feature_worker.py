@@ -39,6 +39,9 @@ class FeatureWorker(DecodeWorker):
         group_n, faults = self._stored(source, id_n, epoch_n)
         arrays["id"][rows] = source.first + id_n
         arrays["group"][rows] = np.where(group_n < 0, group_n - source.first, group_n)
+        for (name, place), column in source.decode.features[0].values.items():
+            if self.maker.values.get(name) == place:
+                arrays[f"value {name}"][rows] = column.rows(id_n)[0]
         share_n = caption_shares(source.name, self.seed, epoch_n, id_n)
         for name in self.maker.fields:
             arrays[f"{name} rows"][rows] = 0
@@ -76,8 +79,10 @@ class FeatureWorker(DecodeWorker):
 
 def reads_features_only(sources: Sequence[DecodedSource], maker: BatchMaker) -> bool:
     """Whether all that a batch holds is stored, so that no sample is decoded."""
-    stored = all(isinstance(field.intake, FeatureIntake) for field in maker.fields.values()) and not maker.values
-    return stored and all(one.decode.features for one in sources)
+    if not all(isinstance(field.intake, FeatureIntake) for field in maker.fields.values()):
+        return False
+    stored = [one.decode.features[0].values if one.decode.features else None for one in sources]
+    return all(values is not None and maker.values.items() <= values.keys() for values in stored)
 
 
 def _groups(source: DecodedSource, id_n: Ints) -> tuple[Ints, NDArray[np.bool_]]:

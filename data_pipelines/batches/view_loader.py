@@ -64,7 +64,7 @@ class ViewLoader:
 
     def __iter__(self) -> Iterator[ViewBatch]:
         unfinished: list[_Unfinished] = []
-        ahead = max(BATCHES_AHEAD * SAMPLES // DecodeWorker.chunk, 2 * self._workers)
+        ahead = max(BATCHES_AHEAD * SAMPLES // self._decode.chunk, 2 * self._workers)
         with worker_pool(self._kind, self._workers, self._decode) as (pool, decode):
             results = in_order(decode, self._tasks(unfinished), pool, ahead)
             for first in results:
@@ -78,7 +78,8 @@ class ViewLoader:
     def _tasks(self, unfinished: list[_Unfinished]) -> Iterator[DecodeTask]:
         for piece, view, start in self._stretches():
             ids, buffer = piece[start : start + SAMPLES], self._buffers.take()
-            rows = [range(first, min(first + DecodeWorker.chunk, len(ids))) for first in range(0, len(ids), DecodeWorker.chunk)]
+            size = self._decode.chunk
+            rows = [range(first, min(first + size, len(ids))) for first in range(0, len(ids), size)]
             unfinished.append(_Unfinished(piece, view, ids, buffer, len(rows)))
             for some in rows:
                 chosen = [ids[row] for row in some]

@@ -43,6 +43,7 @@ def mask_of(files: Files, intake: Intake) -> bytes | None:
     held = by_number(files, ALPHA, "image") if has_alpha(intake) else {}
     return files[next(iter(held.values()))] if held else None
 
+
 NOTHING: Stored = {}
 
 
@@ -103,7 +104,7 @@ class FileDecoder:
             return files
         try:
             meta = self._meta(key, files)
-            media = {**stored, **self._all_media(id, files, view)}
+            media = self._all_media(id, files, view)
             captions = self._captions(files, meta) if self.texts else None
             text = view.captions(captions) if captions else ()
             captioned = self._caption_rows(files, meta, text, view)
@@ -113,11 +114,12 @@ class FileDecoder:
                 name: tuple(self._prefixes[name] + caption for caption, _ in rows) for name, rows in captioned.items()
             }
             further: dict[str, tuple[Any, ...]] = {**texts, **self._media_rows(files, view, paired)}
-            if not (media or text or further):
+            if not (media or text or further or stored):
                 return BadSample("none of the run's modalities")
             numbers = {name: tuple(number for _, number in rows) for name, rows in captioned.items()}
             text = tuple(self._prefix + caption for caption in text)
-            return Sample(key, id, self._group(files, meta, id), media, text, meta, further, numbers)
+            group = self._group(files, meta, id)
+            return Sample(key, id, group, media, text, meta, further, numbers, features=stored)
         except BadSample as bad:
             return bad
 

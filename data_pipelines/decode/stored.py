@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.config import SplitConfig
-from tercet.data_pipelines.features import CAPTIONS, GROUP, ROWS, FeatureManifest, again, checked, where
+from tercet.data_pipelines.features import CAPTIONS, GROUP, ROWS, VALUE, FeatureManifest, again, checked, where
 from tercet.data_pipelines.mapped_column import MappedColumn
 from tercet.data_pipelines.sample import FeatureIntake, Intake, Media
 from tercet.data_pipelines.source import Source
@@ -24,7 +24,7 @@ Stored = Mapping[str, Media]  # vectors by modality
 
 
 class StoredFeatures:
-    """The features of one modality of one source."""
+    """The features of one modality of one source. `values`: numbers of each sample, by name and place."""
 
     def __init__(self, intake: FeatureIntake, source: Source, split: SplitConfig) -> None:
         folder, self.name, self.width = Path(intake.folder), intake.modality, intake.width
@@ -32,6 +32,9 @@ class StoredFeatures:
         manifest = FeatureManifest.read(folder, key)
         found = checked(manifest, key, folder, source, split)
         fingerprint = source.fingerprint
+        self.values = {
+            (name, place): MappedColumn(folder, fingerprint, f"{VALUE}.{name}") for name, place in found.values.items()
+        }
         self.groups = MappedColumn(folder, fingerprint, GROUP)
         self._rows = self._vectors = None
         if self.name in found.modalities:

@@ -35,6 +35,11 @@ class ImageAugment(Config):
     )
 
     @property
+    def changes(self) -> bool:
+        """Whether it changes any picture."""
+        return self.randaugment is not None or any((self.flip, self.jitter, self.grey, self.blur, self.solarise))
+
+    @property
     def draws_globally(self) -> bool:
         """Whether it uses the global random state, which threads would disturb."""
         return self.randaugment is not None
@@ -95,6 +100,11 @@ class AudioAugment(Config):
     frequency_share: float = Field(0.25, gt=0, le=1, description="share of the frequencies that each hides at most")
     time_masks: int = Field(0, ge=0, description="SpecAugment: stretches of time that are masked")
     time_share: float = Field(0.2, gt=0, le=1, description="share of the clip that each hides at most")
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes any sound."""
+        return self.gain is not None or self.noise is not None or self.mix > 0 or self.masks > 0
 
     @property
     def masks(self) -> int:

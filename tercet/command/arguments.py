@@ -120,7 +120,7 @@ def _bench(known: Verbs) -> None:
     bench.add_argument(
         "bench",
         metavar="NAME",
-        help="claims, gradients, jest, loader, loss, own, scaling or step; then its own options",
+        help="cached, claims, gradients, jest, loader, loss, own, scaling or step; then its own options",
     )
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")

@@ -72,6 +72,7 @@ def folder(model: Multimodal, sources: dict[str, Damaged], tmp_path_factory: pyt
 def data(workers: int) -> DataConfig:
     train = {"train": {"source": "here", "weight": 2}, "val": "there"}
     values = {"train": train, "crop": None, "max_bad": 1.0, "workers": workers, "worker": "thread", "streams": 4}
+    values["values"] = {"seen": "json.index"}
     return DataConfig.model_validate(values)
 
 
@@ -89,6 +90,7 @@ def pairs(live: Loader, cached: Loader) -> Iterator[tuple[Batch, Batch]]:
         assert one.ids.tolist() == other.ids.tolist()
         assert one.groups.tolist() == other.groups.tolist()
         assert one.cursors == other.cursors
+        assert one.values["seen"].tolist() == other.values["seen"].tolist()
         yield one, other
 
 

@@ -17,6 +17,7 @@ from tercet.configs.yaml_text import write_yaml
 from tercet.data_pipelines.columns import column_files
 from tercet.data_pipelines.features import FeatureManifest
 from tercet.data_pipelines.shards.read import Shards
+from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval import write_features
@@ -24,8 +25,10 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import dry_run
+from tercet.training.folder import open_folder
+from tercet.training.preflight import counted, dry_run
 from tercet.training.recipe import load_recipe
+from tercet.training.runner import Runner
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
 
@@ -181,7 +184,7 @@ def test_the_command_embeds_a_model_and_continues(
         "  ", " "
     )
     manifest = FeatureManifest.read(tmp_path / "all", "key")
-    assert sorted((one.samples, one.group) for one in manifest.sources.values()) == [
+    assert sorted((one.samples, one.reading["group"]) for one in manifest.sources.values()) == [
         (40, "json.scene"),
         (96, "json.group"),
     ]
@@ -193,3 +196,31 @@ def test_the_command_embeds_a_model_and_continues(
     assert main(["embed", own, "--data", str(world_folder / "val"), *command[2:]]) == 0
     assert main(["embed", own, *command[2:]]) == 2
     assert "name the data to embed: --data D; only a recipe has data of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["lit", "ebind"])
+def test_a_recipe_takes_two_steps_on_its_own_features(name: str, world_folder: Path, tmp_path: Path) -> None:
+    """Only `lit` reads captions; neither reads pictures. Of locked towers with an MLP, only the MLP is trained."""
+    given = load_recipe(name)
+    kept = {"unlocked", "cached", "projection"}
+    towers = {one: tower.model_dump(include=kept, exclude_none=True) for one, tower in given.model.towers.items()}
+    model = dict.fromkeys(towers)
+    small = [f"out={tmp_path / 'run'}", f"data.train={world_folder / 'train'}", f"data.val={world_folder / 'val'}"]
+    small += ["batch_size=16", "epochs=0.3", "precision=fp32", "model.dim=16", "data.workers=0", "log.to=[]"]
+    small += ["eval.tasks=[]", "early_stopping=null", f"model={json.dumps(model)}"]
+    small += [f"model.{one}={json.dumps(MODEL[one] | tower)}" for one, tower in towers.items()]
+    cached = [f"model.{one}.cached={tmp_path / 'features'}" for one in given.model.cached]
+    embed_features(name, None, tmp_path / "features", small)
+    config = counted(load_recipe(name, [*small, *cached]), World(), OpenedSources())
+    with open_folder(config, World()) as folder:
+        Runner(config, folder, World()).finish()
+    begun, ended = build_model(config.model, config.terms, config.seed).state_dict(), saved(tmp_path / "run")
+    trained = {path.rpartition(".")[0] for path, value in begun.items() if not ended[f"weight/{path}"].equal(value)}
+    assert not any(path.startswith(f"towers.{one}") for path in trained for one in given.model.cached)
+    if name == "ebind":
+        mlps = [path.split(".")[2] for path in trained if path.startswith("head.projections.")]
+        assert all(mlps.count(one) >= 2 for one in towers), "every layer of every MLP"
+        assert {path.split(".")[1] for path in trained} == {"projections", "temperatures"}
+        manifest = FeatureManifest.read(tmp_path / "features", "key")
+        assert [one.values for one in manifest.sources.values()] == [{"relevance": "json.relevance"}]
+    assert len(losses(tmp_path / "run")) == 2

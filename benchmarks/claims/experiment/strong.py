@@ -70,16 +70,26 @@ class Strong:
             return {**measured(Path(folder), data), SECONDS: seconds}
 
     def train(
-        self, out: Path, data: Path, seed: int, source: Mapping[str, Any] | None = None, **settings: Any
+        self,
+        out: Path,
+        data: Path,
+        seed: int,
+        source: Mapping[str, Any] | None = None,
+        reads: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> float:
-        """Trains, and returns the seconds that it took. `source` has options of the training source, and `settings` are
-        further keys of the recipe."""
+        """Trains, and returns the seconds that it took. `source` has options of the training source, `reads` of `data`,
+        and `settings` are further keys of the recipe."""
         start = time.perf_counter()
         train(
             RECIPE,
             out=out,
             seed=seed,
-            data={"train": {"source": str(data / "train"), **(source or {})}, "val": str(data / "val")},
+            data={
+                "train": {"source": str(data / "train"), **(source or {})},
+                "val": str(data / "val"),
+                **(reads or {}),
+            },
             eval={"tasks": []},
             log={"to": []},
             steps=self.steps,
