@@ -72,3 +72,11 @@ def test_the_example_of_a_projector_is_a_valid_recipe(tmp_path: Path) -> None:
     terms = load_recipe(str(tmp_path / "views.yaml"), ["data.train=shards"]).terms
     assert [term.projector_name for term in terms] == ["", "views", "views"]
     assert [term.vectors_of(term.between[0]) for term in terms] == ["image", "image.one@views", "image.one@views"]
+
+
+def test_the_example_of_sources_of_different_modalities_is_valid(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("mixing.md") if "text.positive" in block]
+    (tmp_path / "tasks.yaml").write_text(f"extends: image_text\n{block}", encoding="utf-8")
+    config = load_recipe(str(tmp_path / "tasks.yaml"))
+    assert [*config.data.train] == ["pictures", "texts"]
+    assert [term.name for term in config.terms] == ["image-text", "text-text.positive"]
