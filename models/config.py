@@ -64,6 +64,13 @@ class TowerConfig(Config):
         description="image only: share of the patches that training leaves out, at random for each picture (FLIP); "
         "evaluation sees all",
     )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="text only: share of the input of each block that training sets to zero, for small data; for "
+        "`small:text` and the text transformers of open_clip, others have `options`",
+    )
     context_length: int | None = Field(
         None,
         gt=1,
@@ -149,7 +156,12 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _options_are_of_the_modality(self) -> "ModelConfig":
         for modality, tower in self.towers.items():
-            for option, only in (("patch_dropout", "image"), ("context_length", "text"), ("keep_positions", "text")):
+            for option, only in (
+                ("patch_dropout", "image"),
+                ("dropout", "text"),
+                ("context_length", "text"),
+                ("keep_positions", "text"),
+            ):
                 if modality != only and getattr(tower, option) != TowerConfig.model_fields[option].default:
                     raise Misfit(f"{modality}.{option}", f"applies to the {only} tower only; remove it")
         return self

@@ -80,6 +80,10 @@ class Encoder(nn.Module, ABC):
         """Recomputes activations in the backward pass from now on."""
         raise UserError(f"model.{self.modality}.grad_checkpointing: this tower does not support it; leave it out")
 
+    def add_dropout(self, share: float) -> None:
+        """Sets a share of the input of each block to zero while the tower trains."""
+        raise UserError(f"model.{self.modality}.dropout: this tower takes its own in `options` only; leave it out")
+
     def add_alpha(self) -> None:
         """Gives a tower of pictures a fourth channel, a mask that says where to look."""
         raise UserError(f"model.{self.modality}.alpha: applies to image towers only; leave it out")
@@ -129,6 +133,8 @@ def build_encoder(modality: str, config: TowerConfig) -> Encoder:
     encoder = build(name, config)
     if config.alpha:
         encoder.add_alpha()
+    if config.dropout:
+        encoder.add_dropout(config.dropout)
     _give_scalars_a_dimension(encoder)
     encoder.still += _batchnorms(encoder)
     return encoder

@@ -15,6 +15,7 @@ from tercet.data_pipelines.sample import ImageIntake, Resize, TextIntake
 from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders.alpha import AlphaConv, WithAlpha
+from tercet.models.encoders.block_dropout import drop_inputs
 from tercet.models.encoders.encoder import Encoded, parameters_of
 from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
@@ -116,6 +117,11 @@ class OpenClipText(TextEncoder):
         self.intake = TextIntake(tokenizer(name, config))
         self.model = _pooled(self._created(name, config))
         self.width = int(open_clip.get_model_config(name)["embed_dim"])
+
+    def add_dropout(self, share: float) -> None:
+        if not isinstance(self.model, TextTransformer):
+            return super().add_dropout(share)
+        drop_inputs(self.model.transformer.resblocks, share)
 
     def _created(self, name: str, config: TowerConfig) -> nn.Module:
         """Pretrained positions are stretched or cut here, because open_clip would stretch all of them."""

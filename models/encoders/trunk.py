@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from tercet.models.encoders.block_dropout import drop_inputs
 from tercet.models.encoders.encoder import Encoded, Encoder, parameters_of
 
 
@@ -60,6 +61,9 @@ class SmallTower(Encoder):
     """A tower that ends in a trunk. `unlocked` counts the blocks of the trunk."""
 
     trunk: Trunk
+
+    def add_dropout(self, share: float) -> None:
+        drop_inputs(self.trunk.layers, share)
 
     def blocks(self) -> list[list[nn.Parameter]]:
         return self.trunk.blocks()

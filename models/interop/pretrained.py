@@ -22,7 +22,16 @@ from tercet.models.tuning.positions import TABLE
 TEMPERATURES = "head.temperatures."
 PROJECTORS = "head.projectors."
 OF_TERMS = (TEMPERATURES, PROJECTORS)
-OF_TRAINING = ("unlocked", "cached", "lr_scale", "layer_decay", "lora", "grad_checkpointing", "patch_dropout")
+OF_TRAINING = (
+    "unlocked",
+    "cached",
+    "lr_scale",
+    "layer_decay",
+    "lora",
+    "grad_checkpointing",
+    "patch_dropout",
+    "dropout",
+)
 ROUNDING = 1e-6  # tolerance of a logarithm at its bound, because weights are fp32
 
 Weights = Mapping[str, Tensor]
