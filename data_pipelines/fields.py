@@ -63,6 +63,12 @@ class FieldConfig(Config):
         description="of texts: the caption that the sample itself has, not another one; a tower with dropout encodes "
         "it differently (SimCSE)",
     )
+    sentences: int | None = Field(
+        None,
+        gt=0,
+        description="of texts: keep only the first so many sentences of each caption; 1 makes the short captions of "
+        "Long-CLIP from long ones",
+    )
     paired: str | None = Field(
         None,
         description="of further pictures or sounds: the field of captions, as text.negative, that describe them, in "
@@ -128,6 +134,8 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(f"{key}.edit", "applies to captions of the sample itself only; leave it out")
     if config.same and (config.source != "text" or (config.rows > 1 and not config.edit)):
         raise Misfit(f"{key}.same", "repeats the caption of a sample; write `from: text`, and leave out `rows`")
+    if config.sentences and (modality != "text" or config.source in (RULES, NEIGHBORS)):
+        raise Misfit(f"{key}.sentences", "applies to captions of the sample only; write `from: text` or json.KEY")
     if config.crop and not 0 < config.crop[0] <= config.crop[1] <= 1:
         low, high = config.crop
         fix = "Give two numbers in (0, 1], smallest first, as [0.05, 0.4]"
@@ -210,6 +218,7 @@ class FieldSpec:
     `edit`: changes to the words. `augment`: of pictures, changes in place of those of the run.
     `graph`: the folder of the graph that names the samples whose captions these are. `file`: for media, the name of the
     further files; None: those of the sample itself. `paired`: the field of the captions that describe these.
+    `sentences`: how many of a caption to keep; None: all.
     """
 
     name: str
@@ -227,6 +236,7 @@ class FieldSpec:
     hide: HideConfig | None = None
     edit: EditConfig | None = None
     augment: ImageAugment | None = None
+    sentences: int | None = None
 
     @property
     def modality(self) -> str:
@@ -266,6 +276,7 @@ def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:
         hide=config.hide,
         edit=config.edit,
         augment=config.augment,
+        sentences=config.sentences,
     )
 
 

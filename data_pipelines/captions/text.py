@@ -6,6 +6,7 @@ A `.txt` has a caption on each line. A `.json` is an object; its `negatives` are
 
 import html
 import json
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Mapping
 
@@ -15,6 +16,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 
 MOST_BYTES = 2**20  # of a `.txt`
 MOST_CHARACTERS = 2**14  # of a caption: the time to repair it grows with its length
+END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")  # between two sentences
 REPAIRS = 4  # layers of damage that are undone; real captions have one or two
 
 
@@ -62,6 +64,12 @@ def cleaned(caption: str) -> str:
         if caption == before:
             return caption
     return _spaced(caption)
+
+
+def first_sentences(caption: str, count: int) -> str:
+    """The beginning of a caption. A full stop, and a space after it, end a sentence, also after an abbreviation."""
+    ends = [end.start() for end in END.finditer(caption)]
+    return caption[: ends[count - 1]] if len(ends) >= count else caption
 
 
 def _is_plain(caption: str) -> bool:

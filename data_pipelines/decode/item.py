@@ -10,6 +10,7 @@ from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader, Captions, within
 from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
 from tercet.data_pipelines.captions.sidecar import MetaReader
+from tercet.data_pipelines.captions.text import first_sentences
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
 from tercet.data_pipelines.decode.image import decode_image
@@ -148,6 +149,8 @@ class FileDecoder:
             else:
                 captions = reader.optional(files, meta)
                 some = view.some(field.name, captions, field.rows) if captions else ()
+            if field.sentences:
+                some = tuple((first_sentences(caption, field.sentences), number) for caption, number in some)
             if some and field.edit:
                 some = field.edit.rows(some, field.rows, view.dice(f"{field.name} edits"))
             if some:

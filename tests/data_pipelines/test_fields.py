@@ -15,6 +15,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.captions.reader import CaptionReader
+from tercet.data_pipelines.captions.text import first_sentences
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
@@ -151,6 +152,28 @@ def test_a_field_may_repeat_the_caption_of_each_sample(shards: Shards) -> None:
             assert words(batch.fields["text.again"], i) == words(batch.fields["text"], i)
             drawn.update(words(batch.fields["text.again"], i))
     assert len(drawn) > ITEMS
+
+
+@pytest.mark.parametrize(
+    ("caption", "count", "first"),
+    [
+        ("A dog runs. It is brown! Why?", 1, "A dog runs."),
+        ("A dog runs. It is brown! Why?", 2, "A dog runs. It is brown!"),
+        ("A dog runs. It is brown! Why?", 3, "A dog runs. It is brown! Why?"),
+        ("one of 3.5 metres", 1, "one of 3.5 metres"),
+        ("一只狗。它是棕色的。", 1, "一只狗。"),
+        ("", 1, ""),
+    ],
+)
+def test_a_field_may_keep_the_first_sentences_of_captions(caption: str, count: int, first: str) -> None:
+    config = FieldConfig.model_validate({"from": "text", "same": True, "sentences": count})
+    spec = further_fields(["text.short"], {"text.short": config}, INTAKES)
+    decoder = FileDecoder({"text": INTAKES["text"]}, SplitConfig.model_validate({"source": "here"}), further=spec)
+    sample = decoder.sample("key", 0, {"txt": caption.encode(), "json": b"{}"} if caption else {}, CentreView())
+    if caption:
+        assert isinstance(sample, Sample)
+        assert sample.further == {"text.short": (first,)}
+    assert first_sentences(caption, count) == first
 
 
 def test_rules_make_the_caption_of_each_sample_wrong(shards: Shards) -> None:

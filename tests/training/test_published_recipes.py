@@ -83,6 +83,7 @@ OBJECTIVES = {
     "slip": "poly_view",
     "barlip": "barlow_twins",
     "swalip": "swav",
+    "long_clip": "primary_component",
 }
 LOCKED = {
     "cwcl": {"image"},
@@ -93,7 +94,7 @@ LOCKED = {
 }
 INIT = "isogclr"  # the run that those of STARTED start from
 STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
-STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl")
+STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl", "long_clip")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
     for name, part in {"speech": [0, 0.3], "sound": [0.3, 0.6], "music": [0.6, 1]}.items()
@@ -140,6 +141,11 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "data.augment.image={flip: 0.5}",
     ],
     "ced": ["memories.scores.folder=SCORES", "data.views.count=2"],
+    "long_clip": [
+        "model.text.context_length=80",
+        "terms=[{between: [image, text]}, "
+        "{between: [image, text.short], objective: {name: primary_component, components: 4}}]",
+    ],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
