@@ -175,7 +175,7 @@ WITH = {  # flags that are read with others
 }  # fmt: skip
 VALUES = {
     "--train-data-upsampling-factors": "2", "--csv-separator": ";", "--lr-scheduler": "const", "--report-to": "wandb",
-    "--precision": "fp32", "--lr-cooldown-end": "1e-5",
+    "--precision": "fp32", "--lr-cooldown-end": "1e-5", "--force-patch-dropout": "0.5",
 }  # fmt: skip
 
 

@@ -113,7 +113,7 @@ MODEL_FLAGS = (
         SWITCH,
         *(f"model.{tower}.options.force_quick_gelu" for tower in TOWERS),
     ),
-    kept("--force-patch-dropout", taking(float), "model.image.options.force_patch_dropout"),
+    kept("--force-patch-dropout", taking(float), "model.image.patch_dropout"),
     needless("--force-custom-text", SWITCH, "tercet always builds the towers separately"),
     lacking("--use-bn-sync", SWITCH, "the statistics of BatchNorm are frozen"),
     lacking("--use-bnb-linear", {"default": None}, "no 8-bit layers"),
