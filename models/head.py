@@ -70,12 +70,22 @@ class Head(nn.Module):
     def forward(self, modality: str, features: Tensor, projector: str = "") -> Tensor:
         """Features of one modality to unit vectors in the joint space, or in that of a projector, by its name."""
         with torch.autocast(features.device.type, enabled=False):
-            adapted = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
             own = self.projector(projector) if projector else None
-            if own is None or own.reads_vectors:
-                adapted = normalize(self.projections[modality](adapted)[..., : self.dims], dim=-1)
-            vectors: Tensor = adapted if own is None else own(modality, adapted)
+            if own is not None and not own.reads_vectors:
+                vectors: Tensor = own(modality, self._adapted(modality, features))
+                return vectors
+            joint = normalize(self.project(modality, features), dim=-1)
+            return joint if own is None else own(modality, joint)
+
+    def project(self, modality: str, features: Tensor) -> Tensor:
+        """Features of one modality to vectors in the joint space, before normalisation."""
+        with torch.autocast(features.device.type, enabled=False):
+            vectors: Tensor = self.projections[modality](self._adapted(modality, features))[..., : self.dims]
             return vectors
+
+    def _adapted(self, modality: str, features: Tensor) -> Tensor:
+        adapted: Tensor = self.adapters[modality](features.float()) if modality in self.adapters else features.float()
+        return adapted
 
     def tokens(self, modality: str, features: Tensor, counts: Tensor, projector: str = "") -> Tensor:
         """Tokens `[n, L, D]` to unit vectors, as `forward`. Padding becomes zero vectors."""

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from tercet.data_pipelines.sample import Batch, Field, Intake, TextIntake, channels_first, modality_of
 from tercet.errors import UserError
-from tercet.modality import MODALITIES, are_tokens, field_of, of_memory, projector_of, tokens_of
+from tercet.modality import (
+    MODALITIES,
+    are_tokens,
+    are_unnormalised,
+    field_of,
+    of_memory,
+    projector_of,
+    tokens_of,
+    unnormalised_of,
+)
 from tercet.models.config import ModelConfig, TermConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.encoders.image import ImageEncoder
@@ -60,8 +69,9 @@ class Multimodal(nn.Module):
         """Unit vectors `[n, d]` by field, with one dummy row for an empty field, and (scale, bias) by term.
 
         Vectors of a term with its own projector have the name `projected(FIELD, TERM)`. Tokens that terms compare are
-        unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero vectors. `bf16` runs the towers in
-        bf16, whatever the precision of the run.
+        unit vectors `[n, L, d]` under the name `tokens_of(FIELD)`, padded with zero vectors. Vectors before
+        normalisation have the name `unnormalised_of(FIELD)`. `bf16` runs the towers in bf16, whatever the precision of
+        the run.
         """
         vectors: dict[str, Tensor] = {}
         with torch.autocast(batch.ids.device.type, torch.bfloat16) if bf16 else nullcontext():
@@ -141,14 +151,20 @@ class Multimodal(nn.Module):
         wanted, modality = [output for output in self.outputs if field_of(output) == name], field.modality
         if name not in self.tokens:
             features = self._features(field)
-            return {output: self.head(modality, features, projector_of(output)) for output in wanted}
+            return {output: self._vectors(output, modality, features) for output in wanted}
         encoded = self.tower(modality).tokens(*self._inputs(field))
         return {
             output: self.head.tokens(modality, encoded.tokens, encoded.counts, projector_of(output))
             if are_tokens(output)
-            else self.head(modality, encoded.vectors, projector_of(output))
+            else self._vectors(output, modality, encoded.vectors)
             for output in wanted
         }
+
+    def _vectors(self, output: str, modality: str, features: Tensor) -> Tensor:
+        if are_unnormalised(output):
+            return self.head.project(modality, features)
+        vectors: Tensor = self.head(modality, features, projector_of(output))
+        return vectors
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> dict[str, Tensor]:
@@ -206,13 +222,12 @@ def build_model(config: ModelConfig, terms: Sequence[TermConfig], seed: int) -> 
 def outputs_of(terms: Sequence[TermConfig]) -> list[str]:
     """The names of all vectors and tokens that terms compare, of fields of the batch."""
     vectors = {term.vectors_of(name) for term in terms for name in term.fields if modality_of(name) in MODALITIES}
-    tokens = {
-        term.vectors_of(tokens_of(field))
-        for term in terms
-        for field in build_objective(term.objective).tokens(term.between)
-        if not of_memory(field)
-    }
-    return [*sorted(vectors), *sorted(tokens)]
+    tokens, unnormalised = set(), set()
+    for term in terms:
+        kind = build_objective(term.objective)
+        tokens |= {term.vectors_of(tokens_of(one)) for one in kind.tokens(term.between) if not of_memory(one)}
+        unnormalised |= {unnormalised_of(field) for field in term.between if kind.unnormalised}
+    return [*sorted(vectors), *sorted(tokens), *sorted(unnormalised)]
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ CONVERT: dict[str, str] = {  # common files that are not read, and a command tha
 MODALITIES = FILES.keys()  # those known so far
 EXTENSIONS = [*chain.from_iterable(FILES.values()), "json", "cls"]  # of all files that are ever read
 TOKENS = " tokens"  # ends the name of a field's tokens; no field has a space in its name
+UNNORMALISED = " before normalisation"  # ends the name of a field's vectors that do not have length 1
 PROJECTED = "@"  # in names of vectors, between the field and the projector; no field and no term has it in its name
 DECODERS: dict[str, Callable[..., Any]] = {}  # by extension: (bytes of the file, the tower's intake, the view) → array
 ALPHA = "alpha"  # the name of a mask that says where to look in a picture: KEY.alpha.png
@@ -79,6 +80,11 @@ def tokens_of(field_name: str) -> str:
     return f"{field_name}{TOKENS}"
 
 
+def unnormalised_of(field_name: str) -> str:
+    """The name of a field's vectors before normalisation, beside its unit vectors."""
+    return f"{field_name}{UNNORMALISED}"
+
+
 def projected(name: str, projector: str) -> str:
     """The name of vectors or tokens that went through a projector instead of into the joint space: `image@views`."""
     return f"{name}{PROJECTED}{projector}"
@@ -86,7 +92,7 @@ def projected(name: str, projector: str) -> str:
 
 def field_of(name: str) -> str:
     """The field that vectors or tokens are of."""
-    return name.partition(PROJECTED)[0].removesuffix(TOKENS)
+    return name.partition(PROJECTED)[0].removesuffix(TOKENS).removesuffix(UNNORMALISED)
 
 
 def projector_of(name: str) -> str:
@@ -96,6 +102,10 @@ def projector_of(name: str) -> str:
 
 def are_tokens(name: str) -> bool:
     return name.partition(PROJECTED)[0].endswith(TOKENS)
+
+
+def are_unnormalised(name: str) -> bool:
+    return name.endswith(UNNORMALISED)
 
 
 def is_negative(field_name: str) -> bool:

@@ -31,6 +31,7 @@ from tercet.benchmarks.gradients.naive import (
     similarity_distillation,
     soft,
 )
+from tercet.data_pipelines.seeding import keyed
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.symile import permutations
@@ -137,6 +138,16 @@ def feature_distillation(options: Any, problem: Problem) -> Tensor:
     for rows in problem.fields.values():
         for z_d, taught_d in zip(rows.z_Nd, rows.extra["teacher"], strict=True):
             total = total + (z_d - taught_d).pow(2).sum() / len(items)
+    return total
+
+
+def random_alignment(options: Any, problem: Problem) -> Tensor:
+    items = {item for rows in problem.unnormalised.values() for item in rows.item_N.tolist()}
+    total = problem.scale.new_zeros(())
+    for rows in problem.unnormalised.values():
+        for f_d, sample in zip(rows.z_Nd, rows.id_N.tolist(), strict=True):
+            drawn = keyed("random alignment", problem.seed, item=sample).standard_normal(len(f_d))
+            total = total + (f_d - torch.from_numpy(drawn).to(f_d)).pow(2).mean() / len(items)
     return total
 
 
@@ -276,6 +287,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "patch_groups": patch_groups,
     "poly_view": poly_view,
     "prototype": prototype,
+    "random_alignment": random_alignment,
     "same_cluster": both_ways(same_cluster),
     "self_distillation": self_distillation,
     "segment_attention": both_ways(infonce, segment_attention),

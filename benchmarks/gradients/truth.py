@@ -20,7 +20,7 @@ from tercet.benchmarks.gradients.naive import shared
 from tercet.benchmarks.gradients.naive_terms import NAIVE
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.modality import field_of, tokens_of
+from tercet.modality import field_of, tokens_of, unnormalised_of
 from tercet.models.config import TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Problem
@@ -90,6 +90,7 @@ def true_loss(
         z_N, item_N = vectors[term.vectors_of(name)].double(), batch.fields[field_of(name)].item
         return Rows(z_N, slice(0, len(z_N)), item_N, batch.groups[item_N], batch.ids[item_N])
 
+    objective = case.beside.objective
     scale, bias = temperatures[term.name]
     problem = case.beside.problem(
         {name: rows(name) for name in (*term.between, *chain(*term.against.values()))},
@@ -97,9 +98,10 @@ def true_loss(
         None if bias is None else bias.double(),
         ITEMS,
         World(device=scale.device),
-        tokens={name: rows(tokens_of(name)) for name in case.beside.objective.tokens(term.between)},
+        tokens={name: rows(tokens_of(name)) for name in objective.tokens(term.between)},
+        unnormalised={name: rows(unnormalised_of(name)) for name in term.between if objective.unnormalised},
     )
-    loss = LOSSES[truth_of(case.objective)](case.objective, case.beside.objective, problem)
+    loss = LOSSES[truth_of(case.objective)](case.objective, objective, problem)
     return loss.reshape(())
 
 
@@ -130,6 +132,7 @@ def own_gradients(name: str, objective: Objective, problem: Problem) -> Tensor:
     if problem.bias is not None:
         total = total + (problem.bias * found.bias).sum()
     every = {**problem.fields, **{tokens_of(field): rows for field, rows in problem.tokens.items()}}
+    every |= {unnormalised_of(field): rows for field, rows in problem.unnormalised.items()}
     for more in problem.against.values():
         every |= more
     return total + torch.stack([(rows.z_Nd * found.rows[name]).sum() for name, rows in every.items()]).sum()

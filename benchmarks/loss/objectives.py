@@ -140,6 +140,7 @@ def problem_of(name: str, items: int, device: torch.device) -> Problem:
         TILE,
         World(device=device),
         tokens={field: rows(field, TOKENS) for field in objective.tokens(example.between)},
+        unnormalised={field: rows(field) for field in example.between if objective.unnormalised},
     )
 
 

@@ -50,7 +50,8 @@ class Matryoshka(Objective):
                 raise UserError(f"objective.{name} of matryoshka is that of the objective `of`; set it there")
             object.__setattr__(self, name, getattr(self.base, name))
         base = self.base
-        if base.columns or base.tokens(("image", "text")) or base.prototypes or isinstance(base, Matryoshka):
+        beside = base.columns or base.tokens(("image", "text")) or base.prototypes or base.unnormalised
+        if beside or isinstance(base, Matryoshka):
             raise UserError(f"objective.of: `{self.of.name}` cannot be used on prefixes; choose another objective")
 
     @property

@@ -63,6 +63,7 @@ class Objective:
     reads_cosines: ClassVar[bool] = False  # the rows are cosines with the learned prototypes of the term's projector
     may_read_cosines: ClassVar[bool] = False  # they may be such cosines, or vectors
     memory_tokens: ClassVar[bool] = False  # tokens may be those of a momentum encoder
+    unnormalised: ClassVar[bool] = False  # uses the vectors before normalisation, which come in `problem.unnormalised`
 
     @property
     def mixes(self) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.modality import tokens_of
+from tercet.modality import tokens_of, unnormalised_of
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.rows import Rows
 
@@ -44,8 +44,9 @@ class Problem:
     rows an item may have, for fields where it may have several. `paired` says which fields have rows that belong to the
     rows of another field, number by number. `averages` has the moving averages of the objective.
     `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
-    some. `prototypes` has those of each field, if the objective uses some and there are any; the rows then have a
-    `LABEL`. `progress` is the share of the stage's steps that are done.
+    some, and `unnormalised` the vectors of fields before normalisation. `prototypes` has those of each field, if the
+    objective uses some and there are any; the rows then have a `LABEL`. `progress` is the share of the stage's steps
+    that are done.
     """
 
     fields: Mapping[str, Rows]
@@ -59,6 +60,7 @@ class Problem:
     averages: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     tokens: Mapping[str, Rows] = field(default_factory=dict)
+    unnormalised: Mapping[str, Rows] = field(default_factory=dict)
     prototypes: Mapping[str, Prototypes] = field(default_factory=dict)
     paired: Mapping[str, str] = field(default_factory=dict)
     progress: float = 0.0
@@ -83,6 +85,9 @@ class Update:
 class Solution:
     """The loss over all ranks, and its gradients: own rows by field, and scale and bias over all ranks.
 
+    Gradients of tokens have the name `tokens_of(FIELD)`, those of vectors before normalisation the name
+    `unnormalised_of(FIELD)`. `anchors` has the results of each direction, for objectives of pairs. `updates` and
+    `averages` are new values for the memories of the term.
     Gradients of tokens have the name `tokens_of(FIELD)`. `anchors` has the results of each direction, for objectives of
     pairs. `updates` and `averages` are new values for the memories of the term, and `measures` numbers for the metrics.
     """
@@ -103,6 +108,7 @@ class Solution:
         for more in problem.against.values():
             known |= more
         known |= {tokens_of(name): rows for name, rows in problem.tokens.items()}
+        known |= {unnormalised_of(name): rows for name, rows in problem.unnormalised.items()}
         zero = problem.scale.new_zeros(())
         return Solution(zero, {name: torch.zeros_like(rows.z_Ad) for name, rows in known.items()}, zero, zero)
 

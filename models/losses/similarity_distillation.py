@@ -30,9 +30,8 @@ from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.losses.soft import TEACHERS
 from tercet.models.losses.statistics import Statistic, Total
-
-TEACHERS = ("teacher", "teacher_2", "teacher_3", "teacher_4")
 
 
 @objective("similarity_distillation")

@@ -4,7 +4,8 @@
 
 `cross` compares the teacher's vector of the anchor with its vectors of the keys. The teacher has both fields, such as a
 larger CLIP model, and passes on its logits (contrastive relational distillation of CLIP-KD, Yang et al. 2024; HyCD of
-CLIP-Refine, Yamaguchi et al. 2025, whose λ is 1/2 and temperature 1). `relational` compares the items of the anchor and
+CLIP-Refine, Yamaguchi et al. 2025, whose λ is 1/2; its temperature of 1 divides products of vectors before
+normalisation). `relational` compares the items of the anchor and
 of the keys, by the teacher's vectors of the anchor's field. Each field may then have a teacher of its own, such as a
 self-supervised image tower or a sentence encoder.
 

@@ -44,6 +44,8 @@ def loss(name: str, *, tile: int = TILE, **options: object) -> "Loss":
         raise UserError(f"the loss `{name}` keeps values of samples from step to step; train it with a recipe")
     if objective.tokens(("image", "text")):
         raise UserError(f"the loss `{name}` compares tokens of rows, not vectors; train it with a recipe")
+    if objective.unnormalised:
+        raise UserError(f"the loss `{name}` trains vectors before normalisation; train it with a recipe")
     if objective.prototypes:
         raise UserError(f"the loss `{name}` compares with clusters that a run keeps; train it with a recipe")
     return Loss(objective, tile)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.modality import field_behind, field_of, is_negative, tokens_of
+from tercet.modality import field_behind, field_of, is_negative, tokens_of, unnormalised_of
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term
@@ -185,7 +185,7 @@ class Terms:
         known: Known,
         step: int,
     ) -> Problem:
-        every = {**known.frozen, **fields}
+        every, objective = {**known.frozen, **fields}, self.objectives[term.name]
         rows = {name: self._with_extra(term, name, every[term.vectors_of(name)], known) for name in term.between}
         prototypes = {}
         for name, weights in term.sums.items():
@@ -212,10 +212,8 @@ class Terms:
             paired=self.paired,
             averages=known.averages.get(term.name) or self._first(term, world),
             seed=self.seed + step,
-            tokens={
-                name: every[term.vectors_of(tokens_of(name))]
-                for name in self.objectives[term.name].tokens(term.between)
-            },
+            tokens={name: every[term.vectors_of(tokens_of(name))] for name in objective.tokens(term.between)},
+            unnormalised={name: fields[unnormalised_of(name)] for name in term.between if objective.unnormalised},
             prototypes=prototypes,
             progress=self.progress(step),
         )

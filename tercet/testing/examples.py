@@ -85,6 +85,7 @@ EXAMPLES = {
     "patch_groups": Example(rows={"text": 2}, options={"threshold": 0.3}),
     "poly_view": Example(("image", "text", "audio")),
     "prototype": Example(options={"temperature": 0.2}),
+    "random_alignment": Example(("image", "text", "audio")),
     "segment_attention": Example(tiled=False),
     "self_distillation": Example(("image", "momentum.image"), rows={"image": 3, "momentum.image": 2}, aligned=True),
     "sequence": Example(tiled=False),
@@ -186,6 +187,7 @@ class Beside:
         world: World,
         seed: int = 0,
         tokens: Mapping[str, Rows] | None = None,
+        unnormalised: Mapping[str, Rows] | None = None,
     ) -> Problem:
         """A problem over the rows of all fields of the example, with all that the objective reads."""
         against, directions = self.example.against, self.example.directions
@@ -205,6 +207,7 @@ class Beside:
             averages={name: torch.tensor(value).to(scale) for name, value in self.objective.averages.items()},
             seed=seed,
             tokens=tokens or {},
+            unnormalised=unnormalised or {},
             prototypes={
                 name: self.prototypes(name, rows.z_Nd) for name, rows in fields.items() if self.objective.prototypes
             },

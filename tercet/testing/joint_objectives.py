@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.modality import field_of, tokens_of
+from tercet.modality import field_of, tokens_of, unnormalised_of
 from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Solution
@@ -40,8 +40,9 @@ WIDEST = 4096
 
 @dataclass(frozen=True)
 class JointProblem:
-    """Unit rows by field, and tokens under the name `tokens_of(FIELD)`; the item of each row; the initial temperature
-    and bias of the objective, and what it reads."""
+    """Unit rows by field, tokens under the name `tokens_of(FIELD)`, and vectors before normalisation under that of
+    `unnormalised_of(FIELD)`; the item of each row; the initial temperature and bias of the objective, and what it
+    reads."""
 
     z: dict[str, Tensor]
     items: dict[str, tuple[int, ...]]
@@ -68,6 +69,10 @@ class JointProblem:
             after_nL = torch.arange(LONGEST) >= length_n[:, None]
             z[tokens_of(field)] = unit.masked_fill(after_nL[..., None], 0.0)
             items[tokens_of(field)] = items[field]
+        for field in example.between if objective.unnormalised else ():
+            shape = len(items[field]), width
+            z[unnormalised_of(field)] = 2 * torch.randn(shape, generator=random, dtype=torch.float64)
+            items[unnormalised_of(field)] = items[field]
         scale = torch.tensor([min(objective.scale, 5.0)], dtype=torch.float64)
         bias = None if objective.bias is None else torch.tensor([objective.bias / 4], dtype=torch.float64)
         return JointProblem(z, items, scale, bias, Beside(objective, example, len(GROUPS)))
@@ -94,12 +99,16 @@ class JointProblem:
             first = int((item_n < BOUNDARY).sum())
             own = [slice(0, first), slice(first, len(item_n))][world.rank] if world.size > 1 else slice(0, len(item_n))
             rows[name] = Rows(z_nd, own, item_n, groups[item_n], item_n)
-        tokens = {field: rows[tokens_of(field)] for field in rows if tokens_of(field) in rows}
         fields = {field: rows[field] for field in rows if field == field_of(field)}
+        tokens, unnormalised = (
+            {field: rows[name(field)] for field in fields if name(field) in rows}
+            for name in (tokens_of, unnormalised_of)
+        )
+        problem = self.beside.problem(
+            fields, self.scale, self.bias, tile, world, seed=5, tokens=tokens, unnormalised=unnormalised
+        )
         with torch.no_grad():
-            return objective.solve(
-                self.beside.problem(fields, self.scale, self.bias, tile, world, seed=5, tokens=tokens)
-            )
+            return objective.solve(problem)
 
     def answer(self, objective: Objective, tile: int = 4, world: World | None = None) -> dict[str, Tensor]:
         """The loss and its gradients, by what they belong to."""

@@ -130,7 +130,8 @@ def problem_of(name: str) -> Problem:
     tokens = {field: rows(field, 4) for field in objective.tokens(between)}
     scale = torch.tensor([5.0], dtype=torch.float64)
     bias = None if objective.bias is None else torch.tensor([-1.5], dtype=torch.float64)
-    return case.beside.problem(fields, scale, bias, 7, World(), tokens=tokens)
+    unnormalised = {field: rows(field) for field in between if objective.unnormalised}
+    return case.beside.problem(fields, scale, bias, 7, World(), tokens=tokens, unnormalised=unnormalised)
 
 
 def gradients_of(loss_of: Callable[[str, Objective, Problem], Tensor], name: str) -> list[Tensor]:
@@ -141,11 +142,15 @@ def gradients_of(loss_of: Callable[[str, Objective, Problem], Tensor], name: str
         leaves.append(rows.z_Nd.clone().requires_grad_())
         return replace(rows, z_Nd=normalize(leaves[-1], dim=-1))
 
-    fields, tokens = ({field: trained(rows) for field, rows in of.items()} for of in (problem.fields, problem.tokens))
+    fields, tokens, unnormalised = (
+        {field: trained(rows) for field, rows in of.items()}
+        for of in (problem.fields, problem.tokens, problem.unnormalised)
+    )
     against = {
         anchor: {field: trained(rows) for field, rows in more.items()} for anchor, more in problem.against.items()
     }
-    problem = replace(problem, fields=fields, tokens=tokens, against=against, scale=problem.scale.requires_grad_())
+    changed = {"fields": fields, "tokens": tokens, "unnormalised": unnormalised, "against": against}
+    problem = replace(problem, **changed, scale=problem.scale.requires_grad_())
     loss = loss_of(name, build_example(name), problem)
     return list(torch.autograd.grad(loss.sum(), [*leaves, problem.scale], materialize_grads=True))
 

@@ -1,4 +1,4 @@
-"""Objectives that compare fields with those of teachers equal loops over pairs and rows.
+"""Objectives that compare fields with teachers, or pull them to random vectors, equal loops over pairs and rows.
 
 Rows are missing, ranks have unequal numbers of rows, one field has several rows an item, and groups have several items.
 """
@@ -16,8 +16,10 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.modality import unnormalised_of
 from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
+from tercet.models.losses.random_alignment import random_vectors
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Outcome, Terms
@@ -39,6 +41,8 @@ TERMS = {
     "two teachers and several rows": ("similarity_distillation", ["image", "text.rewrite"], ["one", "other"]),
     "structure": ("structure_distillation", ["image", "text.rewrite"], ["other"]),
     "structure of one field": ("structure_distillation", ["text"], ["one"]),
+    "random": ("random_alignment", ["image", "text", "text.rewrite"], []),
+    "random of two": ("random_alignment", ["image", "text"], []),
     "features of one field": ("feature_distillation", ["text"], ["wide"]),
 }
 Vectors = Mapping[str, Tensor]
@@ -58,8 +62,9 @@ def drawn(seed: int, field: str, width: int) -> Tensor:
 
 
 def whole() -> dict[str, Tensor]:
-    """The vectors of the whole batch."""
-    return {name: normalize(drawn(0, name, DIM), dim=1) for name in EXISTS}
+    """The vectors of the whole batch. Those before normalisation are others, so that the two are told apart."""
+    unit = {name: normalize(drawn(0, name, DIM), dim=1) for name in EXISTS}
+    return unit | {unnormalised_of(name): 2 * drawn(1, name, DIM) for name in EXISTS}
 
 
 def taught(teacher: str, field: str) -> Tensor:
@@ -73,7 +78,7 @@ def solve(world: World, name: str) -> tuple[Outcome, Tensor]:
         here = [row for row, item in enumerate(items) if item in own]
         item_n = torch.tensor([items[row] - own[0] for row in here]).long()
         fields[field] = Field(field.partition(".")[0], torch.zeros(len(here)), item_n)
-        vectors[field] = whole()[field][here]
+        vectors |= {name: whole()[name][here] for name in (field, unnormalised_of(field))}
     batch = Batch(torch.tensor([SAMPLES[item] for item in own]), torch.tensor(GROUPS)[own], fields)
     known = Known({f"{one}.{field}": Rows.frozen(taught(one, field)) for one in TEACHERS for field in EXISTS})
     terms = Terms([term(name)], 3, ROWS, seed=SEED)
@@ -128,6 +133,16 @@ def structure(z: Vectors, fields: list[str], teachers: list[str]) -> Tensor:
     return total
 
 
+def random(z: Vectors, fields: list[str], teachers: list[str]) -> Tensor:
+    items = {item for field in fields for item in EXISTS[field]}
+    total = torch.zeros((), dtype=torch.float64)
+    for field in fields:
+        for row, item in enumerate(EXISTS[field]):
+            noise = torch.from_numpy(keyed("random alignment", SEED + STEP, item=SAMPLES[item]).standard_normal(DIM))
+            total = total + (z[unnormalised_of(field)][row] - noise).square().sum() / (DIM * len(items))
+    return total
+
+
 def features(z: Vectors, fields: list[str], teachers: list[str]) -> Tensor:
     (field,), (teacher,) = fields, teachers
     items = {*EXISTS[field]}
@@ -138,6 +153,7 @@ NAIVE: dict[str, Callable[[Vectors, list[str], list[str]], Tensor]] = {
     "similarity_distillation": similarity,
     "structure_distillation": structure,
     "feature_distillation": features,
+    "random_alignment": random,
 }
 
 
@@ -164,7 +180,7 @@ def test_equals_loops_on_one_process_and_on_two(two_ranks: list[dict[str, tuple[
     assert torch.isfinite(items).sum() >= 6
 
 
-@pytest.mark.parametrize("name", ["structure_distillation", "similarity_distillation"])
+@pytest.mark.parametrize("name", ["structure_distillation", "similarity_distillation", "random_alignment"])
 def test_the_objective_passes_the_checks(name: str) -> None:
     check_objective(name)
 
@@ -181,12 +197,23 @@ def test_equal_rows_have_a_loss_and_a_gradient() -> None:
     assert torch.equal(x.grad, torch.zeros(3, 3)), "all other distances are those of the teacher"
 
 
+def test_random_vectors_are_new_in_each_step_and_standard_normal() -> None:
+    ids, like = torch.arange(400), torch.zeros(400, 50)
+    one, other = random_vectors(1, ids, like), random_vectors(2, ids, like)
+    assert torch.equal(one[[5, 3, 3]], random_vectors(1, torch.tensor([5, 3, 3]), like))
+    assert abs(float((one * other).mean())) < 0.03
+    assert float(one.mean()) == pytest.approx(0, abs=0.03)
+    assert float(one.var()) == pytest.approx(1, abs=0.04)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"between": ["image"], "objective": "infonce"}, "`infonce` compares 2 or more fields, not 1; name more, such"),
         ({"between": ["image"], "objective": "align_uniform"}, "`align_uniform` compares 2 or more fields, not 1"),
-        ({"directions": {"image": 1}, "objective": "structure_distillation"}, "has no such option; remove it"),
+        ({"between": ["image", "momentum.text"], "objective": "random_alignment"}, "and `momentum.text` has none"),
+        ({"projector": {}, "objective": "random_alignment"}, "trains vectors of the joint space; remove it"),
+        ({"directions": {"image": 1}, "objective": "random_alignment"}, "has no such option; remove it"),
         ({"against": {"image": ["text.wrong"]}, "objective": "structure_distillation"}, "has no such option"),
         ({"against": {"image": ["text.wrong"]}, "objective": "similarity_distillation"}, "takes no extra negatives"),
         ({"objective": "similarity_distillation"}, "needs `teacher`; name the vectors to use"),

@@ -17,6 +17,7 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
+from tercet.modality import unnormalised_of
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.recipe import load_recipe
@@ -34,7 +35,8 @@ from tests.training.test_published_recipes import (
 pytestmark = pytest.mark.long
 
 SECOND = {"clip_rocket": "views", "slip": "simclr", "barlip": "barlow", "swalip": "prototypes"}  # with a projector
-ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip", "beclr", *SECOND)
+TAUGHT = ("clip_refine", "proclip", "teachtext")
+ON = ("negclip", "degla", "scincl", "unime", "mcl", "protoclip", "beclr", *SECOND, *TAUGHT)
 CLUSTERED = ["episodes={every: 1, samples: 16}", "memories.prototypes.clusters=4"]
 OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its method out
     "negclip without neighbours": ("negclip", ["data.neighbors=null"]),
@@ -46,6 +48,8 @@ OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its met
         "protoclip", ["terms=[{between: [image, text]}]", "memories.prototypes=null", "episodes=null"]
     ),
 }  # fmt: skip
+PARTS = {"degla": ("image-text.local", "text-momentum", "distillation"), "clip_refine": ("alignment",)}
+PARTS |= {"proclip": ("structure",), "teachtext": ("distillation",)}
 BECLR = {"nearest": {"nearest": None}, "positives of the memory": {"weight_cluster": 0}}
 
 
@@ -84,12 +88,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
     off = {name: (recipe, changes) for name, (recipe, changes) in OFF.items()}
     for part, option in BECLR.items():
         off[f"beclr without {part}"] = ("beclr", [f"terms={json.dumps(terms_with(option))}"])
-    for part in load_recipe("degla").terms[1:]:
-        off[f"degla without {part.name}"] = ("degla", [f"terms={json.dumps(terms_without(part.name))}"])
+    for name, parts in PARTS.items():
+        for part in parts:
+            off[f"{name} without {part}"] = (name, [f"terms={json.dumps(terms_without(name, part))}"])
     for name, term in SECOND.items():
         off[f"{name} without {term}"] = (name, with_small_projectors(name, term))
     for name, (recipe, changes) in {**{name: (name, []) for name in ON}, **off}.items():
-        places = {"GRAPH": str(out / "graph"), "CLUSTERS": str(out / "c")}
+        places = {"GRAPH": str(out / "graph"), "CLUSTERS": str(out / "c"), "MODEL": str(out / INIT)}
         sets = [*SETS.get(recipe, []), *(CLUSTERED if recipe == "protoclip" else [])]
         for word, place in places.items():
             sets = [one.replace(word, place) for one in sets]
@@ -100,8 +105,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
     return found
 
 
-def terms_without(name: str) -> list[dict[str, Any]]:
-    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("degla").terms]
+def terms_without(recipe: str, name: str) -> list[dict[str, Any]]:
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe(recipe).terms]
     return [term for term in terms if term.get("name") != name]
 
 
@@ -182,3 +187,31 @@ def test_a_second_term_changes_the_towers_and_not_the_first_gradient(
     assert {*on[0].rows} - {*own} == {*off[0].rows}
     assert all(torch.equal(on[0].rows[rows], off[0].rows[rows]) for rows in off[0].rows)
     assert on[1].losses["image-text"] != off[1].losses["image-text"]
+
+
+def test_random_alignment_trains_the_vectors_before_normalisation_alone(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["clip_refine"][0], seen["clip_refine without alignment"][0]
+    assert on.ids == off.ids
+    for field in ("image", "text"):
+        assert torch.equal(on.rows[field], off.rows[field])
+        assert on.rows[unnormalised_of(field)].norm(dim=1).min() > 0
+        assert unnormalised_of(field) not in off.rows
+
+
+def test_teachers_of_similarities_change_the_gradient_of_both_fields(seen: dict[str, list[Seen]]) -> None:
+    on, off = seen["teachtext"][0], seen["teachtext without distillation"][0]
+    assert on.ids == off.ids
+    assert on.losses["distillation"] > 0
+    assert not torch.equal(on.rows["image"], off.rows["image"])
+    assert not torch.equal(on.rows["text"], off.rows["text"])
+
+
+def test_proclip_first_trains_captions_alone_and_then_holds_pictures(seen: dict[str, list[Seen]]) -> None:
+    """Without the structure in the second stage, only the gradient of pictures changes."""
+    on, off = seen["proclip"], seen["proclip without structure"]
+    assert [sorted(step.rows) for step in on] == [["text"], ["image", "text"]]
+    assert on[0].losses.keys() == {"instance", "structure"}
+    assert on[1].losses.keys() == {"image-text", "instance", "structure"}
+    assert torch.equal(on[0].rows["text"], off[0].rows["text"])
+    assert torch.equal(on[1].rows["text"], off[1].rows["text"])
+    assert not torch.equal(on[1].rows["image"], off[1].rows["image"])

@@ -72,6 +72,9 @@ OBJECTIVES = {
     "cit": "infonce",
     "flip": "infonce",
     "clipa": "infonce",
+    "clip_refine": "random_alignment",
+    "proclip": "structure_distillation",
+    "teachtext": "similarity_distillation",
     "laion_clap": "infonce",
     "glap": "sigmoid",
     "paraclap": "infonce",
@@ -91,10 +94,12 @@ LOCKED = {
     "paraclap": {"text"},
     "clasp": {"text"},
     "alpha_clip": {"text"},
+    "proclip": {"text"},
+    "teachtext": {"image"},
 }
 INIT = "isogclr"  # the run that those of STARTED start from
 STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
-STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl", "long_clip")
+STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl", "long_clip", "clip_refine")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
     for name, part in {"speech": [0, 0.3], "sound": [0.3, 0.6], "music": [0.6, 1]}.items()
@@ -146,6 +151,12 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
         "terms=[{between: [image, text]}, "
         "{between: [image, text.short], objective: {name: primary_component, components: 4}}]",
     ],
+    "clip_refine": ["memories.initial.model=MODEL"],
+    "proclip": [
+        "memories.clip={vectors: '', model: MODEL}", "memories.initial.model=MODEL",
+        "model.text.projection={layers: 3, hidden: 8}",
+    ],
+    "teachtext": ["epochs=1", *(f"memories.{one}={{vectors: '', model: MODEL}}" for one in ("one", "other"))],
     "cit": ["episodes={every: 1, start: 1, samples: 24, curate: {metadata: CLASSES, threshold: 1}}"],
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
@@ -246,7 +257,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in STAGED:
         recipes[name] += small_stages(name, world)
     for name, more in SETS.items():
-        names = {"GRAPH": "graph", "CLUSTERS": "c", "CLASSES": "classes.txt", "VECTORS": "vectors"}
+        names = {"GRAPH": "graph", "CLUSTERS": "c", "CLASSES": "classes.txt", "VECTORS": "vectors", "MODEL": INIT}
         names |= {"TAGS": "tags.jsonl", "VOICES": "voices.jsonl", "SCORES": "scores"}
         files = {word: str(out / file) for word, file in names.items()} | {"TRAIN": str(world / "train")}
         recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
@@ -271,8 +282,8 @@ def test_a_recipe_trains_all_towers_but_the_locked_ones(runs: Path, name: str) -
     config, ended = load_recipe(str(runs / name)), saved(runs / name)
     fresh = build_model(config.model, config.terms, config.seed)
     begun = load_model(str(runs / INIT)) if name in STARTED else fresh
-    changed = {path for path, value in begun.state_dict().items() if not ended[f"weight/{path}"].equal(value)}
-    trained = {path.split(".")[1] for path in changed if path.startswith("towers.")}
+    towers = {path: value for path, value in begun.state_dict().items() if path.startswith("towers.")}
+    trained = {path.split(".")[1] for path, value in towers.items() if not ended[f"weight/{path}"].equal(value)}
     assert trained == set(config.model.towers) - LOCKED.get(name, set())
 
 
