@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.builtin.figure import PALETTE
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.decode.image import decode_image
+from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.sample import ImageIntake
 from tercet.data_pipelines.sources.open import open_source
 from tercet.data_pipelines.transforms.config import ImageAugment
@@ -128,7 +130,7 @@ def test_colours_change_without_the_mask_and_full_alpha_replaces_its_share() -> 
 
 
 def test_the_built_in_masks_cover_the_object_that_they_describe(tmp_path: Path) -> None:
-    """Pixels under a mask have the colour of the object more than the rest, and batches hold the masks of the files."""
+    """Pixels under it have the object's colour more than the rest. All batches hold the masks, also for evaluation."""
     config = WorldConfig(train=40, val=0, combinations=0, size=48, workers=1, masks=True, image_format="png")
     plain = generate(config.model_copy(update={"masks": False}), tmp_path / "plain")
     world = generate(config, tmp_path / "masked")
@@ -149,8 +151,11 @@ def test_the_built_in_masks_cover_the_object_that_they_describe(tmp_path: Path) 
     assert np.mean(nearer) > 0.9
     data = DataConfig.model_validate({"source": str(world / "train"), "crop": None, "workers": 0})
     intake = ImageIntake((48, 48), alpha=True)
-    batch = next(iter(Loader(data, {"train": source}, {"image": intake}, 8, seed=0)))
-    for id, row in zip(batch.ids.tolist(), batch.fields["image"].values, strict=True):
+    batches = [next(iter(Loader(data, {"train": source}, {"image": intake}, 8, seed=0)))]
+    batches += EvalLoader(Decoder(source, {"image": intake}, data.train["train"]), {"image": intake}, 8, workers=0)
+    assert sum(map(len, batches)) == 8 + 40
+    pairs = ((one.ids.tolist(), one.fields["image"].values) for one in batches)
+    for id, row in (pair for ids, rows in pairs for pair in zip(ids, rows, strict=True)):
         (files,) = source.read([id], wanted)
         assert isinstance(files, dict)
         assert np.array_equal(row[3].numpy(), np.array(Image.open(io.BytesIO(files["alpha.png"]))))
