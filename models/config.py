@@ -330,6 +330,13 @@ class TermConfig(Config):
                 raise Misfit(
                     "projector.fields", f"has `{name}`, which is not a field of this term; {did_you_mean(name, known)}"
                 )
+        teachers = self.projector.teachers if self.projector else {}
+        if teachers and self.references and teachers.keys() != self.references.keys():
+            raise Misfit(
+                "projector.teachers",
+                f"are {', '.join(teachers)}, but `references` are "
+                f"{', '.join(self.references)}; give both the same names",
+            )
         if self.projector and self.prototypes:
             raise Misfit("prototypes", "are clusters in the joint space, but `projector` leads out of it; remove one")
         return self

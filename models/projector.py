@@ -26,19 +26,40 @@ from tercet.models.projector_config import ProjectorConfig
 class Projector(nn.Module):
     """An MLP for each modality, from its features, or from vectors of the joint space, to unit vectors.
 
-    With prototypes, which all modalities share, the output are the cosines with them.
+    With prototypes, which all modalities share, the output are the cosines with them. With teachers, the
+    output is what an MLP for each makes of the features, side by side in the order of their names, of any length.
     """
 
-    def __init__(self, config: ProjectorConfig, widths: Mapping[str, int], dim: int) -> None:
+    def __init__(self, config: ProjectorConfig, widths: Mapping[str, int], joint: int) -> None:
         super().__init__()
-        self.dim, self.reads_vectors = config.prototypes or dim, config.input == "vectors"
-        self.mlps = nn.ModuleDict({modality: mlp(width, config, dim) for modality, width in widths.items()})
+        dim = config.dim or joint
+        self.dim, self.reads_vectors, self.unit = config.width(joint), config.input == "vectors", not config.teachers
+        self.mlps = nn.ModuleDict(
+            {
+                modality: SideBySide(width, config) if config.teachers else mlp(width, config, dim)
+                for modality, width in widths.items()
+            }
+        )
         drawn_Kd = torch.randn(config.prototypes, dim) if config.prototypes else None
         self.prototypes = None if drawn_Kd is None else nn.Parameter(normalize(drawn_Kd, dim=1))
 
     def forward(self, modality: str, features_nD: Tensor) -> Tensor:
-        z_nd = normalize(self.mlps[modality](features_nD), dim=-1)
+        projected: Tensor = self.mlps[modality](features_nD)
+        if not self.unit:
+            return projected
+        z_nd = normalize(projected, dim=-1)
         return z_nd if self.prototypes is None else z_nd @ normalize(self.prototypes, dim=1).T
+
+
+class SideBySide(nn.Module):
+    """An MLP for each teacher."""
+
+    def __init__(self, width: int, config: ProjectorConfig) -> None:
+        super().__init__()
+        self.mlps = nn.ModuleDict({name: mlp(width, config, dim) for name, dim in sorted(config.teachers.items())})
+
+    def forward(self, features_nD: Tensor) -> Tensor:
+        return torch.cat([one(features_nD) for one in self.mlps.values()], dim=-1)
 
 
 def mlp(width: int, config: ProjectorConfig, dim: int) -> nn.Sequential:
@@ -65,7 +86,7 @@ def build_projectors(
         modalities = sorted({modality for term in uses for modality in projected_modalities(term)} & widths.keys())
         given = {modality: joint if config.input == "vectors" else widths[modality] for modality in modalities}
         torch.manual_seed(int(keyed(f"projector {name}", seed).integers(2**63)))
-        yield name, Projector(config, given, config.dim or joint)
+        yield name, Projector(config, given, joint)
 
 
 def projected_modalities(term: TermConfig) -> set[str]:
@@ -93,6 +114,11 @@ def check_prototypes(term: TermConfig, objective: Objective, terms: Sequence[Ter
             f"terms.{owner}.projector.prototypes: `{term.objective.name}` of the term `{term.name}` compares vectors, "
             "not cosines with prototypes; use an objective such as swav, or remove them"
         )
+    if config is not None and config.teachers and not objective.free_references:
+        raise UserError(
+            f"terms.{owner}.projector.teachers: `{term.objective.name}` of the term `{term.name}` compares vectors of "
+            "length 1; use the objective multi_teacher, or remove them"
+        )
 
 
 def width_of(term: TermConfig, terms: Sequence[TermConfig], joint: int) -> int:
@@ -100,11 +126,12 @@ def width_of(term: TermConfig, terms: Sequence[TermConfig], joint: int) -> int:
     owner, config = owner_of(term, terms)
     if config is None:
         return joint
-    width = config.prototypes or config.dim or joint
+    width = config.width(joint)
     kept = [name for name in term.compared if term.vectors_of(name) == name]
     if kept and width != joint:
+        key = "prototypes" if config.prototypes else "teachers" if config.teachers else "dim"
         raise UserError(
-            f"terms.{owner}.projector.dim is {width}, but the term `{term.name}` also compares `{kept[0]}`, which "
-            f"has the {joint} dimensions of the joint space; remove projector.dim, or project all fields"
+            f"terms.{owner}.projector.{key} is {width}, but the term `{term.name}` also compares `{kept[0]}`, which "
+            f"has the {joint} dimensions of the joint space; remove projector.{key}, or project all fields"
         )
     return width

@@ -1,6 +1,6 @@
 """The config of a term's own projection. Imports no torch."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -20,6 +20,11 @@ class ProjectorConfig(Config):
     dim: int | None = Field(
         None, gt=0, description="dimensions of its vectors, such as 256; default: those of the joint space"
     )
+    teachers: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        {},
+        description="an MLP for each teacher of `multi_teacher`, in place of one, by the names in `references`, each "
+        "with the dimensions of the teacher's vectors: {clip: 512, dino: 768}",
+    )
     norm: Literal["layer", "none"] = Field(
         "layer",
         description="norm after each layer but the last. Batch norm is left out: its statistics would depend on the "
@@ -29,7 +34,7 @@ class ProjectorConfig(Config):
         None,
         gt=0,
         description="how many prototypes it learns: its output is the cosine with each of them, in place of a vector, "
-        "for objectives such as swav",
+        "for objectives such as swav and self_distillation",
     )
     input: Literal["features", "vectors"] = Field(
         "features",
@@ -55,6 +60,17 @@ class ProjectorConfig(Config):
             if name not in SHARING and getattr(self, name) != info.default:
                 raise Misfit(name, f"is an option of the projector of `{self.of}`; set it there, and remove it here")
         return self
+
+    @model_validator(mode="after")
+    def _puts_out_one_kind(self) -> "ProjectorConfig":
+        for name, value in (("dim", self.dim), ("prototypes", self.prototypes)):
+            if self.teachers and value is not None:
+                raise Misfit(name, "does not work with `teachers`, which says the dimensions of each; remove it")
+        return self
+
+    def width(self, joint: int) -> int:
+        """How many numbers it puts out for a row. `joint`: dimensions of the joint space."""
+        return self.prototypes or sum(self.teachers.values()) or self.dim or joint
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

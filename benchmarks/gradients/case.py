@@ -128,7 +128,8 @@ class Case:
     def kept(self, layout: str) -> dict[str, Tensor]:
         """The vectors of fields that a memory offers, in the whole batch."""
         names = {name for term in self.terms for name in term.between if of_memory(name)}
-        return {name: self.beside.reference(name, "", DIM)[self.items(name, layout)] for name in names}
+        width = self.terms[0].projector.width(DIM) if self.terms[0].projector else DIM
+        return {name: self.beside.reference(name, "", width)[self.items(name, layout)] for name in names}
 
     @property
     def absent(self) -> str:

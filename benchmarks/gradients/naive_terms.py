@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pdist, smooth_l1_loss
+from torch.nn.functional import cosine_similarity, huber_loss, normalize, pdist, smooth_l1_loss
 
 from tercet.benchmarks.gradients.naive import (
     NaiveLoss,
@@ -31,7 +31,7 @@ from tercet.benchmarks.gradients.naive import (
     similarity_distillation,
     soft,
 )
-from tercet.data_pipelines.seeding import keyed
+from tercet.data_pipelines.seeding import keyed, uniforms
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.symile import permutations
@@ -184,6 +184,26 @@ def prototype(options: Any, problem: Problem) -> Tensor:
     return torch.stack(parts).mean()
 
 
+def multi_teacher(options: Any, problem: Problem) -> Tensor:
+    """Over the rows of all fields, and the teachers of each that are not dropped."""
+    total, count = problem.scale.new_zeros(()), 0.0
+    for name, rows in problem.fields.items():
+        taught = [rows.extra[teacher] for teacher in problem.references]
+        target = [(y_Nd - y_Nd.mean(dim=0)) / y_Nd.std(dim=0, correction=0) for y_Nd in taught]
+        drawn_NT = uniforms(f"teachers of {name}", problem.seed, rows.number_N, rows.item_N, len(taught))
+        for row, z_D in enumerate(rows.z_Nd):
+            parts = z_D.split([y_Nd.shape[1] for y_Nd in taught])
+            losses = [
+                options.cosine * (1 - cosine_similarity(x_d, y_Nd[row], dim=0))
+                + (1 - options.cosine) * huber_loss(x_d, y_Nd[row])
+                for x_d, y_Nd in zip(parts, target, strict=True)
+            ]
+            hardest = max(range(len(losses)), key=lambda one: float(losses[one].detach()))
+            kept = [losses[one] for one in range(len(losses)) if one == hardest or drawn_NT[row, one] >= options.drop]
+            total, count = total + torch.stack(kept).sum(), count + len(kept)
+    return total / count
+
+
 def self_distillation(options: Any, problem: Problem) -> Tensor:
     """Over items, and the pairs of a row of the student and one of the teacher that are not the same crop."""
     student, teacher = problem.fields.values()
@@ -285,6 +305,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "matryoshka": matryoshka,
     "multi_positive": both_ways(multi_positive),
     "patch_groups": patch_groups,
+    "multi_teacher": multi_teacher,
     "poly_view": poly_view,
     "prototype": prototype,
     "random_alignment": random_alignment,

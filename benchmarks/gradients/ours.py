@@ -56,7 +56,7 @@ class ExampleMemories(Memories):
             item_N = self.case.items(name, self.layout).to(device)
             place = torch.nonzero(torch.isin(item_N, batch.ids)).flatten().tolist()
             own = slice(place[0], place[-1] + 1) if place else slice(0, 0)
-            frozen[name] = Rows(z_Nd.float().to(device), own, item_N, item_N, item_N)
+            frozen[self.case.terms[0].vectors_of(name)] = Rows(z_Nd.float().to(device), own, item_N, item_N, item_N)
         return Known(frozen, self.read, prototypes=self.prototypes)
 
     def read(self, term: str, id_N: Tensor) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     if "terms" in terms:
         terms["terms"] = without_lost_projectors(
-            [term for term in map(without_memories, terms["terms"]) if len({*term["between"]}) > 1]
+            [term for term in map(without_memories, terms["terms"]) if len(term["between"]) == len({*term["between"]})]
         )
     return Pretrained(source, written["model"] | towers, terms, weights)
 

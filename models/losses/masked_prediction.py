@@ -33,6 +33,7 @@ class MaskedPrediction(SelfDistillation):
     """Patches of a masked picture predict those of the whole one by a momentum encoder (iBOT, Zhou et al. 2022)."""
 
     memory_tokens: ClassVar[bool] = True
+    gathered: ClassVar[bool] = True  # so that a rank without pictures knows the number of patches
 
     def tokens(self, between: Sequence[str]) -> Sequence[str]:
         return between

@@ -59,6 +59,8 @@ class Objective:
     probabilities: ClassVar[bool] = True  # whether each anchor has a `probability`
     references: ClassVar[tuple[str, ...]] = ()  # vectors of other models that the term must name
     optional_references: ClassVar[tuple[str, ...]] = ()  # those that it may name
+    free_references: ClassVar[bool] = False  # it takes any number of them, by names that the term chooses
+    gathered: ClassVar[bool] = True  # whether rows of different items are compared; else a rank has its own rows only
     prototypes: ClassVar[bool] = False  # whether the term must name a memory that has clusters and their centroids
     reads_cosines: ClassVar[bool] = False  # the rows are cosines with the learned prototypes of the term's projector
     may_read_cosines: ClassVar[bool] = False  # they may be such cosines, or vectors
@@ -231,7 +233,12 @@ def build_term(term: TermConfig) -> Objective:
                 f"terms.{term.name}.references: `{term.objective.name}` needs `{name}`; name the vectors to use, such "
                 f"as references: {{{name}: NAME}} with a memory NAME of the kind teacher"
             )
-    for name in term.references:
+    if built.free_references and not term.references:
+        raise UserError(
+            f"terms.{term.name}.references: `{term.objective.name}` needs a teacher or more; name them, such as "
+            "references: {clip: NAME} with a memory NAME of the kind teacher"
+        )
+    for name in term.references if not built.free_references else ():
         known = (*built.references, *built.optional_references)
         if name not in known:
             raise UserError(

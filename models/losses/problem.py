@@ -46,7 +46,8 @@ class Problem:
     `seed` is the same on all ranks and differs between steps. `tokens` has the tokens of fields, if the objective uses
     some, and `unnormalised` the vectors of fields before normalisation. `prototypes` has those of each field, if the
     objective uses some and there are any; the rows then have a `LABEL`. `progress` is the share of the stage's steps
-    that are done.
+    that are done. `references` are the names of the vectors of other models in `extra` of the rows, in alphabetical
+    order.
     """
 
     fields: Mapping[str, Rows]
@@ -64,6 +65,7 @@ class Problem:
     prototypes: Mapping[str, Prototypes] = field(default_factory=dict)
     paired: Mapping[str, str] = field(default_factory=dict)
     progress: float = 0.0
+    references: tuple[str, ...] = ()
 
     def numbers(self, one: str, other: str) -> list[tuple[int, int]]:
         """Which row numbers of two fields are compared: all combinations, or equal ones if the rows are paired."""

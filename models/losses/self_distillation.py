@@ -11,6 +11,9 @@ same crop and are no pair. c, the centre, is the moving average of the mean of a
 winning everywhere. A low τ_t, which sharpens p, stops all prototypes from winning alike. τ_t goes linearly from the
 first to the second of `teacher_temperature`, in the first `warmup` of the stage. Teacher, centre and τ_t are constants.
 
+Rows of different items are never compared, so the output of the projector is not gathered: a rank keeps its own rows.
+A step exchanges the sums of K numbers, a few times.
+
 SILC does not publish code. Here the student sees what the first field holds; SILC's are local crops only, DINO's also
 the global ones. The centre is over the rows of all ranks, as in DINO, and a step uses the one from before it.
 
@@ -67,6 +70,7 @@ class SelfDistillation(Objective):
 
     probabilities: ClassVar[bool] = False
     may_read_cosines: ClassVar[bool] = True
+    gathered: ClassVar[bool] = False
 
     @property
     def averages(self) -> Mapping[str, float]:

@@ -92,7 +92,8 @@ class Loss(nn.Module):
 
         def solve(scale: Tensor, bias: Tensor | None) -> Solution:
             averages = {name: self.get_buffer(name) for name in self.objective.averages}
-            found = self.objective.solve(Problem(fields, scale, bias, self.tile, world, averages=averages, seed=seed))
+            problem = Problem(fields, scale, bias, self.tile, world, averages=averages, seed=seed)
+            found = self.objective.solve(replace(problem, references=tuple(sorted(given))))
             for name, value in found.averages.items() if self.training else ():
                 setattr(self, name, value)
             return found

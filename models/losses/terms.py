@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.modality import field_behind, field_of, is_negative, tokens_of, unnormalised_of
+from tercet.modality import field_behind, field_of, is_negative, projector_of, tokens_of, unnormalised_of
 from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
-from tercet.models.losses.objective import Objective, build_term
+from tercet.models.losses.objective import Objective, build_term, objective_class
 from tercet.models.losses.problem import LABEL, Problem, Prototypes, Update
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.sums import summed, through_sums
@@ -28,8 +28,8 @@ Clusters = Callable[[str, str, Rows], tuple[Prototypes, Tensor] | None]  # see `
 class Outcome:
     """The losses over all ranks, and the gradients of their weighted sum: own rows by field, scale and bias by term.
 
-    `gathered` has the vectors of all ranks by field, and `frozen` those that memories offered. Tokens are padded to the
-    longest row of all ranks. By term,
+    `gathered` has the vectors of all ranks by field, or this rank's where a projector `stays_apart`, and `frozen`
+    those that memories offered. Tokens are padded to the longest row of all ranks. By term,
     `anchors` has the results of the anchors of each direction, `updates` the new values of samples for its memory,
     `averages` the new moving averages, and `measures` numbers for the metrics. `progress` is the share of the stage's
     steps that were done before.
@@ -46,6 +46,19 @@ class Outcome:
     frozen: Mapping[str, Rows]
     measures: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     progress: float = 0.0
+
+
+def stays_apart(terms: Sequence[TermConfig]) -> set[str]:
+    """The projectors whose output every rank keeps for itself, because no term compares rows of different items."""
+    gathered = {term.projector_name for term in terms if objective_class(term.objective.name).gathered}
+    return {term.projector_name for term in terms} - gathered - {""}
+
+
+def own_rows(batch: Batch, name: str, z_nd: Tensor, world: World) -> Rows:
+    """The rows of this rank alone."""
+    item_n = batch.fields[field_of(name)].item
+    own = slice(0, len(z_nd))
+    return Rows(z_nd, own, item_n + world.rank * len(batch), batch.groups[item_n], batch.ids[item_n])
 
 
 def gather(batch: Batch, name: str, z_nd: Tensor, rows: int, world: World) -> Rows:
@@ -105,6 +118,7 @@ class Terms:
         self.configs, self.tile, self.counts = tuple(configs), tile, counts or {}
         self.steps, self.seed, self.paired = steps, seed, paired or {}
         self.objectives: dict[str, Objective] = {term.name: build_term(term) for term in configs}
+        self.apart = stays_apart(configs)
 
     @torch.no_grad()
     def __call__(
@@ -174,7 +188,12 @@ class Terms:
 
     def _gather(self, batch: Batch, vectors: Mapping[str, Tensor], world: World) -> dict[str, Rows]:
         rows = {name: self.counts.get(field_of(name), 1) for name in vectors}
-        return {name: gather(batch, name, z_nd, rows[name], world) for name, z_nd in vectors.items()}
+        return {
+            name: own_rows(batch, name, z_nd, world)
+            if projector_of(name) in self.apart
+            else gather(batch, name, z_nd, rows[name], world)
+            for name, z_nd in vectors.items()
+        }
 
     def _problem(
         self,
@@ -216,6 +235,7 @@ class Terms:
             unnormalised={name: fields[unnormalised_of(name)] for name in term.between if objective.unnormalised},
             prototypes=prototypes,
             progress=self.progress(step),
+            references=tuple(sorted(term.references)),
         )
 
     def _through_sums(

@@ -32,9 +32,9 @@ class Example:
 
     `numbered`: the fields whose rows have a number each. `columns`: between which numbers the values of samples lie
     that a memory keeps; all are the first value if this is left out. `references`: those that the objective may have.
-    `aligned`: whether references have the dimensions of the rows. `against` and `directions` are those of the term.
-    `projector`: that of the term, for objectives that need one. `objective`: its name, if the example has another.
-    `tiled`: whether its memory grows linearly with the batch.
+    `aligned`: whether references together have the dimensions of the rows. `against`, `directions` and `projector` are
+    those of the term. `objective`: its name, if the example has another. `tiled`: whether its memory grows linearly
+    with the batch.
     """
 
     between: tuple[str, ...] = ("image", "text")
@@ -83,11 +83,17 @@ EXAMPLES = {
     "matryoshka": Example(options={"dims": [32, 128]}),
     "multi_positive": Example(rows={"text": 3}),
     "patch_groups": Example(rows={"text": 2}, options={"threshold": 0.3}),
+    "multi_teacher": Example(references=("clip", "dino"), aligned=True),
     "poly_view": Example(("image", "text", "audio")),
     "prototype": Example(options={"temperature": 0.2}),
     "random_alignment": Example(("image", "text", "audio")),
     "segment_attention": Example(tiled=False),
-    "self_distillation": Example(("image", "momentum.image"), rows={"image": 3, "momentum.image": 2}, aligned=True),
+    "self_distillation": Example(
+        ("image", "momentum.image"),
+        rows={"image": 3, "momentum.image": 2},
+        aligned=True,
+        projector={"layers": 1, "prototypes": 24},
+    ),
     "sequence": Example(tiled=False),
     "similarity_distillation": Example(references=("teacher_2",)),
     "structure_distillation": Example(("image", "text", "audio")),
@@ -129,8 +135,8 @@ class Beside:
         return (*self.objective.references, *self.example.references)
 
     def reference(self, name: str, field: str, width: int) -> Tensor:
-        """The unit vectors of another model `[S, 4]`, or `[S, width]` if those of the objective are so wide."""
-        dim = width if self.example.aligned else REFERENCE_DIM
+        """The unit vectors of another model `[S, 4]`, or its part of `width` if the example is `aligned`."""
+        dim = width // max(len(self.references), 1) if self.example.aligned else REFERENCE_DIM
         vectors = keyed(f"{name} of {field}", 0).standard_normal((self.samples, dim))
         return normalize(torch.from_numpy(vectors), dim=1)
 
@@ -208,6 +214,7 @@ class Beside:
             seed=seed,
             tokens=tokens or {},
             unnormalised=unnormalised or {},
+            references=tuple(sorted(self.references)),
             prototypes={
                 name: self.prototypes(name, rows.z_Nd) for name, rows in fields.items() if self.objective.prototypes
             },

@@ -23,7 +23,7 @@ from tercet.training.recipe import load_recipe
 
 ON_BUILT_IN_DATA = {  # and so slow, but for `queue`, which always runs
     "caption_negatives", "clip_refine", "clip_refine_retrieval", "degla", "laclip", "lit", "long_clip", "momentum",
-    "negclip", "negclip_retrieval", "protoclip", "protoclip_zero_shot", "strong_baseline_sweep", "tripletclip",
+    "negclip", "negclip_retrieval", "protoclip", "protoclip_zero_shot", "silc", "strong_baseline_sweep", "tripletclip",
     "tripletclip_retrieval",
 }  # fmt: skip
 MADE: list[tuple[float, int]] = []  # the gain and the seed of every run that was made

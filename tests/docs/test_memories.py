@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.columns import read_column
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
+from tercet.models.losses.objective import build_term
 from tercet.plugins import load_plugins
 from tercet.testing import on_ranks
 from tercet.training.recipe import load_recipe
@@ -64,6 +65,16 @@ def test_the_recipe_with_a_momentum_encoder_is_valid(tmp_path: Path) -> None:
     (tmp_path / "moco.yaml").write_text(block, encoding="utf-8")
     terms = load_recipe(str(tmp_path / "moco.yaml")).terms
     assert [term.shares for term in terms] == [{"image": 1, "momentum.text": 0}, {"text": 1, "momentum.image": 0}]
+
+
+@pytest.mark.parametrize(("name", "objective"), [("local", "self_distillation"), ("several", "multi_teacher")])
+def test_the_recipes_that_learn_from_teachers_are_valid(tmp_path: Path, name: str, objective: str) -> None:
+    text = (DOCS / "memories.md").read_text("utf-8")
+    (block,) = re.findall(rf"```yaml\n(# {name}.yaml.+?)```", text, re.DOTALL)
+    (tmp_path / f"{name}.yaml").write_text(block, encoding="utf-8")
+    first, second = load_recipe(str(tmp_path / f"{name}.yaml")).terms
+    assert (first.objective.name, build_term(first).gathered) == ("infonce", True)
+    assert type(build_term(second)).__name__.lower() == objective.replace("_", "")
 
 
 def test_the_example_that_lists_the_hardest_pictures_runs(

@@ -50,6 +50,9 @@ OBJECTIVES = {
     "dreamlip": "infonce",
     "protoclip": "prototype",
     "beclr": "same_cluster",
+    "silc": "self_distillation",
+    "rs_m_clip": "self_distillation",
+    "unic": "multi_teacher",
     "alip": "alip",
     "symile": "symile",
     "gcl": "graded",
@@ -99,7 +102,7 @@ LOCKED = {
 }
 INIT = "isogclr"  # the run that those of STARTED start from
 STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
-STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl", "long_clip", "clip_refine")
+STARTED = ("alpha_clip", "gcl", "degla", "negclip", "unime", "mcl", "long_clip", "clip_refine", "rs_m_clip")
 PARTS = {  # of the training data, as three sources
     name: {"source": "TRAIN", "part": part, "split_by": "file"}
     for name, part in {"speech": [0, 0.3], "sound": [0.3, 0.6], "music": [0.6, 1]}.items()
@@ -114,6 +117,8 @@ JINA = [
     "data.train={pictures: {source: TRAIN}, texts: {source: TRAIN, fields: [text], captions: {json.synthetic: 1}}}",
     "fields={text.positive: {from: json.long}}", "model.text.context_length=24", "epochs=0.5",
 ]  # fmt: skip
+PROJECTED = ("silc", "rs_m_clip", "unic")  # those whose projectors have prototypes or teachers
+LOCAL = ["fields={image.local: {rows: 3, size: 16}}"]  # small crops of small pictures
 SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours double the steps of an epoch, or more
     "zerovl": [
         "data.train={sbu: TRAIN, cc3m: TRAIN}", "data.augment.image.randaugment=null", "micro_batch=8", "epochs=0.5",
@@ -130,6 +135,9 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     ],
     "unime": ["data.neighbors.graph=GRAPH", "data.neighbors.absolute_margin=null", "epochs=0.5"],
     "mcl": ["data.clusters.column=CLUSTERS"],
+    "silc": LOCAL,
+    "unic": [f"memories.{name}.model=MODEL" for name in ("openai", "laion", "datacomp", "dfn")],
+    "rs_m_clip": LOCAL,
     "beclr": ["memories.bank.clusters=4", "memories.bank.size=16", "memories.bank.start=0"],
     "flip": [
         "stages=[{name: masked, steps: 0.5, set: {model.image.patch_dropout: 0.5}}, {name: unmasked, steps: 0.5}]",
@@ -177,7 +185,16 @@ def tiny(name: str, data: Path, out: Path) -> list[str]:
         kept = {"unlocked": tower.unlocked} if tower.encoder and tower.unlocked is not None else {}
         kept |= {"alpha": True} if tower.alpha else {}
         overrides += [f"model.{modality}=null", f"model.{modality}={json.dumps(MODEL[modality] | kept)}"]
-    return overrides
+    return overrides + (small_projectors(name) if name in PROJECTED else [])
+
+
+def small_projectors(name: str) -> list[str]:
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe(name).terms]
+    projectors = [term["projector"] for term in terms if "projector" in term]
+    for projector in projectors:
+        projector |= {"hidden": 24} | ({"dim": 8, "prototypes": 32} if "prototypes" in projector else {})
+        projector |= {"teachers": dict.fromkeys(projector["teachers"], 16)} if "teachers" in projector else {}
+    return [f"terms={json.dumps(terms)}"] if projectors else []
 
 
 def small_stages(name: str, data: Path) -> list[str]:
@@ -306,6 +323,30 @@ def test_degla_learns_from_its_average(runs: Path) -> None:
     )
     moved = [name for name, value in average.items() if not value.equal(weights[name])]
     assert {name.split(".")[1] for name in moved if name.startswith("towers.")} == {"image", "text"}
+
+
+@pytest.mark.parametrize(("name", "texts"), [("silc", "text"), ("rs_m_clip", "text.languages")])
+def test_self_distillation_has_a_teacher_with_a_projector_and_a_centre(runs: Path, name: str, texts: str) -> None:
+    kept = {key.partition("/")[2]: value for key, value in saved(runs / name).items() if key.startswith("memory/")}
+    assert kept["averages-local-global/centre"].shape == (32,)
+    prototypes = kept["momentum/head.projectors.local-global.prototypes"]
+    assert not prototypes.equal(saved(runs / name)["weight/head.projectors.local-global.prototypes"])
+    first = json.loads((runs / name / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss/local-global"] == pytest.approx(math.log(32), rel=0.3)
+    assert {f"loss/image.global-{texts}", "analysis/local-global/information"} <= first.keys()
+
+
+def test_unic_has_a_projector_and_averages_for_each_teacher(runs: Path) -> None:
+    kept = saved(runs / "unic")
+    assert kept["memory/averages-teachers/mean"].shape == (1, 4 * 16)
+    widths = [
+        kept[f"weight/head.projectors.teachers.mlps.image.mlps.{name}.3.weight"].shape for name in ("dfn", "laion")
+    ]
+    assert widths == [(16, 24)] * 2
+    first = json.loads((runs / "unic" / "metrics.jsonl").read_text().splitlines()[0])
+    shares = [first[f"analysis/teachers/{name}/kept"] for name in ("openai", "laion", "datacomp", "dfn")]
+    assert 1 / 4 < sum(shares) / 4 < 1
+    assert load_model(str(runs / "unic")).head.dim == 16, "needs no teacher"
 
 
 def test_protoclip_has_prototypes_from_its_first_episode_on(runs: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.modality import projected, tokens_of
 from tercet.models.losses.rows import Rows
-from tercet.models.losses.terms import gather
+from tercet.models.losses.terms import gather, own_rows, stays_apart
 from tercet.models.multimodal import Multimodal
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.names import fields_read, projectors_read
@@ -34,6 +34,7 @@ class BatchEncoder(Memory):
             name: sorted(projectors_read(context.name, name, config.all_memories, config.terms)) for name in self.fields
         }
         self.tokens = tokens_read(context.name, config.terms)
+        self.apart = stays_apart(config.terms)
         self.model = model.eval().requires_grad_(False).to(self.world.device)
 
     def frozen(self, batch: Batch) -> Mapping[str, Rows]:
@@ -42,12 +43,17 @@ class BatchEncoder(Memory):
             embedded = embed_by_parts(self.model, batch.fields[name], self.projectors[name], self.chunk, self.bf16)
             for projector, z_nd in embedded.items():
                 vectors = projected(name, projector) if projector else name
-                found[vectors] = gather(batch, vectors, z_nd, field.rows, self.world)
+                found[vectors] = self._rows(batch, vectors, z_nd, field.rows, projector)
         for name, projector in self.tokens:
             tokens = projected(tokens_of(name), projector) if projector else tokens_of(name)
             z_nLd = tokens_by_parts(self.model, batch.fields[name], projector, self.chunk, self.bf16)
-            found[tokens] = gather(batch, tokens, z_nLd, self.fields[name].rows, self.world)
+            found[tokens] = self._rows(batch, tokens, z_nLd, self.fields[name].rows, projector)
         return found
+
+    def _rows(self, batch: Batch, name: str, z_nd: Tensor, rows: int, projector: str) -> Rows:
+        if projector in self.apart:
+            return own_rows(batch, name, z_nd, self.world)
+        return gather(batch, name, z_nd, rows, self.world)
 
 
 @torch.no_grad()
