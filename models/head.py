@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from tercet.errors import UserError
 from tercet.models.losses.objective import Objective
 from tercet.models.projector import Projector
 
@@ -110,4 +111,7 @@ class Head(nn.Module):
 
 def module_name(term: str) -> str:
     """The term's name without dots, which names of modules cannot have."""
-    return term.replace(".", "_")
+    name = term.replace(".", "_")
+    if hasattr(nn.ModuleDict, name):
+        raise UserError(f"terms: torch does not allow the name `{term}` of a term; choose another one")
+    return name

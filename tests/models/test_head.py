@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from tercet.errors import UserError
 from tercet.models.config import ObjectiveConfig
-from tercet.models.head import Head, Temperature
+from tercet.models.head import Head, Temperature, module_name
 from tercet.models.losses import build_objective
 
 LOW, HIGH = 1.0, 100.0
@@ -97,3 +97,10 @@ def test_projections_and_identities_give_unit_vectors_in_fp32() -> None:
 def test_wrong_options_of_an_objective_are_rejected(options: dict[str, object], error: str) -> None:
     with pytest.raises(UserError, match=error):
         build_objective(ObjectiveConfig(name="infonce", **options))  # type: ignore[arg-type]
+
+
+def test_a_name_that_torch_reserves_is_refused() -> None:
+    assert module_name("image.local-text") == "image_local-text"
+    for name in ("half", "keys"):
+        with pytest.raises(UserError, match=f"^terms: torch does not allow the name `{name}` of a term"):
+            module_name(name)
