@@ -5,7 +5,7 @@ from typing import Any
 from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.modality import modality_of, modality_of_vectors
-from tercet.models.interop.pretrained import Pretrained, described
+from tercet.models.interop.pretrained import Pretrained, described, name_of
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.commit import committed
 from tercet.training.config import RunConfig
@@ -45,8 +45,19 @@ def _terms(config: RunConfig, found: Pretrained) -> dict[str, Any]:
         given["objective"] = config.objective.model_dump(mode="json", exclude_unset=True)
     if config.against:
         given["against"] = {anchor: list(names) for anchor, names in config.against.items()}
-    below = {key: value for key, value in found.terms.items() if key == "objective" or key not in given}
+    theirs = dict(found.terms)
+    if "terms" in theirs:
+        theirs["terms"] = _comparing(theirs["terms"])
+    below = {key: value for key, value in theirs.items() if key == "objective" or key not in given}
     return RECIPE.lay(below, given)
+
+
+def _comparing(terms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The terms that compare fields without a memory, and without the projectors of other terms."""
+    kept = [term for term in terms if len(term["between"]) > 1]
+    names = [name_of(term) for term in kept]
+    lost = [(term.get("projector") or {}).get("of") not in (None, *names) for term in kept]
+    return [term | {"projector": None} if gone else term for term, gone in zip(kept, lost, strict=True)]
 
 
 def _model(config: RunConfig, found: Pretrained, terms: dict[str, Any]) -> dict[str, Any]:

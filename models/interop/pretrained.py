@@ -5,7 +5,7 @@ says.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,28 +60,35 @@ def described(source: str, config: SpaceConfig, weights: Callable[[], dict[str, 
     }
     terms: dict[str, Any] = {key: written[key] for key in ("pairs", "objective", "terms") if key in written}
     if "terms" in terms:
-        terms["terms"] = without_lost_projectors(
-            [term for term in map(without_memories, terms["terms"]) if len(term["between"]) == len({*term["between"]})]
-        )
+        terms["terms"] = without_memories(terms["terms"])
     return Pretrained(source, written["model"] | towers, terms, weights)
 
 
-def without_memories(term: Mapping[str, Any]) -> dict[str, Any]:
-    """A term without what memories offer: it compares the batch's own fields."""
+def without_memories(terms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Terms without what memories offer: they compare the batch's own fields, of which one may have only one.
+
+    Such a term keeps its name, and so do those that would have the same name.
+    """
+    kept = [_of_batch(term) for term in terms]
+    names = [name_of(term) for term in kept]
+    return [
+        {**new, "name": name_of(old)} if names.count(name) > 1 or len(new["between"]) == 1 else new
+        for old, new, name in zip(terms, kept, names, strict=True)
+    ]
+
+
+def name_of(term: Mapping[str, Any]) -> str:
+    return term.get("name") or "-".join(term["between"])
+
+
+def _of_batch(term: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in term.items() if key not in ("against", "references", "prototypes")}
-    between = [field_behind(name) for name in term["between"]]
+    between = list(dict.fromkeys(map(field_behind, term["between"])))
     chosen = kept.get("projector", {}).get("fields")
     if chosen:
         fields = [name for name in chosen if name in between]
         kept["projector"] = {**kept["projector"], "fields": fields} if fields else None
     return kept | {"between": between}
-
-
-def without_lost_projectors(terms: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The terms without the projectors of terms that are not among them."""
-    names = {term.get("name", "-".join(term["between"])) for term in terms}
-    lost = [(term.get("projector") or {}).get("of") not in (None, *names) for term in terms]
-    return [term | {"projector": None} if gone else term for term, gone in zip(terms, lost, strict=True)]
 
 
 def load_towers(model: Multimodal, weights: Weights, source: str) -> None:

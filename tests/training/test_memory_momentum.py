@@ -17,11 +17,13 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.interop.pretrained import described
 from tercet.models.multimodal import build_model
+from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
 from tercet.training.checkpoint import weights
 from tercet.training.complete_config import complete
 from tercet.training.config import RunConfig
 from tercet.training.memory.momentum import Momentum
+from tercet.training.pretrained import load_weights
 from tercet.training.step import Step, Taken
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, run, saved
@@ -216,6 +218,21 @@ def test_what_memories_offer_is_not_taken_from_init() -> None:
     values = contrasting(Path("shards"), Path("out"), init="x", memories={}, terms=[])
     (term,) = complete(build(RunConfig, values, lambda key: "recipe"), found).terms
     assert (term.name, term.between, term.against) == ("image-text", ("image", "text"), {})
+
+
+def test_models_load_with_the_temperatures_of_terms_against_a_momentum_encoder() -> None:
+    """Also if another term has the same fields, and if such a term is the only one."""
+    for between in ([["image", "text"], ["image", "momentum.text"]], [["image", "momentum.image"]]):
+        scales = [{"name": "infonce", "scale": 5 + len(second)} for _, second in between]
+        terms = [{"between": one, "objective": scale} for one, scale in zip(between, scales, strict=True)]
+        config = made(terms=terms, memories={"momentum": {"decay": DECAY}})
+        trained = build_model(config.model, config.terms, seed=3)
+        found = described("x", config, trained.state_dict)
+        space = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: "x")
+        model = build_model(space.model, space.terms, seed=0)
+        load_weights(model, found.weights(), "x")
+        for term in config.terms:
+            assert model.head.temperature(term.name)[0] == trained.head.temperature(term.name)[0]
 
 
 @pytest.mark.parametrize(
