@@ -69,8 +69,8 @@ class WorldConfig(Config):
         description="writes a picture or a sound of each wrong caption, `negative.0.jpg`, `negative.0.flac` and so on, "
         "and these captions as `contrasts`: [image, audio]",
     )
-    masks: bool = Field(
-        False,
+    masks: bool | None = Field(
+        None,
         description="writes a mask of one object, `alpha.png`, and to `masked` its description: what Alpha-CLIP needs",
     )
     samples_per_shard: int = Field(500, gt=0)

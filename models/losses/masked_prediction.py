@@ -30,7 +30,7 @@ SIDES = STUDENT, TEACHER = "student", "teacher"
 
 @objective("masked_prediction")
 class MaskedPrediction(SelfDistillation):
-    """Patches of a masked picture predict those of the whole one by a momentum encoder (iBOT, Zhou et al. 2022)."""
+    """Masked pictures predict the patches of whole ones by a momentum encoder (iBOT, Zhou et al. 2022)."""
 
     memory_tokens: ClassVar[bool] = True
     gathered: ClassVar[bool] = True  # so that a rank without pictures knows the number of patches

@@ -39,7 +39,10 @@ def groups_of(generator: torch.Generator, groups: int, sizes: str) -> Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.05, 0.2, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize(("sizes", "alike"), [("1", 0.0), ("3", 1.0), ("uneven", 1.0), ("uneven", 0.6)])
+@pytest.mark.parametrize(
+    ("sizes", "alike"),
+    [("1", 0.0), ("3", 1.0), ("uneven", 0.6), pytest.param("uneven", 1.0, marks=pytest.mark.long)],
+)
 def test_the_interval_of_a_share_covers_the_truth(sizes: str, alike: float, share: float) -> None:
     """A query is right where its group is, with probability `alike`, and else by itself."""
 

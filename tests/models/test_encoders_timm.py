@@ -52,7 +52,11 @@ def test_blocks_of_a_vit() -> None:
         ("image", {"encoder": "timm:convnext_atto", "options": {"deth": 3}}, "unexpected keyword argument 'deth'"),
         ("image", {"encoder": "timm:resnet5000", "size": 64}, "timm has no model `resnet5000`"),
         ("audio", {"encoder": "timm:resnet5000"}, "timm has no model `resnet5000`"),
-        ("text", {"encoder": "timm:convnext_atto"}, "unknown text encoder family `timm`; known: hf, open_clip, small"),
+        (
+            "text",
+            {"encoder": "timm:convnext_atto"},
+            "unknown text encoder family `timm`; known: hf, laion_clap, open_clip, small",
+        ),
         ("image", {"encoder": "tim:convnext_atto"}, "did you mean `timm`"),
         ("image", {"encoder": "convnext_atto"}, "FAMILY:NAME"),
         ("image", {"encoder": "small:imag"}, "write `small:image`"),

@@ -137,6 +137,7 @@ with patch.object(Trainer, "_record", hanging):
 """
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_a_run_that_hangs(folder: Path) -> None:
     process = begun([sys.executable, "-c", HANGS], folder)
     while not (folder / "hanging").exists():

@@ -122,7 +122,7 @@ def naive_guided(vectors: Mapping[str, Tensor], guide: Mapping[str, Tensor], sca
     return total
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_resumed_run_is_bit_equal_and_saves_no_teacher(world_folder: Path, tmp_path: Path, world: int) -> None:
     teacher = exported(tmp_path / "teacher")
     whole = taught(world_folder, tmp_path / "whole", teacher)

@@ -84,7 +84,7 @@ def test_a_run_keeps_the_values_of_loops_on_any_number_of_ranks(world_folder: Pa
     assert_is(column(tmp_path / "moving"), naive)
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_resumed_run_is_bit_equal(world_folder: Path, tmp_path: Path, world: int) -> None:
     whole = contrasting(world_folder, tmp_path / "whole")
     parts = contrasting(world_folder, tmp_path / "parts", checkpoint={"every": 2})

@@ -151,7 +151,9 @@ def test_one_stage_of_a_run_may_select_without_a_record(world_folder: Path, tmp_
     assert ["drawn" in line for line in metrics(tmp_path / "run")] == [False] * 3 + [True] * 4
 
 
-@pytest.mark.parametrize(("processes", "changes"), [(1, {}), (2, {"balanced": False})])
+@pytest.mark.parametrize(
+    ("processes", "changes"), [(1, {}), pytest.param(2, {"balanced": False}, marks=pytest.mark.long)]
+)
 def test_pictures_that_are_decoded_twice_train_like_those_decoded_once(
     processes: int, changes: dict[str, Any], world_folder: Path, tmp_path: Path
 ) -> None:

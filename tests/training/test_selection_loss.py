@@ -124,6 +124,7 @@ def selecting(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return recipe(data, out, steps=5, selection=selection, **changes)
 
 
+@pytest.mark.long
 def test_every_zero_stage_and_number_of_processes_keeps_the_same_samples(world_folder: Path, tmp_path: Path) -> None:
     """At the first step, when all have the same weights; then a replay keeps what one process kept."""
     on_ranks(run_all, 1, [(selecting(world_folder, tmp_path / "alone", zero=0), None)])
@@ -143,7 +144,10 @@ def test_every_zero_stage_and_number_of_processes_keeps_the_same_samples(world_f
     assert losses(tmp_path / "replay") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
 
 
-@pytest.mark.parametrize(("processes", "changes"), [(1, {"zero": 0}), (2, {"zero": 3, "micro_batch": 5})])
+@pytest.mark.parametrize(
+    ("processes", "changes"),
+    [(1, {"zero": 0}), pytest.param(2, {"zero": 3, "micro_batch": 5}, marks=pytest.mark.long)],
+)
 def test_a_resumed_run_keeps_the_same_samples(
     processes: int, changes: dict[str, Any], world_folder: Path, tmp_path: Path
 ) -> None:

@@ -151,7 +151,6 @@ def on_two_ranks(world: World, teacher: Path, path: Path, out: Path, run_values:
     return watched(world, run_values, teacher)
 
 
-@pytest.mark.long
 def test_an_interrupted_command_resumes_on_two_ranks_which_train_with_the_result(
     shards: Path, folder: Path, teacher: Path, tmp_path: Path
 ) -> None:
