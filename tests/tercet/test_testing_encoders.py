@@ -165,7 +165,7 @@ class Unequal(SmallImage):
 
 @FAMILIES["image"].register("unequal")
 def build(name, config):
-    return Unequal(32, width=32, heads=2)
+    return Unequal(config, width=32, heads=2)
 """
 
 
