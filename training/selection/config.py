@@ -28,7 +28,7 @@ class ScoringConfig(Config):
     decode_twice: bool = Field(
         False,
         description="with `size`: decode the drawn pictures at that size, and only the chosen ones again at full size; "
-        "this saves time where decoding is slow. A reference model then gets the small pictures, too",
+        "this saves memory, and time where pictures are changed much. A reference model gets the small pictures, too",
     )
     precision: Literal["bf16"] | None = Field(
         None, description="bf16: score in bf16, whatever the precision of the run; default: the run's"
