@@ -19,13 +19,14 @@ from tercet.modality import (
     tokens_of,
     unnormalised_of,
 )
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.encoders.encoder import Encoder, build_encoder, check_batchnorm
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.head import Head, module_name
 from tercet.models.losses import build_objective
 from tercet.models.projector import build_projectors, check_prototypes, width_of
 from tercet.models.reduction import Reduction
+from tercet.models.term_config import TermConfig
 from tercet.models.tuning.positions import TABLE
 from tercet.models.tuning.tune import tune
 

@@ -18,9 +18,9 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 from tercet.modality import field_behind, modality_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective
 from tercet.models.projector_config import ProjectorConfig
+from tercet.models.term_config import TermConfig
 
 
 class Projector(nn.Module):

@@ -7,7 +7,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from tercet.configs.base import Config, Misfit
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES, modality_of, modality_of_vectors
-from tercet.models.config import ModelConfig, ObjectiveConfig, TermConfig
+from tercet.models.config import ModelConfig
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 
 
 class SpaceConfig(Config):

@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.seeding import keys
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.terms import Outcome
+from tercet.models.term_config import TermConfig
 
 SAMPLE = 256
 

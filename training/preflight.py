@@ -22,10 +22,10 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import say
 from tercet.modality import modality_of_vectors
-from tercet.models.config import TermConfig
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
 from tercet.models.projector import check_prototypes
+from tercet.models.term_config import TermConfig
 from tercet.training.cached import check_stored, decoded
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited

@@ -25,8 +25,8 @@ from tercet.benchmarks.claims.experiment.training import batch_of, fit_term
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import build_term
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.term_values import TermValues, memory_of
 

@@ -18,7 +18,7 @@ from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, HIDDEN, SEEN, Towers
 from tercet.benchmarks.claims.experiment.training import batch_of, fit_term
 from tercet.data_pipelines.sample import Batch
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 
 NOISES = (0.2, 0.35, 0.5, 0.65)  # of the captions of each language
 CANDIDATES, GALLERIES = 1_000, 5  # several galleries, because few pictures make up most of the variance

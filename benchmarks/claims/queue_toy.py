@@ -9,7 +9,7 @@ from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.synthetic import DIM, FIELDS, Pairs, Towers, recall
 from tercet.benchmarks.claims.experiment.training import batch_of, fit_term
 from tercet.data_pipelines.sample import Batch
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.vector_queue import VectorQueue
 

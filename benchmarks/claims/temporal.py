@@ -29,7 +29,7 @@ from tercet.data_pipelines.sound_pairs.config import SoundPairsConfig
 from tercet.data_pipelines.sound_pairs.waves import then
 from tercet.data_pipelines.sound_pairs.wording import filled, worded
 from tercet.models.audio_features import LogMel, build_front_end
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 
 RATE, PITCHES = 16_000, 16
 LONGEST, LEAD, FADE = 4_800, 1_600, 320  # audio samples: of a tone, before a clip, of a fade

@@ -14,8 +14,8 @@ from tercet.data_pipelines.sample import AudioIntake, Batch, Field
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.modality import field_behind, modality_of, of_memory
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.multimodal import Multimodal
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.training.config import RunConfig
 

@@ -21,11 +21,11 @@ from tercet.benchmarks.gradients.naive_terms import NAIVE
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.modality import field_of, tokens_of, unnormalised_of
-from tercet.models.config import TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 from tercet.testing.examples import build_example, example_of
 from tercet.testing.objectives import PairProblem, Whole
 from tercet.training.step import chunk, seed_dropout

@@ -23,10 +23,10 @@ from tercet.benchmarks.loss.objectives import DIM, PEERS, TILE, items_for, rows_
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
 from tercet.models.losses.kernel import Pair, contrast
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig
 from tercet.testing import on_ranks
 from tercet.testing.examples import chosen_objectives
 

@@ -21,13 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Pair, contrast, item_losses
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
+from tercet.models.term_config import TermConfig
 
 
 @objective("align_uniform")

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.term_config import TermConfig
 
 LEAST = 1e-12  # added to variances, for dimensions that do not vary
 

@@ -29,10 +29,10 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.statistics import Mean, Statistic
+from tercet.models.term_config import TermConfig
 
 CLIP = 5.0  # the largest slope of a temperature
 

@@ -27,9 +27,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.term_config import TermConfig
 
 
 class OfLists(Objective):

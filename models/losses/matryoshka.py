@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 
 EPS = 1e-12  # as in `normalize`
 

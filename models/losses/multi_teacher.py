@@ -34,9 +34,9 @@ from torch.nn.functional import cosine_similarity, smooth_l1_loss
 from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
 from tercet.modality import of_memory
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.term_config import TermConfig
 
 SMALLEST = 1e-6  # standard deviation
 MEAN, DEVIATION = "mean", "deviation"

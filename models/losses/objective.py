@@ -30,11 +30,11 @@ from typing_extensions import dataclass_transform
 from tercet.configs.registry import Registry, build_named, register_named
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import of_memory
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.pairs import losses_of_items, solve_pairs
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from torch.nn.functional import normalize
 
 from tercet.errors import UserError
 from tercet.modality import tokens_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import losses_of_items, solve_pairs
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import TermConfig
 
 LEAST = 1e-10  # the range of cosines that counts as none
 SAMPLE, GROUP = "sample", "group"  # in the `extra` of rows, whose items are single captions

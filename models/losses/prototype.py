@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import LABEL, Problem, Prototypes, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import TermConfig
 
 
 class Part(NamedTuple):

@@ -28,9 +28,9 @@ from torch import Tensor
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 from tercet.modality import of_memory, unnormalised_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.term_config import TermConfig
 
 
 @objective("random_alignment")

@@ -39,10 +39,10 @@ from torch.special import entr
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import field_behind, of_memory
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import TermConfig
 
 CENTRE, INFORMATION = "centre", "information"
 MOST_ROWS = 64  # that an item may have of a field

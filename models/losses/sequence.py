@@ -37,12 +37,12 @@ from torch.nn.functional import normalize, pad
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import tokens_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Side
 from tercet.models.losses.kernel import Pair
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import Part, parts
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.term_config import TermConfig
 
 FAR = 1e6  # the cost of places outside of the grid of a dynamic time warping
 

@@ -26,12 +26,12 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.soft import TEACHERS
 from tercet.models.losses.statistics import Statistic, Total
+from tercet.models.term_config import TermConfig
 
 
 @objective("similarity_distillation")

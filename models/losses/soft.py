@@ -25,10 +25,10 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.statistics import Mean, Statistic
+from tercet.models.term_config import TermConfig
 from tercet.plural import number_of
 
 TEACHERS = ("teacher", "teacher_2", "teacher_3", "teacher_4")  # the names of an ensemble

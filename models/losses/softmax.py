@@ -31,11 +31,11 @@ from torch import Tensor
 
 from tercet.errors import UserError
 from tercet.modality import is_negative
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Tile
 from tercet.models.losses.objective import Objective
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import ROUNDING
+from tercet.models.term_config import TermConfig
 
 GUIDE = "guide"
 Compared = Literal["anchor-key", "anchor-anchor", "key-key"]

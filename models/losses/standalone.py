@@ -21,11 +21,11 @@ from torch.autograd.function import once_differentiable
 from tercet.configs.base import build
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.inputs import LossInputs, loss_inputs
 from tercet.models.losses.objective import Objective, build_objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig
 
 warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor`", FutureWarning)  # the name in torch 2.11
 

@@ -24,11 +24,11 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.feature_distillation import TEACHER
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import TermConfig
 
 
 @objective("structure_distillation")

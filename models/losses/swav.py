@@ -25,11 +25,11 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import TermConfig
 
 
 @objective("swav")

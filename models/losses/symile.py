@@ -35,12 +35,12 @@ from torch.nn.functional import softplus
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import NO_GROUP, Rows
 from tercet.models.losses.statistics import finite
+from tercet.models.term_config import TermConfig
 
 
 @objective("symile")

@@ -12,12 +12,12 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.modality import field_behind, field_of, is_negative, projector_of, tokens_of, unnormalised_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.objective import Objective, build_term, objective_class
 from tercet.models.losses.problem import LABEL, Problem, Prototypes, Update
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.sums import summed, through_sums
+from tercet.models.term_config import TermConfig
 
 Temperatures = Mapping[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 Lookup = Callable[[str, Tensor], Mapping[str, Tensor]]  # the values that the memory of a term has of some samples

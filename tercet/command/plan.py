@@ -8,7 +8,8 @@ from rich.table import Table
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import SourceConfig, SplitConfig, WeightsConfig
 from tercet.main_process import is_main_process
-from tercet.models.config import TermConfig, TowerConfig
+from tercet.models.config import TowerConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.source_weights.config import SourceWeightsConfig

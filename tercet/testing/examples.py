@@ -17,10 +17,10 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.modality import is_negative
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.objective import Objective, build_objective, objective_names
 from tercet.models.losses.problem import LABEL, Problem, Prototypes
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 
 REFERENCE_DIM = 4
 CLUSTERS = 6  # of which the last has no centroid

@@ -14,10 +14,10 @@ from torch.nn.functional import normalize
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import field_of, tokens_of, unnormalised_of
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective
 from tercet.models.losses.problem import Solution
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing.examples import Beside, Example
 from tercet.testing.ranks import on_ranks
 from tercet.testing.verdict import demand, demand_equal

@@ -18,7 +18,7 @@ from tercet.benchmarks.claims.experiment.runs import digest, numbers
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, Pairs, Towers
 from tercet.benchmarks.claims.experiment.training import batch_of, fit, fit_term
 from tercet.command import main
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.recipe import load_recipe
 
 ON_BUILT_IN_DATA = {  # and so slow, but for `queue`, which always runs

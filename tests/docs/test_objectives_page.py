@@ -16,11 +16,11 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import of_memory
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_objective
 from tercet.models.losses.about import Option, about
 from tercet.models.losses.objective import Objective, objective_class, objective_names
 from tercet.models.losses.softmax import Softmax
+from tercet.models.term_config import TermConfig
 from tercet.plugins import load_plugins
 from tercet.testing import EXAMPLES, Example, check_objective, on_ranks
 from tercet.training.recipe import load_recipe

@@ -8,8 +8,9 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import World
 from tercet.eval import embed_data as room
 from tercet.eval.store import Store
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 
 TOWER = {"width": 32, "heads": 2}
 MODEL = {

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig
 
 GROUPS = {
     "distinct": [0, 1, 2, 3, 4, 5, 6, 7, 8],

@@ -11,8 +11,9 @@ from torchaudio.compliance import kaldi
 from tercet.data_pipelines.sample import Field
 from tercet.errors import UserError
 from tercet.models.audio_features import FRONT_ENDS, build_front_end, covered
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 
 
 def hertz_to_mel(hertz: float, slaney: bool) -> float:

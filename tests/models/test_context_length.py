@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig, TowerConfig
+from tercet.models.config import ModelConfig, TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.interop.pretrained import load_towers
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 from tercet.models.tuning.positions import lengthened
 from tests.models.test_encoders_hf_text import write
 

@@ -26,10 +26,11 @@ from transformers import (
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig, TowerConfig
+from tercet.models.config import ModelConfig, TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.multimodal import build_model
+from tercet.models.term_config import TermConfig
 from tercet.models.tuning.locking import lock
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "red", "boat", "two", "dogs"]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import ImageIntake
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig, TowerConfig
+from tercet.models.config import ModelConfig, TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_towers import ViTOfAnySize
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 from tercet.models.tuning.positions import stretch
 
 TOWERS: dict[str, dict[str, Any]] = {

@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import normalize
 
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
 from tercet.models.head import Head, Temperature, module_name
 from tercet.models.losses import build_objective
+from tercet.models.term_config import ObjectiveConfig
 
 LOW, HIGH = 1.0, 100.0
 

@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.interop.folder import export_folder
 from tercet.models.interop.pretrained import load_towers
 from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.pretrained import load_model, load_weights, pretrained
 from tercet.training.recipe import load_recipe
 from tests.models.test_encoders_open_clip import MODELS, TEXT, TEXTS, VISION

@@ -5,10 +5,10 @@ from dataclasses import fields
 import pytest
 
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
 from tercet.models.losses.about import Option, about
 from tercet.models.losses.objective import objective_class, objective_names
+from tercet.models.term_config import ObjectiveConfig
 
 BUILT_IN = [name for name in objective_names() if objective_class(name).__module__.startswith("tercet.")]
 

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Outcome, Terms
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import on_ranks
 
 ITEMS, DIM = 8, 5

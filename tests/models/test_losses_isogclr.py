@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.problem import Update
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Terms
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import check_objective, on_ranks
 
 SIDES = ("image", "text")

@@ -18,11 +18,11 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.symile import permutations
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 
 ITEMS, DIM, STEP = 10, 6, 7

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import Objective, build_objective, objective
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Contrast, Pair, contrast, reduce_rows
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig
 
 
 @objective("focal_nce")

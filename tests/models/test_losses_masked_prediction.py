@@ -7,10 +7,10 @@ from torch.nn.functional import normalize
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import build_objective, build_term
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import on_ranks
 
 PICTURES, PATCHES, DIM, HOT, SCALE = 6, 4, 5, 0.1, 8.0

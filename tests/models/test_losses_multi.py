@@ -7,8 +7,8 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, DIM = 8, 5

@@ -11,11 +11,11 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.multi_teacher import MultiTeacher
 from tercet.models.losses.objective import build_term
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, STEP, STEPS = 6, 4, 8

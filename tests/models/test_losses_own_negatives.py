@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome, Terms, gather
+from tercet.models.term_config import TermConfig
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, DIM = 8, 6

@@ -18,10 +18,10 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerFast
 
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 
 ITEMS, DIM, CAPTIONS, SCALE = 9, 12, 3, 20.0
 ONE_WAY = {"image": 1.0, "text": 0.0}

@@ -7,9 +7,9 @@ from torch.nn.functional import cross_entropy, normalize
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
-from tercet.models.config import TermConfig
 from tercet.models.losses.primary_component import Coarse
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 
 ITEMS, DIM, KEPT = 14, 9, 3

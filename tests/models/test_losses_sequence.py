@@ -17,10 +17,10 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import tokens_of
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.objective import build_objective
 from tercet.models.losses.sequence import OfTokens, SequenceDistance, time_warping
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, DIM = 10, 4

@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy, normalize
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses import Objective, build_term
 from tercet.models.losses.infonce import InfoNCE
 from tercet.models.losses.kernel import Contrast, Pair, contrast
 from tercet.models.losses.standalone import loss
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import check_objective, on_ranks
 from tests.models.pair_problem import (
     GROUPS,

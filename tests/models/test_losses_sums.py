@@ -10,10 +10,10 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.patch_groups import grouped
 from tercet.models.losses.terms import Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 
 ITEMS, DIM, PATCHES, SCALE = 8, 6, 5, 4.0

@@ -17,12 +17,12 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import unnormalised_of
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_term
 from tercet.models.losses.random_alignment import random_vectors
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Known, Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import check_objective, on_ranks
 
 ITEMS, DIM, SEED, STEP = 10, 6, 7, 3

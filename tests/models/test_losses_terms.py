@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
-from tercet.models.config import ObjectiveConfig, TermConfig
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome, Terms
+from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import on_ranks
 
 ITEMS, DIM = 10, 6

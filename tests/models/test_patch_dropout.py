@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig, TowerConfig
+from tercet.models.config import ModelConfig, TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.small import some_of
 from tercet.models.multimodal import build_model, check_trainable
+from tercet.models.term_config import TermConfig
 from tercet.training.step import seed_dropout
 from tests.models.test_field_sizes import TOWERS, pictures
 

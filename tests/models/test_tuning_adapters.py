@@ -3,8 +3,9 @@
 import torch
 from torch.nn.functional import normalize
 
-from tercet.models.config import AdapterConfig, ModelConfig, TermConfig
+from tercet.models.config import AdapterConfig, ModelConfig
 from tercet.models.multimodal import build_model
+from tercet.models.term_config import TermConfig
 from tercet.models.tuning.adapters import Adapter
 
 TOWER = {"width": 32, "heads": 2}

@@ -5,9 +5,10 @@ import torch
 from torch.nn.functional import gelu, normalize
 
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.interop.pretrained import load_towers
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 
 TOWER = {"width": 32, "heads": 2}
 IMAGE = {"encoder": "small:image", "size": 32, "options": TOWER}

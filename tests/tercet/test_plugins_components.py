@@ -52,8 +52,8 @@ def losses(world: World) -> list[tuple[float, float]]:
 
 def trained(x: torch.Tensor, y: torch.Tensor, name: str, world: World, **options: float) -> float:
     from tercet.data_pipelines.sample import Batch, Field
-    from tercet.models.config import TermConfig
     from tercet.models.losses.terms import Terms
+    from tercet.models.term_config import TermConfig
 
     fields = {name: Field(name, torch.zeros(len(x), 1), torch.arange(len(x))) for name in ("image", "text")}
     batch = Batch(torch.arange(len(x)), torch.arange(len(x)), fields)

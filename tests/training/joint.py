@@ -12,7 +12,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.data_pipelines.seeding import uniforms
 from tercet.distributed import World
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.selection.candidates import Temperature
 from tercet.training.selection.compare import Comparison, field_pairs
 from tercet.training.selection.jest import JestSelection, JointSelection

@@ -13,8 +13,8 @@ from open_clip.transformer import VisionTransformer
 
 from tercet.command import main
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses import build_objective
+from tercet.models.term_config import ObjectiveConfig
 from tercet.training.config import RunConfig, ScheduleConfig
 from tercet.training.from_open_clip import translate
 from tercet.training.from_open_clip.flag import Flag

@@ -16,8 +16,8 @@ from tercet.data_pipelines.columns import COLUMNS, Column, read_column
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tercet.training.memory.cartography import Cartography
 from tercet.training.memory.config import CartographyConfig

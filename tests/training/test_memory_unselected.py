@@ -14,8 +14,8 @@ from tercet.benchmarks.gradients.ours import GradientCase
 from tercet.benchmarks.gradients.truth import model_of
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import TermConfig
 from tercet.models.losses.terms import Terms
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.memory.memories import Memories

@@ -16,9 +16,9 @@ from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ObjectiveConfig
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal
+from tercet.models.term_config import ObjectiveConfig
 from tercet.testing import on_ranks
 from tercet.training.build_engine import build_engine
 from tercet.training.mixup.config import MixupConfig

@@ -17,8 +17,9 @@ from tercet.benchmarks.gradients.ours import GradientCase
 from tercet.benchmarks.gradients.truth import errors, model_of, worst
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tercet.training.checkpoint_reader import fill
 from tercet.training.pretrained import load_model, load_weights

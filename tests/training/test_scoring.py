@@ -14,9 +14,10 @@ from tercet.benchmarks.gradients.truth import errors, model_of, true_loss, worst
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.reduction import Reduction, larger_patches
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tercet.training.scoring import AS_TRAINED, Scoring, build_scoring
 from tercet.training.selection.config import ScoringConfig

@@ -10,10 +10,11 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.errors import UserError
 from tercet.modality import field_of, tokens_of
-from tercet.models.config import ModelConfig, TermConfig
+from tercet.models.config import ModelConfig
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.encoders.small import SmallText
 from tercet.models.multimodal import build_model, check_trainable
+from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, saved

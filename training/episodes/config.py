@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES, modality_of, modality_of_vectors
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 
 
 class CurateConfig(Config):

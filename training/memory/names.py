@@ -7,7 +7,7 @@ from typing import Any
 from tercet.configs.base import Misfit
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES, field_behind, modality_of, of_memory, projector_of
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.config import MemoryConfig
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

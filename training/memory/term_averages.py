@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 
 from tercet.data_pipelines.sample import Batch
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective
 from tercet.models.losses.terms import Outcome
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor
 
 

@@ -17,9 +17,9 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import PIECE, Column, write_column
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import Objective
 from tercet.models.losses.terms import Outcome
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.table import SampleTable
 
 

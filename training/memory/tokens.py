@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tercet.modality import field_behind, modality_of, of_memory, projector_of, tokens_of
-from tercet.models.config import TermConfig
 from tercet.models.losses.objective import build_objective
+from tercet.models.term_config import TermConfig
 
 
 def tokens_read(memory: str, terms: Sequence[TermConfig]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pydantic import Field
 from tercet.configs.base import Config, Misfit
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 
 MOST_STRATA, LEAST_MIXED = 256, 8
 

@@ -10,7 +10,7 @@ from tercet.configs.base import Misfit
 from tercet.data_pipelines.composition import EPISODE
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, modality_of_vectors
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.config import MemoryConfig, check_encoder, check_trained, memory
 
 if TYPE_CHECKING:

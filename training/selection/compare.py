@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tercet.errors import UserError
 from tercet.modality import field_behind
-from tercet.models.config import TermConfig
 from tercet.models.losses import build_objective
 from tercet.models.losses.sigmoid import Sigmoid as SigmoidObjective
+from tercet.models.term_config import TermConfig
 from tercet.training.selection.calibration import calibrated
 from tercet.training.selection.candidates import ItemVectors, PairViews, Temperature, View, Views
 from tercet.training.selection.pair_losses import Kind, PairLoss, Sigmoid, SigmoidGradient, Softmax, SoftmaxGradient

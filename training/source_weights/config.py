@@ -10,7 +10,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.plans.mixture import ROUND
 from tercet.errors import UserError
 from tercet.modality import of_memory
-from tercet.models.config import TermConfig
+from tercet.models.term_config import TermConfig
 from tercet.training.episodes.config import whole_steps
 
 

@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
-from tercet.models.config import TermConfig
 from tercet.models.head import Temperature
 from tercet.models.losses.standalone import loss
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import TermConfig
 from tercet.training.memory.memories import NO_MEMORIES, Memories
 
 Values = Mapping[str, Tensor]  # by field
