@@ -1,7 +1,8 @@
 """Pictures with hidden squares, as the student of masked prediction sees them (iBOT, Zhou et al. 2022).
 
 A row is the picture of the sample itself, after its crop and its augmentation, with a share of its squares in grey. The
-view of the sample decides which ones, so they are the same on any number of processes.
+view of the sample decides which ones, so they are the same on any number of processes. A fourth channel, which says
+where to look, does not change.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ GREY = 128
 
 def with_hidden(sample: Sample, key: int, fields: Mapping[str, HideConfig]) -> Sample:
     """Adds these fields to a sample that has a picture. `key`: that of its view."""
-    if sample.image is None or not fields:
+    picture = sample.media.get("image")
+    if picture is None or not fields:
         return sample
-    rows = {name: (hidden(sample.image, hide, keyed(f"hidden {name}", key)),) for name, hide in fields.items()}
+    rows = {name: (hidden(picture, hide, keyed(f"hidden {name}", key)),) for name, hide in fields.items()}
     return replace(sample, further={**sample.further, **rows})
 
 
@@ -31,4 +33,6 @@ def hidden(picture: NDArray[np.uint8], hide: HideConfig, dice: np.random.Generat
     grid = np.zeros(rows * columns, dtype=bool)
     grid[dice.permutation(rows * columns)[: round(hide.share * rows * columns)]] = True
     mask = grid.reshape(rows, columns).repeat(hide.side, axis=0).repeat(hide.side, axis=1)
-    return np.where(mask[: picture.shape[0], : picture.shape[1], None], np.uint8(GREY), picture)
+    copy: NDArray[np.uint8] = picture.copy()
+    copy[mask[: picture.shape[0], : picture.shape[1]], :3] = GREY
+    return copy

@@ -16,7 +16,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.data_pipelines.sample import Batch, ImageIntake, Intake, TextIntake
 from tercet.data_pipelines.shards.read import Shards, open_shards
-from tercet.data_pipelines.transforms.config import ImageAugment
+from tercet.data_pipelines.transforms.config import HideConfig, ImageAugment
 from tests.data_pipelines.test_loader import tokenize
 
 LARGE, SMALL, CROP = ImageIntake((12, 12)), ImageIntake((6, 6)), ImageIntake((4, 4))
@@ -44,6 +44,7 @@ def fields(size: ImageIntake) -> dict[str, FieldSpec]:
         "image": FieldSpec("image", size),
         "image.view": FieldSpec("image.view", size, rows=2, crop=(0.2, 0.5)),
         "image.negative": FieldSpec("image.negative", size, rows=2, file="negative", paired="text.negative"),
+        "image.masked": FieldSpec("image.masked", size, hide=HideConfig(share=0.5, side=3)),
     }
 
 
@@ -69,7 +70,8 @@ def rows(batch: Batch, name: str) -> tuple[list[int], Any]:
 def test_chosen_items_get_the_pictures_of_batches_that_are_decoded_at_full_size(
     shards: Shards, options: dict[str, Any]
 ) -> None:
-    """Over two epochs; also several rows, further files that belong to captions, and a sample that was replaced."""
+    """Over two epochs; also several rows, further files that belong to captions, pictures with hidden squares, and a
+    sample that was replaced."""
     twice, once = loader(shards, small=True, **options), loader(shards, small=False)
     assert twice.again is not None
     keep = torch.tensor([0, 3, 4, 6])

@@ -360,3 +360,14 @@ def test_a_masked_picture_is_that_of_the_sample_with_grey_squares(shards: Shards
     grey = (squares[1] == 128).all(dim=3)
     assert grey.sum(dim=(1, 2)).tolist() == [8] * len(masked)
     assert torch.equal(squares[1][~grey], squares[0][~grey])
+
+
+def test_a_masked_picture_keeps_the_alpha_channel(shards: Shards) -> None:
+    intakes: dict[str, Intake] = {"image": ImageIntake((16, 16), alpha=True)}
+    config = FieldConfig.model_validate({"from": "image", "hide": {"share": 0.5, "side": 4}})
+    further = further_fields(["image.masked"], {"image.masked": config}, intakes)
+    data = DataConfig.model_validate({"train": "here", "workers": 0})
+    batch = next(iter(Loader(data, {"train": shards}, intakes, 8, seed=5, further=further)))
+    whole, masked = (batch.fields[name].values for name in ("image", "image.masked"))
+    assert torch.equal(masked[:, 3], whole[:, 3])
+    assert (masked[:, :3] != whole[:, :3]).any(dim=(1, 2, 3)).all()
