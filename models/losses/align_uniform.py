@@ -20,32 +20,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tercet.errors import UserError
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Pair, contrast, item_losses
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
-from tercet.models.term_config import TermConfig
+from tercet.models.losses.unscaled import Unscaled
 
 
 @objective("align_uniform")
-class AlignUniform(Objective):
+class AlignUniform(Unscaled):
     """Alignment of pairs and uniformity of each field, optimised directly (Wang & Isola 2020)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
     alpha: Annotated[float, Field(ge=1, description="α, the power of the distance of a pair")] = 2.0
     t: Annotated[float, Field(gt=0, description="the higher, the more only the nearest rows repel each other")] = 2.0
     uniformity: Annotated[float, Field(ge=0, description="λ, the weight of uniformity")] = 1.0
 
-    probabilities: ClassVar[bool] = False
-
-    def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

@@ -15,7 +15,7 @@ Shapes: N items of all ranks.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -49,6 +49,9 @@ class ALIP(Objective):
         float, Field(ge=0, description="the factor in the exponent of the gates; 0: all samples count the same")
     ] = 2.0
 
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
+
     @property
     def averages(self) -> Mapping[str, float]:
         return {"captions": 1.0, "raw": 1.0, "synthetic": 1.0}
@@ -59,9 +62,7 @@ class ALIP(Objective):
                 f"terms.{term.name}: `{term.objective.name}` needs three fields, such as between: [image, text, "
                 f"text.synthetic], but got {len(term.between)}"
             )
-        for key in ("directions", "against"):
-            if getattr(term, key):
-                raise UserError(f"terms.{term.name}.{key}: does not work with `{term.objective.name}`; remove it")
+        super().check(term)
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

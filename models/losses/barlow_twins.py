@@ -25,31 +25,24 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.errors import UserError
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
-from tercet.models.term_config import TermConfig
+from tercet.models.losses.unscaled import Unscaled
 
 LEAST = 1e-12  # added to variances, for dimensions that do not vary
 
 
 @objective("barlow_twins")
-class BarlowTwins(Objective):
+class BarlowTwins(Unscaled):
     """Makes the dimensions of two views equal, and each unlike the others (Zbontar et al. 2021; Fini et al. 2023)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
     redundancy: Annotated[
         float, Field(ge=0, description="λ, the weight of the correlations between different dimensions")
     ] = 5e-3
 
-    probabilities: ClassVar[bool] = False
-
-    def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

@@ -13,55 +13,44 @@ Shapes: N rows of all ranks, A of them this rank's own, d dimensions.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.problem import Problem, Solution
-from tercet.models.term_config import TermConfig
+from tercet.models.losses.rows import items_of
+from tercet.models.losses.unscaled import Unscaled
 
 TEACHER = "teacher"
 
 
 @objective("feature_distillation")
-class FeatureDistillation(Objective):
+class FeatureDistillation(Unscaled):
     """Pulls each vector to a teacher's vector of the same row (CLIP-KD, Yang et al. 2024; DeGLA, Hu et al. 2025)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
-
     fewest: ClassVar[int] = 1
-    probabilities: ClassVar[bool] = False
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
     references: ClassVar[tuple[str, ...]] = (TEACHER,)
-
-    def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)
-        items = max(len(self._items(problem)), 1)
+        items = max(len(items_of(problem.fields.values())), 1)
         for name, difference_Nd in self._differences(problem):
             whole.loss = whole.loss + difference_Nd.square().sum() / items
             whole.rows[name] += difference_Nd[problem.fields[name].own] * (2 / items)
         return whole
 
     def losses_of_items(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
-        items = self._items(problem)
+        items = items_of(problem.fields.values())
         loss_N = problem.scale.new_zeros(len(items))
         for name, difference_Nd in self._differences(problem):
             place_N = torch.searchsorted(items, problem.fields[name].item_N)
             loss_N.index_add_(0, place_N, difference_Nd.square().sum(dim=1).to(loss_N))
         yield items, loss_N, 1.0
-
-    def _items(self, problem: Problem) -> Tensor:
-        items: Tensor = torch.unique(torch.cat([rows.item_N for rows in problem.fields.values()]))
-        return items
 
     def _differences(self, problem: Problem) -> Iterator[tuple[str, Tensor]]:
         """By field, every row's vector minus the teacher's. All ranks have all rows, so they exchange nothing."""

@@ -20,7 +20,7 @@ Shapes: n anchors of this rank, k of its candidates, C candidates of an anchor a
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -29,20 +29,12 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
-from tercet.models.term_config import TermConfig
 
 
 class OfLists(Objective):
     """The first field of the term are the anchors, the second has their candidates."""
 
-    def check(self, term: TermConfig) -> None:
-        super().check(term)
-        for key in ("directions", "against"):
-            if getattr(term, key):
-                raise UserError(
-                    f"terms.{term.name}.{key}: `{term.objective.name}` compares each `{term.between[0]}` with its own "
-                    f"`{term.between[1]}` only; remove it"
-                )
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
 
     @abstractmethod
     def list_losses(self, logits_nC: Tensor, numbers_nC: Tensor, exists_nC: Tensor) -> Tensor:

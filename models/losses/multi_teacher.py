@@ -34,8 +34,10 @@ from torch.nn.functional import cosine_similarity, smooth_l1_loss
 from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
 from tercet.modality import of_memory
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.losses.rows import items_of
+from tercet.models.losses.unscaled import Unscaled
 from tercet.models.term_config import TermConfig
 
 SMALLEST = 1e-6  # standard deviation
@@ -43,7 +45,7 @@ MEAN, DEVIATION = "mean", "deviation"
 
 
 @objective("multi_teacher")
-class MultiTeacher(Objective):
+class MultiTeacher(Unscaled):
     """Imitates several teachers, each through its own projector (UNIC, Sariyildiz et al. 2024)."""
 
     cosine: Annotated[
@@ -59,10 +61,9 @@ class MultiTeacher(Objective):
         tuple[float, float],
         Field(description="share of earlier steps in means and deviations: in the first step, and at the end"),
     ] = (0.0, 0.999)
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
 
-    probabilities: ClassVar[bool] = False
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
     fewest: ClassVar[int] = 1
     free_references: ClassVar[bool] = True
 
@@ -71,9 +72,7 @@ class MultiTeacher(Objective):
         return {MEAN: 0.0, DEVIATION: 1.0}
 
     def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
+        super().check(term)
         if any(map(of_memory, term.between)):
             raise UserError(
                 f"terms.{term.name}.between: `{term.objective.name}` takes fields of the batch alone; name the memory "
@@ -102,7 +101,7 @@ class MultiTeacher(Objective):
 
     def losses_of_items(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
         target, _ = self._standardised(problem)
-        items = torch.unique(torch.cat([rows.item_N for rows in problem.fields.values()]))
+        items = items_of(problem.fields.values())
         loss, count = problem.scale.new_zeros(2, len(items))
         for name, rows in problem.fields.items():
             loss_NT = self._losses(problem, rows.z_Nd, target[name])

@@ -36,6 +36,11 @@ from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.statistics import LogSumExp, Statistic
 from tercet.models.term_config import ObjectiveConfig, TermConfig
 
+REFUSALS = {
+    "against": "takes no extra negatives; remove it, or use a term with another objective for them",
+    "directions": "does not weigh directions; remove it",
+}
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -53,6 +58,8 @@ class Objective:
 
     symmetric: ClassVar[bool] = False  # an entry counts the same in both directions, so one direction is enough
     fewest: ClassVar[int] = 2  # of the fields that a term compares
+    beyond_two: ClassVar[bool] = False  # a term may compare more than two fields
+    refused: ClassVar[tuple[str, ...]] = ()  # which of the options `against` and `directions` a term must not set
     several: ClassVar[bool] = (
         False  # all rows of an item are positives, in one matrix; else a term is a mean of matrices
     )
@@ -110,11 +117,14 @@ class Objective:
 
     def check(self, term: TermConfig) -> None:
         """Raises a UserError if the term cannot have this objective."""
-        if len(term.between) != 2:
+        if len(term.between) > 2 and not self.beyond_two:
             raise UserError(
                 f"terms.{term.name}: `{term.objective.name}` compares two fields, not {len(term.between)}; name two in "
                 "`between`, or use an objective for several fields, such as symile"
             )
+        for key in self.refused:
+            if getattr(term, key):
+                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` {REFUSALS[key]}")
         if self.symmetric and term.directions:
             raise UserError(
                 f"terms.{term.name}.directions: `{term.objective.name}` treats both directions alike; remove it"

@@ -16,21 +16,19 @@ Shapes: N captions of all ranks, A of them this rank's own, L patches of a pictu
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tercet.errors import UserError
 from tercet.modality import tokens_of
 from tercet.models.losses.anchors import Tile
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import losses_of_items, solve_pairs
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
-from tercet.models.term_config import TermConfig
 
 LEAST = 1e-10  # the range of cosines that counts as none
 SAMPLE, GROUP = "sample", "group"  # in the `extra` of rows, whose items are single captions
@@ -47,16 +45,10 @@ class PatchGroups(Objective):
         float, Field(ge=0, lt=1, description="patches do not count whose weight, from 0 to 1, is lower")
     ] = 0.1
 
+    refused: ClassVar[tuple[str, ...]] = ("against",)
+
     def tokens(self, between: Sequence[str]) -> Sequence[str]:
         return between[:1]
-
-    def check(self, term: TermConfig) -> None:
-        super().check(term)
-        if term.against:
-            raise UserError(
-                f"terms.{term.name}.against: `{term.objective.name}` has no extra negatives; remove it, or add a term "
-                "with another objective for them"
-            )
 
     def dropped(self, tile: Tile) -> Tensor:
         """Captions of other samples of the anchor's group."""

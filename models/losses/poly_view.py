@@ -23,21 +23,19 @@ Shapes: N views of all ranks, A of them this rank's own, V the most views of an 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from tercet.errors import UserError
 from tercet.models.losses.anchors import Anchors, Tile
 from tercet.models.losses.kernel import Pair, contrast, item_losses
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.statistics import LogSumExp, Statistic
-from tercet.models.term_config import TermConfig
 
 
 @objective("poly_view")
@@ -51,10 +49,8 @@ class PolyView(Objective):
         bool, Field(description="whether views of the anchor's own field and number are negatives, as in SimCLR")
     ] = True
 
-    def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
 
     def solve(self, problem: Problem) -> Solution:
         views = Views.of(problem.fields)

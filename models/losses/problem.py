@@ -89,9 +89,7 @@ class Solution:
 
     Gradients of tokens have the name `tokens_of(FIELD)`, those of vectors before normalisation the name
     `unnormalised_of(FIELD)`. `anchors` has the results of each direction, for objectives of pairs. `updates` and
-    `averages` are new values for the memories of the term.
-    Gradients of tokens have the name `tokens_of(FIELD)`. `anchors` has the results of each direction, for objectives of
-    pairs. `updates` and `averages` are new values for the memories of the term, and `measures` numbers for the metrics.
+    `averages` are new values for the memories of the term, and `measures` numbers for the metrics.
     """
 
     loss: Tensor

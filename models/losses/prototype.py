@@ -27,11 +27,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tercet.errors import UserError
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.problem import LABEL, Problem, Prototypes, Solution
 from tercet.models.losses.rows import Rows
-from tercet.models.term_config import TermConfig
 
 
 class Part(NamedTuple):
@@ -68,14 +66,9 @@ class Prototype(Objective):
 
     prototypes: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against",)
     probabilities: ClassVar[bool] = False
-
-    def check(self, term: TermConfig) -> None:
-        if term.against:
-            raise UserError(
-                f"terms.{term.name}.against: `{term.objective.name}` compares with centroids, and with no rows; "
-                "remove it"
-            )
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

@@ -18,35 +18,32 @@ Shapes: A own rows, n rows, N items, d dimensions, u different samples.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
 from tercet.modality import of_memory, unnormalised_of
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.problem import Problem, Solution
+from tercet.models.losses.rows import items_of
+from tercet.models.losses.unscaled import Unscaled
 from tercet.models.term_config import TermConfig
 
 
 @objective("random_alignment")
-class RandomAlignment(Objective):
+class RandomAlignment(Unscaled):
     """Pulls all vectors of an item to one random vector: closes the gap (CLIP-Refine, Yamaguchi et al. 2025)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
-
-    probabilities: ClassVar[bool] = False
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
     unnormalised: ClassVar[bool] = True
 
     def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
+        super().check(term)
         for name in filter(of_memory, term.between):
             raise UserError(
                 f"terms.{term.name}.between: `{term.objective.name}` trains vectors before normalisation, and `{name}` "
@@ -59,7 +56,7 @@ class RandomAlignment(Objective):
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)
-        items = max(len(items_of(problem)), 1)
+        items = max(len(items_of(problem.unnormalised.values())), 1)
         total = problem.scale.new_zeros(())
         for name, rows in problem.unnormalised.items():
             difference_Ad = rows.z_Ad - random_vectors(problem.seed, rows.id_N[rows.own], rows.z_Ad)
@@ -70,18 +67,12 @@ class RandomAlignment(Objective):
         return whole
 
     def losses_of_items(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor, float]]:
-        items = items_of(problem)
+        items = items_of(problem.unnormalised.values())
         loss_N = problem.scale.new_zeros(len(items))
         for rows in problem.unnormalised.values():
             squared_nd = (rows.z_Nd - random_vectors(problem.seed, rows.id_N, rows.z_Nd)).square()
             loss_N.index_add_(0, torch.searchsorted(items, rows.item_N), squared_nd.mean(dim=1).to(loss_N))
         yield items, loss_N, 1.0
-
-
-def items_of(problem: Problem) -> Tensor:
-    """All items that have rows."""
-    items: Tensor = torch.unique(torch.cat([rows.item_N for rows in problem.unnormalised.values()]))
-    return items
 
 
 def random_vectors(seed: int, id_n: Tensor, like_nd: Tensor) -> Tensor:

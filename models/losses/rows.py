@@ -3,7 +3,7 @@
 Shapes: N rows of all ranks, d dimensions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -75,3 +75,9 @@ class Rows:
         extra = {name: value[index] for name, value in self.extra.items()}
         parts = (self.z_Nd[index], own, self.item_N[index], self.group_N[index], self.id_N[index])
         return Rows(*parts, self.declared, extra)
+
+
+def items_of(fields: Iterable[Rows]) -> Tensor:
+    """All items that have rows of these fields, ascending."""
+    items: Tensor = torch.unique(torch.cat([rows.item_N for rows in fields]))
+    return items

@@ -69,6 +69,7 @@ class SelfDistillation(Objective):
     ] = (10.0, 10.0)
 
     probabilities: ClassVar[bool] = False
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
     may_read_cosines: ClassVar[bool] = True
     gathered: ClassVar[bool] = False
 
@@ -77,15 +78,12 @@ class SelfDistillation(Objective):
         return {CENTRE: 0.0}
 
     def check(self, term: TermConfig) -> None:
-        name = term.objective.name
         if len(term.between) != 2 or of_memory(term.between[0]) or not of_memory(term.between[1]):
             raise UserError(
-                f"terms.{term.name}.between: `{name}` needs a field and one of a momentum encoder, in this order, such "
-                "as [image.local, momentum.image]"
+                f"terms.{term.name}.between: `{term.objective.name}` needs a field and one of a momentum encoder, in "
+                "this order, such as [image.local, momentum.image]"
             )
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{name}` has no such option; remove it")
+        super().check(term)
         if min(self.teacher_temperature) <= 0:
             first, last = self.teacher_temperature
             raise UserError(

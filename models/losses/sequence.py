@@ -27,7 +27,7 @@ dimensions.
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -35,14 +35,12 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from tercet.distributed import World
-from tercet.errors import UserError
 from tercet.modality import tokens_of
 from tercet.models.losses.anchors import Anchors, Side
 from tercet.models.losses.kernel import Pair
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import Part, parts
 from tercet.models.losses.problem import Problem, Solution
-from tercet.models.term_config import TermConfig
 
 FAR = 1e6  # the cost of places outside of the grid of a dynamic time warping
 
@@ -55,17 +53,11 @@ class OfTokens(Objective):
         int, Field(gt=0, description="how many rows of the first field are compared at a time; lower it to save memory")
     ] = 32
 
+    refused: ClassVar[tuple[str, ...]] = ("against",)
+
     @abstractmethod
     def similarities(self, x: Tensor, y: Tensor) -> Tensor:
         """The similarity `[A, N]` of each row of x to each of y: tokens `[…, L, d]`, or vectors `[…, d]`."""
-
-    def check(self, term: TermConfig) -> None:
-        super().check(term)
-        if term.against:
-            raise UserError(
-                f"terms.{term.name}.against: `{term.objective.name}` has no extra negatives; remove it, or add a term "
-                "with another objective for them"
-            )
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

@@ -19,40 +19,28 @@ Shapes: A anchors and K keys of one tile.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
-from tercet.errors import UserError
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.soft import TEACHERS
 from tercet.models.losses.statistics import Statistic, Total
-from tercet.models.term_config import TermConfig
+from tercet.models.losses.unscaled import Unscaled
 
 
 @objective("similarity_distillation")
-class SimilarityDistillation(Objective):
+class SimilarityDistillation(Unscaled):
     """Makes cosines those of a teacher, or the means of several (TeachText, Croitoru et al. 2021)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
-
     symmetric: ClassVar[bool] = True
-    probabilities: ClassVar[bool] = False
+    refused: ClassVar[tuple[str, ...]] = ("against",)
     references: ClassVar[tuple[str, ...]] = TEACHERS[:1]
     optional_references: ClassVar[tuple[str, ...]] = TEACHERS[1:]
-
-    def check(self, term: TermConfig) -> None:
-        super().check(term)
-        if term.against:
-            raise UserError(
-                f"terms.{term.name}.against: `{term.objective.name}` takes no extra negatives; remove it, and add them "
-                "to another term"
-            )
 
     def solve(self, problem: Problem) -> Solution:
         found = super().solve(of_cosines(problem))
@@ -71,8 +59,7 @@ class SimilarityDistillation(Objective):
         taught_AK = torch.stack(taught).mean(dim=0)
 
         def half_square(logits_AK: Tensor) -> Tensor:
-            gap_AK = logits_AK - taught_AK
-            return torch.where(gap_AK.abs() <= 1, gap_AK.square() / 2, gap_AK.abs() - 0.5)
+            return smooth_l1_loss(logits_AK, taught_AK, reduction="none")
 
         def slope(logits_AK: Tensor) -> Tensor:
             return (logits_AK - taught_AK).clamp(-1, 1)

@@ -17,35 +17,27 @@ Shapes: n rows of all ranks, A of them this rank's own, K rows of one tile, d di
 """
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
-from tercet.errors import UserError
 from tercet.models.losses.feature_distillation import TEACHER
-from tercet.models.losses.objective import Objective, objective
+from tercet.models.losses.objective import objective
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
-from tercet.models.term_config import TermConfig
+from tercet.models.losses.unscaled import Unscaled
 
 
 @objective("structure_distillation")
-class StructureDistillation(Objective):
+class StructureDistillation(Unscaled):
     """Makes the rows of a field as far from each other as a teacher's (ProCLIP, Hu et al. 2025)."""
 
-    scale: Annotated[float, Field(description="not used")] = 1.0
-    bounds: Annotated[tuple[float, float], Field(description="not used")] = (1.0, 1.0)
-
     fewest: ClassVar[int] = 1
-    probabilities: ClassVar[bool] = False
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against", "directions")
     references: ClassVar[tuple[str, ...]] = (TEACHER,)
-
-    def check(self, term: TermConfig) -> None:
-        for key, value in (("against", term.against), ("directions", term.directions)):
-            if value:
-                raise UserError(f"terms.{term.name}.{key}: `{term.objective.name}` has no such option; remove it")
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)
@@ -80,7 +72,7 @@ def tiles(rows: Rows, part: slice, width: int) -> Iterator[tuple[Tensor, Tensor,
         gap_AK = distance_AK - distances(taught_ne[part], taught_ne[columns])
         own_A = torch.arange(part.start, part.stop, device=gap_AK.device)
         gap_AK[own_A[:, None] == torch.arange(columns.start, columns.stop, device=gap_AK.device)] = 0.0
-        loss_AK = torch.where(gap_AK.abs() <= 1, gap_AK.square() / 2, gap_AK.abs() - 0.5)
+        loss_AK = smooth_l1_loss(gap_AK, torch.zeros_like(gap_AK), reduction="none")
         slope_AK = torch.where(distance_AK > 0, gap_AK.clamp(-1, 1) / distance_AK, 0.0)
         yield loss_AK, slope_AK, rows.z_Nd[columns]
 

@@ -24,12 +24,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tercet.errors import UserError
 from tercet.models.losses.objective import Objective, objective
 from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.rows import Rows
-from tercet.models.term_config import TermConfig
 
 
 @objective("swav")
@@ -47,15 +45,10 @@ class Swav(Objective):
         int, Field(ge=1, description="how often the assignments are evened out over the batch and the prototypes")
     ] = 3
 
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against",)
     probabilities: ClassVar[bool] = False
     reads_cosines: ClassVar[bool] = True
-
-    def check(self, term: TermConfig) -> None:
-        if term.against:
-            raise UserError(
-                f"terms.{term.name}.against: `{term.objective.name}` compares with prototypes, and with no rows; "
-                "remove it"
-            )
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

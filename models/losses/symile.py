@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -61,14 +61,16 @@ class Symile(Objective):
         Field(description="leave items without all fields out, or replace their missing rows by a constant vector"),
     ] = "leave_out"
 
+    beyond_two: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("against",)
+
     def check(self, term: TermConfig) -> None:
         if len(term.between) < 3:
             raise UserError(
                 f"terms.{term.name}: `{term.objective.name}` compares three or more fields at once, not "
                 f"{len(term.between)}; name more in `between`, or use infonce"
             )
-        if term.against:
-            raise UserError(f"terms.{term.name}.against: `{term.objective.name}` takes no extra negatives; remove it")
+        super().check(term)
 
     def solve(self, problem: Problem) -> Solution:
         whole = Solution.empty(problem)

@@ -119,8 +119,8 @@ def test_the_standalone_loss_keeps_its_averages() -> None:
     ("changes", "message"),
     [
         ({"between": ["image", "text"]}, "`alip` needs three fields, such as"),
-        ({"directions": {"image": 1}}, "directions: does not work with `alip`; remove it"),
-        ({"against": {"image": ["text.negative"]}}, "against: does not work with `alip`; remove it"),
+        ({"directions": {"image": 1}}, "directions: `alip` does not weigh directions; remove it"),
+        ({"against": {"image": ["text.negative"]}}, "against: `alip` takes no extra negatives; remove it"),
     ],
 )
 def test_a_term_that_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:

@@ -463,11 +463,11 @@ def test_permutations_depend_only_on_the_seed() -> None:
         ),
         (
             {"between": ["a", "b"], "objective": "poly_view", "directions": {"a": 1}},
-            "terms.term.directions: `poly_view` has no such option",
+            "terms.term.directions: `poly_view` does not weigh directions",
         ),
         (
             {"between": ["a", "b"], "objective": "align_uniform", "against": {"a": ["d"]}},
-            "terms.term.against: `align_uniform` has no such option",
+            "terms.term.against: `align_uniform` takes no extra negatives",
         ),
         ({"between": ["a", "b"], "objective": "matryoshka"}, r"objective.dims is \[\]; give different numbers"),
         ({"between": ["a", "b"], "objective": {"name": "matryoshka", "dims": [4, 4]}}, "give different numbers"),

@@ -108,7 +108,7 @@ def test_the_distance_of_a_distribution_to_itself_is_zero() -> None:
 
 def test_extra_negatives_and_captions_without_numbers_are_refused() -> None:
     values = {"between": ["image", "text"], "objective": "listwise", "against": {"image": ["text.negative"]}}
-    with pytest.raises(UserError, match="compares each `image` with its own `text` only; remove it"):
+    with pytest.raises(UserError, match="against: `listwise` takes no extra negatives; remove it"):
         Terms([TermConfig.model_validate(values)], 3)
     fields = {name: Field(name, torch.zeros(2), torch.arange(2)) for name in ("image", "text")}
     z = {name: torch.eye(2) for name in fields}

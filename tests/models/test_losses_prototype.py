@@ -165,7 +165,7 @@ def test_it_meets_the_contract_of_objectives() -> None:
     [
         ({"prototypes": ""}, "terms.term.prototypes: `prototype` needs a memory that has clusters; name it, such as"),
         ({"objective": "infonce"}, "terms.term.prototypes: `infonce` uses no clusters; remove it"),
-        ({"against": {"image": ["text.negative"]}}, "terms.term.against: `prototype` compares with centroids"),
+        ({"against": {"image": ["text.negative"]}}, "terms.term.against: `prototype` takes no extra negatives"),
         ({"objective": {"name": "prototype", "temperature": -1}}, "objective.temperature = -1"),
     ],
 )

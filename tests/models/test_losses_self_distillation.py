@@ -194,7 +194,7 @@ def test_the_loss_of_a_module_keeps_its_centre() -> None:
     [
         ({"between": ["momentum.image", "image"]}, "needs a field and one of a momentum encoder, in this order"),
         ({"between": ["image", "text"]}, r"such as \[image.local, momentum.image\]"),
-        ({"directions": {"image": 1}}, "terms.term.directions: `self_distillation` has no such option; remove it"),
+        ({"directions": {"image": 1}}, "term.directions: `self_distillation` does not weigh directions; remove it"),
         ({"teacher_temperature": [0.04, 0]}, r"teacher_temperature is \[0.04, 0\]; give two numbers above 0"),
     ],
 )

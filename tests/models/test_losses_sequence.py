@@ -269,7 +269,7 @@ def test_the_losses_of_items_are_those_of_their_anchors() -> None:
 
 def test_extra_negatives_and_plain_vectors_are_refused() -> None:
     values = {"between": ["audio", "text"], "objective": "sequence", "against": {"audio": ["text.negative"]}}
-    with pytest.raises(UserError, match=r"terms.audio-text.against: `sequence` has no extra negatives; remove it"):
+    with pytest.raises(UserError, match=r"terms.audio-text.against: `sequence` takes no extra negatives; remove it"):
         Terms([TermConfig.model_validate(values)], 3)
     with pytest.raises(UserError, match="the loss `sequence` compares tokens of rows, not vectors; train it with a"):
         loss("sequence")

@@ -111,7 +111,7 @@ def test_a_group_has_the_patches_above_the_threshold_without_padding() -> None:
 def test_groups_and_sums_of_what_they_cannot_have_are_refused() -> None:
     groups = {"between": ("image", "text"), "objective": {"name": "patch_groups"}}
     for more, message in (
-        ({"against": {"image": ("text.negative",)}}, "has no extra negatives"),
+        ({"against": {"image": ("text.negative",)}}, "takes no extra negatives"),
         ({"sums": {"image": {"image": 0.5, "text.title": 0.5}}}, "compares tokens, which sums have not"),
     ):
         with pytest.raises(UserError, match=message):

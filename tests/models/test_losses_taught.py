@@ -213,8 +213,11 @@ def test_random_vectors_are_new_in_each_step_and_standard_normal() -> None:
         ({"between": ["image"], "objective": "align_uniform"}, "`align_uniform` compares 2 or more fields, not 1"),
         ({"between": ["image", "momentum.text"], "objective": "random_alignment"}, "and `momentum.text` has none"),
         ({"projector": {}, "objective": "random_alignment"}, "trains vectors of the joint space; remove it"),
-        ({"directions": {"image": 1}, "objective": "random_alignment"}, "has no such option; remove it"),
-        ({"against": {"image": ["text.wrong"]}, "objective": "structure_distillation"}, "has no such option"),
+        ({"directions": {"image": 1}, "objective": "random_alignment"}, "does not weigh directions; remove it"),
+        (
+            {"against": {"image": ["text.wrong"]}, "objective": "structure_distillation"},
+            "takes no extra negatives; remove",
+        ),
         ({"against": {"image": ["text.wrong"]}, "objective": "similarity_distillation"}, "takes no extra negatives"),
         ({"objective": "similarity_distillation"}, "needs `teacher`; name the vectors to use"),
     ],
