@@ -14,7 +14,7 @@ from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 from tercet.training.memory.names import fields_read
-from tercet.training.selection.reference_column import VectorColumns
+from tercet.training.memory.vector_columns import VectorColumns
 
 
 class ColumnTeacher(Memory):
@@ -34,10 +34,10 @@ class ColumnTeacher(Memory):
         return {name: gather(batch, name, z_nd, self.rows[name], self.world) for name, z_nd in found.items()}
 
     def state(self) -> Iterator[SavedTensor]:
-        return self.columns.state()
+        return self.columns.files.state()
 
     def restore(self, saved: SavedMemory) -> None:
-        self.columns.restore(saved)
+        self.columns.files.restore(saved)
 
 
 def check_vectors(key: str, folder: str) -> None:

@@ -4,11 +4,6 @@ Both must read the same input.
 """
 
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
-
-import torch
-from torch import Tensor
-from xxhash import xxh3_64_hexdigest
 
 from tercet.data_pipelines.fields import FieldSpec
 from tercet.distributed import World
@@ -16,7 +11,8 @@ from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
 from tercet.models.same_input import difference
 from tercet.training.memory.batch_encoder import BatchEncoder
-from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.memory import SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.unchanged import fixed_weights
 from tercet.training.pretrained import load_model, pretrained
 
 
@@ -27,31 +23,13 @@ class Teacher(BatchEncoder):
         super().__init__(load_once(spec, context.world), context)
         key = f"memories.{context.name}.model"
         check_intakes(f"{key}: {spec}", self.model, self.fields)
-        self.weights = FixedWeights(key, spec, self.model)
+        self.weights = fixed_weights(key, spec, self.model)
 
     def state(self) -> Iterator[SavedTensor]:
         return self.weights.state()
 
     def restore(self, saved: SavedMemory) -> None:
         self.weights.restore(saved)
-
-
-class FixedWeights(Memory):
-    """The fingerprint of a fixed model, so that a run cannot go on with other weights. `key`: that of the recipe."""
-
-    def __init__(self, key: str, spec: str, model: Multimodal) -> None:
-        self.key, self.spec, self.fingerprint = key, spec, fingerprint(model)
-        self._name = f"fingerprint-{xxh3_64_hexdigest(spec.encode())}"  # another stage may have another model
-
-    def state(self) -> Iterator[SavedTensor]:
-        yield SavedTensor(self._name, self.fingerprint)
-
-    def restore(self, saved: SavedMemory) -> None:
-        if self._name in saved.names() and not torch.equal(saved.read(self._name), self.fingerprint):
-            raise UserError(
-                f"{self.key}: {self.spec} has other weights than when this run began; restore those weights, or start "
-                "a new run with out=…"
-            )
 
 
 def load_once(spec: str, world: World) -> Multimodal:
@@ -79,12 +57,3 @@ def check_intakes(where: str, model: Multimodal, fields: Mapping[str, FieldSpec]
         fault = difference(model.intakes[field.modality], field.intake)
         if fault:
             raise UserError(f"{where} {fault} of `{name}`; use a model with the input of the run, or change the run's")
-
-
-def fingerprint(model: Multimodal) -> Tensor:
-    """A hash of all weights, as 16 bytes."""
-    digest = blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)

@@ -15,7 +15,8 @@ from tercet.models.space import SpaceConfig
 from tercet.training.flops import Flops, count_flops
 from tercet.training.memory.batch_encoder import embed_in_parts
 from tercet.training.memory.memory import Memory, StageContext
-from tercet.training.memory.teacher import FixedWeights, check_intakes, load_once
+from tercet.training.memory.teacher import check_intakes, load_once
+from tercet.training.memory.unchanged import fixed_weights
 from tercet.training.pretrained import models_of, pretrained
 from tercet.training.selection.candidates import Temperature
 from tercet.training.selection.pair_losses import Kind
@@ -69,7 +70,7 @@ class ReferenceModel(Reference):
         check_intakes(where, self.model, {name: context.fields[name] for name in fields})
         self.flops = count_flops(self.model, {name: context.fields[name].intake for name in fields})
         self.temperatures = temperatures(spec, self.model)
-        self.memory = FixedWeights("selection.reference", spec, self.model)
+        self.memory = fixed_weights("selection.reference", spec, self.model)
         for name in fields:
             modality = modality_of_vectors(name)
             if not any(modality in term.modalities for term in self.temperatures):

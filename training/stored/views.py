@@ -6,27 +6,20 @@ always belong to what the learner sees.
 Shape letters: n rows of a field on this rank, M marks of a sample: its views or captions.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from xxhash import xxh3_128
 
-from tercet.data_pipelines.columns import column_files
 from tercet.data_pipelines.mapped_column import MappedColumn
 from tercet.data_pipelines.sample import Batch
-from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.errors import RankError, UserError
 from tercet.eval.vector_column import CAPTION, hashes
 from tercet.eval.view_column import SEED, ViewManifest, differs, how_made
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
-
-FINGERPRINT = "fingerprint"
+from tercet.training.memory.unchanged import fixed_columns
 
 
 class StoredViews(Memory):
@@ -44,6 +37,8 @@ class StoredViews(Memory):
         self._columns = [
             {name: MappedColumn(self.folder, source.fingerprint, name) for name in columns} for source in self.sources
         ]
+        about = [self.manifest.weights, self.manifest.made]
+        self._files = fixed_columns(self.key, "values", self.folder, self.sources, about)
 
     def stored(self, batch: Batch, name: str, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
         """The values of these columns of this rank's rows of a field."""
@@ -110,19 +105,7 @@ class StoredViews(Memory):
                     )
 
     def state(self) -> Iterator[SavedTensor]:
-        yield SavedTensor(FINGERPRINT, self._fingerprint())
+        return self._files.state()
 
     def restore(self, saved: SavedMemory) -> None:
-        if FINGERPRINT in saved.names() and not torch.equal(saved.read(FINGERPRINT), self._fingerprint()):
-            raise UserError(
-                f"{self.key}: {self.folder} has other values than when this run began; restore them, or start a new "
-                "run with out=…"
-            )
-
-    def _fingerprint(self) -> Tensor:
-        """A hash of the manifest, and of the size and a few blocks of each file."""
-        state = xxh3_128(json.dumps([self.manifest.weights, self.manifest.made]).encode())
-        for source in self.sources:
-            for path in column_files(self.folder, source.fingerprint):
-                state.update(f"{path.name} {fingerprint(str(path))}".encode())
-        return torch.tensor(list(state.digest()), dtype=torch.uint8)
+        self._files.restore(saved)
