@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tercet.api.data import looked_at
-from tercet.api.evaluate import embedded
 from tercet.benchmarks.claims.experiment import built_in
 from tercet.benchmarks.claims.experiment.built_in import RETRIEVAL
 from tercet.benchmarks.claims.experiment.claim import Claim
-from tercet.benchmarks.claims.experiment.strong import SECONDS, WORLD, Strong
+from tercet.benchmarks.claims.experiment.strong import SECONDS, WORLD, Strong, evaluated
 from tercet.data_pipelines.builtin.config import WorldConfig
-from tercet.eval.config import EvalConfig
-from tercet.eval.evaluate import evaluate
 
 GAP = "gap of R@1"
 PAIRS = {**WORLD, "train": 200, "val": 200, "rewrites": 4, "negative_media": (), "seed": 5}
@@ -45,10 +41,7 @@ class FewPairs:
 
 def recall(run: Path, source: Path, candidates: int | None = None) -> float:
     """R@1 in percent, the mean of both directions: by all captions, or with `candidates` by the first one of each."""
-    config = EvalConfig(tasks=("retrieval",), candidates=candidates)
-    with embedded(run, looked_at(str(run), {"source": str(source)}), config) as (model, tables):
-        (table,) = tables.values()
-        results = {one.name: one for one in evaluate(table, model.towers.embed_text, config.tasks, config, "val")}
+    _, results = evaluated(run, source, candidates=candidates)
     return 100 * sum(results[name].value for name in RETRIEVAL) / len(RETRIEVAL)
 
 

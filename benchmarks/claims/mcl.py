@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from tercet.benchmarks.claims.experiment.claim import Claim
+from tercet.benchmarks.claims.experiment.probe import accuracy
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, SEEN, Towers
 from tercet.benchmarks.claims.experiment.training import fit
 from tercet.distributed import World
@@ -91,15 +91,8 @@ class Training:
                 (f"{factor} factor", torch.cat([known_1, known_2], 1), torch.cat([new_1, new_2], 1)),
                 (f"{factor} factor, first stage", known_1, new_1),
             ):
-                numbers[name] = decoded(one, known[place], other, new[place])
+                numbers[name] = accuracy(one, known[place], other, new[place])
         return numbers
-
-
-def decoded(known_nd: Tensor, known_n: Tensor, new_nd: Tensor, new_n: Tensor) -> float:
-    """In percent."""
-    biased = [torch.nn.functional.pad(z_nd, (0, 1), value=1.0).double() for z_nd in (known_nd, new_nd)]
-    weight = torch.linalg.lstsq(biased[0], one_hot(known_n).double()).solution
-    return 100 * float(((biased[1] @ weight).argmax(dim=1) == new_n).double().mean())
 
 
 CLAIM = Claim(

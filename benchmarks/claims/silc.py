@@ -15,18 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
 
-from tercet.api.data import looked_at
-from tercet.api.evaluate import embedded
 from tercet.benchmarks.claims.experiment import built_in
 from tercet.benchmarks.claims.experiment.claim import Claim
-from tercet.benchmarks.claims.experiment.strong import ATTRIBUTES, RECALL, SECONDS, WORLD, Strong
+from tercet.benchmarks.claims.experiment.probe import accuracy
+from tercet.benchmarks.claims.experiment.strong import ATTRIBUTES, RECALL, SECONDS, WORLD, Strong, evaluated
 from tercet.benchmarks.claims.negclip import OBJECTIVE
 from tercet.data_pipelines.builtin.config import WorldConfig
-from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.evaluate import evaluate
 
 PROBE, RIDGE = "linear probe", 0.01  # of the mean square of a vector's number
 SILC: dict[str, Any] = {
@@ -56,12 +52,7 @@ class Probed:
         data = built_in.generated(WorldConfig.model_validate({**WORLD, "val": self.held_out}))
         with TemporaryDirectory() as folder:
             seconds = Strong(self.method, steps=self.steps).train(Path(folder), data, seed)
-            config = EvalConfig(tasks=("retrieval",), candidates=1_000, shortcuts=0)
-            with embedded(folder, looked_at(folder, {"source": str(data / "val")}), config) as (model, tables):
-                (table,) = tables.values()
-                results = {
-                    one.name: one for one in evaluate(table, model.towers.embed_text, ["retrieval"], config, "val")
-                }
+            table, results = evaluated(Path(folder), data / "val", candidates=1_000)
         found = probed(table)
         return {PROBE: mean(found.values()), RECALL: 100 * results[RECALL].value, **found, SECONDS: seconds}
 
@@ -72,20 +63,16 @@ def probed(table: EmbeddingTable) -> dict[str, float]:
     single = [row for row, objects in enumerate(shown) if len(objects) == 1]
     vectors = table.vectors["image"][single]
     return {
-        f"{PROBE}: {attribute}": accuracy(vectors, [str(shown[row][0][attribute]) for row in single])
+        f"{PROBE}: {attribute}": halves(vectors, [str(shown[row][0][attribute]) for row in single])
         for attribute in ATTRIBUTES
     }
 
 
-def accuracy(z_nd: Tensor, names: Sequence[str]) -> float:
-    """Of a ridge regression that is fitted to the first half of the rows, on the others, in percent."""
-    label_n = torch.tensor([sorted(set(names)).index(name) for name in names])
-    half, biased_nd = len(names) // 2, pad(z_nd.double(), (0, 1), value=1.0)
-    known_nd, target_nc = biased_nd[:half], one_hot(label_n).double()[:half]
-    penalty = RIDGE * float(z_nd.double().square().mean()) * half
-    square_dd = known_nd.T @ known_nd + penalty * torch.eye(biased_nd.shape[1], dtype=torch.float64)
-    weight_dc = torch.linalg.solve(square_dd, known_nd.T @ target_nc)
-    return 100 * float(((biased_nd[half:] @ weight_dc).argmax(dim=1) == label_n[half:]).double().mean())
+def halves(z_nd: Tensor, names: Sequence[str]) -> float:
+    """The accuracy in percent of a classifier that is fitted to the first half of the rows, on the others."""
+    label_n, half = torch.tensor([sorted(set(names)).index(name) for name in names]), len(names) // 2
+    ridge = RIDGE * float(z_nd.double().square().mean()) * half
+    return accuracy(z_nd[:half], label_n[:half], z_nd[half:], label_n[half:], ridge)
 
 
 CLAIM = Claim(

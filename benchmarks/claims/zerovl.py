@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tercet.benchmarks.claims.experiment.claim import Claim
+from tercet.benchmarks.claims.experiment.probe import accuracy
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, SEEN, Pairs, Towers, recall
 from tercet.benchmarks.claims.experiment.training import fit
 
@@ -53,19 +54,11 @@ class Training:
 
         fit(towers, {"name": "infonce"}, draw, self.steps, self.lr)
         with torch.no_grad():
-            known_n, asked_n = (torch.arange(count) % 2 for count in (FITTED, CANDIDATES))
-            known_nd, asked_nd = (towers(data.draw(source_n))["image"] for source_n in (known_n, asked_n))
+            known_n, new_n = (torch.arange(count) % 2 for count in (FITTED, CANDIDATES))
+            known_nd, new_nd = (towers(data.draw(source_n))["image"] for source_n in (known_n, new_n))
             found = [towers(data.draw(torch.full((CANDIDATES,), source))) for source in (0, 1)]
         both = [recall(*one.values()) for one in found] + [recall(*reversed(one.values())) for one in found]
-        return {ACCURACY: classified(known_nd, known_n, asked_nd, asked_n), "R@1": sum(both) / len(both)}
-
-
-def classified(known_nd: Tensor, known_n: Tensor, asked_nd: Tensor, asked_n: Tensor) -> float:
-    """The accuracy in percent of a ridge regression to −1 and 1, with a bias."""
-    x_ne, y_ne = (torch.cat([z_nd, torch.ones(len(z_nd), 1)], dim=1).double() for z_nd in (known_nd, asked_nd))
-    target_n = 2.0 * known_n.double() - 1
-    weight_e = torch.linalg.solve(x_ne.T @ x_ne + torch.eye(x_ne.shape[1]), x_ne.T @ target_n)
-    return 100 * float(((y_ne @ weight_e > 0) == (asked_n == 1)).double().mean())
+        return {ACCURACY: accuracy(known_nd, known_n, new_nd, new_n, ridge=1.0), "R@1": sum(both) / len(both)}
 
 
 CLAIM = Claim(

@@ -4,9 +4,7 @@ The compute of a run is the number of floating-point operations of its training 
 the further views of SLIP, and without the patches that FLIP leaves out. So a cheaper tower or method takes more steps.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,13 +64,10 @@ class Cell:
 
     def run(self, seed: int) -> dict[str, float]:
         with TemporaryDirectory() as folder:
-            settings = self.settings()
-            steps = self.steps()
-            train(RECIPE, out=folder, seed=seed, **settings, steps=steps, schedule={"warmup": 0.1})
-            (found,) = json.loads((Path(folder) / "eval.json").read_text(encoding="utf-8"))
-            last = json.loads((Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-        recall = 100 * fmean(found["metrics"][name] for name in RETRIEVAL)
-        return {R1: recall, STEPS: steps, SAMPLES: last["samples"]}
+            settings, steps = self.settings(), self.steps()
+            results = train(RECIPE, out=folder, seed=seed, **settings, steps=steps, schedule={"warmup": 0.1}).results
+        recall = 100 * fmean(results[name].value for name in RETRIEVAL)
+        return {R1: recall, STEPS: steps, SAMPLES: steps * self.batch_size}
 
     def steps(self) -> int:
         """How many steps the compute is enough for, at least one."""

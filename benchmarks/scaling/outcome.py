@@ -9,6 +9,7 @@ from tercet.benchmarks.scaling.arms import R1, SAMPLES, STEPS, Cell
 from tercet.benchmarks.table import BenchRow
 from tercet.eval.report.curves import Chart, chart
 from tercet.eval.report.plots import write_plots
+from tercet.plural import number_of
 
 COLUMNS = ("tower", "share of the data", "method", "R@1, %", "steps", "samples seen")
 
@@ -42,7 +43,7 @@ def draw(path: Path, measured: Sequence[Measured]) -> Path:
     first = measured[0].cell
     about = [
         f"Every run spends {first.flops:.3g} floating-point operations on training, in batches of {first.batch_size}. "
-        f"{len(measured[0].runs)} seed{'s' * (len(measured[0].runs) > 1)} a point; R@1 is the mean of both directions.",
+        f"{number_of(len(measured[0].runs), 'seed')} a point; R@1 is the mean of both directions.",
         f"Data: {first.data or 'the built-in world'}.",
     ]
     rows = [

@@ -19,7 +19,7 @@ Measures, on held-out scenes:
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -38,6 +38,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate
 from tercet.eval.rand_index import adjusted_rand_index
+from tercet.eval.result import Result
 from tercet.training.prototypes.kmeans import KMeans, kmeans
 
 RUNS = RECIPE = "strong_baseline"
@@ -104,14 +105,22 @@ class Strong:
 
 def measured(run: Path, data: Path) -> dict[str, float]:
     """All numbers but the Rand index and the seconds are in percent."""
-    config = EvalConfig(tasks=TASKS, candidates=1_000)
-    with embedded(run, looked_at(str(run), {"source": str(data / "val")}), config) as (model, tables):
-        (table,) = tables.values()
-        results = {one.name: one for one in evaluate(table, model.towers.embed_text, TASKS, config, "val")}
+    table, results = evaluated(run, data / "val", TASKS, candidates=1_000)
     found = {name: 100 * results[name].value for name in KEPT}
     blind = {f"{name}: {by}": 100 * value for name in KEPT for by, value in results[name].shortcuts.items()}
     zero_shot = mean(100 * results[f"{attribute} from image acc1"].value for attribute in ATTRIBUTES)
     return {**found, **blind, ZERO_SHOT: zero_shot, RAND_INDEX: rand_index(table)}
+
+
+def evaluated(
+    run: Path, source: Path, tasks: Sequence[str] = ("retrieval",), candidates: int | None = None
+) -> tuple[EmbeddingTable, dict[str, Result]]:
+    """The embeddings of a dataset by the model of a run, and the results of the tasks by name."""
+    config = EvalConfig(tasks=tuple(tasks), candidates=candidates)
+    with embedded(run, looked_at(str(run), {"source": str(source)}), config) as (model, tables):
+        (table,) = tables.values()
+        results = evaluate(table, model.towers.embed_text, tasks, config, "val")
+    return table, {one.name: one for one in results}
 
 
 def rand_index(table: EmbeddingTable) -> float:
