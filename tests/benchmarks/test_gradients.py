@@ -96,17 +96,17 @@ def test_a_wrong_step_is_told(two_ranks: list[list[BenchRow]], index: int) -> No
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_gradients_of_other_objectives_on_two_ranks(two_ranks: list[list[BenchRow]], name: str) -> None:
-    check(name, two_ranks[len(RIGHT) + len(WRONG) + OTHERS.index(name)])
+    assert_exact(name, two_ranks[len(RIGHT) + len(WRONG) + OTHERS.index(name)])
 
 
 @pytest.mark.long
 def test_gradients_of_further_objectives_on_two_ranks() -> None:
     found = on_ranks(measure_with, 2, [(Case(2, 3, name), Step) for name in SLOWER])[0]
     for name, rows in zip(SLOWER, found, strict=True):
-        check(name, rows)
+        assert_exact(name, rows)
 
 
-def check(name: str, rows: list[BenchRow]) -> None:
+def assert_exact(name: str, rows: list[BenchRow]) -> None:
     assert len(rows) == 7
     for row in rows:
         assert row.beyond["truth"] == ("naive loss" if name in NAIVE else "whole matrix of its definition")

@@ -16,6 +16,7 @@ Picture = Callable[..., bytes]
 
 
 def check(sources: Mapping[str, Mapping[str, Any]], *modalities: str) -> None:
+    """Raises an error if the data lack a modality, and does nothing else."""
     data = DataConfig.model_validate({"train": sources})
     check_modalities(data.train, {name: open_split(data, split) for name, split in data.train.items()}, modalities)
 

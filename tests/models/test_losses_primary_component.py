@@ -60,7 +60,7 @@ def expected() -> tuple[Tensor, dict[str, Tensor]]:
     return loss.detach(), dict(zip(leaves, gradients, strict=True))
 
 
-def compare(found: list[Outcome], expected: tuple[Tensor, dict[str, Tensor]]) -> None:
+def assert_equal(found: list[Outcome], expected: tuple[Tensor, dict[str, Tensor]]) -> None:
     loss, gradients = expected
     paired = [item for item in range(ITEMS) if item not in LACKING]
     for name, rows in (("image", list(range(ITEMS))), ("text", paired)):
@@ -71,11 +71,11 @@ def compare(found: list[Outcome], expected: tuple[Tensor, dict[str, Tensor]]) ->
 
 
 def test_loss_and_gradients_equal_autograd(expected: tuple[Tensor, dict[str, Tensor]]) -> None:
-    compare([solve(World())], expected)
+    assert_equal([solve(World())], expected)
 
 
 def test_two_processes_give_the_same_gradients(expected: tuple[Tensor, dict[str, Tensor]]) -> None:
-    compare(on_ranks(solve, 2), expected)
+    assert_equal(on_ranks(solve, 2), expected)
 
 
 @pytest.mark.parametrize("rank", [3, DIM])

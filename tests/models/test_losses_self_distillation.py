@@ -31,7 +31,7 @@ CENTRE = {"zero": torch.zeros(()), "vector": torch.linspace(-0.1, 0.2, K, dtype=
 
 
 def outputs(rows: int, seed: int) -> Tensor:
-    """Cosines with prototypes, which are no unit vectors."""
+    """Cosines with prototypes, which are not unit vectors."""
     random = torch.Generator().manual_seed(seed)
     return torch.tanh(torch.randn(rows, K, generator=random, dtype=torch.float64))
 

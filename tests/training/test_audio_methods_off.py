@@ -16,8 +16,8 @@ import torch
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.testing import on_ranks
+from tests.training.published import FUSED, PARTS, SETS, run_all, tiny, write_sidecars
 from tests.training.test_methods_off import Seen, watch
-from tests.training.test_published_recipes import FUSED, PARTS, SETS, run_all, tiny, write_sidecars
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
 
 pytestmark = pytest.mark.long

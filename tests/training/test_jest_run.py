@@ -11,9 +11,9 @@ from tercet.errors import UserError
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.preflight import dry_run
+from tests.training.published import run_all as run_recipes
+from tests.training.published import tiny
 from tests.training.test_memory_teacher import exported
-from tests.training.test_published_recipes import run_all as run_recipes
-from tests.training.test_published_recipes import tiny
 from tests.training.test_resume import run_all
 from tests.training.test_selection import kept_places, selected
 from tests.training.tiny import MODEL, losses, recipe, saved

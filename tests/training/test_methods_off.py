@@ -21,7 +21,7 @@ from tercet.modality import unnormalised_of
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.recipe import load_recipe
-from tests.training.test_published_recipes import (
+from tests.training.published import (
     INIT,
     SETS,
     STARTED,

@@ -17,7 +17,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
-from tests.training.test_published_recipes import INIT, SETS, STAGED, STARTED, WORLD, run_all, small_stages, tiny
+from tests.training.published import INIT, SETS, STAGED, STARTED, WORLD, run_all, small_stages, tiny
 
 pytestmark = pytest.mark.long
 

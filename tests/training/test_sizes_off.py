@@ -14,7 +14,7 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Outcome, Terms
-from tests.training.test_published_recipes import INIT, SETS, WORLD, run_all, tiny
+from tests.training.published import INIT, SETS, WORLD, run_all, tiny
 
 pytestmark = pytest.mark.long
 
