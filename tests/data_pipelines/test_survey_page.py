@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from tercet.data_pipelines.survey.page import duration, share, size, write_check
 from tercet.data_pipelines.survey.plots import DECIBELS, LOGARITHMIC, Plot, PlotSpec, plot
 from tercet.data_pipelines.survey.sketch import Distribution
 from tercet.data_pipelines.survey.stats import survey
+from tests.tercet.parsed import HOSTILE, Page
 
-HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">'&"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--hide-scrollbars"),
@@ -55,34 +54,6 @@ def pages(picture: Callable[..., bytes], sound: Callable[..., bytes], tmp_path_f
     write_check(folder / "check.html", HOSTILE, findings, 0.0, "bad_samples.jsonl")
     write_stats(folder / "stats.html", HOSTILE, survey(open_shards(str(folder / "shards" / "<i>.tar")), 1))
     return folder
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed in order; collects attributes and text."""
-
-    VOID = frozenset({"meta", "br", "line"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += f"{data} "
 
 
 @pytest.mark.parametrize("name", ["check", "stats"])

@@ -6,7 +6,8 @@ import pytest
 
 from tercet.eval.report.gallery import galleries
 from tercet.eval.report.write import write_report
-from tests.eval.reported import HOSTILE, RATE, metrics, results, sample, selection, table
+from tests.eval.reported import RATE, metrics, results, sample, selection, table
+from tests.tercet.parsed import HOSTILE
 
 
 @pytest.fixture(scope="session")

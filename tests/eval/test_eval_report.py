@@ -9,7 +9,8 @@ import pytest
 
 from tercet.eval.report.write import write_report
 from tercet.eval.table import tabulate
-from tests.eval.reported import HOSTILE, Page, results
+from tests.eval.reported import results
+from tests.tercet.parsed import HOSTILE, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (

@@ -12,7 +12,8 @@ from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.selection import selection_charts
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Result, to_json
-from tests.eval.reported import HOSTILE, Page, metrics, selection
+from tests.eval.reported import metrics, selection
+from tests.tercet.parsed import HOSTILE, Page
 
 
 def test_curves_pass_through_the_recorded_values(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The recipes of audio systems, with and without the method: what it changes, and what not.
 
-Each recipe takes two steps. Recorded are the samples of each batch, and the gradient of the rows of each field.
+Each recipe takes two steps.
 """
 
 import json
@@ -17,8 +17,8 @@ from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.testing import on_ranks
 from tests.training.published import FUSED, PARTS, SETS, run_all, tiny, write_sidecars
-from tests.training.test_methods_off import Seen, watch
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
+from tests.training.watched import Seen, watch
 
 pytestmark = pytest.mark.long
 

@@ -1,24 +1,17 @@
 """The recipes of methods on negatives and prototypes, with and without the method: what it changes, and what not.
 
-Each recipe takes two steps, and all runs share one process. Recorded are the samples of each batch, and the gradient of
-the rows of each field.
+Each recipe takes two steps, and all runs share one process.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
-from torch import Tensor
 
 from tercet.data_pipelines.builtin.dataset import generate
-from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.sources.open import open_source
-from tercet.distributed import World
 from tercet.modality import unnormalised_of
-from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.recipe import load_recipe
 from tests.training.published import (
@@ -26,11 +19,11 @@ from tests.training.published import (
     SETS,
     STARTED,
     WORLD,
-    run_all,
     tiny,
     with_small_projectors,
     write_orders,
 )
+from tests.training.watched import Seen, watch
 
 pytestmark = pytest.mark.long
 
@@ -51,32 +44,6 @@ OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its met
 PARTS = {"degla": ("image-text.local", "text-momentum", "distillation"), "clip_refine": ("alignment",)}
 PARTS |= {"proclip": ("structure",), "teachtext": ("distillation",)}
 BECLR = {"nearest": {"nearest": None}, "positives of the memory": {"weight_cluster": 0}}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One step: its samples, the losses of its terms, and the gradients by field."""
-
-    ids: list[int]
-    losses: dict[str, float]
-    rows: dict[str, Tensor]
-
-
-def watch(world: World, recipes: dict[str, list[str]]) -> dict[str, list[Seen]]:
-    found: dict[str, list[Seen]] = {name: [] for name in recipes}
-    call = Terms.__call__
-
-    def look(self: Terms, batch: Batch, vectors: Any, temperatures: Any, w: World, known: Known, step: int) -> Outcome:
-        outcome = call(self, batch, vectors, temperatures, w, known, step)
-        losses = {term: float(loss) for term, loss in outcome.losses.items()}
-        now.append(Seen(batch.ids.tolist(), losses, {name: rows.clone() for name, rows in outcome.rows.items()}))
-        return outcome
-
-    with patch.object(Terms, "__call__", look):
-        for name, overrides in recipes.items():
-            now = found[name]
-            run_all(world, {name.partition(" ")[0]: overrides})
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,15 @@
 """The recipes of methods on captions, sources and mixtures, with and without the method: what it changes.
 
-Each recipe takes two steps, and all runs share one process. Recorded are the batch of each step as the terms see it,
-and the gradient of the rows of each field.
+Each recipe takes two steps, and all runs share one process.
 """
-
-from dataclasses import dataclass
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
-from torch import Tensor
 
 from tercet.data_pipelines.builtin.dataset import generate
-from tercet.data_pipelines.sample import Batch
-from tercet.distributed import World
-from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import on_ranks
-from tests.training.published import INIT, SETS, STAGED, STARTED, WORLD, run_all, small_stages, tiny
+from tests.training.published import INIT, SETS, STAGED, STARTED, WORLD, small_stages, tiny
+from tests.training.watched import Seen, watch
 
 pytestmark = pytest.mark.long
 
@@ -34,32 +26,6 @@ OFF: dict[str, tuple[str, list[str]]] = {  # the recipe, and what leaves its met
     "zerovl without single sources": ("zerovl", ["data.mix=within_batches"]),
     "zerovl without mixup": ("zerovl", ["mixup=null"]),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One step: the ids, the inputs and the gradients by field."""
-
-    ids: list[int]
-    inputs: dict[str, Tensor]
-    rows: dict[str, Tensor]
-
-
-def watch(world: World, recipes: dict[str, list[str]]) -> dict[str, list[Seen]]:
-    found: dict[str, list[Seen]] = {name: [] for name in recipes}
-    call = Terms.__call__
-
-    def look(self: Terms, batch: Batch, vectors: Any, temperatures: Any, w: World, known: Known, step: int) -> Outcome:
-        outcome = call(self, batch, vectors, temperatures, w, known, step)
-        inputs = {name: field.values.clone() for name, field in batch}
-        now.append(Seen(batch.ids.tolist(), inputs, {name: rows.clone() for name, rows in outcome.rows.items()}))
-        return outcome
-
-    with patch.object(Terms, "__call__", look):
-        for name, overrides in recipes.items():
-            now = found[name]
-            run_all(world, {name.partition(" ")[0]: overrides})
-    return found
 
 
 @pytest.fixture(scope="module")

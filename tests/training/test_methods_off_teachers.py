@@ -9,7 +9,7 @@ import torch
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.testing import on_ranks
 from tests.training.published import INIT, SETS, STARTED, WORLD, small_projectors, tiny
-from tests.training.test_methods_off import Seen, watch
+from tests.training.watched import Seen, watch
 
 pytestmark = pytest.mark.long
 
