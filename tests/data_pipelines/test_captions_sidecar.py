@@ -21,7 +21,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError
 from tercet.eval.fingerprint import transform_digest
-from tests.data_pipelines.test_fields import INTAKES, words
+from tests.data_pipelines.further import INTAKES, words
 
 TEXT = {"text": INTAKES["text"]}
 FIELDS = {"text.negative": {"from": "json.negatives", "rows": 2}}

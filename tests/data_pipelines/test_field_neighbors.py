@@ -19,8 +19,8 @@ from tercet.data_pipelines.sample import Batch, Sample
 from tercet.data_pipelines.shards.read import Shards
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError
-from tests.data_pipelines.test_fields import INTAKES, ITEMS, words
-from tests.data_pipelines.test_fields import shards as shards
+from tests.data_pipelines.further import INTAKES, ITEMS, words
+from tests.data_pipelines.further import shards as shards
 
 NAME = "text.negative.mined"
 

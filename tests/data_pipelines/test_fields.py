@@ -1,10 +1,9 @@
 """The fields that a recipe adds: where their rows come from, and that they do not depend on the number of processes."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,95 +12,18 @@ import torch
 from tercet.configs.base import build
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.batches.batch_maker import BatchMaker
-from tercet.data_pipelines.batches.loader import Loader
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.captions.text import first_sentences
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import FileDecoder
-from tercet.data_pipelines.fields import FieldConfig, FieldSpec, further_fields
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, ImageIntake, Intake, Sample, TextIntake
-from tercet.data_pipelines.shards.read import Shards, open_shards
+from tercet.data_pipelines.fields import FieldConfig, further_fields
+from tercet.data_pipelines.sample import Batch, Sample
+from tercet.data_pipelines.shards.read import Shards
 from tercet.data_pipelines.stream.loader import StreamLoader
-from tercet.data_pipelines.transforms.augment import Augmenter
-from tercet.data_pipelines.transforms.crop import CentreView, random_views
-
-ITEMS = 24
-SIDE = 40
-
-
-def tokenize(captions: Sequence[str]) -> torch.Tensor:
-    return torch.tensor([list(caption.encode().ljust(16)[:16]) for caption in captions])
-
-
-INTAKES: dict[str, Intake] = {
-    "image": ImageIntake((16, 16)),
-    "audio": AudioIntake(8000, 0.02),
-    "text": TextIntake(tokenize),
-}
-FIELDS = {
-    "text.negative": {"from": "json.negatives", "rows": 3},
-    "text.rewrite": {"from": "json.deep.rewrites"},
-    "text.more": {"from": "text", "rows": 2},
-    "text.again": {"from": "text", "same": True},
-    "text.wrong": {"from": "rules", "rules": ["swap_nouns", "shuffle_trigrams"], "rows": 2},
-    "text.list": {"from": "json.graded", "rows": 3, "number": "grade"},
-    "image.local": {"from": "image", "rows": 2, "crop": [0.05, 0.2], "size": 8},
-    "text.edited": {"from": "text", "same": True, "rows": 3, "edit": {"swap": 0.5, "delete": 0.5}},
-    "image.strong": {"from": "image", "augment": {"solarise": 1.0, "flip": 0.5}},
-    "audio.other": {"from": "audio", "rows": 2},
-}
-FURTHER: dict[str, FieldSpec] = further_fields(
-    FIELDS, {name: FieldConfig.model_validate(values) for name, values in FIELDS.items()}, INTAKES
-)
-
-
-def negatives(item: int) -> list[str]:
-    return [f"not {n} of {item}" for n in range(item % 6)]
-
-
-def ramp(item: int) -> bytes:
-    """Red grows along x and green along y, which shows the place of a crop; blue encodes the item."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    steps = np.arange(SIDE, dtype=np.uint8) * 6
-    red, green = np.meshgrid(steps, steps)
-    pixels = np.stack([red, green, np.full_like(red, item)], axis=2)
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.fixture
-def shards(pack: Callable[..., Path], sound: Callable[..., bytes]) -> Shards:
-    """Every sample has 0 to 5 wrong captions; every third has no rewrite, every fourth no picture."""
-
-    def item(i: int) -> dict[str, Any]:
-        wrong = [{"kind": "swap", "text": text} for text in negatives(i)]
-        meta: dict[str, object] = {"negatives": wrong}
-        if i % 3:
-            meta["deep"] = {"rewrites": [f"again {i}", f"anew {i}"], "grade": i / 4}
-        meta["scene"] = f"cat {i} on dog" if i % 2 else f"cat {i}"
-        meta["graded"] = [{"text": f"grade {n} of {i}", "grade": n / 2} for n in range(i % 5)]
-        files = {"txt": f"one {i}\ntwo {i}\nthree {i}", "json": json.dumps(meta).encode()}
-        files["flac"] = sound(np.arange(400) / 800 + i / 1000, 8000)
-        return {"__key__": f"{i:02d}", **files, **({"png": ramp(i)} if i % 4 else {})}
-
-    items = [item(i) for i in range(ITEMS)]
-    return open_shards([str(pack("0.tar", items[:10])), str(pack("1.tar", items[10:]))])
-
-
-def batches(shards: Shards, count: int, **options: Any) -> list[Batch]:
-    data: dict[str, Any] = {"train": "here", "streams": 4, "window": 6, "workers": 0, "crop": (0.5, 1.0)}
-    data |= {name: options.pop(name) for name in list(options) if name in DataConfig.model_fields}
-    config = DataConfig.model_validate(data)
-    loader = Loader(config, {"train": shards}, INTAKES, 8, seed=5, further=FURTHER, **options)
-    return list(islice(loader, count))
-
-
-def words(field: Field, item: int) -> list[str]:
-    return [bytes(row.tolist()).decode().strip() for row in field.values[field.item == item]]
+from tercet.data_pipelines.transforms.crop import CentreView
+from tercet.errors import UserError
+from tests.data_pipelines.further import FURTHER, INTAKES, ITEMS, batches, negatives, words
+from tests.data_pipelines.further import shards as shards
 
 
 def plain(parts: Sequence[Batch]) -> list[object]:
@@ -189,57 +111,11 @@ def test_rules_make_the_caption_of_each_sample_wrong(shards: Shards) -> None:
     assert max(map(len, drawn.values())) > 1
 
 
-def test_local_crops_are_small_and_differ(shards: Shards) -> None:
-    """The range of the colours gives the width and height of each crop as a share of the picture."""
-    crops = []
-    for batch in batches(shards, 6):
-        local = batch.fields["image.local"]
-        assert (local.modality, tuple(local.values.shape[1:])) == ("image", (3, 8, 8))
-        for i, id in enumerate(batch.ids.tolist()):
-            rows = local.values[local.item == i].double()
-            assert len(rows) == (2 if id % 4 else 0)
-            crops += [(row, id) for row in rows]
-        whole = batch.fields["image"].values.double()
-        assert float((whole[:, 0].amax((1, 2)) - whole[:, 0].amin((1, 2))).mean()) > 6 * SIDE * 0.6
-    for row, id in crops:
-        width, height = (float(row[c].max() - row[c].min()) / (6 * SIDE) for c in (0, 1))
-        assert 0.02 < width * height < 0.3
-        assert float(row[2].mean()) == id
-    assert len({tuple(row.flatten().tolist()) for row, _ in crops}) > 0.9 * len(crops)
-
-
-def test_further_sounds_are_crops_of_the_same_sound(shards: Shards) -> None:
-    starts = set()
-    for batch in batches(shards, 3):
-        other = batch.fields["audio.other"]
-        for i, id in enumerate(batch.ids.tolist()):
-            for wave in other.values[other.item == i].double():
-                start = (float(wave[0]) - id / 1000) * 800
-                assert start == pytest.approx(round(start), abs=0.1)
-                assert torch.allclose(wave, (round(start) + torch.arange(160)).double() / 800 + id / 1000, atol=1e-3)
-                starts.add(round(start))
-    assert len(starts) > 20
-
-
 @pytest.mark.parametrize("worker", ["thread", "process"])
 def test_rows_do_not_depend_on_the_numbers_of_ranks_and_workers(shards: Shards, worker: str) -> None:
     straight = plain(batches(shards, 5))
     ranks = [batches(shards, 5, rank=rank, world=2, workers=2, worker=worker) for rank in (0, 1)]
     assert plain([part for pair in zip(*ranks, strict=True) for part in pair]) == straight
-
-
-def test_each_row_is_augmented_independently(shards: Shards) -> None:
-    """A flip reverses the colours: some rows of an item are flipped and others are not."""
-    augment = {"image": {"flip": 0.5}, "audio": {"frequency_masks": 2, "time_masks": 1}}
-    turned = []
-    for batch in batches(shards, 6, augment=augment):
-        local, sounds = batch.fields["image.local"], batch.fields["audio.other"]
-        turned += [bool(row[0, 0, 0] > row[0, 0, -1]) for row in local.values]
-        assert sounds.masks is not None
-        assert tuple(sounds.masks.shape) == (len(sounds), 3, 4)
-        assert len({tuple(mask.flatten().tolist()) for mask in sounds.masks}) == len(sounds)
-    pairs = list(zip(turned[::2], turned[1::2], strict=True))
-    assert 0 < sum(one != other for one, other in pairs) < len(pairs)
 
 
 def test_each_caption_of_a_list_keeps_its_number(shards: Shards) -> None:
@@ -311,8 +187,6 @@ def test_evaluation_batches_have_the_same_fields() -> None:
     ],
 )
 def test_a_mistake_is_an_error_of_one_line(values: dict[str, object], message: str) -> None:
-    from tercet.errors import UserError
-
     with pytest.raises(UserError) as caught:
         build(FieldConfig, values, lambda key: "r")
     assert str(caught.value).startswith(message)
@@ -334,40 +208,3 @@ def test_each_field_has_its_own_prefix() -> None:
     assert sample.further == {
         "text.passage": ("passage: the cat",), "text.again": ("query: who?",), "text.plain": ("the cat",)
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ["index", "stream"])
-def test_a_masked_picture_is_that_of_the_sample_with_grey_squares(shards: Shards, kind: str) -> None:
-    """Half of the 16 squares are grey; the others are those of the picture after its crop and its augmentation."""
-    config = FieldConfig.model_validate({"from": "image", "hide": {"share": 0.5, "side": 4}})
-    further = further_fields(["image.masked"], {"image.masked": config}, INTAKES)
-    augment = {"image": {"flip": 0.5, "jitter": 1.0}}
-    data = DataConfig.model_validate({"train": "here", "workers": 0, "crop": (0.5, 1.0), "augment": augment})
-    if kind == "index":
-        batch = next(iter(Loader(data, {"train": shards}, INTAKES, 8, seed=5, further=further)))
-        again = next(iter(Loader(data, {"train": shards}, INTAKES, 8, seed=5, further=further)))
-        assert torch.equal(batch.fields["image.masked"].values, again.fields["image.masked"].values)
-    else:
-        augmenter = Augmenter(data.augment, hidden={"image.masked": config.hide} if config.hide else {})
-        (view,) = random_views("here", 5, [0], [3], (0.5, 1.0))
-        decoder = FileDecoder({"image": INTAKES["image"]}, data.train["train"], further=further)
-        sample = decoder.sample("key", 3, {"png": ramp(3)}, view)
-        assert isinstance(sample, Sample)
-        batch = BatchMaker({"image": INTAKES["image"]}, further).collate([augmenter(sample, view)])
-    whole, masked = (batch.fields[name] for name in ("image", "image.masked"))
-    assert torch.equal(whole.item, masked.item)
-    squares = [one.values.unfold(2, 4, 4).unfold(3, 4, 4).movedim(1, 3).flatten(3) for one in (whole, masked)]
-    grey = (squares[1] == 128).all(dim=3)
-    assert grey.sum(dim=(1, 2)).tolist() == [8] * len(masked)
-    assert torch.equal(squares[1][~grey], squares[0][~grey])
-
-
-def test_a_masked_picture_keeps_the_alpha_channel(shards: Shards) -> None:
-    intakes: dict[str, Intake] = {"image": ImageIntake((16, 16), alpha=True)}
-    config = FieldConfig.model_validate({"from": "image", "hide": {"share": 0.5, "side": 4}})
-    further = further_fields(["image.masked"], {"image.masked": config}, intakes)
-    data = DataConfig.model_validate({"train": "here", "workers": 0})
-    batch = next(iter(Loader(data, {"train": shards}, intakes, 8, seed=5, further=further)))
-    whole, masked = (batch.fields[name].values for name in ("image", "image.masked"))
-    assert torch.equal(masked[:, 3], whole[:, 3])
-    assert (masked[:, :3] != whole[:, :3]).any(dim=(1, 2, 3)).all()

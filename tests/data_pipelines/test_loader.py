@@ -211,13 +211,13 @@ def test_augmentation_is_the_same_on_any_number_of_ranks_and_after_resuming(shar
     assert all(torch.equal(one, batch.fields["audio"].masks) for one, batch in zip(masks, whole[4:], strict=True))
 
 
-def test_sounds_have_the_draws_that_their_tower_asks_for(shards: Shards) -> None:
+def test_sounds_have_the_draws_that_their_tower_needs(shards: Shards) -> None:
     """They depend on the seed, the epoch and the sample, and on nothing else."""
     data = DataConfig.model_validate(DATA)
-    asking = {**INTAKES, "audio": AudioIntake(8000, 0.05, draws=3)}
+    needing = {**INTAKES, "audio": AudioIntake(8000, 0.05, draws=3)}
 
     def drawn(seed: int = 5, **options: int) -> list[torch.Tensor]:
-        batches = islice(Loader(data, {"train": shards}, asking, 8, seed=seed, **options), 9)
+        batches = islice(Loader(data, {"train": shards}, needing, 8, seed=seed, **options), 9)
         fields = [batch.fields["audio"] for batch in batches]
         assert all(field.inputs[2:] == (None, field.draws) for field in fields)
         return [field.draws for field in fields if field.draws is not None]
@@ -229,7 +229,7 @@ def test_sounds_have_the_draws_that_their_tower_asks_for(shards: Shards) -> None
     ranks = zip(drawn(rank=0, world=2), drawn(rank=1, world=2), strict=True)
     assert all(torch.equal(torch.cat(parts), draws) for parts, draws in zip(ranks, whole, strict=True))
     assert not torch.equal(drawn(seed=6)[0], whole[0])
-    evaluated = EvalLoader(Decoder(shards, asking, SplitConfig(source="here")), asking, 8)
+    evaluated = EvalLoader(Decoder(shards, needing, SplitConfig(source="here")), needing, 8)
     assert next(iter(evaluated)).fields["audio"].lengths is not None
 
 

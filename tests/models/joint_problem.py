@@ -15,9 +15,9 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
-from tercet.models.config import TermConfig
 from tercet.models.losses.symile import permutations
 from tercet.models.losses.terms import Outcome, Terms
+from tercet.models.term_config import TermConfig
 
 ITEMS, DIM, STEP = 10, 6, 7
 GROUPS = [0, 1, 2, 3, 0, 3, 4, 5, 0, 3]
