@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from tercet.command import clustering, mining, rewriting, voices
-from tercet.command.options import output_file, takes_many, takes_overrides, takes_plugins
+from tercet.command.options import output_file, processes, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.tables import COLUMNS, reading_of, roles_of
 from tercet.command.verbs import print_json
@@ -74,7 +74,7 @@ def _pack(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--max-bad", metavar="SHARE", help="exit with 1 if a larger share of rows is left out (default: 0.01)"
     )
-    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--workers", type=processes, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print the manifest of the shards as JSON")
     takes_plugins(verb)
     verb.set_defaults(verb=pack)
@@ -111,7 +111,7 @@ def _index(verb: argparse.ArgumentParser) -> None:
         "data", nargs="+", metavar="SHARDS", help="data sets: folders, or patterns such as `d/{000..099}.tar`"
     )
     verb.add_argument("--checksums", action="store_true", help="read every file once and store its checksum")
-    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--workers", type=processes, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     takes_plugins(verb)
     verb.set_defaults(verb=index)
@@ -206,7 +206,7 @@ def _leaks(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out", type=output_file, metavar="FILE", help="write each leak as a line of JSON, with both shards and keys"
     )
-    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--workers", type=processes, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
     verb.set_defaults(verb=leaks)
 
@@ -231,16 +231,8 @@ def leaks(arguments: Namespace) -> int:
 def _takes_shards(verb: argparse.ArgumentParser) -> None:
     takes_many(verb, "shards", "DATA", "shards (folders, patterns, URLs), tables, or a folder", COLUMNS)
     takes_plugins(verb)
-    verb.add_argument("--workers", type=_number, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--workers", type=processes, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise UserError(
-            f"--workers {text} is not a number of processes; give a whole number of 1 or more, or leave it out"
-        )
-    return int(text)
 
 
 def _share(text: str) -> float:

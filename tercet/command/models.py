@@ -89,7 +89,6 @@ def declare_embed(verb: Parser) -> None:
     verb.add_argument(
         "--stored",
         choices=("fp16", "fp32"),
-        default="fp16",
         help="with --views: the type of the vectors (default: fp16)",
     )
     verb.add_argument(
@@ -98,12 +97,11 @@ def declare_embed(verb: Parser) -> None:
         help="with --views: texts, one a line; stores the most similar ones to each view instead of vectors, for the "
         "memory `stored_classes`",
     )
-    verb.add_argument("--top", type=int, default=20, metavar="K", help="with --classes: how many (default: 20)")
+    verb.add_argument("--top", type=int, metavar="K", help="with --classes: how many (default: 20)")
     verb.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the embeddings")
     verb.add_argument(
         "--format",
         choices=("safetensors", "parquet", "column", "features"),
-        default="safetensors",
         help="column: a vector of each sample, for selection.reference_vectors; features: what the towers return, "
         "before the projection, for model.MODALITY.cached (default: safetensors)",
     )
@@ -116,6 +114,9 @@ def declare_embed(verb: Parser) -> None:
 def embed(arguments: Namespace) -> int:
     if arguments.views:
         return embed_views(arguments)
+    for option in ("stored", "classes", "top"):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"embed: --{option} goes with --views only; leave it out, or name a recipe: --views RECIPE")
     if arguments.format == "features":
         return embed_features(arguments)
     if arguments.format == "parquet":
@@ -137,19 +138,20 @@ def embed_views(arguments: Namespace) -> int:
 
     from tercet.api.view_column import embed_views
 
-    if arguments.data or arguments.dims:
-        option = "--data" if arguments.data else "--dims"
-        raise UserError(f"embed: {option} does not go with --views, whose recipe names the data; leave it out")
-    if arguments.top < 1:
-        raise UserError(f"embed: --top is {arguments.top}; give 1 or more")
+    for option in ("data", "dims", "format"):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"embed: --{option} does not go with --views; leave it out")
+    if arguments.top is not None and not (arguments.classes and arguments.top > 0):
+        fix = "give 1 or more" if arguments.classes else "it goes with --classes only; leave it out"
+        raise UserError(f"embed: --top is {arguments.top}; {fix}")
     found = embed_views(
         arguments.model,
         arguments.views,
         arguments.out,
         arguments.overrides,
-        arguments.stored,
+        arguments.stored or "fp16",
         arguments.classes,
-        arguments.top,
+        arguments.top or 20,
     )
     samples = sum(source.samples for source in found.sources.values())
     show(

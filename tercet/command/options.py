@@ -50,6 +50,15 @@ def output_file(text: str) -> Path:
         raise UserError(f"--out {path} cannot be written: {error.strerror}; name a file elsewhere") from error
 
 
+def processes(text: str) -> int:
+    """The number of worker processes."""
+    if not text.isdecimal() or not int(text):
+        raise UserError(
+            f"--workers {text} is not a number of processes; give a whole number of 1 or more, or leave it out"
+        )
+    return int(text)
+
+
 def data_of(arguments: argparse.Namespace) -> str | dict[str, Any] | None:
     """The data that `--data` names, and how they are read."""
     from tercet.configs.layers import PLAIN, parse_override

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from dataclasses import asdict
 
-from tercet.command.options import output_file, takes_overrides, takes_plugins
+from tercet.command.options import output_file, processes, takes_overrides, takes_plugins
 from tercet.command.parser import Parser
 from tercet.command.tables import COLUMNS, reading_of
 from tercet.command.verbs import print_json
@@ -21,7 +21,7 @@ def declare(verb: Parser) -> None:
     for name, option in VoicesConfig.model_fields.items():
         shown = f" (default: {option.default})" if option.default else ""
         verb.add_argument(f"--{name}", metavar="X", help=f"{option.description}{shown}")
-    verb.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    verb.add_argument("--workers", type=processes, metavar="N", help="worker processes (default: one per core)")
     verb.add_argument("--json", action="store_true", help="print JSON instead of a line for people")
     takes_plugins(verb)
     verb.set_defaults(verb=voices)

@@ -128,3 +128,8 @@ def test_the_command_writes_a_sidecar(
     assert out.read_bytes() == first
     assert "captions of 4 voices; 2 samples without a sound that can be read" in capsys.readouterr().out
     assert main(["data", "voices", str(pack("1.tar", [broken])), "--out", str(out), "--workers", "1"]) == 2
+
+
+def test_fewer_than_one_worker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "voices", "sounds", "--out", str(tmp_path / "voices.jsonl"), "--workers", "-1"]) == 2
+    assert "--workers -1 is not a number of processes" in capsys.readouterr().err

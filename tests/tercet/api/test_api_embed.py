@@ -124,3 +124,23 @@ def test_search_takes_the_same_inputs_as_embed(model: Model) -> None:
     assert {tuple(found) for found in asked} == {tuple(asked[0])}
     assert asked[0][0].path == str(path)
     assert asked[0][0].score == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "photos", "--stored", "fp32"], "embed: --stored goes with --views only"),
+        (["--data", "photos", "--classes", "names.txt"], "embed: --classes goes with --views only"),
+        (["--data", "photos", "--top", "5"], "embed: --top goes with --views only"),
+        (["--views", "clip", "--data", "photos"], "embed: --data does not go with --views"),
+        (["--views", "clip", "--dims", "8"], "embed: --dims does not go with --views"),
+        (["--views", "clip", "--format", "column"], "embed: --format does not go with --views"),
+        (["--views", "clip", "--top", "5"], "embed: --top is 5; it goes with --classes only"),
+        (["--views", "clip", "--classes", "names.txt", "--top", "0"], "embed: --top is 0; give 1 or more"),
+    ],
+)
+def test_options_of_embed_that_would_have_no_effect_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["embed", "model", "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
