@@ -5,14 +5,15 @@
 
 A file holds `id` [n], the ids within the source in ascending order, and each value [n, …] under its name. It omits
 samples without values. Files are replaced atomically, so a reader never sees half of one. Several processes may instead
-write a part of a column each: the name of a file is then the first id in it.
+write a part of a column each: the name of a file is then the first id in it. A manifest may say what the values are.
 
 Shape letters: n samples of a file.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,23 @@ def column_digest(folder: Path, fingerprint: str) -> str:
             while block := file.read(BLOCK):
                 state.update(block)
     return state.hexdigest()[:16]
+
+
+def read_manifest(path: Path, command: str, prefix: str = "") -> Any:
+    """The JSON file that says what a folder of columns holds. `command` writes the folder, whose name follows it.
+    `prefix`: the beginning of the error."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise UserError(f"{prefix}{path.parent} has no {path.name}; write it: {command} {path.parent}") from None
+
+
+def write_manifest(path: Path, manifest: Any) -> None:
+    """Writes a dataclass as JSON, and replaces the file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, path)
 
 
 def _place(folder: Path, fingerprint: str) -> Path:

@@ -13,12 +13,12 @@ Shape letters: n samples, C captions of a sample at most, D the width of a tower
 """
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tercet.data_pipelines.columns import read_manifest, write_manifest
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.source_config import SplitConfig
 from tercet.errors import UserError
@@ -31,7 +31,7 @@ READING = SplitConfig.model_fields.keys() - {"source", "fields", "part", "split_
 
 @dataclass(frozen=True)
 class StoredTower:
-    """Whose outputs these are: a digest of the tower with its weights, and the width of its vectors."""
+    """The tower that made the outputs: a digest of it with its weights, and the width of its vectors."""
 
     digest: str
     width: int
@@ -62,12 +62,7 @@ class FeatureManifest:
     @staticmethod
     def read(folder: Path, key: str) -> "FeatureManifest":
         """`key`: what names the folder in the recipe."""
-        try:
-            raw = json.loads((folder / MANIFEST).read_bytes())
-        except (OSError, ValueError):
-            raise UserError(
-                f"{key}: {folder} has no {MANIFEST}; write it: tercet embed RECIPE --format features --out {folder}"
-            ) from None
+        raw = read_manifest(folder / MANIFEST, "tercet embed RECIPE --format features --out", f"{key}: ")
         towers = {name: StoredTower(**one) for name, one in raw["towers"].items()}
         sources = {
             name: StoredSource(**{**one, "modalities": tuple(one["modalities"])})
@@ -76,10 +71,7 @@ class FeatureManifest:
         return FeatureManifest(raw["model"], towers, sources)
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{MANIFEST}.{os.getpid()}"
-        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / MANIFEST)
+        write_manifest(folder / MANIFEST, self)
 
 
 def check_features(
@@ -108,7 +100,7 @@ def where(split: SplitConfig) -> str:
 
 
 def reading(split: SplitConfig) -> dict[str, Any]:
-    """How samples are read, as far as their fingerprint does not say it."""
+    """The options that decide how samples are read, without those that the fingerprint of the source covers."""
     return split.model_dump(mode="json", include=READING)
 
 

@@ -62,7 +62,7 @@ class MappedColumn:
         self, id_n: NDArray[np.int64], value_n: NDArray[Any], at_n: NDArray[np.int64] | None = None
     ) -> NDArray[np.bool_]:
         """Writes the values of these samples into `value_n`, and returns which of them have one. The rows of the others
-        stay as they are. `at_n`: writes one entry of each value, the one at this place of its first axis."""
+        do not change. `at_n`: writes one entry of each value, the one at this place of its first axis."""
         has_n = np.zeros(len(id_n), dtype=bool)
         file_n = np.searchsorted(self._first_f, id_n, side="right") - 1
         for index in np.unique(file_n[file_n >= 0]).tolist():

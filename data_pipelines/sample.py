@@ -122,7 +122,7 @@ class Sample:
 
     `further`: the rows, media or captions, of the fields that a recipe adds. `numbers`: one for each of these captions.
     `masks` `[rows, K, 4]`: the parts of the spectrograms to hide, for each field of sounds. `draws` `[rows, K]`: random
-    numbers that the tower of sounds asks for. `features` `[D]`: what towers returned, by modality, in place of media.
+    numbers that the tower of sounds uses. `features` `[D]`: what towers returned, by modality, in place of media.
     """
 
     key: str
@@ -164,7 +164,7 @@ class Field:
 
     `values`: image uint8 `[n, C, H, W]`, audio float `[n, T]` with the valid `lengths` `[n]`, text int64 `[n, L]`;
     for other modalities, the shape and dtype of their intake. Sounds of a training batch may have `masks` `[n, K, 4]`:
-    the parts of their spectrograms to hide, and `draws` `[n, K]`: random numbers that their tower asks for. Captions
+    the parts of their spectrograms to hide, and `draws` `[n, K]`: random numbers that their tower uses. Captions
     may have a `number` each `[n]`. `reduced` `[n]`: the pictures that the tower gets at a smaller size, as a recipe
     says in `selection.scoring`.
     """
@@ -184,7 +184,7 @@ class Field:
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
-        """The arguments of the tower. Only audio towers take masks, and only those that ask for them take draws."""
+        """The arguments of the tower. Only audio towers take masks, and only those that use draws take them."""
         if self.draws is not None:
             return self.values, self.lengths, self.masks, self.draws
         return (self.values, self.lengths) if self.masks is None else (self.values, self.lengths, self.masks)

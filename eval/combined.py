@@ -26,7 +26,7 @@ from tercet.modality import MODALITIES
 
 
 def _weighed(parts: dict[str, float]) -> dict[str, float]:
-    """Refuses what is no part of a sample."""
+    """Refuses names other than those of parts of a sample, and weights that are not positive."""
     for part, weight in parts.items():
         if part not in MODALITIES and not part.startswith("json."):
             raise ValueError(f"`{part}` is neither a modality nor json.KEY; {did_you_mean(part, MODALITIES)}")

@@ -18,7 +18,7 @@ ADDRESS = " at 0x"  # part of the default repr of objects
 
 
 def tower_digest(tower: nn.Module) -> str:
-    """That of the tower as it encodes, whether it is locked or not, and whether it recomputes activations."""
+    """A digest of what the tower computes. It is the same if the tower is locked, or recomputes activations."""
     return weights_digest(tower, ("still", "grad_checkpointing"))
 
 

@@ -11,10 +11,8 @@ captions from several places has no `text`.
 Shape letters: n samples of a part, C captions of a sample at most, d dimensions, r rows of the store.
 """
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from tercet.data_pipelines.columns import Column, write_part
+from tercet.data_pipelines.columns import Column, read_manifest, write_manifest, write_part
 from tercet.data_pipelines.sample import TextIntake
 from tercet.distributed import World
 from tercet.errors import UserError
@@ -69,12 +67,7 @@ class VectorManifest:
 
     @staticmethod
     def read(folder: Path) -> "VectorManifest":
-        try:
-            raw = json.loads((folder / MANIFEST).read_bytes())
-        except (OSError, ValueError):
-            raise UserError(
-                f"{folder} has no {MANIFEST}; write it: tercet embed MODEL --data D --format column --out {folder}"
-            ) from None
+        raw = read_manifest(folder / MANIFEST, "tercet embed MODEL --data D --format column --out")
         terms = tuple(TermTemperature(**{**one, "modalities": tuple(one["modalities"])}) for one in raw["temperatures"])
         sources = {
             name: SourceVectors(one["samples"], tuple(one["modalities"]), tuple(one["captions"]), one["most"])
@@ -83,10 +76,7 @@ class VectorManifest:
         return VectorManifest(raw["model"], raw["weights"], raw["dim"], terms, sources)
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{MANIFEST}.{os.getpid()}"
-        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / MANIFEST)
+        write_manifest(folder / MANIFEST, self)
 
 
 def write_vectors(
@@ -150,25 +140,29 @@ class _Source:
         values: dict[str, NDArray[Any]] = {}
         for name in self.modalities:
             if name == "text" and self.captions:
-                values |= self._every_caption([sample.text for sample in samples])
+                texts = [sample.text for sample in samples]
+                intake = self.model.tower("text").intake
+                assert isinstance(intake, TextIntake)
+                values |= caption_vectors(self.model, intake, texts, self.captions, np.float16)
                 continue
             z_rd, item_r = self.store.rows(piece, name)
             values[name] = np.zeros((len(samples), z_rd.shape[1]), dtype=np.float16)
             values[name][item_r.numpy()] = z_rd.numpy()
         return Column(np.array([sample.id for sample in samples], dtype=np.int64), values)
 
-    def _every_caption(self, texts: Sequence[tuple[str, ...]]) -> dict[str, NDArray[Any]]:
-        """The vectors of all captions, and the hashes of their tokens."""
-        place_nC = np.arange(self.captions) < np.array([len(text) for text in texts])[:, None]
-        captions = [caption for text in texts for caption in text]
-        intake = self.model.tower("text").intake
-        assert isinstance(intake, TextIntake)
-        text = np.zeros((*place_nC.shape, self.model.head.dims or self.model.head.dim), dtype=np.float16)
-        caption = np.zeros(place_nC.shape, dtype=np.int64)
-        if captions:
-            text[place_nC] = embed_prompts(self.model.embed_text, captions).numpy()
-            caption[place_nC] = hashes(intake.tokenize(captions).numpy())
-        return {"text": text, CAPTION: caption}
+
+def caption_vectors(
+    model: Multimodal, intake: TextIntake, texts: Sequence[Sequence[str]], most: int, type: type[np.floating[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The vectors of all captions of some samples, `most` at most of each, and the hashes of their tokens."""
+    place_nC = np.arange(most) < np.array([len(captions) for captions in texts])[:, None]
+    flat = [caption for captions in texts for caption in captions]
+    text = np.zeros((*place_nC.shape, model.head.dims or model.head.dim), dtype=type)
+    caption = np.zeros(place_nC.shape, dtype=np.int64)
+    if flat:
+        text[place_nC] = embed_prompts(model.embed_text, flat).numpy()
+        caption[place_nC] = hashes(intake.tokenize(flat).numpy())
+    return {"text": text, CAPTION: caption}
 
 
 def hashes(token_nL: NDArray[np.int64]) -> NDArray[np.int64]:

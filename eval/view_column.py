@@ -18,15 +18,14 @@ Shape letters: n samples of a piece, K views, C captions of a sample at most, d 
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tercet.data_pipelines.columns import read_manifest, write_manifest
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sample import Intake, TextIntake
-from tercet.errors import UserError
 
 MANIFEST = "views.json"
 CLASSES, VECTORS = "classes.safetensors", "vectors"  # the file of the texts' vectors, and the name of the tensor
@@ -65,12 +64,7 @@ class ViewManifest:
 
     @staticmethod
     def read(folder: Path) -> "ViewManifest":
-        try:
-            raw = json.loads((folder / MANIFEST).read_bytes())
-        except (OSError, ValueError):
-            raise UserError(
-                f"{folder} has no {MANIFEST}; write it: tercet embed MODEL --views RECIPE --out {folder}"
-            ) from None
+        raw = read_manifest(folder / MANIFEST, "tercet embed MODEL --views RECIPE --out")
         sources = {
             name: SourceViews(**{**one, "modalities": tuple(one["modalities"]), "captions": tuple(one["captions"])})
             for name, one in raw.pop("sources").items()
@@ -78,10 +72,7 @@ class ViewManifest:
         return ViewManifest(**{**raw, "classes": tuple(raw["classes"])}, sources=sources)
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{MANIFEST}.{os.getpid()}"
-        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / MANIFEST)
+        write_manifest(folder / MANIFEST, self)
 
 
 def how_made(data: DataConfig, intakes: Mapping[str, Intake]) -> dict[str, Any]:

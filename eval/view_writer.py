@@ -27,7 +27,7 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_prompts
-from tercet.eval.vector_column import CAPTION, hashes
+from tercet.eval.vector_column import caption_vectors
 from tercet.eval.view_column import (
     CLASS,
     CLASSES,
@@ -97,8 +97,11 @@ class ViewWriter:
         for piece, batches in groupby(loader, key=lambda one: one.piece):
             column = self._piece(piece, batches)
             if len(column.id_n):
-                texts = self._texts(captions(column.id_n.tolist()), about.most)
-                write_part(self.folder, fingerprint, replace(column, values={**column.values, **texts}))
+                if self.text and about.most:
+                    texts = captions(column.id_n.tolist())
+                    found = caption_vectors(self.model, self.text, texts, about.most, self._type)
+                    column = replace(column, values={**column.values, **found})
+                write_part(self.folder, fingerprint, column)
         self.world.barrier()
         self._note(fingerprint, replace(about, complete=True))
 
@@ -144,19 +147,6 @@ class ViewWriter:
             return {"": z_nd.numpy().astype(self._type)}
         score_nk, class_nk = (z_nd @ self._class_Td.T).topk(self.top, dim=1)
         return {CLASS: class_nk.numpy().astype(np.int32), SCORE: score_nk.numpy().astype(self._type)}
-
-    def _texts(self, texts: Sequence[Sequence[str]], most: int) -> dict[str, NDArray[Any]]:
-        """The vectors of all captions of some samples, and the hashes of their tokens."""
-        if not most or self.text is None:
-            return {}
-        place_nC = np.arange(most) < np.array([len(captions) for captions in texts])[:, None]
-        flat = [caption for captions in texts for caption in captions]
-        text = np.zeros((*place_nC.shape, self.manifest.dim), dtype=self._type)
-        caption = np.zeros(place_nC.shape, dtype=np.int64)
-        if flat:
-            text[place_nC] = embed_prompts(self.model.embed_text, flat).numpy()
-            caption[place_nC] = hashes(self.text.tokenize(flat).numpy())
-        return {"text": text, CAPTION: caption}
 
 
 def _begun(folder: Path, manifest: ViewManifest) -> ViewManifest:

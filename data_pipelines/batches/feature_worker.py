@@ -1,4 +1,4 @@
-"""What fills a batch if nothing is decoded: it copies the features of all samples of a source in one operation.
+"""Fills batches that need no decoding: copies the features of all samples of a source in one operation.
 
 Order, plan, captions, groups and substitutes are those of `DecodeWorker`, so a batch holds the same samples.
 """
@@ -57,7 +57,7 @@ class FeatureWorker(DecodeWorker):
         return "thread", min(data.workers, 1)
 
     def prefetch(self, source: int, ids: Sequence[int]) -> None:
-        """Nothing: no file of the source is read."""
+        """Does nothing, because no file of the source is read."""
 
     def _stored(self, source: DecodedSource, id_n: Ints, epoch_n: Ints) -> tuple[Ints, list[Fault]]:
         """The groups of the samples. Replaces in `id_n` those that are not stored."""

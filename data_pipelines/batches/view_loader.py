@@ -71,9 +71,9 @@ class ViewLoader:
                 one = unfinished.pop(0)
                 self._note(chain([first], islice(results, one.tasks - 1)))
                 batch = self._maker.batch(self._buffers.hand_out(one.buffer))
-                asked = torch.full((SAMPLES,), -1)
-                asked[: len(one.ids)] = torch.tensor(one.ids)
-                yield ViewBatch(one.piece, one.view, batch.items(torch.nonzero(batch.ids == asked).flatten()))
+                planned = torch.full((SAMPLES,), -1)
+                planned[: len(one.ids)] = torch.tensor(one.ids)
+                yield ViewBatch(one.piece, one.view, batch.items(torch.nonzero(batch.ids == planned).flatten()))
 
     def _tasks(self, unfinished: list[_Unfinished]) -> Iterator[DecodeTask]:
         for piece, view, start in self._stretches():

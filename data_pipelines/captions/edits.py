@@ -5,7 +5,7 @@ synonym, two words change places, or words are left out. The lists of words are 
 change places and are left out.
 
 Where this differs from the authors' code: synonyms come from a short list of what captions often name, in place of
-WordNet, so many captions have none and stay. Words are what spaces divide, so punctuation stays where it is.
+WordNet, so many captions have none and do not change. Words are what spaces divide, so punctuation stays where it is.
 """
 
 from collections.abc import Sequence

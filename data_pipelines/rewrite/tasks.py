@@ -76,7 +76,7 @@ Answer with a JSON list of at most {count} strings."""
 @dataclass(frozen=True)
 class Task:
     """`key`: the key that the answers have in the sidecar. `least`: words of a caption; shorter ones are left out.
-    `optional`: an empty list is an answer. `place`: where its captions are, unless the command says so."""
+    `optional`: an empty list is an answer. `place`: where its captions are, unless the command names another place."""
 
     name: str
     key: str

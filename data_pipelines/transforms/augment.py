@@ -21,7 +21,7 @@ from tercet.modality import modality_of
 class Augmenter:
     """Augments a sample by the 64-bit key of its view. Each row of a field has its own draws.
 
-    `draws`: how many random numbers the tower of sounds asks for with each row. `shrunk`: the factors of pictures that
+    `draws`: how many random numbers the tower of sounds uses for each row. `shrunk`: the factors of pictures that
     are smaller than those the config is meant for, by field. `hidden`: the fields of pictures with hidden squares.
     `pictures`: the changes of fields that have their own.
     """

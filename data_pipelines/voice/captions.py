@@ -22,7 +22,8 @@ Limits = Mapping[str, tuple[float, float]]
 
 
 def limits_of(voices: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Above which values a feature is no longer low, and from which on it is high. Voices may lack features."""
+    """Two numbers for each feature: values up to the first are low, values from the second on are high. Voices may
+    lack features."""
     values = {name: [voice[name] for voice in voices if name in voice] for name in WORDS}
     return {name: tuple(np.quantile(found, (LOW, HIGH)).tolist()) for name, found in values.items() if found}
 

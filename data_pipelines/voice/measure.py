@@ -33,7 +33,7 @@ def measure(wave_T: Wave, rate: int = RATE) -> dict[str, float]:
 
     `loudness` is in dB of full scale, `pitch` in hertz, and `pitch_variation` the deviation of the pitch over its mean.
     `jitter` is the mean difference of neighbouring periods, as a share of them, `shimmer` that of neighbouring
-    amplitudes in dB. Ratios that no voice has are left out: they are mistakes, or the end of a sound.
+    amplitudes in dB. Ratios too large for a voice are left out: they come from mistakes, or from the end of a sound.
     """
     rms = math.sqrt(float(np.square(wave_T, dtype=np.float64).mean())) if len(wave_T) else 0.0
     found = {"seconds": len(wave_T) / rate, "loudness": 20 * math.log10(max(rms, QUIETEST))}
@@ -51,7 +51,7 @@ def measure(wave_T: Wave, rate: int = RATE) -> dict[str, float]:
 
 
 def pitches(wave_T: Wave, rate: int) -> Array:
-    """`[F]` in hertz; 0 where there is no voice."""
+    """The pitch of each frame `[F]` in hertz; 0 for frames without a voice."""
     size, hop = round(FRAME * rate), round(HOP * rate)
     if len(wave_T) < size:
         return np.zeros(0)
@@ -71,7 +71,7 @@ def pitches(wave_T: Wave, rate: int) -> Array:
     voiced_F = is_peak_FL[row_F, best_F - first] & (at > VOICED) & (rms_F > AUDIBLE * max(float(rms_F.max()), QUIETEST))
     pitch_F = np.where(voiced_F, rate / (best_F + _vertex(before, at, after)), 0.0)
     padded_F = np.pad(pitch_F, 1)
-    median_F: Array = np.median([padded_F[:-2], pitch_F, padded_F[2:]], axis=0)  # a single frame is no voice
+    median_F: Array = np.median([padded_F[:-2], pitch_F, padded_F[2:]], axis=0)  # one frame alone is not a voice
     return median_F
 
 
