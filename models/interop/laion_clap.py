@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.models.encoders.hf.laion_clap_sizes import SIZES
+from tercet.models.encoders.hf.laion_clap_sizes import FUSED_SECONDS, SIZES
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 from tercet.models.interop.weights_file import read_file, state_in
 
 PAIR = "audio-text"
 AUDIO, TEXT = "audio_branch.", "text_branch."
-SECONDS, FUSED_SECONDS = 10.0, 30.0  # the window; and how much of a clip is read in training if it is fused
+SECONDS = 10.0  # the window
 HEAD_WIDTH = 64  # of RoBERTa, in all its sizes
 TOKENIZERS = ("tokenizer.json", "vocab.json")
 PARTS = (  # the branch, the projections and the temperature

@@ -11,6 +11,7 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.encoders.hf.folder import load, read_config, read_feature_extractor
 from tercet.models.encoders.hf.hub import fetched
+from tercet.models.encoders.hf.laion_clap_sizes import FUSED_SECONDS
 from tercet.models.encoders.hf.parts import architecture, halves
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 
@@ -19,7 +20,6 @@ OF_TOWERS = {  # how the weights of each tower start: trunk, projection
     "audio": ("audio_model.", "audio_projection."),
     "text": ("text_model.", "text_projection."),
 }
-FUSED_SECONDS = 30.0  # how much of a clip is read in training if it is fused
 OF_PAIRS = {"logit_scale": "log_scale", "logit_scale_a": "log_scale", "logit_bias": "bias"}
 
 

@@ -292,6 +292,17 @@ TINY = "laion_clap:HTSAT-tiny"
         ("text", {"encoder": "laion_clap:bert"}, "LAION-CLAP has no text tower `bert`"),
         ("audio", {"encoder": TINY, "options": {"depth": 2}}, "unknown option `depth`; did you mean `depths`"),
         ("audio", {"encoder": TINY, "options": {"mlp_ratio": "x"}}, r"model\.audio\.options: .*mlp_ratio"),
+        ("audio", {"encoder": TINY, "options": {"depths": 3}}, r"model\.audio\.options: .*depths"),
+        (
+            "audio",
+            {"encoder": TINY, "options": {"num_attention_heads": [4]}},
+            "heads has 1 number, but depths has 4",
+        ),
+        (
+            "text",
+            {"encoder": "laion_clap:roberta", "options": {**ROBERTA, "num_attention_heads": 7}},
+            r"model\.text\.options: .*is not a multiple of the number of attention heads \(7\)",
+        ),
         ("audio", {"encoder": TINY, "seconds": 11, "options": HTSAT}, "reads at most 10 s at a time"),
     ],
 )

@@ -5,8 +5,11 @@
 names in transformers. The norms of RoBERTa add 1e-12 to the variance, as transformers' CLAP does; the authors add 1e-5.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     ClapAudioConfig,
     ClapAudioModelWithProjection,
@@ -29,6 +32,7 @@ from tercet.models.encoders.hf.text import HfText
 from tercet.models.encoders.hf.tokens import PaddingTokenizer, context_of
 from tercet.models.encoders.hf.tower import check_options
 from tercet.models.encoders.text import TextEncoder
+from tercet.plural import number_of
 
 USUAL = build_front_end("clap48k64").spectrum
 
@@ -39,11 +43,16 @@ def laion_clap_audio(name: str, config: TowerConfig) -> ClapAudio:
     check_options("audio", config.encoder, config.options, known)
     sizes = SIZES[name] | config.options
     fusion = bool(sizes.pop("fusion", False))
-    stages = len(sizes["depths"])
-    sizes |= {"hidden_size": sizes["patch_embeds_hidden_size"] << (stages - 1), "num_hidden_layers": stages}
     if fusion:
         sizes |= {"enable_fusion": True, "fusion_type": "aff_2d"}
-    model = ClapAudioModelWithProjection(_config("audio", ClapAudioConfig, sizes))
+    with _checked_sizes("audio"):
+        found = ClapAudioConfig(**sizes)
+        stages = len(found.depths)
+        if len(found.num_attention_heads) < stages:
+            heads = number_of(len(found.num_attention_heads), "number")
+            raise ValueError(f"num_attention_heads has {heads}, but depths has {stages}")
+        found.hidden_size, found.num_hidden_layers = found.patch_embeds_hidden_size << (stages - 1), stages
+        model = ClapAudioModelWithProjection(found)
     norm = model.audio_model.audio_encoder.batch_norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -61,8 +70,9 @@ class LaionClapText(HfText):
         check_laion_clap_name("text", name)
         options = config.options
         check_options("text", config.encoder, options, ("context", "tokenizer", "pretrained", *TEXT_SIZES))
-        sizes = {key: value for key, value in options.items() if key in TEXT_SIZES}
-        self.model = ClapTextModelWithProjection(_config("text", ClapTextConfig, sizes))
+        sizes: dict[str, Any] = {key: value for key, value in options.items() if key in TEXT_SIZES}
+        with _checked_sizes("text"):
+            self.model = ClapTextModelWithProjection(ClapTextConfig(**sizes))
         if pretrained := options.get("pretrained"):
             _load_roberta(self.model.text_model, str(pretrained))
         part = PARTS["text", "ClapTextModelWithProjection"]
@@ -89,9 +99,11 @@ def _load_roberta(text_model: Any, name: str) -> None:
         ) from error
 
 
-def _config(modality: str, kind: Any, sizes: dict[str, Any]) -> Any:
+@contextmanager
+def _checked_sizes(modality: str) -> Iterator[None]:
+    """Names the options if a value has a wrong type, or if sizes do not fit each other."""
     try:
-        return kind(**sizes)
-    except Exception as error:  # transformers raises its own kinds for values of a wrong type
+        yield
+    except (StrictDataclassError, ValueError) as error:
         cause = " ".join(str(error).split())
         raise UserError(f"model.{modality}.options: {cause}; correct it, or leave it out") from error

@@ -6,6 +6,7 @@ from typing import Any
 ROBERTA = "FacebookAI/roberta-base"
 CONTEXT = 77  # tokens of a caption
 LOWEST = 50  # hertz
+FUSED_SECONDS = 30.0  # how much of a clip is read in training if it is fused
 DROPPED: dict[str, Any] = {"hidden_dropout_prob": 0.0, "drop_path_rate": 0.1}
 SIZES: dict[str, dict[str, Any]] = {
     "HTSAT-tiny": {"patch_embeds_hidden_size": 96, "depths": [2, 2, 6, 2], **DROPPED},
