@@ -44,6 +44,6 @@ def check_stored(run: "RunConfig", sources: Mapping[str, Source]) -> None:
         check_features(modality, Path(folder), run.data.train, sources)
 
 
-def decoded(run: "RunConfig", fields: list[str]) -> list[str]:
-    """Those of these modalities that are decoded."""
-    return [name for name in fields if name not in run.model.cached]
+def decoded(run: "RunConfig", modalities: list[str]) -> list[str]:
+    """The modalities that the run decodes, of those that it trains."""
+    return [name for name in modalities if name not in run.model.cached]

@@ -53,7 +53,7 @@ def _terms(config: RunConfig, found: Pretrained) -> dict[str, Any]:
 
 
 def _comparing(terms: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The terms that compare fields without a memory, and without the projectors of other terms."""
+    """The terms that still compare fields. Without projectors that belong to the other terms."""
     kept = [term for term in terms if len(term["between"]) > 1]
     names = [name_of(term) for term in kept]
     lost = [(term.get("projector") or {}).get("of") not in (None, *names) for term in kept]

@@ -1,6 +1,6 @@
 """The config of a run: one recipe is one `RunConfig`. Imports no torch."""
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import ceil
 from typing import Any, Literal
 
@@ -23,45 +23,19 @@ from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
 from tercet.training.cached import check_cached
+from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.episodes.config import EpisodesConfig
+from tercet.training.hooks.config import LogConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
 from tercet.training.memory.names import check_names, check_offered, with_kinds
 from tercet.training.mixup.config import MixupConfig
+from tercet.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from tercet.training.prototypes.config import batch_clusters, check_batch_clusters  # importing it registers memories
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig
+from tercet.training.stage_config import StageConfig, check_contexts, check_stages, sum_of_steps
 from tercet.training.stored import config as _stored  # noqa: F401  # registers memories
-
-Logger = Literal["console", "tensorboard", "wandb"]
-
-# The keys that a stage may change. All others hold for the whole run.
-STAGED = (
-    "data", "fields", "pairs", "against", "terms", "objective", "optimizer", "schedule", "batch_size", "micro_batch",
-    "selection", "episodes", "source_weights", "mixup",
-)  # fmt: skip
-STAGED_OF_TOWERS = ("model.image.size", "model.image.patch_dropout", "model.text.context_length")
-STAGED_OF_ANY = ("unlocked", "cached")  # of each tower
-
-
-class OptimizerConfig(Config):
-    """The optimizer, by its registered name. Parameters below two dimensions have no weight decay."""
-
-    name: str = "adamw"
-    lr: float = Field(5e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = Field(1e-6, gt=0)
-    weight_decay: float = Field(0.2, ge=0)
-    scale_lr: float = Field(1.0, gt=0, description="learning rate of temperatures and biases relative to `lr`")
-
-
-class ScheduleConfig(Config):
-    """The learning rate over the steps of a stage."""
-
-    name: Literal["cosine", "constant"] = "cosine"
-    warmup: int | float = Field(0, ge=0, description="steps of linear warm-up; below 1, a share of all steps")
-    cooldown: int = Field(0, ge=0, description="constant only: the last steps, with a linear decrease to `floor`")
-    floor: float = Field(0.0, ge=0, lt=1, description="the final learning rate, as a share of the peak")
 
 
 class CheckpointConfig(Config):
@@ -71,52 +45,6 @@ class CheckpointConfig(Config):
         None, gt=0, description="steps between checkpoints; default: one at the end of each stage"
     )
     keep: int = Field(2, gt=0, description="how many of the newest checkpoints to keep")
-
-
-class EarlyStoppingConfig(Config):
-    """Ends a run when its evaluations no longer improve. The run then has the weights of its best evaluation."""
-
-    task: str = Field("retrieval", description="one of `eval.tasks`")
-    metric: str = Field("R@1", description="a metric that is better if it is higher; averaged over subjects and splits")
-    patience: int = Field(
-        3, gt=0, description="the number of evaluations in a row without improvement that ends the run"
-    )
-
-    @model_validator(mode="after")
-    def _higher_is_better(self) -> "EarlyStoppingConfig":
-        if self.metric.endswith("rank"):
-            raise Misfit(
-                "metric", f"`{self.metric}` is better if it is lower; give one that is better if higher, as R@1"
-            )
-        return self
-
-
-class LogConfig(Config):
-    """The loggers of a run. tercet always writes metrics.jsonl, too."""
-
-    every: int = Field(10, gt=0, description="steps between two lines; lines in a log file are also at least 5 s apart")
-    to: tuple[Logger, ...] = Field(("console",), description="loggers: console, tensorboard, wandb")
-    analysis: bool = Field(
-        True,
-        description="every `every` steps, also measure the embedding space, such as alignment and uniformity",
-    )
-
-
-class StageConfig(Config):
-    """One part of a run: its length, and the keys of the recipe that it changes."""
-
-    name: str
-    steps: int | float = Field(gt=0, description="optimizer steps; below 1, a share of the run's steps")
-    set: dict[str, Any] = Field({}, description="keys to change: {optimizer.lr: 1e-4, model.image.unlocked: 2}")
-
-    @model_validator(mode="after")
-    def _sets_what_a_stage_may(self) -> "StageConfig":
-        of_any = (f"model.{modality}.{key}" for modality in MODALITIES for key in STAGED_OF_ANY)
-        known = [*STAGED, *STAGED_OF_TOWERS, *of_any]
-        for key in self.set:
-            if key not in known and key.partition(".")[0] not in STAGED:
-                raise Misfit(f"set.{key}", f"cannot change in a stage; {did_you_mean(key, known)}")
-        return self
 
 
 class RunConfig(SpaceConfig):
@@ -306,7 +234,7 @@ class RunConfig(SpaceConfig):
     @classmethod
     def _steps_of_stages(cls, raw: Any) -> Any:
         """Sets `steps` to the sum of the stages, unless the recipe sets it."""
-        steps = _sum_of_steps(raw.get("stages")) if isinstance(raw, dict) else 0
+        steps = sum_of_steps(raw.get("stages")) if isinstance(raw, dict) else 0
         return {"steps": steps} | raw if steps else raw
 
     @model_validator(mode="after")
@@ -336,15 +264,8 @@ class RunConfig(SpaceConfig):
 
     @model_validator(mode="after")
     def _early_stopping_is_evaluated(self) -> "RunConfig":
-        if self.early_stopping is None:
-            return self
-        if not (self.eval.every and self.data.val):
-            raise Misfit("early_stopping", "needs evaluations during the run: set `eval.every` and `data.val`")
-        if self.early_stopping.task not in self.eval.tasks:
-            known = ", ".join(self.eval.tasks)
-            raise Misfit(
-                "early_stopping.task", f"is `{self.early_stopping.task}`, which is not one of `eval.tasks`: {known}"
-            )
+        if self.early_stopping:
+            self.early_stopping.check(self.eval, self.data)
         return self
 
     @model_validator(mode="after")
@@ -363,38 +284,9 @@ class RunConfig(SpaceConfig):
         return self
 
     @model_validator(mode="after")
-    def _contexts_can_grow(self) -> "RunConfig":
-        """Refuses a longer context whose positions could not be stretched, before the stages ahead of it train."""
-        key = "model.text.context_length"
-        text = self.model.towers.get("text")
-        if text is None or not any(key in stage.set for stage in self.stages):
-            return self
-        if text.context_length is None:
-            raise Misfit(key, "is missing: a stage changes it, so give it a value for the other stages")
-        towers = [self.stage(index).model.towers["text"] for index in range(len(self.stages))]
-        lengths = [tower.context_length or text.context_length for tower in towers]
-        for index, (before, after) in enumerate(pairwise(lengths), start=1):
-            if before < after and before - text.keep_positions < 2:
-                raise Misfit(
-                    f"stages.{index}.set.{key}",
-                    f"is {after} after {before}, of which model.text.keep_positions={text.keep_positions} leaves fewer "
-                    f"than 2 to stretch; set that to {before - 2} or less",
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _stages_add_up(self) -> "RunConfig":
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise Misfit("stages", "has two stages of the same name; rename one of them")
-        total = sum(stage.steps for stage in self.stages)
-        if any(stage.steps < 1 for stage in self.stages):
-            if abs(total - 1) > 1e-9:
-                raise Misfit("stages", f"has shares that add up to {total:g}; make them add up to 1")
-        elif self.stages and total != self.steps:
-            raise Misfit("steps", f"is {self.steps}, but the stages add up to {total}; remove `steps`")
-        for index in range(len(self.stages)):
-            self.stage(index)
+    def _stages_fit(self) -> "RunConfig":
+        check_contexts(self)
+        check_stages(self)
         return self
 
     @model_serializer(mode="wrap")
@@ -408,11 +300,3 @@ def check_steps(config: RunConfig) -> None:
     """Raises `UserError` if a run would do nothing. A single stage may have no steps, if stages are shares."""
     if config.steps == 0 and config.epochs is None and config.init is None:
         raise UserError("`steps` is 0, which evaluates `init` without training; give `init`, or train 1 step or more")
-
-
-def _sum_of_steps(stages: Any) -> int:
-    """The sum of the stages' steps; 0 if they are malformed, because their own validation reports that."""
-    if not isinstance(stages, list | tuple) or not all(isinstance(stage, dict) for stage in stages):
-        return 0
-    steps = [stage.get("steps") for stage in stages]
-    return sum(count for count in steps if isinstance(count, int))

@@ -13,7 +13,7 @@ from typing import Any
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.result import Json, from_json
-from tercet.training.config import EarlyStoppingConfig
+from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.overfitting import HeldOutScore
 

@@ -14,7 +14,8 @@ from tercet.configs.registry import Registry
 from tercet.models.encoders.encoder import Encoder
 from tercet.models.head import Temperature
 from tercet.models.multimodal import Multimodal
-from tercet.training.config import OptimizerConfig, RunConfig
+from tercet.training.config import RunConfig
+from tercet.training.optimizer_config import OptimizerConfig
 
 Groups = list[dict[str, object]]
 optimizers: Registry[Callable[[Groups, OptimizerConfig], torch.optim.Optimizer]] = Registry("optimizer")

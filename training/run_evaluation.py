@@ -21,7 +21,8 @@ from tercet.eval.result import Json, Result, to_json
 from tercet.eval.table import render
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
-from tercet.training.config import EarlyStoppingConfig, RunConfig
+from tercet.training.config import RunConfig
+from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
 from tercet.training.hooks.metrics_file import losses
 from tercet.training.overfitting import overfitting

@@ -124,7 +124,7 @@ def nearer() -> tuple[float, float]:
 
 
 def momentum() -> dict[str, Any]:
-    from tercet.training.config import OptimizerConfig
+    from tercet.training.optimizer_config import OptimizerConfig
     from tercet.training.optimizers import optimizers
 
     weight = torch.nn.Parameter(torch.ones(2))

@@ -6,8 +6,10 @@ import pytest
 
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.training.config import EarlyStoppingConfig, RunConfig, ScheduleConfig
+from tercet.training.config import RunConfig
+from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, score
+from tercet.training.optimizer_config import ScheduleConfig
 from tercet.training.schedule import learning_rate
 from tests.training.tiny import recipe
 

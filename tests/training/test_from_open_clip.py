@@ -15,10 +15,11 @@ from tercet.command import main
 from tercet.errors import UserError
 from tercet.models.losses import build_objective
 from tercet.models.term_config import ObjectiveConfig
-from tercet.training.config import RunConfig, ScheduleConfig
+from tercet.training.config import RunConfig
 from tercet.training.from_open_clip import translate
 from tercet.training.from_open_clip.flag import Flag
 from tercet.training.from_open_clip.recipe import FLAGS, flag_table
+from tercet.training.optimizer_config import ScheduleConfig
 from tercet.training.recipe import load_recipe
 from tercet.training.schedule import learning_rate
 

@@ -17,9 +17,9 @@ from typing import get_args
 import pytest
 
 from tercet.errors import UserError
-from tercet.training.config import LogConfig, Logger
 from tercet.training.hooks import console as console_module
 from tercet.training.hooks import tensorboard, wandb
+from tercet.training.hooks.config import LogConfig, Logger
 from tercet.training.hooks.console import Console, clock, plain
 from tercet.training.hooks.hook import RunInfo, StepRecord
 from tercet.training.hooks.hooks import LOGGERS, Hooks, open_hooks

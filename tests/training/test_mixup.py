@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
@@ -137,6 +138,8 @@ def test_mixup_is_refused_where_its_targets_cannot_be_learned() -> None:
     ):
         with pytest.raises(Misfit, match=message):
             MixupConfig.model_validate(options).check(terms, 24)
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        MixupConfig.model_validate({"fields": ()})
     assert [MixupConfig().strata_of(size) for size in (16, 24, 1024, 8192)] == [2, 2, 128, 256]
     with pytest.raises(UserError, match="not a multiple of 3 processes"):
         MixupConfig(strata=4).strata_on(24, 3)

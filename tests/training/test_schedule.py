@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tercet.training.config import ScheduleConfig
+from tercet.training.optimizer_config import ScheduleConfig
 from tercet.training.schedule import learning_rate
 
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tercet.training.config import LogConfig, Logger
+from tercet.training.hooks.config import LogConfig, Logger
 from tercet.training.hooks.console import Console
 from tercet.training.hooks.hook import Hook, RunInfo, StepRecord
 from tercet.training.hooks.metrics_file import MetricsFile

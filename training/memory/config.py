@@ -239,8 +239,9 @@ class TeacherConfig(MemoryConfig):
 
     model: str = Field(
         "",
-        description="the MODEL: a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE or hf:FOLDER. It "
-        "must take pictures of the same size, captions of the same tokenizer and sounds of the same rate as the run's",
+        description="the MODEL: a run, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, "
+        "laion_clap:FILE or hf:FOLDER. It must take pictures of the same size, captions of the same tokenizer and "
+        "sounds of the same rate as the run's",
     )
     vectors: str = Field(
         "",

@@ -1,6 +1,6 @@
 """The recipe key `mixup`. Imports no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -23,7 +23,9 @@ class MixupConfig(Config):
         0.1, gt=0, description="λ is drawn from Beta(alpha, alpha): the lower, the more often it is close to 0 or to 1"
     )
     fields: tuple[str, ...] = Field(
-        ("image", "text"), description="the modalities, one of which each step mixes, drawn by a coin; never several"
+        ("image", "text"),
+        min_length=1,
+        description="the modalities, one of which each step mixes, drawn by a coin; never several",
     )
     strata: int | None = Field(
         None,
@@ -33,13 +35,12 @@ class MixupConfig(Config):
         f"{MOST_STRATA} that leaves {LEAST_MIXED} samples in each part",
     )
 
-    def check(self, terms: Iterable[TermConfig], batch_size: int) -> None:
+    def check(self, terms: Sequence[TermConfig], batch_size: int) -> None:
         """Refuses modalities that no term compares, and terms between a mixed field and one that keeps its samples."""
         self.strata_of(batch_size)
         for name in self.fields:
             if name not in MODALITIES:
                 raise Misfit("mixup.fields", f"has `{name}`, which is not a modality; give some of {list(MODALITIES)}")
-        terms = tuple(terms)
         for name in self.fields:
             if terms and not any(name in term.between for term in terms):
                 raise Misfit("mixup.fields", f"has `{name}`, which no term compares; remove it")

@@ -45,8 +45,8 @@ class JestSelection(SelectionRule):
         str | None,
         Field(
             description="the MODEL that knows good data: a run, an exported folder, open_clip:NAME/TAG, "
-            "open_clip:NAME/FILE or hf:FOLDER. It must take pictures of the same size, captions of the same tokenizer "
-            "and sounds of the same rate as the run's"
+            "open_clip:NAME/FILE, laion_clap:FILE or hf:FOLDER. It must take pictures of the same size, captions of "
+            "the same tokenizer and sounds of the same rate as the run's"
         ),
     ] = None
     reference_vectors: Annotated[
