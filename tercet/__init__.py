@@ -13,6 +13,7 @@ from tercet.version import __version__
 if TYPE_CHECKING:
     from tercet.api.embed import embed
     from tercet.api.evaluate import compare, evaluate
+    from tercet.api.export import export
     from tercet.api.index import index
     from tercet.api.mine import mine
     from tercet.api.model import load
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 if find_spec("tercet.training") is None:  # an uninstalled checkout: the folders are siblings of this one
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["__version__", "compare", "embed", "evaluate", "index", "load", "loss", "mine", "train"]
+__all__ = ["__version__", "compare", "embed", "evaluate", "export", "index", "load", "loss", "mine", "train"]
 
 PLACES = {
     "compare": "tercet.api.evaluate",
     "embed": "tercet.api.embed",
     "evaluate": "tercet.api.evaluate",
+    "export": "tercet.api.export",
     "index": "tercet.api.index",
     "load": "tercet.api.model",
     "loss": "tercet.models.losses.standalone",

@@ -21,7 +21,8 @@ from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, MEMORY, resume_point
+from tercet.training.memory.config import EMA
 from tercet.training.recipe import load_recipe
 
 TOGETHER = "+"  # between the names of several models
@@ -38,14 +39,20 @@ def models_of(spec: str) -> list[str]:
     return names
 
 
-def pretrained(spec: str) -> Pretrained:
-    """The architecture of MODEL, and a function that loads its weights."""
+def pretrained(spec: str, averaged: bool = True) -> Pretrained:
+    """The architecture of MODEL, and a function that loads its weights.
+
+    `averaged`: of a run that kept averages of its weights, takes these.
+    """
     names = models_of(spec)
     if len(names) > 1:
         raise UserError(
             f"`{spec}` names {len(names)} models; name one: only eval, compare, embed and search concatenate several"
         )
     family, _, name = spec.partition(":")
+    path = Path(spec)
+    if not averaged and not (path / CHECKPOINTS).is_dir():
+        raise UserError(f"{spec}: only a run keeps weights beside their averages; do not ask for other weights")
     if family == "open_clip":
         from tercet.models.interop.open_clip import pretrained_open_clip
 
@@ -60,9 +67,8 @@ def pretrained(spec: str) -> Pretrained:
             from tercet.models.interop.laion_clap import pretrained_laion_clap
 
             return pretrained_laion_clap(spec)
-    path = Path(spec)
     if (path / CHECKPOINTS).is_dir():
-        return _run(path)
+        return _run(path, averaged)
     if (path / WEIGHTS).is_file() and not (path / "config.json").is_file():
         return pretrained_folder(path)
     if path.is_file():
@@ -77,13 +83,28 @@ def load_model(spec: str) -> Multimodal:
     names = models_of(spec)
     if len(names) > 1:
         return concatenated([(name, load_model(name)) for name in names])
-    found = pretrained(spec)
-    if not found.model:
-        raise UserError(f"{spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")
-    config = build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
+    return open_model(spec)[0]
+
+
+def open_model(spec: str, averaged: bool = True) -> tuple[Multimodal, SpaceConfig]:
+    """Loads one MODEL, in evaluation mode, with its config."""
+    found = pretrained(spec, averaged)
+    config = _space(found)
     model = build_model(config.model, config.terms, seed=0)
     load_weights(model, found.weights(), spec)
-    return model.eval()
+    return model.eval(), config
+
+
+def space_of(spec: str) -> SpaceConfig:
+    """The config of MODEL, without reading its weights."""
+    return _space(pretrained(spec))
+
+
+def _space(found: Pretrained) -> SpaceConfig:
+    spec = found.source
+    if not found.model:
+        raise UserError(f"{spec} holds weights without their architecture; name it: open_clip:NAME/{spec}")
+    return build(SpaceConfig, {"model": found.model, **found.terms}, lambda key: spec)
 
 
 def load_weights(model: Multimodal, weights: Mapping[str, Tensor], source: str) -> None:
@@ -96,15 +117,17 @@ def load_weights(model: Multimodal, weights: Mapping[str, Tensor], source: str) 
         )
 
 
-def _run(folder: Path) -> Pretrained:
-    """A run's newest valid checkpoint: its averaged weights if the run kept them, else its weights."""
+def _run(folder: Path, averaged: bool) -> Pretrained:
+    """A run's newest valid checkpoint: if `averaged` and the run kept averages, these."""
     saved = resume_point(folder / CHECKPOINTS, World())
     if saved is None:
         raise UserError(f"{folder} holds no valid checkpoint; train the run until it writes one")
     stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)
+    if not averaged and not saved.names(f"{MEMORY}/{EMA}/"):
+        raise UserError(f"{folder} kept no averages of its weights, so there is no choice; do not ask for one")
 
     def weights() -> dict[str, Tensor]:
-        return merged(saved.weights(averaged=True), stage.model)
+        return merged(saved.weights(averaged), stage.model)
 
     return described(str(folder), stage, weights)
 

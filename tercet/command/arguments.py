@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tercet.command import curation, data, models, proposal, translation, verbs
+from tercet.command import curation, data, exporting, models, proposal, translation, verbs
 from tercet.command.options import part, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Parser, Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
@@ -43,7 +43,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"tercet {__version__}")
     top.set_defaults(parser=top, verb=verbs.help)
     known = top.add_subparsers(title="verbs", metavar="verb")
-    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _bench, _doctor, _data, _curate):
+    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _export, _bench, _doctor, _data, _curate):
         add(known)
     return top
 
@@ -113,6 +113,10 @@ def _embed(known: Verbs) -> None:
 
 def _search(known: Verbs) -> None:
     models.declare_search(add_verb(known, "search", "find the samples nearest to words, a picture or a sound"))
+
+
+def _export(known: Verbs) -> None:
+    exporting.declare(add_verb(known, "export", "write a model into a folder that tercet or another library loads"))
 
 
 def _bench(known: Verbs) -> None:

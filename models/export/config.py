@@ -1,0 +1,52 @@
+"""The formats that a model can be exported in, each with its options. Imports no torch.
+
+To add one, register the config of its options here, with a `write` that calls the module of the format.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tercet.configs.base import Config, build
+from tercet.configs.registry import Registry
+
+if TYPE_CHECKING:
+    from tercet.models.multimodal import Multimodal
+    from tercet.models.space import SpaceConfig
+
+Kind = TypeVar("Kind", bound="type[ExportConfig]")
+FORMATS: Registry[type["ExportConfig"]] = Registry("format")
+USUAL = "safetensors"
+
+
+class ExportConfig(Config):
+    """The options of a format."""
+
+    def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
+        """Writes the model into an empty folder. Returns a line for each thing that the format cannot hold.
+
+        The model is in evaluation mode, without low-rank updates. `UserError` says which tower the format cannot
+        express, and what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes nothing")
+
+
+def export_format(name: str) -> Callable[[Kind], Kind]:
+    """Registers the config of a format."""
+    return FORMATS.register(name)
+
+
+def format_of(name: str, options: Mapping[str, Any]) -> ExportConfig:
+    """The format of this name, with its options."""
+    return build(FORMATS.get(name), options, lambda key: f"format {name}")
+
+
+@export_format(USUAL)
+class SafetensorsConfig(ExportConfig):
+    """tercet's own format: `config.yaml` and `model.safetensors`. It holds every model whole."""
+
+    def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
+        from tercet.models.interop.folder import export_folder
+
+        export_folder(model, config, folder)
+        return []

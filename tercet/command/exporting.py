@@ -1,0 +1,43 @@
+"""`tercet export`: its arguments and the few lines that run it."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from tercet.command.models import MODEL
+from tercet.command.options import takes_overrides, takes_plugins
+from tercet.command.parser import Parser
+from tercet.command.verbs import print_json
+
+
+def declare(verb: Parser) -> None:
+    verb.add_argument("model", metavar="MODEL", help=MODEL.partition(";")[0])
+    verb.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    verb.add_argument(
+        "--format",
+        default="safetensors",
+        metavar="FORMAT",
+        help="safetensors: tercet's own (default)",
+    )
+    verb.add_argument(
+        "--not-averaged",
+        action="store_true",
+        help="of a run that kept averages of its weights, write the weights of the last step instead",
+    )
+    takes_overrides(verb, "options of the format")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of lines for people")
+    takes_plugins(verb)
+    verb.set_defaults(verb=export)
+
+
+def export(arguments: Namespace) -> int:
+    from tercet.configs.layers import PLAIN, parse_override
+    from tercet.models.export.config import format_of
+
+    options = PLAIN.stack([parse_override(text) for text in arguments.overrides])
+    format_of(arguments.format, options)  # reports a mistake before the model is loaded
+    from tercet.api.export import export
+
+    averaged = not arguments.not_averaged
+    done = export(arguments.model, arguments.folder, arguments.format, averaged=averaged, **options)
+    print_json(done.to_json()) if arguments.json else print(done)
+    return 0
