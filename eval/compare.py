@@ -2,12 +2,14 @@
 
 The interval is that of the paired difference, which is narrower than the intervals of two models side by side suggest,
 because an item that is hard for one model is usually hard for the other. Each interval holds the true difference in 95
-of 100 cases: among twenty metrics of two equally good models, expect one that excludes zero.
+of 100 cases, so that among twenty metrics of two equally good models, expect one that excludes zero. Verdicts are
+therefore given by p-values that are corrected for the number of rows: see `significance.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -17,13 +19,17 @@ from tercet.eval.formatting import heading, shown
 from tercet.eval.intervals import Estimate
 from tercet.eval.measure import Measure
 from tercet.eval.result import Json
+from tercet.eval.significance import LEVEL, holm, p_value
 
 VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("undecided", "dim")}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one subject: the scores of the baseline and of the other model, and the difference."""
+    """One metric of one subject: the scores of the baseline and of the other model, and the difference.
+
+    `p` is the p-value of the difference alone, `p_holm` the one that is corrected over all rows that are compared.
+    """
 
     subject: str
     metric: str
@@ -33,13 +39,15 @@ class Difference:
     other: float
     apart: Estimate
     n: int
+    p: float
+    p_holm: float = 1.0
 
     @property
     def better(self) -> bool | None:
-        """Whether the other model is better. None where the interval contains zero."""
-        if self.apart.low <= 0 <= self.apart.high:
+        """Whether the other model is better. None where the difference may be chance."""
+        if self.p_holm > LEVEL:
             return None
-        return (self.apart.low > 0) != self.metric.endswith("rank")
+        return (self.apart.low + self.apart.high > 0) != self.metric.endswith("rank")
 
     @property
     def verdict(self) -> str:
@@ -49,7 +57,8 @@ class Difference:
         return {
             "dataset": self.dataset, "task": self.task, "subject": self.subject, "metric": self.metric,
             "baseline": self.baseline, "other": self.other, "difference": self.apart.value,
-            "interval": [self.apart.low, self.apart.high], "verdict": self.verdict, "n": self.n,
+            "interval": [self.apart.low, self.apart.high], "p": self.p, "p_holm": self.p_holm,
+            "verdict": self.verdict, "n": self.n,
         }  # fmt: skip
 
 
@@ -62,12 +71,18 @@ def same_items(first: EmbeddingTable, second: EmbeddingTable) -> None:
 
 
 def compare(baseline: Sequence[Measure], other: Sequence[Measure], dataset: str = "val") -> list[Difference]:
-    """The differences of all metrics that both models have, in the baseline's order."""
+    """The differences of all metrics that both models have, in the baseline's order, corrected over these rows."""
     known = {(measure.task, measure.subject): measure for measure in other}
     shared = [one for one in baseline if (one.task, one.subject) in known]
     if not shared:
         raise EvalError("the two models share no metric: they need two modalities that both of them encode")
-    return [difference for one in shared for difference in _differences(one, known[one.task, one.subject], dataset)]
+    return corrected([one for ours in shared for one in _differences(ours, known[ours.task, ours.subject], dataset)])
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The same differences, with p-values that are corrected over all of them."""
+    p_values = holm([one.p for one in differences])
+    return [replace(one, p_holm=p_holm) for one, p_holm in zip(differences, p_values, strict=True)]
 
 
 def _differences(baseline: Measure, other: Measure, dataset: str) -> list[Difference]:
@@ -75,25 +90,30 @@ def _differences(baseline: Measure, other: Measure, dataset: str) -> list[Differ
         raise EvalError(
             f"`{baseline.subject}` has other items for one model than for the other; evaluate both on the same data"
         )
-    return [
-        Difference(
-            baseline.subject, metric, baseline.task, dataset, before.value, after.value,
-            after.difference(before, baseline.groups), len(other.items),
-        )
+    groups = len(torch.unique(baseline.groups))
+    apart = {
+        metric: (before.value, after.value, after.difference(before, baseline.groups))
         for metric, before in baseline.statistics.items()
         if (after := other.statistics.get(metric))
-    ]  # fmt: skip
+    }
+    return [
+        Difference(
+            baseline.subject, metric, baseline.task, dataset, *values, len(other.items), p_value(values[-1], groups)
+        )
+        for metric, values in apart.items()
+    ]
 
 
-def render_differences(name: str, baseline: str, differences: Sequence[Difference]) -> Table:
-    """The table for a rich console: `name` against `baseline`, with a dataset that all share in the title."""
+def render_differences(name: str, baseline: str, differences: Sequence[Difference], rows: int) -> Table:
+    """The table for a rich console: `name` against `baseline`, with a dataset that all share in the title. `rows`: how
+    many the p-values are corrected for."""
     datasets = {difference.dataset for difference in differences}
     shared = "".join(datasets) if len(datasets) == 1 else ""
     title = Text(" · ".join(filter(None, (f"{name} against {baseline}", shared))), style="bold")
     drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("", no_wrap=True)
     drawn.add_column("metric", no_wrap=True)
-    for words in ("baseline", "this", "difference", "95 %"):
+    for words in ("baseline", "this", "difference", "95 %", "p"):
         drawn.add_column(words, justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
     above = ""
@@ -105,7 +125,7 @@ def render_differences(name: str, baseline: str, differences: Sequence[Differenc
         drawn.add_row(Text("" if subject == above else subject), *_cells(difference))
         above = subject
     drawn.caption, drawn.caption_justify = (
-        Text("95 %: the interval of the difference, on the same items", style="dim"),
+        Text(f"95 %: the interval of the difference, on the same items; p: corrected over {rows} rows", style="dim"),
         "left",
     )
     return drawn
@@ -119,8 +139,13 @@ def _cells(difference: Difference) -> list[Text]:
         Text(shown(difference.other, metric)),
         Text(signed(apart.value, metric), style="bold"),
         Text(f"{signed(apart.low, metric)} to {signed(apart.high, metric)}", style="dim"),
+        Text(shown_p(difference.p_holm)),
         Text(difference.verdict, style=VERDICTS[difference.better][1]),
     ]
+
+
+def shown_p(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def signed(value: float, metric: str) -> str:

@@ -159,11 +159,11 @@ def _range(values_Q: Tensor, weights_Q: Tensor, group_Q: Tensor, added: Sequence
     return float(mean) - margin, float(mean) + margin
 
 
-def student(degrees: int) -> float:
-    """The two-sided 95 % quantile of Student's t, expanded around the normal one (Abramowitz and Stegun 26.7.5)."""
+def student(degrees: int, z: float = NORMAL) -> float:
+    """The quantile of Student's t, expanded around the normal one, `z` (Abramowitz and Stegun 26.7.5); by default the
+    two-sided 95 % quantile."""
     if degrees < 1:
         return inf
-    z = NORMAL
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

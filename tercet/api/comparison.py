@@ -7,7 +7,7 @@ from rich.text import Text
 
 from tercet.api.results import FILTERS
 from tercet.api.trained_on import TrainedOn
-from tercet.eval.compare import Difference, render_differences, signed
+from tercet.eval.compare import Difference, render_differences, shown_p, signed
 from tercet.eval.result import Json
 from tercet.eval.table import plain_text
 from tercet.page.write import environment
@@ -44,12 +44,15 @@ class Comparison(Mapping[str, list[Difference]]):
 
     def drawn(self) -> Group:
         """For a rich console."""
-        tables = (render_differences(name, self.baseline, differences) for name, differences in self.against.items())
+        rows = sum(map(len, self.against.values()))
+        tables = (render_differences(name, self.baseline, found, rows) for name, found in self.against.items())
         return Group(*tables, *(Text(f"warning: {words}", style="bold red") for words in self.warnings))
 
     def __repr__(self) -> str:
         return plain_text(self.drawn())
 
     def _repr_html_(self) -> str:
-        page = environment("tercet.api", {**FILTERS, "signed": signed}).get_template("comparison.html")
+        page = environment("tercet.api", {**FILTERS, "signed": signed, "shown_p": shown_p}).get_template(
+            "comparison.html"
+        )
         return page.render(baseline=self.baseline, against=self.against, warnings=self.warnings)

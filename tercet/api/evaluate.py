@@ -15,7 +15,7 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
 from tercet.errors import UserError
 from tercet.eval.compare import compare as compare_measures
-from tercet.eval.compare import same_items
+from tercet.eval.compare import corrected, same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate as evaluate_table
@@ -70,7 +70,10 @@ def compare(
     labels: Labels = (),
     split: Literal["val", "train"] | None = None,
 ) -> Comparison:
-    """Compares each of the others with the baseline on the same items. The arguments are those of `evaluate`."""
+    """Compares each of the others with the baseline on the same items. The arguments are those of `evaluate`.
+
+    The p-values and the verdicts are corrected over all rows of the comparison.
+    """
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
     question, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
@@ -84,6 +87,8 @@ def compare(
             measured = {name: question.measures(found, table) for name, table in other_tables.items()}
         compared = (compare_measures(ours[name], measures, name) for name, measures in measured.items())
         against[found.label] = list(chain.from_iterable(compared))
+    rows = iter(corrected([*chain.from_iterable(against.values())]))
+    against = {name: [next(rows) for _ in differences] for name, differences in against.items()}
     own = [
         _trained_on(baseline, seen, tables, data, split),
         *(trained_on(name_of(one), seen, tables) for one in others),
