@@ -5,8 +5,10 @@ from tercet.eval.result import Result
 WORDS = {"acc1": "top-1", "acc1_aligned": "top-1 aligned", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
 
-def shown(value: float, metric: str) -> str:
-    """Shares in per cent, ranks as they are."""
+def shown(value: float | None, metric: str) -> str:
+    """Shares in per cent, ranks as they are. A dash for what is not known."""
+    if value is None:
+        return "–"
     return f"{value:.4g}" if metric.endswith("rank") else f"{100 * value:.1f}"
 
 
@@ -24,4 +26,6 @@ def unit(metric: str) -> str:
 
 
 def interval(result: Result) -> str:
+    if result.low is None:
+        return "–"
     return f"{shown(result.low, result.metric)}–{shown(result.high, result.metric)}"

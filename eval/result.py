@@ -11,16 +11,17 @@ Json = dict[str, object]
 class Result:
     """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and the score of chance.
 
-    `shortcuts` holds the scores of shortcut baselines on the same items.
+    `shortcuts` holds the scores of shortcut baselines on the same items. A score that another library computed has no
+    interval and no chance, and `n` only if that library says it.
     """
 
     subject: str
     metric: str
     value: float
-    low: float
-    high: float
-    chance: float
-    n: int
+    low: float | None
+    high: float | None
+    chance: float | None
+    n: int | None
     task: str = ""
     title: str = ""
     dataset: str = ""
@@ -33,20 +34,26 @@ class Result:
         return f"{self.subject} {self.metric}"
 
     @property
-    def guess(self) -> tuple[str, float]:
+    def guess(self) -> tuple[str, float] | None:
         """What the metric is compared with: chance or, for accuracy, the share of the largest class if that is more."""
+        if self.chance is None:
+            return None
         majority = float(str(self.metadata.get("majority", 0))) if self.metric == "acc1" else 0.0
         return ("the share of the largest class", majority) if majority > self.chance else ("chance", self.chance)
 
     @property
-    def above_chance(self) -> bool:
-        """Whether the whole interval is better than guessing."""
+    def above_chance(self) -> bool | None:
+        """Whether the whole interval is better than guessing; None if that is not known."""
+        if self.guess is None or self.low is None or self.high is None:
+            return None
         _, guess = self.guess
         return self.high < guess if self.metric.endswith("rank") else self.low > guess
 
     def __repr__(self) -> str:
-        beside = f"{self.low:.4g} to {self.high:.4g}, chance {self.chance:.4g}, n = {self.n}"
-        return f"{self.name}: {self.value:.4g} ({beside})"
+        interval = "no interval" if self.low is None else f"{self.low:.4g} to {self.high:.4g}"
+        chance = "" if self.chance is None else f", chance {self.chance:.4g}"
+        count = "" if self.n is None else f", n = {self.n}"
+        return f"{self.name}: {self.value:.4g} ({interval}{chance}{count})"
 
 
 def to_json(results: Iterable[Result], model: str, pretrained: str = "", language: str = "en") -> list[Json]:

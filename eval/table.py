@@ -164,7 +164,7 @@ def _cells(table: ResultTable, subject: str, metrics: list[str]) -> list[Text]:
         Text(shown(first.value, first.metric), style="bold"),
         *(Text(words, style="dim") for words in beside),
         *(_with_chance(table, row.get(metric)) for metric in metrics[1:]),
-        Text(str(first.n), style="dim"),
+        Text("–" if first.n is None else str(first.n), style="dim"),
     ]
 
 
@@ -173,5 +173,5 @@ def _with_chance(table: ResultTable, result: Result | None) -> Text:
     if result is None:
         return Text("–", style="dim")
     shared = table.shared_chance(result.metric) is not None
-    behind = "" if shared else f" ({shown(result.chance, result.metric)})"
+    behind = "" if shared or result.chance is None else f" ({shown(result.chance, result.metric)})"
     return Text.assemble(shown(result.value, result.metric), (behind, "dim"))

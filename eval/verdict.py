@@ -19,16 +19,18 @@ class Verdict:
 
 
 def verdicts(first: Sequence[Result]) -> list[Verdict]:
-    """`first`: the first metric of each subject of a table."""
-    if len(first) <= FEW:
-        return [verdict(result) for result in first]
-    failed = [verdict(result) for result in first if not result.above_chance]
-    count = f"{len(first) - len(failed)} of {len(first)}" if failed else f"all {len(first)}"
-    return [Verdict(f"{count} results are above chance", above_chance=len(failed) < len(first)), *failed]
+    """`first`: the first metric of each subject of a table. There is no sentence where chance is not known."""
+    known = [result for result in first if result.above_chance is not None]
+    if len(known) <= FEW:
+        return [verdict(result) for result in known]
+    failed = [verdict(result) for result in known if not result.above_chance]
+    count = f"{len(known) - len(failed)} of {len(known)}" if failed else f"all {len(known)}"
+    return [Verdict(f"{count} results are above chance", above_chance=len(failed) < len(known)), *failed]
 
 
 def verdict(result: Result) -> Verdict:
-    """One result's sentence. A rank is better where it is lower."""
+    """The sentence of a result with an interval and a chance. A rank is better where it is lower."""
+    assert result.guess is not None
     name, bar = result.guess
     number = f"{result.subject} {WORDS.get(result.metric, result.metric)} {with_unit(result.value, result.metric)}"
     guess = f"{name} ({with_unit(bar, result.metric)})"
@@ -43,7 +45,7 @@ def _with_shortcuts(result: Result) -> str:
     if not result.shortcuts:
         return ""
     best = _best(result)
-    link = "and above" if result.low > result.shortcuts[best] else "but not above"
+    link = "and above" if result.low is not None and result.low > result.shortcuts[best] else "but not above"
     return f", {link} {best} ({with_unit(result.shortcuts[best], result.metric)})"
 
 

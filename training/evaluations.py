@@ -59,9 +59,9 @@ class Evaluations:
         scores = []
         for line in self._lines():
             found = [one for one in from_json(line["results"]) if one.task in names and one.metric == metric]
-            if found:
-                ends = [[one.value for one in found], [one.low for one in found], [one.high for one in found]]
-                value, low, high = (fmean(values) for values in ends)
+            ends = [(one.value, one.low, one.high) for one in found if one.low is not None and one.high is not None]
+            if ends:
+                value, low, high = (fmean(values) for values in zip(*ends, strict=True))
                 above = any(one.above_chance for one in found)
                 scores.append(HeldOutScore(line["step"], value, low, high, above))
         return scores

@@ -21,7 +21,9 @@ def held_out_chart(evaluations: Sequence[Evaluation]) -> list[Chart]:
         for table in splits:
             lines.setdefault(table.dataset, []).append((step, 100 * fmean(one.value for one in table.first)))
         for table in splits[:1]:
-            lines.setdefault(CHANCE, []).append((step, 100 * fmean(one.chance for one in table.first)))
+            chances = [one.chance for one in table.first if one.chance is not None]
+            if chances:
+                lines.setdefault(CHANCE, []).append((step, 100 * fmean(chances)))
     metrics = {table.metrics[0] for tables in evaluated.values() for table in tables[:1]}
     drawn = len(evaluated) > 1 and len(metrics) == 1
     return [chart(f"Held-out {heading(*metrics)}", lines)] if drawn else []

@@ -57,6 +57,16 @@ def test_a_number_is_above_chance_where_its_whole_interval_is(one: Result, words
     assert from_json([written]) == [one]
 
 
+def test_a_score_without_interval_and_chance_gets_no_sentence() -> None:
+    one = Result("Flowers", "accuracy", 0.75, None, None, None, None, "ImageClassification", "Pictures", "suite")
+    assert repr(one) == "Flowers accuracy: 0.75 (no interval)"
+    title, *_, row = table_text([one]).strip().splitlines()
+    assert (title, row.split()) == ("Pictures · suite", ["Flowers", "75.0", "–", "–", "–"])
+    (written,) = json.loads(json.dumps(to_json([one], "model")))
+    assert written["details"][one.name]["interval"] == [None, None]
+    assert from_json([written]) == [one]
+
+
 def test_table_and_report_show_the_verdict_once_for_each_row(tmp_path: Path) -> None:
     good, bad = CASES[0][0], CASES[1][0]
     found = [good, Result(**{**vars(bad), "subject": "text→image"}), Result(**{**vars(good), "metric": "R@5"})]
