@@ -1,11 +1,11 @@
-"""The tiled kernel: the loss and exact gradients of any pair objective, without storing the matrix of logits.
+"""The tiled kernel: the loss and exact gradients of any pair objective, in memory that grows linearly with the batch.
 
 Each rank compares its own rows with all keys, one tile of columns at a time. The first pass reduces the statistics of
 every row. The ranks then exchange these few vectors, so that each has those of all anchors, and autograd differentiates
 the objective's function of them: ∂L/∂S_ij is the sum over the statistics of ∂L/∂statistic_i · ∂statistic_i/∂S_ij. The
 second pass computes the whole gradient of the rank's own rows, as anchors of one direction and as keys of the other.
-Memory is linear in the batch, and ranks exchange features once. A single process computes both directions from the same
-tile.
+It computes the logits again, unless there are so few that the kernel keeps them. Ranks exchange features once. A single
+process computes both directions from the same tile.
 
 Extra negatives (wrong captions, a queue) are additional columns for the anchors of one side. If they need a gradient,
 the rank that owns them computes it.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tercet.models.losses.objective import Objective
 
 Slopes = dict[Side, dict[str, Tensor]]  # ∂L/∂result of every anchor, by direction and name
+KEPT = 2**24  # logits; 64 MiB in fp32
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Pair:
     """Two fields to compare. `paired`: row k of x and row k of y are the same item, which has no other rows.
 
     `more_y` are extra negatives for anchors of x, `more_x` of y. `shares` are the weights of the two directions; one
-    with weight 0 is not computed.
+    with weight 0 is not computed. The kernel keeps the logits of the first pass if a rank has at most `kept`.
     """
 
     x: Rows
@@ -48,6 +49,7 @@ class Pair:
     more_x: tuple[Rows, ...] = ()
     shares: tuple[float, float] = (0.5, 0.5)
     paired: bool = True
+    kept: int = KEPT
 
     def turned(self) -> "Pair":
         turned = replace(self, x=self.y, y=self.x, more_y=self.more_x, more_x=self.more_y)
@@ -120,8 +122,11 @@ class Kernel:
         if y_share or self.y_extra:
             self.shares["y"] = y_share or x_share
         self.results: dict[Side, dict[str, Tensor]] = {side: {} for side in self.shares}
+        self.keeps, self.kept = False, dict[tuple[int, int, int], Tensor]()  # by the rows and first column of a tile
 
     def solve(self) -> Contrast:
+        blocks = [half for block in self._blocks() for half in self._halves(block)]
+        self.keeps = sum(len(block.p.z_Ad) * len(block.q) for block in blocks) <= self.pair.kept
         pair, anchors = self.pair, self.first_pass()
         trained = [side for side in (self.main.forward, self.main.backward) if side]
         loss, slopes, scale_slope = self._differentiate()
@@ -153,10 +158,17 @@ class Kernel:
         """The statistics of every anchor of every rank."""
         for stage in range(0 if self.objective.hardest is None else HARDEST, self.objective.stages):
             running = {side: Running() for side in self.shares}
-            for block in (self.main, *self.x_extra, *self.y_extra):
+            for block in self._blocks():
                 self._reduce(block, stage, running)
             self._exchange({side: one.results() for side, one in running.items()})
         return {side: self._anchors(side, dict(self.results[side])) for side in self.shares}
+
+    def _blocks(self) -> list[Block]:
+        return [self.main, *self.x_extra, *self.y_extra]
+
+    def _halves(self, block: Block) -> list[Block]:
+        """What a pass over the block walks through. A single process has both directions in each tile."""
+        return [block] if self.world.size == 1 else block.halves()
 
     def _anchors(self, side: Side, results: dict[str, Tensor]) -> Anchors:
         results.pop("hardest", None)
@@ -165,9 +177,9 @@ class Kernel:
         return Anchors(side, rows, results, positive, negatives, masked, self.pair.scale, self.shares[side])
 
     def _reduce(self, block: Block, stage: int, running: dict[Side, Running]) -> None:
-        """Adds a block to the statistics of its anchors. A single process has both directions in each tile."""
+        """Adds a block to the statistics of its anchors."""
         columns: list[Running] = []
-        for one in [block] if self.world.size == 1 else block.halves():
+        for one in self._halves(block):
             for _, forward, backward in self._views(one, stage):
                 if forward:
                     running[forward.tile.side].add(forward)
@@ -242,9 +254,7 @@ class Kernel:
         anchors, scaled_Ad = block.p.cut(block.p.own), block.p.z_Ad * self.pair.scale
         for columns, masked in block.columns(self.pair.tile):
             keys = block.q.cut(columns)
-            logits_AK = scaled_Ad @ keys.z_Nd.T
-            if self.pair.bias is not None:
-                logits_AK += self.pair.bias
+            logits_AK = self._tile_logits((id(block.p), id(block.q), columns.start), scaled_Ad, keys.z_Nd)
             closed_AK = None
             if masked:
                 closed_AK = anchors.group_N[:, None] == keys.group_N
@@ -263,6 +273,16 @@ class Kernel:
                 tile = self._tile(block.backward, logits_AK.T, keys, anchors, columns, among, turned, stage)
                 backward = View.of(self.objective, tile, columns, None if closed_AK is None else closed_AK.T)
             yield columns, forward, backward
+
+    def _tile_logits(self, place: tuple[int, int, int], scaled_Ad: Tensor, keys_Kd: Tensor) -> Tensor:
+        if place in self.kept:
+            return self.kept[place]
+        logits_AK = scaled_Ad @ keys_Kd.T
+        if self.pair.bias is not None:
+            logits_AK += self.pair.bias
+        if self.keeps:
+            self.kept[place] = logits_AK
+        return logits_AK
 
     def _tile(
         self,

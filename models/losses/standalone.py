@@ -1,6 +1,6 @@
 """Any registered objective as a loss for your own training loop. It replaces open_clip's `ClipLoss`.
 
-Gradients are exact. Memory is linear in the batch, because the matrix of logits is never stored. Under
+Gradients are exact. Memory is linear in the batch, because a large matrix of logits is never stored. Under
 DistributedDataParallel, every parameter gets the gradient of the loss over the whole batch. DDP averages gradients over
 ranks, so the gradient of the rows is multiplied by the number of ranks. The gradient of scale and bias is not, because
 every rank has all of it.

@@ -1,4 +1,4 @@
-"""Statistics of an anchor over its keys. They are reduced tile by tile, so no matrix of logits is ever stored.
+"""Statistics of an anchor over its keys. They are reduced tile by tile.
 
 A statistic reduces `value`, a function of the logits, over the keys. `slope` is the derivative of `value` by the
 logits. Values of masked keys do not count. Detach the part of a value that a paper treats as a constant weight: then

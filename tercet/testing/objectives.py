@@ -7,6 +7,7 @@ Shapes: N rows of both sides, A anchors and K keys of a tile, d dimensions.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.functional import normalize
 from tercet.distributed import World
 from tercet.models.losses import Objective
 from tercet.models.losses.anchors import Anchors, Side, Tile
-from tercet.models.losses.kernel import Contrast, Pair, contrast
+from tercet.models.losses.kernel import KEPT, Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.tiles import HARDEST, Running, View
 from tercet.testing import joint_objectives
@@ -88,8 +89,8 @@ class PairProblem:
         )
         return Pair(x, y, self.scale, self.bias, tile)
 
-    def solve(self, objective: Objective, tile: int, world: World) -> Contrast:
-        return contrast(objective, self.pair(tile, world), world)
+    def solve(self, objective: Objective, tile: int, world: World, kept: int = KEPT) -> Contrast:
+        return contrast(objective, replace(self.pair(tile, world), kept=kept), world)
 
 
 class Whole:
@@ -220,8 +221,8 @@ def equals_autograd_in_every_tiling(objective: Objective) -> None:
     for groups in GROUPS:
         problem = PairProblem.of(objective, groups)
         expected = dense(objective, problem)
-        for tile in TILES:
-            found = answer(problem, problem.solve(objective, tile, World()))
+        for tile, kept in product(TILES, (0, KEPT)):
+            found = answer(problem, problem.solve(objective, tile, World(), kept))
             demand(finite(found), f"the loss or its gradients are not finite, with groups {groups}")
             for name, one, other in zip(PARTS, found, expected, strict=False):
                 demand_equal(

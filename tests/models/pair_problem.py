@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from tercet.distributed import World
 from tercet.models.losses import Objective, build_objective
-from tercet.models.losses.kernel import Contrast, Pair, contrast
+from tercet.models.losses.kernel import KEPT, Contrast, Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.models.term_config import ObjectiveConfig
 
@@ -189,9 +189,9 @@ class Problem:
         queue = Rows.frozen(self.queue, self.queue_groups)
         return Pair(x, y, self.scale, None, tile, more_y=(wrong,), more_x=(queue,))
 
-    def solve(self, objective: Objective, tile: int, world: World | None = None) -> list[Tensor]:
-        found = contrast(objective, self.pair(tile, world or World()), world or World())
-        return parts(found)
+    def solve(self, objective: Objective, tile: int, world: World | None = None, kept: int = KEPT) -> list[Tensor]:
+        pair = replace(self.pair(tile, world or World()), kept=kept)
+        return parts(contrast(objective, pair, world or World()))
 
     def naively(self, case: Case) -> list[Tensor]:
         """The loss, and autograd's gradients of x, y, the wrong captions and the scale."""

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, softplus
 from tercet.distributed import World
 from tercet.models.losses import Objective, build_objective, objective
 from tercet.models.losses.anchors import Anchors, Tile
-from tercet.models.losses.kernel import Contrast, Pair, contrast, reduce_rows
+from tercet.models.losses.kernel import KEPT, Contrast, Pair, contrast, reduce_rows
 from tercet.models.losses.rows import Rows
 from tercet.models.term_config import ObjectiveConfig
 
@@ -74,10 +74,10 @@ class Problem:
         bias = torch.tensor([-1.5], dtype=torch.float64) if name == "sigmoid" else None
         return Problem(x, y, torch.tensor(groups), torch.tensor([scale], dtype=torch.float64), bias)
 
-    def solve(self, kind: Objective, tile: int) -> Contrast:
+    def solve(self, kind: Objective, tile: int, kept: int = KEPT) -> Contrast:
         own = slice(0, len(self.x))
         x, y = (Rows.numbered(side, own, self.groups) for side in (self.x, self.y))
-        return contrast(kind, Pair(x, y, self.scale, self.bias, tile), World())
+        return contrast(kind, Pair(x, y, self.scale, self.bias, tile, kept=kept), World())
 
     def naively(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
         variables = [v.clone().requires_grad_() for v in (self.x, self.y, self.scale, self.bias) if v is not None]
@@ -105,7 +105,8 @@ def check(found: Contrast, loss: Tensor, gradients: list[Tensor]) -> None:
 @pytest.mark.parametrize("groups", [list(range(9)), [0, 1, 0, 2, 3, 3, 4, 0, 5], [7]], ids=["all", "groups", "one"])
 def test_loss_and_gradients_equal_autograd(name: str, tile: int, groups: list[int]) -> None:
     problem = Problem.of(name, groups)
-    check(problem.solve(build(name), tile), *problem.naively(NAIVE[name]))
+    for kept in (0, KEPT):
+        check(problem.solve(build(name), tile, kept), *problem.naively(NAIVE[name]))
 
 
 @pytest.mark.parametrize("name", NAIVE)
@@ -188,7 +189,8 @@ class Extra:
 
 @pytest.mark.parametrize("name", ["infonce", "sigmoid"])
 @pytest.mark.parametrize("tile", [2, 100])
-def test_extra_negatives_equal_autograd(name: str, tile: int) -> None:
+@pytest.mark.parametrize("kept", [0, KEPT])
+def test_extra_negatives_equal_autograd(name: str, tile: int, kept: int) -> None:
     """Anchors of x see trained wrong captions; anchors of y see a frozen queue and wrong captions."""
     problem = Problem.of(name, [0, 1, 0, 2, 3, 3, 4, 0, 5])
     extra = Extra.of(problem)
@@ -196,7 +198,7 @@ def test_extra_negatives_equal_autograd(name: str, tile: int) -> None:
     x, y = (Rows.numbered(side, own, problem.groups) for side in (problem.x, problem.y))
     wrong = Rows.numbered(extra.wrong).negatives(declared=True)
     queue = Rows.frozen(extra.queue, extra.queue_groups)
-    pair = Pair(x, y, problem.scale, problem.bias, tile, more_y=(wrong,), more_x=(queue, wrong))
+    pair = Pair(x, y, problem.scale, problem.bias, tile, more_y=(wrong,), more_x=(queue, wrong), kept=kept)
     found = contrast(build(name), pair, World())
 
     leaves = [v.clone().requires_grad_() for v in (problem.x, problem.y, problem.scale, extra.wrong)]

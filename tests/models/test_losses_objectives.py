@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tercet.errors import UserError
 from tercet.models.losses import Objective
 from tercet.models.losses.anchors import Anchors
 from tercet.models.losses.infonce import InfoNCE
-from tercet.models.losses.kernel import Contrast, contrast
+from tercet.models.losses.kernel import KEPT, Contrast, contrast
 from tercet.models.losses.standalone import loss
 from tercet.testing import check_objective, on_ranks
 from tests.models.pair_problem import (
@@ -38,8 +39,8 @@ from tests.models.pair_problem import (
 def test_loss_and_gradients_equal_a_loop_in_every_tiling(case: Case, extra: bool, groups: list[int]) -> None:
     problem = Problem.of(groups, extra)
     expected = problem.naively(case)
-    for tile in (1, 4, 100):
-        assert_all_close(problem.solve(case.objective, tile), expected)
+    for tile, kept in product((1, 4, 100), (0, KEPT)):
+        assert_all_close(problem.solve(case.objective, tile, kept=kept), expected)
 
 
 def test_two_processes_get_the_results_of_one() -> None:
