@@ -31,10 +31,11 @@ Gram = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Judgement:
-    """A right caption and a wrong one, of one item."""
+    """Right and wrong captions of one item."""
 
     item: int
-    wrong: str
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
 
 
 class NGrams:
@@ -76,20 +77,32 @@ class NGrams:
 
 
 def right_beats_wrong(judgements: Sequence[Judgement], samples: Sequence[Sample]) -> Tensor | None:
-    """Whether each right caption, the first of its item, scores higher than the wrong one. A tie is wrong.
+    """Whether the right captions of each judgement score higher than the wrong ones. A tie is wrong.
 
-    Returns None if all samples are of one group, because nothing is left to learn from.
+    Returns None if all samples are of one group, because nothing is left to learn from, or if a caption is missing.
     """
     fold = folds([sample.group for sample in samples])
-    if fold is None or not all(samples[one.item].text for one in judgements):
+    if fold is None or not all(one.right for one in judgements):
         return None
     words = [[normal(caption) for caption in sample.text] for sample in samples]
     models = [
         NGrams(caption for other, captions in zip(fold, words, strict=True) if other != held for caption in captions)
         for held in range(max(fold) + 1)
     ]
-    right = {item: models[fold[item]].score(words[item][0]) for item in {one.item for one in judgements}}
-    return torch.tensor([right[one.item] - models[fold[one.item]].score(normal(one.wrong)) > TIE for one in judgements])
+    scores: dict[tuple[int, str], float] = {}
+
+    def score(item: int, caption: str) -> float:
+        if (fold[item], caption) not in scores:
+            scores[fold[item], caption] = models[fold[item]].score(normal(caption))
+        return scores[fold[item], caption]
+
+    return torch.tensor(
+        [
+            min(score(one.item, right) for right in one.right) - max(score(one.item, wrong) for wrong in one.wrong)
+            > TIE
+            for one in judgements
+        ]
+    )
 
 
 def folds(groups: Sequence[int]) -> list[int] | None:

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from tercet.configs.base import build
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
-from tercet.eval import combined, composition, few_shot, retrieval, zero_shot  # noqa: F401  each registers its kind of task
+from tercet.eval import combined, composition, few_shot, multi_object, retrieval, zero_shot  # noqa: F401  each registers its kind of task
 from tercet.eval.task import KINDS, Task, TaskGroup
 
 FOLDER = Path(__file__).parent / "tasks"
@@ -31,12 +30,7 @@ def load_task(name: str) -> Task | TaskGroup:
     values = _read(name, ())
     if "kind" not in values:
         raise UserError(f"task `{name}`: `kind` is missing; {did_you_mean('', KINDS.names())}")
-    try:
-        return KINDS.get(str(values["kind"])).model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"task `{name}`: `{where}`: {first['msg'].lower()}") from None
+    return build(KINDS.get(str(values["kind"])), values, lambda key: f"task `{name}`")
 
 
 def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:

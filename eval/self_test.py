@@ -26,6 +26,7 @@ from tercet.eval.few_shot import FewShotTask
 from tercet.eval.formatting import heading, shown
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure
+from tercet.eval.multi_object import MultiObjectTask
 from tercet.eval.null_models import (
     DIM,
     constant,
@@ -47,7 +48,7 @@ QUERIES = 10_000  # over all draws: the mean over fewer can be far from chance
 LEAST_DRAWS, MOST_DRAWS = 16, 400
 ERRORS = 5.0  # standard errors that the mean of the draws may be off
 EXACT = 1e-9
-KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, FewShotTask)
+KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask)
 UNJUDGED = "median rank"  # its expectation over draws is not chance's median rank
 
 Key = tuple[str, str, str]  # task, subject, metric

@@ -21,7 +21,7 @@ from tercet.data_pipelines.plans.members import Members
 from tercet.data_pipelines.sample import AudioIntake, Intake, Sample, TextIntake
 from tercet.data_pipelines.sound_pairs.config import Join, SoundPairsConfig
 from tercet.data_pipelines.sound_pairs.waves import Wave, at_once, then
-from tercet.data_pipelines.sound_pairs.wording import worded
+from tercet.data_pipelines.sound_pairs.wording import filled, worded
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.transforms.crop import View
 from tercet.errors import UserError
@@ -54,7 +54,7 @@ class PairDecoder(Decoder):
 
     The result is decoded like any sample whose files are a `.txt` with the caption, and a `.json` with these keys:
     `pair`, the caption again, which samples of one sound lack; `negatives`, the wrong captions; `join`; `of`, the keys
-    of the two samples; and `group`.
+    of the two samples; `sounds`, the captions of the two, if one comes after the other; and `group`.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class PairDecoder(Decoder):
             "negatives": wrong,
             "join": join,
             "of": [first.key, second.key],
+            **({"sounds": [filled("{a}", one.text[0], "") for one in (first, second)]} if join == "then" else {}),
             "group": self._group_of(join, first, second),
         }
         files = {"txt": caption.encode(), "json": json.dumps(meta).encode()}

@@ -4,7 +4,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command import clustering, mining, rewriting, voices
+from tercet.command import clustering, converting, mining, rewriting, voices
 from tercet.command.options import output_file, processes, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.tables import COLUMNS, reading_of, roles_of
@@ -16,6 +16,9 @@ from tercet.system import cores
 def add_verbs(within: Verbs) -> None:
     _generate(add_verb(within, "generate", "write shards of generated pictures, sounds and captions"))
     _pack(add_verb(within, "pack", "pack a folder or a table of files into shards; the same command resumes it"))
+    converting.declare(
+        add_verb(within, "convert", "write a table of a published test: SugarCrepe, SugarCrepe++, ARO or Winoground")
+    )
     _index(add_verb(within, "index", "index shards: record where each sample is, and print what they hold"))
     _check(
         add_verb(

@@ -64,7 +64,7 @@ def samples(right: Sequence[str], wrong: Sequence[str], groups: Sequence[int] | 
 
 
 def beaten(right: Sequence[str], wrong: Sequence[str], groups: Sequence[int] | None = None) -> Tensor | None:
-    judgements = [Judgement(item, text) for item, text in enumerate(wrong)]
+    judgements = [Judgement(item, (own,), (text,)) for item, (own, text) in enumerate(zip(right, wrong, strict=True))]
     return right_beats_wrong(judgements, samples(right, wrong, groups))
 
 
