@@ -19,8 +19,9 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.measure import Measure
+from tercet.eval.rank_metrics import MetricName, chances_of, depth_of, statistics_of
 from tercet.eval.ranking import rank
-from tercet.eval.retrieval import DEPTH, chances_of, statistics_of
+from tercet.eval.retrieval import FURTHER, FURTHER_WORDS
 from tercet.eval.task import KINDS, Task
 from tercet.modality import MODALITIES
 
@@ -50,11 +51,12 @@ class CombinedRetrievalTask(Task):
         description="parts of a query, with their weights: modalities, and texts of `.json`, such as {json.query: 1}"
     )
     document: Parts = Field(description="parts of a document, such as {image: 0.9, json.title: 0.1}")
-    recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
+    recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
+    further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (*(f"R@{k}" for k in self.recall_at), "median rank", "mean rank", "mAP@10")
+        return (*(f"R@{k}" for k in self.recall_at), *self.further)
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         query_nd, document_nd = (summed(table, embed_text, parts) for parts in (self.query, self.document))
@@ -63,14 +65,14 @@ class CombinedRetrievalTask(Task):
             raise EvalError(f"no sample of the data has a part of both `query` and `document` of task `{self.name}`")
         items = there[: config.candidates]
         groups = table.groups[items]
-        ranking = rank(query_nd[items], document_nd[items], groups, groups, depth=DEPTH)
+        ranking = rank(query_nd[items], document_nd[items], groups, groups, depth_of(self.metrics), world=table.world)
         return [
             Measure(
                 "query→document",
-                statistics_of(ranking, self.recall_at),
+                statistics_of(ranking, self.metrics),
                 items,
                 groups,
-                chances_of(ranking, self.recall_at),
+                chances_of(ranking, self.metrics),
                 {"candidates": ranking.candidates},
             )
         ]

@@ -18,7 +18,7 @@ from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.formatting import heading, shown
 from tercet.eval.intervals import Estimate
 from tercet.eval.measure import Measure
-from tercet.eval.result import Json
+from tercet.eval.result import Json, is_rank
 from tercet.eval.significance import LEVEL, holm, p_value
 
 VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("undecided", "dim")}
@@ -47,7 +47,7 @@ class Difference:
         """Whether the other model is better. None where the difference may be chance."""
         if self.p_holm > LEVEL:
             return None
-        return (self.apart.low + self.apart.high > 0) != self.metric.endswith("rank")
+        return (self.apart.low + self.apart.high > 0) != is_rank(self.metric)
 
     @property
     def verdict(self) -> str:

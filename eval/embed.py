@@ -4,7 +4,7 @@ Shape letters: n rows of a modality, d dimensions of the joint space.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.batches.batch_maker import without_media
 from tercet.data_pipelines.sample import Batch, Sample
+from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
 
@@ -42,12 +43,14 @@ class Gathers(Protocol):
 class EmbeddingTable:
     """The embeddings of a dataset: by modality, unit vectors `[n, d]` and the item of each (ascending).
 
-    `samples` are the items, ordered by id, without their pictures and sounds.
+    `samples` are the items, ordered by id, without their pictures and sounds. `world`: the ranks that all hold this
+    table and share the work on it; what works on such a table may be a collective.
     """
 
     vectors: dict[str, Tensor]
     items: dict[str, Tensor]
     samples: tuple[Sample, ...]
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         for modality, rows in self.vectors.items():

@@ -69,10 +69,10 @@ class Evaluator:
         return Evaluated(results, tables)
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
-        """The embeddings of a split. A collective."""
+        """The embeddings of a split, on all ranks. A collective."""
         decoder = self._decoder(model, self.data.val[split])
         loader = self._loader(model, decoder, self.world)
-        table = embed(model.eval(), self._batches(loader), self.world)
+        table = replace(embed(model.eval(), self._batches(loader), self.world), world=self.world)
         check_overlap(self.data.val[split], decoder.source, model.intakes, table.modalities)
         self._report_faults(split, loader)
         return table

@@ -1,6 +1,6 @@
 """Numbers and the names of metrics as people read them."""
 
-from tercet.eval.result import Result
+from tercet.eval.result import Result, is_rank
 
 WORDS = {"acc1": "top-1", "acc1_aligned": "top-1 aligned", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
@@ -9,7 +9,7 @@ def shown(value: float | None, metric: str) -> str:
     """Shares in per cent, ranks as they are. A dash for what is not known."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if metric.endswith("rank") else f"{100 * value:.1f}"
+    return f"{value:.4g}" if is_rank(metric) else f"{100 * value:.1f}"
 
 
 def with_unit(value: float, metric: str) -> str:
@@ -22,7 +22,7 @@ def heading(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    return "" if metric.endswith("rank") else " %"
+    return "" if is_rank(metric) else " %"
 
 
 def interval(result: Result) -> str:

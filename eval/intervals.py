@@ -12,6 +12,8 @@ groups. All of them are closed forms: nothing is drawn at random.
 - A mean rank: the ranks that are compatible with the data when the standard deviation is proportional to the mean, as
   it is for ranks with an exponential tail. The interval is at least as wide as if one group were one rank worse. Where
   the tail is heavier, it holds the true mean less often.
+- A mean rank variance: that of a mean rank, because this value is positive, too. Its tail is longer: with 100 groups
+  and fewer, it holds the true value in 90 of 100 cases.
 - A median rank: every rank m for which the share of queries up to m is compatible with one half (Woodruff 1952).
 - The difference of two medians: the two intervals, squared and added (Zou and Donner 2008). It ignores that the queries
   are the same, so that it is wider than it must be.
@@ -69,20 +71,16 @@ class Share(Statistic):
 
     @property
     def value(self) -> float:
-        weights_Q = self._weights()
-        return float(weights_Q @ self.values_Q.double() / weights_Q.sum())
+        return _mean(self.values_Q, self.weights_Q)
 
     def estimate(self, group_Q: Tensor) -> Estimate:
-        low, high = _range(self.values_Q.double(), self._weights(), group_Q, added=(0, 0, 1, 1))
+        low, high = _range(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 0, 1, 1))
         return Estimate(self.value, max(low, 0.0), min(high, 1.0))
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         apart_Q = self.values_Q.double() - baseline.values_Q.double()
-        low, high = _range(apart_Q, self._weights(), group_Q, added=(-1, 1))
-        return Estimate(Share(apart_Q, self.weights_Q).value, max(low, -1.0), min(high, 1.0))
-
-    def _weights(self) -> Tensor:
-        return torch.ones(len(self.values_Q), dtype=torch.float64) if self.weights_Q is None else self.weights_Q
+        low, high = _range(apart_Q, self.weights_Q, group_Q, added=(-1, 1))
+        return Estimate(_mean(apart_Q, self.weights_Q), max(low, -1.0), min(high, 1.0))
 
 
 def class_mean(hits_Q: Tensor, classes_Q: Tensor) -> Share:
@@ -93,16 +91,17 @@ def class_mean(hits_Q: Tensor, classes_Q: Tensor) -> Share:
 
 @dataclass(frozen=True, eq=False)
 class MeanRank(Statistic):
-    """The mean of ranks from 1 to `candidates`."""
+    """The mean of ranks from 1 to `candidates`. Without weights, all queries count alike."""
 
     candidates: int
+    weights_Q: Tensor | None = None
 
     @property
     def value(self) -> float:
-        return float(self.values_Q.double().mean())
+        return _mean(self.values_Q, self.weights_Q)
 
     def estimate(self, group_Q: Tensor) -> Estimate:
-        low, high = _range(self.values_Q.double(), torch.ones(len(self.values_Q), dtype=torch.float64), group_Q)
+        low, high = _range(self.values_Q.double(), self.weights_Q, group_Q)
         groups = len(torch.unique(group_Q))
         relative = hypot((high - low) / 2, student(groups - 1) / groups) / self.value
         highest = self.value / (1 - relative) if relative < 1 else inf
@@ -110,9 +109,27 @@ class MeanRank(Statistic):
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         apart_Q = self.values_Q.double() - baseline.values_Q.double()
-        low, high = _range(apart_Q, torch.ones(len(apart_Q), dtype=torch.float64), group_Q)
+        low, high = _range(apart_Q, self.weights_Q, group_Q)
         most = self.candidates - 1
-        return Estimate(float(apart_Q.mean()), max(low, -most), min(high, most))
+        return Estimate(_mean(apart_Q, self.weights_Q), max(low, -most), min(high, most))
+
+
+@dataclass(frozen=True, eq=False)
+class RankVariance(MeanRank):
+    """The mean of squared deviations of ranks from 1 to `candidates`."""
+
+    def estimate(self, group_Q: Tensor) -> Estimate:
+        found = self._above_zero().estimate(group_Q)
+        return Estimate(self.value, found.low - 1, found.high - 1)
+
+    def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
+        other = RankVariance(baseline.values_Q, self.candidates, self.weights_Q)
+        return self._above_zero().difference(other._above_zero(), group_Q)
+
+    def _above_zero(self) -> MeanRank:
+        """As ranks, which are at least 1; the mean of the squared deviations is (candidates - 1)² / 4 at most."""
+        most = 1 + (self.candidates - 1) ** 2
+        return MeanRank(self.values_Q.double() + 1, most, self.weights_Q)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +161,20 @@ class MedianRank(Statistic):
         return Estimate(apart, apart - below, apart + above)
 
 
-def _range(values_Q: Tensor, weights_Q: Tensor, group_Q: Tensor, added: Sequence[float] = ()) -> tuple[float, float]:
+def _mean(values_Q: Tensor, weights_Q: Tensor | None) -> float:
+    weights_Q = _weights(values_Q, weights_Q)
+    return float(weights_Q @ values_Q.double() / weights_Q.sum())
+
+
+def _weights(values_Q: Tensor, weights_Q: Tensor | None) -> Tensor:
+    return torch.ones(len(values_Q), dtype=torch.float64) if weights_Q is None else weights_Q
+
+
+def _range(
+    values_Q: Tensor, weights_Q: Tensor | None, group_Q: Tensor, added: Sequence[float] = ()
+) -> tuple[float, float]:
     """The interval of the weighted mean once groups of typical weight were added that have these values."""
+    weights_Q = _weights(values_Q, weights_Q)
     _, place_Q = torch.unique(group_Q, return_inverse=True)
     groups = int(place_Q.max()) + 1
     weight_G = torch.zeros(groups, dtype=torch.float64).index_add_(0, place_Q, weights_Q)

@@ -7,6 +7,11 @@ from typing import Any
 Json = dict[str, object]
 
 
+def is_rank(metric: str) -> bool:
+    """Whether a metric is made of ranks: it is better if it is lower, and not a share."""
+    return metric.endswith(("rank", "rank variance"))
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """A metric of one subject (`image→text`, `image`, `audio, swapped`), its 95 % interval and the score of chance.
@@ -47,7 +52,7 @@ class Result:
         if self.guess is None or self.low is None or self.high is None:
             return None
         _, guess = self.guess
-        return self.high < guess if self.metric.endswith("rank") else self.low > guess
+        return self.high < guess if is_rank(self.metric) else self.low > guess
 
     def __repr__(self) -> str:
         interval = "no interval" if self.low is None else f"{self.low:.4g} to {self.high:.4g}"

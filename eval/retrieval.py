@@ -2,38 +2,83 @@
 
 Items of one group describe the same thing, so each of them is a right answer. An item with several captions is found
 when one of its captions is, and each caption is a query. With `candidates`, each item has one row: its first caption.
+
+Those are the rules of CLIP_benchmark. LAION-CLAP's protocol for sounds (Wu et al. 2023) is the same: each of the five
+captions of a clip is a query, and a clip is found at the best rank of its captions among those of all clips. Its mAP@10
+of clips that look for captions divides by five.
 """
 
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from tercet.eval import chance
+from tercet.errors import did_you_mean
+from tercet.eval.by_language import by_kind, over_kinds
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
-from tercet.eval.intervals import MeanRank, MedianRank, Share, Statistic
 from tercet.eval.measure import Measure
-from tercet.eval.ranking import Ranking, rank
+from tercet.eval.rank_metrics import MetricName, chances_of, depth_of, statistics_of
+from tercet.eval.ranking import Ranking, rank_rights
+from tercet.eval.relevance import graded
+from tercet.eval.rights import Rights
 from tercet.eval.task import KINDS, Task
+from tercet.eval.truncation import truncated
+from tercet.modality import MODALITIES
 
-DEPTH = 10  # of the mean average precision
+FURTHER = ("median rank", "mean rank", "mAP@10")
+FURTHER_WORDS = "further metrics: P@k, R-precision, mAP, mAP@k, MRR, nDCG@k, median rank, mean rank"
+
+
+def _known(modality: str) -> str:
+    if modality not in MODALITIES:
+        raise ValueError(f"`{modality}` is not a modality; {did_you_mean(modality, MODALITIES)}")
+    return modality
+
+
+Modality = Annotated[str, AfterValidator(_known)]
 
 
 @KINDS.register("retrieval")
 class RetrievalTask(Task):
     """Retrieval between every two modalities."""
 
-    recall_at: tuple[int, ...] = Field((1, 5, 10), description="R@k for these k")
+    recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
+    further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
+    directions: tuple[tuple[Modality, Modality], ...] = Field(
+        (), description="queries and candidates, such as [[text, image], [image, text]]; empty: every direction"
+    )
+    right: Literal["group", "item"] = Field(
+        "group",
+        description="right answers: all samples of the query's group, or only its own sample, as in CLIP_benchmark",
+    )
+    relevance: str | None = Field(
+        None,
+        description="where in `meta` a sample has the grades of others by their keys, such as {a12: 2, b7: 0.5}; those "
+        "above 0 are right, and nDCG uses them; the sample's own group has 1 where it is not named",
+    )
+    captions: int | None = Field(
+        None, gt=0, description="mAP of queries that look for captions divides by this number: 5 for LAION's protocol"
+    )
+    by: str | None = Field(
+        None,
+        description="results for each kind of caption and their mean: `language`, or where in `meta` the kind is",
+    )
+    count_truncated: bool = Field(
+        False, description="count the captions that are longer than the context of the text tower"
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (*(f"R@{k}" for k in self.recall_at), "median rank", "mean rank", "mAP@10")
+        return (*(f"R@{k}" for k in self.recall_at), *self.further)
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
-        return retrieval(table, self, config.candidates)
+        notes = {"truncated captions": truncated(table, embed_text)} if self.count_truncated else {}
+        known = {name: count for name, count in notes.items() if count is not None}
+        return retrieval(table, self, config.candidates, known)
 
 
 @dataclass(frozen=True)
@@ -49,13 +94,30 @@ def directions(modalities: tuple[str, ...]) -> list[tuple[str, str]]:
     return list(permutations(modalities, 2))
 
 
-def retrieval(table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None) -> list[Measure]:
-    """Measures all directions. `candidates`: use this many items, the first of each identity."""
+def retrieval(
+    table: EmbeddingTable, task: RetrievalTask, candidates: int | None = None, notes: dict[str, int] | None = None
+) -> list[Measure]:
+    """Measures the directions of a task. `candidates`: use this many items, the first of each identity."""
     if len(table.modalities) < 2:
         raise EvalError(
             f"retrieval needs two modalities, and the data have only {', '.join(table.modalities) or 'none'}"
         )
-    return [_direction(table, query, key, task, candidates) for query, key in directions(table.modalities)]
+    for modality in {one for direction in task.directions for one in direction} - {*table.modalities}:
+        raise EvalError(
+            f"task `{task.name}` needs {modality}, and the embedded data have {', '.join(table.modalities)}; evaluate "
+            "on other data, or change `directions`"
+        )
+    measures = []
+    for query, key in task.directions or directions(table.modalities):
+        name = f"{query}→{key}"
+        if task.by and "text" in (query, key):
+            tables = by_kind(table, task.by)
+            found = [_search(one, query, key, task, candidates) for one in tables.values()]
+            of_kinds = [one.measure(f"{name}, {kind}", task, notes) for kind, one in zip(tables, found, strict=True)]
+            measures += [*of_kinds, over_kinds(f"{name}, mean", of_kinds, [one.ranking for one in found])]
+        else:
+            measures.append(_search(table, query, key, task, candidates).measure(name, task, notes))
+    return measures
 
 
 def pair(table: EmbeddingTable, first: str, second: str, candidates: int | None) -> Pairing:
@@ -91,41 +153,45 @@ def _unique(table: EmbeddingTable, items: list[int]) -> list[int]:
     return list(first.values())
 
 
-def _direction(table: EmbeddingTable, query: str, key: str, task: RetrievalTask, candidates: int | None) -> Measure:
+@dataclass(frozen=True)
+class Search:
+    """The ranking of one direction, with the item and the group of each query. `relevant`: what mAP divides by."""
+
+    ranking: Ranking
+    items: Tensor
+    groups: Tensor
+    relevant: int | None
+
+    def measure(self, subject: str, task: RetrievalTask, notes: dict[str, int] | None) -> Measure:
+        return Measure(
+            subject,
+            statistics_of(self.ranking, task.metrics, self.relevant),
+            self.items,
+            self.groups,
+            chances_of(self.ranking, task.metrics, self.relevant),
+            {"candidates": self.ranking.candidates, **(notes or {})},
+        )
+
+
+def _search(table: EmbeddingTable, query: str, key: str, task: RetrievalTask, candidates: int | None) -> Search:
     pairing = pair(table, query, key, candidates)
-    groups = table.groups if candidates is None else torch.arange(len(table.samples))
-    ranking = rank(
+    item_Q, item_C = pairing.items[query], pairing.items[key]
+    alone = torch.arange(len(table.samples))
+    right = alone if task.right == "item" or candidates is not None else table.groups
+    rights = Rights.of_groups(right[item_Q], right[item_C])
+    if task.relevance:
+        rights = graded(table, task.relevance, right, item_Q, item_C)
+    relevant = task.captions if key == "text" else None
+    if relevant is not None and int(rights.count_Q.max()) > relevant:
+        raise EvalError(
+            f"task `{task.name}` has `captions: {relevant}`, and an item has {int(rights.count_Q.max())}; raise it"
+        )
+    ranking = rank_rights(
         table.vectors[query][pairing.rows[query]],
         table.vectors[key][pairing.rows[key]],
-        groups[pairing.items[query]],
-        groups[pairing.items[key]],
-        depth=DEPTH,
+        rights,
+        depth_of(task.metrics),
+        world=table.world,
     )
-    return Measure(
-        f"{query}→{key}",
-        statistics_of(ranking, task.recall_at),
-        pairing.items[query],
-        groups[pairing.items[query]],
-        chances_of(ranking, task.recall_at),
-        {"candidates": ranking.candidates},
-    )
-
-
-def statistics_of(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, Statistic]:
-    return {
-        **{f"R@{k}": Share(ranking.rank <= k) for k in recall_at},
-        "median rank": MedianRank(ranking.rank, ranking.candidates),
-        "mean rank": MeanRank(ranking.rank, ranking.candidates),
-        f"mAP@{DEPTH}": Share(ranking.average_precision),
-    }
-
-
-def chances_of(ranking: Ranking, recall_at: tuple[int, ...]) -> dict[str, float]:
-    curve = chance.hit_curve(ranking.positives, ranking.candidates)
-    recalls = {f"R@{k}": float(curve[min(k, ranking.candidates) - 1]) for k in recall_at}
-    return {
-        **recalls,
-        "median rank": chance.median_rank(ranking.positives, ranking.candidates),
-        "mean rank": chance.mean_rank(ranking.positives, ranking.candidates),
-        f"mAP@{DEPTH}": chance.average_precision(ranking.positives, ranking.candidates, DEPTH),
-    }
+    groups = table.groups if candidates is None else alone
+    return Search(ranking, item_Q, groups[item_Q], relevant)

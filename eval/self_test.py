@@ -38,7 +38,7 @@ from tercet.eval.null_models import (
     shuffled,
     subset,
 )
-from tercet.eval.result import Json
+from tercet.eval.result import Json, is_rank
 from tercet.eval.retrieval import RetrievalTask
 from tercet.eval.task import Task
 from tercet.eval.zero_shot import ZeroShotTask
@@ -49,7 +49,7 @@ LEAST_DRAWS, MOST_DRAWS = 16, 400
 ERRORS = 5.0  # standard errors that the mean of the draws may be off
 EXACT = 1e-9
 KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask)
-UNJUDGED = "median rank"  # its expectation over draws is not chance's median rank
+UNJUDGED = ("median rank", "mean rank variance")  # their expectations over draws are not those of chance
 
 Key = tuple[str, str, str]  # task, subject, metric
 Bound = Literal["equal", "at most", "at least"]
@@ -147,11 +147,11 @@ def _numbers(measures: Iterable[Measure]) -> dict[Key, float]:
 
 
 def _judged(metric: str) -> bool:
-    return metric != UNJUDGED
+    return metric not in UNJUDGED
 
 
 def _no_better(metric: str) -> Bound:
-    return "at least" if metric.endswith("rank") else "at most"
+    return "at least" if is_rank(metric) else "at most"
 
 
 def _error(scored: Sequence[float], chance: float, queries: int) -> float:

@@ -19,7 +19,7 @@ from tercet.eval.result import Result
 from tercet.eval.verdict import Verdict, verdicts
 
 NARROW = 9  # letters in a line of a shortcut's heading
-NOTED = ("candidates", "classes", "groups", "items without one", "dimensions")
+NOTED = ("candidates", "classes", "groups", "items without one", "dimensions", "truncated captions", "kinds")
 
 
 @dataclass(frozen=True)

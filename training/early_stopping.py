@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.config import DataConfig
 from tercet.eval.config import EvalConfig
+from tercet.eval.result import is_rank
 
 
 class EarlyStoppingConfig(Config):
@@ -18,7 +19,7 @@ class EarlyStoppingConfig(Config):
 
     @model_validator(mode="after")
     def _higher_is_better(self) -> "EarlyStoppingConfig":
-        if self.metric.endswith("rank"):
+        if is_rank(self.metric):
             raise Misfit(
                 "metric", f"`{self.metric}` is better if it is lower; give one that is better if higher, as R@1"
             )

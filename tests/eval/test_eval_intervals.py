@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tercet.eval.intervals import Estimate, MeanRank, MedianRank, Share, Statistic, class_mean, student
+from tercet.eval.intervals import Estimate, MeanRank, MedianRank, RankVariance, Share, Statistic, class_mean, student
 
 RUNS = 300  # per case: where 95 % are covered, fewer than 91 % are counted in one case of a thousand
 LEAST = 0.91
@@ -106,6 +106,40 @@ def test_the_interval_of_a_rank_covers_the_truth(kind: RankStatistic, sizes: str
 
     for groups in GROUPS:
         assert coverage(partial(draw, groups=groups)) >= LEAST, groups
+
+
+@pytest.mark.parametrize("tail", [0.5, 20.0, None], ids=["near perfect", "usual", "random"])
+def test_the_interval_of_a_rank_variance_covers_the_truth(tail: float | None) -> None:
+    """Of a group's ranks in three languages. Those of few groups may lack the long tail."""
+
+    def apart(generator: torch.Generator, groups: int) -> Tensor:
+        if tail is None:
+            ranks = torch.randint(1, 1000, (groups, 3), generator=generator).double()
+        else:
+            ranks = (1 - tail * rand(generator, groups, 3).log()).long().clamp(max=999).double()
+        return (ranks - ranks.mean(dim=1, keepdim=True)).square().flatten()
+
+    truth = float(apart(torch.Generator().manual_seed(9), 10**6).mean())
+
+    def draw(generator: torch.Generator, groups: int) -> tuple[Estimate, float]:
+        group_Q = torch.arange(groups).repeat_interleave(3)
+        return RankVariance(apart(generator, groups), 999).estimate(group_Q), truth
+
+    for groups in GROUPS:
+        assert coverage(partial(draw, groups=groups)) >= (LEAST if groups == 1000 else 0.88), groups
+
+
+def test_weights_count_a_query_as_often_as_copies_of_it_would() -> None:
+    """In values and in differences; the variance of the same ranks for both models has a difference of zero."""
+    values, copies = torch.tensor([1.0, 4.0, 9.0, 2.0]), torch.tensor([3, 1, 1, 2])
+    for kind in (MeanRank, RankVariance):
+        weighed = kind(values, 50, copies.double())
+        repeated = kind(values.repeat_interleave(copies), 50)
+        assert weighed.value == pytest.approx(repeated.value)
+        assert weighed.estimate(torch.arange(4)) == pytest.approx(
+            repeated.estimate(torch.arange(4).repeat_interleave(copies))
+        )
+        assert weighed.difference(weighed, torch.arange(4)) == pytest.approx((0, 0, 0))
 
 
 @pytest.mark.parametrize(
