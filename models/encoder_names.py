@@ -8,6 +8,8 @@ from tercet.errors import UserError, did_you_mean
 
 LAION_CLAP = {"audio": ("HTSAT-tiny", "HTSAT-base", "HTSAT-large"), "text": ("roberta",)}  # as its authors name them
 
+LOCAL, OPEN_CLIP_CONFIG = "local-dir:", "open_clip_config.json"  # open_clip's name for a folder, and the file in it
+
 
 def split_encoder(modality: str, encoder: str) -> tuple[str, str]:
     """FAMILY and NAME of `FAMILY:NAME`."""
@@ -36,6 +38,11 @@ def check_small_name(modality: str, name: str) -> None:
 
 
 def check_open_clip_name(where: str, name: str, known: Collection[str]) -> None:
+    if name.startswith(LOCAL):
+        folder = Path(name.removeprefix(LOCAL))
+        if not (folder / OPEN_CLIP_CONFIG).is_file():
+            raise UserError(f"{where}: the folder {folder} has no {OPEN_CLIP_CONFIG}; name a folder of open_clip")
+        return
     if name not in known:
         raise UserError(f"{where}: open_clip has no model `{name}`; {did_you_mean(name, known)}")
 

@@ -14,6 +14,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
 from tercet.models.concatenated import concatenated
+from tercet.models.encoder_names import OPEN_CLIP_CONFIG
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, described, load_towers
@@ -69,6 +70,10 @@ def pretrained(spec: str, averaged: bool = True) -> Pretrained:
             return pretrained_laion_clap(spec)
     if (path / CHECKPOINTS).is_dir():
         return _run(path, averaged)
+    if (path / OPEN_CLIP_CONFIG).is_file():
+        from tercet.models.interop.open_clip import pretrained_local
+
+        return pretrained_local(path)
     if (path / WEIGHTS).is_file() and not (path / "config.json").is_file():
         return pretrained_folder(path)
     if path.is_file():

@@ -14,9 +14,10 @@ from open_clip import CoCa, CustomTextCLIP
 
 from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
-from tercet.models.encoder_names import check_open_clip_name
+from tercet.models.encoder_names import LOCAL, check_open_clip_name
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, fetched
 
+WEIGHTS = "open_clip_model.safetensors"  # in a folder of open_clip
 STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower, where only the image tower is used
 
 Tokenizer = Callable[[list[str]], Any]
@@ -69,6 +70,16 @@ def check_weights(where: str, name: str, tag: str) -> None:
         raise UserError(f"{where}: `{tag}` is neither a file nor a tag of `{name}`; {known}")
 
 
+def local_weights(name: str) -> str:
+    """The file with the weights of `local-dir:FOLDER`."""
+    folder = Path(name.removeprefix(LOCAL))
+    known = (WEIGHTS, "open_clip_pytorch_model.bin", "model.safetensors")
+    found = next((path for file in known if (path := folder / file).is_file()), None)
+    if found is None:
+        raise UserError(f"{folder} has no {WEIGHTS}; copy the whole folder")
+    return str(found)
+
+
 def has_quick_gelu(name: str) -> bool:
     return bool(open_clip.get_model_config(name).get("quick_gelu", False))
 
@@ -104,7 +115,7 @@ def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP 
     """The image tower with a placeholder text tower. It loads all weights of the image tower."""
     plain = {key: value for key, value in text_config(name).items() if not key.startswith("hf_")}
     model = open_clip.create_model(name, **{**options, "text_cfg": {**plain, **STAND_IN}, "load_weights": False})
-    pretrained = options.get("pretrained")
+    pretrained = local_weights(name) if name.startswith(LOCAL) else options.get("pretrained")
     if pretrained:
         tag = open_clip.get_pretrained_cfg(name, pretrained)
         file = open_clip.download_pretrained(tag, cache_dir=options.get("cache_dir")) if tag else pretrained

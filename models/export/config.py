@@ -11,6 +11,7 @@ from tercet.configs.base import Config, build
 from tercet.configs.registry import Registry
 
 if TYPE_CHECKING:
+    from tercet.models.export.reading import Reading, Samples
     from tercet.models.multimodal import Multimodal
     from tercet.models.space import SpaceConfig
 
@@ -29,6 +30,13 @@ class ExportConfig(Config):
         express, and what to do.
         """
         raise NotImplementedError(f"{type(self).__name__} writes nothing")
+
+    def read(self, folder: Path, given: "Samples") -> "Reading | None":
+        """What the library that the format is for makes of these samples from the folder, by its own preprocessing.
+
+        None if tercet itself reads the format.
+        """
+        return None
 
 
 def export_format(name: str) -> Callable[[Kind], Kind]:
@@ -50,3 +58,18 @@ class SafetensorsConfig(ExportConfig):
 
         export_folder(model, config, folder)
         return []
+
+
+@export_format("open_clip")
+class OpenClipConfig(ExportConfig):
+    """open_clip's folder, for an image and a text tower that open_clip can build."""
+
+    def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
+        from tercet.models.export.open_clip import write
+
+        return write(model, config, folder)
+
+    def read(self, folder: Path, given: "Samples") -> "Reading | None":
+        from tercet.models.export.open_clip import read
+
+        return read(folder, given)

@@ -1,4 +1,4 @@
-"""Weights of open_clip, by tag or from a file, with their trained temperature and bias.
+"""Weights of open_clip, by tag, from a file or from a folder, with their trained temperature and bias.
 
 In open_clip, the weights of a text tower start with `text.`, or are mixed with those of the model. Here the text tower
 is always separate. Weights without a counterpart, such as those of the decoder of CoCa, keep their names.
@@ -13,8 +13,15 @@ import open_clip
 from torch import Tensor
 
 from tercet.errors import UserError
+from tercet.models.encoder_names import LOCAL
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent
-from tercet.models.encoders.open_clip_models import built_as, check_name, check_weights, text_config
+from tercet.models.encoders.open_clip_models import (
+    built_as,
+    check_name,
+    check_weights,
+    local_weights,
+    text_config,
+)
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 from tercet.models.interop.weights_file import read_file, state_in
 
@@ -53,6 +60,13 @@ def pretrained_open_clip(source: str) -> Pretrained:
     return Pretrained(
         source, towers(built, taken), terms(sigmoid), lambda: by_our_names(_state(_downloaded(source, config)))
     )
+
+
+def pretrained_local(folder: Path) -> Pretrained:
+    """A folder that open_clip calls `local-dir:FOLDER`. It describes the towers and how they expect images."""
+    name, file = f"{LOCAL}{folder}", Path(local_weights(f"{LOCAL}{folder}"))
+    sigmoid = "init_logit_bias" in open_clip.get_model_config(name)
+    return Pretrained(str(folder), towers(name), terms(sigmoid), lambda: by_our_names(_state(file)))
 
 
 def pretrained_file(path: Path, source: str, name: str | None) -> Pretrained:

@@ -10,21 +10,28 @@ from typing import Any
 
 from tercet.api.model import Loadable, Model, name_of
 from tercet.errors import UserError
-from tercet.models.export.config import USUAL, format_of
+from tercet.models.export.config import USUAL, ExportConfig, format_of
+from tercet.models.export.reading import Samples
 from tercet.training.pretrained import open_model, space_of
 
+ROUNDING = 1e-5  # by which a component of a unit vector may differ
 DRAFT = ".partial"  # after the folder's name, until all files are written
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the size in bytes of each file, and a line for each thing that the format cannot hold."""
+    """What was written: the size in bytes of each file, and a line for each thing that the format cannot hold.
+
+    `difference`: the largest one between a component of a vector that the other library makes from the folder, and
+    that of the model; None for tercet's own format.
+    """
 
     model: str
     folder: Path
     format: str
     files: dict[str, int]
     left_out: tuple[str, ...]
+    difference: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -33,11 +40,14 @@ class Export:
             "format": self.format,
             "files": self.files,
             "left_out": list(self.left_out),
+            "difference": self.difference,
         }
 
     def __str__(self) -> str:
         named = ", ".join(f"{name} ({size_of(size)})" for name, size in self.files.items())
-        lines = (f"left out: {line}" for line in self.left_out)
+        lines = [f"left out: {line}" for line in self.left_out]
+        if self.difference is not None:
+            lines.append(f"read back by {self.format}: its vectors differ by {self.difference:.1e} at most")
         return "\n".join((f"{self.format}: {self.folder}: {named}", *lines))
 
 
@@ -52,7 +62,8 @@ def export(
     """Writes a model into a new folder. `format`: a name of `models/export/config.py`, with its options.
 
     Low-rank updates are merged into the weights. If a run kept averages of its weights, these are written, unless
-    `averaged` is False.
+    `averaged` is False. The library that the format is for then reads the folder: if its vectors of a few samples
+    differ by more than rounding, this is an error.
     """
     name, into, written_as = name_of(model), Path(folder), format_of(format, options)
     _check_new(into)
@@ -65,8 +76,25 @@ def export(
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
     draft.mkdir(parents=True)
     left_out = written_as.write(towers, config, draft)
+    difference = _difference(Model(towers, name), written_as, draft)
     draft.replace(into)
-    return Export(name, into, format, sizes(into), tuple(left_out))
+    return Export(name, into, format, sizes(into), tuple(left_out), difference)
+
+
+def _difference(model: Model, format: ExportConfig, folder: Path) -> float | None:
+    """How far the other library is from the model, or an error if that is more than rounding."""
+    given = Samples()
+    found = format.read(folder, given)
+    if found is None:
+        return None
+    ours = model.embed(**{modality: given.of(modality) for modality in found.vectors})
+    difference = max(float((ours[one].cpu() - theirs).abs().max()) for one, theirs in found.vectors.items())
+    if not difference <= ROUNDING:
+        raise UserError(
+            f"{folder} gives other vectors than {model.name}: they differ by {difference:.1e}, more than "
+            f"{ROUNDING:.0e}; do not use this folder; export the model as safetensors"
+        )
+    return difference
 
 
 def sizes(folder: Path) -> dict[str, int]:

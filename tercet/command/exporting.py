@@ -16,7 +16,7 @@ def declare(verb: Parser) -> None:
         "--format",
         default="safetensors",
         metavar="FORMAT",
-        help="safetensors: tercet's own (default)",
+        help="safetensors: tercet's own, for any model (default); open_clip: for open_clip, an image and a text tower",
     )
     verb.add_argument(
         "--not-averaged",
