@@ -4,11 +4,13 @@ To add one, register the config of its options here, with a `write` that calls t
 """
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tercet.configs.base import Config, build
 from tercet.configs.registry import Registry
+from tercet.errors import UserError
 
 if TYPE_CHECKING:
     from tercet.models.export.reading import Reading, Samples
@@ -71,5 +73,22 @@ class OpenClipConfig(ExportConfig):
 
     def read(self, folder: Path, given: "Samples") -> "Reading | None":
         from tercet.models.export.open_clip import read
+
+        return read(folder, given)
+
+
+@export_format("transformers")
+class TransformersConfig(ExportConfig):
+    """A folder of transformers: CLIPModel, SiglipModel or ClapModel, with its processor."""
+
+    def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
+        if find_spec("transformers") is None:
+            raise UserError("format transformers needs transformers; pip install 'tercet[huggingface]'")
+        from tercet.models.export.transformers import write
+
+        return write(model, config, folder)
+
+    def read(self, folder: Path, given: "Samples") -> "Reading | None":
+        from tercet.models.export.transformers import read
 
         return read(folder, given)

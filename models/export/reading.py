@@ -42,7 +42,7 @@ class Samples:
 
 def _pictures(count: int) -> list[Image.Image]:
     """Smooth waves of colour, and a disc."""
-    y, x = np.mgrid[:1:200j, :1:200j]  # type: ignore[misc]
+    y, x = np.mgrid[:1:200j, :1:200j]
     found = []
     for place in range(count):
         waves = [np.sin((3 + place) * x + phase) * np.cos((5 - place) * y) for phase in (0.0, 1.0, 2.0)]

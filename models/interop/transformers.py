@@ -1,9 +1,10 @@
-"""Whole models from transformers (CLIP, SigLIP and CLAP): both towers, the temperature, and SigLIP's bias.
+"""Whole models of transformers (CLIP, SigLIP and CLAP): both towers, the temperature, and SigLIP's bias.
 
 CLAP has a scale for each direction, but a term has one for both. It gets the scale of the logits per audio clip, which
 zero-shot classification of audio uses.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from tercet.errors import UserError
 from tercet.models.encoders.hf.folder import load, read_config, read_feature_extractor
 from tercet.models.encoders.hf.hub import fetched
 from tercet.models.encoders.hf.laion_clap_sizes import FUSED_SECONDS
-from tercet.models.encoders.hf.parts import architecture, halves
+from tercet.models.encoders.hf.parts import ModelPart, architecture, halves
 from tercet.models.interop.pretrained import TEMPERATURES, Pretrained
 
 OF_TOWERS = {  # how the weights of each tower start: trunk, projection
@@ -63,8 +64,16 @@ def _our_name(key: str, kind: str) -> str:
     if key in OF_PAIRS:
         return f"{TEMPERATURES}{_pair(kind)}.{OF_PAIRS[key]}"
     for modality, part in halves(kind).items():
-        trunk, projection = OF_TOWERS[modality]
-        if key.startswith((trunk, projection)):
-            unwrapped = "" if part.wraps else trunk
-            return f"towers.{modality}.model.{key.removeprefix(unwrapped)}"
+        if key.startswith(OF_TOWERS[modality]):
+            return f"towers.{modality}.model.{key.removeprefix(_trunk(modality, part))}"
     return key
+
+
+def of_whole(weights: Mapping[str, Tensor], modality: str, part: ModelPart) -> dict[str, Tensor]:
+    """The weights of a half under the names that they have in the whole model."""
+    return {f"{_trunk(modality, part)}{name}": value for name, value in weights.items()}
+
+
+def _trunk(modality: str, part: ModelPart) -> str:
+    """How names in the whole model begin, and in the half do not: a half that is only a trunk leaves this out."""
+    return "" if part.wraps else OF_TOWERS[modality][0]

@@ -87,7 +87,8 @@ def _difference(model: Model, format: ExportConfig, folder: Path) -> float | Non
     found = format.read(folder, given)
     if found is None:
         return None
-    ours = model.embed(**{modality: given.of(modality) for modality in found.vectors})
+    asked: dict[str, Any] = {modality: given.of(modality) for modality in found.vectors}
+    ours = model.embed(**asked)
     difference = max(float((ours[one].cpu() - theirs).abs().max()) for one, theirs in found.vectors.items())
     if not difference <= ROUNDING:
         raise UserError(

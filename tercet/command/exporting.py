@@ -16,7 +16,8 @@ def declare(verb: Parser) -> None:
         "--format",
         default="safetensors",
         metavar="FORMAT",
-        help="safetensors: tercet's own, for any model (default); open_clip: for open_clip, an image and a text tower",
+        help="safetensors: tercet's own, for any model (default); open_clip: an image and a text tower; transformers: "
+        "CLIPModel, SiglipModel or ClapModel",
     )
     verb.add_argument(
         "--not-averaged",

@@ -68,8 +68,8 @@ def exported(config: SpaceConfig, into: Path) -> tuple[Model, list[str]]:
 
 
 @torch.no_grad()
-def logits(model: Model) -> Tensor:
-    given = Samples()
+def logits(model: Model, given: Samples | None = None) -> Tensor:
+    given = given or Samples()
     z = model.embed(image=given.image, text=given.text)
     scale, bias = model.towers.head.temperature("image-text")
     return scale * z.image @ z.text.T + (0.0 if bias is None else bias)

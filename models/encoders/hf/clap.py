@@ -42,7 +42,7 @@ class ClapAudio(HfAudio):
         front_end = ClapFusion(extractor) if self.fuses else ClapLogMel(extractor)
         super().__init__(config, front_end, None if can_fuse else extractor.max_length_s, options)
         self.intake = replace(self.intake, draws=CHUNKS if self.fuses else 0)
-        self.model, self.projects, self.vector = model, part.projects, part.vector
+        self.model, self.projects, self.vector, self.extractor = model, part.projects, part.vector, extractor
         self.width = width_of(model.config, part)
         self.spectrum = front_end.spectrum
         self.channels = 1 + CHUNKS if can_fuse else 1

@@ -30,13 +30,13 @@ def read_config(where: str, name: str) -> Any:
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(f"{where}: the folder {name} has no config.json; choose one that `save_pretrained` wrote")
-    with _quiet():
+    with quiet():
         return AutoConfig.from_pretrained(name, **NO_CODE)
 
 
 def load(where: str, name: str, kind: str, config: Any, unused: Collection[str] = ()) -> Any:
     """A model of the transformers class `kind` with its weights. Parts with the names in `unused` are removed."""
-    with _quiet():
+    with quiet():
         try:
             model, report = getattr(transformers, kind).from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, **NO_CODE
@@ -76,14 +76,14 @@ def read_image_processor(name: str) -> Any:
 
 def read_json(name: str, file: str) -> Any:
     """A JSON file of the repository, or None if it does not exist."""
-    with _quiet():
+    with quiet():
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     return None if found is None else json.loads(Path(found).read_text("utf-8"))
 
 
 def _prepared(where: str, name: str, kind: Any, what: str) -> Any:
     try:
-        with _quiet():
+        with quiet():
             return kind.from_pretrained(name, **NO_CODE)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise UserError(
@@ -92,7 +92,7 @@ def _prepared(where: str, name: str, kind: Any, what: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences progress bars, and warnings about weights that are left out on purpose."""
     before, bars = logging.root.manager.disable, reports.is_progress_bar_enabled()
     logging.disable(logging.WARNING)
