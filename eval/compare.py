@@ -18,7 +18,8 @@ from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.formatting import heading, shown
 from tercet.eval.intervals import Estimate
 from tercet.eval.measure import Measure
-from tercet.eval.result import Json, is_rank
+from tercet.eval.result import Json
+from tercet.eval.scale import scale_of
 from tercet.eval.significance import LEVEL, holm, p_value
 
 VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("undecided", "dim")}
@@ -44,10 +45,11 @@ class Difference:
 
     @property
     def better(self) -> bool | None:
-        """Whether the other model is better. None where the difference may be chance."""
-        if self.p_holm > LEVEL:
+        """Whether the other model is better. None where the difference may be chance, or where more is not better."""
+        better = scale_of(self.metric).better
+        if better is None or self.p_holm > LEVEL:
             return None
-        return (self.apart.low + self.apart.high > 0) != is_rank(self.metric)
+        return (self.apart.low + self.apart.high > 0) == (better == "higher")
 
     @property
     def verdict(self) -> str:

@@ -1,15 +1,16 @@
 """Numbers and the names of metrics as people read them."""
 
-from tercet.eval.result import Result, is_rank
+from tercet.eval.result import Result
+from tercet.eval.scale import scale_of
 
 WORDS = {"acc1": "top-1", "acc1_aligned": "top-1 aligned", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
 
 def shown(value: float | None, metric: str) -> str:
-    """Shares in per cent, ranks as they are. A dash for what is not known."""
+    """Shares in per cent, ranks and other numbers as they are. A dash for what is not known."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if is_rank(metric) else f"{100 * value:.1f}"
+    return f"{100 * value:.1f}" if scale_of(metric).per_cent else f"{value:.4g}"
 
 
 def with_unit(value: float, metric: str) -> str:
@@ -22,10 +23,12 @@ def heading(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    return "" if is_rank(metric) else " %"
+    return " %" if scale_of(metric).per_cent else ""
 
 
 def interval(result: Result) -> str:
+    """Both ends, with a word between them if one is negative."""
     if result.low is None:
         return "–"
-    return f"{shown(result.low, result.metric)}–{shown(result.high, result.metric)}"
+    low, high = shown(result.low, result.metric), shown(result.high, result.metric)
+    return f"{low} to {high}" if result.low < 0 else f"{low}–{high}"

@@ -7,7 +7,18 @@ from typing import Any
 from tercet.configs.base import build
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
-from tercet.eval import combined, composition, few_shot, multi_object, retrieval, zero_shot  # noqa: F401  each registers its kind of task
+from tercet.eval import (  # noqa: F401  each registers its kind of task
+    combined,
+    composition,
+    few_shot,
+    geometry,
+    knn,
+    linear_probe,
+    multi_object,
+    retrieval,
+    similarity,
+    zero_shot,
+)
 from tercet.eval.task import KINDS, Task, TaskGroup
 
 FOLDER = Path(__file__).parent / "tasks"

@@ -12,7 +12,7 @@ from tercet.eval.result import Result
 
 @dataclass(frozen=True)
 class Measure:
-    """Statistics of one subject's queries by metric, and by metric what chance scores.
+    """Statistics of one subject's queries by metric, and by metric what chance scores, where it has a score.
 
     `items` and `groups` name the item and the group of each query. Groups are the independent observations that
     intervals count. `shortcuts` computes the scores of baselines in the first metric, which only results need.
@@ -35,7 +35,7 @@ class Measure:
         first = next(iter(self.statistics), "")
         return [
             Result(
-                self.subject, metric, *statistic.estimate(self.groups), self.chance[metric], len(self.items),
+                self.subject, metric, *statistic.estimate(self.groups), self.chance.get(metric), len(self.items),
                 self.task, self.title, dataset, notes, self.shortcuts() if metric == first else {},
             )
             for metric, statistic in self.statistics.items()

@@ -4,12 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tercet.eval.scale import scale_of
+
 Json = dict[str, object]
-
-
-def is_rank(metric: str) -> bool:
-    """Whether a metric is made of ranks: it is better if it is lower, and not a share."""
-    return metric.endswith(("rank", "rank variance"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +49,7 @@ class Result:
         if self.guess is None or self.low is None or self.high is None:
             return None
         _, guess = self.guess
-        return self.high < guess if is_rank(self.metric) else self.low > guess
+        return self.high < guess if scale_of(self.metric).better == "lower" else self.low > guess
 
     def __repr__(self) -> str:
         interval = "no interval" if self.low is None else f"{self.low:.4g} to {self.high:.4g}"

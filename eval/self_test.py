@@ -38,8 +38,10 @@ from tercet.eval.null_models import (
     shuffled,
     subset,
 )
-from tercet.eval.result import Json, is_rank
+from tercet.eval.result import Json
 from tercet.eval.retrieval import RetrievalTask
+from tercet.eval.scale import scale_of
+from tercet.eval.similarity import SimilarityTask
 from tercet.eval.task import Task
 from tercet.eval.zero_shot import ZeroShotTask
 
@@ -48,7 +50,7 @@ QUERIES = 10_000  # over all draws: the mean over fewer can be far from chance
 LEAST_DRAWS, MOST_DRAWS = 16, 400
 ERRORS = 5.0  # standard errors that the mean of the draws may be off
 EXACT = 1e-9
-KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask)
+KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask, SimilarityTask)
 UNJUDGED = ("median rank", "mean rank variance")  # their expectations over draws are not those of chance
 
 Key = tuple[str, str, str]  # task, subject, metric
@@ -151,7 +153,7 @@ def _judged(metric: str) -> bool:
 
 
 def _no_better(metric: str) -> Bound:
-    return "at least" if is_rank(metric) else "at most"
+    return "at least" if scale_of(metric).better == "lower" else "at most"
 
 
 def _error(scored: Sequence[float], chance: float, queries: int) -> float:

@@ -75,11 +75,13 @@ class ResultTable:
 
 
 def tabulate(results: Iterable[Result]) -> list[ResultTable]:
-    """Results by title and dataset, in their order."""
-    found: dict[tuple[str, str], list[Result]] = {}
+    """Results by title, dataset and the first metric of their subject, in their order."""
+    first: dict[tuple[str, str, str], str] = {}
+    found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
-        found.setdefault((result.title, result.dataset), []).append(result)
-    return [ResultTable(title, dataset, tuple(rows)) for (title, dataset), rows in found.items()]
+        metric = first.setdefault((result.title, result.dataset, result.subject), result.metric)
+        found.setdefault((result.title, result.dataset, metric), []).append(result)
+    return [ResultTable(title, dataset, tuple(rows)) for (title, dataset, _), rows in found.items()]
 
 
 def table_text(results: Iterable[Result], width: int = 110) -> str:

@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from tercet.configs.base import Config, Misfit
 from tercet.data_pipelines.config import DataConfig
 from tercet.eval.config import EvalConfig
-from tercet.eval.result import is_rank
+from tercet.eval.scale import scale_of
 
 
 class EarlyStoppingConfig(Config):
@@ -19,10 +19,8 @@ class EarlyStoppingConfig(Config):
 
     @model_validator(mode="after")
     def _higher_is_better(self) -> "EarlyStoppingConfig":
-        if is_rank(self.metric):
-            raise Misfit(
-                "metric", f"`{self.metric}` is better if it is lower; give one that is better if higher, as R@1"
-            )
+        if scale_of(self.metric).better != "higher":
+            raise Misfit("metric", f"`{self.metric}` is not better if it is higher; give one that is, as R@1")
         return self
 
     def check(self, evaluation: EvalConfig, data: DataConfig) -> None:

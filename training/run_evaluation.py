@@ -17,7 +17,8 @@ from tercet.eval.load_tasks import load_tasks
 from tercet.eval.report.curves import read_lines
 from tercet.eval.report.selection import SelectedStep
 from tercet.eval.report.write import write_report
-from tercet.eval.result import Json, Result, is_rank, to_json
+from tercet.eval.result import Json, Result, to_json
+from tercet.eval.scale import scale_of
 from tercet.eval.table import render
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
@@ -113,7 +114,7 @@ class RunEvaluation:
         stopping = self.config.early_stopping
         if stopping:
             task, metric = stopping.task, stopping.metric
-        elif results and not is_rank(results[0].metric):  # a lower rank is better
+        elif results and scale_of(results[0].metric).better == "higher":
             task, metric = self.config.eval.tasks[0], results[0].metric
         else:
             return {}

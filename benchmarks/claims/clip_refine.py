@@ -25,7 +25,7 @@ from tercet.benchmarks.claims.experiment.strong import RECALL, SECONDS, WORLD, S
 from tercet.benchmarks.claims.experiment.synthetic import recall
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.eval.config import EvalConfig
-from tercet.training.analysis import modality_gap
+from tercet.eval.space import modality_gap
 
 GAP, CANDIDATES = "modality gap", 1_000
 BETWEEN = {"between": ["image", "text"]}

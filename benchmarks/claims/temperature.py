@@ -14,7 +14,7 @@ from torch import Tensor
 from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.synthetic import HIDDEN, Pairs, Towers, recall
 from tercet.benchmarks.claims.experiment.training import fit
-from tercet.training.analysis import alignment, uniformity
+from tercet.eval.space import alignment, uniformity
 
 CLASSES, CANDIDATES = 10, 1_000
 

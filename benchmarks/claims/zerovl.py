@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from tercet.benchmarks.claims.experiment.claim import Claim
-from tercet.benchmarks.claims.experiment.probe import accuracy
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, SEEN, Pairs, Towers, recall
 from tercet.benchmarks.claims.experiment.training import fit
+from tercet.eval.least_squares import accuracy
 
 ACCURACY = "source accuracy"
 FITTED, CANDIDATES = 2_000, 1_000

@@ -13,19 +13,18 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
+from tercet.eval.space import (
+    alignment,
+    effective_rank,
+    matrix_mutual_information_ratio,
+    modality_gap,
+    uniformity,
+)
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import on_ranks
 from tercet.training import analysis
-from tercet.training.analysis import (
-    alignment,
-    analyse,
-    effective_rank,
-    matrix_mutual_information_ratio,
-    modality_gap,
-    penalty_entropy,
-    uniformity,
-)
+from tercet.training.analysis import analyse, penalty_entropy
 from tests.training.tiny import recipe, run, saved
 
 ITEMS, DIM, SCALE = 12, 6, 4.0

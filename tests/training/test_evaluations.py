@@ -43,7 +43,7 @@ def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_p
     ("changes", "message"),
     [
         ({"early_stopping": {}}, "`early_stopping` needs evaluations during the run"),
-        ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is better if it is lower"),
+        ({"early_stopping": {"metric": "median rank"}}, "`metric` `median rank` is not better if it is higher"),
         ({"epochs": 2, "stages": [{"name": "a", "steps": 3}], "steps": 3}, "`epochs` does not work with stages"),
         ({"stages": [{"name": "a", "steps": 0.3}, {"name": "b", "steps": 0.6}]}, "`stages` has shares .* up to 0.9"),
         ({"stages": [{"name": "a", "steps": 0.5}, {"name": "b", "steps": 5}]}, "`stages` has shares .* up to 5.5"),

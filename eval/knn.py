@@ -1,0 +1,41 @@
+"""Classification by the nearest training items, with weighted votes (Wu et al. 2018; the usual k and temperature are
+those of DINO, Caron et al. 2021).
+
+Each of the k nearest training items votes for its class with the weight exp(cosine / temperature). Items as near as the
+k-th vote, too, so that the order of the data does not matter. Cosines are computed for a tile of test items at a time.
+
+Shape letters: Q items of a tile, N training items, K classes, D dimensions.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tercet.eval.labelled import Labelled
+from tercet.eval.probe import Probed, ProbeTask
+from tercet.eval.ranking import TIE
+from tercet.eval.splits import Split
+from tercet.eval.task import KINDS
+
+TILE = 256
+
+
+@KINDS.register("knn")
+class NearestNeighboursTask(ProbeTask):
+    """Weighted votes of the nearest training items."""
+
+    neighbours: int = Field(20, gt=0, description="k, how many training items vote")
+    temperature: float = Field(0.07, gt=0, description="of the votes: the lower, the more the nearest items count")
+
+    def probe(self, data: Labelled, split: Split) -> Probed:
+        known_ND, class_NK = data.vectors_nD[split.train_n], one_hot(data.labels_n[split.train_n], len(data.classes))
+        tiles = torch.split(data.vectors_nD[split.test_n], TILE)
+        return Probed(torch.cat([self._votes(query_QD @ known_ND.T, class_NK.double()) for query_QD in tiles]))
+
+    def _votes(self, cosine_QN: Tensor, class_NK: Tensor) -> Tensor:
+        """The share of the votes for each class."""
+        least_Q1 = cosine_QN.topk(min(self.neighbours, cosine_QN.shape[1]), dim=1).values[:, -1:]
+        voting_QN = cosine_QN.masked_fill(cosine_QN < least_Q1 - TIE, -torch.inf)
+        votes_QK: Tensor = (voting_QN / self.temperature).softmax(dim=1) @ class_NK
+        return votes_QK

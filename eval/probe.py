@@ -1,0 +1,73 @@
+"""What all probes share: they learn classes from the vectors of one part of the items, and are tested on the rest.
+
+The vectors are those that the towers give to the joint space, of length 1. The accuracy of several folds is the mean
+over the folds, so that each fold counts alike. A class that no training sample has is never found. A tie is wrong.
+
+Shape letters: n items, D dimensions, K classes.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tercet.eval.config import EvalConfig
+from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.intervals import Share, Statistic, class_mean
+from tercet.eval.labelled import Labelled, labelled, place_of_right
+from tercet.eval.measure import Measure
+from tercet.eval.splits import Split, SplitTask, splits
+
+
+class Probed(NamedTuple):
+    """The scores `[n, K]` of tested items, and what the probe chose for itself."""
+
+    scores_nK: Tensor
+    chosen: str = ""
+
+
+class ProbeTask(SplitTask):
+    """A classifier that learns from vectors."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "acc1", "mean_per_class_recall"
+
+    def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
+        return [self._of(labelled(table, modality, self), modality) for modality in self.used_modalities(table)]
+
+    @abstractmethod
+    def probe(self, data: Labelled, split: Split) -> Probed:
+        """Learns from the training items of a split, and scores those to test."""
+
+    def _of(self, data: Labelled, modality: str) -> Measure:
+        parts = list(splits(data, self))
+        probed = [self.probe(data, part) for part in parts]
+        test_n, sizes = torch.cat([part.test_n for part in parts]), [len(part.test_n) for part in parts]
+        label_n, classes = data.labels_n[test_n], len(data.classes)
+        place_n = place_of_right(torch.cat([one.scores_nK for one in probed]), label_n)
+        alike_n = torch.cat([torch.full((size,), 1 / size, dtype=torch.float64) for size in sizes])
+        weight_n = alike_n if len(set(sizes)) > 1 else None
+        statistics: dict[str, Statistic] = {
+            "acc1": Share(place_n == 1, weight_n),
+            "mean_per_class_recall": class_mean(place_n == 1, label_n),
+        }
+        if classes > 5:
+            statistics["acc5"] = Share(place_n <= 5, weight_n)
+        guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
+        notes: dict[str, object] = {
+            "classes": classes,
+            "majority": float(label_n.bincount().max() / len(label_n)),
+            "folds": len(parts),
+            "learned from": sum(len(part.train_n) for part in parts) // len(parts),
+            "vectors": "joint space, length 1",
+        }
+        if left_out := sum(part.left_out for part in parts):
+            notes["training samples left out for their group"] = left_out
+        if chosen := [one.chosen for one in probed if one.chosen]:
+            notes["chosen"] = chosen
+        chance = {metric: guess[metric] for metric in statistics}
+        return Measure(
+            f"{self.what} from {modality}", statistics, data.items_n[test_n], data.groups_n[test_n], chance, notes
+        )
