@@ -1,150 +1,177 @@
-"""Few-shot classification: each item is assigned to the nearest class, of which only a few examples are known.
+"""Few-shot classification: each item is assigned to a class of which only a few examples are known.
 
-An episode draws `ways` classes, `shots` examples of each, and up to `queries` other items of each. The prototype of a
-class is the normalised mean of the unit vectors of its examples (Snell et al. 2017). A tie is wrong.
+An episode draws `ways` classes, `shots` examples of each, and up to `queries` other items of each. The `method` learns
+the classes from the examples (`few_shot_methods.py`). A tie is wrong.
 
-With few examples, a prototype is off the centre of its class. `acc1_aligned` first moves the prototypes to where the
-queries are, as BECLR does (Poulakakis-Daktylidis and Jamali-Rad 2024): a plan transports prototypes to queries at the
-least cost, and each prototype becomes the mean of the queries that it is sent to, normalised. Here the cost is
-1 − cosine, and there is one pass. The plan sees all queries of an episode at once, but not their classes. All
-prototypes send the same mass, so classes should have about as many queries each.
+Adapters have settings. They are chosen on a validation part of the items, a fifth of the groups, which no test episode
+uses: the examples are drawn from the other items, and the validation part gives the queries, as Tip-Adapter does. The
+choice is made once for each number of shots, by the mean accuracy of `VALIDATED` episodes.
 
 Episodes are the independent observations of the intervals. They draw from the same items, so an interval is that of the
 accuracy on these items, not on new ones. Of the items of one group, such as one picture with several captions, one is
-used.
+used. The draws are the same for every model, and for any order of the table.
 
 Shapes: Q queries, W classes of an episode, S examples of each, D dimensions.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
+from tercet.eval.few_shot_methods import Method, Setting, Shown, scores, settings
 from tercet.eval.intervals import Share
-from tercet.eval.labels import KEYS, plain
+from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
-from tercet.eval.ranking import rank
-from tercet.eval.task import KINDS, WordedTask, entries, lookup
-from tercet.eval.transport import transport_plan
+from tercet.eval.splits import dealt
+from tercet.eval.task import KINDS
+from tercet.eval.zero_shot import PROMPTS, ZeroShotTask, class_vectors
 
-ITERATIONS = 50  # of the transport plan
+VALIDATION, VALIDATED = 5, 8  # one in so many groups; episodes
+Rows = Mapping[str, Sequence[int]]  # places of items by class
+
+
+def _listed(shots: Any) -> Any:
+    return (shots,) if isinstance(shots, int) else shots
 
 
 @KINDS.register("few_shot")
-class FewShotTask(WordedTask):
-    """Assigns each item to the nearest class, of which a few examples are known."""
+class FewShotTask(LabelledTask):
+    """Assigns each item to a class of which a few examples are known."""
 
-    what: str = Field("class", description="what the classes are, such as `shape`")
-    label: str | None = Field(
-        None,
-        description="where the class of an item is in its `meta`, such as `objects[0].shape`; null: its `label` or "
-        "`class`",
+    method: Method = Field(
+        "prototypes",
+        description="prototypes: the nearest mean of examples; transport: after optimal transport to the queries; "
+        "tip_adapter and clip_adapter: prompts, corrected by the examples",
     )
-    count: dict[str, int] = Field(
-        {}, description="only items whose list in `meta` has this many entries, such as `{objects: 1}`"
+    ways: int | None = Field(5, gt=1, description="classes of an episode; null: all classes")
+    shots: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
+        (1,), min_length=1, description="examples of each class: a number, or several such as [1, 2, 4, 8, 16]"
     )
-    ways: int = Field(5, gt=1, description="classes of an episode")
-    shots: int = Field(1, gt=0, description="examples of each class")
     queries: int = Field(15, gt=0, description="items of each class to assign, at most")
     episodes: int = Field(200, gt=1, description="how many episodes are drawn")
-    entropy: float = Field(0.05, gt=0, description="of the aligned prototypes: the higher, the more alike they become")
+    entropy: float = Field(0.05, gt=0, description="of `transport`: the higher, the more alike the prototypes become")
+    classes: dict[str, str] = Field(
+        {}, description="of adapters: the words of labels in prompts; a label that is not named stands for itself"
+    )
+    templates: tuple[str, ...] = Field(
+        (), description="of adapters: prompts with `{class}`; empty: the usual one of the modality"
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return "acc1", "acc1_aligned"
+        return ("acc1",)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the method needs prompts, and settings that are chosen on a validation part."""
+        return len(settings(self.method)) > 1
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
-        return few_shot(table, self)
+        measures = []
+        for modality in self.used_modalities(table):
+            data = labelled(table, modality, self)
+            text_KD = self._prompts(data, modality, embed_text) if self.adapts else None
+            measures += [self._of(data, text_KD, modality, shots) for shots in self.shots]
+        return measures
 
-    def label_of(self, sample: Sample) -> str | None:
-        """The class of a sample. None if it has none, or the task does not use such samples."""
-        if self.label is None:
-            return next((str(sample.meta[key]) for key in KEYS if sample.meta.get(key) is not None), None)
-        try:
-            if any(entries(sample.meta, path) != count for path, count in self.count.items()):
-                return None
-            return str(lookup(sample.meta, self.label))
-        except (KeyError, IndexError, TypeError):
-            return None
+    def _prompts(self, data: Labelled, modality: str, embed_text: TextEmbedder) -> Tensor:
+        """The vector of each class of the data."""
+        words = {label: self.classes.get(label, label.replace("_", " ")) for label in data.classes}
+        templates = self.templates or PROMPTS.get(modality, ("{class}",))
+        task = ZeroShotTask(
+            kind="zero_shot", name=self.name, title=self.title, what=self.what, classes=words, templates=templates
+        )
+        return class_vectors(embed_text, task).double()
+
+    def _of(self, data: Labelled, text_KD: Tensor | None, modality: str, shots: int) -> Measure:
+        held_n = torch.zeros(len(data.samples), dtype=torch.bool)
+        if self.adapts:
+            held_n = dealt(data.samples, data.labels_n, data.groups_n, VALIDATION) == 0
+        pool = classes_of(data, ~held_n)
+        ways = self._ways(pool, modality, shots)
+        chosen = settings(self.method)[0]
+        if self.adapts:
+            chosen = self._best(data, text_KD, list(self._validation(pool, classes_of(data, held_n), ways, shots)))
+        drawn = list(episodes(pool, ways, shots, self.queries, self.episodes))
+        hits = torch.cat([self._hits(data, text_KD, one, chosen) for one in drawn])
+        numbers = torch.cat([torch.full_like(one.class_Q, number) for number, one in enumerate(drawn)])
+        items = data.items_n[torch.cat([one.query_Q for one in drawn])]
+        notes: dict[str, object] = {"ways": ways, "shots": shots, "episodes": self.episodes, "method": self.method}
+        if self.adapts:
+            notes["chosen"] = ", ".join(f"{name} = {value:g}" for name, value in chosen.items())
+        several = f", {shots} shot{'s' * (shots > 1)}" if len(self.shots) > 1 else ""
+        subject, chance = f"{self.what} from {modality}{several}", {"acc1": 1 / ways}
+        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes)
+
+    def _validation(self, pool: Rows, held: Rows, ways: int, shots: int) -> Iterator["Episode"]:
+        """Episodes of the classes that have an item in the validation part."""
+        known = {name: places for name, places in pool.items() if held[name] and len(places) > shots}
+        if len(known) < 2:
+            raise EvalError(
+                f"task `{self.name}` has too few samples to choose the settings of `{self.method}`; add some, or lower "
+                "`shots`"
+            )
+        return episodes(known, min(ways, len(known)), shots, self.queries, VALIDATED, held)
+
+    def _best(self, data: Labelled, text_KD: Tensor | None, tried: Sequence["Episode"]) -> Setting:
+        """The setting with the highest mean accuracy. Of equals, the first."""
+
+        def accuracy(setting: Setting) -> float:
+            return sum(float(self._hits(data, text_KD, one, setting).double().mean()) for one in tried)
+
+        return max(settings(self.method), key=accuracy)
+
+    def _hits(self, data: Labelled, text_KD: Tensor | None, episode: "Episode", setting: Setting) -> Tensor:
+        example_WSD, query_QD = data.vectors_nD[episode.example_WS], data.vectors_nD[episode.query_Q]
+        text_WD = None if text_KD is None else text_KD[data.labels_n[episode.example_WS[:, 0]]]
+        found_QW = scores(self.method, Shown(example_WSD, query_QD, text_WD), setting, self.entropy)
+        return place_of_right(found_QW, episode.class_Q) == 1
+
+    def _ways(self, pool: Rows, modality: str, shots: int) -> int:
+        enough = sum(len(places) > shots for places in pool.values())
+        ways = enough if self.ways is None else self.ways
+        if enough < max(ways, 2):
+            raise EvalError(
+                f"task `{self.name}` needs {max(ways, 2)} classes with more than {shots} samples that have {modality}, "
+                f"and the data have {enough}; lower `ways` or `shots`"
+            )
+        return ways
 
 
 class Episode(NamedTuple):
-    """Rows of the table: the examples of each class, the queries, and which class each of these has."""
+    """Places of items: the examples of each class, the queries, and which class each of these has."""
 
     example_WS: Tensor
     query_Q: Tensor
     class_Q: Tensor
 
 
-def few_shot(table: EmbeddingTable, task: FewShotTask) -> list[Measure]:
-    """The accuracy with plain and with aligned prototypes, for every modality."""
-    return [_measured(table, modality, task) for modality in task.used_modalities(table)]
+def classes_of(data: Labelled, kept_n: Tensor) -> Rows:
+    """The kept items of each class: one of a group."""
+    found: dict[str, dict[int, int]] = {name: {} for name in data.classes}
+    for place in kept_n.nonzero().flatten().tolist():
+        found[data.classes[int(data.labels_n[place])]].setdefault(int(data.groups_n[place]), place)
+    return {label: list(places.values()) for label, places in found.items()}
 
 
-def _measured(table: EmbeddingTable, modality: str, task: FewShotTask) -> Measure:
-    rows = table.vectors[modality].double()
-    plain_hits, aligned_hits, items, numbers = [], [], [], []
-    for number, episode in enumerate(_episodes(table, modality, task)):
-        query_QD = rows[episode.query_Q]
-        prototype_WD = F.normalize(rows[episode.example_WS].mean(dim=1), dim=1)
-        moved_WD = aligned(prototype_WD, query_QD, task.entropy)
-        plain_hits.append(_hits(query_QD, prototype_WD, episode.class_Q))
-        aligned_hits.append(_hits(query_QD, moved_WD, episode.class_Q))
-        items.append(table.items[modality][episode.query_Q])
-        numbers.append(torch.full_like(episode.class_Q, number))
-    statistics = {"acc1": Share(torch.cat(plain_hits)), "acc1_aligned": Share(torch.cat(aligned_hits))}
-    notes = {"ways": task.ways, "shots": task.shots, "episodes": task.episodes}
-    chance = dict.fromkeys(statistics, 1 / task.ways)
-    return Measure(f"{task.what} from {modality}", statistics, torch.cat(items), torch.cat(numbers), chance, notes)
-
-
-def aligned(prototype_WD: Tensor, query_QD: Tensor, entropy: float) -> Tensor:
-    """Each prototype becomes the normalised mean of the queries that the transport plan sends it to."""
-    plan_WQ = transport_plan(1 - prototype_WD @ query_QD.T, entropy, ITERATIONS)
-    return F.normalize(plan_WQ @ query_QD, dim=1)
-
-
-def _hits(query_QD: Tensor, prototype_WD: Tensor, class_Q: Tensor) -> Tensor:
-    return rank(query_QD, prototype_WD, class_Q, torch.arange(len(prototype_WD))).rank == 1
-
-
-def _episodes(table: EmbeddingTable, modality: str, task: FewShotTask) -> Iterator[Episode]:
-    """The episodes are the same for every model, and for any order of the table."""
-    classes = {label: rows for label, rows in _classes(table, modality, task).items() if len(rows) > task.shots}
-    if len(classes) < task.ways:
-        raise EvalError(
-            f"task `{task.name}` needs {task.ways} classes with more than {task.shots} samples that have {modality}, "
-            f"and the data have {len(classes)}; lower `ways` or `shots`"
-        )
-    names = sorted(classes)
-    for number in range(task.episodes):
-        random = keyed("few-shot episodes", 0, number)
-        examples, queries, answers = [], [], []
-        for place, name in enumerate(random.choice(names, task.ways, replace=False).tolist()):
-            drawn = random.permutation(classes[name])[: task.shots + task.queries].tolist()
-            examples.append(drawn[: task.shots])
-            queries += drawn[task.shots :]
-            answers += [place] * len(drawn[task.shots :])
-        yield Episode(torch.tensor(examples), torch.tensor(queries), torch.tensor(answers))
-
-
-def _classes(table: EmbeddingTable, modality: str, task: FewShotTask) -> Mapping[str, list[int]]:
-    """The rows of each class, by the ids of their samples: one row of a group. A group that is named like the class is
-    the class, and its items count separately."""
-    found: dict[str, dict[int, int]] = {}
-    first_rows = table.first_rows(modality)
-    for item in sorted(first_rows, key=lambda item: table.samples[item].id):
-        sample = table.samples[item]
-        label = task.label_of(sample)
-        if label is not None:
-            alone = plain(str(sample.meta.get("group", ""))) == plain(label)
-            found.setdefault(label, {}).setdefault(-1 - sample.id if alone else sample.group, first_rows[item])
-    return {label: list(rows.values()) for label, rows in found.items()}
+def episodes(
+    rows: Rows, ways: int, shots: int, queries: int, count: int, held: Rows | None = None
+) -> Iterator[Episode]:
+    """Episodes of classes that have more items than examples. With `held`, the queries are items of it."""
+    names = sorted(name for name, places in rows.items() if len(places) > shots)
+    for number in range(count):
+        random = keyed("few-shot episodes" if held is None else "few-shot validation episodes", 0, number)
+        examples, asked, answers = [], [], []
+        for place, name in enumerate(random.choice(names, ways, replace=False).tolist()):
+            drawn = random.permutation(rows[name]).tolist()
+            mine = drawn[shots:] if held is None else random.permutation(held[name]).tolist()
+            examples.append(drawn[:shots])
+            asked += mine[:queries]
+            answers += [place] * len(mine[:queries])
+        yield Episode(torch.tensor(examples), torch.tensor(asked), torch.tensor(answers))

@@ -3,7 +3,7 @@
 from tercet.eval.result import Result
 from tercet.eval.scale import scale_of
 
-WORDS = {"acc1": "top-1", "acc1_aligned": "top-1 aligned", "acc5": "top-5", "mean_per_class_recall": "balanced"}
+WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
 
 
 def shown(value: float | None, metric: str) -> str:

@@ -1,23 +1,27 @@
 """Few-shot classification against loops, and the transport plan against a search over all assignments."""
 
+import math
 from collections.abc import Iterator
 from itertools import permutations
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval import few_shot as module
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.few_shot import FewShotTask
+from tercet.eval.few_shot import Episode, FewShotTask, classes_of, episodes
+from tercet.eval.few_shot_methods import Method, Shown, clip_adapter, scores, settings, tip_adapter
+from tercet.eval.labelled import labelled
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import reordered
 from tercet.eval.self_test import self_test
 from tercet.eval.transport import transport_plan
 
 DIM = 12
+METHODS = ("prototypes", "transport", "tip_adapter", "clip_adapter")
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +52,29 @@ def made(spread: float, items: int = 120, classes: int = 6) -> EmbeddingTable:
     return EmbeddingTable({"image": rows}, {"image": torch.arange(items)}, samples)
 
 
+def prompts(texts: list[str]) -> Tensor:
+    """Prompts that are near the centres of their classes, `c0` to `c5`, of `made`."""
+    random = torch.Generator().manual_seed(3)
+    centre = torch.randn(6, DIM, generator=random)
+    wrong = torch.randn(6, DIM, generator=torch.Generator().manual_seed(9))
+    return torch.stack([(centre + wrong)[int(text.rstrip(".")[-1])] for text in texts])
+
+
 def measured(table: EmbeddingTable, one: FewShotTask) -> Measure:
-    (found,) = one.measure(table, lambda texts: torch.zeros(len(texts), DIM), EvalConfig())
+    (found,) = one.measure(table, prompts, EvalConfig())
     return found
 
 
-def value(table: EmbeddingTable, one: FewShotTask, metric: str = "acc1") -> float:
-    return measured(table, one).statistics[metric].value
+def value(table: EmbeddingTable, one: FewShotTask) -> float:
+    return measured(table, one).statistics["acc1"].value
+
+
+def drawn(table: EmbeddingTable, one: FewShotTask) -> Iterator[Episode]:
+    """The episodes, in rows of the table, which are in the order of the ids."""
+    data = labelled(table, "image", one)
+    assert one.ways is not None
+    rows = classes_of(data, torch.ones(len(data.samples), dtype=torch.bool))
+    return episodes(rows, one.ways, one.shots[0], one.queries, one.episodes)
 
 
 @pytest.mark.parametrize("shots", [1, 3])
@@ -62,7 +82,7 @@ def test_equals_a_loop_over_episodes_and_queries(shots: int) -> None:
     table, one = made(1.0), task(shots=shots)
     rows = table.vectors["image"].double()
     hits = []
-    for episode in module._episodes(table, "image", one):
+    for episode in drawn(table, one):
         prototypes = [sum(rows[at] for at in places) for places in episode.example_WS.tolist()]
         for at, right in zip(episode.query_Q.tolist(), episode.class_Q.tolist(), strict=True):
             cosines = [float(rows[at] @ (centre / centre.norm())) for centre in prototypes]  # type: ignore[union-attr]
@@ -71,13 +91,13 @@ def test_equals_a_loop_over_episodes_and_queries(shots: int) -> None:
     assert found.statistics["acc1"].value == pytest.approx(sum(hits) / len(hits))
     assert len(found.items) == len(hits)
     assert len(torch.unique(found.groups)) == 60
-    assert found.chance == {"acc1": 0.25, "acc1_aligned": 0.25}
+    assert found.chance == {"acc1": 0.25}
 
 
 def test_episodes_never_share_a_group_between_examples_and_queries() -> None:
     table = made(1.0)
-    drawn: set[int] = set()
-    for episode in module._episodes(table, "image", task(shots=2)):
+    seen: set[int] = set()
+    for episode in drawn(table, task(shots=2)):
         examples, queries = episode.example_WS.flatten().tolist(), episode.query_Q.tolist()
         groups = [table.samples[at].group for at in examples + queries]
         assert len(groups) == len(set(groups))
@@ -85,8 +105,8 @@ def test_episodes_never_share_a_group_between_examples_and_queries() -> None:
         assert len(set(labels)) == 4
         assert [table.samples[at].meta["label"] for at in queries] == [labels[2 * k] for k in episode.class_Q.tolist()]
         assert episode.class_Q.bincount().tolist() == [6] * 4
-        drawn |= {*queries}
-    assert len(drawn) > 80
+        seen |= {*queries}
+    assert len(seen) > 80
 
 
 def test_far_classes_are_told_apart_and_random_vectors_are_not() -> None:
@@ -97,17 +117,21 @@ def test_far_classes_are_told_apart_and_random_vectors_are_not() -> None:
 def test_alignment_makes_up_for_unlucky_examples() -> None:
     """With one example each, the queries say more about where the classes are."""
     table, one = made(0.6), task(episodes=200, queries=12)
-    assert value(table, one, "acc1_aligned") > value(table, one) + 0.03
+    assert value(table, one.model_copy(update={"method": "transport"})) > value(table, one) + 0.03
 
 
-def test_the_order_of_the_table_does_not_matter() -> None:
+def test_the_order_of_the_table_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.eval.few_shot_methods.STEPS", 3)
+    monkeypatch.setattr("tercet.eval.few_shot.VALIDATED", 2)
     table = made(1.0)
-    for metric in ("acc1", "acc1_aligned"):
-        assert value(reordered(table, 1), task(), metric) == pytest.approx(value(table, task(), metric))
+    for method in METHODS:
+        one = task(method=method, episodes=5)
+        assert value(reordered(table, 1), one) == pytest.approx(value(table, one))
 
 
-def test_null_models_score_what_they_must() -> None:
-    checks = self_test(made(1.0), [task(episodes=3)])
+def test_null_models_score_what_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.eval.self_test.MOST_DRAWS", 40)
+    checks = self_test(made(1.0), [task(episodes=3), task(name="tip", method="tip_adapter", episodes=3)])
     assert {check.model for check in checks} == {"constant", "random", "reordered"}
     assert [check for check in checks if not check.holds] == []
 
@@ -120,7 +144,8 @@ def test_classes_come_from_meta_and_items_named_like_their_class_count_separatel
     assert one.label_of(Sample("a", 0, 0)) is None
     samples = tuple(Sample(f"{n}", n, n % 2, meta={"class": "a b", "group": "A_b"}) for n in range(6))
     table = EmbeddingTable({"image": torch.eye(6)}, {"image": torch.arange(6)}, samples)
-    assert {label: len(rows) for label, rows in module._classes(table, "image", task()).items()} == {"a b": 6}
+    rows = classes_of(labelled(table, "image", task()), torch.ones(6, dtype=torch.bool))
+    assert {label: len(places) for label, places in rows.items()} == {"a b": 6}
 
 
 def test_too_few_classes_are_an_error() -> None:
@@ -144,3 +169,70 @@ def test_with_little_entropy_the_plan_is_the_best_assignment() -> None:
     cost = torch.rand(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     best = min(permutations(range(5)), key=lambda order: sum(float(cost[i, j]) for i, j in enumerate(order)))
     assert tuple(transport_plan(cost, 1e-3, 2000).argmax(dim=1).tolist()) == best
+
+
+def episode_of() -> tuple[Shown, Tensor]:
+    """Three classes, four examples of each, nine queries, and prompts that are off."""
+    random = torch.Generator().manual_seed(5)
+
+    def near(centre: Tensor) -> Tensor:
+        return normalize(centre + torch.randn(centre.shape, generator=random, dtype=torch.float64), dim=-1)
+
+    centre = torch.randn(3, DIM, generator=random, dtype=torch.float64)
+    shown = Shown(near(centre[:, None].expand(3, 4, DIM)), near(centre.repeat(3, 1)), near(centre))
+    return shown, torch.arange(3).repeat(3)
+
+
+def test_tip_adapter_equals_a_loop() -> None:
+    shown, _ = episode_of()
+    assert shown.text_WD is not None
+    found = tip_adapter(shown, alpha=3.0, beta=5.5)
+    for query, row in zip(shown.query_QD, found, strict=True):
+        for place, score in enumerate(row.tolist()):
+            cached = sum(math.exp(-5.5 * (1 - float(query @ key))) for key in shown.example_WSD[place])
+            assert score == pytest.approx(100 * float(query @ shown.text_WD[place]) + 3.0 * cached)
+
+
+@pytest.mark.parametrize("method", ["tip_adapter", "clip_adapter"])
+def test_adapters_are_plain_prompts_at_zero_and_learn_from_the_examples_otherwise(method: Method) -> None:
+    shown, _ = episode_of()
+    assert shown.text_WD is not None
+    first, *others = settings(method)
+    torch.testing.assert_close(scores(method, shown, first, 0.05), 100 * shown.query_QD @ shown.text_WD.T)
+    own = shown._replace(query_QD=shown.example_WSD.flatten(0, 1))
+    label = torch.arange(3).repeat_interleave(4)
+    plain = torch.nn.functional.cross_entropy(scores(method, own, first, 0.05), label)
+    best = min(float(torch.nn.functional.cross_entropy(scores(method, own, one, 0.05), label)) for one in others)
+    assert best < 0.5 * float(plain)
+
+
+def test_clip_adapter_gives_the_same_twice_and_touches_no_global_random_numbers() -> None:
+    shown, _ = episode_of()
+    state = torch.get_rng_state()
+    assert clip_adapter(shown, 0.2).equal(clip_adapter(shown, 0.2))
+    assert torch.get_rng_state().equal(state)
+
+
+def test_adapters_beat_bad_prompts_and_name_what_they_chose() -> None:
+    table = made(0.5, items=240)
+    text = prompts([f"c{n}" for n in range(6)])
+    cosine = table.vectors["image"] @ normalize(text, dim=1).T
+    plain = float((cosine.argmax(dim=1) == torch.arange(240) % 6).double().mean())
+    one = task(method="tip_adapter", ways=None, shots=[1, 8], episodes=10)
+    few, many = one.measure(table, prompts, EvalConfig())
+    assert (few.subject, many.subject) == ("class from image, 1 shot", "class from image, 8 shots")
+    assert many.statistics["acc1"].value > max(few.statistics["acc1"].value, plain)
+    assert many.notes["ways"] == 6
+    assert str(many.notes["chosen"]).startswith("α = ")
+
+
+def test_validation_items_are_no_queries_of_a_test_episode() -> None:
+    table = made(1.0)
+    one = task(method="tip_adapter", episodes=30)
+    found = measured(table, one)
+    held = {n for n, sample in enumerate(table.samples)} - set(found.items.tolist())
+    assert len(held) >= 120 // 5
+    few = made(1.0, items=7, classes=2)  # three groups of `c0` and two of `c1`, of which the validation part has none
+    samples = tuple(Sample(s.key, s.id, s.group) if s.id == 5 else s for s in few.samples)
+    with pytest.raises(EvalError, match="too few samples to choose the settings of `tip_adapter`"):
+        value(EmbeddingTable(few.vectors, few.items, samples), task(method="tip_adapter", ways=2))

@@ -1,0 +1,109 @@
+"""How the classes of an episode are learned from a few examples: each method scores every query for every class.
+
+- `prototypes`: the cosine with the normalised mean of the examples of a class (Snell et al. 2017).
+- `transport`: the same, after the prototypes moved to where the queries are, as BECLR does (Poulakakis-Daktylidis and
+  Jamali-Rad 2024). A plan transports prototypes to queries at the least cost, here 1 − cosine, and each prototype
+  becomes the mean of the queries that it is sent to, normalised, in one pass. The plan sees all queries at once, but
+  not their classes. All prototypes send the same mass, so classes should have about as many queries each.
+- `tip_adapter`: the logits of the prompts plus α Σ exp(−β (1 − cosine)) over the examples of a class (Tip-Adapter,
+  Zhang et al. 2022, without training).
+- `clip_adapter`: the logits of the prompts for α W₂ ReLU(W₁ f) + (1 − α) f in place of a vector f, normalised, where W₁
+  has a quarter of the dimensions (CLIP-Adapter, Gao et al. 2021). The cross-entropy of the examples trains it, all at
+  once, with Adam; the authors use batches.
+
+The settings of the two adapters, α and β, come from `GRID`.
+
+Shapes: Q queries, W classes of an episode, S examples of each, D dimensions.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tercet.eval.transport import transport_plan
+
+Method = Literal["prototypes", "transport", "tip_adapter", "clip_adapter"]
+Setting = Mapping[str, float]
+
+ITERATIONS = 50  # of the transport plan
+SCALE = 100.0  # of the logits of prompts: the temperature at which CLIP ends
+REDUCTION, STEPS, RATE = 4, 50, 1e-2  # of CLIP-Adapter
+GRID: Mapping[Method, Mapping[str, tuple[float, ...]]] = {
+    "prototypes": {},
+    "transport": {},
+    "tip_adapter": {"α": (0.0, 1.0, 3.0, 10.0, 30.0, 100.0), "β": (1.0, 3.0, 5.5, 10.0)},
+    "clip_adapter": {"α": (0.0, 0.2, 0.4, 0.6, 0.8)},
+}
+
+
+class Shown(NamedTuple):
+    """The vectors of an episode. `text_WD`: those of the prompts of its classes, for adapters."""
+
+    example_WSD: Tensor
+    query_QD: Tensor
+    text_WD: Tensor | None
+
+
+def settings(method: Method) -> list[Setting]:
+    """All settings of a method, the one closest to plain prompts first."""
+    grid = GRID[method]
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def scores(method: Method, shown: Shown, setting: Setting, entropy: float) -> Tensor:
+    """The score of each query for each class `[Q, W]`. `entropy`: of the transport plan."""
+    if method == "tip_adapter":
+        return tip_adapter(shown, setting["α"], setting["β"])
+    if method == "clip_adapter":
+        return clip_adapter(shown, setting["α"])
+    prototype_WD = F.normalize(shown.example_WSD.mean(dim=1), dim=1)
+    if method == "transport":
+        prototype_WD = moved(prototype_WD, shown.query_QD, entropy)
+    return shown.query_QD @ prototype_WD.T
+
+
+def moved(prototype_WD: Tensor, query_QD: Tensor, entropy: float) -> Tensor:
+    """Each prototype becomes the normalised mean of the queries that the transport plan sends it to."""
+    plan_WQ = transport_plan(1 - prototype_WD @ query_QD.T, entropy, ITERATIONS)
+    return F.normalize(plan_WQ @ query_QD, dim=1)
+
+
+def tip_adapter(shown: Shown, alpha: float, beta: float) -> Tensor:
+    cosine_QWS = torch.einsum("qd,wsd->qws", shown.query_QD, shown.example_WSD)
+    cached_QW = (-beta * (1 - cosine_QWS)).exp().sum(dim=2)
+    return _prompted(shown.query_QD, shown) + alpha * cached_QW
+
+
+def clip_adapter(shown: Shown, alpha: float) -> Tensor:
+    """The initial weights are the same in every episode."""
+    if alpha == 0:
+        return _prompted(shown.query_QD, shown)
+    classes, shots, dim = shown.example_WSD.shape
+    random, hidden = torch.Generator().manual_seed(0), max(dim // REDUCTION, 1)
+    down_Dh, up_hD = (
+        (torch.randn(rows, columns, generator=random, dtype=torch.float64) / rows**0.5).requires_grad_()
+        for rows, columns in ((dim, hidden), (hidden, dim))
+    )
+
+    def adapted(rows_nD: Tensor) -> Tensor:
+        return F.normalize(alpha * (rows_nD @ down_Dh).relu() @ up_hD + (1 - alpha) * rows_nD, dim=1)
+
+    optimizer = torch.optim.Adam([down_Dh, up_hD], lr=RATE)
+    example_nD, class_n = shown.example_WSD.flatten(0, 1), torch.arange(classes).repeat_interleave(shots)
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(_prompted(adapted(example_nD), shown), class_n).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    with torch.no_grad():
+        return _prompted(adapted(shown.query_QD), shown)
+
+
+def _prompted(rows_nD: Tensor, shown: Shown) -> Tensor:
+    """The logits of the prompts."""
+    assert shown.text_WD is not None
+    return SCALE * rows_nD @ shown.text_WD.T
