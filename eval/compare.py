@@ -63,6 +63,12 @@ class Difference:
             "verdict": self.verdict, "n": self.n,
         }  # fmt: skip
 
+    def line(self) -> Json:
+        """The same as a line of a CSV."""
+        flat = self.to_json()
+        del flat["interval"]
+        return {**flat, "low": self.apart.low, "high": self.apart.high}
+
 
 def same_items(first: EmbeddingTable, second: EmbeddingTable) -> None:
     """Fails unless both models embedded the same samples."""
@@ -152,3 +158,11 @@ def shown_p(p: float) -> str:
 
 def signed(value: float, metric: str) -> str:
     return f"{'+' if value > 0 else ''}{shown(value, metric)}"
+
+
+MARKDOWN = ("model", "data", "subject", "metric", "baseline", "this", "difference", "95 %", "p", "verdict")
+
+
+def markdown_cells(model: str, difference: Difference) -> list[str]:
+    data = " · ".join(filter(None, (difference.dataset, difference.task)))
+    return [model, data, difference.subject, *(cell.plain for cell in _cells(difference))]

@@ -11,6 +11,16 @@ class EvalConfig(Config):
     """When a run is evaluated, on which tasks, and what its report contains."""
 
     tasks: tuple[str, ...] = Field(("retrieval",), description="tasks by name, from eval/tasks, or paths of YAML files")
+    labels: tuple[str, ...] | dict[str, str] = Field(
+        (),
+        description="the classes of the task `zero_shot`, as [boat, car], or with their words in prompts, as "
+        "{boat: a sailing boat}; empty: those of the data, or of the generated dataset",
+    )
+    templates: tuple[str, ...] = Field(
+        (),
+        description="prompts for `labels`, as `a photo of a {class}.`; empty: that for pictures, and `This is a sound "
+        "of {class}.` for sounds",
+    )
     every: int | float | None = Field(
         None,
         gt=0,
@@ -35,10 +45,31 @@ class EvalConfig(Config):
     )
     report: bool = Field(True, description="write report.html at the end of the run")
 
+    @field_validator("templates", mode="before")
+    @classmethod
+    def _one_or_more(cls, raw: Any) -> Any:
+        return (raw,) if isinstance(raw, str) else raw
+
+    @field_validator("templates")
+    @classmethod
+    def _slotted(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if "{class}" not in template:
+                raise ValueError(f"`{template}` has no place for the class; write it as a photo of a {{class}}.")
+        return templates
+
     @field_validator("wise_ft", mode="before")
     @classmethod
     def _none_is_empty(cls, raw: Any) -> Any:
         return () if raw is None else raw
+
+    @model_validator(mode="after")
+    def _classifies(self) -> "EvalConfig":
+        if self.labels and "zero_shot" not in self.tasks:
+            raise Misfit("labels", "are the classes of the task `zero_shot`; add it to `eval.tasks`, or leave them out")
+        if self.templates and not self.labels:
+            raise Misfit("templates", "are prompts for `eval.labels`; name the classes there, or leave them out")
+        return self
 
     @model_validator(mode="after")
     def _has_interpolations(self) -> "EvalConfig":

@@ -9,7 +9,7 @@ import torch
 from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
-from tercet.data_pipelines.decode.item import Decoder
+from tercet.data_pipelines.decode.sound_pairs import decoder_of
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
@@ -39,7 +39,7 @@ def embed_data(
     """
     source = OpenedSources().open_first(data, split, world)
     report_unread(split, source, model.intakes)
-    decoder = Decoder(source, model.intakes, split, data.exact_images)
+    decoder = decoder_of(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
     weights = weights_digest(model) + (f" {precision}" if precision != "fp32" else "")
     request = Request(weights, source.snapshot, transform, len(source), PIECE, model.head.dims)

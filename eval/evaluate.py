@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tercet.eval.average import averages
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.load_tasks import load_tasks
@@ -29,12 +30,14 @@ def evaluate(
 def measure(
     table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[str | Task], config: EvalConfig
 ) -> list[Measure]:
-    """The measures of these tasks on one dataset, in the order of the tasks."""
-    return [
+    """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups."""
+    found = [
         replace(found, task=task.name, title=task.title)
         for task in load_tasks(tasks)
         for found in task.measure(table, embed_text, config)
     ]
+    means = (average.of({"": found}) for average in averages(tasks))
+    return [*found, *filter(None, means)]
 
 
 def _with_shortcuts(result: Result, shortcuts: Shortcuts) -> Result:

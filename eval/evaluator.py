@@ -4,6 +4,7 @@ import sys
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tercet.data_pipelines.bad_samples import summary
@@ -17,8 +18,10 @@ from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
+from tercet.eval.embed_data import embed_data
 from tercet.eval.evaluate import evaluate
 from tercet.eval.overlap import check_overlap
+from tercet.eval.own_classes import OwnClasses, with_classes
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
@@ -46,13 +49,19 @@ class InitialTowers:
 
 
 class Evaluator:
-    """Evaluates models on one run's held-out splits."""
+    """Evaluates models on one run's held-out splits. `embeddings`: a folder that keeps the embeddings of each model."""
 
     def __init__(
-        self, data: DataConfig, config: EvalConfig, world: World, sources: OpenedSources | None = None
+        self,
+        data: DataConfig,
+        config: EvalConfig,
+        world: World,
+        sources: OpenedSources | None = None,
+        embeddings: Path | None = None,
     ) -> None:
         self.data, self.config, self.world = data, config, world
         self.sources = sources or OpenedSources()
+        self.embeddings = embeddings
 
     def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
         """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1."""
@@ -65,11 +74,17 @@ class Evaluator:
             shortcuts = {
                 name: self._shortcut([one[name] for one in training], table) for name, table in features.items()
             }
-            results += evaluate(tables[split], model.embed_text, self.config.tasks, self.config, split, shortcuts)
+            tasks = with_classes(self.config.tasks, source, OwnClasses(self.config.labels, self.config.templates))
+            results += evaluate(tables[split], model.embed_text, tasks, self.config, split, shortcuts)
         return Evaluated(results, tables)
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The embeddings of a split, on all ranks. A collective."""
+        if self.embeddings:
+            table = embed_data(model, self.data, self.data.val[split], self.world, cache=self.embeddings).table()
+            source = self.sources.open(self.data, self.data.val[split])
+            check_overlap(self.data.val[split], source, model.intakes, table.modalities)
+            return replace(table, world=self.world)
         decoder = self._decoder(model, self.data.val[split])
         loader = self._loader(model, decoder, self.world)
         table = replace(embed(model.eval(), self._batches(loader), self.world), world=self.world)

@@ -12,6 +12,7 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.captions.sidecar import sidecar_state
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.sample import Intake, TextIntake
+from tercet.data_pipelines.source import Source
 
 PROBES = ("A photo of two dogs, and 3 × naïve cafés!", "", "word " * 400)  # tokenizers differ in at least one of these
 ADDRESS = " at 0x"  # part of the default repr of objects
@@ -29,6 +30,13 @@ def weights_digest(model: nn.Module, ignoring: Collection[str] = ()) -> str:
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(_bytes(tensor))
     return state.hexdigest()
+
+
+def data_digest(source: Source, split: SplitConfig) -> str:
+    """Over the samples and the options by which they are read, but not their location. Of a table that names files, it
+    covers the names and the captions, not the content of the files."""
+    read = split.model_dump(mode="json", exclude={"source"}) | {"sidecar": sidecar_state(split.sidecar)}
+    return blake2b(json.dumps([source.fingerprint, read]).encode(), digest_size=16).hexdigest()
 
 
 def transform_digest(intakes: Mapping[str, Intake], split: SplitConfig, exact_images: bool) -> str:

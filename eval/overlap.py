@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.preflight.modalities import held_modalities
 from tercet.data_pipelines.source import Source
-from tercet.errors import UserError
+from tercet.eval.embed import EvalError
 from tercet.main_process import is_main_process
 
 
@@ -16,7 +16,7 @@ def check_overlap(split: SplitConfig, source: Source, encoded: Collection[str], 
     sensed = [modality for modality in encoded if modality != "text"]
     there = held_modalities(split, source)
     if unread(there, encoded) and sensed and not set(found) & set(sensed):
-        raise UserError(
+        raise EvalError(
             f"the model encodes {_joined(encoded)}, and {source.shard(0)} holds {_joined(there)}; name data with "
             f"{' or '.join(sensed)}, or another model"
         )

@@ -18,12 +18,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from tercet.errors import UserError
 from tercet.eval.composition import CompositionTask
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.evaluate import measure
 from tercet.eval.few_shot import FewShotTask
-from tercet.eval.formatting import heading, shown
+from tercet.eval.formatting import heading, shown, with_unit
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.multi_object import MultiObjectTask
@@ -45,16 +46,26 @@ from tercet.eval.similarity import SimilarityTask
 from tercet.eval.task import Task
 from tercet.eval.zero_shot import ZeroShotTask
 
-ITEMS = 400  # the rules hold for any number of items, and more take longer
-QUERIES = 10_000  # over all draws: the mean over fewer can be far from chance
-LEAST_DRAWS, MOST_DRAWS = 16, 400
-ERRORS = 5.0  # standard errors that the mean of the draws may be off
 EXACT = 1e-9
 KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask, SimilarityTask)
 UNJUDGED = ("median rank", "mean rank variance")  # their expectations over draws are not those of chance
 
 Key = tuple[str, str, str]  # task, subject, metric
 Bound = Literal["equal", "at most", "at least"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How thorough a self-test is."""
+
+    items: int  # the rules hold for any number of items, and more take longer
+    queries: int  # over all draws: the mean over fewer can be far from chance
+    draws: tuple[int, int]  # at least, at most
+    errors: float  # standard errors that the mean of the draws may be off
+
+
+THOROUGH = Effort(400, 10_000, (16, 400), 5.0)
+QUICK = Effort(64, 512, (8, 8), 8.0)
 
 
 @dataclass(frozen=True)
@@ -80,16 +91,29 @@ class Check:
         return {**asdict(self), "holds": self.holds}
 
 
-def self_test(table: EmbeddingTable, tasks: Sequence[str | Task]) -> list[Check]:
+def trust(table: EmbeddingTable, task: Task, confirm: Effort = THOROUGH) -> None:
+    """Fails if the evaluation of a task on these data cannot be trusted: a quick self-test finds a wrong score, and a
+    thorough one confirms that it is no accident."""
+    if not isinstance(task, KINDS) or all(check.holds for check in self_test(table, [task], QUICK)):
+        return
+    for wrong in (check for check in self_test(table, [task], confirm) if not check.holds):
+        raise UserError(
+            f"the evaluation of task `{wrong.task}` cannot be trusted: the {wrong.model} model scores "
+            f"{with_unit(wrong.scored, wrong.metric)} in {wrong.subject} {wrong.metric}, and it must score "
+            f"{with_unit(wrong.expected, wrong.metric)}; `tercet eval … --self-test` shows all checks"
+        )
+
+
+def self_test(table: EmbeddingTable, tasks: Sequence[str | Task], effort: Effort = THOROUGH) -> list[Check]:
     """Checks every metric of these tasks with each null model. Scores in a plugin's tasks are not known."""
-    few, known = subset(table, ITEMS), [task for task in load_tasks(tasks) if isinstance(task, KINDS)]
+    few, known = subset(table, effort.items), [task for task in load_tasks(tasks) if isinstance(task, KINDS)]
     if not known:
         raise EvalError("the self-test knows the scores of none of these tasks; name another, such as `retrieval`")
     retrieval = [task for task in known if isinstance(task, RetrievalTask)]
     return [
         *_constant(few, known, retrieval),
-        *_by_chance("random", few, random_vectors, known, lambda metric: "equal"),
-        *_by_chance("shuffled", few, shuffled, retrieval, _no_better),
+        *_by_chance("random", few, random_vectors, known, lambda metric: "equal", effort),
+        *_by_chance("shuffled", few, shuffled, retrieval, _no_better, effort),
         *_reordered(few, known),
     ]
 
@@ -107,9 +131,11 @@ def _by_chance(
     draw: Callable[[EmbeddingTable, int], EmbeddingTable],
     tasks: Sequence[Task],
     bound: Callable[[str], Bound],
+    effort: Effort,
 ) -> list[Check]:
     """Compares the mean of many draws with chance."""
-    count = min(max(QUERIES // len(table.samples), LEAST_DRAWS), MOST_DRAWS)
+    least, most = effort.draws
+    count = min(max(effort.queries // len(table.samples), least), most)
     draws = [_measures(draw(table, seed), random_text(DIM, seed), tasks) for seed in range(count)] if tasks else []
     numbers = [_numbers(one) for one in draws]
     checks = []
@@ -117,7 +143,7 @@ def _by_chance(
         for metric in filter(_judged, one.statistics):
             key, chance = (one.task, one.subject, metric), one.chance[metric]
             scored = [number[key] for number in numbers]
-            tolerance = EXACT + ERRORS * _error(scored, chance, len(one.items))
+            tolerance = EXACT + effort.errors * _error(scored, chance, len(one.items))
             checks.append(Check(model, *key, fmean(scored), chance, tolerance, bound(metric)))
     return checks
 

@@ -1,9 +1,11 @@
 """A task says what is measured on the embeddings of a dataset. Each kind of task is registered by the module that
 measures it."""
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -29,6 +31,11 @@ class Task(Config, ABC):
         """The names of its metrics, as far as they are known before the evaluation."""
         return ()
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Digests of what its results depend on, so that results of different tasks are not compared by mistake."""
+        return {"task": digest(self.model_dump(mode="json", exclude={"name", "title"}))}
+
     @abstractmethod
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]: ...
 
@@ -38,7 +45,9 @@ class TaskGroup(Config):
 
     kind: Literal["group"]
     name: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks or of groups, or paths of YAML files")
+    average: bool = Field(False, description="also report the mean of the first metric of each task")
+    title: str = Field("", description="the title of the average's table")
 
 
 KINDS: Registry[type[Task] | type[TaskGroup]] = Registry("kind of task")
@@ -65,6 +74,11 @@ class WordedTask(Task):
     def used_modalities(self, table: EmbeddingTable) -> list[str]:
         """The modalities of a table that the task uses."""
         return [one for one in table.modalities if one != "text" and one in (self.modalities or table.modalities)]
+
+
+def digest(value: object) -> str:
+    """Twelve letters that identify a value of plain types."""
+    return sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def lookup(meta: Mapping[str, object], path: str) -> object:

@@ -4,8 +4,6 @@ The vector of a class is the normalised mean of the unit vectors of its prompts.
 class. A tie is wrong.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -26,7 +24,7 @@ from tercet.eval.intervals import Share, Statistic, class_mean
 from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
-from tercet.eval.task import KINDS, WordedTask, entries, lookup
+from tercet.eval.task import KINDS, WordedTask, digest, entries, lookup
 
 PROMPTS = {
     "image": ("a photo of a {class}.",),  # Radford et al. 2021
@@ -55,6 +53,9 @@ class ZeroShotTask(WordedTask):
     fill: dict[str, tuple[str, ...]] = Field(
         {}, description="words for other slots; each choice of words gives a prompt"
     )
+    articles: bool = Field(
+        True, description="write `an` for `a` before a vowel; false: prompts word for word, as published ones are"
+    )
 
     @model_validator(mode="after")
     def _fillable(self) -> "ZeroShotTask":
@@ -71,11 +72,17 @@ class ZeroShotTask(WordedTask):
     def metrics(self) -> tuple[str, ...]:
         return "acc1", "mean_per_class_recall", *(["acc5"] if len(self.classes) > 5 else [])
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {**super().hashes, "classes": digest([*self.classes.items()]), "prompts": fingerprint(self)}
+
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         return zero_shot(table, embed_text, self)
 
 
-def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = ()) -> list[ZeroShotTask]:
+def label_tasks(
+    labels: Sequence[str] | Mapping[str, str], templates: str | Sequence[str] = (), articles: bool = True
+) -> list[ZeroShotTask]:
     """One task for pictures and one for sounds. A mapping gives the words of each label in prompts."""
     if isinstance(labels, str):
         raise UserError(f"labels are a list of classes, and `{labels}` is a text; write ['boat', 'car']")
@@ -84,7 +91,7 @@ def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequ
     return [
         build(ZeroShotTask, {
             "kind": "zero_shot", "name": "zero_shot", "title": "Zero-shot", "what": "class", "modalities": (modality,),
-            "classes": classes, "templates": worded or usual,
+            "classes": classes, "templates": worded or usual, "articles": articles,
         }, lambda key: "labels")
         for modality, usual in PROMPTS.items()
     ]  # fmt: skip
@@ -93,10 +100,10 @@ def label_tasks(labels: Sequence[str] | Mapping[str, str], templates: str | Sequ
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
     """Top-1, top-5 and balanced accuracy for every modality that the task and the table share."""
     labels = _labels(table, task)
-    classes_CD = class_vectors(embed_text, task)
     labelled = torch.tensor(list(labels))
     seen = {modality: torch.isin(items, labelled).nonzero().flatten() for modality, items in table.items.items()}
     modalities = [modality for modality in task.used_modalities(table) if len(seen[modality])]
+    classes_CD = class_vectors(embed_text, task) if modalities else torch.empty(0)
     return [_classify(table, modality, seen[modality], labels, classes_CD, task) for modality in modalities]
 
 
@@ -109,9 +116,8 @@ def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
 
 def prompts_of(task: ZeroShotTask, words: str) -> list[str]:
     """Every template filled with the class, once for each choice of words for its other slots."""
-    return [
-        agree(prompt) for template in task.templates for prompt in _filled(template, {**task.fill, "class": (words,)})
-    ]
+    prompts = [prompt for template in task.templates for prompt in _filled(template, {**task.fill, "class": (words,)})]
+    return list(map(agree, prompts)) if task.articles else prompts
 
 
 def _filled(template: str, words: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -122,8 +128,8 @@ def _filled(template: str, words: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 def fingerprint(task: ZeroShotTask) -> str:
     """Identifies the class names and templates of a result."""
-    text = json.dumps([list(task.classes.items()), task.templates, list(task.fill.items())])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    words = [list(task.classes.items()), task.templates, list(task.fill.items())]
+    return digest(words if task.articles else [*words, "word for word"])
 
 
 def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:

@@ -25,7 +25,7 @@ from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
 
-KEY = "key"
+KEY, CLASS = "key", "cls"
 Row = dict[str, object]  # a line: the key of a sample, and more keys
 
 
@@ -74,14 +74,21 @@ class Sidecar:
 
 
 class MetaReader:
-    """Reads the keys of `.json` of a sample, and those of a sidecar over them."""
+    """Reads the keys of `.json` of a sample, and those of a sidecar over them. What `.cls` holds is the key `label`."""
 
     def __init__(self, sidecar: str | None) -> None:
         self._sidecar = open_sidecar(sidecar) if sidecar else None
 
     def __call__(self, key: str, files: Files) -> dict[str, object]:
-        meta = decode_meta(files["json"]) if "json" in files else {}
+        meta: dict[str, object] = {"label": _number_or_name(files[CLASS])} if CLASS in files else {}
+        meta |= decode_meta(files["json"]) if "json" in files else {}
         return meta if self._sidecar is None else meta | self._sidecar(key)
+
+
+def _number_or_name(data: bytes) -> int | str:
+    """A class as webdataset writes it."""
+    text = data.decode("utf-8", "replace").strip()
+    return int(text) if text.isdecimal() else text
 
 
 def sidecar_files(path: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.groups import GroupReader
 from tercet.data_pipelines.captions.reader import CaptionReader, Captions, within
 from tercet.data_pipelines.captions.rules.wrong import WrongCaptions
-from tercet.data_pipelines.captions.sidecar import MetaReader
+from tercet.data_pipelines.captions.sidecar import CLASS, MetaReader
 from tercet.data_pipelines.captions.text import first_sentences
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
@@ -95,7 +95,7 @@ class FileDecoder:
         extensions |= {wanted_as(ALPHA, "image") for one in self.intakes.values() if has_alpha(one)}
         caption_readers = [reader for _, reader in self._caption_fields]
         readers = [*([self._captions] if self.texts else ()), *caption_readers, self._group]
-        self.wanted = frozenset({"json"} | extensions).union(*(reader.wanted for reader in readers))
+        self.wanted = frozenset({"json", CLASS} | extensions).union(*(reader.wanted for reader in readers))
 
     def sample(
         self, key: str, id: int, files: Files | BadSample, view: View, stored: Stored = NOTHING

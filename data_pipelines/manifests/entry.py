@@ -59,7 +59,7 @@ def text_files(captions: Sequence[str], meta: Mapping[str, object]) -> dict[str,
 
 
 def _left_out(entry: Entry, reason: str) -> LeftOut:
-    path = named(next(iter(entry.names.values())))
+    path = named(next(iter(entry.names.values()), ""))
     return LeftOut(entry.row, path.encode(errors="backslashreplace").decode(), reason)
 
 

@@ -48,7 +48,7 @@ class Gatherer:
         self._texts = {name: Strings() for name in ("key", "captions", "meta", "reason")}
         self._media: dict[str, MediaArrays] = {}  # by kind
         self._wholes = array("Q")  # a hash of each row's media and captions
-        self.identities = array("Q")  # of its first medium
+        self.identities = array("Q")  # of its first medium, or of its captions
         self._state = xxh3_128()
         self.left_out: Counter[str] = Counter()
         self.classes: set[str] = set()
@@ -102,8 +102,9 @@ class Gatherer:
         for kind, medium in names.items():
             self._media.setdefault(kind, MediaArrays()).put(len(self) - 1, *self._placed(medium))
         hashes = [xxh3_64_intdigest(content) for _, content in contents]
-        self.identities.append(hashes[0])
-        self._wholes.append(xxh3_64_intdigest(f"{hashes}{texts.get('captions', '')}".encode()))
+        whole = xxh3_64_intdigest(f"{hashes}{texts.get('captions', '')}".encode())
+        self.identities.append(hashes[0] if hashes else whole)
+        self._wholes.append(whole)
 
     def _placed(self, medium: Medium) -> tuple[str, int, int]:
         if isinstance(medium, str):

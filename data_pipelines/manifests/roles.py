@@ -80,10 +80,10 @@ def choose_roles(asked: Roles, columns: Sequence[str], first: Sequence[Mapping[s
     )
     rest = {column: values for column, values in cells.items() if column not in roles.taken and not holding[column]}
     roles = replace(roles, text=asked.text or _captions(rest) or _by_language(rest))
-    if not roles.media:
+    if not roles.media and not roles.text:
         raise UserError(
-            f"{where}: no column seems to name or hold pictures or sounds; set `image` or `audio` to one "
-            f"(columns: {', '.join(columns)})"
+            f"{where}: no column seems to name or hold pictures, sounds or captions; set `image`, `audio` or `text` to "
+            f"one (columns: {', '.join(columns)})"
         )
     return roles
 

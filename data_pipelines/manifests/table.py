@@ -63,7 +63,7 @@ class TableManifest:
             return LeftOut(number, named(next(iter(names.values()), "")), error.reason)
 
     def _read(self, number: int, row: Row, names: Mapping[str, Medium]) -> Entry:
-        _check(names)
+        _check(names, self.roles)
         names = {**names, **_further(row, self.roles)}
         captions = _captions(row, self.roles.text)
         meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
@@ -91,8 +91,9 @@ def _further(row: Row, roles: Roles) -> dict[str, Medium]:
     return further
 
 
-def _check(names: Mapping[str, Medium]) -> None:
-    if not names:
+def _check(names: Mapping[str, Medium], roles: Roles) -> None:
+    """Refuses a row that lacks what the table has columns of, and empty files."""
+    if not names and roles.media:
         raise BadSample("no picture or sound")
     for kind, medium in names.items():
         if medium == b"" or (isinstance(medium, Span) and not medium.size):

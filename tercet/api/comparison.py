@@ -7,7 +7,8 @@ from rich.text import Text
 
 from tercet.api.results import FILTERS
 from tercet.api.trained_on import TrainedOn
-from tercet.eval.compare import Difference, render_differences, shown_p, signed
+from tercet.eval.compare import MARKDOWN, Difference, markdown_cells, render_differences, shown_p, signed
+from tercet.eval.formats import csv_text, markdown_text
 from tercet.eval.result import Json
 from tercet.eval.table import plain_text
 from tercet.page.write import environment
@@ -37,6 +38,15 @@ class Comparison(Mapping[str, list[Difference]]):
         for one in self.trained_on:
             known.setdefault(one.model, {})[one.dataset] = one.to_json()
         return {"baseline": self.baseline, "against": against, "trained_on": known}
+
+    def to_csv(self) -> str:
+        """A line for each difference."""
+        return csv_text([{"model": name, **one.line()} for name, found in self.against.items() for one in found])
+
+    def to_markdown(self) -> str:
+        """A table with a row for each difference."""
+        rows = [markdown_cells(name, one) for name, found in self.against.items() for one in found]
+        return markdown_text(MARKDOWN, rows, left=4)
 
     @property
     def warnings(self) -> list[str]:

@@ -1,14 +1,18 @@
 """`tercet.evaluate` and `tercet.compare`, on any data, and the self-test of the evaluation."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Literal, TypeAlias, overload
 
+from tercet.api.by_model import ResultsByModel
 from tercet.api.comparison import Comparison
-from tercet.api.data import Data, looked_at, run_of
+from tercet.api.data import Data, looked_at
+from tercet.api.measured import measured
 from tercet.api.model import Loadable, Model, load, name_of
+from tercet.api.question import Question, Tasks
 from tercet.api.results import Results
 from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
@@ -18,48 +22,81 @@ from tercet.eval.compare import compare as compare_measures
 from tercet.eval.compare import corrected, same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
-from tercet.eval.evaluate import evaluate as evaluate_table
-from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
-from tercet.eval.measure import Measure
+from tercet.eval.own_classes import Labels
 from tercet.eval.self_test import Check
 from tercet.eval.self_test import self_test as run_self_test
-from tercet.eval.task import Task
-from tercet.eval.zero_shot import label_tasks
 
-Tasks: TypeAlias = str | Sequence[str | Task]
-Labels: TypeAlias = Sequence[str] | Mapping[str, str]
+Split: TypeAlias = Literal["val", "train"]
 
 
+@overload
 def evaluate(
     model: Loadable,
     tasks: Tasks = (),
     data: Data | None = None,
     labels: Labels = (),
     templates: str | Sequence[str] = (),
-    split: Literal["val", "train"] | None = None,
+    split: Split | None = None,
     dims: int | None = None,
-) -> Results:
-    """Evaluates a model on tasks; every number comes with its interval and with the score of chance.
+    embeddings: str | os.PathLike[str] | None = None,
+) -> Results: ...
 
-    `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole.
-    The default is what the run held out; `split="train"` takes what it was trained on. `labels` are the classes of
-    `zero_shot`: a sample's class is its column or folder `label` or `class`, or else the only one that its caption
-    names. `templates` are the prompts, such as `a photo of a {class}.` `dims` cuts all vectors to their first
-    dimensions, and normalises them anew.
 
-    The table warns if the model is a run that was trained on some of the samples.
+@overload
+def evaluate(
+    model: list[str] | list[Model] | list[Loadable] | tuple[Loadable, ...],
+    tasks: Tasks = (),
+    data: Data | None = None,
+    labels: Labels = (),
+    templates: str | Sequence[str] = (),
+    split: Split | None = None,
+    dims: int | None = None,
+    embeddings: str | os.PathLike[str] | None = None,
+) -> ResultsByModel: ...
+
+
+def evaluate(
+    model: Loadable | list[str] | list[Model] | list[Loadable] | tuple[Loadable, ...],
+    tasks: Tasks = (),
+    data: Data | None = None,
+    labels: Labels = (),
+    templates: str | Sequence[str] = (),
+    split: Split | None = None,
+    dims: int | None = None,
+    embeddings: str | os.PathLike[str] | None = None,
+) -> Results | ResultsByModel:
+    """Evaluates a model, or several, on tasks; every number comes with its interval and with the score of chance.
+
+    `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole;
+    a mapping from names to data gives several datasets. The default is what the run held out; `split="train"` takes
+    what it was trained on. `labels` are the classes of `zero_shot`: a sample's class is its column or folder `label` or
+    `class`, or else the only one that its caption names. `templates` are the prompts, such as `a photo of a {class}.`
+    `dims` cuts all vectors to their first dimensions, and normalises them anew. `embeddings` is a folder that keeps the
+    vectors of every model and dataset, so that another call does not compute them again.
+
+    Of several models, one is in memory at a time, and tasks and data that are not named are those of the first. What a
+    model or a dataset cannot be evaluated on is a warning then, and an error otherwise. So is a run that was trained
+    on some of the samples.
     """
-    question, seen = Question.of(name_of(model), tasks, labels, templates), looked_at(name_of(model), data, split)
-    with embedded(model, seen, question.config, dims) as (found, tables):
-        by_dataset = [
-            evaluate_table(table, found.towers.embed_text, question.tasks, question.config, name)
-            for name, table in tables.items()
-        ]
-    results = list(chain.from_iterable(by_dataset))
-    if found.dims is not None:
-        results = [replace(one, metadata={**one.metadata, "dimensions": found.dims}) for one in results]
-    return Results(results, found.label, _trained_on(model, seen, tables, data, split))
+    models = [*model] if isinstance(model, list | tuple) else [model]
+    if not models:
+        raise UserError("there is no model to evaluate; name one or more")
+    first = name_of(models[0])
+    question, seen = Question.of(first, tasks, labels, templates, data), looked_at(first, data, split)
+    lenient = len(models) > 1 or len(seen.val) > 1
+    by_model: dict[str, Results] = {}
+    for one in models:
+        found = measured(one, seen, question, dims, Path(embeddings) if embeddings else None, lenient)
+        if found.model.label in by_model:
+            raise UserError(f"the model {found.model.label} is named twice; name each model once")
+        known = _trained_on(one, seen, found.tables, data, split)
+        results = found.results(question)
+        by_model[found.model.label] = Results(results, found.model.label, known, found.hashes, found.missing)
+    everything = ResultsByModel(by_model)
+    if not any(map(len, by_model.values())):
+        raise UserError(everything.warnings[0])
+    return everything if isinstance(model, list | tuple) else next(iter(by_model.values()))
 
 
 def compare(
@@ -68,7 +105,7 @@ def compare(
     data: Data | None = None,
     tasks: Tasks = (),
     labels: Labels = (),
-    split: Literal["val", "train"] | None = None,
+    split: Split | None = None,
 ) -> Comparison:
     """Compares each of the others with the baseline on the same items. The arguments are those of `evaluate`.
 
@@ -76,24 +113,23 @@ def compare(
     """
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
-    question, seen = Question.of(name_of(baseline), tasks, labels), looked_at(name_of(baseline), data, split)
-    with embedded(baseline, seen, question.config) as (first, tables):
-        ours = {name: question.measures(first, table) for name, table in tables.items()}
+    first = name_of(baseline)
+    question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
+    ours = measured(baseline, seen, question)
     against = {}
     for other in others:
-        with embedded(other, seen, question.config) as (found, other_tables):
-            for name, table in other_tables.items():
-                same_items(tables[name], table)
-            measured = {name: question.measures(found, table) for name, table in other_tables.items()}
-        compared = (compare_measures(ours[name], measures, name) for name, measures in measured.items())
-        against[found.label] = list(chain.from_iterable(compared))
+        theirs = measured(other, seen, question)
+        for name, table in theirs.tables.items():
+            same_items(ours.tables[name], table)
+        compared = (compare_measures(ours.measures[name], each, name) for name, each in theirs.measures.items())
+        against[theirs.model.label] = list(chain.from_iterable(compared))
     rows = iter(corrected([*chain.from_iterable(against.values())]))
     against = {name: [next(rows) for _ in differences] for name, differences in against.items()}
     own = [
-        _trained_on(baseline, seen, tables, data, split),
-        *(trained_on(name_of(one), seen, tables) for one in others),
+        _trained_on(baseline, seen, ours.tables, data, split),
+        *(trained_on(name_of(one), seen, ours.tables) for one in others),
     ]
-    return Comparison(first.label, against, [one for by_dataset in own for one in by_dataset.values()])
+    return Comparison(ours.model.label, against, [one for by_dataset in own for one in by_dataset.values()])
 
 
 def _trained_on(
@@ -113,39 +149,14 @@ def self_test(
     tasks: Tasks = (),
     data: Data | None = None,
     labels: Labels = (),
-    split: Literal["val", "train"] | None = None,
+    split: Split | None = None,
     dims: int | None = None,
 ) -> list[Check]:
     """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
-    question = Question.of(name_of(model), tasks, labels)
-    with embedded(model, looked_at(name_of(model), data, split), question.config, dims) as (_, tables):
-        return list(chain.from_iterable(run_self_test(table, question.tasks) for table in tables.values()))
-
-
-@dataclass(frozen=True)
-class Question:
-    """The tasks of an evaluation, and its settings."""
-
-    tasks: list[str | Task]
-    config: EvalConfig
-
-    @classmethod
-    def of(cls, model: str, tasks: Tasks, labels: Labels, templates: str | Sequence[str] = ()) -> "Question":
-        """Takes what is not named from the model's run, if it is one. `labels` are the classes of `zero_shot`."""
-        run = run_of(model)
-        config = run.eval if run else EvalConfig()
-        named: list[str | Task] = [tasks] if isinstance(tasks, str) else [*(tasks or config.tasks)]
-        return cls(_with_labels(named, labels, templates) if labels else named, config)
-
-    def measures(self, model: Model, table: EmbeddingTable) -> list[Measure]:
-        return measure(table, model.towers.embed_text, self.tasks, self.config)
-
-
-def _with_labels(tasks: list[str | Task], labels: Labels, templates: str | Sequence[str]) -> list[str | Task]:
-    if "zero_shot" not in tasks:
-        raise UserError("labels are the classes of the task `zero_shot`, which is not among the tasks; add it")
-    place = tasks.index("zero_shot")
-    return [*tasks[:place], *label_tasks(labels, templates), *tasks[place + 1 :]]
+    question, seen = Question.of(name_of(model), tasks, labels, data=data), looked_at(name_of(model), data, split)
+    with embedded(model, seen, question.config, dims) as (_, tables):
+        checks = (run_self_test(table, question.on(seen.val[name])) for name, table in tables.items())
+        return list(chain.from_iterable(checks))
 
 
 @contextmanager

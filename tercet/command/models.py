@@ -3,29 +3,32 @@
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
+from tercet.command.options import READ_AS, data_of, datasets, takes_overrides, takes_plugins
+from tercet.command.output import print_results, show, takes_formats
 from tercet.command.parser import Parser
-from tercet.command.verbs import print_json
 from tercet.errors import UserError
-from tercet.main_process import is_main_process
 
 MODEL = (
     "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, laion_clap:FILE, or "
     "hf:FOLDER; A+B concatenates the vectors of two"
 )
-WIDTH = 110  # of output that is not a terminal
 DATA = "shards, a table, a folder, or a data set on disk"
 
 
 def declare_eval(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
     verb.add_argument("tasks", nargs="*", metavar="TASK", help="by name (default: those of the recipe, or retrieval)")
-    verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the run held out)")
+    text = "one more model, for a table of several; may be repeated"
+    verb.add_argument("--model", action="append", default=[], dest="model_more", metavar="M", help=text)
+    _takes_data(verb, "default: what the run held out")
     _takes_split(verb)
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
     _takes_dims(verb)
+    text = "keep the embeddings in this folder, and use those that it has"
+    verb.add_argument("--embeddings", type=Path, metavar="DIR", help=text)
     verb.add_argument("--self-test", action="store_true", help="test the evaluation itself; exit with 1 if it fails")
-    _takes_usual(verb)
+    takes_plugins(verb)
+    takes_formats(verb)
     verb.set_defaults(verb=evaluate)
 
 
@@ -34,10 +37,12 @@ def evaluate(arguments: Namespace) -> int:
         return self_test(arguments)
     from tercet.api.evaluate import evaluate
 
-    table = evaluate(
-        arguments.model, arguments.tasks, arguments.data, _labels(arguments), split=arguments.split, dims=arguments.dims
-    )
-    show(arguments, table.to_json(), table.drawn())
+    asked = (arguments.tasks, datasets(arguments.data), _labels(arguments), (), arguments.split, arguments.dims)
+    more: list[str] = arguments.model_more
+    if more:
+        print_results(arguments, evaluate([arguments.model, *more], *asked, arguments.embeddings))
+    else:
+        print_results(arguments, evaluate(arguments.model, *asked, arguments.embeddings))
     return 0
 
 
@@ -45,20 +50,26 @@ def self_test(arguments: Namespace) -> int:
     from tercet.api.evaluate import self_test
     from tercet.eval.self_test import render_checks
 
-    asked = (arguments.model, arguments.tasks, arguments.data, _labels(arguments))
+    if arguments.model_more:
+        raise UserError("eval: --self-test takes one model; leave --model out")
+    if arguments.format in ("csv", "markdown") or arguments.out:
+        raise UserError("eval: --self-test prints a table or JSON; leave --format and --out out, or write --json")
+    asked = (arguments.model, arguments.tasks, datasets(arguments.data), _labels(arguments))
     checks = self_test(*asked, arguments.split, arguments.dims)
     holds = all(check.holds for check in checks)
+    arguments.json = arguments.format == "json"
     show(arguments, {"holds": holds, "checks": [check.to_json() for check in checks]}, render_checks(checks))
     return 0 if holds else 1
 
 
 def declare_compare(verb: Parser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is the baseline: {MODEL}")
-    verb.add_argument("--data", metavar="D", help=f"{DATA} (default: what the first held out)")
+    _takes_data(verb, "default: what the first held out")
     _takes_split(verb)
     verb.add_argument("--task", action="append", default=[], metavar="TASK", help="by name; may be repeated")
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
-    _takes_usual(verb)
+    takes_plugins(verb)
+    takes_formats(verb)
     verb.set_defaults(verb=compare)
 
 
@@ -67,12 +78,12 @@ def compare(arguments: Namespace) -> int:
 
     found = compare(
         *arguments.models,
-        data=arguments.data,
+        data=datasets(arguments.data),
         tasks=arguments.task,
         labels=_labels(arguments),
         split=arguments.split,
     )
-    show(arguments, found.to_json(), found.drawn())
+    print_results(arguments, found)
     return 0
 
 
@@ -194,6 +205,11 @@ def search(arguments: Namespace) -> int:
     return 0
 
 
+def _takes_data(verb: Parser, default: str) -> None:
+    text = f"{DATA}, or NAME=D to name it in the table; may be repeated ({default})"
+    verb.add_argument("--data", action="append", default=[], metavar="D", help=text)
+
+
 def _takes_split(verb: Parser) -> None:
     text = "instead of --data: what the run held out (val, the default), or what it was trained on (train)"
     verb.add_argument("--split", choices=("val", "train"), help=text)
@@ -207,21 +223,6 @@ def _takes_dims(verb: Parser) -> None:
 def _takes_usual(verb: Parser) -> None:
     takes_plugins(verb)
     verb.add_argument("--json", action="store_true", help="print JSON instead of a table for people")
-
-
-def show(arguments: Namespace, data: object, drawn: object) -> None:
-    """Prints the result, from the main process only."""
-    if not is_main_process():
-        return
-    if arguments.json:
-        print_json(data)
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
-    console.print(drawn)
 
 
 def _labels(arguments: Namespace) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from tercet.errors import UserError
 
 READ_AS = "how the data are read, as in a recipe, such as text=title group=json.album part=[0.1,1]"
+NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)  # NAME=D
 SETS_A_KEY = re.compile(r"[a-z_][\w.-]*=")
 
 
@@ -67,3 +68,26 @@ def data_of(arguments: argparse.Namespace) -> str | dict[str, Any] | None:
     if read_as and arguments.data is None:
         raise UserError(f"`{next(iter(read_as))}=…` says how data are read; name the data: --data D")
     return {"source": arguments.data, **read_as} if read_as else arguments.data
+
+
+def datasets(given: list[str]) -> str | dict[str, Any] | None:
+    """What `--data` names: nothing, one dataset, or several by name, which is the last part of the path by default."""
+    if not given:
+        return None
+    found = [_named(text) for text in given]
+    if len(found) == 1 and not found[0][0]:
+        return given[0]
+    last = [name or os.path.basename(path.rstrip("/")) or path for name, path in found]
+    by_name: dict[str, Any] = {}
+    for name, (own, path) in zip(last, found, strict=True):
+        unique = name if last.count(name) == 1 or own else path
+        if unique in by_name:
+            raise UserError(f"--data: two datasets are named `{unique}`; name them as NAME=D")
+        by_name[unique] = {"source": path}
+    return {"val": by_name}
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The name, if there is one, and the path."""
+    found = NAMED.fullmatch(text)
+    return (found[1], found[2]) if found and not os.path.exists(text) else ("", text)

@@ -125,5 +125,9 @@ def doctor(arguments: Namespace) -> int:
 
 
 def print_json(value: object) -> None:
+    print(json_text(value))
+
+
+def json_text(value: object) -> str:
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    print(text.encode("utf-8", "backslashreplace").decode())  # names of files need not be UTF-8; JSON escapes alike
+    return text.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8; JSON escapes alike

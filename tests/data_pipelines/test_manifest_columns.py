@@ -51,6 +51,7 @@ GUESSES: dict[str, tuple[list[dict[str, Any]], Roles]] = {
         [{"path": "a.png", "id": "dog", "is": "yes"}, {"path": "b.png", "id": "cat"}],
         Roles(image="path", text=("id", "is")),
     ),
+    "captions alone": ([{"caption": "a dog", "number": "7"}], Roles(text=("caption",))),
     "codes and numbers": ([{"path": "a.png", "id": "dog", "no": "7", "it": "img_7"}], Roles(image="path")),
 }
 

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
+from tercet.errors import UserError
 from tercet.eval import ranking, retrieval
 from tercet.eval.embed import EmbeddingTable
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.null_models import opposed
 from tercet.eval.ranking import Ranking
-from tercet.eval.self_test import Check, render_checks, self_test
+from tercet.eval.self_test import THOROUGH, Check, render_checks, self_test, trust
 from tercet.eval.table import plain_text
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
@@ -47,9 +49,8 @@ def failing(checks: list[Check]) -> set[str]:
     return {check.model for check in checks if not check.holds}
 
 
-def test_all_null_models_have_their_expected_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tercet.eval.self_test.MOST_DRAWS", 60)
-    checks = self_test(table(), TASKS)
+def test_all_null_models_have_their_expected_scores() -> None:
+    checks = self_test(table(), TASKS, replace(THOROUGH, draws=(16, 60)))
     assert failing(checks) == set()
     assert {check.model for check in checks} == {"constant", "random", "shuffled", "reordered"}
     assert {check.task for check in checks if check.model == "random"} == set(TASKS)
@@ -57,10 +58,9 @@ def test_all_null_models_have_their_expected_scores(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("items", [2, 7])
-def test_the_self_test_passes_with_few_items(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_passes_with_few_items(items: int) -> None:
     """However few draws there are, too: the tolerance follows their number."""
-    monkeypatch.setattr("tercet.eval.self_test.MOST_DRAWS", 40)
-    assert failing(self_test(table(items), ["retrieval"])) == set()
+    assert failing(self_test(table(items), ["retrieval"], replace(THOROUGH, draws=(16, 40)))) == set()
 
 
 @pytest.mark.long
@@ -127,4 +127,13 @@ def sees_the_answer(*arguments: Any, **options: Any) -> Ranking:
 )
 def test_a_broken_ranking_is_caught(broken: Rank, caught: set[str]) -> None:
     with patch.object(retrieval, "rank_rights", broken):
-        assert failing(self_test(table(), ["retrieval"])) >= caught
+        few = replace(THOROUGH, draws=(16, 16))
+        assert failing(self_test(table(40), ["retrieval"], few)) >= caught
+        with pytest.raises(UserError, match="the evaluation of task `retrieval` cannot be trusted: the"):
+            trust(table(40), *load_tasks(["retrieval"]), confirm=few)
+
+
+@pytest.mark.parametrize("items", [2, 64])
+def test_every_evaluation_of_a_sound_kind_is_trusted(items: int) -> None:
+    for task in load_tasks(TASKS):
+        trust(table(items), task)

@@ -1,0 +1,129 @@
+"""The average of a group of tasks, as DataComp reports one: the mean of the first metric of each task.
+
+A task with several subjects, such as both directions of retrieval, counts as one, with the mean of its subjects. A
+group within the group counts as one task if it is an average itself; otherwise, its tasks count one by one.
+
+The average is a share with a weight for every query, so that intervals and paired differences follow from the same
+closed forms. Queries of one item are one observation, also if they belong to several tasks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tercet.eval.embed import EvalError
+from tercet.eval.intervals import Share
+from tercet.eval.load_tasks import load_task
+from tercet.eval.measure import Measure
+from tercet.eval.task import Task, TaskGroup
+
+METRIC = "average"
+
+
+@dataclass(frozen=True)
+class Average:
+    """A group of tasks whose average is a result. `shares`: the weight of each task, by its name."""
+
+    name: str
+    title: str
+    shares: Mapping[str, float]
+
+    def of(self, measured: Mapping[str, Sequence[Measure]]) -> Measure | None:
+        """The average over the measures of one or more datasets. Of one dataset, only if it has all of the tasks."""
+        found = {
+            (dataset, task): measures
+            for dataset, every in measured.items()
+            for task, measures in _by_task(every).items()
+            if task in self.shares
+        }
+        if len({task for _, task in found}) < len(self.shares) or len(found) < 2:
+            return None
+        whole = sum(self.shares[task] for _, task in found)
+        weighted = {key: self.shares[key[1]] / whole for key in found}
+        return _averaged(self, found, weighted, len(measured) > 1)
+
+
+def averages(tasks: Sequence[str | Task]) -> list[Average]:
+    """The groups among the tasks that are averages, and those within them, the inner ones first."""
+    groups = [load_task(one) for one in tasks if isinstance(one, str)]
+    return [average for group in groups if isinstance(group, TaskGroup) for average in _within(group)]
+
+
+def _within(group: TaskGroup) -> Iterator[Average]:
+    for one in map(load_task, group.tasks):
+        if isinstance(one, TaskGroup):
+            yield from _within(one)
+    if group.average:
+        yield Average(group.name, group.title or f"Average of {group.name}", _shares(group))
+
+
+def _shares(group: TaskGroup) -> dict[str, float]:
+    """The weight of each task; together 1."""
+    parts: list[dict[str, float]] = []
+    for one in map(load_task, group.tasks):
+        if not isinstance(one, TaskGroup):
+            parts.append({one.name: 1.0})
+        elif one.average:
+            parts.append(_shares(one))
+        else:
+            parts += [{task: 1.0} for task in _shares(one)]
+    shares: dict[str, float] = {}
+    for part in parts:
+        for task, share in part.items():
+            shares[task] = shares.get(task, 0.0) + share / len(parts)
+    return shares
+
+
+def _by_task(measures: Sequence[Measure]) -> dict[str, list[Measure]]:
+    found: dict[str, list[Measure]] = {}
+    for one in measures:
+        found.setdefault(one.task, []).append(one)
+    return found
+
+
+def _averaged(
+    average: Average,
+    found: Mapping[tuple[str, str], Sequence[Measure]],
+    weighted: Mapping[tuple[str, str], float],
+    several: bool,
+) -> Measure:
+    values, weights, items, groups, parts, chance = [], [], [], [], {}, 0.0
+    first_item = dict.fromkeys((dataset for dataset, _ in found), 0)
+    for number, dataset in enumerate(first_item):
+        first_item[dataset] = number << 40  # items of two datasets are not the same
+    for key, measures in found.items():
+        for one in measures:
+            metric, share = _first(one, average.name)
+            weight = weighted[key] / len(measures)
+            values.append(share.values_Q.double())
+            weights.append(share.weights / share.weights.sum() * weight)
+            items.append(one.items + first_item[key[0]])
+            groups.append(_first_item(one) + first_item[key[0]])
+            chance += weight * one.chance[metric]
+            name = f"{one.subject} {metric}"
+            parts[f"{key[0]} · {key[1]} · {name}" if several else f"{key[1]} · {name}"] = share.value
+    statistic = Share(torch.cat(values), torch.cat(weights))
+    return Measure(
+        f"mean of {len(found)} tasks", {METRIC: statistic}, torch.cat(items), torch.cat(groups), {METRIC: chance},
+        {"of": parts}, task=average.name, title=average.title,
+    )  # fmt: skip
+
+
+def _first(measure: Measure, group: str) -> tuple[str, Share]:
+    """The first metric of a measure, which must be a share: ranks and distances have no common mean."""
+    metric, statistic = next(iter(measure.statistics.items()))
+    if not isinstance(statistic, Share):
+        raise EvalError(
+            f"group `{group}`: the first metric of task `{measure.task}` is `{metric}`, which has no mean with shares "
+            "such as accuracy and R@1; leave the task out of the group"
+        )
+    return metric, statistic
+
+
+def _first_item(measure: Measure) -> Tensor:
+    """For each query, the first item of its group: a name of the group that all tasks share."""
+    names, place = torch.unique(measure.groups, return_inverse=True)
+    first = torch.full((len(names),), torch.iinfo(torch.int64).max)
+    return first.scatter_reduce(0, place, measure.items, "amin")[place]

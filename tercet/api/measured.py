@@ -1,0 +1,110 @@
+"""One model measured on every dataset of an evaluation, each of which it embeds once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from tercet.api.model import Loadable, Model, load
+from tercet.api.question import Question
+from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.distributed import joined
+from tercet.eval.average import averages
+from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.evaluate import measure
+from tercet.eval.evaluator import Evaluator
+from tercet.eval.fingerprint import data_digest, weights_digest
+from tercet.eval.load_tasks import load_tasks
+from tercet.eval.measure import Measure, results
+from tercet.eval.result import Result
+from tercet.eval.self_test import trust
+
+Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What could not be evaluated: a task, or every task if `task` is empty, on a dataset; and why."""
+
+    dataset: str
+    task: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.task} on {self.dataset}: {self.why}" if self.task else f"{self.dataset}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measures of one model by dataset. `tables` hold the samples, without their vectors."""
+
+    model: Model
+    measures: Mapping[str, list[Measure]]
+    tables: Mapping[str, EmbeddingTable]
+    hashes: Hashes
+    missing: list[Missing]
+
+    def results(self, question: Question) -> list[Result]:
+        """Of every dataset, and then the averages over all datasets."""
+        found = list(chain.from_iterable(results(each, name) for name, each in self.measures.items()))
+        if len(self.measures) > 1:
+            means = filter(None, (average.of(self.measures) for average in averages(question.tasks)))
+            found += results(means, "all datasets")
+        if self.model.dims is None:
+            return found
+        return [replace(one, metadata={**one.metadata, "dimensions": self.model.dims}) for one in found]
+
+
+def measured(
+    model: Loadable,
+    data: DataConfig,
+    question: Question,
+    dims: int | None = None,
+    embeddings: Path | None = None,
+    lenient: bool = False,
+) -> Measured:
+    """`lenient`: what the data or the model do not have is recorded, and the rest is evaluated. A collective."""
+    with joined() as world:
+        found = load(model, world.device, dims)
+        evaluator = Evaluator(data, question.config, world, embeddings=embeddings)
+        weights = weights_digest(found.towers)
+        measures: dict[str, list[Measure]] = {}
+        tables: dict[str, EmbeddingTable] = {}
+        hashes: dict[tuple[str, str], Mapping[str, str]] = {}
+        missing: list[Missing] = []
+        for dataset, split in data.val.items():
+            read = {"weights": weights, "data": data_digest(evaluator.sources.open_first(data, split, world), split)}
+            try:
+                table = evaluator.table(found.towers, dataset)
+            except EvalError as error:
+                if not lenient:
+                    raise
+                missing.append(Missing(dataset, "", str(error)))
+                continue
+            found_here = _measures(found, table, question, split, dataset, missing, lenient)
+            if found_here:
+                measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={})
+            hashes |= {(dataset, task.name): {**read, **task.hashes} for task in load_tasks(question.on(split))}
+    return Measured(found, measures, tables, hashes, missing)
+
+
+def _measures(
+    model: Model,
+    table: EmbeddingTable,
+    question: Question,
+    split: SplitConfig,
+    dataset: str,
+    missing: list[Missing],
+    lenient: bool,
+) -> list[Measure]:
+    """The measures of a dataset, once the evaluation has tested itself on it."""
+    tasks, found = question.on(split), []
+    for task in load_tasks(tasks):
+        try:
+            trust(table, task)
+            found += measure(table, model.towers.embed_text, [task], question.config)
+        except EvalError as error:
+            if not lenient:
+                raise
+            missing.append(Missing(dataset, task.name, str(error)))
+    return [*found, *filter(None, (average.of({dataset: found}) for average in averages(tasks)))]
