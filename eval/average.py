@@ -98,7 +98,8 @@ def _averaged(
             metric, share = _first(one, average.name)
             weight = weighted[key] / len(measures)
             values.append(share.values_Q.double())
-            weights.append(share.weights / share.weights.sum() * weight)
+            own = torch.ones(len(one.items)) if share.weights_Q is None else share.weights_Q
+            weights.append(own.double() / own.double().sum() * weight)
             items.append(one.items + first_item[key[0]])
             groups.append(_first_item(one) + first_item[key[0]])
             chance += weight * one.chance[metric]

@@ -35,6 +35,9 @@ class EvalConfig(Config):
         False, description="save the best interpolation as a model, in `wise_ft` in the run's folder"
     )
     batch_size: int = Field(256, gt=0, description="samples that a rank embeds at a time")
+    captions: int | None = Field(
+        None, gt=0, description="how many captions of a sample are evaluated, the first ones; null: all"
+    )
     candidates: int | None = Field(
         None, gt=1, description="number of unique items among which retrieval searches, the first ones; null: all"
     )

@@ -32,9 +32,11 @@ def embed_data(
     folder: Path | None = None,
     cache: Path | None = None,
     precision: Precision = "fp32",
+    captions: int | None = 1,
 ) -> Store:
     """Finds, completes or creates the embeddings of a split in a folder, by default in the cache. A collective.
 
+    `captions`: so many of a sample at most; None: all of them.
     `precision`: bf16 computes most of the towers in bf16, and keeps the vectors in fp32.
     """
     source = OpenedSources().open_first(data, split, world)
@@ -42,11 +44,14 @@ def embed_data(
     decoder = decoder_of(source, model.intakes, split, data.exact_images)
     transform = transform_digest(model.intakes, split, data.exact_images)
     weights = weights_digest(model) + (f" {precision}" if precision != "fp32" else "")
-    request = Request(weights, source.snapshot, transform, len(source), PIECE, model.head.dims)
+    texts = "" if captions == 1 else f" {captions or 'all'} captions"
+    request = Request(weights, source.snapshot, transform + texts, len(source), PIECE, model.head.dims)
     store = Store.begin(folder or (cache or cache_folder()) / "embeddings" / request.digest, request)
     missing = world.broadcast(store.missing())
     for ids in missing[world.rank :: world.size]:
-        loader = EvalLoader(decoder, model.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad)
+        loader = EvalLoader(
+            decoder, model.intakes, BATCH, ids=ids, workers=data.workers, max_bad=data.max_bad, captions=captions
+        )
         with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
             piece = embed_piece(model.eval(), loader, world.device)
         store.add(ids, piece)

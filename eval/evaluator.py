@@ -81,23 +81,29 @@ class Evaluator:
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The embeddings of a split, on all ranks. A collective."""
         if self.embeddings:
-            table = embed_data(model, self.data, self.data.val[split], self.world, cache=self.embeddings).table()
-            source = self.sources.open(self.data, self.data.val[split])
+            given, captions = self.data.val[split], self.config.captions
+            kept = embed_data(model, self.data, given, self.world, cache=self.embeddings, captions=captions)
+            table, source = kept.table(), self.sources.open(self.data, given)
             check_overlap(self.data.val[split], source, model.intakes, table.modalities)
             return replace(table, world=self.world)
         decoder = self._decoder(model, self.data.val[split])
-        loader = self._loader(model, decoder, self.world)
+        loader = self._loader(model, decoder, self.world, captions=self.config.captions)
         table = replace(embed(model.eval(), self._batches(loader), self.world), world=self.world)
         check_overlap(self.data.val[split], decoder.source, model.intakes, table.modalities)
         self._report_faults(split, loader)
         return table
 
     def _loader(
-        self, model: Multimodal, decoder: Decoder, world: World, ids: Sequence[int] | None = None
+        self,
+        model: Multimodal,
+        decoder: Decoder,
+        world: World,
+        ids: Sequence[int] | None = None,
+        captions: int | None = 1,
     ) -> EvalLoader:
         return EvalLoader(
-            decoder, model.intakes, self.config.batch_size, ids=ids,
-            rank=world.rank, world=world.size, workers=self.data.workers, max_bad=self.data.max_bad,
+            decoder, model.intakes, self.config.batch_size, ids=ids, rank=world.rank, world=world.size,
+            workers=self.data.workers, max_bad=self.data.max_bad, captions=captions,
         )  # fmt: skip
 
     def _batches(self, loader: EvalLoader) -> Iterator[Batch]:

@@ -157,7 +157,8 @@ def _reordered(table: EmbeddingTable, tasks: Sequence[Task]) -> list[Check]:
 
 
 def _other_order(task: Task) -> Task:
-    if not isinstance(task, ZeroShotTask):
+    """The task with its classes in another order, unless the data may number them."""
+    if not isinstance(task, ZeroShotTask) or task.label is None:
         return task
     return task.model_copy(update={"classes": dict(reversed(task.classes.items()))})
 

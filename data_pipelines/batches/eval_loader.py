@@ -1,4 +1,5 @@
-"""Reads each sample once, in order, for evaluation: first caption, centre crop of the picture, whole sound."""
+"""Reads each sample once, in order, for evaluation: the first caption or several, centre crop of the picture, whole
+sound."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,8 @@ from tercet.data_pipelines.bad_samples import BadSample, BadSampleLog, Fault
 from tercet.data_pipelines.batches.batch_maker import BatchMaker, without_media
 from tercet.data_pipelines.batches.loader import BATCHES_AHEAD
 from tercet.data_pipelines.decode.item import Decoder, checked
-from tercet.data_pipelines.sample import Batch, Intake, Sample
+from tercet.data_pipelines.fields import own_fields
+from tercet.data_pipelines.sample import Batch, Intake, Sample, TextIntake
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.pool import worker_pool
@@ -35,9 +37,12 @@ class EvalLoader:
         ids: Sequence[int] | None = None,
         workers: int = 2,
         max_bad: float = 0.01,
+        captions: int | None = 1,
     ) -> None:
-        """`ids`: read these samples instead of the part of the rank."""
-        self._maker = BatchMaker(checked(intakes))
+        """`ids`: read these samples instead of the part of the rank. `captions`: so many of a sample at most; None: all
+        of them."""
+        self._intakes, self._captions = checked(intakes), captions
+        self._makers: dict[int, BatchMaker] = {}
         self.batch_size = batch_size
         self.workers = workers
         self.bad_log = BadSampleLog(max_bad)
@@ -58,7 +63,17 @@ class EvalLoader:
                 self.bad_log.note(len(found), faults)
                 samples = [one for _, one in found if isinstance(one, Sample)]
                 if samples:
-                    yield replace(self._maker.collate(samples), samples=without_media(samples))
+                    yield replace(self._maker(samples).collate(samples), samples=without_media(samples))
+
+    def _maker(self, samples: Sequence[Sample]) -> BatchMaker:
+        """With as many rows for captions as these samples need."""
+        held = max(len(sample.text) for sample in samples)
+        rows = max(held if self._captions is None else min(held, self._captions), 1)
+        if rows not in self._makers:
+            own = own_fields(self._intakes).items()
+            texts = {name: replace(field, rows=rows) for name, field in own if isinstance(field.intake, TextIntake)}
+            self._makers[rows] = BatchMaker(self._intakes, texts)
+        return self._makers[rows]
 
     def _chunks(self) -> Iterator[Sequence[int]]:
         for first in range(0, len(self._ids), self.batch_size):
