@@ -75,14 +75,16 @@ class FeatureManifest:
 
 
 def check_features(
-    modality: str, folder: Path, splits: Mapping[str, SplitConfig], sources: Mapping[str, Source]
+    key: str, modality: str, folder: Path, splits: Mapping[str, SplitConfig], sources: Mapping[str, Source]
 ) -> None:
-    """Raises `UserError` if a folder lacks the features of a source, or if no source has any of this modality."""
-    key = f"model.{modality}.cached"
+    """Raises `UserError` if a folder lacks the features of a source, or if no source has any of this modality.
+
+    `key`: what names the folder in the recipe.
+    """
     manifest = FeatureManifest.read(folder, key)
     found = [checked(manifest, key, folder, source, splits[name]) for name, source in sources.items()]
     if not any(modality in one.modalities for one in found):
-        raise UserError(f"{key}: no sample of the training data has {modality}; remove the tower, or name other data")
+        raise UserError(f"{key}: no sample of the training data has {modality}; remove this key, or name other data")
 
 
 def checked(manifest: FeatureManifest, key: str, folder: Path, source: Source, split: SplitConfig) -> StoredSource:

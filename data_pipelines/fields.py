@@ -13,6 +13,7 @@ from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.captions.rules.taggers import TaggerName, check_tagger
 from tercet.data_pipelines.captions.rules.wrong import USUAL, WrongCaptions, fault
 from tercet.data_pipelines.further_files import NAME, PLACE
+from tercet.data_pipelines.retrieval_config import RetrievalConfig
 from tercet.data_pipelines.transforms.config import HideConfig, ImageAugment
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import MODALITIES, is_negative, modality_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Area = tuple[float, float]
 RULES = "rules"  # where captions that rules make wrong come from
 NEIGHBORS = "neighbors"  # where captions of similar samples come from
+STORED = ("source", "features", "among")  # the options of fields of stored vectors
 
 
 class FieldConfig(Config):
@@ -34,7 +36,18 @@ class FieldConfig(Config):
         alias="from",
         description="a modality, as image: another crop of the picture, another part of the sound, another caption; a "
         "place of captions, as json.negatives; rules: the sample's caption, made wrong by `rules`; neighbors: captions "
-        "of similar samples, as `graph` says; or further pictures or sounds of the sample, as file.negative",
+        "of similar samples, as `graph` says; further pictures or sounds of the sample, as file.negative; or, with "
+        "`among`, a field of stored vectors",
+    )
+    features: str | None = Field(
+        None,
+        description="a folder of features, which `tercet embed --format features` wrote: its vectors of the picture, "
+        "sound or caption that `from` names take the place of the tower's outputs",
+    )
+    among: RetrievalConfig | None = Field(
+        None,
+        description="soft retrieval: the mean of a folder's vectors, weighted by how similar they are to the row of "
+        "the field that `from` names, such as {features: stored/photos}",
     )
     graph: str | None = Field(
         None, description="with `from: neighbors`, the folder of a neighbour graph, which `tercet data mine` writes"
@@ -94,6 +107,11 @@ class FieldConfig(Config):
         None, gt=0, description="of pictures: side in pixels, which the tower must accept; default: the tower's own"
     )
 
+    @property
+    def stored(self) -> bool:
+        """Whether the rows are stored vectors, which the tower did not make."""
+        return self.features is not None or self.among is not None
+
 
 def check_field(name: str, config: FieldConfig) -> None:
     """Refuses a field that nothing can fill."""
@@ -102,6 +120,9 @@ def check_field(name: str, config: FieldConfig) -> None:
         raise Misfit(key, f"names the unknown modality `{modality}`; {did_you_mean(modality, MODALITIES)}")
     if name == modality:
         raise Misfit(key, f"is what every sample has. Give a further field a longer name, as {modality}.more")
+    if config.stored:
+        _check_stored(key, config)
+        return
     if config.source == RULES and modality == "text":
         if wrong := fault(USUAL if config.rules is None else config.rules):
             raise Misfit(f"{key}.rules", wrong)
@@ -140,6 +161,20 @@ def check_field(name: str, config: FieldConfig) -> None:
         low, high = config.crop
         fix = "Give two numbers in (0, 1], smallest first, as [0.05, 0.4]"
         raise Misfit(f"{key}.crop", f"is [{low:g}, {high:g}], which is not a valid range. {fix}")
+
+
+def _check_stored(key: str, config: FieldConfig) -> None:
+    """Refuses options of pictures, sounds and captions for stored vectors."""
+    if config.features and config.among:
+        raise Misfit(f"{key}.among", "and `features` are both given; remove one of them")
+    if config.features and config.source not in MODALITIES:
+        raise Misfit(
+            f"{key}.from",
+            f"is `{config.source}`, of which `features` has no vectors; {did_you_mean(config.source, MODALITIES)}",
+        )
+    for option, field in FieldConfig.model_fields.items():
+        if option not in STORED and getattr(config, option) != field.default:
+            raise Misfit(f"{key}.{option}", "has no effect on stored vectors; leave it out")
 
 
 def _check_neighbors(name: str, config: FieldConfig) -> None:
@@ -251,8 +286,12 @@ def own_fields(intakes: "Mapping[str, Intake]") -> dict[str, FieldSpec]:
 def further_fields(
     names: Iterable[str], configs: Mapping[str, FieldConfig], intakes: "Mapping[str, Intake]"
 ) -> dict[str, FieldSpec]:
-    """The named fields, of those that the recipe adds."""
-    return {name: _spec(name, configs[name], intakes[modality_of(name)]) for name in names if name in configs}
+    """The named fields, of those that the recipe adds, whose rows towers embed."""
+    return {
+        name: _spec(name, configs[name], intakes[modality_of(name)])
+        for name in names
+        if name in configs and not configs[name].stored
+    }
 
 
 def _spec(name: str, config: FieldConfig, intake: Any) -> FieldSpec:

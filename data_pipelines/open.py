@@ -45,9 +45,9 @@ def open_loader(
         return _stream(data, intakes, batch_size, seed, world, cursors, folder, opened, further)
     sources = {name: opened.open_first(data, source, world) for name, source in data.train.items()}
     check_modalities(data.train, sources, trained)
-    for name, intake in intakes.items():
+    for intake in (*intakes.values(), *(field.intake for field in (further or {}).values())):
         if isinstance(intake, FeatureIntake):
-            check_features(name, Path(intake.folder), data.train, sources)
+            check_features(intake.key, intake.modality, Path(intake.folder), data.train, sources)
     if world.first:
         warn_if_all_alike(data.train, sources, trained)
         warn_if_strange(data.train, sources)

@@ -98,17 +98,30 @@ class ArrayIntake:
 @dataclass(frozen=True)
 class FeatureIntake:
     """What a tower returned for each sample, in place of the tower's input: vectors of this width, in a folder that
-    `tercet embed --format features` wrote."""
+    `tercet embed --format features` wrote.
+
+    `modality`: what was embedded. `further`: the recipe's own field that the vectors are for; empty: the modality's.
+    """
 
     modality: str
     folder: str
     width: int
+    further: str = ""
     dtype: ClassVar[str] = "float32"
     ragged: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.width,)
+
+    @property
+    def field(self) -> str:
+        return self.further or self.modality
+
+    @property
+    def key(self) -> str:
+        """What names the folder in the recipe."""
+        return f"fields.{self.further}.features" if self.further else f"model.{self.modality}.cached"
 
 
 def channels_first(values: Tensor, intake: Intake) -> Tensor:

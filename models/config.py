@@ -37,6 +37,19 @@ class ProjectionConfig(Config):
 
     layers: int = Field(2, gt=1, description="how many linear layers, with a GELU between them")
     hidden: int = Field(1024, gt=0, description="width between the layers")
+    unit: bool = Field(False, description="bring the tower's output to length 1 first")
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="with `unit`: the standard deviation of the Gaussian noise that training adds to each dimension of "
+        "this output, which then gets length 1 again (C-MCR, Wang et al. 2023)",
+    )
+
+    @model_validator(mode="after")
+    def _scales_its_noise(self) -> "ProjectionConfig":
+        if self.noise and not self.unit:
+            raise Misfit("noise", "is for outputs of length 1; set `unit: true`, or leave it out")
+        return self
 
 
 class TowerConfig(Config):

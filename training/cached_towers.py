@@ -4,12 +4,15 @@ The model of the run is whole: a checkpoint has the locked towers, and evaluatio
 training reads the features instead (LiT, Zhai et al. 2022, does so for its largest batches).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet.data_pipelines.features import FeatureManifest
+from tercet.data_pipelines.fields import FieldConfig, FieldSpec
 from tercet.data_pipelines.sample import FeatureIntake, Intake
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.fingerprint import tower_digest
+from tercet.modality import modality_of
 from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal
 
@@ -19,14 +22,24 @@ def training_intakes(model: Multimodal, config: ModelConfig) -> dict[str, Intake
     intakes: dict[str, Intake] = {name: intake for name, intake in model.intakes.items() if name in model.fields}
     for name in intakes:
         if folder := config.cached.get(name):
-            check_tower(model, name, folder)
+            check_tower(model, name, folder, f"model.{name}.cached")
             intakes[name] = FeatureIntake(name, folder, model.tower(name).width)
     return intakes
 
 
-def check_tower(model: Multimodal, name: str, folder: str) -> None:
-    """Raises `UserError` if a folder does not have the outputs of this tower."""
-    key = f"model.{name}.cached"
+def stored_fields(model: Multimodal, configs: Mapping[str, FieldConfig]) -> dict[str, FieldSpec]:
+    """The fields of stored vectors that terms compare. The loader fills those that have `features`, and soft retrieval
+    the others."""
+    specs = {}
+    for name, config in configs.items():
+        if config.stored and name in model.fields:
+            width = model.tower(modality_of(name)).width
+            specs[name] = FieldSpec(name, FeatureIntake(config.source, config.features or "", width, name))
+    return specs
+
+
+def check_tower(model: Multimodal, name: str, folder: str, key: str) -> None:
+    """Raises `UserError` if a folder does not have the outputs of this tower. `key` names the folder in the recipe."""
     manifest = FeatureManifest.read(Path(folder), key)
     if name not in manifest.towers:
         raise UserError(f"{key}: {folder} has no features of {name}; {did_you_mean(name, manifest.towers)}")

@@ -21,7 +21,6 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import say
-from tercet.modality import modality_of_vectors
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
 from tercet.models.projector import check_prototypes
@@ -216,7 +215,7 @@ def _unopened(config: RunConfig, opened: Collection[str], sources: OpenedSources
 
 def _learned(config: RunConfig) -> list[str]:
     """The modalities that terms train and that the run decodes."""
-    return decoded(config, sorted({modality_of_vectors(field) for term in config.terms for field in term.between}))
+    return decoded(config, (field for term in config.terms for field in term.between))
 
 
 def _stages(config: RunConfig) -> Iterator[RunConfig]:

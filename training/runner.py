@@ -18,7 +18,7 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
 from tercet.training.cached import decoded
-from tercet.training.cached_towers import training_intakes
+from tercet.training.cached_towers import stored_fields, training_intakes
 from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
@@ -42,6 +42,7 @@ from tercet.training.selection.examples import EXAMPLES
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import MEMORY as SELECTION_MEMORY
 from tercet.training.selection.select import Selection
+from tercet.training.soft_retrieval import SoftRetrieval
 from tercet.training.step import Step
 from tercet.training.trainer import Callbacks, Stage, Trainer
 
@@ -158,13 +159,15 @@ class Runner:
         model.check_sizes({name: field.intake for name, field in further.items()})
         scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)
         intakes = training_intakes(model, config.model)
-        fields = {**own_fields(intakes), **further}
+        fields = {**own_fields(intakes), **further, **stored_fields(model, config.fields)}
+        retrieval = SoftRetrieval(config.fields, model, self.world.device)
         inputs = {name: field.intake for name, field in fields.items()}
         flops = count_flops(model, inputs, config.micro_batch, scoring) if config.selection else None
         engine = build_engine(model.train(), build_optimizer(model, config), config, world)
         small = scoring.decoded_small(fields)
         again = {name: fields[name] for name in small}
-        loader = self._loader(index, config, {**fields, **small}, again, origin.progress if origin else Progress())
+        drawn = {name: field for name, field in {**fields, **small}.items() if name not in retrieval.memories}
+        loader = self._loader(index, config, drawn, again, origin.progress if origin else Progress())
         self.changes.check(config, loader.plan, model)
         dim, plan, sources = model.head.dim, loader.plan, loader.sources
         context = StageContext(config, engine, dim, plan, sources, world, fields)
@@ -179,7 +182,9 @@ class Runner:
         mix = build_mixup(config.mixup, config.batch_size, config.seed, world)
         step = Step(engine, terms, world, config.seed, config.micro_batch, memories, scoring, mix)
         name = self.config.stages[index].name if self.config.stages else ""
-        stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index))
+        for field, memory in retrieval.memories.items():
+            memories.add(f"retrieval-{field}", memory.files, origin)
+        stage = Stage(name, index, config, engine, step, memories, loader, self._steps(index), retrieve=retrieval)
         if config.selection is None:
             return stage
         context = replace(context, fields={**fields, **small})
@@ -199,7 +204,7 @@ class Runner:
     ) -> Batches:
         """Opens the data where the last checkpoint left off. A new plan takes effect here."""
         cursors = cursors_for(self.config, config, progress)
-        learned = decoded(config, sorted({field.modality for field in fields.values()}))
+        learned = decoded(config, fields)
         intakes = {name: field.intake for name, field in fields.items() if name == field.modality}
         further = {name: field for name, field in fields.items() if name not in intakes}
         data = self.changes.data(config, progress, begun=index == progress.stage)

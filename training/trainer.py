@@ -41,6 +41,7 @@ class Stage:
     loader: Batches
     steps: range
     select: Callable[[Batch, int], Chosen] = lambda drawn, step: Chosen(drawn)  # of a super-batch
+    retrieve: Callable[[Batch], Batch] = lambda drawn: drawn  # adds the fields of soft retrieval
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Trainer:
 
     def run(self, stage: Stage, progress: Progress, stop: int) -> Progress:
         """Takes the steps up to `stop`, or fewer if the run ends before."""
-        batches = on_device(iter(stage.loader), self.world.device)
+        batches = map(stage.retrieve, on_device(iter(stage.loader), self.world.device))
         for step in range(progress.step, stop):
             rate = self._rate(stage, step)
             chosen = stage.select(self._next(batches, step), step)

@@ -75,7 +75,8 @@ class FileDecoder:
         self._group = GroupReader(config.group, self._captions)
         self._meta = MetaReader(config.sidecar)
         self._exact_images = exact_images
-        added = [one for one in (further or {}).values() if one.modality in (config.fields or MODALITIES)]
+        decoded = [one for one in (further or {}).values() if not isinstance(one.intake, FeatureIntake)]
+        added = [one for one in decoded if one.modality in (config.fields or MODALITIES)]
         self._neighbor_fields = [one for one in added if one.graph]
         self._caption_fields = [
             (
@@ -100,7 +101,7 @@ class FileDecoder:
     def sample(
         self, key: str, id: int, files: Files | BadSample, view: View, stored: Stored = NOTHING
     ) -> Sample | BadSample:
-        """`stored`: the features of the modalities that are not decoded."""
+        """`stored`: the features of the fields that are not decoded."""
         if isinstance(files, BadSample):
             return files
         try:
@@ -255,7 +256,8 @@ class Decoder(FileDecoder):
     ) -> None:
         super().__init__(intakes, config, exact_images, further)
         self.source = source
-        self.features = open_features(intakes, source, config)
+        further_intakes = [field.intake for field in (further or {}).values()]
+        self.features = open_features([*intakes.values(), *further_intakes], source, config)
         self._neighbors = [NeighborCaptions(field, source, config) for field in self._neighbor_fields]
 
     def __call__(self, ids: Sequence[int], views: Iterable[View]) -> list[Sample | BadSample]:

@@ -3,7 +3,7 @@
 Shape letters: n samples, D the width of a tower.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,19 @@ from tercet.data_pipelines.sample import FeatureIntake, Intake, Media
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.transforms.crop import View
 from tercet.errors import UserError
+from tercet.modality import MODALITIES
 
 MISSING = "no stored features"  # the reason of a bad sample
 Ints = NDArray[np.int64]
-Stored = Mapping[str, Media]  # vectors by modality
+Stored = Mapping[str, Media]  # vectors by field
 
 
 class StoredFeatures:
-    """The features of one modality of one source. `values`: numbers of each sample, by name and place."""
+    """The features of one field of one source. `values`: numbers of each sample, by name and place."""
 
     def __init__(self, intake: FeatureIntake, source: Source, split: SplitConfig) -> None:
-        folder, self.name, self.width = Path(intake.folder), intake.modality, intake.width
-        key = f"model.{self.name}.cached"
+        folder, self.name, self.width, key = Path(intake.folder), intake.field, intake.width, intake.key
+        self.modality = intake.modality
         manifest = FeatureManifest.read(folder, key)
         found = checked(manifest, key, folder, source, split)
         fingerprint = source.fingerprint
@@ -37,9 +38,9 @@ class StoredFeatures:
         }
         self.groups = MappedColumn(folder, fingerprint, GROUP)
         self._rows = self._vectors = None
-        if self.name in found.modalities:
-            self._rows = MappedColumn(folder, fingerprint, f"{self.name}.{ROWS}")
-            self._vectors = MappedColumn(folder, fingerprint, self.name)
+        if self.modality in found.modalities:
+            self._rows = MappedColumn(folder, fingerprint, f"{self.modality}.{ROWS}")
+            self._vectors = MappedColumn(folder, fingerprint, self.modality)
             if self._vectors.shape[-1] != self.width:
                 raise UserError(
                     f"{key}: {folder} has vectors of {self._vectors.shape[-1]} dimensions, but the tower has "
@@ -61,15 +62,15 @@ class StoredFeatures:
         if self._rows is None or self._vectors is None:
             return np.zeros(len(id_n), dtype=np.int64), self.groups.rows(id_n)[1]
         rows_n, has_n = self._rows.rows(id_n)
-        at_n = (share_n * rows_n).astype(np.int64) if self.name == CAPTIONS else None
+        at_n = (share_n * rows_n).astype(np.int64) if self.modality == CAPTIONS else None
         self._vectors.read(id_n, vector_nD, at_n)
         return np.minimum(rows_n, 1), has_n
 
 
-def open_features(intakes: Mapping[str, Intake], source: Source, split: SplitConfig) -> list[StoredFeatures]:
+def open_features(intakes: Iterable[Intake], source: Source, split: SplitConfig) -> list[StoredFeatures]:
     """The features of the intakes that are stored, of the modalities that the source is used for."""
-    stored = [intake for intake in intakes.values() if isinstance(intake, FeatureIntake)]
-    return [StoredFeatures(one, source, split) for one in stored if one.modality in (split.fields or intakes)]
+    stored = [intake for intake in intakes if isinstance(intake, FeatureIntake)]
+    return [StoredFeatures(one, source, split) for one in stored if one.modality in (split.fields or MODALITIES)]
 
 
 def stored_of(

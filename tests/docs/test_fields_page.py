@@ -35,7 +35,7 @@ def test_the_example_of_a_field_trains(world_folder: Path, tmp_path: Path) -> No
 def test_the_blocks_of_the_page_about_fields_form_a_valid_recipe() -> None:
     """The blocks fit together: fields, numbers of samples, terms that use fields, sums or tokens, and extra
     negatives."""
-    fields, views, numbers, terms, sums, _, tokens, _, negatives = map(yaml.safe_load, blocks("fields.md"))
+    fields, views, _, numbers, terms, sums, _, tokens, _, negatives = map(yaml.safe_load, blocks("fields.md"))
     base = load_recipe("image_text", ["data.train=shards"]).model_dump(mode="json")
     sounds = load_recipe("audio_text", ["data.train=shards"]).model_dump(mode="json")
     plain, plain_sounds = (
@@ -72,6 +72,16 @@ def test_the_example_of_a_projector_is_a_valid_recipe(tmp_path: Path) -> None:
     terms = load_recipe(str(tmp_path / "views.yaml"), ["data.train=shards"]).terms
     assert [term.projector_name for term in terms] == ["", "views", "views"]
     assert [term.vectors_of(term.between[0]) for term in terms] == ["image", "image.one@views", "image.one@views"]
+
+
+def test_the_example_of_stored_vectors_is_a_valid_recipe(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("fields.md") if block.startswith("# unpaired.yaml")]
+    (tmp_path / "unpaired.yaml").write_text(block, encoding="utf-8")
+    fields = load_recipe(str(tmp_path / "unpaired.yaml")).fields
+    memory = fields["text.retrieved"].among
+    assert memory is not None
+    assert (memory.features, memory.temperature, memory.nearest) == ("stored/foreign", 0.01, 1000)
+    assert fields["image.retrieved"].source == "image.english"
 
 
 def test_the_example_of_sources_of_different_modalities_is_valid(tmp_path: Path) -> None:

@@ -31,6 +31,26 @@ def test_output_equals_the_formula() -> None:
     torch.testing.assert_close(head("image", features), normalize(hidden @ last.T))
 
 
+@torch.no_grad()
+def test_outputs_get_length_1_and_in_training_the_noise_of_the_generator() -> None:
+    head, features = model(0, projection=MLP | {"unit": True, "noise": 0.1}).head, 5 * torch.randn(40, 32)
+    plain = model(0, projection=MLP).head
+
+    def after(generator: int) -> torch.Tensor:
+        torch.manual_seed(generator)
+        found: torch.Tensor = head("image", features)
+        return found
+
+    unit = normalize(features)
+    torch.testing.assert_close(head.eval()("image", features), plain("image", unit))
+    head.train()
+    found = after(1)
+    assert torch.equal(found, after(1))
+    assert not torch.equal(found, after(2))
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, plain("image", normalize(unit + 0.1 * torch.randn(40, 32))))
+
+
 def test_other_weights_do_not_depend_on_it() -> None:
     plain, other = model(0).state_dict(), model(0, projection=MLP).state_dict()
     changed = {name for name in plain.keys() | other.keys() if name not in plain or name not in other}

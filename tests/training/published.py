@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.api.features import embed_features
 from tercet.api.view_column import embed_views
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.captions.sidecar import write_rows
@@ -66,6 +67,7 @@ OBJECTIVES = {
     "clip_refine": "random_alignment",
     "proclip": "structure_distillation",
     "teachtext": "similarity_distillation",
+    "uclip": "align_uniform",
     "laion_clap": "infonce",
     "glap": "sigmoid",
     "paraclap": "infonce",
@@ -87,6 +89,7 @@ LOCKED = {
     "alpha_clip": {"text"},
     "proclip": {"text"},
     "teachtext": {"image"},
+    "uclip": {"image", "text"},
 }
 INIT = "isogclr"  # the run that those of STARTED start from
 STAGED = ("me5", "jina_clip_v1", "jina_clip_v2", "siglip2")  # those whose stages have sources or batches of their own
@@ -157,8 +160,19 @@ SETS: dict[str, list[str]] = {  # what else makes a recipe small; neighbours dou
     "laion_clap": ["data.train.sidecar=TAGS"],
     "glap": [f"data.train={json.dumps(PARTS)}"],
     "paraclap": ["data.train.sidecar=VOICES", "data.val.sidecar=null", "data.val.captions={txt: 1}"],
+    "uclip": [
+        *(f"model.{modality}.projection={{hidden: 8, unit: true, noise: 0.05}}" for modality in ("image", "text")),
+        "data.train.fields=[text]", "data.train.captions={txt: 1}", "model.text.cached=ENGLISH",
+        "fields={image.english: {features: PIVOT}, image.retrieved: {among: {features: PHOTOS}}, "
+        "text.retrieved: {among: {features: FOREIGN}}}",
+    ],
     "clasp": ["model.audio=null", f"model.audio={json.dumps(FUSED)}"],
 }  # fmt: skip
+UNPAIRED: dict[str, dict[str, Any]] = {  # the folders of vectors that uclip reads, and how their data are read
+    "english": {"captions": {"txt": 1}},
+    "photos": {"fields": ["image"]},
+    "foreign": {"fields": ["text"], "captions": {"json.captions.de": 1}},
+}
 TAUGHT = {"mobileclip": (INIT, "vectors", None), "ced": ("symile", "scores", "classes.txt")}
 
 
@@ -243,8 +257,21 @@ def run_all(world: World, recipes: dict[str, list[str]]) -> None:
 
 def store_and_run(world: World, recipes: dict[str, list[str]]) -> None:
     """Runs of other recipes are the teachers. The vectors of one are both folders of the ensemble of mobileclip."""
-    run_all(world, {name: overrides for name, overrides in recipes.items() if name not in TAUGHT})
+    run_all(world, {name: overrides for name, overrides in recipes.items() if name not in (*TAUGHT, "uclip")})
+    store_unpaired(recipes["uclip"])
+    run_all(world, {"uclip": recipes["uclip"]})
     for name, (teacher, folder, classes) in TAUGHT.items():
         out = Path(next(one.removeprefix("out=") for one in recipes[name] if one.startswith("out="))).parent
         embed_views(str(out / teacher), name, out / folder, recipes[name], classes=classes and out / classes, top=1)
         run_all(world, {name: recipes[name]})
+
+
+def store_unpaired(overrides: list[str]) -> None:
+    """The vectors that uclip reads; those of English captions also by the text tower of another recipe's run."""
+    config = load_recipe("uclip", overrides)
+    out, source = Path(config.model.cached["text"]).parent, config.data.train["train"].source
+    assert isinstance(source, str)
+    towers = [one for one in overrides if one.startswith("model.")]
+    for name, read_as in UNPAIRED.items():
+        embed_features("uclip", {"source": source, **read_as}, out / name, towers)
+    embed_features(str(out / INIT), {"source": source, **UNPAIRED["english"]}, out / "pivot")

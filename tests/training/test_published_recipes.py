@@ -51,6 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipes[name] += small_stages(name, world)
     for name, more in SETS.items():
         names = {"GRAPH": "graph", "CLUSTERS": "c", "CLASSES": "classes.txt", "VECTORS": "vectors", "MODEL": INIT}
+        names |= {"PIVOT": "pivot", "ENGLISH": "english", "PHOTOS": "photos", "FOREIGN": "foreign"}
         names |= {"TAGS": "tags.jsonl", "VOICES": "voices.jsonl", "SCORES": "scores"}
         files = {word: str(out / file) for word, file in names.items()} | {"TRAIN": str(world / "train")}
         recipes[name] += [reduce(lambda one, file: one.replace(*file), files.items(), one) for one in more]
@@ -288,3 +289,32 @@ def test_without_its_teachers_mobileclip_is_clip_on_both_captions(runs: Path, tm
         on_ranks(run_all, 1, {"mobileclip": [*overrides, *changes, f"out={tmp_path / name}"]})
     assert losses(tmp_path / "silent") == pytest.approx(losses(tmp_path / "plain"), rel=1e-6)
     assert abs(losses(runs / "mobileclip")[0] - losses(tmp_path / "plain")[0]) > 1e-3
+
+
+@pytest.mark.long
+def test_without_its_memories_uclip_compares_the_vectors_of_captions_alone(runs: Path, tmp_path: Path) -> None:
+    """The first loss between the two vectors of a caption stays, and the gradient changes. At a high temperature all
+    captions retrieve the same mean, so the loss of what they retrieve is that of chance."""
+    folders = {"PIVOT": "pivot", "ENGLISH": "english", "PHOTOS": "photos", "FOREIGN": "foreign"}
+    overrides = tiny("uclip", runs / "world", tmp_path)
+    for one in SETS["uclip"]:
+        overrides.append(reduce(lambda text, word: text.replace(word, str(runs / folders[word])), folders, one))
+    overrides += [f"model.{modality}.projection.noise=0" for modality in ("image", "text")]
+    terms = [term.model_dump(mode="json", exclude_defaults=True) for term in load_recipe("uclip").terms]
+    blunt = {name: {"among": {"temperature": 1e6}} for name in ("image.retrieved", "text.retrieved")}
+    off = {
+        "on": [],
+        "plain": [f"terms={json.dumps(terms[:1])}"],
+        "blunt": [f"fields={json.dumps(blunt)}"],
+    }
+    found = {}
+    for name, changes in off.items():
+        on_ranks(run_all, 1, {"uclip": [*overrides, *changes, f"out={tmp_path / name}"]})
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        found[name] = [json.loads(line) for line in lines]
+    on, plain, blunted = (found[name] for name in off)
+    assert on[0]["loss/english"] == pytest.approx(plain[0]["loss/english"], rel=1e-6)
+    assert abs(on[1]["loss/english"] - plain[1]["loss/english"]) > 1e-4
+    assert plain[0]["loss"] == plain[0]["loss/english"]
+    assert blunted[0]["loss/retrieved"] == pytest.approx(math.log(16), abs=1e-2)
+    assert abs(on[0]["loss/retrieved"] - math.log(16)) > 0.1
