@@ -1,6 +1,7 @@
 """A run's folder: its path, its lock, and the check that a folder holds the same run as the recipe."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Any
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.plugins import note_plugins
+from tercet.provenance import facts
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.recipe import dump, load_recipe
 
-LOCK = ".lock"
+LOCK, PROVENANCE = ".lock", "provenance.json"  # the versions, machine and commit that the run began with
 FREE = (  # the keys that may change when a run resumes
     "out", "log", "checkpoint", "eval", "early_stopping", "zero", "micro_batch", "tile", "selection.record",
     "selection.bad", "data.workers", "data.worker", "data.val", "data.max_bad", "data.missing", "data.cache_gb",
@@ -61,6 +63,8 @@ def _lock(folder: Path, config: RunConfig) -> int:
         raise UserError(f"another run is using {folder}; wait until it ends, or choose another with out=…") from None
     check_same_run(config)
     (folder / CONFIG).write_text(dump(config), encoding="utf-8")
+    if not (folder / PROVENANCE).exists():
+        (folder / PROVENANCE).write_text(json.dumps(facts(), indent=2) + "\n", encoding="utf-8")
     note_plugins(folder)
     return lock
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from tercet.api.model import Loadable, Model, name_of
 from tercet.errors import UserError
 from tercet.models.export.config import USUAL, ExportConfig, format_of
 from tercet.models.export.reading import Samples
+from tercet.training.card.card import CARD, LICENSE, About, card
+from tercet.training.card.run import run_facts
 from tercet.training.pretrained import open_model, space_of
 
 ROUNDING = 1e-5  # by which a component of a unit vector may differ
@@ -57,13 +59,17 @@ def export(
     format: str = USUAL,
     *,
     averaged: bool = True,
+    license: str = LICENSE,
+    datasets: Sequence[str] = (),
     **options: Any,
 ) -> Export:
-    """Writes a model into a new folder. `format`: a name of `models/export/config.py`, with its options.
+    """Writes a model into a new folder, and a card about it.
+
+    `format`: a name of `models/export/config.py`, with its options.
 
     Low-rank updates are merged into the weights. If a run kept averages of its weights, these are written, unless
     `averaged` is False. The library that the format is for then reads the folder: if its vectors of a few samples
-    differ by more than rounding, this is an error.
+    differ by more than rounding, this is an error. `license` and `datasets` are for the card, as a hub names them.
     """
     name, into, written_as = name_of(model), Path(folder), format_of(format, options)
     _check_new(into)
@@ -77,6 +83,8 @@ def export(
     draft.mkdir(parents=True)
     left_out = written_as.write(towers, config, draft)
     difference = _difference(Model(towers, name), written_as, draft)
+    about = About(Path(name).name or name, format, averaged, license, tuple(datasets), tuple(left_out))
+    (draft / CARD).write_text(card(towers, config, run_facts(Path(name)), about), encoding="utf-8")
     draft.replace(into)
     return Export(name, into, format, sizes(into), tuple(left_out), difference)
 

@@ -24,6 +24,16 @@ def declare(verb: Parser) -> None:
         action="store_true",
         help="of a run that kept averages of its weights, write the weights of the last step instead",
     )
+    verb.add_argument(
+        "--license", default="unknown", metavar="ID", help="of the weights, as a hub names it, for the card (README.md)"
+    )
+    verb.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a data set on a hub, for the card; may be repeated",
+    )
     takes_overrides(verb, "options of the format")
     verb.add_argument("--json", action="store_true", help="print JSON instead of lines for people")
     takes_plugins(verb)
@@ -38,7 +48,14 @@ def export(arguments: Namespace) -> int:
     format_of(arguments.format, options)  # reports a mistake before the model is loaded
     from tercet.api.export import export
 
-    averaged = not arguments.not_averaged
-    done = export(arguments.model, arguments.folder, arguments.format, averaged=averaged, **options)
+    done = export(
+        arguments.model,
+        arguments.folder,
+        arguments.format,
+        averaged=not arguments.not_averaged,
+        license=arguments.license,
+        datasets=arguments.dataset,
+        **options,
+    )
     print_json(done.to_json()) if arguments.json else print(done)
     return 0

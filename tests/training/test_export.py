@@ -22,7 +22,9 @@ def trained(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("runs") / "trained"
     model = recipe(world_folder, out)["model"]
     model = {**model, "text": {**model["text"], "lora": {"rank": 2, "alpha": 20.0}}}
-    run(World(), recipe(world_folder, out, steps=3, model=model, pairs={"image-text": 1.0, "audio-text": 1.0}))
+    data = {"train": str(world_folder / "train"), "val": str(world_folder / "val"), "crop": None, "worker": "thread"}
+    pairs, quiet = {"image-text": 1.0, "audio-text": 1.0}, {"report": False}
+    run(World(), recipe(world_folder, out, steps=3, data=data, model=model, pairs=pairs, eval=quiet))
     return out
 
 

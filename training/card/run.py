@@ -1,0 +1,89 @@
+"""What a run's folder says about its model: the recipe, the progress of its checkpoint, its data and its results."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tercet.data_pipelines.source_config import SplitConfig
+from tercet.data_pipelines.sources.opened import OpenedSources
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.eval.result import Result, from_json
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
+from tercet.training.config import RunConfig
+from tercet.training.folder import PROVENANCE
+from tercet.training.progress import Progress
+from tercet.training.recipe import load_recipe
+from tercet.training.run_evaluation import RESULTS
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One source of samples. `samples` and `fingerprint` are None if the data are no longer where the run read them."""
+
+    name: str
+    label: str
+    training: bool
+    samples: int | None
+    fingerprint: str | None
+    drawn: int | None
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run, as its folder describes it. `provenance` is empty if the run did not note its versions."""
+
+    config: RunConfig
+    stage: RunConfig
+    progress: Progress
+    sources: list[SourceFacts]
+    results: list[Result]
+    provenance: dict[str, str]
+
+
+def run_facts(folder: Path) -> RunFacts | None:
+    """None if the folder is not one of a run."""
+    if not (folder / CHECKPOINTS).is_dir():
+        return None
+    saved = resume_point(folder / CHECKPOINTS, World())
+    if saved is None:
+        return None
+    config = load_recipe(str(folder / CONFIG))
+    found: list[tuple[str, SplitConfig, bool]] = [(name, split, True) for name, split in config.data.train.items()]
+    found += [(name, split, False) for name, split in config.data.val.items()]
+    opened = OpenedSources()
+    return RunFacts(
+        config,
+        config.stage(saved.progress.stage),
+        saved.progress,
+        [_source(config, name, split, training, saved.progress, opened) for name, split, training in found],
+        from_json(_read(folder / RESULTS, [])),
+        _read(folder / PROVENANCE, {}),
+    )
+
+
+def _source(
+    config: RunConfig, name: str, split: SplitConfig, training: bool, progress: Progress, opened: OpenedSources
+) -> SourceFacts:
+    settings = split.model_dump(mode="json", exclude_defaults=True, exclude={"source", "weight"})
+    samples, fingerprint = None, None
+    try:
+        source = opened.open(config.data, split)
+        samples, fingerprint = len(source), source.fingerprint
+    except (UserError, OSError):
+        pass
+    drawn = progress.cursors.get(name, 0) if training else None
+    return SourceFacts(name, label_of(split.source), training, samples, fingerprint, drawn, settings)
+
+
+def label_of(source: str | tuple[str, ...]) -> str:
+    """The last two parts of a path, because a card is public and the folders above may not be."""
+    first, *others = (source,) if isinstance(source, str) else source
+    label = "/".join(first.rstrip("/").split("/")[-2:])
+    return f"{label} and {len(others)} more" if others else label
+
+
+def _read(path: Path, missing: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
