@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from tercet.api.index import index
     from tercet.api.mine import mine
     from tercet.api.model import load
+    from tercet.api.push import push
     from tercet.api.train import train
     from tercet.models.losses.standalone import loss
 
 if find_spec("tercet.training") is None:  # an uninstalled checkout: the folders are siblings of this one
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["__version__", "compare", "embed", "evaluate", "export", "index", "load", "loss", "mine", "train"]
+__all__ = ["__version__", "compare", "embed", "evaluate", "export", "index", "load", "loss", "mine", "push", "train"]
 
 PLACES = {
     "compare": "tercet.api.evaluate",
@@ -34,6 +35,7 @@ PLACES = {
     "load": "tercet.api.model",
     "loss": "tercet.models.losses.standalone",
     "mine": "tercet.api.mine",
+    "push": "tercet.api.push",
     "train": "tercet.api.train",
 }
 

@@ -1,4 +1,4 @@
-"""The public functions train, load, embed, evaluate, compare, export and index, which `tercet` exposes lazily.
+"""The public functions train, load, embed, evaluate, compare, export, push and index, which `tercet` exposes lazily.
 
 Only `train` needs an engine.
 """

@@ -43,7 +43,21 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"tercet {__version__}")
     top.set_defaults(parser=top, verb=verbs.help)
     known = top.add_subparsers(title="verbs", metavar="verb")
-    for add in (_demo, _train, _recipes, _eval, _compare, _embed, _search, _export, _bench, _doctor, _data, _curate):
+    for add in (
+        _demo,
+        _train,
+        _recipes,
+        _eval,
+        _compare,
+        _embed,
+        _search,
+        _export,
+        _push,
+        _bench,
+        _doctor,
+        _data,
+        _curate,
+    ):
         add(known)
     return top
 
@@ -116,7 +130,13 @@ def _search(known: Verbs) -> None:
 
 
 def _export(known: Verbs) -> None:
-    exporting.declare(add_verb(known, "export", "write a model into a folder that tercet or another library loads"))
+    exporting.declare_export(
+        add_verb(known, "export", "write a model into a folder that tercet or another library loads")
+    )
+
+
+def _push(known: Verbs) -> None:
+    exporting.declare_push(add_verb(known, "push", "send an exported folder to a hub, or list what would be sent"))
 
 
 def _bench(known: Verbs) -> None:

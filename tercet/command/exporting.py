@@ -1,4 +1,4 @@
-"""`tercet export`: its arguments and the few lines that run it."""
+"""`tercet export | push`: each verb, with its arguments and the few lines that run it."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,7 +9,7 @@ from tercet.command.parser import Parser
 from tercet.command.verbs import print_json
 
 
-def declare(verb: Parser) -> None:
+def declare_export(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL.partition(";")[0])
     verb.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     verb.add_argument(
@@ -57,5 +57,25 @@ def export(arguments: Namespace) -> int:
         datasets=arguments.dataset,
         **options,
     )
+    print_json(done.to_json()) if arguments.json else print(done)
+    return 0
+
+
+def declare_push(verb: Parser) -> None:
+    verb.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that `tercet export` wrote")
+    verb.add_argument(
+        "repository", metavar="OWNER/NAME", help="the repository on the hub; it is made if it is not there"
+    )
+    verb.add_argument("--send", action="store_true", help="send the files (default: list them, and send nothing)")
+    verb.add_argument("--public", action="store_true", help="make the repository public, or send to one that is")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of lines for people")
+    verb.epilog = "the token is that of the environment (HF_TOKEN) or of `hf auth login`"
+    verb.set_defaults(verb=push)
+
+
+def push(arguments: Namespace) -> int:
+    from tercet.api.push import push
+
+    done = push(arguments.folder, arguments.repository, send=arguments.send, private=not arguments.public)
     print_json(done.to_json()) if arguments.json else print(done)
     return 0
