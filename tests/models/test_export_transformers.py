@@ -22,6 +22,7 @@ from tercet.training.pretrained import open_model
 from tests.models.test_export_open_clip import CONFIGS, built, logits, space
 from tests.models.test_export_open_clip import folder as architectures
 from tests.models.test_interop_transformers import MADE, saved, write_tokenizer
+from tests.models.test_laion_clap import HTSAT, ROBERTA
 
 __all__ = ["architectures", "saved"]
 
@@ -131,3 +132,20 @@ def test_the_public_function_compares_the_vectors(tmp_path: Path, saved: Any) ->
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= done.files.keys()
     assert done.difference is not None
     assert done.difference < 1e-5
+
+
+@torch.no_grad()
+def test_towers_of_laion_clap_become_a_clap_model(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    width = {"projection_dim": 24}
+    audio = {"encoder": "laion_clap:HTSAT-tiny", "frozen_batchnorm": True, "options": {**HTSAT, **width}}
+    text = {"encoder": "laion_clap:roberta", "options": {**ROBERTA, **width, "tokenizer": str(tmp_path)}}
+    model = {"audio": audio, "text": text}
+    config = SpaceConfig.model_validate({"model": model, "pairs": {"audio-text": 1.0}})
+    ours, given = Model(built(config), "ours"), Samples()
+    assert round_trip(ours, config, tmp_path) == []
+    found = read(tmp_path / "one", given)
+    z = ours.embed(audio=given.audio, text=given.text)
+    assert (z.audio[0] - z.audio[1]).abs().max() > 1e-4
+    for modality in ("audio", "text"):
+        torch.testing.assert_close(z[modality], found.vectors[modality], atol=1e-5, rtol=0)
