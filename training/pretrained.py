@@ -16,6 +16,7 @@ from tercet.main_process import is_main_process
 from tercet.models.concatenated import concatenated
 from tercet.models.encoder_names import OPEN_CLIP_CONFIG
 from tercet.models.encoders.hf.hub import fetched
+from tercet.models.export.onnx.load import is_onnx, load_onnx
 from tercet.models.interop.folder import WEIGHTS, pretrained_folder
 from tercet.models.interop.pretrained import Pretrained, described, load_towers
 from tercet.models.interop.unused_weights import unused_weights
@@ -76,6 +77,8 @@ def pretrained(spec: str, averaged: bool = True) -> Pretrained:
         return pretrained_local(path)
     if (path / WEIGHTS).is_file() and not (path / "config.json").is_file():
         return pretrained_folder(path)
+    if is_onnx(path):
+        raise UserError(f"{spec} holds ONNX graphs, which can only be evaluated; name the model that was exported")
     if path.is_file():
         from tercet.models.interop.open_clip_train import pretrained_bare
 
@@ -88,7 +91,7 @@ def load_model(spec: str) -> Multimodal:
     names = models_of(spec)
     if len(names) > 1:
         return concatenated([(name, load_model(name)) for name in names])
-    return open_model(spec)[0]
+    return load_onnx(Path(spec)) if is_onnx(Path(spec)) else open_model(spec)[0]
 
 
 def open_model(spec: str, averaged: bool = True) -> tuple[Multimodal, SpaceConfig]:

@@ -20,7 +20,7 @@ from tercet.models.encoders.encoder import Encoded, parameters_of
 from tercet.models.encoders.hf.tower import blocks_of, stack_of
 from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import create, tokenizer
-from tercet.models.encoders.text import TextEncoder
+from tercet.models.encoders.text import TextEncoder, longest_of
 from tercet.models.encoders.timm_towers import (
     accept_other_sizes,
     checkpoint_timm,
@@ -194,7 +194,7 @@ def _projected(tokens_nLC: Tensor, projection: nn.Module | Tensor | None) -> Ten
 
 def _shortened(tower: nn.Module, values_nL: Tensor) -> tuple[Tensor, Tensor]:
     """The vectors and tokens, without computing the padding after the longest text. Causal attention never reads it."""
-    longest = int(values_nL.argmax(dim=1).max()) + 1
+    longest = longest_of(values_nL.argmax(dim=1) + 1, values_nL)
     length = min(-(-longest // ROUND) * ROUND, values_nL.shape[1])
     causal_LL: Tensor = tower.attn_mask[:length, :length]  # type: ignore[index]
     vectors, tokens = functional_call(tower, {"attn_mask": causal_LL}, (values_nL[:, :length],))

@@ -22,7 +22,7 @@ from tercet.models.encoders.alpha import WithAlpha
 from tercet.models.encoders.audio import AudioEncoder
 from tercet.models.encoders.encoder import Encoded
 from tercet.models.encoders.image import ImageEncoder
-from tercet.models.encoders.text import TextEncoder
+from tercet.models.encoders.text import TextEncoder, longest_of
 from tercet.models.encoders.trunk import SmallTower, Trunk
 from tercet.models.tuning.positions import resized
 
@@ -178,7 +178,7 @@ class SmallText(SmallTower, TextEncoder):
         return self.tokens(values).vectors
 
     def tokens(self, values: Tensor, lengths: Tensor | None = None) -> Encoded:
-        longest = int((values != 0).sum(1).max()) if len(values) else 1
+        longest = longest_of((values != 0).sum(1), values)
         tokens = values[:, :longest]
         words = functional.embedding(tokens % BUCKETS, self.words)
         words = words + functional.embedding(tokens // BUCKETS % BUCKETS, self.words)

@@ -1,4 +1,7 @@
-"""The base of all text towers. Their input is token ids from their own tokenizer."""
+"""The base of all text towers. Their input is token ids from their own tokenizer.
+
+Shape letters: n rows, L tokens.
+"""
 
 import torch
 from torch import Tensor
@@ -28,3 +31,13 @@ class TextEncoder(Encoder):
     def dummy(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """The empty caption. A row of padding only would have no mean."""
         return self.intake.tokenize([""]).to(device), None
+
+
+def longest_of(counts_n: Tensor, values_nL: Tensor) -> int:
+    """How many tokens the longest text has, so that towers need not compute the padding after it.
+
+    All tokens while a graph is exported, because the shapes in a graph must not depend on the values.
+    """
+    if torch.compiler.is_exporting():
+        return values_nL.shape[1]
+    return int(counts_n.max()) if len(counts_n) else 1

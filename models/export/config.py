@@ -6,7 +6,9 @@ To add one, register the config of its options here, with a `write` that calls t
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import Field
 
 from tercet.configs.base import Config, build
 from tercet.configs.registry import Registry
@@ -92,3 +94,19 @@ class TransformersConfig(ExportConfig):
         from tercet.models.export.transformers import read
 
         return read(folder, given)
+
+
+@export_format("onnx")
+class OnnxConfig(ExportConfig):
+    """One graph for each tower, for onnxruntime, with a `README.md` and a `preprocess.json` that say how to feed it."""
+
+    precision: Literal["fp32", "fp16", "int8"] = Field(
+        "fp32",
+        description="fp16: weights and products of matrices in 16 bits; int8: in 8 bits, quantized as the graph runs",
+    )
+
+    def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
+        from tercet.models.export.onnx.write import export_onnx
+
+        done = export_onnx(model, config, folder, self.precision)
+        return [f"the {modality} tower: {why}" for modality, why in done.failed.items()]

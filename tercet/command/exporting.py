@@ -17,7 +17,7 @@ def declare_export(verb: Parser) -> None:
         default="safetensors",
         metavar="FORMAT",
         help="safetensors: tercet's own, for any model (default); open_clip: an image and a text tower; transformers: "
-        "CLIPModel, SiglipModel or ClapModel",
+        "CLIPModel, SiglipModel or ClapModel; onnx: a graph for each tower, with precision=fp32, fp16 or int8",
     )
     verb.add_argument(
         "--not-averaged",

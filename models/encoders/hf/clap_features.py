@@ -34,6 +34,8 @@ class ClapLogMel(WindowLogMel):
 
     def _log_mel(self, frames: Tensor) -> Tensor:
         """In fp64, as transformers: in fp32, the quiet bands of a pure tone are off by up to 0.1 dB."""
+        if torch.compiler.is_exporting():  # a graph cannot loop over its rows
+            return self._exact(frames)
         return torch.cat([self._exact(part) for part in torch.split(frames, ROWS_AT_ONCE)])
 
     def _exact(self, frames: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ class ClapLogMel(WindowLogMel):
     def _filled(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
         lengths_n1 = lengths.clamp(min=1)[:, None]
         place_S = torch.arange(self.samples, device=wave_nT.device)
-        repeats_n1 = torch.div(self.samples, lengths_n1, rounding_mode="floor")
+        repeats_n1 = torch.div(torch.full_like(lengths_n1, self.samples), lengths_n1, rounding_mode="floor")
         repeated_nS = wave_nT.gather(1, place_S % lengths_n1)
         return repeated_nS.masked_fill(place_S >= repeats_n1 * lengths_n1, 0.0)
 

@@ -20,7 +20,7 @@ from tercet.models.encoders.hf.parts import architecture, check_reads, load_part
 from tercet.models.encoders.hf.pooling import Pool, pool_of, pooled_by_model
 from tercet.models.encoders.hf.tokens import ABSENT, PaddingTokenizer, context_of, padding_id
 from tercet.models.encoders.hf.tower import HfTower, check_options
-from tercet.models.encoders.text import TextEncoder
+from tercet.models.encoders.text import TextEncoder, longest_of
 
 
 class HfText(HfTower, TextEncoder):
@@ -74,7 +74,7 @@ class HfText(HfTower, TextEncoder):
     def _run(self, values: Tensor) -> tuple[Any, Tensor]:
         """The output of the model, and which tokens exist."""
         valid_nL = values != ABSENT
-        longest = int(valid_nL.sum(1).max()) if len(values) else 1
+        longest = longest_of(valid_nL.sum(1), values)
         valid_nL, values = valid_nL[:, :longest], values[:, :longest]
         tokens_nL = values.masked_fill(~valid_nL, self.padding)
         return self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL
