@@ -98,7 +98,7 @@ class TransformersConfig(ExportConfig):
 
 @export_format("onnx")
 class OnnxConfig(ExportConfig):
-    """One graph for each tower, for onnxruntime, with a `README.md` and a `preprocess.json` that say how to feed it."""
+    """One graph for each tower, for onnxruntime, with a `USAGE.md` and a `preprocess.json` that say how to feed it."""
 
     precision: Literal["fp32", "fp16", "int8"] = Field(
         "fp32",

@@ -77,8 +77,8 @@ def test_onnxruntime_returns_the_vectors_of_the_model(model: Model, graphs: Path
         assert_equal(ours, ran(graphs / "audio.onnx", wave=padded, lengths=lengths))
 
 
-def test_the_readme_tells_how_to_make_tokens(model: Model, graphs: Path) -> None:
-    words = (graphs / "README.md").read_text(encoding="utf-8")
+def test_the_page_tells_how_to_make_tokens(model: Model, graphs: Path) -> None:
+    words = (graphs / "USAGE.md").read_text(encoding="utf-8")
     (code,) = (one for one in re.findall(r"```python\n(.*?)```", words, re.DOTALL) if "crc32" in one)
     rows = []
     for text in TEXTS:
@@ -127,7 +127,7 @@ def test_a_tower_without_a_graph_is_left_out_with_the_reason(folders: tuple[Path
     with patch("tercet.models.export.onnx.write._write", copied):
         done = tercet.export(folders[0], tmp_path / "two", "onnx")
         assert done.left_out == ("the image tower: torch cannot export it (its path depends on a value)",)
-        assert set(done.files) == {"README.md", "audio.onnx", "preprocess.json", "text.onnx"}
+        assert set(done.files) == {"README.md", "USAGE.md", "audio.onnx", "preprocess.json", "text.onnx"}
         assert tercet.load(tmp_path / "two", "cpu").modalities == ("audio", "text")
         left_out |= {"audio", "text"}
         with pytest.raises(UserError, match=r"the image tower: torch cannot export it .*; the audio tower: torch"):

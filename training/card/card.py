@@ -120,7 +120,11 @@ def _usage(about: About, modalities: Sequence[str], model: Multimodal) -> list[s
     if about.format == "transformers":
         lines += ["With transformers:", "", *code("python", _transformers(modalities, model))]
     if about.format == "onnx":
-        return [*lines, "The folder holds graphs for onnxruntime, one for each tower.", ""]
+        return [
+            *lines,
+            "The folder holds graphs for onnxruntime, one for each tower. `USAGE.md` says how to make their inputs.",
+            "",
+        ]
     kept = [one for one in modalities if about.format == "safetensors" or one in _held(modalities)]
     source = "hf:FOLDER" if about.format == "transformers" else "FOLDER"
     inputs = ", ".join(GIVEN[one] for one in kept if one in GIVEN)

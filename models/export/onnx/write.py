@@ -21,7 +21,7 @@ from tercet.models.export.onnx.graphs import VECTORS, Graph, graph_of
 from tercet.models.export.onnx.load import session_of
 from tercet.models.export.onnx.needed import needs_onnx
 from tercet.models.export.onnx.precision import Precision, make_smaller
-from tercet.models.export.onnx.readme import readme
+from tercet.models.export.onnx.usage import USAGE, usage
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
 
@@ -48,7 +48,7 @@ class Exported:
 
 
 def export_onnx(model: Multimodal, config: SpaceConfig, folder: Path, precision: Precision = "fp32") -> Exported:
-    """Writes `MODALITY.onnx` for each tower, `preprocess.json` and a README into an empty folder.
+    """Writes `MODALITY.onnx` for each tower, `preprocess.json` and `USAGE.md` into an empty folder.
 
     The model is in evaluation mode. A tower that torch cannot trace, or whose graph gives other vectors, is left out.
     """
@@ -76,7 +76,7 @@ def export_onnx(model: Multimodal, config: SpaceConfig, folder: Path, precision:
         raise UserError("; ".join(f"the {modality} tower: {why}" for modality, why in failed.items()))
     about = {"dim": model.head.dim, "precision": precision, "temperatures": _temperatures(model), "towers": facts}
     (folder / FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme(about), encoding="utf-8")
+    (folder / USAGE).write_text(usage(about), encoding="utf-8")
     return Exported(towers, failed)
 
 

@@ -1,7 +1,8 @@
-"""The README beside the graphs: how to make the input of each, in words and in Python."""
+"""The page beside the graphs: how to make the input of each, in words and in Python."""
 
 from typing import Any
 
+USAGE = "USAGE.md"
 TITLE = """# Encoders as ONNX graphs
 
 Each graph turns a batch into unit vectors of one space with {dim} dimensions: the cosine of two vectors is their
@@ -77,7 +78,7 @@ Precision {precision}, beside the model itself in fp32, on a few generated input
 """
 
 
-def readme(about: dict[str, Any]) -> str:
+def usage(about: dict[str, Any]) -> str:
     towers = about["towers"]
     parts = [TITLE.format(dim=about["dim"], first=next(iter(towers.values()))["file"])]
     parts += [_section(facts) for facts in towers.values()]
