@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from tercet.processes import server
 from tercet.testing import PRELOADED
 
-server(*PRELOADED, "tercet.data_pipelines.batches.decode_worker")
+server(*PRELOADED, "pytest", "hypothesis")
 
 # Property tests check what holds for all inputs, never how long that takes: a busy machine would fail them.
 settings.register_profile("tercet", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -17,7 +17,8 @@ from tercet.plugins import Plugins
 from tercet.processes import server
 
 HEAVY = ["torch", "torch.distributed", "deepspeed", "open_clip", "timm"]
-PRELOADED = [*HEAVY, "tercet.training.step", "tercet.models.multimodal"]
+LATE = ["deepspeed.runtime.zero.muon.muon_optimizer", "torchaudio"]  # which runs load; the first loads a compiler
+PRELOADED = [*HEAVY, *LATE, "tercet.training.runner"]
 
 
 class RankFailed(AssertionError):
