@@ -1,6 +1,10 @@
-"""Settings of the whole suite: one server for child processes, property tests without deadlines, a cache per test."""
+"""Settings of the whole suite: a thread per process, one server for child processes, property tests without deadlines,
+and a cache per test."""
 
+import os
 from uuid import uuid4
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores at once, and their tensors are small
 
 import pytest
 from hypothesis import HealthCheck, settings
