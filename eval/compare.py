@@ -118,19 +118,19 @@ def render_differences(name: str, baseline: str, differences: Sequence[Differenc
     datasets = {difference.dataset for difference in differences}
     shared = "".join(datasets) if len(datasets) == 1 else ""
     title = Text(" · ".join(filter(None, (f"{name} against {baseline}", shared))), style="bold")
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column("", no_wrap=True)
-    drawn.add_column("metric", no_wrap=True)
     for words in ("baseline", "this", "difference", "95 %", "p"):
         drawn.add_column(words, justify="right", no_wrap=True)
     drawn.add_column("", no_wrap=True)
     above = ""
     for difference in differences:
-        parts = ("" if shared else difference.dataset, difference.subject, f"n = {difference.n}")
-        subject = " · ".join(filter(None, parts))
+        subject = " · ".join(filter(None, ("" if shared else difference.dataset, difference.subject)))
         if subject != above:
             drawn.add_section()
-        drawn.add_row(Text("" if subject == above else subject), *_cells(difference))
+            drawn.add_row(Text(subject, style="bold"), Text(f"n = {difference.n}", style="dim"))
+        metric, *cells = _cells(difference)
+        drawn.add_row(Text(f"  {metric.plain}"), *cells)
         above = subject
     drawn.caption, drawn.caption_justify = (
         Text(f"95 %: the interval of the difference, on the same items; p: corrected over {rows} rows", style="dim"),
@@ -153,7 +153,7 @@ def _cells(difference: Difference) -> list[Text]:
 
 
 def shown_p(p: float) -> str:
-    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+    return "<.001" if p < 0.001 else "1" if p > 0.999 else f"{p:.3f}".removeprefix("0")
 
 
 def signed(value: float, metric: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -12,10 +13,10 @@ from rich.text import Text
 
 from tercet.eval.formatting import heading, interval, shown
 from tercet.eval.result import Result
+from tercet.eval.scale import scale_of
 
 GUESSED = "°"  # marks a result that may be chance
-NOTE = "95 % intervals behind the values"
-NOT_ABOVE = f"{GUESSED}: not distinguishable from chance"
+WIDE = 20  # letters in a line of a model's name
 NONE = "–"
 
 
@@ -34,11 +35,12 @@ class Row:
 
     @property
     def best(self) -> str:
-        """The model with the best value; none if there is only one."""
-        if len(self.results) < 2:
+        """The model with the best value; none if there is only one, or if more is neither better nor worse."""
+        better = scale_of(self.metric).better
+        if len(self.results) < 2 or better is None:
             return ""
         values = {model: result.value for model, result in self.results.items()}
-        return (min if self.metric.endswith("rank") else max)(values, key=values.__getitem__)
+        return (max if better == "higher" else min)(values, key=values.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -49,48 +51,43 @@ class Grid:
     rows: tuple[Row, ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The fullest table that fits: with all metrics and intervals, without intervals, or with the first metrics."""
-        few = self.first
-        for drawn in (self._drawn(self.rows, True), self._drawn(few, True), self._drawn(few, False)):
-            needed = Measurement.get(console, options.update(max_width=1000), drawn).minimum
-            if needed <= options.max_width:
+        """With intervals, if that fits; without them, if not; and as several tables, if there are too many models."""
+        for intervals in (True, False):
+            drawn = self._drawn(self.models, intervals)
+            needed = Measurement.get(console, options.update(max_width=1000), drawn).maximum
+            if needed <= options.max_width or not intervals:
                 break
-        yield drawn
-
-    @property
-    def first(self) -> tuple[Row, ...]:
-        """The first metric of each subject."""
-        kept: dict[tuple[str, str], Row] = {}
-        for row in self.rows:
-            kept.setdefault((row.section, row.subject), row)
-        return tuple(kept.values())
+        if needed <= options.max_width or len(self.models) == 1:
+            yield drawn
+            return
+        half = -(-len(self.models) // 2)
+        for models in (self.models[:half], self.models[half:]):
+            yield Grid(models, self.rows)
 
     @property
     def header(self) -> list[str]:
         return ["", "metric", "chance", *short(self.models)]
 
-    def cells(self, row: Row, intervals: bool = True) -> list[str]:
+    def cells(self, row: Row) -> list[str]:
         """The metric, the score of chance, and the value of each model."""
-        return [heading(row.metric), shown_chance(row), *(_cell(row, model, intervals) for model in self.models)]
+        return [heading(row.metric), shown(row.chance, row.metric), *(_cell(row, model, True) for model in self.models)]
 
-    def _drawn(self, rows: Sequence[Row], intervals: bool) -> Table:
-        drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for place, words in enumerate(self.header):
-            drawn.add_column(Text(words), justify="left" if place < 2 else "right", no_wrap=place < 3)
+    def _drawn(self, models: Sequence[str], intervals: bool) -> Table:
+        drawn = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for words in ("", "chance", *short(models)):
+            drawn.add_column(Text("\n".join(wrap(words, WIDE))), justify="right" if words else "left", no_wrap=True)
         above = ("", "")
-        for row in rows:
+        for row in self.rows:
             if row.section != above[0]:
                 drawn.add_section()
                 drawn.add_row(Text(row.section, style="bold"))
-            subject = "" if (row.section, row.subject) == above else f"  {row.subject}"
-            metric, chance, *values = self.cells(row, intervals)
-            styled = (
-                Text(value, style="bold" if model == row.best else "")
-                for model, value in zip(self.models, values, strict=True)
-            )
-            drawn.add_row(Text(subject), Text(metric), Text(chance, style="dim"), *styled)
+            name = heading(row.metric)
+            name = f"    {name}" if (row.section, row.subject) == above else f"  {row.subject} · {name}"
             above = (row.section, row.subject)
-        notes = [NOTE] * intervals + [NOT_ABOVE] * any(_guessed(one) for row in rows for one in row.results.values())
+            values = (Text(_cell(row, model, intervals), style="bold" if model == row.best else "") for model in models)
+            drawn.add_row(Text(name), Text(shown(row.chance, row.metric), style="dim"), *values)
+        guessed = any(_guessed(result) for row in self.rows for result in row.results.values())
+        notes = ["in brackets: 95 % intervals"] * intervals + [f"{GUESSED}: not distinguishable from chance"] * guessed
         drawn.caption, drawn.caption_justify = Text("; ".join(notes), style="dim"), "left"
         return drawn
 
@@ -119,10 +116,6 @@ def short(models: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return list(models)
-
-
-def shown_chance(row: Row) -> str:
-    return shown(row.chance, row.metric)
 
 
 def _cell(row: Row, model: str, intervals: bool) -> str:

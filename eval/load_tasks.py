@@ -28,32 +28,72 @@ def task_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_tasks(names: Iterable[str | Task]) -> list[Task]:
-    """The tasks of these names, with groups expanded. Tasks that are given as objects stay as they are."""
+def load_tasks(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list[Task]:
+    """The tasks of these names, with groups expanded. Tasks that are given as objects stay as they are. `above`: the
+    groups that they are within."""
     loaded: list[Task] = []
     for found in (load_task(one) if isinstance(one, str) else one for one in names):
-        loaded += load_tasks(found.tasks) if isinstance(found, TaskGroup) else [found]
+        if isinstance(found, Task):
+            loaded.append(found)
+        elif found.name in above:
+            raise UserError(f"group `{found.name}` contains itself, through {' → '.join(above)}; leave it out of one")
+        else:
+            loaded += load_tasks(found.tasks, (*above, found.name))
     return loaded
+
+
+def names_within(name: str) -> set[str]:
+    """The names of the tasks whose results belong to a task or a group: itself, and those within it."""
+    return {Path(name).stem, *(one.name for one in load_tasks([name]))}
 
 
 def load_task(name: str) -> Task | TaskGroup:
     """A task or a group by its name or by the path of a YAML file."""
     values = _read(name, ())
-    if "kind" not in values:
-        raise UserError(f"task `{name}`: `kind` is missing; {did_you_mean('', KINDS.names())}")
-    return build(KINDS.get(str(values["kind"])), values, lambda key: f"task `{name}`")
+    kind = values.get("kind", "")
+    if kind not in KINDS.names():
+        problem = f"unknown kind of task `{kind}`" if kind else "`kind` is missing"
+        raise UserError(f"task `{name}`: {problem}; {did_you_mean(str(kind), KINDS.names())}")
+    return build(KINDS.get(kind), values, lambda key: f"task `{name}`")
 
 
 def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
-    """The mapping in the file, laid over those that it extends."""
+    """The mapping in the file, laid over those that it extends. Paths in it are relative to its folder."""
     if name in heirs:
         raise UserError(f"task `{name}` extends itself through {' → '.join(heirs)}")
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"unknown task `{name}`; {did_you_mean(name, task_names())}")
+    path = _file(name)
     own = read_yaml(path.read_text(encoding="utf-8"), f"task `{name}`")
     if not isinstance(own, dict):
         raise UserError(f"task `{name}`: {path.name} must hold a mapping with a `kind`")
+    if "name" in own:
+        raise UserError(f"task `{name}`: the name of a task is that of its file; leave out `name`, or rename the file")
     parent = own.pop("extends", None)
-    inherited = {} if parent is None else _read(parent, (*heirs, name))
+    if not isinstance(parent, str | None):
+        raise UserError(f"task `{name}`: `extends` is `{parent}`; give the name or the file of one task")
+    inherited = {} if parent is None else _read(_beside(path, parent), (*heirs, name))
+    if isinstance(tasks := own.get("tasks"), list):
+        own["tasks"] = [_beside(path, one) if isinstance(one, str) else one for one in tasks]
     return {**inherited, **own, "name": path.stem}
+
+
+def _file(name: str) -> Path:
+    """The YAML file of a task."""
+    if not _is_file(name):
+        path = FOLDER / f"{name}.yaml"
+        if not path.is_file():
+            raise UserError(f"unknown task `{name}`; {did_you_mean(name, task_names())}")
+        return path
+    if not Path(name).is_file():
+        near = [str(path) for path in Path(name).parent.glob("*.y*ml")]
+        hint = did_you_mean(name, near) if near else "paths are relative to where the command runs, or to the task file"
+        raise UserError(f"the task file {name} does not exist; {hint}")
+    return Path(name)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _beside(path: Path, name: str) -> str:
+    """A task that a file names: a file by its path from the first one's folder, or a task that comes with tercet."""
+    return str(path.parent / name) if _is_file(name) else name

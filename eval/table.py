@@ -110,7 +110,7 @@ class Drawing:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in self.tables:
             whole = _draw(table, [metric for metric in table.metrics if metric != "mean rank"])
-            needed = Measurement.get(console, options.update(max_width=1000), whole).minimum
+            needed = Measurement.get(console, options.update(max_width=1000), whole).maximum
             yield whole if needed <= options.max_width else _draw(table, table.metrics[:1])
             for verdict in table.verdicts:
                 yield Text(verdict.words, style="" if verdict.above_chance else "bold red")

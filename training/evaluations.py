@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.load_tasks import load_tasks
+from tercet.eval.load_tasks import names_within
 from tercet.eval.result import Json, from_json
 from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.hooks.metrics_file import forget_after
@@ -55,7 +55,7 @@ class Evaluations:
         The interval is the mean of the intervals, which is wider than the interval of the mean. The result is above
         chance if any of the averaged results is.
         """
-        names = {one.name for one in load_tasks([task])}
+        names = names_within(task)
         scores = []
         for line in self._lines():
             found = [one for one in from_json(line["results"]) if one.task in names and one.metric == metric]
@@ -77,7 +77,7 @@ class Evaluations:
 
 def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float:
     """The metric's mean over the subjects and splits of a task, or of the tasks in a group."""
-    names = {one.name for one in load_tasks([task])}
+    names = names_within(task)
     found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
     numbers = [(kind_of(name), float(value)) for metrics in found for name, value in metrics.items()]
     chosen = [value for kind, value in numbers if kind == metric]

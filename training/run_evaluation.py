@@ -12,6 +12,7 @@ from rich.console import Console
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
+from tercet.eval.average import METRIC, averages
 from tercet.eval.evaluator import Evaluated, Evaluator, InitialTowers
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.report.curves import read_lines
@@ -182,6 +183,7 @@ def check_evaluation(config: RunConfig) -> None:
     if config.early_stopping:
         task, metric = config.early_stopping.task, config.early_stopping.metric
         known = {kind_of(name) for one in load_tasks([task]) for name in one.metrics} - {"rank"}
+        known |= {METRIC} if averages([task]) else set()
         if known and metric not in known:
             raise UserError(f"early_stopping.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")
 

@@ -8,6 +8,7 @@ from tercet.api.data import Data, run_of
 from tercet.data_pipelines.config import SplitConfig
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.own_classes import ZERO_SHOT, Labels, OwnClasses, classes_of, with_classes
 from tercet.eval.task import Task
 
@@ -32,13 +33,14 @@ class Question:
         run = run_of(model)
         config = run.eval if run else EvalConfig()
         named: list[str | Task] = [tasks] if isinstance(tasks, str) else [*(tasks or config.tasks)]
+        load_tasks(named)  # mistakes are found before the model is loaded
         if labels and ZERO_SHOT not in named:
             raise UserError(
                 f"labels are the classes of the task `{ZERO_SHOT}`, which is not among the tasks; add it: {ZERO_SHOT}"
             )
         given = OwnClasses(labels, (templates,) if isinstance(templates, str) else tuple(templates))
         if labels:
-            given.tasks()  # mistakes are found before the model is loaded
+            given.tasks()
         of_recipe = OwnClasses(config.labels, config.templates)
         return cls(named, bool(tasks), config, given or (of_recipe if data is None else given), of_recipe)
 

@@ -13,6 +13,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.evaluate import measure
 from tercet.eval.intervals import MeanRank, Share, class_mean
 from tercet.eval.measure import Measure
+from tercet.training.evaluations import score
 from tests.eval.test_eval_self_test import table
 
 GROUPS = {
@@ -142,3 +143,12 @@ def test_ranks_have_no_average() -> None:
     rank = Measure("x", {"mean rank": MeanRank(item + 1, 3)}, item, item, {"mean rank": 2.0}, task="composition")
     with pytest.raises(UserError, match="the first metric of task `composition` is `mean rank`, which has no mean"):
         average.of({"": [share("zero_shot_shape", torch.tensor([True, False, True])), rank]})
+
+
+def test_a_run_may_stop_early_by_an_average() -> None:
+    results = [
+        {"task": "retrieval", "metrics": {"image→text R@1": 0.1}},
+        {"task": "outer", "metrics": {"mean of 3 tasks average": 0.4}},
+    ]
+    assert score(results, "outer.yaml", "average") == 0.4
+    assert score(results, "outer.yaml", "R@1") == 0.1

@@ -62,7 +62,7 @@ def same(first: EmbeddingTable, second: EmbeddingTable) -> None:
 
 def test_the_store_holds_the_embeddings_of_evaluation(shards: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "store", shards)
-    evaluated = Evaluator(data(shards), EvalConfig(tasks=("retrieval",)), World())(tiny())
+    evaluated = Evaluator(data(shards), EvalConfig(tasks=("retrieval",), captions=1), World())(tiny())
     same(store.table(), evaluated.tables["val"])
     assert store.facts["modalities"]["audio"]["rows"] < store.facts["modalities"]["image"]["rows"] == 70
     assert len(list(store.pieces())) == 5

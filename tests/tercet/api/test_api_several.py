@@ -13,6 +13,7 @@ import tercet
 from tercet.command import main
 from tercet.command.options import datasets
 from tercet.errors import UserError
+from tercet.eval.table import plain_text
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
@@ -74,14 +75,19 @@ def test_the_table_prints_in_the_terminal_and_in_a_notebook() -> None:
     found = tercet.evaluate(["exported", "other"], data={"a": "val.csv", "b": {"source": "photos.csv"}})
     assert [len(each.datasets) for each in found.values()] == [2, 2]
     printed = repr(found)
-    assert re.search(r"metric +chance +exported +other", printed)
+    assert re.search(r"chance +exported +other", printed)
     assert [line.strip() for line in printed.splitlines() if " · Retrieval" in line] == [
         "a · Retrieval",
         "b · Retrieval",
     ]
-    row = next(line for line in printed.splitlines() if "text→image" in line)
+    row = next(line for line in printed.splitlines() if "text→image · R@1 %" in line)
     value = 100 * found["other"]["text→image R@1"].value
     assert row.split()[-2].rstrip("°") == f"{value:.1f}"
+    for width, intervals in ((100, True), (60, False), (40, False)):
+        narrow = plain_text(found.drawn(), width)
+        assert ("95 % intervals" in narrow) == intervals
+        assert "…" not in narrow
+        assert {"exported", "other"} <= set(narrow.split())
     assert "<th>other</th>" in found._repr_html_()
     assert "a · Retrieval" in repr(found["other"])
 
