@@ -7,7 +7,7 @@ The average is a share with a weight for every query, so that intervals and pair
 closed forms. Queries of one item are one observation, also if they belong to several tasks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,25 +24,24 @@ METRIC = "average"
 
 @dataclass(frozen=True)
 class Average:
-    """A group of tasks whose average is a result. `shares`: the weight of each task, by its name."""
+    """A group of tasks whose average is a result."""
 
-    name: str
-    title: str
-    shares: Mapping[str, float]
+    group: TaskGroup
 
     def of(self, measured: Mapping[str, Sequence[Measure]]) -> Measure | None:
-        """The average over the measures of one or more datasets. Of one dataset, only if it has all of the tasks."""
-        found = {
+        """The average over the measures of one or more datasets; None if they lack one of the tasks."""
+        by_task = {
             (dataset, task): measures
             for dataset, every in measured.items()
             for task, measures in _by_task(every).items()
-            if task in self.shares
         }
-        if len({task for _, task in found}) < len(self.shares) or len(found) < 2:
+        shares = _shares(self.group, {task for _, task in by_task})
+        found = {key: measures for key, measures in by_task.items() if key[1] in shares}
+        if len({task for _, task in found}) < len(shares) or len(found) < 2:
             return None
-        whole = sum(self.shares[task] for _, task in found)
-        weighted = {key: self.shares[key[1]] / whole for key in found}
-        return _averaged(self, found, weighted, len(measured) > 1)
+        whole = sum(shares[task] for _, task in found)
+        weighted = {key: shares[key[1]] / whole for key in found}
+        return _averaged(self.group, found, weighted, len(measured) > 1)
 
 
 def averages(tasks: Sequence[str | Task]) -> list[Average]:
@@ -56,19 +55,20 @@ def _within(group: TaskGroup) -> Iterator[Average]:
         if isinstance(one, TaskGroup):
             yield from _within(one)
     if group.average:
-        yield Average(group.name, group.title or f"Average of {group.name}", _shares(group))
+        yield Average(group)
 
 
-def _shares(group: TaskGroup) -> dict[str, float]:
-    """The weight of each task; together 1."""
+def _shares(group: TaskGroup, measured: Collection[str]) -> dict[str, float]:
+    """The weight of each task, by its name; together 1. A group that was measured as a task is one: `zero_shot`, where
+    the data bring classes along."""
     parts: list[dict[str, float]] = []
     for one in map(load_task, group.tasks):
-        if not isinstance(one, TaskGroup):
+        if not isinstance(one, TaskGroup) or (one.name in measured and not one.average):
             parts.append({one.name: 1.0})
         elif one.average:
-            parts.append(_shares(one))
+            parts.append(_shares(one, measured))
         else:
-            parts += [{task: 1.0} for task in _shares(one)]
+            parts += [{task: 1.0} for task in _shares(one, measured)]
     shares: dict[str, float] = {}
     for part in parts:
         for task, share in part.items():
@@ -84,7 +84,7 @@ def _by_task(measures: Sequence[Measure]) -> dict[str, list[Measure]]:
 
 
 def _averaged(
-    average: Average,
+    group: TaskGroup,
     found: Mapping[tuple[str, str], Sequence[Measure]],
     weighted: Mapping[tuple[str, str], float],
     several: bool,
@@ -95,7 +95,7 @@ def _averaged(
         first_item[dataset] = number << 40  # items of two datasets are not the same
     for key, measures in found.items():
         for one in measures:
-            metric, share = _first(one, average.name)
+            metric, share = _first(one, group.name)
             weight = weighted[key] / len(measures)
             values.append(share.values_Q.double())
             own = torch.ones(len(one.items)) if share.weights_Q is None else share.weights_Q
@@ -108,7 +108,7 @@ def _averaged(
     statistic = Share(torch.cat(values), torch.cat(weights))
     return Measure(
         f"mean of {len(found)} tasks", {METRIC: statistic}, torch.cat(items), torch.cat(groups), {METRIC: chance},
-        {"of": parts}, task=average.name, title=average.title,
+        {"of": parts}, task=group.name, title=group.title or f"Average of {group.name}",
     )  # fmt: skip
 
 

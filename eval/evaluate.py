@@ -21,22 +21,28 @@ def evaluate(
     config: EvalConfig,
     dataset: str = "val",
     shortcuts: Shortcuts | None = None,
+    groups: Sequence[str | Task] = (),
 ) -> list[Result]:
-    """All results of these tasks on one dataset, in the order of the tasks."""
-    found = results(measure(table, embed_text, tasks, config), dataset)
+    """All results of these tasks on one dataset, in the order of the tasks. `groups`: see `measure`."""
+    found = results(measure(table, embed_text, tasks, config, groups), dataset)
     return [_with_shortcuts(result, shortcuts or {}) for result in found]
 
 
 def measure(
-    table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[str | Task], config: EvalConfig
+    table: EmbeddingTable,
+    embed_text: TextEmbedder,
+    tasks: Sequence[str | Task],
+    config: EvalConfig,
+    groups: Sequence[str | Task] = (),
 ) -> list[Measure]:
-    """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups."""
+    """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups. `groups`:
+    those that the tasks are from, if they were expanded already."""
     found = [
         replace(found, task=task.name, title=task.title)
         for task in load_tasks(tasks)
         for found in task.measure(table, embed_text, config)
     ]
-    means = (average.of({"": found}) for average in averages(tasks))
+    means = (average.of({"": found}) for average in averages(groups or tasks))
     return [*found, *filter(None, means)]
 
 

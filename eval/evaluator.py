@@ -74,8 +74,9 @@ class Evaluator:
             shortcuts = {
                 name: self._shortcut([one[name] for one in training], table) for name, table in features.items()
             }
-            tasks = with_classes(self.config.tasks, source, OwnClasses(self.config.labels, self.config.templates))
-            results += evaluate(tables[split], model.embed_text, tasks, self.config, split, shortcuts)
+            asked = self.config.tasks
+            tasks = with_classes(asked, source, OwnClasses(self.config.labels, self.config.templates))
+            results += evaluate(tables[split], model.embed_text, tasks, self.config, split, shortcuts, asked)
         return Evaluated(results, tables)
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:

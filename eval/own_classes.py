@@ -7,22 +7,27 @@ classes and the templates of prompts.
     FOLDER/zeroshot_classification_templates.txt     one prompt a line, `{c}` is replaced by the class
     FOLDER/test/nshards.txt, 0.tar, 1.tar, …
 
-Other folders, such as those for retrieval, have no classes.
+Its other folders, such as those for retrieval, have no classes. A dataset that `datasets` saved has the names of its
+column `label` or `class` in `dataset_info.json`, if that is a `ClassLabel`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.manifests.find import SAVED
 from tercet.errors import UserError
-from tercet.eval.labels import plain
-from tercet.eval.task import Task
+from tercet.eval.labels import KEYS, plain
+from tercet.eval.load_tasks import load_task
+from tercet.eval.task import Task, TaskGroup
 from tercet.eval.zero_shot import ZeroShotTask, label_tasks
 
 CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 SPLIT, COUNT = "test", "nshards.txt"
+INFO = "dataset_info.json"
 ZERO_SHOT = "zero_shot"  # the task that takes the classes
 
 Labels: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -30,11 +35,15 @@ Labels: TypeAlias = Sequence[str] | Mapping[str, str]
 
 @dataclass(frozen=True)
 class OwnClasses:
-    """Classes and templates of prompts, the usual ones if there are none. `verbatim`: prompts keep their articles."""
+    """Classes and templates of prompts, the usual ones if there are none.
+
+    `verbatim`: prompts keep their articles. `captioned`: the data have captions beside the classes.
+    """
 
     labels: Labels = ()
     templates: tuple[str, ...] = ()
     verbatim: bool = False
+    captioned: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.labels)
@@ -45,11 +54,17 @@ class OwnClasses:
 
 
 def with_classes(tasks: Sequence[str | Task], split: SplitConfig, given: OwnClasses) -> list[str | Task]:
-    """The tasks, with classes in place of the task `zero_shot`: those given, or else those of the data."""
-    if ZERO_SHOT not in tasks or not (own := given or classes_of(split.source)):
-        return [*tasks]
-    place = tasks.index(ZERO_SHOT)
-    return [*tasks[:place], *own.tasks(), *tasks[place + 1 :]]
+    """The tasks, with classes in place of the task `zero_shot`, also within groups: those given, or else those of the
+    data."""
+    own = given or classes_of(split.source)
+    return [placed for one in tasks for placed in _placed(one, own)] if own else [*tasks]
+
+
+def _placed(task: str | Task, own: OwnClasses) -> Sequence[str | Task]:
+    if task == ZERO_SHOT:
+        return own.tasks()
+    found = load_task(task) if isinstance(task, str) else task
+    return [each for one in found.tasks for each in _placed(one, own)] if isinstance(found, TaskGroup) else [task]
 
 
 def shards_of(folder: Path) -> Path | None:
@@ -59,19 +74,39 @@ def shards_of(folder: Path) -> Path | None:
 
 
 def classes_of(source: str | Sequence[str]) -> OwnClasses:
-    """The classes of a split of CLIP_benchmark; none for other data."""
-    shards = Path(source) if isinstance(source, str) else Path()
-    folder = shards.resolve().parent
-    if not ((shards / COUNT).is_file() and (folder / CLASSES).is_file()):
+    """The classes of a split of CLIP_benchmark or of a saved dataset; none for other data."""
+    if not isinstance(source, str):
         return OwnClasses()
-    names, templates = _lines(folder / CLASSES), _lines(folder / TEMPLATES)
+    shards = Path(source)
+    folder = shards.resolve().parent
+    if (shards / COUNT).is_file() and (folder / CLASSES).is_file():
+        return _of_benchmark(folder)
+    saved = Path(source.removeprefix(SAVED)) / INFO
+    return _of_features(saved) if saved.is_file() else OwnClasses()
+
+
+def _of_benchmark(folder: Path) -> OwnClasses:
+    templates = _lines(folder / TEMPLATES)
     for line, template in enumerate(templates, start=1):
         if "{c}" not in template:
             raise UserError(f"{folder / TEMPLATES}: line {line}, `{template}`, has no place for the class; add {{c}}")
+    own = tuple(one.replace("{c}", "{class}") for one in templates)
+    return OwnClasses(_numbered(_lines(folder / CLASSES)), own, verbatim=True)
+
+
+def _of_features(info: Path) -> OwnClasses:
+    features = json.loads(info.read_text(encoding="utf-8")).get("features") or {}
+    found = next((features[key] for key in KEYS if features.get(key, {}).get("_type") == "ClassLabel"), None)
+    captioned = any(one.get("dtype") == "string" for one in features.values() if isinstance(one, dict))
+    names = [name.replace("_", " ") for name in found["names"]] if found else []
+    return OwnClasses(_numbered(names), captioned=captioned) if names else OwnClasses()
+
+
+def _numbered(names: Sequence[str]) -> dict[str, str]:
+    """The classes by their names; by their numbers if names repeat, or could be mistaken for numbers."""
     plainly = set(map(plain, names))
-    numbered = len(plainly) < len(names) or any(map(str.isdecimal, plainly))
-    labels = {str(number) if numbered else name: name for number, name in enumerate(names)}
-    return OwnClasses(labels, tuple(one.replace("{c}", "{class}") for one in templates), verbatim=True)
+    by_number = len(plainly) < len(names) or any(map(str.isdecimal, plainly))
+    return {str(number) if by_number else name: name for number, name in enumerate(names)}
 
 
 def benchmark_name(source: str) -> str | None:

@@ -1,13 +1,14 @@
 """One model measured on every dataset of an evaluation, each of which it embeds once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from tercet.api.model import Loadable, Model, load
 from tercet.api.question import Question
-from tercet.data_pipelines.config import DataConfig, SplitConfig
+from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
 from tercet.eval.average import averages
 from tercet.eval.embed import EmbeddingTable, EvalError
@@ -16,8 +17,10 @@ from tercet.eval.evaluator import Evaluator
 from tercet.eval.fingerprint import data_digest, weights_digest
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
+from tercet.eval.own_classes import ZERO_SHOT
 from tercet.eval.result import Result
 from tercet.eval.self_test import trust
+from tercet.eval.task import Task
 
 Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task
 
@@ -29,9 +32,6 @@ class Missing:
     dataset: str
     task: str
     why: str
-
-    def __str__(self) -> str:
-        return f"{self.task} on {self.dataset}: {self.why}" if self.task else f"{self.dataset}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -81,25 +81,35 @@ def measured(
                     raise
                 missing.append(Missing(dataset, "", str(error)))
                 continue
-            found_here = _measures(found, table, question, split, dataset, missing, lenient)
+            tasks = load_tasks(question.on(split))
+            if any(one.name in _usual() for one in tasks) and question.lacks_classes(split, data.val.values()):
+                missing.append(Missing(dataset, ZERO_SHOT, "the data have no classes of their own"))
+                tasks = [one for one in tasks if one.name not in _usual()]
+            found_here = _measures(found, table, question, tasks, dataset, missing, lenient)
             if found_here:
                 measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={})
-            hashes |= {(dataset, task.name): {**read, **task.hashes} for task in load_tasks(question.on(split))}
+            hashes |= {(dataset, task.name): {**read, **task.hashes} for task in tasks}
     return Measured(found, measures, tables, hashes, missing)
+
+
+@cache
+def _usual() -> set[str]:
+    """What `zero_shot` is on data without classes of their own."""
+    return {one.name for one in load_tasks([ZERO_SHOT])}
 
 
 def _measures(
     model: Model,
     table: EmbeddingTable,
     question: Question,
-    split: SplitConfig,
+    tasks: Sequence[Task],
     dataset: str,
     missing: list[Missing],
     lenient: bool,
 ) -> list[Measure]:
     """The measures of a dataset, once the evaluation has tested itself on it."""
-    tasks, found = question.on(split), []
-    for task in load_tasks(tasks):
+    found: list[Measure] = []
+    for task in tasks:
         try:
             trust(table, task)
             found += measure(table, model.towers.embed_text, [task], question.config)
@@ -107,4 +117,4 @@ def _measures(
             if not lenient:
                 raise
             missing.append(Missing(dataset, task.name, str(error)))
-    return [*found, *filter(None, (average.of({dataset: found}) for average in averages(tasks)))]
+    return [*found, *filter(None, (average.of({dataset: found}) for average in averages(question.tasks)))]

@@ -1,6 +1,6 @@
 """What an evaluation asks: its tasks, their classes, and its settings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -49,5 +49,10 @@ class Question:
         own = classes_of(split.source)
         if own and self.classes.templates:
             own = replace(own, templates=self.classes.templates)
-        tasks = self.tasks if self.named or not own else [ZERO_SHOT]
+        tasks = self.tasks if self.named or not own or own.captioned else [ZERO_SHOT]
         return with_classes(tasks, split, self.classes or own or self.recipe_classes)
+
+    def lacks_classes(self, split: SplitConfig, others: Iterable[SplitConfig]) -> bool:
+        """Whether `zero_shot` means the classes of each dataset, as others have them, and this one has none."""
+        known = self.classes or classes_of(split.source) or self.recipe_classes
+        return not known and any(classes_of(other.source) for other in others)

@@ -84,7 +84,13 @@ class Results(Sequence[Result]):
 
     @property
     def warnings(self) -> list[str]:
-        missing = [f"{self.model} was not evaluated on {one}" for one in self.missing]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for one in self.missing:
+            alike.setdefault((one.task, one.why), []).append(one.dataset)
+        missing = [
+            f"{self.model} was not evaluated{f' by {task}' * bool(task)} on {listed(datasets)}: {why}"
+            for (task, why), datasets in alike.items()
+        ]
         return [*missing, *(warning for one in self.trained_on.values() for warning in one.warnings)]
 
     def drawn(self) -> Group:
@@ -99,3 +105,9 @@ class Results(Sequence[Result]):
     def _repr_html_(self) -> str:
         page = environment("tercet.api", FILTERS).get_template("tables.html")
         return page.render(tables=tabulate(self.results), warnings=self.warnings)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Two of the names, and how many more there are."""
+    first, more = names[:2], len(names) - 2
+    return f"{', '.join(first)} and {more} more" if more > 0 else " and ".join(first)

@@ -117,6 +117,21 @@ def test_folders_are_named_by_their_dataset_and_bring_their_task(wds: Path) -> N
     assert other.to_json()[0]["hashes"] != split.to_json()[0]["hashes"]
 
 
+def test_an_average_over_datasets_takes_what_each_of_them_has(wds: Path) -> None:
+    """As DataComp does: accuracy of the datasets with classes, R@1 of those with captions."""
+    Path("datacomp.yaml").write_text("{kind: group, average: true, tasks: [zero_shot, retrieval]}", encoding="utf-8")
+    data = {"a": "wds/toys", "b": "wds/captions", "c": "wds/toys/test"}
+    found = tercet.evaluate("exported", "datacomp.yaml", data)
+    (mean,) = [one for one in found if one.metric == "average"]
+    accuracy = [one.value for one in found if one.metric == "acc1"]
+    recalls = [one.value for one in found if one.metric == "R@1"]
+    assert (len(accuracy), len(recalls)) == (2, 2)
+    assert (mean.dataset, mean.subject) == ("all datasets", "mean of 3 tasks")
+    assert mean.value == pytest.approx((sum(accuracy) + sum(recalls) / 2) / 3)
+    assert "exported was not evaluated by retrieval on a and c: retrieval needs two modalities" in found.warnings[0]
+    assert len(found.warnings) == 2
+
+
 def test_classes_that_look_like_numbers_or_repeat_are_numbered(wds: Path, home: Path) -> None:
     names = home / "wds" / "toys" / "classnames.txt"
     before = tercet.evaluate("exported", data="wds/toys")
@@ -126,6 +141,21 @@ def test_classes_that_look_like_numbers_or_repeat_are_numbered(wds: Path, home: 
         assert tercet.evaluate("exported", data="wds/toys")[0].n == COUNT
     finally:
         names.write_text("\n".join(NAMES) + "\n")
+
+
+def test_a_saved_dataset_brings_the_names_of_its_classes(home: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    column = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["boat", "blue_car"])}
+    rows = {"image": [{"bytes": png(number), "path": None} for number in range(12)], "label": [0, 1] * 6}
+    datasets.Dataset.from_dict(rows, features=datasets.Features(column)).save_to_disk(home / "saved")
+    found = tercet.evaluate("exported", data="hf:saved")
+    named = tercet.evaluate("exported", "zero_shot", "hf:saved", labels={"boat": "boat", "blue car": "blue car"})
+    assert [(one.name, one.value, one.n) for one in found] == [(one.name, one.value, 12) for one in named]
+    captioned = {**column, "caption": datasets.Value("string")}
+    rows["caption"] = [f"picture {number}" for number in range(12)]
+    datasets.Dataset.from_dict(rows, features=datasets.Features(captioned)).save_to_disk(home / "captioned")
+    assert {one.task for one in tercet.evaluate("exported", data="captioned")} == {"retrieval"}
+    assert tercet.evaluate("exported", "zero_shot", "captioned")[0].value == found[0].value
 
 
 def test_a_template_without_a_place_for_the_class_is_an_error_of_one_line(wds: Path, home: Path) -> None:
@@ -141,7 +171,10 @@ def test_a_template_without_a_place_for_the_class_is_an_error_of_one_line(wds: P
 def test_a_recipe_names_the_classes_of_its_own_evaluations() -> None:
     from tercet.api.data import read_plainly
 
-    config = EvalConfig(tasks=("zero_shot",), labels=("boat", "car"), templates=("a {class}",))
+    Path("mean.yaml").write_text("{kind: group, average: true, tasks: [zero_shot, retrieval]}", encoding="utf-8")
+    config = EvalConfig(tasks=("mean.yaml", "zero_shot"), labels=("boat", "car"), templates=("a {class}",))
     found = Evaluator(read_plainly("val.csv"), config, World())(tercet.load("exported").towers).results
+    assert [one.task for one in found if one.metric == "average"] == ["mean"]
+    found = [one for one in found if one.task == "zero_shot"][2:]
     expected = tercet.evaluate("exported", "zero_shot", "val.csv", labels=["boat", "car"], templates="a {class}")
     assert [(one.name, one.value) for one in found] == [(one.name, one.value) for one in expected]
