@@ -36,8 +36,8 @@ def clip_config(model: Multimodal, config: SpaceConfig) -> Any:
         "pad_token_id": text.vocab_size - 1,
     }
     return CLIPConfig(
-        vision_config=_sizes(image.transformer) | vision | shared,
-        text_config=_sizes(text.transformer) | words | shared,
+        vision_config=sizes_of(image.transformer) | vision | shared,
+        text_config=sizes_of(text.transformer) | words | shared,
         **shared,
     )
 
@@ -51,19 +51,21 @@ def clip_tokenizer(tower: OpenClipText) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=own.context_length)
 
 
-def _sizes(transformer: Any) -> dict[str, Any]:
+def sizes_of(transformer: Any) -> dict[str, Any]:
+    """The sizes of a transformer of open_clip, by their names in the configs of transformers."""
     block = transformer.resblocks[0]
     return {
         "hidden_size": transformer.width,
         "intermediate_size": block.mlp.c_fc.out_features,
         "num_hidden_layers": len(transformer.resblocks),
         "num_attention_heads": block.attn.num_heads,
-        "hidden_act": _activation(block.mlp.gelu),
+        "hidden_act": activation(block.mlp.gelu),
         "layer_norm_eps": block.ln_1.eps,
     }
 
 
-def _activation(layer: nn.Module) -> str:
+def activation(layer: nn.Module) -> str:
+    """Its name in transformers."""
     if isinstance(layer, QuickGELU):
         return "quick_gelu"
     return "gelu" if getattr(layer, "approximate", "none") == "none" else "gelu_pytorch_tanh"
@@ -78,7 +80,7 @@ def _image_fault(tower: Any) -> str:
         return "it has no norm before its blocks, as CLIPModel has"
     if tower.image_size[0] != tower.image_size[1] or tower.patch_size[0] != tower.patch_size[1]:
         return "its pictures or patches are not square"
-    return _block_fault(tower.transformer)
+    return block_fault(tower.transformer)
 
 
 def _text_fault(tower: Any, model: Multimodal) -> str:
@@ -91,11 +93,12 @@ def _text_fault(tower: Any, model: Multimodal) -> str:
     tokenizer: Any = getattr(model.tower("text").intake, "tokenize", None)
     if not isinstance(tokenizer, SimpleTokenizer):
         return "its tokenizer is not that of CLIP"
-    return _block_fault(tower.transformer)
+    return block_fault(tower.transformer)
 
 
-def _block_fault(transformer: Any) -> str:
+def block_fault(transformer: Any) -> str:
+    """Why the blocks of a transformer of open_clip are not the plain ones; empty if they are."""
     for block in transformer.resblocks:
         if not isinstance(block, ResidualAttentionBlock) or not isinstance(block.ls_1, nn.Identity):
-            return "its blocks are not those of CLIPModel"
+            return "its blocks are not those of CLIP"
     return ""

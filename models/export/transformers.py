@@ -1,7 +1,7 @@
 """A folder of transformers: `CLIPModel`, `SiglipModel` or `ClapModel`, with its processor.
 
-Towers that are halves of these models keep their config and names. The two towers of an open_clip CLIP become those of
-`CLIPModel`, with the tokenizer that open_clip has built in.
+Towers that are halves of these models keep their config and names. The two towers of a CLIP of open_clip become those
+of `CLIPModel`, with the tokenizer that open_clip has built in; those of a SigLIP become those of `SiglipModel`.
 """
 
 from pathlib import Path
@@ -22,7 +22,8 @@ from tercet.models.encoders.open_clip_towers import OpenClipImage, OpenClipText
 from tercet.models.export.clip import clip_config, clip_tokenizer
 from tercet.models.export.pair import Pair, pair_of, refused
 from tercet.models.export.reading import RATE, Reading, Samples
-from tercet.models.interop.clip_names import to_transformers
+from tercet.models.export.siglip import is_siglip, siglip_config, siglip_tokenizer
+from tercet.models.interop import clip_names, siglip_names
 from tercet.models.interop.transformers import of_whole
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
@@ -39,7 +40,7 @@ def write(model: Multimodal, config: SpaceConfig, folder: Path) -> list[str]:
     modalities = ("image", "text") if "image" in model.towers else ("audio", "text")
     pair = pair_of(model, config, modalities, FORMAT)
     if isinstance(model.tower("image") if "image" in model.towers else None, OpenClipImage):
-        kind, described, weights = _clip(model, config)
+        kind, described, weights = _of_open_clip(model, config)
     else:
         kind, described, weights = _whole(model, config, pair)
     weights |= dict.fromkeys(SCALES[kind], pair.log_scale)
@@ -116,19 +117,20 @@ def _model_of(model: Multimodal, modality: str) -> Any:
     return getattr(model.tower(modality), "model", None)
 
 
-def _clip(model: Multimodal, config: SpaceConfig) -> tuple[str, Any, dict[str, Tensor]]:
-    """A CLIP of open_clip as CLIPModel."""
-    described = clip_config(model, config)
-    weights: dict[str, Tensor] = {}
+def _of_open_clip(model: Multimodal, config: SpaceConfig) -> tuple[str, Any, dict[str, Tensor]]:
+    """A CLIP of open_clip as CLIPModel, or a SigLIP as SiglipModel."""
+    siglip = is_siglip(model)
+    described = siglip_config(model, config) if siglip else clip_config(model, config)
+    names, weights = siglip_names if siglip else clip_names, dict[str, Tensor]()
     for modality in ("image", "text"):
-        weights |= to_transformers(modality, _model_of(model, modality).state_dict())
-    return "CLIPModel", described, weights
+        weights |= names.to_transformers(modality, _model_of(model, modality).state_dict())
+    return "SiglipModel" if siglip else "CLIPModel", described, weights
 
 
 def _processor(model: Multimodal, kind: str) -> Any:
     text = model.tower("text")
     if isinstance(text, OpenClipText):
-        tokenizer = clip_tokenizer(text)
+        tokenizer = siglip_tokenizer(text) if kind == "SiglipModel" else clip_tokenizer(text)
     else:
         assert isinstance(text, HfText)
         padding: Any = text.intake.tokenize

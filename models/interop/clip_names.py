@@ -43,7 +43,7 @@ def to_transformers(modality: str, weights: Mapping[str, Tensor]) -> dict[str, T
     for name, value in weights.items():
         if name == matrix:
             continue
-        theirs = _renamed(_renamed(name, OF_TOWERS[modality], at_start=True), IN_BLOCKS)
+        theirs = renamed(renamed(name, OF_TOWERS[modality], at_start=True), IN_BLOCKS)
         if FUSED in theirs:
             found |= {theirs.replace(FUSED, part): one for part, one in zip(PARTS, value.chunk(3), strict=True)}
         else:
@@ -56,7 +56,7 @@ def to_open_clip(modality: str, weights: Mapping[str, Tensor]) -> dict[str, Tens
     matrix, layer = TRANSPOSED[modality]
     found: dict[str, Tensor] = {matrix: weights[layer].T}
     for name, value in weights.items():
-        ours = _renamed(_renamed(name, _turned(OF_TOWERS[modality]), at_start=True), _turned(IN_BLOCKS))
+        ours = renamed(renamed(name, _turned(OF_TOWERS[modality]), at_start=True), _turned(IN_BLOCKS))
         if PARTS[0] in name:
             parts = [value, *(weights[name.replace(PARTS[0], part)] for part in PARTS[1:])]
             found[ours.replace(PARTS[0], FUSED)] = torch.cat(parts)
@@ -65,7 +65,7 @@ def to_open_clip(modality: str, weights: Mapping[str, Tensor]) -> dict[str, Tens
     return found
 
 
-def _renamed(name: str, names: Mapping[str, str], at_start: bool = False) -> str:
+def renamed(name: str, names: Mapping[str, str], at_start: bool = False) -> str:
     fits = name.startswith if at_start else name.__contains__
     return next((name.replace(old, new, 1) for old, new in names.items() if fits(old)), name)
 

@@ -1,10 +1,12 @@
 """Models that transformers loads from an exported folder: its logits equal those of tercet, which reads them back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
@@ -19,7 +21,9 @@ from tercet.models.interop.clip_names import to_open_clip, to_transformers
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 from tercet.training.pretrained import open_model
-from tests.models.test_export_open_clip import CONFIGS, built, logits, space
+from tests.models.test_encoders_open_clip_hf import SIGLIP as PRESSED
+from tests.models.test_encoders_open_clip_hf import write_repository
+from tests.models.test_export_open_clip import CONFIGS, built, clip, logits, space
 from tests.models.test_export_open_clip import folder as architectures
 from tests.models.test_interop_transformers import MADE, saved, write_tokenizer
 from tests.models.test_laion_clap import HTSAT, ROBERTA
@@ -70,6 +74,35 @@ def test_a_clip_of_open_clip_becomes_a_clip_model(tmp_path: Path) -> None:
     theirs = model(**tokens, **pixels).logits_per_image
     assert model.config.text_config.hidden_act == "quick_gelu"
     assert not any("in_proj" in name for name in model.state_dict())
+    torch.testing.assert_close(logits(ours, given), theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
+
+
+@timm.models.register_model
+def tercet_tiny_siglip(pretrained: bool = False, **options: Any) -> Any:
+    """A ViT like SigLIP's, which timm has in large sizes only."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "class_token": False}
+    given = {**sizes, "global_pool": "map", "act_layer": "gelu_tanh", **options}
+    return timm.models.vision_transformer._create_vision_transformer("vit_base_patch16_siglip_224", **given)
+
+
+@torch.no_grad()
+def test_a_siglip_of_open_clip_becomes_a_siglip_model(tmp_path: Path) -> None:
+    repository = write_repository("roberta", tmp_path / "words")
+    vision = {"image_size": 32, "timm_model_name": "tercet_tiny_siglip", "timm_pool": "map", "timm_proj": "none"}
+    text = {**PRESSED["text_cfg"], "width": 32, "norm_kwargs": {"eps": 1e-6}, "hf_tokenizer_name": repository}
+    described = {**PRESSED, "embed_dim": 32, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / "export-tiny-siglip.json").write_text(json.dumps(described))
+    open_clip.add_model_config(tmp_path / "export-tiny-siglip.json")
+    config = clip("export-tiny-siglip", objective="sigmoid")
+    ours = Model(built(config), "ours")
+    assert round_trip(ours, config, tmp_path) == []
+    given = Samples(text=["A red, red_BOAT", "two   dogs!", "a boat"])
+    model, processor = AutoModel.from_pretrained(tmp_path / "one"), AutoProcessor.from_pretrained(tmp_path / "one")
+    tokens = processor(text=given.text, return_tensors="pt", padding="max_length", truncation=True)
+    pixels = AutoImageProcessor.from_pretrained(tmp_path / "one", backend="pil")(given.image, return_tensors="pt")
+    theirs = model(input_ids=tokens["input_ids"], **pixels).logits_per_image
+    assert tokens["input_ids"].equal(open_clip.get_tokenizer("export-tiny-siglip")(given.text))
+    assert (type(model).__name__, float(model.logit_bias)) == ("SiglipModel", -7.5)
     torch.testing.assert_close(logits(ours, given), theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
 
 
