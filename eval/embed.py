@@ -30,8 +30,6 @@ class Embedder(Protocol):
 
     def embed(self, batch: Batch) -> dict[str, Tensor]: ...
 
-    def embed_text(self, texts: list[str]) -> Tensor: ...
-
 
 class Gathers(Protocol):
     """Returns the objects of all ranks, in the order of the ranks, on every rank."""
@@ -44,13 +42,14 @@ class EmbeddingTable:
     """The embeddings of a dataset: by modality, unit vectors `[n, d]` and the item of each (ascending).
 
     `samples` are the items, ordered by id, without their pictures and sounds. `world`: the ranks that all hold this
-    table and share the work on it; what works on such a table may be a collective.
+    table and share the work on it; what works on such a table may be a collective. `again` embeds with the same model.
     """
 
     vectors: dict[str, Tensor]
     items: dict[str, Tensor]
     samples: tuple[Sample, ...]
     world: World = field(default_factory=World)
+    again: "Again | None" = None
 
     def __post_init__(self) -> None:
         for modality, rows in self.vectors.items():
@@ -77,6 +76,13 @@ class EmbeddingTable:
     def first_rows(self, modality: str) -> dict[int, int]:
         """The first row of each item in this modality."""
         return {item: row for row, item in reversed(list(enumerate(self.items[modality].tolist())))}
+
+
+class Again(Protocol):
+    """Embeds other data, or with None the same, with the model that made a table. A collective. `towers`: what the
+    towers return, in place of the vectors of the joint space."""
+
+    def __call__(self, source: str | None, towers: bool) -> EmbeddingTable: ...
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tercet.data_pipelines.bad_samples import summary
 from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
@@ -48,6 +50,16 @@ class InitialTowers:
     kind: str  # random or pretrained
 
 
+@dataclass(frozen=True)
+class TowerOutputs:
+    """A model that stops before the projection."""
+
+    model: Multimodal
+
+    def embed(self, batch: Batch) -> dict[str, Tensor]:
+        return self.model.embed_towers(batch)
+
+
 class Evaluator:
     """Evaluates models on one run's held-out splits. `embeddings`: a folder that keeps the embeddings of each model."""
 
@@ -81,17 +93,28 @@ class Evaluator:
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The embeddings of a split, on all ranks. A collective."""
-        if self.embeddings:
-            given, captions = self.data.val[split], self.config.captions
-            kept = embed_data(model, self.data, given, self.world, cache=self.embeddings, captions=captions)
-            table, source = kept.table(), self.sources.open(self.data, given)
-            check_overlap(self.data.val[split], source, model.intakes, table.modalities)
-            return replace(table, world=self.world)
-        decoder = self._decoder(model, self.data.val[split])
-        loader = self._loader(model, decoder, self.world, captions=self.config.captions)
-        table = replace(embed(model.eval(), self._batches(loader), self.world), world=self.world)
-        check_overlap(self.data.val[split], decoder.source, model.intakes, table.modalities)
-        self._report_faults(split, loader)
+        seen = self.data.val[split]
+
+        def again(source: str | None, towers: bool) -> EmbeddingTable:
+            other = seen if source is None else seen.model_copy(update={"source": source, "part": None})
+            return self._embedded(model, source or split, other, towers)
+
+        return replace(self._embedded(model, split, seen), world=self.world, again=again)
+
+    def _embedded(self, model: Multimodal, name: str, split: SplitConfig, towers: bool = False) -> EmbeddingTable:
+        """From the folder of embeddings, if there is one. It has no outputs of towers."""
+        captions = self.config.captions
+        if self.embeddings and not towers:
+            kept = embed_data(model, self.data, split, self.world, cache=self.embeddings, captions=captions)
+            table, source = kept.table(), self.sources.open(self.data, split)
+            check_overlap(split, source, model.intakes, table.modalities)
+            return table
+        decoder = self._decoder(model, split)
+        loader = self._loader(model, decoder, self.world, captions=captions)
+        embedder = TowerOutputs(model.eval()) if towers else model.eval()
+        table = embed(embedder, self._batches(loader), self.world)
+        check_overlap(split, decoder.source, model.intakes, table.modalities)
+        self._report_faults(name, loader)
         return table
 
     def _loader(

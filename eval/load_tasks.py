@@ -15,6 +15,7 @@ from tercet.eval import (  # noqa: F401  each registers its kind of task
     knn,
     linear_probe,
     multi_object,
+    reduced,
     retrieval,
     similarity,
     zero_shot,

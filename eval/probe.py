@@ -1,23 +1,26 @@
 """What all probes share: they learn classes from the vectors of one part of the items, and are tested on the rest.
 
-The vectors are those that the towers give to the joint space, of length 1. The accuracy of several folds is the mean
-over the folds, so that each fold counts alike. A class that no training sample has is never found. A tie is wrong.
+The vectors have length 1: those of the joint space, or what the towers return before the projection. The accuracy of
+several folds is the mean over the folds, so that each fold counts alike. A class that no training sample has is never
+found. A tie is wrong.
 
 Shape letters: n items, D dimensions, K classes.
 """
 
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.intervals import Share, Statistic, class_mean
 from tercet.eval.labelled import Labelled, labelled, place_of_right
 from tercet.eval.measure import Measure
-from tercet.eval.splits import Split, SplitTask, splits
+from tercet.eval.splits import Split, SplitTask, joined, splits
 
 
 class Probed(NamedTuple):
@@ -30,19 +33,40 @@ class Probed(NamedTuple):
 class ProbeTask(SplitTask):
     """A classifier that learns from vectors."""
 
+    vectors: Literal["joint", "tower"] = Field(
+        "joint", description="those of the joint space, or what the towers return before the projection"
+    )
+
     @property
     def metrics(self) -> tuple[str, ...]:
         return "acc1", "mean_per_class_recall"
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
-        return [self._of(labelled(table, modality, self), modality) for modality in self.used_modalities(table)]
+        towers = self.vectors == "tower"
+        tested = self._again(table, None, towers) if towers else table
+        known = self._again(table, self.learn_from, towers) if self.learn_from else None
+        measures = []
+        for modality in self.used_modalities(tested):
+            data = labelled(tested, modality, self)
+            if known is None:
+                measures.append(self._of(data, list(splits(data, self)), modality))
+            elif modality in known.vectors:
+                both, split = joined(labelled(known, modality, self), data)
+                measures.append(self._of(both, [split], modality))
+        return measures
+
+    def _again(self, table: EmbeddingTable, source: str | None, towers: bool) -> EmbeddingTable:
+        if table.again is None:
+            raise EvalError(
+                f"task `{self.name}` needs the model itself, for `vectors` or `learn_from`; evaluate a model"
+            )
+        return table.again(source, towers)
 
     @abstractmethod
     def probe(self, data: Labelled, split: Split) -> Probed:
         """Learns from the training items of a split, and scores those to test."""
 
-    def _of(self, data: Labelled, modality: str) -> Measure:
-        parts = list(splits(data, self))
+    def _of(self, data: Labelled, parts: Sequence[Split], modality: str) -> Measure:
         probed = [self.probe(data, part) for part in parts]
         test_n, sizes = torch.cat([part.test_n for part in parts]), [len(part.test_n) for part in parts]
         label_n, classes = data.labels_n[test_n], len(data.classes)
@@ -61,7 +85,7 @@ class ProbeTask(SplitTask):
             "majority": float(label_n.bincount().max() / len(label_n)),
             "folds": len(parts),
             "learned from": sum(len(part.train_n) for part in parts) // len(parts),
-            "vectors": "joint space, length 1",
+            "vectors": "joint space" if self.vectors == "joint" else "output of the tower",
         }
         if left_out := sum(part.left_out for part in parts):
             notes["training samples left out for their group"] = left_out

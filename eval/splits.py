@@ -1,5 +1,6 @@
 """Which items a probe learns from, and which it is tested on. All items of one group are on the same side.
 
+- `learn_from`: other data are the training split, and all of these are tested. Groups of different data are different.
 - `train`: the data say which samples are the training split, and the others are tested.
 - `fold`: the data say which fold a sample is in. Each fold is tested once, after training on the others, as the
   protocol of ESC-50 says (Piczak 2015).
@@ -28,6 +29,9 @@ from tercet.eval.task import lookup
 class SplitTask(LabelledTask):
     """A task that learns classes from a part of the items and is tested on the others."""
 
+    learn_from: str | None = Field(
+        None, description="other data that are the training split: a table, a folder or shards, with the same columns"
+    )
     train: dict[str, str] = Field(
         {}, description="samples whose `meta` has this value are the training split, such as `{split: train}`"
     )
@@ -36,8 +40,10 @@ class SplitTask(LabelledTask):
 
     @model_validator(mode="after")
     def _one_rule(self) -> "SplitTask":
-        if self.train and self.fold is not None:
-            raise Misfit("fold", "the task has `train`, too, and only one of them can split the data; remove one")
+        given = [name for name in ("learn_from", "train", "fold") if getattr(self, name)]
+        if len(given) > 1:
+            both = f"the task has `{given[0]}`, too"
+            raise Misfit(given[1], f"{both}, and only one of them can split the data; remove one")
         return self
 
 
@@ -48,6 +54,23 @@ class Split:
     train_n: Tensor
     test_n: Tensor
     left_out: int
+
+
+def joined(known: Labelled, tested: Labelled) -> tuple[Labelled, Split]:
+    """The items of two data, of which the first ones are those to learn from."""
+    classes = sorted({*known.classes, *tested.classes})
+    place = torch.tensor([classes.index(name) for name in (*known.classes, *tested.classes)])
+    apart_n = int(tested.groups_n.min()) - 1 - torch.unique(known.groups_n, return_inverse=True)[1]
+    both = Labelled(
+        [*known.samples, *tested.samples],
+        torch.cat([known.vectors_nD, tested.vectors_nD]),
+        torch.cat([torch.full_like(known.items_n, -1), tested.items_n]),
+        place[torch.cat([known.labels_n, tested.labels_n + len(known.classes)])],
+        torch.cat([apart_n, tested.groups_n]),
+        classes,
+    )
+    count = len(known.samples)
+    return both, Split(torch.arange(count), torch.arange(count, len(both.samples)), 0)
 
 
 def splits(data: Labelled, task: SplitTask) -> Iterator[Split]:

@@ -172,6 +172,15 @@ class Multimodal(nn.Module):
         """Unit vectors for evaluation, by field. Clips may have any length; empty fields are left out."""
         return {name: self.embed_field(rows) for name, rows in batch if len(rows)}
 
+    @torch.no_grad()
+    def embed_towers(self, batch: Batch) -> dict[str, Tensor]:
+        """What the towers return for evaluation, before the projection, by field."""
+        return {
+            name: rows.values if rows.cached else self.tower(rows.modality).embed(rows.values, rows.lengths)
+            for name, rows in batch
+            if len(rows)
+        }
+
     def embed_field(self, field: Field) -> Tensor:
         return self.embed_by(field, [""])[""]
 

@@ -4,7 +4,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command import clustering, converting, mining, rewriting, voices
+from tercet.command import clustering, converting, mining, reducing, rewriting, voices
 from tercet.command.options import output_file, processes, takes_many, takes_overrides, takes_plugins
 from tercet.command.parser import Verbs, add_verb
 from tercet.command.tables import COLUMNS, reading_of, roles_of
@@ -40,6 +40,9 @@ def add_verbs(within: Verbs) -> None:
         add_verb(within, "leaks", "find pictures, sounds and captions that are in both training and evaluation data")
     )
     mining.declare(add_verb(within, "mine", "find hard negatives for every sample: the nearest ones that differ"))
+    reducing.declare(
+        add_verb(within, "reduce", "choose queries and hard candidates of a data set, for retrieval that is cheaper")
+    )
     clustering.declare(
         add_verb(within, "cluster", "group the samples by the vectors of a model, for batches from clusters")
     )
