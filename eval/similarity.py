@@ -63,6 +63,8 @@ def grades(table: EmbeddingTable, task: SimilarityTask) -> dict[int, float]:
             value: Any = lookup(sample.meta, task.grade)
         except (KeyError, IndexError, TypeError):
             continue
+        if value in (None, ""):  # an empty cell of a table
+            continue
         try:
             found[item] = float(value)
         except (TypeError, ValueError):

@@ -3,8 +3,9 @@
 from argparse import Namespace
 from pathlib import Path
 
-from tercet.command.models import DATA, MODEL, show
+from tercet.command.models import DATA, MODEL
 from tercet.command.options import takes_plugins
+from tercet.command.output import show
 from tercet.command.parser import Parser
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import normalize
 
 import tercet
@@ -68,3 +69,21 @@ def test_a_reduced_set_is_written_and_evaluated(home: Path, capsys: pytest.Captu
     assert [one.name for one in small] == [one.name for one in whole]
     assert main(["data", "reduce", "exported", "--data", "photos.csv", "--out", "x.json", "--queries", "0"]) == 2
     assert "a reduced set needs a reference model" in capsys.readouterr().err
+
+
+def test_a_table_of_captions_alone_has_its_similarity_measured(home: Path) -> None:
+    grades: list[object] = [5.0, 3.5, 1.0, 0.5, 4.0, "", 2.0, 1.5]
+    rows = [f"a red boat {n},a {'red boat' if n % 2 else 'blue car'} {9 - n},{grade}" for n, grade in enumerate(grades)]
+    (home / "pairs.csv").write_text("\n".join(["sentence1,sentence2,score", *rows, ",a boat,1"]) + "\n")
+    model = tercet.load("exported")
+    (spearman, pearson) = tercet.evaluate(
+        model, "similarity", data={"source": "pairs.csv", "text": "sentence1", "max_bad": 0.5}
+    )
+    graded = [n for n, grade in enumerate(grades) if grade != ""]
+    one, other = (
+        normalize(model.towers.embed_text([text.split(",")[place] for text in rows]), dim=1)[graded] for place in (0, 1)
+    )
+    cosines, known = (one * other).sum(dim=1).tolist(), [float(str(grades[n])) for n in graded]
+    assert spearman.n == 7
+    assert spearman.value == pytest.approx(spearmanr(cosines, known).statistic)
+    assert pearson.value == pytest.approx(pearsonr(cosines, known).statistic, abs=1e-5)
