@@ -21,7 +21,8 @@ For each direction:
 
 Items count with their first vector, at most `items` of them, which depend on their ids alone. Intervals are jackknives
 over groups. For hubness the groups are those of the queries, and the candidates are fixed. Most of these numbers depend
-on the number of items, so compare them at the same number only.
+on the number of items, so compare them at the same number only: an interval holds what is expected of so many items,
+and the effective rank of more items is higher.
 
 Shapes: n items, d dimensions, Q queries.
 """

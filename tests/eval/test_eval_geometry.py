@@ -1,6 +1,7 @@
 """The measures of the task `geometry` against loops, closed forms and shapes whose geometry is known."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.geometry import GeometryTask, hubness, largest_hub, separated, shifted
+from tercet.eval.jackknife import Jackknifed
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
 from tercet.eval.null_models import reordered
 from tercet.eval.result import from_json, to_json
+from tercet.eval.space import effective_rank, uniformity
 from tercet.eval.table import table_text
 
 ITEMS, DIM = 40, 8
@@ -127,6 +130,18 @@ def test_groups_widen_intervals_and_constant_vectors_have_finite_results() -> No
     assert by_name["image→text R@1"] == by_name["image, text separability"] == 0
     assert by_name["image near-duplicates"] == 1
     assert by_name["image effective rank"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("measure", [uniformity, effective_rank])
+def test_an_interval_holds_what_is_expected_of_so_many_items(measure: Callable[[Tensor], Tensor]) -> None:
+    """The mean over 60 samples of 40 items."""
+    drawn = [normalize(noise(seed, ITEMS, 4), dim=1) for seed in range(60)]
+    values = [float(measure(rows)) for rows in drawn]
+    expected, held = sum(values) / len(values), 0
+    for rows in drawn:
+        _, low, high = Jackknifed(rows, lambda rows: float(measure(rows))).estimate(torch.arange(ITEMS))
+        held += low <= expected <= high
+    assert held >= 54
 
 
 def test_the_order_of_the_table_does_not_matter_and_few_items_may_be_drawn() -> None:

@@ -1,5 +1,6 @@
 """Linear probes and nearest neighbours against scikit-learn and loops; groups and folds stay on their side."""
 
+import sys
 from collections.abc import Iterator
 from math import exp
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
+from tercet.errors import UserError
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
@@ -204,6 +206,12 @@ def test_what_is_missing_is_named() -> None:
         measured(made(items=4, classes=2), linear(folds=2))
     with pytest.raises(ValueError, match="only one of them can split the data"):
         linear(train={"split": "train"}, fold="fold")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(UserError, match=r"linear probes need scikit-learn; pip install 'tercet\[probe\]'"):
+        measured(made(), linear())
 
 
 def test_the_task_of_esc50_has_its_classes_and_folds() -> None:

@@ -32,8 +32,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(config, tmp_path_factory.mktemp("world")) / "train"
 
 
-def on_a_rank(world: World, folder: Path, shards: Path) -> None:
+def on_a_rank(world: World, folder: Path, shards: Path) -> dict[str, torch.Tensor]:
     stored(folder, shards, world=world)
+    return outputs_of_towers(world, shards)
+
+
+def outputs_of_towers(world: World, shards: Path) -> dict[str, torch.Tensor]:
+    """Of a table that the same model embeds again."""
+    table = Evaluator(data(shards), EvalConfig(), world).table(tiny(), "val")
+    assert table.again is not None
+    return table.again(str(shards), True).vectors
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,8 +78,12 @@ def test_the_store_holds_the_embeddings_of_evaluation(shards: Path, tmp_path: Pa
 
 def test_two_ranks_write_the_same_files_as_one(shards: Path, tmp_path: Path) -> None:
     stored(tmp_path / "one", shards)
-    on_ranks(on_a_rank, 2, tmp_path / "two", shards)
+    of_ranks = on_ranks(on_a_rank, 2, tmp_path / "two", shards)
     same_stores(tmp_path / "one", tmp_path / "two")
+    alone = outputs_of_towers(World(), shards)
+    assert {name: rows.shape[1] for name, rows in alone.items()} == dict.fromkeys(("image", "audio", "text"), 32)
+    for found in of_ranks:
+        torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_an_equal_request_is_read_back_and_another_is_refused(shards: Path, tmp_path: Path) -> None:
