@@ -3,7 +3,7 @@
 Shape letters: n rows of a modality, d dimensions of the joint space.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, TypeVar
@@ -43,6 +43,7 @@ class EmbeddingTable:
 
     `samples` are the items, ordered by id, without their pictures and sounds. `world`: the ranks that all hold this
     table and share the work on it; what works on such a table may be a collective. `again` embeds with the same model.
+    `scales`: by modality, the inverse temperature that the model learned for its vectors and those of text.
     """
 
     vectors: dict[str, Tensor]
@@ -50,6 +51,7 @@ class EmbeddingTable:
     samples: tuple[Sample, ...]
     world: World = field(default_factory=World)
     again: "Again | None" = None
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for modality, rows in self.vectors.items():

@@ -99,7 +99,7 @@ class Evaluator:
             other = seen if source is None else seen.model_copy(update={"source": source, "part": None})
             return self._embedded(model, source or split, other, towers)
 
-        return replace(self._embedded(model, split, seen), world=self.world, again=again)
+        return replace(self._embedded(model, split, seen), world=self.world, again=again, scales=model.scales)
 
     def _embedded(self, model: Multimodal, name: str, split: SplitConfig, towers: bool = False) -> EmbeddingTable:
         """From the folder of embeddings, if there is one. It has no outputs of towers."""

@@ -1,9 +1,12 @@
 """Numbers and the names of metrics as people read them."""
 
+import re
+
 from tercet.eval.result import Result
 from tercet.eval.scale import scale_of
 
-WORDS = {"acc1": "top-1", "acc5": "top-5", "mean_per_class_recall": "balanced"}
+WORDS = {"mean_per_class_recall": "balanced"}
+TOP = re.compile(r"acc(\d+)")
 
 
 def shown(value: float | None, metric: str) -> str:
@@ -17,9 +20,15 @@ def with_unit(value: float, metric: str) -> str:
     return shown(value, metric) + unit(metric)
 
 
+def words(metric: str) -> str:
+    """The name of a metric in tables and sentences."""
+    top = TOP.fullmatch(metric)
+    return f"top-{top[1]}" if top else WORDS.get(metric, metric)
+
+
 def heading(metric: str) -> str:
     """A metric in words, with its unit."""
-    return f"{WORDS.get(metric, metric)}{unit(metric)}"
+    return f"{words(metric)}{unit(metric)}"
 
 
 def unit(metric: str) -> str:

@@ -8,12 +8,14 @@ from tercet.configs.base import build
 from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError, did_you_mean
 from tercet.eval import (  # noqa: F401  each registers its kind of task
+    calibration,
     combined,
     composition,
     few_shot,
     geometry,
     knn,
     linear_probe,
+    multi_label,
     multi_object,
     reduced,
     retrieval,

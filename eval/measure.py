@@ -16,6 +16,8 @@ class Measure:
 
     `items` and `groups` name the item and the group of each query. Groups are the independent observations that
     intervals count. `shortcuts` computes the scores of baselines in the first metric, which only results need.
+    `constant` says what a model scores that gives every item the same vector, where that is not 0. `notes` are facts
+    about all metrics, `details` about one.
     """
 
     subject: str
@@ -27,6 +29,8 @@ class Measure:
     shortcuts: Callable[[], Mapping[str, float]] = dict
     task: str = ""
     title: str = ""
+    constant: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def results(self, dataset: str = "") -> list[Result]:
         """Every metric with its interval."""
@@ -36,7 +40,8 @@ class Measure:
         return [
             Result(
                 self.subject, metric, *statistic.estimate(self.groups), self.chance.get(metric), len(self.items),
-                self.task, self.title, dataset, notes, self.shortcuts() if metric == first else {},
+                self.task, self.title, dataset, {**notes, **self.details.get(metric, {})},
+                self.shortcuts() if metric == first else {},
             )
             for metric, statistic in self.statistics.items()
         ]  # fmt: skip

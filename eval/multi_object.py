@@ -44,7 +44,11 @@ class MultiObjectTask(WordedTask):
     objects: str = Field("objects", description="where the list of objects is in `meta`, in the order of the caption")
     template: str = Field("a {colour} {shape}", description="the name of an object; slots are its keys")
     joint: str = Field(" and ", description="what joins the names in a caption")
-    size: str | None = Field("size", description="the key of an object's size, a word; null: only places are compared")
+    size: str | None = Field(
+        "size",
+        description="the key of an object's size: a word, or a number such as its area, of which only the largest "
+        "counts; null: only places are compared",
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -98,10 +102,18 @@ def _named(sample: Sample, task: MultiObjectTask) -> tuple[tuple[str, ...], tupl
         listed = lookup(sample.meta, task.objects)
         objects = listed if isinstance(listed, list) else []
         names = tuple(agree(filled(task.template, one)) for one in objects)
-        sizes = tuple(str(lookup(one, task.size)) for one in objects) if task.size else ()
+        sizes = _sizes([lookup(one, task.size) for one in objects]) if task.size else ()
     except (KeyError, IndexError, TypeError):
         return None
     return (names, sizes) if 1 < len(names) == len(set(names)) else None
+
+
+def _sizes(values: Sequence[object]) -> tuple[str, ...]:
+    """The sizes as words: of numbers, `largest` and `smaller`."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) < len(values):
+        return tuple(map(str, values))
+    return tuple("largest" if number == max(numbers) else "smaller" for number in numbers)
 
 
 def _cases(item: int, place: int, scene: Scene, anchor: Reference, joint: str) -> Mapping[str, Case]:

@@ -81,7 +81,8 @@ def reordered(table: EmbeddingTable, seed: int) -> EmbeddingTable:
     for name, rows in table.vectors.items():
         moved, by_place = place[table.items[name]].sort(stable=True)
         vectors[name], items[name] = rows[by_place], moved
-    return EmbeddingTable(vectors, items, tuple(table.samples[item] for item in order.tolist()))
+    samples = tuple(table.samples[item] for item in order.tolist())
+    return replace(table, vectors=vectors, items=items, samples=samples)
 
 
 def subset(table: EmbeddingTable, most: int) -> EmbeddingTable:
@@ -93,4 +94,5 @@ def subset(table: EmbeddingTable, most: int) -> EmbeddingTable:
         if here.any():
             vectors[name] = F.normalize(rows[here].double(), dim=1)
             items[name] = torch.searchsorted(kept, table.items[name][here])
-    return EmbeddingTable(vectors, items, tuple(table.samples[item] for item in kept.tolist()))
+    samples = tuple(table.samples[item] for item in kept.tolist())
+    return replace(table, vectors=vectors, items=items, samples=samples)

@@ -101,7 +101,8 @@ def of_statements(table: EmbeddingTable, modality: str, statements: Sequence[Sta
 
 
 def of_pairs(table: EmbeddingTable, modality: str, path: str) -> Iterator[Case]:
-    """Every two items whose `meta` names the same pair, with the first caption of each."""
+    """Every two items whose `meta` names the same pair, with the first caption of each. One without the other is left
+    out."""
     rows, media = _caption_rows(table), table.first_rows(modality)
     pairs: dict[str, list[int]] = {}
     for item in sorted(rows.keys() & media.keys(), key=lambda item: table.samples[item].id):
@@ -110,8 +111,10 @@ def of_pairs(table: EmbeddingTable, modality: str, path: str) -> Iterator[Case]:
         except (KeyError, IndexError, TypeError):
             continue
     for name, items in pairs.items():
-        if len(items) != 2:
+        if len(items) > 2:
             raise EvalError(f"`{path}` {name} names {len(items)} samples with {modality} and text; a pair is two")
+        if len(items) < 2:
+            continue
         anchors = tuple((modality, media[item]) for item in items)
         right = tuple(("text", rows[item][0]) for item in items)
         yield Case(items[0], str(table.samples[items[0]].meta.get("kind", "all")), anchors, right)

@@ -23,6 +23,9 @@ SCALES = {  # of metrics that are neither shares nor ranks
     "near-duplicates": Scale(better=None),
     "hubness": NUMBER,
     "largest hub": Scale(better=None),
+    "calibration error": Scale(better="lower"),
+    "Brier score": Scale(False, "lower"),
+    "log loss": Scale(False, "lower"),
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tercet.eval.formatting import WORDS, with_unit
+from tercet.eval.formatting import with_unit, words
 from tercet.eval.result import Result
 
 NOTHING = "the model has learned nothing that transfers to these items"
@@ -32,7 +32,7 @@ def verdict(result: Result) -> Verdict:
     """The sentence of a result with an interval and a chance. A rank is better where it is lower."""
     assert result.guess is not None
     name, bar = result.guess
-    number = f"{result.subject} {WORDS.get(result.metric, result.metric)} {with_unit(result.value, result.metric)}"
+    number = f"{result.subject} {words(result.metric)} {with_unit(result.value, result.metric)}"
     guess = f"{name} ({with_unit(bar, result.metric)})"
     if result.above_chance:
         return Verdict(f"{number} is above {guess}{_with_shortcuts(result)}", above_chance=True)

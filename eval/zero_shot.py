@@ -5,9 +5,11 @@ class. A tie is wrong.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from string import Formatter
+from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
@@ -56,6 +58,9 @@ class ZeroShotTask(WordedTask):
     articles: bool = Field(
         True, description="write `an` for `a` before a vowel; false: prompts word for word, as published ones are"
     )
+    top: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (1, 5), min_length=1, description="top-k accuracy for these k, where there are more classes"
+    )
 
     @model_validator(mode="after")
     def _fillable(self) -> "ZeroShotTask":
@@ -70,7 +75,8 @@ class ZeroShotTask(WordedTask):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return "acc1", "mean_per_class_recall", *(["acc5"] if len(self.classes) > 5 else [])
+        first, *others = [k for k in self.top if k < len(self.classes)] or [1]
+        return f"acc{first}", "mean_per_class_recall", *(f"acc{k}" for k in others)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -97,14 +103,36 @@ def label_tasks(
     ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Classified:
+    """The items of one modality that have a class, and how they score with every class.
+
+    `place_n` is the rank of the true class; a tie is wrong. Shape letters: n items, K classes.
+    """
+
+    modality: str
+    subject: str
+    items_n: Tensor
+    groups_n: Tensor
+    label_n: Tensor
+    scores_nK: Tensor
+    place_n: Tensor
+    notes: dict[str, object]
+
+
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
-    """Top-1, top-5 and balanced accuracy for every modality that the task and the table share."""
+    """Top-k and balanced accuracy for every modality that the task and the table share."""
+    return [_accuracies(found, task) for found in classified(table, embed_text, task)]
+
+
+def classified(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Classified]:
+    """The labelled items of every modality that the task and the table share."""
     labels = _labels(table, task)
-    labelled = torch.tensor(list(labels))
-    seen = {modality: torch.isin(items, labelled).nonzero().flatten() for modality, items in table.items.items()}
+    kept = torch.tensor(list(labels))
+    seen = {modality: torch.isin(items, kept).nonzero().flatten() for modality, items in table.items.items()}
     modalities = [modality for modality in task.used_modalities(table) if len(seen[modality])]
-    classes_CD = class_vectors(embed_text, task) if modalities else torch.empty(0)
-    return [_classify(table, modality, seen[modality], labels, classes_CD, task) for modality in modalities]
+    classes_KD = class_vectors(embed_text, task) if modalities else torch.empty(0)
+    return [_scored(table, modality, seen[modality], labels, classes_KD, task) for modality in modalities]
 
 
 def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
@@ -148,14 +176,16 @@ def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
     return labels
 
 
+def is_selected(sample: Sample, task: ZeroShotTask) -> bool:
+    """Whether the task uses such samples. Raises KeyError, IndexError or TypeError if a condition names no value."""
+    counted = all(entries(sample.meta, path) == count for path, count in task.count.items())
+    return counted and all(lookup(sample.meta, path) == value for path, value in task.where.items())
+
+
 def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
     """The class in the sample's meta. None if the task does not use such samples."""
     try:
-        if any(entries(sample.meta, path) != count for path, count in task.count.items()):
-            return None
-        if any(lookup(sample.meta, path) != value for path, value in task.where.items()):
-            return None
-        return str(lookup(sample.meta, path))
+        return str(lookup(sample.meta, path)) if is_selected(sample, task) else None
     except (KeyError, IndexError, TypeError):
         raise EvalError(
             f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; for classes of your own, use the "
@@ -163,19 +193,22 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
         ) from None
 
 
-def _classify(
-    table: EmbeddingTable, modality: str, rows: Tensor, labels: dict[int, int], classes_CD: Tensor, task: ZeroShotTask
-) -> Measure:
-    items = table.items[modality][rows]
-    label = torch.tensor([labels[item] for item in items.tolist()])
-    rows_nD = table.vectors[modality][rows]
-    place = rank(rows_nD, classes_CD.to(rows_nD.dtype), label, torch.arange(len(classes_CD))).rank
-    statistics, guess = _statistics(place, label, len(classes_CD))
-    majority = float(label.bincount().max() / len(label))
-    notes = {"classes": len(classes_CD), "majority": majority, "prompts": fingerprint(task)}
-    if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items.tolist()))):
+def _scored(
+    table: EmbeddingTable, modality: str, rows: Tensor, labels: dict[int, int], classes_KD: Tensor, task: ZeroShotTask
+) -> Classified:
+    items_n = table.items[modality][rows]
+    label_n = torch.tensor([labels[item] for item in items_n.tolist()])
+    vectors_nD = table.vectors[modality][rows]
+    classes_KD = classes_KD.to(vectors_nD.dtype)
+    place_n = rank(vectors_nD, classes_KD, label_n, torch.arange(len(classes_KD))).rank
+    majority = float(label_n.bincount().max() / len(label_n))
+    notes: dict[str, object] = {"classes": len(classes_KD), "majority": majority, "prompts": fingerprint(task)}
+    if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items_n.tolist()))):
         notes["items without one"] = unlabelled
-    return Measure(f"{task.what} from {modality}", statistics, items, _observations(table, task)[items], guess, notes)
+    return Classified(
+        modality, f"{task.what} from {modality}", items_n, _observations(table, task)[items_n], label_n,
+        vectors_nD @ classes_KD.T, place_n, notes,
+    )  # fmt: skip
 
 
 def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
@@ -186,8 +219,19 @@ def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
     return torch.where(named, alone, table.groups)
 
 
-def _statistics(place: Tensor, label: Tensor, classes: int) -> tuple[dict[str, Statistic], dict[str, float]]:
-    """The statistics and the score of chance in each. Top-5 needs more than five classes."""
-    first: dict[str, Statistic] = {"acc1": Share(place == 1), "mean_per_class_recall": class_mean(place == 1, label)}
-    guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
-    return (first | {"acc5": Share(place <= 5)} if classes > 5 else first), guess
+def _accuracies(found: Classified, task: ZeroShotTask) -> Measure:
+    right_n, classes = found.place_n == 1, len(task.classes)
+    statistics: dict[str, Statistic] = {}
+    guess = {}
+    for metric in task.metrics:
+        balanced = metric == "mean_per_class_recall"
+        k = 1 if balanced else int(metric.removeprefix("acc"))
+        statistics[metric] = class_mean(right_n, found.label_n) if balanced else Share(found.place_n <= k)
+        guess[metric] = min(k / classes, 1.0)
+    by_class = {
+        name: float(right_n[found.label_n == place].double().mean())
+        for place, name in enumerate(task.classes)
+        if bool((found.label_n == place).any())
+    }
+    details = {"mean_per_class_recall": {"by class": by_class}}
+    return Measure(found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, details=details)

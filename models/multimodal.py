@@ -64,6 +64,12 @@ class Multimodal(nn.Module):
     def intakes(self) -> dict[str, Intake]:
         return {modality: self.tower(modality).intake for modality in self.towers}
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """The inverse temperature of each modality and text, where a term of that name compares them."""
+        named = {m: [term for term in (f"{m}-text", f"text-{m}") if term in self.terms] for m in self.towers}
+        return {m: float(self.head.temperature(found[0])[0].detach()) for m, found in named.items() if found}
+
     def forward(
         self, batch: Batch, bf16: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor | None]]]:

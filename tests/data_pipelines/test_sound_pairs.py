@@ -132,6 +132,7 @@ def test_sounds_captions_and_wrong_captions_are_those_of_the_two_samples(shards:
             assert wrong["join"] in (f"{first} then {second}", f"{second} after {first}")
             assert "order" not in wrong, "both orders are right"
         assert wrong["single"].rstrip(".") in (first, second)
+        assert sample.meta.get("sounds") == ([first, second] if join == "then" else None)
         assert sample.captions("text.pair") == sample.text
         assert sorted(sample.captions("text.negative")) == sorted(wrong.values())
     assert worded >= {"a then b", "b after a"}

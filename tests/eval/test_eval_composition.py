@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.multi_object import MultiObjectTask, multi_object
 from tercet.eval.null_models import constant, constant_text, random_text
 from tercet.eval.result import Result
-from tercet.eval.self_test import self_test
+from tercet.eval.self_test import THOROUGH, Effort, self_test
 from tercet.eval.task import Task
 
 ITEMS, DIM = 40, 8
@@ -247,6 +248,9 @@ def test_a_model_that_reads_the_first_object_only_is_caught() -> None:
     def first_only(texts: list[str]) -> Tensor:
         return torch.stack([vector(text.split(" and ")[0]) for text in texts])
 
+    for sample in samples:
+        for place, one in enumerate(sample.meta["objects"]):  # type: ignore[arg-type, var-annotated]
+            one["size"] = 20.5 - place  # the area of its box
     first = [meta(int(sample.key))["objects"][0] for sample in samples]
     image = first_only([f"a {one['colour']} {one['shape']}".replace("a orange", "an orange") for one in first])
     data = EmbeddingTable({"image": image}, {"image": torch.arange(len(samples))}, samples)
@@ -254,21 +258,28 @@ def test_a_model_that_reads_the_first_object_only_is_caught() -> None:
     assert found["text, place 1 nearest"].value == found["image, place 1 matched"].value == 1.0
     assert found["text, place 2 nearest"].value == found["image, place 2 matched"].value == 0.0
     assert found["image, place 1 matched permuted"].value == 0.0
+    assert (found["text, largest nearest"].value, found["text, smaller nearest"].value) == (1.0, 0.0)
 
 
 EVERY = ("sugarcrepe", "sugarcrepe_pp", "aro_relation", "order", "winoground", "attribute", "comco")
 
 
-def test_constant_features_score_zero_and_null_models_score_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_features_score_zero_and_null_models_score_chance() -> None:
     tasks = [load_task(name) for name in EVERY]
     for one in tasks:
         assert isinstance(one, Task)
         values = results(one.measure(constant(table(8)), constant_text, EvalConfig()))
         assert {result.value for result in values} == {0.0}
-    monkeypatch.setattr("tercet.eval.self_test.MOST_DRAWS", 40)
-    checks = self_test(table(24), EVERY)
+    checks = self_test(table(24), EVERY, replace(THOROUGH, draws=(16, 40)))
     assert [check for check in checks if not check.holds] == []
     assert {check.task for check in checks if check.model == "random"} == set(EVERY)
+
+
+def test_a_self_test_of_few_items_takes_all_if_it_needs_them() -> None:
+    """Of every third item no two are a pair, and few mistakes are of one kind."""
+    checks = self_test(table(), ["winoground", task("aro_attribution", least=5)], Effort(12, 10_000, (16, 20), 5.0))
+    assert [check for check in checks if not check.holds] == []
+    assert {check.task for check in checks} == {"winoground", "aro_attribution"}
 
 
 @settings(max_examples=25, deadline=None, database=None)

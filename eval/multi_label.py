@@ -1,0 +1,148 @@
+"""Zero-shot classification of items that have several labels, such as the sounds of a scene.
+
+- `mAP`: for each class, the average precision of all items, ranked by their score with the vector of the class; the
+  mean over the classes that any item has.
+- `LRAP`: for each item that has a label, the average precision of all classes, ranked by their score with the item
+  (label ranking average precision).
+
+A tie is wrong: a wrong candidate that scores as high as a right one is ranked before it.
+
+Shape letters: n items, K classes, P right candidates, M candidates.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tercet.data_pipelines.sample import Sample
+from tercet.errors import did_you_mean
+from tercet.eval import chance
+from tercet.eval.config import EvalConfig
+from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
+from tercet.eval.intervals import Share
+from tercet.eval.jackknife import Jackknifed
+from tercet.eval.labels import plain
+from tercet.eval.measure import Measure
+from tercet.eval.ranking import TIE
+from tercet.eval.task import KINDS, lookup
+from tercet.eval.zero_shot import ZeroShotTask, class_vectors, fingerprint, is_selected
+
+
+@KINDS.register("multi_label")
+class MultiLabelTask(ZeroShotTask):
+    """Ranks the items of each class, and the classes of each item, where items have several labels."""
+
+    label: str | None = Field(
+        "labels",
+        description="where the labels of an item are in its `meta`: a list, or a text with commas between them. Items "
+        "without the key are left out; an empty list has no label",
+    )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "mAP", "LRAP"
+
+    def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
+        return multi_label(table, embed_text, self)
+
+
+def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabelTask) -> list[Measure]:
+    """For every modality that the task and the table share."""
+    right = {item: _right(sample, task) for item, sample in enumerate(table.samples)}
+    known = {item: places for item, places in right.items() if places is not None}
+    if not any(known.values()):
+        raise EvalError(f"no sample of the data has labels of task `{task.name}` in `{task.label}` of its meta")
+    classes_KD = class_vectors(embed_text, task)
+    measures = []
+    for modality in task.used_modalities(table):
+        rows = torch.isin(table.items[modality], torch.tensor(list(known))).nonzero().flatten()
+        items_n = table.items[modality][rows]
+        right_nK = torch.zeros(len(rows), len(task.classes), dtype=torch.bool)
+        for row, item in enumerate(items_n.tolist()):
+            right_nK[row, known[item]] = True
+        if right_nK.any():
+            vectors_nD = table.vectors[modality][rows]
+            scores_nK = vectors_nD @ classes_KD.to(vectors_nD.dtype).T
+            measures.append(_measured(table, modality, items_n, scores_nK, right_nK, task))
+    return measures
+
+
+def _right(sample: Sample, task: MultiLabelTask) -> list[int] | None:
+    """The places of a sample's labels among the classes. None if the task does not use the sample."""
+    try:
+        if not is_selected(sample, task):
+            return None
+        found = lookup(sample.meta, task.label or "labels")
+    except (KeyError, IndexError, TypeError):
+        return None
+    named = found.split(",") if isinstance(found, str) else found
+    if not isinstance(named, list | tuple):
+        raise EvalError(f"`{task.label}` of sample `{sample.key}` is `{found}`, and not a list of labels")
+    known = {plain(name): place for place, name in enumerate(task.classes)}
+    for name in filter(None, map(plain, map(str, named))):
+        if name not in known:
+            raise EvalError(
+                f"sample `{sample.key}` has the label `{name}`, and task `{task.name}` does not; "
+                f"{did_you_mean(name, list(known))}"
+            )
+    return [known[name] for name in filter(None, map(plain, map(str, named)))]
+
+
+def _measured(
+    table: EmbeddingTable, modality: str, items_n: Tensor, scores_nK: Tensor, right_nK: Tensor, task: MultiLabelTask
+) -> Measure:
+    by_class, by_item = _precisions(scores_nK.T, right_nK.T), _precisions(scores_nK, right_nK)
+    labelled_n = right_nK.any(dim=1)
+    names = [name for name, found in zip(task.classes, right_nK.any(dim=0).tolist(), strict=True) if found]
+    of_class, of_item = right_nK.sum(dim=0)[right_nK.any(dim=0)], right_nK.sum(dim=1)[labelled_n]
+    n, classes = right_nK.shape
+    return Measure(
+        f"{task.what} from {modality}",
+        {
+            "mAP": Jackknifed(torch.cat([scores_nK.double(), right_nK.double()], dim=1), _mean_precision, 0.0, 1.0),
+            "LRAP": Share(by_item.nan_to_num(), labelled_n.double()),
+        },
+        items_n,
+        table.groups[items_n],
+        {"mAP": _mean_chance(of_class, n), "LRAP": _mean_chance(of_item, classes)},
+        {"classes": classes, "prompts": fingerprint(task)},
+        constant={"mAP": _mean_worst(of_class, n), "LRAP": _mean_worst(of_item, classes)},
+        details={"mAP": {"by class": dict(zip(names, by_class[~by_class.isnan()].tolist(), strict=True))}},
+    )
+
+
+def _mean_precision(rows: Tensor) -> float:
+    """mAP of scores and labels side by side."""
+    scores_nK, right_nK = rows.chunk(2, dim=1)
+    return float(_precisions(scores_nK.T, right_nK.T.bool()).nanmean())
+
+
+def _precisions(scores_QM: Tensor, right_QM: Tensor) -> Tensor:
+    """The average precision of each query; NaN for one without a right candidate."""
+    return torch.stack([average_precision(one, right) for one, right in zip(scores_QM, right_QM, strict=True)])
+
+
+def average_precision(scores_M: Tensor, right_M: Tensor) -> Tensor:
+    """The mean over the right candidates of the precision at the rank of each."""
+    right_P = scores_M[right_M].double().sort(descending=True).values
+    wrong = scores_M[~right_M].double().sort().values
+    before_P = len(wrong) - torch.searchsorted(wrong, right_P - TIE)
+    nth_P = torch.arange(1, len(right_P) + 1)
+    precision: Tensor = (nth_P / (nth_P + before_P)).double().mean()
+    return precision
+
+
+def _mean_chance(positives: Tensor, candidates: int) -> float:
+    """Of queries with so many right candidates each."""
+    counts, queries = torch.unique(positives, return_counts=True)
+    each = [chance.average_precision(count[None], candidates, candidates) for count in counts]
+    return float(torch.tensor(each, dtype=torch.float64) @ queries.double() / queries.sum())
+
+
+def _mean_worst(positives: Tensor, candidates: int) -> float:
+    """The same with all right candidates behind the wrong ones."""
+    worst = [
+        average_precision((torch.arange(candidates) >= count).double(), torch.arange(candidates) < count)
+        for count in positives.tolist()
+    ]
+    return float(torch.stack(worst).mean())
