@@ -26,6 +26,10 @@ class EvalConfig(Config):
         gt=0,
         description="steps between evaluations; below 1: a share of the run; null: evaluate once, at the end",
     )
+    warn: bool = Field(
+        True,
+        description="warn if a metric collapses: its whole interval becomes worse than that of the best evaluation",
+    )
     before: bool = Field(False, description="also evaluate the weights before training")
     wise_ft: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (),

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from tercet.configs.base import Config, Misfit, build
+from tercet.configs.base import Misfit, build
 from tercet.configs.layers import nested
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig
@@ -23,6 +23,7 @@ from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
 from tercet.training.cached import check_cached
+from tercet.training.checkpoint_config import BestConfig, CheckpointConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.hooks.config import LogConfig
@@ -36,15 +37,6 @@ from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig
 from tercet.training.stage_config import StageConfig, check_contexts, check_stages, sum_of_steps
 from tercet.training.stored import config as _stored  # noqa: F401  # registers memories
-
-
-class CheckpointConfig(Config):
-    """When tercet saves checkpoints, and how many it keeps."""
-
-    every: int | None = Field(
-        None, gt=0, description="steps between checkpoints; default: one at the end of each stage"
-    )
-    keep: int = Field(2, gt=0, description="how many of the newest checkpoints to keep")
 
 
 class RunConfig(SpaceConfig):
@@ -118,6 +110,11 @@ class RunConfig(SpaceConfig):
     def drawn(self) -> int:
         """How many samples a step draws. It trains on `batch_size` of them."""
         return self.selection.drawn(self.batch_size) if self.selection else self.batch_size
+
+    @property
+    def best(self) -> BestConfig | None:
+        """Which evaluation is the best, if the run keeps its checkpoint."""
+        return self.early_stopping or self.checkpoint.best
 
     @property
     def length(self) -> str:
@@ -263,9 +260,13 @@ class RunConfig(SpaceConfig):
         return self
 
     @model_validator(mode="after")
-    def _early_stopping_is_evaluated(self) -> "RunConfig":
-        if self.early_stopping:
-            self.early_stopping.check(self.eval, self.data)
+    def _best_is_evaluated(self) -> "RunConfig":
+        if self.early_stopping and self.checkpoint.best:
+            raise Misfit(
+                "checkpoint.best", "and `early_stopping`, which keeps the best one too, are both set; keep one"
+            )
+        if self.best:
+            self.best.check(self.eval, self.data)
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ A resumed run deletes the lines after its checkpoint. So an interruption does no
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,10 +12,13 @@ from typing import Any
 
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.load_tasks import names_within
-from tercet.eval.result import Json, from_json
-from tercet.training.early_stopping import EarlyStoppingConfig
+from tercet.eval.report.curves import read_lines
+from tercet.eval.result import Json, Result, from_json
+from tercet.training.checkpoint_config import BestConfig
 from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.overfitting import HeldOutScore
+
+EVALUATIONS = "evaluations.jsonl"  # in the run's folder
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,22 @@ class Evaluations:
         with self.path.open("a", encoding="utf-8") as lines:
             print(json.dumps({"step": step, "results": results}), file=lines)
 
-    def history(self, config: EarlyStoppingConfig, start: int) -> EvaluationHistory | None:
+    def history(self, config: BestConfig, start: int) -> EvaluationHistory | None:
         """The evaluations so far. `stalled` does not count those up to `start`, the step where the stage began."""
-        scores = {line["step"]: score(line["results"], config.task, config.metric) for line in self._lines()}
+        scores = self._scores(config)
         if not scores:
             return None
         best = max(scores, key=lambda step: scores[step])  # the first of equals
         return EvaluationHistory(best, scores[best], len(scores), sum(step > max(best, start) for step in scores))
+
+    def best(self, config: BestConfig, steps: Collection[int]) -> int | None:
+        """The best of these steps, and the first of equals; None if none of them was evaluated."""
+        scores = {step: value for step, value in self._scores(config).items() if step in steps}
+        return max(scores, key=lambda step: scores[step]) if scores else None
+
+    def results(self) -> list[tuple[int, list[Result]]]:
+        """The step and the results of each evaluation."""
+        return [(line["step"], from_json(line["results"])) for line in self._lines()]
 
     def held_out(self, task: str, metric: str) -> list[HeldOutScore]:
         """The metric's mean over the subjects and splits of a task, in the order of the steps.
@@ -66,24 +78,25 @@ class Evaluations:
                 scores.append(HeldOutScore(line["step"], value, low, high, above))
         return scores
 
+    def _scores(self, config: BestConfig) -> dict[int, float]:
+        return {line["step"]: score(line["results"], config) for line in self._lines()}
+
     def _lines(self) -> list[dict[str, Any]]:
         """The lines in the order of the steps. If a step has two lines, the later one counts."""
-        if not self.path.is_file():
-            return []
-        lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
-        by_step = {int(line["step"]): line for line in lines}
+        by_step = {int(line["step"]): line for line in read_lines(self.path)}
         return [by_step[step] for step in sorted(by_step)]
 
 
-def score(results: Sequence[Mapping[str, Any]], task: str, metric: str) -> float:
+def score(results: Sequence[Mapping[str, Any]], config: BestConfig) -> float:
     """The metric's mean over the subjects and splits of a task, or of the tasks in a group."""
-    names = names_within(task)
+    names = names_within(config.task)
     found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
     numbers = [(kind_of(name), float(value)) for metrics in found for name, value in metrics.items()]
-    chosen = [value for kind, value in numbers if kind == metric]
+    chosen = [value for kind, value in numbers if kind == config.metric]
     if not chosen:
         known = dict.fromkeys(kind for kind, _ in numbers)
-        raise UserError(f"early_stopping.metric: `{task}` has no metric `{metric}`; {did_you_mean(metric, known)}")
+        fix = did_you_mean(config.metric, known)
+        raise UserError(f"{config.key}.metric: `{config.task}` has no metric `{config.metric}`; {fix}")
     return sum(chosen) / len(chosen)
 
 

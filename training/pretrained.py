@@ -23,6 +23,7 @@ from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
+from tercet.training.best_checkpoint import checkpoint_named, run_and_checkpoint
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, MEMORY, resume_point
 from tercet.training.memory.config import EMA
 from tercet.training.recipe import load_recipe
@@ -53,7 +54,7 @@ def pretrained(spec: str, averaged: bool = True) -> Pretrained:
         )
     family, _, name = spec.partition(":")
     path = Path(spec)
-    if not averaged and not (path / CHECKPOINTS).is_dir():
+    if not averaged and not (run_and_checkpoint(spec)[0] / CHECKPOINTS).is_dir():
         raise UserError(f"{spec}: only a run keeps weights beside their averages; do not ask for other weights")
     if family == "open_clip":
         from tercet.models.interop.open_clip import pretrained_open_clip
@@ -69,8 +70,9 @@ def pretrained(spec: str, averaged: bool = True) -> Pretrained:
             from tercet.models.interop.laion_clap import pretrained_laion_clap
 
             return pretrained_laion_clap(spec)
-    if (path / CHECKPOINTS).is_dir():
-        return _run(path, averaged)
+    run, checkpoint = run_and_checkpoint(spec)
+    if (run / CHECKPOINTS).is_dir():
+        return _run(run, checkpoint, averaged)
     if (path / OPEN_CLIP_CONFIG).is_file():
         from tercet.models.interop.open_clip import pretrained_local
 
@@ -125,9 +127,10 @@ def load_weights(model: Multimodal, weights: Mapping[str, Tensor], source: str) 
         )
 
 
-def _run(folder: Path, averaged: bool) -> Pretrained:
-    """A run's newest valid checkpoint: if `averaged` and the run kept averages, these."""
-    saved = resume_point(folder / CHECKPOINTS, World())
+def _run(folder: Path, checkpoint: str, averaged: bool) -> Pretrained:
+    """A run's newest valid checkpoint, or the one of this name: if `averaged` and the run kept averages, these."""
+    named = checkpoint_named(folder, checkpoint) if checkpoint else None
+    saved = named or resume_point(folder / CHECKPOINTS, World())
     if saved is None:
         raise UserError(f"{folder} holds no valid checkpoint; train the run until it writes one")
     stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)

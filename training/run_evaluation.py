@@ -21,12 +21,16 @@ from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.scale import scale_of
 from tercet.eval.table import render
+from tercet.main_process import say
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
+from tercet.training.checkpoint_reader import CHECKPOINTS
+from tercet.training.commit import committed, step_of
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
-from tercet.training.evaluations import EvaluationHistory, Evaluations, kind_of
-from tercet.training.hooks.metrics_file import losses
+from tercet.training.evaluations import EVALUATIONS, EvaluationHistory, Evaluations, kind_of
+from tercet.training.hooks.metrics_file import losses, note_event
+from tercet.training.metric_collapse import collapses, in_words
 from tercet.training.overfitting import overfitting
 from tercet.training.pretrained import load_weights, pretrained
 from tercet.training.recipe import dump
@@ -43,8 +47,9 @@ from tercet.training.wise_ft import (
 
 TABLE_WIDTH = 110  # if the output is not a terminal, or a narrow one
 RESULTS, REPORT, BEFORE = "eval.json", "report.html", "before.json"
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+METRICS = "metrics.jsonl"
 OVERFITTING = "overfitting"  # the note's name
+COLLAPSE = "metric_collapse"  # the event's name
 
 
 class RunEvaluation:
@@ -83,8 +88,27 @@ class RunEvaluation:
         """Evaluates in the middle of a run and adds a line to `evaluations.jsonl`."""
         results = to_json(self.evaluator(model).results, self.config.name)
         if self.world.first:
-            self.evaluations.add(step, results)
+            self._add(step, results)
         return results
+
+    def _add(self, step: int, results: list[Json]) -> None:
+        """Adds a line, and warns if a metric has collapsed. On the first rank only."""
+        self.evaluations.add(step, results)
+        found = collapses(self.evaluations.results()) if self.config.eval.warn else []
+        if found:
+            say(f"step {step:,}: warning: {in_words(found)}. Lower optimizer.lr, or go on from an earlier checkpoint")
+            note_event(self.folder / METRICS, step, COLLAPSE, metrics=[one.to_json() for one in found])
+
+    def best(self, step: int | None = None) -> int | None:
+        """The step of the best evaluation, if the run keeps its checkpoint: of those whose checkpoint exists, and of
+        `step`, which has none yet. All ranks agree."""
+        if self.config.best is None:
+            return None
+        found = None
+        if self.world.first:
+            saved = {step_of(path) for path in committed(self.folder / CHECKPOINTS)}
+            found = self.evaluations.best(self.config.best, saved | ({step} if step is not None else set()))
+        return self.world.broadcast(found)
 
     def history(self, start: int) -> EvaluationHistory | None:
         """The evaluations so far, if the run may stop early. The stage began at step `start`. All ranks agree."""
@@ -105,10 +129,27 @@ class RunEvaluation:
         if self.world.first:
             results = beside_before(evaluated.results, self.folder / BEFORE)
             if history is None:  # with early stopping, the run has already evaluated its last step
-                self.evaluations.add(step, to_json(results, self.config.name))
-            notes = stopped(history, self.config.early_stopping, step) | self._overfitting(results)
+                self._add(step, to_json(results, self.config.name))
+            notes = self._kept() | stopped(history, self.config.early_stopping, step) | self._overfitting(results)
             notes |= summary(models, self.folder, self.config.eval.keep_wise_ft)
             self._write(model, Evaluated(results, evaluated.tables), models, notes)
+
+    def _kept(self) -> dict[str, str]:
+        """A note about the best checkpoint, if the run keeps it and goes on."""
+        best = self.config.checkpoint.best
+        history = self.evaluations.history(best, 0) if best else None
+        if best is None or history is None:
+            return {}
+        score = f"mean {best.metric} of {best.task}: {100 * history.score:.1f} %"
+        return {
+            "best checkpoint": f"step {history.best:,} of {history.count} evaluations ({score}): {self.folder}@best"
+        }
+
+    def _collapses(self) -> list[str]:
+        """The warnings about metrics that collapsed at any evaluation of the run."""
+        history = self.evaluations.results() if self.config.eval.warn else []
+        ends = (collapses(history[: count + 1]) for count in range(len(history)))
+        return [f"Collapse at step {found[0].step:,}: {in_words(found)}" for found in ends if found]
 
     def _overfitting(self, results: Sequence[Result]) -> dict[str, str]:
         """A warning if the run overfits, by the metric of early stopping or else the first metric of the first task."""
@@ -162,7 +203,10 @@ class RunEvaluation:
             about = {**facts(), **notes}
             write_report(
                 self.folder, self.config.name, evaluated.results, galleries, dump(self.config), about, curve,
-                warnings=[f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else [],
+                warnings=[
+                    *([f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else []),
+                    *self._collapses(),
+                ],
                 selected=self._selected(model),
             )  # fmt: skip
 
@@ -180,12 +224,12 @@ class RunEvaluation:
 def check_evaluation(config: RunConfig) -> None:
     """Checks the names of tasks and metrics before the run trains."""
     load_tasks(config.eval.tasks)
-    if config.early_stopping:
-        task, metric = config.early_stopping.task, config.early_stopping.metric
+    if config.best:
+        task, metric = config.best.task, config.best.metric
         known = {kind_of(name) for one in load_tasks([task]) for name in one.metrics} - {"rank"}
         known |= {METRIC} if averages([task]) else set()
         if known and metric not in known:
-            raise UserError(f"early_stopping.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")
+            raise UserError(f"{config.best.key}.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")
 
 
 def beside_before(results: list[Result], path: Path) -> list[Result]:

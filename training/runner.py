@@ -103,10 +103,10 @@ class Runner:
         return stage, progress
 
     def _begin(self, stage: Stage, progress: Progress) -> None:
-        """Evaluates the weights before the first step. With early stopping also saves them: they may stay the best."""
+        """Evaluates the weights before the first step. Also saves them if the run keeps its best ones."""
         if self.evaluation.compares_with_start:
             self.evaluation.begin(self._copy(stage), progress.step)
-            if self.config.early_stopping:
+            if self.config.best:
                 self._save(stage, progress)
 
     def _close(self, stage: Stage, progress: Progress, stopped: bool) -> None:
@@ -117,11 +117,11 @@ class Runner:
             return
         if self.config.early_stopping and not self._ends_early(stage):
             self._evaluate(stage, progress)
-        history = self.evaluation.history(stage.steps.start)
         ends = stage.index + 1 == self._stages or self._ends_early(stage)
-        if history and ends and history.best != progress.step:
-            best = Saved(place(self.folder / CHECKPOINTS, history.best))
-            save_again(self.folder / CHECKPOINTS, best, progress, self.world)
+        best = self.evaluation.best() if self.config.early_stopping and ends else None
+        if best is not None and best != progress.step:
+            saved = Saved(place(self.folder / CHECKPOINTS, best))
+            save_again(self.folder / CHECKPOINTS, saved, progress, self.world)
         else:
             self._save(stage, progress)
 
@@ -234,16 +234,15 @@ class Runner:
             return
         save(self.folder / CHECKPOINTS, stage.engine, stage.memories, progress, self.world)
         self._last_saved = progress.step
-        history = self.evaluation.history(stage.steps.start)
+        best = self.evaluation.best()
         if self.world.first:
-            prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, history.best if history else None)
+            prune(self.folder / CHECKPOINTS, self.config.checkpoint.keep, best)
         self.changes.episodes.prune(progress.episode)
 
     def _evaluate(self, stage: Stage, progress: Progress) -> bool:
         """Evaluates during the run, and saves the weights if they are the best so far. Returns whether the run ends."""
         self.evaluation.note(self._copy(stage), progress.step)
-        history = self.evaluation.history(stage.steps.start)
-        if history and history.best == progress.step:
+        if self.evaluation.best(progress.step) == progress.step:
             self._save(stage, progress)
         return self._ends_early(stage)
 

@@ -37,7 +37,7 @@ def write_report(
     `curve` holds the results of weights on the line from those before training (0) to those after it (1). `warnings`
     stand above all numbers. `selected` has samples that a selection chose and left.
     """
-    records = read_lines(folder / "metrics.jsonl")
+    records = [line for line in read_lines(folder / "metrics.jsonl") if "event" not in line]
     evaluations = read_lines(folder / "evaluations.jsonl")
     drawn = charts(records)  # the loss first, then what is held out beside it
     page = environment("tercet.eval.report", FILTERS).get_template("report.html").render(

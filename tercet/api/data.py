@@ -13,6 +13,7 @@ from tercet.data_pipelines.shorthand import is_one
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.own_classes import benchmark_name, shards_of
+from tercet.training.best_checkpoint import run_and_checkpoint
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import models_of, pretrained
@@ -23,7 +24,7 @@ Data: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Ma
 
 def run_of(model: str) -> RunConfig | None:
     """The config of the run, if the model is the folder of a run. Of several models, that of the first one."""
-    folder = Path(models_of(model)[0])
+    folder, _ = run_and_checkpoint(models_of(model)[0])
     return load_recipe(str(folder / CONFIG)) if (folder / CHECKPOINTS).is_dir() else None
 
 

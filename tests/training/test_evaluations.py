@@ -23,9 +23,9 @@ def results(*values: float) -> list[dict[str, object]]:
 
 
 def test_the_score_is_the_mean_over_subjects_and_splits() -> None:
-    assert score(results(0.4, 0.8), "retrieval", "R@1") == pytest.approx((0.4 + 0.2 + 0.8 + 0.4) / 4)
+    assert score(results(0.4, 0.8), STOPPING) == pytest.approx((0.4 + 0.2 + 0.8 + 0.4) / 4)
     with pytest.raises(UserError, match=r"early_stopping.metric: `retrieval` has no metric `R@2`; .*`R@1`"):
-        score(results(0.4), "retrieval", "R@2")
+        score(results(0.4), EarlyStoppingConfig(metric="R@2"))
 
 
 def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_patience(tmp_path: Path) -> None:

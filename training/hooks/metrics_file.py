@@ -1,11 +1,11 @@
-"""metrics.jsonl: one JSON line for each step. A resumed run deletes the lines after its checkpoint."""
+"""metrics.jsonl: one JSON line for each step and each event. A resumed run deletes the lines after its checkpoint."""
 
 import json
 import math
 import os
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
@@ -33,10 +33,17 @@ class MetricsFile:
             self._lines.close()
 
 
+def note_event(path: Path, step: int, event: str, **about: Any) -> None:
+    """Adds a line about what happened at a step, which has no numbers of the step itself."""
+    line = {"step": step, "event": event, **about, "time": round(time.time(), 3)}
+    with path.open("a", encoding="utf-8") as lines:
+        print(json.dumps(line, ensure_ascii=False), file=lines)
+
+
 def losses(path: Path) -> list[tuple[int, float]]:
-    """The step and the loss of each line, without losses that are not finite."""
+    """The step and the loss of each step, without losses that are not finite."""
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
-    return [(line["step"], line["loss"]) for line in lines if line["loss"] is not None]
+    return [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
 
 
 def forget_after(path: Path, step: int) -> None:

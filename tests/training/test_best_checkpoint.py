@@ -1,0 +1,148 @@
+"""Evaluation while a run trains: the same on any ranks, with unequal shares, and the best checkpoint by its name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tercet
+from tercet.distributed import World
+from tercet.errors import UserError
+from tercet.testing import on_ranks
+from tercet.training.best_checkpoint import checkpoint_named
+from tercet.training.checkpoint_reader import CHECKPOINTS, Saved
+from tercet.training.commit import committed, place, step_of
+from tercet.training.config import RunConfig
+from tercet.training.pretrained import load_model
+from tests.training.tiny import MODEL, recipe, run
+
+STEPS = 4
+
+
+def job(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """40 samples of validation in batches of 16, so that two ranks have two and one, and a split of one batch."""
+    val = {"all": str(data / "val"), "few": {"source": str(data / "val"), "part": [0, 0.3]}}
+    evaluated = {"every": 2, "before": True, "batch_size": 16, "report": False}
+    towers = {key: value for key, value in MODEL.items() if key != "audio"}
+    small = {"model": towers, "pairs": {"image-text": 1.0}, "steps": STEPS}
+    values = recipe(data, out, eval=evaluated, checkpoint={"keep": 1, "best": {}}, **small)
+    return {**values, "data": {**values["data"], "val": val}, **changes}
+
+
+def run_all(world: World, jobs: list[tuple[dict[str, Any], int | None]]) -> None:
+    for values, stop in jobs:
+        run(world, values, stop)
+
+
+@pytest.fixture(scope="module")
+def runs(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on one rank, and on two at ZeRO 0 and 3; at 3 also in two parts, with a stop in step 4."""
+    parent = tmp_path_factory.mktemp("evaluated")
+    run(World(), job(world_folder, parent / "one", zero=0))
+    parts = job(world_folder, parent / "parts", zero=3, checkpoint={"keep": 1, "every": 3, "best": {}})
+    jobs = [(job(world_folder, parent / f"zero{zero}", zero=zero), None) for zero in (0, 3)]
+    on_ranks(run_all, 2, [*jobs, (parts, 3), (parts, None)], timeout=200)
+    return parent
+
+
+def evaluations(run: Path) -> dict[int, dict[str, float]]:
+    found = map(json.loads, (run / "evaluations.jsonl").read_text().splitlines())
+    return {
+        line["step"]: {
+            f"{of['dataset']} {name}": value for of in line["results"] for name, value in of["metrics"].items()
+        }
+        for line in found
+    }
+
+
+def steps(run: Path) -> list[int]:
+    return sorted(map(step_of, committed(run / CHECKPOINTS)))
+
+
+def best_before_the_end(run: Path) -> int:
+    """The first step with the highest mean R@1, computed anew. The last one is evaluated after its checkpoint."""
+    scored = {
+        step: sum(recalls := [value for name, value in metrics.items() if name.endswith(" R@1")]) / len(recalls)
+        for step, metrics in evaluations(run).items()
+        if step < STEPS
+    }
+    return max(scored, key=lambda step: (scored[step], -step))
+
+
+def test_evaluations_are_the_same_on_one_and_two_ranks_at_zero_0_and_3(runs: Path) -> None:
+    alone = evaluations(runs / "one")
+    assert list(alone) == [0, 2, 4]
+    assert {name.split()[0] for name in alone[0]} == {"all", "few"}
+    for name in ("zero0", "zero3"):
+        found = evaluations(runs / name)
+        assert list(found) == list(alone)
+        assert found[0] == pytest.approx(alone[0], abs=1e-12)  # the same weights
+        recalls = {key for key in alone[4] if "@" in key}
+        assert {key: found[4][key] for key in recalls} == pytest.approx(
+            {key: alone[4][key] for key in recalls}, abs=0.15
+        )
+
+
+def test_an_interrupted_run_has_the_same_evaluations_bit_for_bit(runs: Path) -> None:
+    whole, parts = ((runs / name / "evaluations.jsonl").read_bytes() for name in ("zero3", "parts"))
+    assert whole == parts
+    assert steps(runs / "parts") == steps(runs / "zero3")
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(runs: Path) -> None:
+    for name in ("one", "zero0", "zero3"):
+        assert steps(runs / name) == [best_before_the_end(runs / name), STEPS]
+
+
+def scored(run: Path, **values: float) -> None:
+    """Writes evaluations with these scores."""
+    line = '{{"step": {}, "results": [{{"dataset": "all", "task": "retrieval", "metrics": {{"a R@1": {}}}}}]}}\n'
+    (run / "evaluations.jsonl").write_text("".join(line.format(step[4:], value) for step, value in values.items()))
+
+
+def test_checkpoints_have_names(world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also after a kill between an evaluation and its commit, or between writing and renaming, and after damage."""
+    out = tmp_path / "run"
+    run(World(), job(world_folder, out, steps=4, checkpoint={"every": 1, "keep": 9, "best": {}}, zero=0))
+    scored(out, step1=0.2, step2=0.6, step3=0.8, step4=0.1, step9=0.9)
+    with (out / "evaluations.jsonl").open("a") as lines:
+        lines.write('{"step": 10, "resu')  # a line that the kill cut off
+    newest, third = (Saved(place(out / CHECKPOINTS, step)).weights(averaged=True) for step in (4, 3))
+    name = "towers.text.words"
+    assert not torch.equal(newest[name], third[name])
+    for spec, expected in ((f"{out}@best", third), (f"{out}@3", third), (str(out), newest)):
+        assert torch.equal(load_model(spec).state_dict()[name], expected[name])
+    results = tercet.evaluate(f"{out}@best")  # on what the run held out
+    assert {one.dataset for one in results} == {"all", "few"}
+    third_place = place(out / CHECKPOINTS, 3)
+    third_place.rename(third_place.with_name(f"{third_place.name}.tmp"))
+    assert checkpoint_named(out, "best").progress.step == 2
+    (place(out / CHECKPOINTS, 2) / "state.json").write_text("{}")
+    assert checkpoint_named(out, "best").progress.step == 1
+    assert "skips the damaged checkpoint of step 2 (state.json does not match its manifest)" in capsys.readouterr().err
+    for wrong, message in (
+        ("3", r"has no checkpoint `3`; name the step of one, or best. It has those of 0, 1, 2, 4"),
+        ("worst", r"has no checkpoint `worst`"),
+        ("2", r"is damaged \(state.json does not match its manifest\); name another checkpoint"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_model(f"{out}@{wrong}")
+    scored(out, step9=0.9)
+    with pytest.raises(UserError, match="has no checkpoint that was evaluated yet; train on, or leave out @best"):
+        load_model(f"{out}@best")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval": {}}, "`checkpoint.best` needs evaluations during the run: set `eval.every` and `data.val`"),
+        ({"checkpoint": {"best": {"task": "zero_shot"}}}, "`checkpoint.best.task` is `zero_shot`, which is not one of"),
+        ({"checkpoint": {"best": {"metric": "mean rank"}}}, "`mean rank` is not better if it is higher"),
+        ({"early_stopping": {}}, "`checkpoint.best` and `early_stopping`, which keeps the best one too, are both set"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig.model_validate(job(tmp_path, tmp_path, **changes))
