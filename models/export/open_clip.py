@@ -2,14 +2,14 @@
 
 open_clip loads it by `local-dir:FOLDER`, or by `hf-hub:OWNER/NAME` from the hub. Text towers are always separate
 (`custom_text`). A tower of open_clip keeps its own config and names; one of timm or Hugging Face becomes open_clip's
-adapter for it, with the projection of the head as its last layer.
+adapter for it, with the projection of the head as its last layer. The halves of a CLIP of transformers become
+open_clip's own towers.
 """
 
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tercet.models.encoders.image import ImageEncoder
 from tercet.models.encoders.open_clip_models import WEIGHTS, has_quick_gelu
 from tercet.models.encoders.open_clip_towers import OpenClipImage, OpenClipText
 from tercet.models.encoders.timm_towers import TimmImage
+from tercet.models.export.open_clip_halves import Part, half_of_clip, image_half, text_half
 from tercet.models.export.pair import INSTEAD, pair_of, projection, refused
 from tercet.models.export.reading import Reading, Samples
 from tercet.models.multimodal import Multimodal
@@ -37,15 +38,6 @@ PAIR = ("image", "text")
 NOT_BUILT = ("output_tokens", "timm_model_pretrained", "hf_model_pretrained", "patch_dropout")
 INTERPOLATIONS = ("bicubic", "bilinear")
 HF_POOLS = {"mean": "mean_pooler", "cls": "cls_last_hidden_state_pooler"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """A tower as open_clip builds it. `quick_gelu` is None if the tower does not depend on it."""
-
-    config: dict[str, Any]
-    weights: dict[str, Tensor]
-    quick_gelu: bool | None = None
 
 
 def write(model: Multimodal, config: SpaceConfig, folder: Path) -> list[str]:
@@ -116,6 +108,8 @@ def _image(model: Multimodal, config: SpaceConfig) -> Part:
             raise refused("image", encoder, FORMAT, f"it has the option `{unknown[0]}` of timm")
         built = {"timm_model_name": name, "timm_pool": "", "timm_proj": "linear", "image_size": _size(tower)}
         return Part(built, _named(tower.model, "visual.trunk.") | {"visual.head.proj.weight": matrix})
+    if half_of_clip("image", tower):
+        return image_half(tower, encoder)
     raise refused("image", encoder, FORMAT, "open_clip has no such tower")
 
 
@@ -135,6 +129,8 @@ def _text(model: Multimodal, config: SpaceConfig, folder: Path) -> Part:
         native = isinstance(tower.model, TextTransformer)
         quick = _quick(name, tower_config.options) if native else None
         return Part(_built(built), _named(tower.model, "text."), quick)
+    if half_of_clip("text", tower):
+        return text_half(tower, encoder, folder)
     if encoder.startswith("hf:") and (matrix := projection(model, "text")) is not None:
         return _hf_text(tower, encoder, matrix, folder)
     raise refused("text", encoder, FORMAT, "open_clip has no such tower")

@@ -1,6 +1,7 @@
 """A SigLIP of open_clip (Zhai et al. 2023) as transformers builds it: the config of `SiglipModel` and the tokenizer."""
 
 import string
+from copy import deepcopy
 from typing import Any
 
 from open_clip.timm_model import TimmModel
@@ -53,7 +54,7 @@ def siglip_config(model: Multimodal, config: SpaceConfig) -> Any:
 def siglip_tokenizer(tower: OpenClipText) -> Any:
     """The tokenizer of the tower, which also cleans texts as open_clip does before it."""
     own: Any = tower.intake.tokenize
-    tokenizer: Any = own.tokenizer
+    tokenizer: Any = deepcopy(own.tokenizer)
     tokenizer.model_max_length = own.context_length
     if own.clean_fn("A_B,") == canonicalize_text("A_B,"):
         rules = tokenizer.backend_tokenizer

@@ -4,6 +4,7 @@ Towers that are halves of these models keep their config and names. The two towe
 of `CLIPModel`, with the tokenizer that open_clip has built in; those of a SigLIP become those of `SiglipModel`.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def _processor(model: Multimodal, kind: str) -> Any:
     else:
         assert isinstance(text, HfText)
         padding: Any = text.intake.tokenize
-        tokenizer = padding.tokenizer
+        tokenizer = deepcopy(padding.tokenizer)
         tokenizer.model_max_length = padding.context
     if kind == "ClapModel":
         processor: Any = transformers.ClapProcessor

@@ -17,6 +17,7 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.export.open_clip import write
 from tercet.models.export.reading import Samples
+from tercet.models.interop.clip_names import to_transformers
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
@@ -24,6 +25,7 @@ from tercet.training.pretrained import load_model, open_model
 from tests.models.test_encoders_open_clip import MODELS
 from tests.models.test_encoders_open_clip_hf import write_repository
 from tests.models.test_interop_open_clip import COCA, SIGLIP
+from tests.models.test_interop_transformers import MADE, write_tokenizer
 
 NAMES = {f"export-{name}": config for name, config in MODELS.items() if name != "tiny-coca"}
 NAMES |= {"export-coca": COCA, "export-sigmoid": SIGLIP}
@@ -76,9 +78,9 @@ def logits(model: Model, given: Samples | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def peers_logits(folder: Path) -> Tensor:
+def peers_logits(folder: Path, given: Samples | None = None) -> Tensor:
     """As open_clip's README calls it."""
-    given, source = Samples(), f"local-dir:{folder}"
+    given, source = given or Samples(), f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(source)
     tokens = open_clip.get_tokenizer(source)(given.text)
     found, _ = model.eval().get_logits(torch.stack([preprocess(one) for one in given.image]), tokens)
@@ -133,6 +135,25 @@ def test_a_transformer_of_hugging_face_keeps_its_tokenizer_in_the_folder(tmp_pat
         write(built(last), last, tmp_path / "last")
 
 
+@pytest.mark.parametrize("name", ["clip", "clip-old"])
+def test_a_clip_of_transformers_becomes_one_of_open_clip(name: str, tmp_path: Path) -> None:
+    for part in MADE[name]():
+        part.save_pretrained(tmp_path / "theirs")
+    write_tokenizer(tmp_path / "theirs")
+    ours, config = open_model(f"hf:{tmp_path / 'theirs'}")
+    (tmp_path / "out").mkdir()
+    assert write(ours, config, tmp_path / "out") == []
+    given = Samples(text=["a red boat", "two dogs two dogs", "a boat"])
+    theirs = peers_logits(tmp_path / "out", given)
+    torch.testing.assert_close(logits(Model(ours, name), given), theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
+    again = load_model(str(tmp_path / "out"))
+    for modality in ("image", "text"):
+        own = ours.tower(modality).model.state_dict()  # type: ignore[union-attr, operator]
+        found = to_transformers(modality, again.tower(modality).model.state_dict())  # type: ignore[union-attr, operator]
+        assert found.keys() == own.keys()
+        assert all(torch.equal(value, own[key]) for key, value in found.items())
+
+
 def test_what_the_format_cannot_hold_is_named(tmp_path: Path) -> None:
     audio = {"encoder": "small:audio", "features": "small16k64", "seconds": 0.5, "options": SMALL}
     terms = [
@@ -182,7 +203,7 @@ def test_the_public_function_reads_the_folder_back_and_refuses_other_vectors(
     config = CONFIGS["pooler"]()
     source = export_folder(built(config), config, tmp_path / "ours")
     done = tercet.export(source, tmp_path / "out", "open_clip")
-    assert done.files.keys() == {"open_clip_config.json", "open_clip_model.safetensors"}
+    assert done.files.keys() == {"README.md", "open_clip_config.json", "open_clip_model.safetensors"}
     assert done.difference is not None
     assert done.difference < 1e-6
     assert "read back by open_clip: its vectors differ by " in str(done)
