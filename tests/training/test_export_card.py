@@ -60,8 +60,9 @@ def test_the_facts_are_those_of_the_run(trained: Path, here: Path) -> None:
     assert row(text, "weights in this folder")[1] == "averages over the steps, decay 0.9"
     assert row(text, "image-text")[1:4] == ["image, text", "infonce", "1"]
     (task,) = json.loads((trained / "eval.json").read_text())
-    value, (low, high) = (task["metrics"]["text→image R@5"], task["details"]["text→image R@5"]["interval"])
-    assert f"| text→image | R@5 % | {100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in text
+    value, (low, high) = (task["metrics"]["text→image R@1"], task["details"]["text→image R@1"]["interval"])
+    assert row(text, "text→image")[1] == f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+    assert "| what | R@1 % (chance " in text
     assert row(text, "torch")[1:] == [json.loads((trained / "provenance.json").read_text())["torch"]] * 2
     assert "The recipe selects and filters nothing." in text
     assert "The licences of the training data: not known." in text

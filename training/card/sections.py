@@ -1,12 +1,11 @@
 """The sections of a card that describe a model and its run. Each returns lines of Markdown."""
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
 from tercet.eval.formatting import heading, interval, shown
-from tercet.eval.result import Result
+from tercet.eval.table import ResultTable, tabulate
 from tercet.models.losses.about import about
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
@@ -143,19 +142,29 @@ def evaluation_section(run: RunFacts | None, averaged: bool) -> list[str]:
     ]
     if not averaged:
         lines = ["These are results of the averaged weights, and not of those in this folder.", "", *lines]
-    for (task, dataset), found in _by_task(run.results).items():
-        title = found[0].title or task
-        rows = [(one.subject, heading(one.metric), _value(one), shown(one.chance, one.metric), one.n) for one in found]
-        lines += [f"### {title}: {dataset}", "", *table(("what", "metric", "value", "chance", "n"), rows)]
+    for found in tabulate(run.results):
+        lines += [f"### {found.title}: {found.dataset}", "", *([f"{found.note}.", ""] if found.note else [])]
+        headings = [_heading(found, metric) for metric in found.metrics]
+        rows = [(subject, *_values(found, subject)) for subject in found.subjects]
+        lines += table(("what", *headings, "n"), rows)
     return ["## Evaluation", "", *lines]
 
 
-def _value(result: Result) -> str:
-    return f"{shown(result.value, result.metric)} ({interval(result)})"
+def _heading(found: ResultTable, metric: str) -> str:
+    """The metric and, if it is the same for all rows, the score of chance."""
+    chance = found.shared_chance(metric)
+    return heading(metric) + ("" if chance is None else f" (chance {shown(chance, metric)})")
 
 
-def _by_task(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    found: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        found.setdefault((result.task, result.dataset), []).append(result)
-    return {key: [one for one in some if not math.isnan(one.value)] for key, some in found.items()}
+def _values(found: ResultTable, subject: str) -> Iterator[object]:
+    """The value of each metric with its interval and, where rows differ, the score of chance; then how many items."""
+    results = found.of(subject)
+    for metric in found.metrics:
+        result = results.get(metric)
+        if result is None:
+            yield None
+            continue
+        own = f", chance {shown(result.chance, metric)}" if found.shared_chance(metric) is None else ""
+        beside = ("no interval" if result.low is None else interval(result)) + own
+        yield f"{shown(result.value, metric)} ({beside})"
+    yield next(iter(results.values())).n
