@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tercet.api.export import size_of, sizes
+from tercet.configs.yaml_text import read_yaml
 from tercet.errors import UserError
-from tercet.models.encoder_names import OPEN_CLIP_CONFIG
+from tercet.models.encoder_names import LOCAL, OPEN_CLIP_CONFIG
+from tercet.models.interop.folder import CONFIG
 from tercet.training.card.card import CARD
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
@@ -74,12 +76,29 @@ def _check(folder: Path, repository: str) -> None:
 
     if not (folder / CARD).is_file():
         raise UserError(f"{folder} has no {CARD}; name a folder that `tercet export` wrote")
+    for name in _towers(folder):
+        if Path(name).exists():
+            raise UserError(
+                f"{folder} needs the folder {name} of this machine for a tower, so nobody else could load it; train "
+                "and export with the name that the tower has on the hub"
+            )
     if repository.count("/") != 1:
         raise UserError(f"`{repository}` is not the name of a repository; write OWNER/NAME")
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise UserError(f"`{repository}` is not the name of a repository: {_line(error)}") from None
+
+
+def _towers(folder: Path) -> Iterator[str]:
+    """What the configs in a folder name as the place of a tower."""
+    if (folder / CONFIG).is_file():
+        model = read_yaml((folder / CONFIG).read_text(encoding="utf-8"), CONFIG).get("model") or {}
+        towers = [tower for tower in model.values() if isinstance(tower, dict)]
+        yield from (str(tower.get("encoder")).partition(":")[2].removeprefix(LOCAL) for tower in towers)
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        text = json.loads((folder / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        yield from filter(None, [text.get("hf_model_name")])
 
 
 def _sent(planned: Push, token: str | None) -> Push:

@@ -23,7 +23,7 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.training.pretrained import load_model, open_model
 from tests.models.test_encoders_open_clip import MODELS
-from tests.models.test_encoders_open_clip_hf import write_repository
+from tests.models.test_encoders_open_clip_hf import tiny_model, write_repository
 from tests.models.test_interop_open_clip import COCA, SIGLIP
 from tests.models.test_interop_transformers import MADE, write_tokenizer
 
@@ -129,6 +129,12 @@ def test_a_transformer_of_hugging_face_keeps_its_tokenizer_in_the_folder(tmp_pat
     assert left_out == [f"{line}{repository}` whenever it loads the model"]
     again = Model(load_model(str(tmp_path / "out")), "again")
     torch.testing.assert_close(logits(again), theirs, atol=1e-4, rtol=0)
+    (tmp_path / "export-roberta.json").write_text(json.dumps(tiny_model("tiny-roberta", tmp_path)))
+    open_clip.add_model_config(tmp_path / "export-roberta.json")
+    own = clip("export-roberta")
+    whole, _ = exported(own, tmp_path / "own")
+    theirs = peers_logits(tmp_path / "own")
+    torch.testing.assert_close(logits(whole), theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
     last = space({"encoder": "timm:test_vit"}, {"encoder": f"hf:{repository}", "options": {"pool": "last"}})
     (tmp_path / "last").mkdir()
     with pytest.raises(UserError, match=r"cannot hold model\.text .* open_clip does not pool by `last`; export it as"):

@@ -71,6 +71,17 @@ def test_mistakes_are_one_line_each(hub: Hub, folder: Path, tmp_path: Path) -> N
         tercet.push(folder, "boats")
     with pytest.raises(UserError, match=r"`me/bo\.\.ats` is not the name of a repository: "):
         tercet.push(folder, "me/bo..ats")
+    (tmp_path / "README.md").write_text("# A model\n")
+    place = tmp_path / "transformer"
+    place.mkdir()
+    for name, text in (
+        ("config.yaml", f"model: {{dim: 8, text: {{encoder: 'hf:{place}'}}}}"),
+        ("open_clip_config.json", json.dumps({"model_cfg": {"text_cfg": {"hf_model_name": str(place)}}})),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=r"needs the folder .*transformer of this machine for a tower"):
+            tercet.push(tmp_path, "me/boats")
+        (tmp_path / name).unlink()
     assert hub.files == {}
 
 
