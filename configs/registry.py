@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -59,8 +60,14 @@ def build_named(known: Registry[type[T]], name: str, options: Mapping[str, Any],
                 f"{known.kind} `{name}` has no option `{option}`; {did_you_mean(option, {*taken, *beside} - {'name'})}"
             )
     try:
-        built: T = TypeAdapter(cls).validate_python(options)
+        built: T = _adapter(cls).validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{known.kind}.{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
     return built
+
+
+@cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    """Once for each class, because it takes milliseconds."""
+    return TypeAdapter(cls)

@@ -67,7 +67,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake", [pytest.param(one, marks=pytest.mark.long if one == "batch_size=15" else ()) for one in MISTAKES]
+)
 def test_a_mistake_is_an_error_of_one_line_and_exit_code_2(recipe_file: Path, mistake: str) -> None:
     ranked = mistake.startswith("batch_size")
     command = LAUNCHERS["torchrun"] if ranked else [sys.executable, "-m", "tercet"]

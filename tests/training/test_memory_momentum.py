@@ -135,9 +135,9 @@ CONFIG: dict[str, RunConfig] = {}
 
 
 def faults(world: World, data: Path, out: Path) -> list[str]:
-    """What went wrong in runs at every ZeRO stage, one step of which is skipped."""
+    """What went wrong in runs at every ZeRO stage, one step of which is skipped. One process has no stages."""
     found = []
-    for zero in (0, 1, 2, 3):
+    for zero in (0, 1, 2, 3) if world.size > 1 else (0, 1):
         values = contrasting(data, out / str(zero), zero=zero, micro_batch=5 if zero in (1, 3) else None)
         CONFIG["run"] = RunConfig.model_validate(values)
         with watched(BROKEN) as watch:
@@ -168,7 +168,7 @@ def wrong_weights(watch: Watch) -> Iterator[str]:
 def test_the_copy_is_the_average_and_embeds_with_it(world_folder: Path, tmp_path: Path, world: int) -> None:
     """At every ZeRO stage; a fifth of the scenes have no sound."""
     assert on_ranks(faults, world, world_folder, tmp_path) == [[]] * world
-    found = [losses(tmp_path / str(zero)) for zero in range(4)]
+    found = [losses(tmp_path / str(zero)) for zero in ((0, 1, 2, 3) if world > 1 else (0, 1))]
     for others in found[1:]:
         assert others == pytest.approx(found[0], rel=1e-4, nan_ok=True)
 
