@@ -28,10 +28,10 @@ def import_deepspeed() -> Any:
     # DeepSpeed uses names of `torch.distributed` that torch 2.11 deprecates.
     warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)
     import deepspeed
-    from deepspeed.ops import __compatible_ops__
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    __compatible_ops__["deepspeed_shm_comm"] = False  # else DeepSpeed compiles an extension that replaces gloo
+    # By default DeepSpeed runs a compiler to learn whether it can compile an extension that replaces gloo, and does so.
+    deepspeed.ops.__compatible_ops__ = dict.fromkeys(("deepspeed_shm_comm", "deepspeed_not_implemented"), False)
     return deepspeed
 
 
