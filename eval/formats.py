@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 
-from tercet.eval.grid import Grid, grid
+from tercet.eval.grid import grid
 from tercet.eval.result import Result
 
 Line = Mapping[str, object]
@@ -40,10 +40,11 @@ def markdown_text(header: Sequence[str], rows: Iterable[Sequence[str]], left: in
 
 
 def grid_markdown(by_model: Mapping[str, Sequence[Result]]) -> str:
-    """All metrics of all models."""
-    found: Grid = grid(by_model)
+    """All metrics of all models, and a line about the signs."""
+    found = grid(by_model)
     header = ["data", "subject", *found.header[1:]]
-    return markdown_text(header, ([row.section, row.subject, *found.cells(row)] for row in found.rows), left=3)
+    rows = ([row.section, row.subject, *found.cells(row)] for row in found.rows)
+    return f"{markdown_text(header, rows, left=3)}\n{found.note()}\n"
 
 
 def _escaped(cell: str) -> str:

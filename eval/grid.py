@@ -86,10 +86,14 @@ class Grid:
             above = (row.section, row.subject)
             values = (Text(_cell(row, model, intervals), style="bold" if model == row.best else "") for model in models)
             drawn.add_row(Text(name), Text(shown(row.chance, row.metric), style="dim"), *values)
+        drawn.caption, drawn.caption_justify = Text(self.note(intervals), style="dim"), "left"
+        return drawn
+
+    def note(self, intervals: bool = True) -> str:
+        """What the signs behind the values mean."""
         guessed = any(_guessed(result) for row in self.rows for result in row.results.values())
         notes = ["in brackets: 95 % intervals"] * intervals + [f"{GUESSED}: not distinguishable from chance"] * guessed
-        drawn.caption, drawn.caption_justify = Text("; ".join(notes), style="dim"), "left"
-        return drawn
+        return "; ".join(notes)
 
 
 def grid(by_model: Mapping[str, Sequence[Result]]) -> Grid:

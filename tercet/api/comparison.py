@@ -18,10 +18,16 @@ class Comparison(Mapping[str, list[Difference]]):
     """The differences of each other model from the baseline on the same items, by the name of the model."""
 
     def __init__(
-        self, baseline: str, against: Mapping[str, list[Difference]], trained_on: Sequence[TrainedOn] = ()
+        self,
+        baseline: str,
+        against: Mapping[str, list[Difference]],
+        trained_on: Sequence[TrainedOn] = (),
+        missing: Sequence[str] = (),
     ) -> None:
-        """`trained_on`: how many samples of a dataset a model was trained on, where that is known."""
+        """`trained_on`: how many samples of a dataset a model was trained on, where that is known. `missing` says what
+        could not be evaluated."""
         self.baseline, self.against, self.trained_on = baseline, against, tuple(trained_on)
+        self.missing = tuple(missing)
 
     def __getitem__(self, model: str) -> list[Difference]:
         return self.against[model]
@@ -37,7 +43,8 @@ class Comparison(Mapping[str, list[Difference]]):
         known: dict[str, Json] = {}
         for one in self.trained_on:
             known.setdefault(one.model, {})[one.dataset] = one.to_json()
-        return {"baseline": self.baseline, "against": against, "trained_on": known}
+        found: Json = {"baseline": self.baseline, "against": against, "trained_on": known}
+        return {**found, "not_evaluated": list(self.missing)} if self.missing else found
 
     def to_csv(self) -> str:
         """A line for each difference."""
@@ -50,7 +57,7 @@ class Comparison(Mapping[str, list[Difference]]):
 
     @property
     def warnings(self) -> list[str]:
-        return [warning for one in self.trained_on for warning in one.warnings]
+        return [*self.missing, *(warning for one in self.trained_on for warning in one.warnings)]
 
     def drawn(self) -> Group:
         """For a rich console."""

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, overload
 from tercet.api.by_model import ResultsByModel
 from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at
-from tercet.api.measured import measured
+from tercet.api.measured import measured, not_evaluated
 from tercet.api.model import Loadable, Model, load, name_of
 from tercet.api.question import Question, Tasks
 from tercet.api.results import Results
@@ -91,8 +91,7 @@ def evaluate(
         if found.model.label in by_model:
             raise UserError(f"the model {found.model.label} is named twice; name each model once")
         known = _trained_on(one, seen, found.tables, data, split)
-        results = found.results(question)
-        by_model[found.model.label] = Results(results, found.model.label, known, found.hashes, found.missing)
+        by_model[found.model.label] = Results(found.results, found.model.label, known, found.hashes, found.missing)
     everything = ResultsByModel(by_model)
     if not any(map(len, by_model.values())):
         raise UserError(everything.warnings[0])
@@ -115,21 +114,28 @@ def compare(
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
     first = name_of(baseline)
     question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
-    ours = measured(baseline, seen, question)
+    lenient = len(seen.val) > 1
+    ours = measured(baseline, seen, question, lenient=lenient)
+    missing = not_evaluated(ours.model.label, ours.missing)
     against = {}
     for other in others:
-        theirs = measured(other, seen, question)
-        for name, table in theirs.tables.items():
-            same_items(ours.tables[name], table)
-        compared = (compare_measures(ours.measures[name], each, name) for name, each in theirs.measures.items())
+        theirs = measured(other, seen, question, lenient=lenient)
+        missing += not_evaluated(theirs.model.label, theirs.missing)
+        shared = [name for name in ours.measures if name in theirs.measures]
+        for name in set(shared) & set(ours.tables):
+            same_items(ours.tables[name], theirs.tables[name])
+        compared = (compare_measures(ours.measures[name], theirs.measures[name], name) for name in shared)
         against[theirs.model.label] = list(chain.from_iterable(compared))
+    if not any(against.values()):
+        raise UserError(missing[0])
     rows = iter(corrected([*chain.from_iterable(against.values())]))
     against = {name: [next(rows) for _ in differences] for name, differences in against.items()}
     own = [
         _trained_on(baseline, seen, ours.tables, data, split),
         *(trained_on(name_of(one), seen, ours.tables) for one in others),
     ]
-    return Comparison(ours.model.label, against, [one for by_dataset in own for one in by_dataset.values()])
+    known = [one for by_dataset in own for one in by_dataset.values()]
+    return Comparison(ours.model.label, against, known, missing)
 
 
 def _trained_on(

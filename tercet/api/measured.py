@@ -21,7 +21,9 @@ from tercet.eval.own_classes import ZERO_SHOT
 from tercet.eval.result import Result
 from tercet.eval.self_test import trust
 from tercet.eval.task import Task
+from tercet.main_process import say
 
+ALL = "all datasets"  # in place of the name of a dataset
 Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task
 
 
@@ -34,9 +36,27 @@ class Missing:
     why: str
 
 
+def not_evaluated(model: str, missing: Sequence[Missing]) -> list[str]:
+    """One sentence for all datasets that lack a task for the same reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in missing:
+        alike.setdefault((one.task, one.why), []).append(one.dataset)
+    return [
+        f"{model} was not evaluated{f' by {task}' * bool(task)} on {_listed(datasets)}: {why}"
+        for (task, why), datasets in alike.items()
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Two of the names, and how many more there are."""
+    first, more = names[:2], len(names) - 2
+    return f"{', '.join(first)} and {more} more" if more > 0 else " and ".join(first)
+
+
 @dataclass(frozen=True)
 class Measured:
-    """The measures of one model by dataset. `tables` hold the samples, without their vectors."""
+    """The measures of one model by dataset, and averages over all datasets. `tables` hold the samples, without their
+    vectors."""
 
     model: Model
     measures: Mapping[str, list[Measure]]
@@ -44,12 +64,9 @@ class Measured:
     hashes: Hashes
     missing: list[Missing]
 
-    def results(self, question: Question) -> list[Result]:
-        """Of every dataset, and then the averages over all datasets."""
+    @property
+    def results(self) -> list[Result]:
         found = list(chain.from_iterable(results(each, name) for name, each in self.measures.items()))
-        if len(self.measures) > 1:
-            means = filter(None, (average.of(self.measures) for average in averages(question.tasks)))
-            found += results(means, "all datasets")
         if self.model.dims is None:
             return found
         return [replace(one, metadata={**one.metadata, "dimensions": self.model.dims}) for one in found]
@@ -73,6 +90,8 @@ def measured(
         hashes: dict[tuple[str, str], Mapping[str, str]] = {}
         missing: list[Missing] = []
         for dataset, split in data.val.items():
+            if lenient:
+                say(f"evaluating {found.label} on {dataset}")
             read = {"weights": weights, "data": data_digest(evaluator.sources.open_first(data, split, world), split)}
             try:
                 table = evaluator.table(found.towers, dataset)
@@ -89,7 +108,8 @@ def measured(
             if found_here:
                 measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={})
             hashes |= {(dataset, task.name): {**read, **task.hashes} for task in tasks}
-    return Measured(found, measures, tables, hashes, missing)
+    means = [*filter(None, (average.of(measures) for average in averages(question.tasks)))] if len(measures) > 1 else []
+    return Measured(found, {**measures, **({ALL: means} if means else {})}, tables, hashes, missing)
 
 
 @cache

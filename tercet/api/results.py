@@ -6,7 +6,7 @@ from typing import overload
 from rich.console import Group
 from rich.text import Text
 
-from tercet.api.measured import Hashes, Missing
+from tercet.api.measured import Hashes, Missing, not_evaluated
 from tercet.api.trained_on import TrainedOn
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.formats import csv_text, grid_markdown, result_lines
@@ -84,13 +84,7 @@ class Results(Sequence[Result]):
 
     @property
     def warnings(self) -> list[str]:
-        alike: dict[tuple[str, str], list[str]] = {}
-        for one in self.missing:
-            alike.setdefault((one.task, one.why), []).append(one.dataset)
-        missing = [
-            f"{self.model} was not evaluated{f' by {task}' * bool(task)} on {listed(datasets)}: {why}"
-            for (task, why), datasets in alike.items()
-        ]
+        missing = not_evaluated(self.model, self.missing)
         return [*missing, *(warning for one in self.trained_on.values() for warning in one.warnings)]
 
     def drawn(self) -> Group:
@@ -105,9 +99,3 @@ class Results(Sequence[Result]):
     def _repr_html_(self) -> str:
         page = environment("tercet.api", FILTERS).get_template("tables.html")
         return page.render(tables=tabulate(self.results), warnings=self.warnings)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Two of the names, and how many more there are."""
-    first, more = names[:2], len(names) - 2
-    return f"{', '.join(first)} and {more} more" if more > 0 else " and ".join(first)

@@ -61,7 +61,9 @@ def test_one_command_evaluates_all_models_on_all_data_in_every_format(
 
     with patch("tercet.eval.embed_data.embed_piece", side_effect=AssertionError("embedded again")):
         assert main([*COMMAND, "--format", "markdown", "--out", "results.csv"]) == 0
-    header, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    table, note = capsys.readouterr().out.split("\n\n")
+    assert note == "in brackets: 95 % intervals; °: not distinguishable from chance\n"
+    header, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     assert header == ["data", "subject", "metric", "chance", "exported", "other"]
     shown = {(data.partition(" · ")[0], subject, metric): values for data, subject, metric, _, *values in rows}
     for model, value in zip(("exported", "other"), shown["big", "image→text", "R@1 %"], strict=True):
@@ -173,3 +175,19 @@ def test_captions_alone_can_be_embedded(capsys: pytest.CaptureFixture[str]) -> N
     assert repr(tercet.embed("exported", "captions.csv").table()) == "EmbeddingTable(2 samples: text [2, 16])"
     assert main(["eval", "exported", "--data", "captions.csv"]) == 2
     assert "retrieval needs two modalities, and the data have only text" in capsys.readouterr().err
+
+
+def test_models_are_compared_on_what_both_of_them_can_read_and_by_the_average_over_datasets() -> None:
+    Path("captions.csv").write_text("caption\na red boat\na blue car\n", encoding="utf-8")
+    Path("mean.yaml").write_text("{kind: group, average: true, tasks: [retrieval]}", encoding="utf-8")
+    data = {"a": "val.csv", "b": "photos.csv", "c": "captions.csv"}
+    compared = tercet.compare("exported", "other", data=data, tasks=["mean.yaml"])
+    assert {one.dataset for one in compared["other"]} == {"a", "b", "all datasets"}
+    (mean,) = [one for one in compared["other"] if one.metric == "average"]
+    recalls = [one for one in compared["other"] if one.metric == "R@1"]
+    assert mean.apart.value == pytest.approx(sum(one.apart.value for one in recalls) / len(recalls))
+    assert compared.warnings == [
+        f"{model} was not evaluated by retrieval on c: retrieval needs two modalities, and the data have only text"
+        for model in ("exported", "other")
+    ]
+    assert compared.to_json()["not_evaluated"] == compared.warnings
