@@ -80,12 +80,18 @@ def choose_roles(asked: Roles, columns: Sequence[str], first: Sequence[Mapping[s
     )
     rest = {column: values for column, values in cells.items() if column not in roles.taken and not holding[column]}
     roles = replace(roles, text=asked.text or _captions(rest) or _by_language(rest))
-    if not roles.media and not roles.text:
+    alone = roles.text and (asked.text or not any(_locates(column, rest[column]) for column in rest))
+    if not roles.media and not alone:
         raise UserError(
-            f"{where}: no column seems to name or hold pictures, sounds or captions; set `image`, `audio` or `text` to "
-            f"one (columns: {', '.join(columns)})"
+            f"{where}: no column seems to name or hold pictures or sounds; set `image` or `audio` to one "
+            f"(columns: {', '.join(columns)}), or `text` if there are captions only"
         )
     return roles
+
+
+def _locates(column: str, cells: Iterable[object]) -> bool:
+    """Whether a column may name files, even if it does not show of which kind."""
+    return plain(column) in (*FILE, *IMAGE, *AUDIO, "url") or any("://" in str(cell) for cell in cells)
 
 
 def plain(column: str) -> str:

@@ -175,6 +175,13 @@ def test_json_that_is_not_a_table_is_an_error_of_one_line(tmp_path: Path, text: 
         opened(source=str(tmp_path / "m.json"))
 
 
+def test_a_table_of_captions_that_may_name_files_must_say_so(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("url,caption\nhttp://x/y,a dog\n")
+    with pytest.raises(UserError, match="or `text` if there are captions only"):
+        open_manifest(tmp_path / "m.csv", DEFAULT)
+    assert open_manifest(tmp_path / "m.csv", Roles(text=("caption",))).roles.media == {}
+
+
 @pytest.mark.parametrize(
     ("template", "name", "expected"),
     [
