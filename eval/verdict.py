@@ -7,7 +7,7 @@ from tercet.eval.formatting import with_unit, words
 from tercet.eval.result import Result
 
 NOTHING = "the model has learned nothing that transfers to these items"
-FEW = 6  # subjects that each get a sentence; of more, only those that are not above chance
+FEW = 6  # subjects that each get a sentence; of more, one names those that are not above chance
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ def verdicts(first: Sequence[Result]) -> list[Verdict]:
     known = [result for result in first if result.above_chance is not None]
     if len(known) <= FEW:
         return [verdict(result) for result in known]
-    failed = [verdict(result) for result in known if not result.above_chance]
-    count = f"{len(known) - len(failed)} of {len(known)}" if failed else f"all {len(known)}"
-    return [Verdict(f"{count} results are above chance", above_chance=len(failed) < len(known)), *failed]
+    failed = [result for result in known if not result.above_chance]
+    if not failed:
+        return [Verdict(f"all {len(known)} results are above chance", above_chance=True)]
+    named = ", ".join(f"{result.subject} ({with_unit(result.value, result.metric)})" for result in failed)
+    above = f"{len(known) - len(failed)} of {len(known)} results are above chance"
+    return [Verdict(f"{above}; not distinguishable from it: {named}", above_chance=len(failed) < len(known))]
 
 
 def verdict(result: Result) -> Verdict:
