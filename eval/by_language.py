@@ -53,6 +53,11 @@ def _of_rows(table: EmbeddingTable, text_n: Tensor) -> EmbeddingTable:
 def _kinds(sample: Sample, by: str, captions: int) -> list[str]:
     """The kind of each caption of a sample."""
     found = _found(sample.meta, by, captions)
+    if len(found) > captions:
+        raise EvalError(
+            f"`{by}` of sample `{sample.key}` is about {len(found)} captions, of which {captions} are embedded; set "
+            f"eval.captions={len(found)} or more"
+        )
     if len(found) != captions:
         given = f"gives {len(found)} of its {captions} captions a kind" if found else "is missing"
         raise EvalError(

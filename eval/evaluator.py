@@ -160,7 +160,8 @@ class Evaluator:
         """The features of each shortcut baseline, of all samples or `most` of them. Holds one batch at a time."""
         decoder = self._decoder(initial.towers, split)
         ids = spread(len(decoder.source), most or len(decoder.source))
-        loader = self._loader(initial.towers, decoder, World(device=self.world.device), ids)
+        captions = 1 if most else self.config.captions  # a fit uses one row of each sample
+        loader = self._loader(initial.towers, decoder, World(device=self.world.device), ids, captions)
         embedded = []
 
         def samples() -> Iterator[Sample]:
@@ -168,7 +169,7 @@ class Evaluator:
                 embedded.append(embed_batch(initial.towers.eval(), batch))
                 yield from decoded(batch)
 
-        simple = simple_features(samples(), sound_rate(initial.towers))
+        simple = simple_features(samples(), sound_rate(initial.towers), captions)
         return {"ridge on simple features": simple, f"ridge on {initial.kind} towers": join(embedded)}
 
     def galleries(self, model: Multimodal, evaluated: Evaluated) -> list[Gallery]:

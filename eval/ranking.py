@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tercet.distributed import World
 from tercet.eval.rights import Pairs, Rights
@@ -150,8 +151,8 @@ def _rank_tile(
         right_TP[pairs.row[start:stop], pairs.nth[start:stop]] = scores
     gain_TK = torch.zeros(rows, 0)
     if grade_TP is not None:
-        order_TP = _lower_first(right_TP, grade := torch.nn.functional.pad(grade_TP, (0, most - grade_TP.shape[1])))
-        right_TP, gain_TK = right_TP.gather(1, order_TP), grade.gather(1, order_TP)
+        grade_TP = F.pad(grade_TP, (0, most - grade_TP.shape[1]))
+        gain_TK = grade_TP.gather(1, _lower_first(right_TP, grade_TP))
     best_TK = right_TP.topk(kept, dim=1).values
     before_TK = torch.zeros(best_TK.shape, dtype=torch.long)
     for first in range(0, len(candidates_CD), width):

@@ -39,7 +39,14 @@ def _known(modality: str) -> str:
     return modality
 
 
+def _apart(direction: tuple[str, str]) -> tuple[str, str]:
+    if direction[0] == direction[1]:
+        raise ValueError(f"{direction[0]} would find itself; name two modalities, such as [image, text]")
+    return direction
+
+
 Modality = Annotated[str, AfterValidator(_known)]
+Direction = Annotated[tuple[Modality, Modality], AfterValidator(_apart)]
 
 
 @KINDS.register("retrieval")
@@ -48,7 +55,7 @@ class RetrievalTask(Task):
 
     recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
     further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
-    directions: tuple[tuple[Modality, Modality], ...] = Field(
+    directions: tuple[Direction, ...] = Field(
         (), description="queries and candidates, such as [[text, image], [image, text]]; empty: every direction"
     )
     right: Literal["group", "item"] = Field(

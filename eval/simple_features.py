@@ -25,28 +25,29 @@ NGRAMS = 1024  # buckets of the bag of character n-grams
 LONGEST = 3  # letters of an n-gram
 
 
-def simple_features(samples: Iterable[Sample], rate: int) -> EmbeddingTable:
-    """The features of decoded samples; sounds are at `rate`. Keeps no media."""
-    found = [(replace(sample, media={}), _features(sample, rate)) for sample in samples]
+def simple_features(samples: Iterable[Sample], rate: int, captions: int | None = 1) -> EmbeddingTable:
+    """The features of decoded samples; sounds are at `rate`. `captions` of each at most; None: all. Keeps no media."""
+    found = [(replace(sample, media={}), _features(sample, rate, captions)) for sample in samples]
     found.sort(key=lambda pair: pair[0].id)
     vectors, items = {}, {}
     for modality in MODALITIES:
-        present = [item for item, (_, features) in enumerate(found) if modality in features]
+        present = [(item, row) for item, (_, features) in enumerate(found) for row in features.get(modality, ())]
         if present:
-            vectors[modality] = torch.stack([found[item][1][modality] for item in present])
-            items[modality] = torch.tensor(present)
+            vectors[modality] = torch.stack([row for _, row in present])
+            items[modality] = torch.tensor([item for item, _ in present])
     return EmbeddingTable(vectors, items, tuple(sample for sample, _ in found))
 
 
-def _features(sample: Sample, rate: int) -> dict[str, Tensor]:
+def _features(sample: Sample, rate: int, captions: int | None) -> dict[str, list[Tensor]]:
+    """The rows of each modality that the sample has."""
     found = {}
     if sample.image is not None:
-        found["image"] = _colour_histogram(sample.image)
+        found["image"] = [_colour_histogram(sample.image)]
     if sample.audio is not None:
-        found["audio"] = _sound(sample.audio, _mel_bands(rate), rate)
+        found["audio"] = [_sound(sample.audio, _mel_bands(rate), rate)]
     if sample.text:
-        found["text"] = _words_and_letters(sample.text[0])
-    return found | {name: _course(media) for name, media in sample.media.items() if name not in ("image", "audio")}
+        found["text"] = [_words_and_letters(caption) for caption in sample.text[:captions]]
+    return found | {name: [_course(media)] for name, media in sample.media.items() if name not in ("image", "audio")}
 
 
 def _colour_histogram(image_HWC: NDArray[np.uint8]) -> Tensor:

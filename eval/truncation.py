@@ -16,8 +16,8 @@ def truncated(table: EmbeddingTable, embed_text: TextEmbedder) -> int | None:
     intake = getattr(getattr(embed_text, "__self__", None), "intakes", {}).get("text")
     if not isinstance(intake, TextIntake) or "text" not in table.items:
         return None
-    present = torch.unique(table.items["text"]).tolist()
-    captions = [caption for item in present for caption in table.samples[item].text]
+    items, counts = (found.tolist() for found in torch.unique(table.items["text"], return_counts=True))
+    captions = [one for item, count in zip(items, counts, strict=True) for one in table.samples[item].text[:count]]
     if len(captions) != len(table.items["text"]):
         return None
     tokens = intake.tokenize(captions)

@@ -52,21 +52,24 @@ QUERIES, HITS = 3, 5
 SEARCHED = 256  # the first queries, among which one with a wrong answer is searched
 
 Load = Callable[[int], Sample]  # a sample's id -> the sample with its picture and its sound
-Show = Callable[[int, str], Exhibit]  # an item of the table and a modality
+Show = Callable[[str, int], Exhibit]  # a modality and a row of it in the table
 
 
 def galleries(table: EmbeddingTable, load: Load, rate: int, candidates: int | None = None) -> list[Gallery]:
     """A gallery for each direction. Sounds are at `rate`."""
 
-    def show(item: int, modality: str) -> Exhibit:
-        return exhibit(load(table.samples[item].id), modality, rate)
+    first = {modality: table.first_rows(modality) for modality in table.modalities}
+
+    def show(modality: str, row: int) -> Exhibit:
+        item = int(table.items[modality][row])
+        return exhibit(load(table.samples[item].id), modality, rate, row - first[modality][item])
 
     return [_gallery(table, show, x, y, candidates) for x, y in directions(table.modalities)]
 
 
-def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
-    """One modality of a decoded sample, ready for the page."""
-    caption = sample.text[0] if sample.text else sample.key
+def exhibit(sample: Sample, modality: str, rate: int, number: int = 0) -> Exhibit:
+    """One modality of a decoded sample, ready for the page; of its captions the one with this number."""
+    caption = sample.text[number if modality == "text" else 0] if sample.text else sample.key
     if modality == "image" and sample.image is not None:
         return Exhibit(image=webp(sample.image), caption=caption)
     if modality == "audio" and sample.audio is not None:
@@ -78,15 +81,15 @@ def exhibit(sample: Sample, modality: str, rate: int) -> Exhibit:
 
 def _gallery(table: EmbeddingTable, show: Show, query: str, key: str, candidates: int | None) -> Gallery:
     paired = pair(table, query, key, candidates)
-    items, answers = paired.items[query][:SEARCHED], paired.items[key]
-    scores = table.vectors[query][paired.rows[query][:SEARCHED]] @ table.vectors[key][paired.rows[key]].T
+    items, answers, rows = paired.items[query][:SEARCHED], paired.items[key], paired.rows
+    scores = table.vectors[query][rows[query][:SEARCHED]] @ table.vectors[key][rows[key]].T
     best = scores.topk(min(HITS, scores.shape[1]), dim=1)
     right = table.groups[answers][best.indices] == table.groups[items][:, None]
     searches = []
     for row in _chosen(right[:, 0]):
-        found = zip(answers[best.indices[row]].tolist(), best.values[row].tolist(), right[row].tolist(), strict=True)
-        hits = tuple(GalleryHit(show(item, key), score, correct) for item, score, correct in found)
-        searches.append(Search(show(int(items[row]), query), hits))
+        found = zip(rows[key][best.indices[row]].tolist(), best.values[row].tolist(), right[row].tolist(), strict=True)
+        hits = tuple(GalleryHit(show(key, other), score, correct) for other, score, correct in found)
+        searches.append(Search(show(query, int(rows[query][row])), hits))
     return Gallery(query, key, tuple(searches))
 
 

@@ -144,7 +144,7 @@ def _bench(known: Verbs) -> None:
     bench.add_argument(
         "bench",
         metavar="NAME",
-        help="cached, claims, gradients, jest, loader, loss, own, scaling or step; then its own options",
+        help="cached, claims, eval, gradients, jest, loader, loss, own, scaling or step; then its own options",
     )
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")

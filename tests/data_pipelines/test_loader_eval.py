@@ -68,3 +68,13 @@ def test_the_first_caption_is_tokenized_and_all_captions_are_kept(shards: Shards
             assert (sample.key, sample.text) == (f"k{i}", (f"first {i}", f"second {-i}"))
             assert sample.meta["source"] == "test"
             assert sample.audio is None
+
+
+def test_every_caption_is_a_row_of_its_sample(shards: Shards) -> None:
+    for captions, count in ((None, 2), (5, 2), (1, 1)):
+        (batch,) = EvalLoader(decoder(shards), INTAKES, 23, captions=captions)
+        text = batch.fields["text"]
+        assert text.item.tolist() == [item for item in range(23) for _ in range(count)]
+        own = [[i] if row == 0 else [-i] for i in range(23) for row in range(count)]
+        assert text.values.tolist() == own
+        assert len(batch.fields["audio"]) == 23

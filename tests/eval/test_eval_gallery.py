@@ -1,11 +1,14 @@
 """What the galleries of a report show."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tercet.data_pipelines.sample import Sample
+from tercet.eval.embed import EmbeddingTable
 from tercet.eval.report.gallery import exhibit, galleries
 from tests.eval.reported import RATE, table
 
@@ -33,6 +36,22 @@ def test_a_gallery_shows_the_first_queries_then_the_first_failure() -> None:
         order = scores[row].argsort(descending=True)[:5].tolist()
         assert [hit.exhibit.caption.split()[1] for hit in search.hits] == [str(item) for item in order]
         assert [hit.correct for hit in search.hits] == [item == row for item in order]
+
+
+def test_a_gallery_shows_the_caption_that_was_found_and_not_the_first_one_of_its_sample() -> None:
+    known = table(6)
+    rows = {"image": torch.arange(6), "text": torch.arange(6).repeat_interleave(2)}
+    vectors = {"image": known.vectors["image"], "text": known.vectors["image"].repeat_interleave(2, dim=0)}
+    vectors["text"][::2] *= -1
+    found = galleries(EmbeddingTable(vectors, rows, known.samples), twice_captioned, RATE)
+    (wall,) = [wall for wall in found if wall.query == "image"]
+    assert [search.hits[0].exhibit.text for search in wall.searches] == ["second 0", "second 1", "second 2"]
+    (wall,) = [wall for wall in found if wall.query == "text"]
+    assert [search.query.text for search in wall.searches[:3]] == ["first 0", "second 0", "first 1"]
+
+
+def twice_captioned(number: int) -> Sample:
+    return replace(small_sample(number), text=(f"first {number}", f"second {number}"))
 
 
 def small_sample(number: int) -> Sample:

@@ -185,23 +185,6 @@ def test_vectors_that_are_not_finite_are_an_error(row: int, value: float) -> Non
         EmbeddingTable({"image": unit(5, 4, seed=2), "text": rows}, {"image": items, "text": items}, samples)
 
 
-def ranked(world: World) -> tuple[Ranking, Ranking]:
-    """By all ranks, and by this one alone."""
-    groups = torch.arange(90) // 3
-    queries, candidates = unit(90, 16, seed=1), unit(90, 16, seed=2)
-    together, alone = (
-        rank(queries, candidates, groups, groups, tile=16, width=40, world=one) for one in (world, World())
-    )
-    return together, alone
-
-
-def test_two_processes_rank_as_one_does_to_the_bit() -> None:
-    for together, alone in on_ranks(ranked, 2):
-        assert together.before_QK.equal(alone.before_QK)
-        assert together.positives.equal(alone.positives)
-        assert len(alone.before_QK) == 90
-
-
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_pairs() -> None:
     """The matrix of all scores would have 3.6 GB."""

@@ -146,6 +146,14 @@ def test_samples_to_fit_on_are_spread_over_the_source(count: int, most: int) -> 
         assert (ids[0], ids[-1]) == (0, count - 1)
 
 
+def test_every_caption_has_simple_features() -> None:
+    samples = [Sample(str(n), n, n, text=("a dog", "a cat", "a cow")[: n + 1]) for n in range(3)]
+    assert simple_features(samples, 16000, captions=None).items["text"].tolist() == [0, 1, 1, 2, 2, 2]
+    assert simple_features(samples, 16000, captions=2).items["text"].tolist() == [0, 1, 1, 2, 2]
+    every, first = (simple_features(samples, 16000, captions=count).vectors["text"] for count in (None, 1))
+    assert every[[0, 1, 3]].equal(first)
+
+
 def test_simple_features_are_histograms_spectra_and_words() -> None:
     rate = 16000
     red, half = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)

@@ -68,7 +68,7 @@ def same(first: EmbeddingTable, second: EmbeddingTable) -> None:
     ]
 
 
-def test_the_store_holds_the_embeddings_of_evaluation(shards: Path, tmp_path: Path) -> None:
+def test_the_store_holds_the_embeddings_of_evaluation_with_one_caption_each(shards: Path, tmp_path: Path) -> None:
     store = stored(tmp_path / "store", shards)
     evaluated = Evaluator(data(shards), EvalConfig(tasks=("retrieval",), captions=1), World())(tiny())
     same(store.table(), evaluated.tables["val"])

@@ -5,6 +5,8 @@ those that are equal to the bit after tercet's own import.
 """
 
 import json
+import math
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from tercet.api.export import export
 from tercet.api.model import Model
+from tercet.benchmarks.table import BenchRow
 from tercet.models.export.reading import Samples
 from tercet.models.interop.clip_names import to_open_clip
 from tercet.models.interop.folder import export_folder
@@ -46,6 +49,19 @@ TRIPS: Mapping[str, tuple[dict[str, Any], Callable[[Path], str]]] = {  # format:
     "open_clip": ({**PAIRED, "objective": "sigmoid"}, str),
     "transformers": (PAIRED, lambda folder: f"hf:{folder}"),
 }
+
+
+def rows(options: Namespace) -> list[BenchRow]:
+    """The larger of the two differences of each format; infinite if a weight is not equal."""
+    return [
+        BenchRow(
+            f"round trip of {trip.format}",
+            max(trip.theirs or 0.0, trip.ours) if trip.exact_weights else math.inf,
+            peer_name=None if trip.theirs is None else trip.format,
+            beyond={"as the other library reads it": trip.theirs, "as tercet reads it": trip.ours},
+        )
+        for trip in round_trips()
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Round trips of small models are exact: an export changes no weight, and the other library gives the same vectors."""
 
-from tercet.benchmarks.round_trips import round_trips
+from tercet.benchmarks.eval.round_trips import round_trips
 
 
 def test_every_round_trip_is_exact() -> None:
