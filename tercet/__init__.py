@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from tercet.version import __version__
 
 if TYPE_CHECKING:
+    from tercet.api.clip_benchmark import clip_benchmark_model
     from tercet.api.embed import embed
     from tercet.api.evaluate import compare, evaluate
     from tercet.api.export import export
     from tercet.api.index import index
     from tercet.api.mine import mine
     from tercet.api.model import load
+    from tercet.api.mteb_model import mteb_model
     from tercet.api.push import push
     from tercet.api.train import train
     from tercet.models.losses.standalone import loss
@@ -24,9 +26,24 @@ if TYPE_CHECKING:
 if find_spec("tercet.training") is None:  # an uninstalled checkout: the folders are siblings of this one
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
-__all__ = ["__version__", "compare", "embed", "evaluate", "export", "index", "load", "loss", "mine", "push", "train"]
+__all__ = [
+    "__version__",
+    "clip_benchmark_model",
+    "compare",
+    "embed",
+    "evaluate",
+    "export",
+    "index",
+    "load",
+    "loss",
+    "mine",
+    "mteb_model",
+    "push",
+    "train",
+]
 
 PLACES = {
+    "clip_benchmark_model": "tercet.api.clip_benchmark",
     "compare": "tercet.api.evaluate",
     "embed": "tercet.api.embed",
     "evaluate": "tercet.api.evaluate",
@@ -35,6 +52,7 @@ PLACES = {
     "load": "tercet.api.model",
     "loss": "tercet.models.losses.standalone",
     "mine": "tercet.api.mine",
+    "mteb_model": "tercet.api.mteb_model",
     "push": "tercet.api.push",
     "train": "tercet.api.train",
 }

@@ -12,6 +12,7 @@ from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at
 from tercet.api.measured import measured, not_evaluated
 from tercet.api.model import Loadable, Model, load, name_of
+from tercet.api.mteb_tasks import evaluate_suites, split_off
 from tercet.api.question import Question, Tasks
 from tercet.api.results import Results
 from tercet.api.trained_on import TrainedOn, trained_on
@@ -75,6 +76,8 @@ def evaluate(
     `dims` cuts all vectors to their first dimensions, and normalises them anew. `embeddings` is a folder that keeps the
     vectors of every model and dataset, so that another call does not compute them again.
 
+    `mteb:NAME` is a benchmark or task of MTEB, which brings its own data, such as `mteb:MIEB(lite)`.
+
     Of several models, one is in memory at a time, and tasks and data that are not named are those of the first. What a
     model or a dataset cannot be evaluated on is a warning then, and an error otherwise. So is a run that was trained
     on some of the samples.
@@ -82,6 +85,14 @@ def evaluate(
     models = [*model] if isinstance(model, list | tuple) else [model]
     if not models:
         raise UserError("there is no model to evaluate; name one or more")
+    suites, own = split_off(tasks)
+    if suites and (own or labels or templates or split or embeddings or data is not None):
+        raise UserError(
+            "tasks of MTEB bring their own data and labels; name no other tasks, data, labels or embeddings"
+        )
+    if suites:
+        of_suites = ResultsByModel({name_of(one): evaluate_suites(one, suites, dims) for one in models})
+        return of_suites if isinstance(model, list | tuple) else next(iter(of_suites.values()))
     first = name_of(models[0])
     question, seen = Question.of(first, tasks, labels, templates, data), looked_at(first, data, split)
     lenient = len(models) > 1 or len(seen.val) > 1

@@ -12,12 +12,13 @@ MODEL = (
     "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, laion_clap:FILE, or "
     "hf:FOLDER; A+B concatenates the vectors of two"
 )
+TASK = "by name (default: those of the recipe, or retrieval), a YAML file, or mteb:NAME, a benchmark or task of MTEB"
 DATA = "shards, a table, a folder, or a data set on disk"
 
 
 def declare_eval(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
-    verb.add_argument("tasks", nargs="*", metavar="TASK", help="by name (default: those of the recipe, or retrieval)")
+    verb.add_argument("tasks", nargs="*", metavar="TASK", help=TASK)
     text = "one more model, for a table of several; may be repeated"
     verb.add_argument("--model", action="append", default=[], dest="model_more", metavar="M", help=text)
     _takes_data(verb, "default: what the run held out")
