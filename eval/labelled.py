@@ -48,7 +48,7 @@ class LabelledTask(WordedTask):
 
 @dataclass(frozen=True)
 class Labelled:
-    """The items of one modality that have a class."""
+    """The items of one modality that have a class. `right_nK`: which classes each has, if it may have several."""
 
     samples: Sequence[Sample]
     vectors_nD: Tensor
@@ -56,6 +56,7 @@ class Labelled:
     labels_n: Tensor
     groups_n: Tensor
     classes: Sequence[str]
+    right_nK: Tensor | None = None
 
 
 def labelled(table: EmbeddingTable, modality: str, task: LabelledTask) -> Labelled:

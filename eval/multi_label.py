@@ -72,20 +72,31 @@ def _right(sample: Sample, task: MultiLabelTask) -> list[int] | None:
     try:
         if not is_selected(sample, task):
             return None
-        found = lookup(sample.meta, task.label or "labels")
     except (KeyError, IndexError, TypeError):
         return None
-    named = found.split(",") if isinstance(found, str) else found
-    if not isinstance(named, list | tuple):
-        raise EvalError(f"`{task.label}` of sample `{sample.key}` is `{found}`, and not a list of labels")
+    named = listed_labels(sample, task.label or "labels")
+    if named is None:
+        return None
     known = {plain(name): place for place, name in enumerate(task.classes)}
-    for name in filter(None, map(plain, map(str, named))):
+    for name in named:
         if name not in known:
             raise EvalError(
                 f"sample `{sample.key}` has the label `{name}`, and task `{task.name}` does not; "
                 f"{did_you_mean(name, list(known))}"
             )
-    return [known[name] for name in filter(None, map(plain, map(str, named)))]
+    return [known[name] for name in named]
+
+
+def listed_labels(sample: Sample, path: str) -> list[str] | None:
+    """The labels at a place of a sample's `meta`: a list, or a text with commas between them. None if it has none."""
+    try:
+        found = lookup(sample.meta, path)
+    except (KeyError, IndexError, TypeError):
+        return None
+    named = found.split(",") if isinstance(found, str) else found
+    if not isinstance(named, list | tuple):
+        raise EvalError(f"`{path}` of sample `{sample.key}` is `{found}`, and not a list of labels")
+    return [name for name in map(plain, map(str, named)) if name]
 
 
 def _measured(
@@ -99,19 +110,19 @@ def _measured(
     return Measure(
         f"{task.what} from {modality}",
         {
-            "mAP": Jackknifed(torch.cat([scores_nK.double(), right_nK.double()], dim=1), _mean_precision, 0.0, 1.0),
+            "mAP": Jackknifed(torch.cat([scores_nK.double(), right_nK.double()], dim=1), mean_precision, 0.0, 1.0),
             "LRAP": Share(by_item.nan_to_num(), labelled_n.double()),
         },
         items_n,
         table.groups[items_n],
-        {"mAP": _mean_chance(of_class, n), "LRAP": _mean_chance(of_item, classes)},
+        {"mAP": mean_chance(of_class, n), "LRAP": mean_chance(of_item, classes)},
         {"classes": classes, "prompts": fingerprint(task)},
         constant={"mAP": _mean_worst(of_class, n), "LRAP": _mean_worst(of_item, classes)},
         details={"mAP": {"by class": dict(zip(names, by_class[~by_class.isnan()].tolist(), strict=True))}},
     )
 
 
-def _mean_precision(rows: Tensor) -> float:
+def mean_precision(rows: Tensor) -> float:
     """mAP of scores and labels side by side."""
     scores_nK, right_nK = rows.chunk(2, dim=1)
     return float(_precisions(scores_nK.T, right_nK.T.bool()).nanmean())
@@ -132,7 +143,7 @@ def average_precision(scores_M: Tensor, right_M: Tensor) -> Tensor:
     return precision
 
 
-def _mean_chance(positives: Tensor, candidates: int) -> float:
+def mean_chance(positives: Tensor, candidates: int) -> float:
     """Of queries with so many right candidates each."""
     counts, queries = torch.unique(positives, return_counts=True)
     each = [chance.average_precision(count[None], candidates, candidates) for count in counts]

@@ -47,11 +47,11 @@ class ProbeTask(SplitTask):
         known = self._again(table, self.learn_from, towers) if self.learn_from else None
         measures = []
         for modality in self.used_modalities(tested):
-            data = labelled(tested, modality, self)
+            data = self.labelled(tested, modality)
             if known is None:
                 measures.append(self._of(data, list(splits(data, self)), modality))
             elif modality in known.vectors:
-                both, split = joined(labelled(known, modality, self), data)
+                both, split = joined(self.labelled(known, modality), data)
                 measures.append(self._of(both, [split], modality))
         return measures
 
@@ -62,6 +62,9 @@ class ProbeTask(SplitTask):
             )
         return table.again(source, towers)
 
+    def labelled(self, table: EmbeddingTable, modality: str) -> Labelled:
+        return labelled(table, modality, self)
+
     @abstractmethod
     def probe(self, data: Labelled, split: Split) -> Probed:
         """Learns from the training items of a split, and scores those to test."""
@@ -69,29 +72,36 @@ class ProbeTask(SplitTask):
     def _of(self, data: Labelled, parts: Sequence[Split], modality: str) -> Measure:
         probed = [self.probe(data, part) for part in parts]
         test_n, sizes = torch.cat([part.test_n for part in parts]), [len(part.test_n) for part in parts]
-        label_n, classes = data.labels_n[test_n], len(data.classes)
-        place_n = place_of_right(torch.cat([one.scores_nK for one in probed]), label_n)
-        alike_n = torch.cat([torch.full((size,), 1 / size, dtype=torch.float64) for size in sizes])
-        weight_n = alike_n if len(set(sizes)) > 1 else None
-        statistics: dict[str, Statistic] = {
-            "acc1": Share(place_n == 1, weight_n),
-            "mean_per_class_recall": class_mean(place_n == 1, label_n),
-        }
-        if classes > 5:
-            statistics["acc5"] = Share(place_n <= 5, weight_n)
-        guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
+        fold_n = torch.arange(len(parts)).repeat_interleave(torch.tensor(sizes))
+        statistics, chance = self.statistics(data, test_n, torch.cat([one.scores_nK for one in probed]), fold_n)
         notes: dict[str, object] = {
-            "classes": classes,
-            "majority": float(label_n.bincount().max() / len(label_n)),
+            "classes": len(data.classes),
             "folds": len(parts),
             "learned from": sum(len(part.train_n) for part in parts) // len(parts),
             "vectors": "joint space" if self.vectors == "joint" else "output of the tower",
         }
+        if data.right_nK is None:
+            notes["majority"] = float(data.labels_n[test_n].bincount().max() / len(test_n))
         if left_out := sum(part.left_out for part in parts):
             notes["training samples left out for their group"] = left_out
         if chosen := [one.chosen for one in probed if one.chosen]:
             notes["chosen"] = chosen
-        chance = {metric: guess[metric] for metric in statistics}
         return Measure(
             f"{self.what} from {modality}", statistics, data.items_n[test_n], data.groups_n[test_n], chance, notes
         )
+
+    def statistics(
+        self, data: Labelled, test_n: Tensor, scores_nK: Tensor, fold_n: Tensor
+    ) -> tuple[dict[str, Statistic], dict[str, float]]:
+        """The statistics of the tested items, and what chance scores in each."""
+        label_n, classes = data.labels_n[test_n], len(data.classes)
+        place_n, size_n = place_of_right(scores_nK, label_n), fold_n.bincount()[fold_n]
+        weight_n = None if len(torch.unique(size_n)) == 1 else 1 / size_n.double()
+        found: dict[str, Statistic] = {
+            "acc1": Share(place_n == 1, weight_n),
+            "mean_per_class_recall": class_mean(place_n == 1, label_n),
+        }
+        if classes > 5:
+            found["acc5"] = Share(place_n <= 5, weight_n)
+        guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
+        return found, {metric: guess[metric] for metric in found}

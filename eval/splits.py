@@ -61,6 +61,7 @@ def joined(known: Labelled, tested: Labelled) -> tuple[Labelled, Split]:
     classes = sorted({*known.classes, *tested.classes})
     place = torch.tensor([classes.index(name) for name in (*known.classes, *tested.classes)])
     apart_n = int(tested.groups_n.min()) - 1 - torch.unique(known.groups_n, return_inverse=True)[1]
+    rights = [_among(data, classes) for data in (known, tested) if data.right_nK is not None]
     both = Labelled(
         [*known.samples, *tested.samples],
         torch.cat([known.vectors_nD, tested.vectors_nD]),
@@ -68,9 +69,18 @@ def joined(known: Labelled, tested: Labelled) -> tuple[Labelled, Split]:
         place[torch.cat([known.labels_n, tested.labels_n + len(known.classes)])],
         torch.cat([apart_n, tested.groups_n]),
         classes,
+        torch.cat(rights) if rights else None,
     )
     count = len(known.samples)
     return both, Split(torch.arange(count), torch.arange(count, len(both.samples)), 0)
+
+
+def _among(data: Labelled, classes: Sequence[str]) -> Tensor:
+    """Which of more classes each item has."""
+    assert data.right_nK is not None
+    right_nK = torch.zeros(len(data.right_nK), len(classes), dtype=torch.bool)
+    right_nK[:, [classes.index(name) for name in data.classes]] = data.right_nK
+    return right_nK
 
 
 def splits(data: Labelled, task: SplitTask) -> Iterator[Split]:

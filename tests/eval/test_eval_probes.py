@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -20,7 +21,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.knn import NearestNeighboursTask
 from tercet.eval.labelled import labelled, place_of_right
-from tercet.eval.linear_probe import LinearProbeTask
+from tercet.eval.linear_probe import LinearProbeTask, MultiLabelProbeTask
 from tercet.eval.load_tasks import load_task, load_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import reordered
@@ -206,6 +207,67 @@ def test_what_is_missing_is_named() -> None:
         measured(made(items=4, classes=2), linear(folds=2))
     with pytest.raises(ValueError, match="only one of them can split the data"):
         linear(train={"split": "train"}, fold="fold")
+
+
+def several(items: int = 80) -> EmbeddingTable:
+    """Pictures with any of three labels, each of which moves them along an axis of its own; every ninth has no key."""
+    random = torch.Generator().manual_seed(4)
+    right = torch.rand(items, 3, generator=random) < 0.4
+    rows = torch.randn(items, DIM, generator=random, dtype=torch.float64)
+    rows[:, :3] += 1.5 * right
+    meta = [[f"l{k}" for k in range(3) if found[k]] for found in right.tolist()]
+    samples = tuple(
+        Sample(f"s{n}", n, n, meta={"fold": n % 2} | ({} if n % 9 == 8 else {"labels": meta[n]})) for n in range(items)
+    )
+    return EmbeddingTable({"image": normalize(rows, dim=1)}, {"image": torch.arange(items)}, samples)
+
+
+def many(**options: object) -> MultiLabelProbeTask:
+    keys = {"kind": "multi_label_probe", "name": "many", "title": "Many", "fold": "fold", **options}
+    return MultiLabelProbeTask.model_validate(keys)
+
+
+def test_a_probe_of_several_labels_equals_a_regression_for_each_and_their_average_precision() -> None:
+    table = several()
+    kept = [n for n in range(80) if n % 9 != 8]
+    labels = [table.samples[n].meta["labels"] for n in kept]
+    right = np.array([[f"l{k}" in found for k in range(3)] for found in labels])  # type: ignore[operator]
+    rows, fold, expected = table.vectors["image"].numpy()[kept], np.array(kept) % 2, []
+    for test in (fold == 0, fold == 1):
+        for k in range(3):
+            fitted = LogisticRegression(C=2.0, max_iter=1000).fit(rows[~test], right[~test, k])
+            expected.append(average_precision_score(right[test, k], fitted.decision_function(rows[test])))
+    found = measured(table, many(C=[2.0]))
+    assert found.statistics["mAP"].value == pytest.approx(np.mean(expected))
+    assert sorted(found.items.tolist()) == kept
+    low, high = found.statistics["mAP"].estimate(found.groups)[1:]
+    assert found.chance["mAP"] < low < found.statistics["mAP"].value < high
+    assert measured(table, many()).notes["folds"] == 2
+
+
+def test_other_data_may_lack_some_of_the_labels() -> None:
+    table, one = several(), many(fold=None, learn_from="other", C=[2.0])
+    fewer = tuple(
+        Sample(s.key, s.id, s.group, meta={"labels": [x for x in ("l0", "l2") if x in s.meta.get("labels", ())]})  # type: ignore[operator]
+        for s in table.samples
+    )
+    other = EmbeddingTable(table.vectors, table.items, fewer)
+    tested = EmbeddingTable(table.vectors, table.items, table.samples, again=lambda source, towers: other)
+    found = measured(tested, one)
+    assert (found.notes["learned from"], len(found.items), found.notes["classes"]) == (80, 72, 3)
+    alone = EmbeddingTable(table.vectors, table.items, table.samples, again=lambda source, towers: table)
+    assert measured(alone, one).statistics["mAP"].value > found.statistics["mAP"].value + 0.1  # `l1` was not learned
+    with pytest.raises(EvalError, match="needs the model itself, for `vectors` or `learn_from`"):
+        measured(table, one)
+
+
+def test_constant_vectors_rank_right_items_last_and_labels_may_be_missing() -> None:
+    table = several()
+    constant = EmbeddingTable({"image": torch.ones(80, DIM) / DIM**0.5}, table.items, table.samples)
+    found = measured(constant, many(C=[1.0]))
+    assert found.statistics["mAP"].value < found.chance["mAP"]
+    with pytest.raises(EvalError, match="task `many` needs two labels or more in `tags` of the meta of samples"):
+        measured(table, many(label="tags"))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
