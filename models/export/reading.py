@@ -28,8 +28,8 @@ class Reading:
 class Samples:
     """A few inputs of each modality, always the same ones.
 
-    The pictures are square. Of others, tercet first cuts the middle and then resizes it, where other libraries resize
-    first and so round the longer side to whole pixels.
+    The pictures are square. Of others, tercet resizes only the central part, where other libraries resize all and then
+    crop, so that some bytes are rounded differently.
     """
 
     image: list[Image.Image] = field(default_factory=lambda: _pictures(3))
