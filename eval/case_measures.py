@@ -13,6 +13,7 @@ from tercet.eval.comparisons import Case, Reference
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.intervals import Share, class_mean
 from tercet.eval.measure import Measure
+from tercet.eval.right_and_wrong import caption_rows
 
 Blind = Callable[[], Tensor | None]  # for each case, whether text alone finds the right caption
 
@@ -48,6 +49,7 @@ def measured(
         {score: share(each).value for score, each in chances.items()},
         notes or {},
         alone,
+        constant=dict.fromkeys(holds, 0.0),
     )
 
 
@@ -76,10 +78,8 @@ def _beaten(table: EmbeddingTable, cases: Sequence[Case]) -> Tensor | None:
 
 def _captions(table: EmbeddingTable) -> Iterator[tuple[int, str]]:
     """The row and the text of each caption."""
-    first = table.first_rows("text") if "text" in table.items else {}
-    for item, row in first.items():
-        for place, caption in enumerate(table.samples[item].text):
-            yield row + place, caption
+    for item, rows in caption_rows(table).items():
+        yield from zip(rows, table.samples[item].text, strict=False)  # the table may have the first ones only
 
 
 def _texts(references: Sequence[Reference], captions: Mapping[int, str]) -> tuple[str, ...]:

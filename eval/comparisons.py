@@ -11,7 +11,7 @@ constant embeddings score zero. The metrics are those of published tests:
 - `text score`, `image score`, `group score`: of two items, each finds its own caption, each caption finds its own item,
   or both (Winoground, Thrush et al., 2022).
 
-Shape letters: C cases, I inequalities, D dimensions.
+Shape letters: I inequalities, T of them in a tile, n vectors, D dimensions.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from tercet.eval.embed import EmbeddingTable, TextEmbedder, embed_prompts
 from tercet.eval.ranking import TIE
+
+TILE = 4096  # inequalities that are compared at a time
 
 Reference = tuple[str, int] | str  # a modality and a row of the table, or a text of its own
 Inequality = tuple[Reference, Reference, Reference, Reference]  # the score of the first two is above that of the others
@@ -95,10 +97,16 @@ def _hold(inequalities: Sequence[Sequence[Inequality]], table: EmbeddingTable, e
     flat = [one for case in inequalities for one in case]
     place, vectors_nD = _vectors(dict.fromkeys(chain.from_iterable(flat)), table, embed_text)
     at_I4 = torch.tensor([[place[reference] for reference in one] for one in flat])
-    a_ID, b_ID, c_ID, d_ID = (vectors_nD[column] for column in at_I4.T)
-    failed_I = ~((a_ID * b_ID).sum(dim=1) - (c_ID * d_ID).sum(dim=1) > TIE)
+    failed_I = torch.cat([~_is_above(vectors_nD, at_T4) for at_T4 in torch.split(at_I4, TILE)])
     case_I = torch.arange(len(inequalities)).repeat_interleave(torch.tensor([len(case) for case in inequalities]))
     return torch.zeros(len(inequalities)).index_add_(0, case_I, failed_I.float()) == 0
+
+
+def _is_above(vectors_nD: Tensor, at_T4: Tensor) -> Tensor:
+    """Whether the inner product of the first two vectors is above that of the other two."""
+    a_TD, b_TD, c_TD, d_TD = (vectors_nD[column] for column in at_T4.T)
+    above_T: Tensor = (a_TD * b_TD).sum(dim=1) - (c_TD * d_TD).sum(dim=1) > TIE
+    return above_T
 
 
 def _vectors(

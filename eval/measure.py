@@ -16,7 +16,7 @@ class Measure:
 
     `items` and `groups` name the item and the group of each query. Groups are the independent observations that
     intervals count. `shortcuts` computes the scores of baselines in the first metric, which only results need.
-    `constant` says what a model scores that gives every item the same vector, where that is not 0. `notes` are facts
+    `constant` says what a model scores that gives every item the same vector, where that is known. `notes` are facts
     about all metrics, `details` about one.
     """
 
@@ -40,11 +40,15 @@ class Measure:
         return [
             Result(
                 self.subject, metric, *statistic.estimate(self.groups), self.chance.get(metric), len(self.items),
-                self.task, self.title, dataset, {**notes, **self.details.get(metric, {})},
+                self.task, self.title, dataset, {**notes, **self._facts(metric)},
                 self.shortcuts() if metric == first else {},
             )
             for metric, statistic in self.statistics.items()
         ]  # fmt: skip
+
+    def _facts(self, metric: str) -> Mapping[str, object]:
+        constant = {"constant": self.constant[metric]} if metric in self.constant else {}
+        return {**constant, **self.details.get(metric, {})}
 
 
 def results(measures: Iterable[Measure], dataset: str = "") -> list[Result]:

@@ -78,7 +78,7 @@ def of_captions(
     table: EmbeddingTable, modality: str, wrong: Mapping[int, Sequence[Wrong]], right: int, jointly: bool
 ) -> Iterator[Case]:
     """The first `right` captions of each item against each of its wrong ones, or against all of them at once."""
-    rows, media = _caption_rows(table), table.first_rows(modality)
+    rows, media = caption_rows(table), table.first_rows(modality)
     for item in sorted(wrong.keys() & rows.keys() & media.keys()):
         sample, embedded = table.samples[item], rows[item][:right]
         own: tuple[Reference, ...] = (*(("text", row) for row in embedded), *sample.text[len(embedded) : right])
@@ -103,7 +103,7 @@ def of_statements(table: EmbeddingTable, modality: str, statements: Sequence[Sta
 def of_pairs(table: EmbeddingTable, modality: str, path: str) -> Iterator[Case]:
     """Every two items whose `meta` names the same pair, with the first caption of each. One without the other is left
     out."""
-    rows, media = _caption_rows(table), table.first_rows(modality)
+    rows, media = caption_rows(table), table.first_rows(modality)
     pairs: dict[str, list[int]] = {}
     for item in sorted(rows.keys() & media.keys(), key=lambda item: table.samples[item].id):
         try:
@@ -120,7 +120,7 @@ def of_pairs(table: EmbeddingTable, modality: str, path: str) -> Iterator[Case]:
         yield Case(items[0], str(table.samples[items[0]].meta.get("kind", "all")), anchors, right)
 
 
-def _caption_rows(table: EmbeddingTable) -> dict[int, list[int]]:
+def caption_rows(table: EmbeddingTable) -> dict[int, list[int]]:
     """The rows of each item's captions, in their order."""
     found: dict[int, list[int]] = {}
     for row, item in enumerate(table.items["text"].tolist() if "text" in table.items else ()):

@@ -234,4 +234,7 @@ def _accuracies(found: Classified, task: ZeroShotTask) -> Measure:
         if bool((found.label_n == place).any())
     }
     details = {"mean_per_class_recall": {"by class": by_class}}
-    return Measure(found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, details=details)
+    constant = dict.fromkeys(statistics, 0.0)
+    return Measure(
+        found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, constant=constant, details=details
+    )

@@ -82,7 +82,11 @@ def scored() -> tuple[EmbeddingTable, Tensor, Tensor, list[list[tuple[str, Tenso
     return data, data.vectors["image"], data.vectors["text"].view(ITEMS, 2, DIM), wrong
 
 
-def test_sugarcrepe_is_the_micro_average_of_strict_wins(scored: Any) -> None:
+@pytest.mark.parametrize("tile", [3, 4096])
+def test_sugarcrepe_is_the_micro_average_of_strict_wins(
+    scored: Any, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tercet.eval.comparisons.TILE", tile)
     data, image, text, wrong = scored
     hits = [(kind, bool(image[n] @ text[n, 0] > image[n] @ other)) for n in range(ITEMS) for kind, other in wrong[n]]
     found = by_name(composition(data, embed_text, task("sugarcrepe")))
@@ -112,6 +116,24 @@ def test_sugarcrepe_pp_needs_both_captions_and_compares_texts_alone(scored: Any)
     assert by_name(composition(first, embed_text, task("sugarcrepe_pp"))) == found
     with pytest.raises(EvalError, match="sample `0` has 1 captions, and the task compares 2 right ones"):
         composition(table(captions=1), embed_text, task("sugarcrepe_pp"))
+
+
+def test_text_alone_judges_the_captions_that_the_table_has() -> None:
+    """Each sample has a second caption, of words that no other has; the table holds the first ones."""
+    captions = [f"a {colour} {shape} near the house" for colour in COLOURS for shape in SHAPES]
+    odd = [" ".join(f"word{n}of{place}" for n in range(9)) for place in range(len(captions))]
+    wrong = [{"negatives": [{"kind": "k", "text": " ".join(one.split()[::-1])}]} for one in captions]
+    samples = tuple(Sample(str(n), n, n // 6, text=(captions[n], odd[n]), meta=wrong[n]) for n in range(len(captions)))
+    vectors = torch.eye(len(captions))
+    items = dict.fromkeys(("image", "text"), torch.arange(len(captions)))
+    (found,) = results(
+        composition(
+            EmbeddingTable(dict.fromkeys(items, vectors), items, samples),
+            lambda texts: torch.zeros(len(texts), len(captions)).index_fill(1, torch.tensor([0]), -1.0),
+            task("sugarcrepe"),
+        )
+    )
+    assert found.shortcuts == {"text alone": 1.0}
 
 
 def test_aro_is_the_mean_over_kinds_that_are_frequent_enough(scored: Any) -> None:
@@ -269,7 +291,7 @@ def test_constant_features_score_zero_and_null_models_score_chance() -> None:
     for one in tasks:
         assert isinstance(one, Task)
         values = results(one.measure(constant(table(8)), constant_text, EvalConfig()))
-        assert {result.value for result in values} == {0.0}
+        assert {result.value for result in values} == {result.metadata["constant"] for result in values} == {0.0}
     checks = self_test(table(24), EVERY, replace(THOROUGH, draws=(16, 40)))
     assert [check for check in checks if not check.holds] == []
     assert {check.task for check in checks if check.model == "random"} == set(EVERY)

@@ -98,6 +98,7 @@ def test_top_k_and_balanced_accuracy_equal_those_of_scikit_learn(known: Any) -> 
     details: Any = exported["details"]
     assert details["letter from image mean_per_class_recall"]["by class"] == pytest.approx(own)
     assert "by class" not in details["letter from image acc1"]
+    assert details["letter from image acc1"]["constant"] == 0
     assert "top-10" in table_text(found.values(), width=160)
 
 
@@ -160,6 +161,7 @@ def test_constant_features_score_the_worst_and_null_models_what_they_must(known:
     assert {worst[name].value for name in ("acc1", "mean_per_class_recall", "acc5", "acc10")} == {0.0}
     assert worst["calibration error"].value == pytest.approx(1 / 12)
     assert worst["log loss"].value == pytest.approx(np.log(12))
+    assert worst["mAP"].value == worst["mAP"].metadata["constant"]
     assert worst["mAP"].value < worst["mAP"].chance  # type: ignore[operator]
     assert worst["LRAP"].value < worst["LRAP"].chance  # type: ignore[operator]
     checks = self_test(data, [TOP, CALIBRATED, SEVERAL], replace(THOROUGH, draws=(16, 30)))
