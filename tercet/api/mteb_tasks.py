@@ -78,7 +78,7 @@ def evaluate_suites(model: Loadable, suites: Iterable[Suite], dims: int | None =
             failed = found.exceptions or ()
             missing += [Missing(one.name, each.task_name, first_line(each.exception)) for each in failed]
     if not results:
-        raise UserError(f"no task of MTEB could be evaluated; the first: {missing[0]}")
+        raise UserError(f"no task of MTEB could be evaluated; the first, {missing[0].task}: {missing[0].why}")
     return Results(results, encoder.model.label, missing=missing)
 
 
