@@ -27,7 +27,7 @@ from tercet.eval.zero_shot import ZeroShotTask, label_tasks
 
 CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 SPLIT, COUNT = "test", "nshards.txt"
-INFO = "dataset_info.json"
+TYPE, INFO = "dataset_type.txt", "dataset_info.json"
 ZERO_SHOT = "zero_shot"  # the task that takes the classes
 
 Labels: TypeAlias = Sequence[str] | Mapping[str, str]
@@ -86,6 +86,11 @@ def classes_of(source: str | Sequence[str]) -> OwnClasses:
 
 
 def _of_benchmark(folder: Path) -> OwnClasses:
+    if "multilabel" in _lines(folder / TYPE):
+        raise UserError(
+            f"{folder}: its samples have several labels each, in `.npy`, which tercet does not read; list them under "
+            "`labels` in the `.json` of the samples, and evaluate them by a task of the kind `multi_label`"
+        )
     templates = _lines(folder / TEMPLATES)
     for line, template in enumerate(templates, start=1):
         if "{c}" not in template:

@@ -99,10 +99,10 @@ def evaluate(
     by_model: dict[str, Results] = {}
     for one in models:
         found = measured(one, seen, question, dims, Path(embeddings) if embeddings else None, lenient)
-        if found.model.label in by_model:
-            raise UserError(f"the model {found.model.label} is named twice; name each model once")
+        if found.label in by_model:
+            raise UserError(f"the model {found.label} is named twice; name each model once")
         known = _trained_on(one, seen, found.tables, data, split)
-        by_model[found.model.label] = Results(found.results, found.model.label, known, found.hashes, found.missing)
+        by_model[found.label] = Results(found.results, found.label, known, found.hashes, found.missing)
     everything = ResultsByModel(by_model)
     if not any(map(len, by_model.values())):
         raise UserError(everything.warnings[0])
@@ -127,16 +127,16 @@ def compare(
     question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
     lenient = len(seen.val) > 1
     ours = measured(baseline, seen, question, lenient=lenient)
-    missing = not_evaluated(ours.model.label, ours.missing)
+    missing = not_evaluated(ours.label, ours.missing)
     against = {}
     for other in others:
         theirs = measured(other, seen, question, lenient=lenient)
-        missing += not_evaluated(theirs.model.label, theirs.missing)
+        missing += not_evaluated(theirs.label, theirs.missing)
         shared = [name for name in ours.measures if name in theirs.measures]
         for name in set(shared) & set(ours.tables):
             same_items(ours.tables[name], theirs.tables[name])
         compared = (compare_measures(ours.measures[name], theirs.measures[name], name) for name in shared)
-        against[theirs.model.label] = list(chain.from_iterable(compared))
+        against[theirs.label] = list(chain.from_iterable(compared))
     if not any(against.values()):
         raise UserError(missing[0])
     rows = iter(corrected([*chain.from_iterable(against.values())]))
@@ -146,7 +146,7 @@ def compare(
         *(trained_on(name_of(one), seen, ours.tables) for one in others),
     ]
     known = [one for by_dataset in own for one in by_dataset.values()]
-    return Comparison(ours.model.label, against, known, missing)
+    return Comparison(ours.label, against, known, missing)
 
 
 def _trained_on(

@@ -56,9 +56,10 @@ def _listed(names: Sequence[str]) -> str:
 @dataclass(frozen=True)
 class Measured:
     """The measures of one model by dataset, and averages over all datasets. `tables` hold the samples, without their
-    vectors."""
+    vectors. The model itself is no longer in memory."""
 
-    model: Model
+    label: str
+    dims: int | None
     measures: Mapping[str, list[Measure]]
     tables: Mapping[str, EmbeddingTable]
     hashes: Hashes
@@ -67,9 +68,9 @@ class Measured:
     @property
     def results(self) -> list[Result]:
         found = list(chain.from_iterable(results(each, name) for name, each in self.measures.items()))
-        if self.model.dims is None:
+        if self.dims is None:
             return found
-        return [replace(one, metadata={**one.metadata, "dimensions": self.model.dims}) for one in found]
+        return [replace(one, metadata={**one.metadata, "dimensions": self.dims}) for one in found]
 
 
 def measured(
@@ -106,10 +107,11 @@ def measured(
                 tasks = [one for one in tasks if one.name not in _usual()]
             found_here = _measures(found, table, question, tasks, dataset, missing, lenient)
             if found_here:
-                measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={})
+                measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={}, again=None)
             hashes |= {(dataset, task.name): {**read, **task.hashes} for task in tasks}
     means = [*filter(None, (average.of(measures) for average in averages(question.tasks)))] if len(measures) > 1 else []
-    return Measured(found, {**measures, **({ALL: means} if means else {})}, tables, hashes, missing)
+    everywhere = {ALL: means} if means else {}
+    return Measured(found.label, found.dims, {**measures, **everywhere}, tables, hashes, missing)
 
 
 @cache

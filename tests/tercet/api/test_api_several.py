@@ -1,15 +1,19 @@
 """Several models on several datasets in one evaluation: one table, in every format, and what is missing from it."""
 
 import csv
+import gc
 import io
 import json
 import re
+import weakref
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 import tercet
+from tercet.api import measured
 from tercet.command import main
 from tercet.command.options import datasets
 from tercet.errors import UserError
@@ -71,6 +75,24 @@ def test_one_command_evaluates_all_models_on_all_data_in_every_format(
         found = next(one for one in lines if (one["model"], one["dataset"], one["metric"]) == (model, "big", "R@1"))
         assert (number, low, high) == tuple(round(100 * float(found[key]), 1) for key in ("value", "low", "high"))
     assert list(csv.DictReader(io.StringIO(Path("results.csv").read_text(encoding="utf-8")))) == lines
+
+
+def test_one_model_is_in_memory_at_a_time() -> None:
+    """When a model is loaded, nothing holds those before it."""
+    genuine, alive = measured.load, []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        gc.collect()
+        assert not any(one() for one in alive)
+        found = genuine(*arguments, **options)
+        alive.append(weakref.ref(found.towers))
+        return found
+
+    with patch.object(measured, "load", watched):
+        tercet.evaluate(["exported", "other", "heard"], data={"a": "val.csv", "b": "photos.csv"})
+        assert len(alive) == 3
+        alive.clear()
+        tercet.compare("exported", "other", "exported", data="val.csv")
 
 
 def test_the_table_prints_in_the_terminal_and_in_a_notebook() -> None:
