@@ -27,6 +27,7 @@ from tercet.eval.task import lookup
 
 VARIANCE = "mean rank variance"
 READER = CaptionReader({"json.own": 1.0})
+READER = CaptionReader({"json.own": 1.0})
 LANGUAGE, PLACES = "language", ("text", "caption", "captions")  # where captions by language usually are
 
 
@@ -52,7 +53,7 @@ def _of_rows(table: EmbeddingTable, text_n: Tensor) -> EmbeddingTable:
 
 def _kinds(sample: Sample, by: str, captions: int) -> list[str]:
     """The kind of each caption of a sample."""
-    found = _found(sample.meta, by, captions)
+    found = _found(sample, by, captions)
     if len(found) > captions:
         raise EvalError(
             f"`{by}` of sample `{sample.key}` is about {len(found)} captions, of which {captions} are embedded; set "
@@ -67,26 +68,34 @@ def _kinds(sample: Sample, by: str, captions: int) -> list[str]:
     return found
 
 
-def _found(meta: Mapping[str, object], by: str, captions: int) -> list[str]:
+def _found(sample: Sample, by: str, captions: int) -> list[str]:
     try:
-        value = lookup(meta, by)
+        value = lookup(sample.meta, by)
     except (KeyError, IndexError, TypeError):
         places = PLACES if by == LANGUAGE else ()
-        listed = [_named(meta, place) for place in places if by_language(meta.get(place))]
-        return listed[0] if listed else []
-    if isinstance(value, Mapping):
-        return _named(meta, by)
-    return list(map(str, value)) if isinstance(value, list) else [str(value)] * captions
+        place = next((place for place in places if by_language(sample.meta.get(place))), None)
+        return [] if place is None else _named(sample, place, sample.meta[place])
+    if isinstance(value, list):
+        return list(map(str, value))
+    return _named(sample, by, value) if isinstance(value, Mapping) else [str(value)] * captions
 
 
-def _named(meta: Mapping[str, object], place: str) -> list[str]:
-    """The key of each caption in a mapping from kinds to captions."""
-    value = lookup(meta, place)
+def _named(sample: Sample, place: str, value: object) -> list[str]:
+    """The key of each caption in a mapping from kinds to captions, which must be those of the sample."""
     assert isinstance(value, Mapping)
-    counts = {
-        kind: len(CaptionReader({"json.own": 1.0}).optional({}, {"own": one}).in_order) for kind, one in value.items()
-    }
-    return [str(kind) for kind, count in counts.items() for _ in range(count)]
+    given = [
+        (str(kind), caption)
+        for kind, one in value.items()
+        if (read := READER.optional({}, {"own": one}))
+        for caption, _ in read.in_order
+    ]
+    pairs = zip(sample.text, given, strict=False)
+    if not all(text.endswith(caption) for text, (_, caption) in pairs):  # a prefix may come before it
+        raise EvalError(
+            f"the captions of sample `{sample.key}` are not those of `{place}`; set captions={{json.{place}: 1}} on "
+            "the data source"
+        )
+    return [kind for kind, _ in given]
 
 
 def over_kinds(subject: str, measures: Sequence[Measure], rankings: Sequence[Ranking]) -> Measure:

@@ -51,9 +51,9 @@ class ResultTable:
     @property
     def note(self) -> str:
         """What all rows have in common: the number of candidates, of classes or of groups."""
-        known = {key: value for key, value in self.results[0].metadata.items() if key in NOTED}
-        shared = all(result.metadata.items() >= known.items() for result in self.results)
-        return ", ".join(f"{value} {key}" for key, value in known.items()) if shared else ""
+        known = [(key, value) for key, value in self.results[0].metadata.items() if key in NOTED]
+        shared = [one for one in known if all(one in result.metadata.items() for result in self.results)]
+        return ", ".join(f"{value} {key}" for key, value in shared)
 
     def shared_chance(self, metric: str) -> float | None:
         """The score of chance in this metric, if it is the same for all subjects."""

@@ -145,6 +145,20 @@ def test_captions_without_a_language_are_an_error_that_says_what_to_add() -> Non
         measured(task("multilingual_retrieval"), cut)
 
 
+def test_captions_from_another_place_than_their_languages_are_an_error() -> None:
+    """A prefix of the source, such as that of E5, may come before them."""
+    meta = {"captions": {"de": "eins", "en": ["one", " "]}}
+    items = {"image": torch.arange(2), "text": torch.arange(2).repeat_interleave(2)}
+    for text, right in ((("query: eins", "query: one"), True), (("a", "b"), False), (("eins", "two"), False)):
+        table = views(items, tuple(Sample(f"s{n}", n, n, text=text, meta=meta) for n in range(2)))
+        if right:
+            subjects = {one.subject for one in measured(task("multilingual_retrieval"), table)}
+            assert subjects >= {"image→text, de", "image→text, en", "image→text, mean"}
+        else:
+            with pytest.raises(EvalError, match=r"`s0` are not those of `captions`; set captions={json\.captions: 1}"):
+                measured(task("multilingual_retrieval"), table)
+
+
 def test_directions_are_those_of_the_task_in_its_order() -> None:
     table = spoken()
     assert len(measured(task(), table)) == 6
@@ -233,6 +247,12 @@ def test_the_result_says_how_many_captions_the_text_tower_does_not_read_to_the_e
     assert first.notes["truncated captions"] == 2
     assert "2 truncated captions" in table_text(results(long.measure(table, Towers().embed_text, EvalConfig())))
     assert "truncated captions" not in measured(long, table)[0].notes
+    several = replace(table, vectors={**table.vectors, "text": table.vectors["image"].repeat_interleave(2, dim=0)})
+    twice = tuple(replace(sample, text=(*sample.text, "short")) for sample in samples)
+    items = {**table.items, "text": torch.arange(4).repeat_interleave(2)}
+    found = long.measure(replace(several, items=items, samples=twice), Towers().embed_text, EvalConfig())
+    assert [measure.notes["candidates"] for measure in found] == [8, 4]
+    assert table_text(results(found)).startswith("2 truncated captions\n")
 
 
 @pytest.mark.parametrize(
