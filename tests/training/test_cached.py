@@ -198,29 +198,46 @@ def test_the_command_embeds_a_model_and_continues(
     assert "name the data to embed: --data D; only a recipe has data of its own" in capsys.readouterr().err
 
 
+def small(name: str, kept: set[str], world_folder: Path, out: Path) -> list[str]:
+    """Overrides for two steps of a recipe, with the towers of tests and these keys of its own towers."""
+    model = load_recipe(name).model.towers
+    towers = {one: tower.model_dump(include=kept, exclude_none=True) for one, tower in model.items()}
+    overrides = [f"out={out}", f"data.train={world_folder / 'train'}", f"data.val={world_folder / 'val'}"]
+    overrides += ["batch_size=16", "epochs=0.3", "precision=fp32", "model.dim=16", "data.workers=0", "log.to=[]"]
+    overrides += ["eval.tasks=[]", "early_stopping=null", f"model={json.dumps(dict.fromkeys(towers))}"]
+    return overrides + [f"model.{one}={json.dumps(MODEL[one] | tower)}" for one, tower in towers.items()]
+
+
+def trained_by(name: str, overrides: list[str]) -> set[str]:
+    """The modules whose weights a run changes."""
+    config = counted(load_recipe(name, overrides), World(), OpenedSources())
+    with open_folder(config, World()) as folder:
+        Runner(config, folder, World()).finish()
+    begun, ended = build_model(config.model, config.terms, config.seed).state_dict(), saved(Path(config.out))
+    return {path.rpartition(".")[0] for path, value in begun.items() if not ended[f"weight/{path}"].equal(value)}
+
+
 @pytest.mark.parametrize("name", ["lit", "ebind"])
 def test_a_recipe_takes_two_steps_on_its_own_features(name: str, world_folder: Path, tmp_path: Path) -> None:
     """Only `lit` reads captions; neither reads pictures. Of locked towers with an MLP, only the MLP is trained."""
-    given = load_recipe(name)
-    kept = {"unlocked", "cached", "projection"}
-    towers = {one: tower.model_dump(include=kept, exclude_none=True) for one, tower in given.model.towers.items()}
-    model = dict.fromkeys(towers)
-    small = [f"out={tmp_path / 'run'}", f"data.train={world_folder / 'train'}", f"data.val={world_folder / 'val'}"]
-    small += ["batch_size=16", "epochs=0.3", "precision=fp32", "model.dim=16", "data.workers=0", "log.to=[]"]
-    small += ["eval.tasks=[]", "early_stopping=null", f"model={json.dumps(model)}"]
-    small += [f"model.{one}={json.dumps(MODEL[one] | tower)}" for one, tower in towers.items()]
-    cached = [f"model.{one}.cached={tmp_path / 'features'}" for one in given.model.cached]
-    embed_features(name, None, tmp_path / "features", small)
-    config = counted(load_recipe(name, [*small, *cached]), World(), OpenedSources())
-    with open_folder(config, World()) as folder:
-        Runner(config, folder, World()).finish()
-    begun, ended = build_model(config.model, config.terms, config.seed).state_dict(), saved(tmp_path / "run")
-    trained = {path.rpartition(".")[0] for path, value in begun.items() if not ended[f"weight/{path}"].equal(value)}
-    assert not any(path.startswith(f"towers.{one}") for path in trained for one in given.model.cached)
+    cached = load_recipe(name).model.cached
+    overrides = small(name, {"unlocked", "cached", "projection"}, world_folder, tmp_path / "run")
+    embed_features(name, None, tmp_path / "features", overrides)
+    trained = trained_by(name, [*overrides, *(f"model.{one}.cached={tmp_path / 'features'}" for one in cached)])
+    assert not any(path.startswith(f"towers.{one}") for path in trained for one in cached)
     if name == "ebind":
         mlps = [path.split(".")[2] for path in trained if path.startswith("head.projections.")]
-        assert all(mlps.count(one) >= 2 for one in towers), "every layer of every MLP"
+        assert all(mlps.count(one) >= 2 for one in cached), "every layer of every MLP"
         assert {path.split(".")[1] for path in trained} == {"projections", "temperatures"}
         manifest = FeatureManifest.read(tmp_path / "features", "key")
         assert [one.values for one in manifest.sources.values()] == [{"relevance": "json.relevance"}]
     assert len(losses(tmp_path / "run")) == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["lit", "ebind"])
+def test_without_its_locks_a_recipe_trains_every_tower(name: str, world_folder: Path, tmp_path: Path) -> None:
+    overrides = small(name, {"projection"}, world_folder, tmp_path / "run")
+    trained = trained_by(name, overrides)
+    for one in load_recipe(name).model.cached:
+        assert any(path.startswith(f"towers.{one}") for path in trained), one
