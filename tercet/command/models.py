@@ -9,8 +9,8 @@ from tercet.command.parser import Parser
 from tercet.errors import UserError
 
 MODEL = (
-    "a run's folder, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, laion_clap:FILE, or "
-    "hf:FOLDER; A+B concatenates the vectors of two"
+    "a run's folder, RUN@best, RUN@STEP, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, "
+    "laion_clap:FILE, or hf:FOLDER; A+B concatenates the vectors of two"
 )
 TASK = "by name (default: those of the recipe, or retrieval), a YAML file, or mteb:NAME, a benchmark or task of MTEB"
 DATA = "shards, a table, a folder, or a data set on disk"

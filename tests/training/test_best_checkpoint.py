@@ -43,7 +43,7 @@ def runs(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(World(), job(world_folder, parent / "one", zero=0))
     parts = job(world_folder, parent / "parts", zero=3, checkpoint={"keep": 1, "every": 3, "best": {}})
     jobs = [(job(world_folder, parent / f"zero{zero}", zero=zero), None) for zero in (0, 3)]
-    on_ranks(run_all, 2, [*jobs, (parts, 3), (parts, None)], timeout=200)
+    on_ranks(run_all, 2, [*jobs, (parts, 3), (parts, None)])
     return parent
 
 

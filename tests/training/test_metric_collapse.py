@@ -48,7 +48,7 @@ def test_results_without_an_interval_are_not_judged() -> None:
 
 
 def test_noise_gives_no_alarm_and_a_collapse_always_does() -> None:
-    """500 runs of eight evaluations on 100 items each, which are drawn anew for every evaluation."""
+    """200 runs of eight evaluations on 100 items each, which are drawn anew for every evaluation."""
     draws, items = np.random.default_rng(0), 100
 
     def intervals(rates: list[float]) -> list[tuple[int, list[Result]]]:
@@ -61,7 +61,7 @@ def test_noise_gives_no_alarm_and_a_collapse_always_does() -> None:
         return history
 
     def alarms(rates: list[float]) -> float:
-        runs = [intervals(rates) for _ in range(500)]
+        runs = [intervals(rates) for _ in range(200)]
         return sum(any(collapses(run[:end]) for end in range(1, len(run) + 1)) for run in runs) / len(runs)
 
     assert alarms([CHANCE] * 8) < 0.01
