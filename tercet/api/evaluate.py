@@ -11,7 +11,7 @@ from tercet.api.by_model import ResultsByModel
 from tercet.api.comparison import Comparison
 from tercet.api.data import Data, looked_at
 from tercet.api.measured import measured, not_evaluated
-from tercet.api.model import Loadable, Model, load, name_of
+from tercet.api.model import Loadable, Model, check_model, load, name_of
 from tercet.api.mteb_tasks import evaluate_suites, split_off
 from tercet.api.question import Question, Tasks
 from tercet.api.results import Results
@@ -95,6 +95,8 @@ def evaluate(
         return of_suites if isinstance(model, list | tuple) else next(iter(of_suites.values()))
     first = name_of(models[0])
     question, seen = Question.of(first, tasks, labels, templates, data), looked_at(first, data, split)
+    for one in models[1:]:
+        check_model(one)
     lenient = len(models) > 1 or len(seen.val) > 1
     by_model: dict[str, Results] = {}
     for one in models:
@@ -125,6 +127,8 @@ def compare(
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
     first = name_of(baseline)
     question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
+    for one in others:
+        check_model(one)
     lenient = len(seen.val) > 1
     ours = measured(baseline, seen, question, lenient=lenient)
     missing = not_evaluated(ours.label, ours.missing)

@@ -19,7 +19,7 @@ from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.embed import embed_batch
 from tercet.models.multimodal import Multimodal
-from tercet.training.pretrained import KNOWN, load_model
+from tercet.training.pretrained import KNOWN, load_model, models_of, pretrained
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,13 @@ def load(model: Loadable, device: str | torch.device | None = None, dims: int | 
         return model
     name, place = name_of(model), device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Model(load_model(name).to(place), name, dims)
+
+
+def check_model(model: Loadable) -> None:
+    """Fails if there is no such model, before the long work with others begins."""
+    if not isinstance(model, Model):
+        for name in models_of(name_of(model)):
+            pretrained(name)
 
 
 def name_of(model: Loadable) -> str:

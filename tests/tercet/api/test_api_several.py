@@ -88,6 +88,13 @@ def test_one_model_is_in_memory_at_a_time() -> None:
         alive.append(weakref.ref(found.towers))
         return found
 
+    with patch.object(measured, "load", side_effect=AssertionError("loaded a model before a mistake was found")):
+        for mistake in (
+            lambda: tercet.evaluate(["exported", "no"], data="val.csv"),
+            lambda: tercet.compare("other", "no", data="val.csv"),
+        ):
+            with pytest.raises(UserError, match="there is no model `no`"):
+                mistake()
     with patch.object(measured, "load", watched):
         tercet.evaluate(["exported", "other", "heard"], data={"a": "val.csv", "b": "photos.csv"})
         assert len(alive) == 3
