@@ -3,6 +3,7 @@
 - *Retrieval*: R@1, R@5 and R@10 in both directions, beside CLIP_benchmark, which keeps the matrix of all scores; see
   `retrieval.py`.
 - *Round trips*: vectors of exported models, as other libraries and tercet read them; see `round_trips.py`.
+- *ONNX*: the graph of each tower beside the tower, in fp32, fp16 and int8; see `onnx_towers.py`.
 - *Parity*: the numbers of CLIP_benchmark, MTEB, scikit-learn and torchmetrics on the same data; see `parity.py`.
 - *Embedding*: samples per second beside a plain loop over the same towers and files; see `embedding.py`.
 
@@ -13,7 +14,7 @@ Each part is a module with `rows(options) -> list[BenchRow]`. Options: `--part N
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 
-from tercet.benchmarks.eval import embedding, parity, retrieval, round_trips
+from tercet.benchmarks.eval import embedding, onnx_towers, parity, retrieval, round_trips
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
@@ -21,6 +22,7 @@ from tercet.errors import UserError
 PARTS: dict[str, Callable[[Namespace], list[BenchRow]]] = {
     "retrieval": retrieval.rows,
     "round_trips": round_trips.rows,
+    "onnx": onnx_towers.rows,
     "parity": parity.rows,
     "embedding": embedding.rows,
 }

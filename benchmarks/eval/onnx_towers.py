@@ -1,10 +1,12 @@
-"""How far the graphs of small random towers are from the towers, for each precision: rows for `tercet bench eval`."""
+"""How far the ONNX graphs of small random towers are from the towers, for each precision."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tercet.benchmarks.table import BenchRow
 from tercet.models.export.onnx.precision import Precision
 from tercet.models.export.onnx.write import export_onnx
 from tercet.models.multimodal import build_model
@@ -29,6 +31,17 @@ class OnnxTower:
     modality: str
     largest_difference: float
     lowest_cosine: float
+
+
+def rows(options: Namespace) -> list[BenchRow]:
+    return [
+        BenchRow(
+            f"{one.precision} graph of {one.modality}",
+            one.largest_difference,
+            beyond={"lowest cosine": one.lowest_cosine},
+        )
+        for one in onnx_towers()
+    ]
 
 
 def onnx_towers(precisions: Sequence[Precision] = PRECISIONS) -> list[OnnxTower]:

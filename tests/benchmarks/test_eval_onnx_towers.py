@@ -2,7 +2,7 @@
 
 import pytest
 
-from tercet.benchmarks.onnx_towers import onnx_towers
+from tercet.benchmarks.eval.onnx_towers import onnx_towers
 
 LIMITS = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
 
