@@ -11,6 +11,7 @@ frequencies (interleaved), K masks.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -78,10 +79,19 @@ class LogMel(nn.Module):
     def _log_mel(self, frames: Tensor) -> Tensor:
         """`[n, F, W]` to `[n, F, M]`."""
         wanted = self.spectrum
-        waves = torch.view_as_real(torch.fft.rfft(frames * self.weights_W, wanted.fft)).flatten(-2)
-        energy: Tensor = waves.square() @ self.filters_PM
+        energy: Tensor = self._fourier(frames * self.weights_W).square() @ self.filters_PM
         log_mel = energy.clamp(min=wanted.floor)
         return 10.0 * log_mel.log10() if wanted.decibels else log_mel.log()
+
+    def _fourier(self, frames: Tensor) -> Tensor:
+        """`[n, F, W]` to `[n, F, P]`. An exported graph has a product of matrices instead of the transform, because
+        onnxruntime's transform has errors several hundred times as large."""
+        size = self.spectrum.fft
+        if not torch.compiler.is_exporting():
+            return torch.view_as_real(torch.fft.rfft(frames, size)).flatten(-2)
+        turns = np.outer(np.arange(frames.shape[-1]), np.arange(size // 2 + 1)) % size / size
+        waves = np.exp(-2j * np.pi * turns).view(np.float64)
+        return frames @ torch.from_numpy(waves.astype(np.float32))
 
     def _frame(self, wave: Tensor) -> Tensor:
         """`[n, T]` to `[n, F, W]`, with silence around the clip. Frames are as long as the FFT, which saves a copy."""
