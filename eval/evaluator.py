@@ -22,13 +22,16 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
 from tercet.eval.embed_data import embed_data
 from tercet.eval.evaluate import evaluate
+from tercet.eval.load_tasks import load_tasks
 from tercet.eval.overlap import check_overlap
 from tercet.eval.own_classes import OwnClasses, with_classes
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
+from tercet.eval.self_test import trust
 from tercet.eval.shortcuts import ridge_recall
 from tercet.eval.simple_features import simple_features
+from tercet.eval.task import Task
 from tercet.models.multimodal import Multimodal
 
 STRETCH = 32  # samples
@@ -86,10 +89,18 @@ class Evaluator:
             shortcuts = {
                 name: self._shortcut([one[name] for one in training], table) for name, table in features.items()
             }
-            asked = self.config.tasks
-            tasks = with_classes(asked, source, OwnClasses(self.config.labels, self.config.templates))
+            tasks, asked = self._tasks(source), self.config.tasks
             results += evaluate(tables[split], model.embed_text, tasks, self.config, split, shortcuts, asked)
         return Evaluated(results, tables)
+
+    def trust(self, evaluated: Evaluated) -> None:
+        """Fails if an evaluation cannot be trusted: null models go through the same code. A collective."""
+        for split, source in self.data.val.items():
+            for task in load_tasks(self._tasks(source)):
+                trust(evaluated.tables[split], task)
+
+    def _tasks(self, source: SplitConfig) -> list[str | Task]:
+        return with_classes(self.config.tasks, source, OwnClasses(self.config.labels, self.config.templates))
 
     def table(self, model: Multimodal, split: str) -> EmbeddingTable:
         """The embeddings of a split, on all ranks. A collective."""

@@ -124,6 +124,7 @@ class RunEvaluation:
         evaluated = self.evaluator(
             model, self._initial(stage) if self.config.eval.shortcuts and self.world.first else None
         )
+        self.evaluator.trust(evaluated)
         models = self._interpolated(model, stage) if self.config.eval.wise_ft else []
         history = self.history(0)
         if self.world.first:

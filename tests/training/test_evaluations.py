@@ -1,19 +1,27 @@
 """What evaluations decide, by their lines alone; how long a run is; when it warms up and is evaluated."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+import torch
 
+from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval import retrieval
 from tercet.eval.config import EvalConfig
+from tercet.eval.ranking import Ranking
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, score
 from tercet.training.optimizer_config import ScheduleConfig
 from tercet.training.schedule import learning_rate
-from tests.training.tiny import recipe
+from tests.training.tiny import recipe, run
 
 STOPPING = EarlyStoppingConfig(patience=2)
+GENUINE = retrieval.rank_rights
 
 
 def results(*values: float) -> list[dict[str, object]]:
@@ -83,3 +91,19 @@ def test_steps_given_as_a_share_equal_the_same_number_of_steps() -> None:
     assert EvalConfig(every=0.1).interval(1000) == EvalConfig(every=100).interval(50) == 100
     assert EvalConfig(every=0.1).interval(5) == 1
     assert EvalConfig().interval(5) is None
+
+
+def test_a_run_whose_evaluation_cannot_be_trusted_ends_in_one_line(world_folder: Path, tmp_path: Path) -> None:
+    data = recipe(world_folder, tmp_path)["data"] | {"val": str(world_folder / "val")}
+    values = recipe(world_folder, tmp_path / "run", steps=1, data=data)
+    with (
+        patch.object(retrieval, "rank_rights", every_item_is_found),
+        pytest.raises(UserError, match="the evaluation of task `retrieval` cannot be trusted: the"),
+    ):
+        run(World(), RunConfig.model_validate(values).model_dump(mode="json"))
+    assert not (tmp_path / "run" / "eval.json").exists()
+
+
+def every_item_is_found(*arguments: Any, **options: Any) -> Ranking:
+    found = GENUINE(*arguments, **options)
+    return replace(found, before_QK=torch.zeros_like(found.before_QK))
