@@ -102,12 +102,12 @@ class FewShotTask(LabelledTask):
         hits = torch.cat([self._hits(data, text_KD, one, chosen) for one in drawn])
         numbers = torch.cat([torch.full_like(one.class_Q, number) for number, one in enumerate(drawn)])
         items = data.items_n[torch.cat([one.query_Q for one in drawn])]
-        notes: dict[str, object] = {"ways": ways, "shots": shots, "episodes": self.episodes, "method": self.method}
+        notes: dict[str, object] = {"ways": ways, "shots": shots, "method": self.method}
         if self.adapts:
             notes["chosen"] = ", ".join(f"{name} = {value:g}" for name, value in chosen.items())
         several = f", {shots} shot{'s' * (shots > 1)}" if len(self.shots) > 1 else ""
         subject, chance = f"{self.what} from {modality}{several}", {"acc1": 1 / ways}
-        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes)
+        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes, observed="episodes")
 
     def _validation(self, pool: Rows, held: Rows, ways: int, shots: int) -> Iterator["Episode"]:
         """Episodes of the classes that have an item in the validation part."""

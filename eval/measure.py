@@ -31,11 +31,12 @@ class Measure:
     title: str = ""
     constant: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    observed: str = "groups"  # what the independent observations are called
 
     def results(self, dataset: str = "") -> list[Result]:
         """Every metric with its interval."""
         items, groups = (len(torch.unique(names)) for names in (self.items, self.groups))
-        notes = {**self.notes, "groups": groups} if groups < items else self.notes
+        notes = {**self.notes, self.observed: groups} if groups < items else self.notes
         first = next(iter(self.statistics), "")
         return [
             Result(

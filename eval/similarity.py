@@ -46,7 +46,11 @@ class SimilarityTask(Task):
         there_n = (first_nd != 0).any(dim=1) & (second_nd != 0).any(dim=1)
         items = torch.tensor([item for item in graded if there_n[item]], dtype=torch.long)
         if not len(items):
-            raise EvalError(f"no graded sample of the data has both parts of a pair of task `{self.name}`")
+            raise EvalError(
+                f"no graded sample of the data has both parts of a pair of task `{self.name}`: "
+                f"{' + '.join(self.first)} and {' + '.join(self.second)}; if tercet took both columns for captions, "
+                "name the first: data={'source': FILE, 'text': COLUMN}"
+            )
         cosine_Q = (first_nd[items] * second_nd[items]).sum(dim=1)
         grade_Q = torch.tensor([graded[item] for item in items.tolist()], dtype=torch.float64)
         both_Q2 = torch.stack([cosine_Q, grade_Q], dim=1)

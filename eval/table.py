@@ -19,7 +19,16 @@ from tercet.eval.result import Result
 from tercet.eval.verdict import Verdict, verdicts
 
 NARROW = 9  # letters in a line of a shortcut's heading
-NOTED = ("candidates", "classes", "groups", "items without one", "dimensions", "truncated captions", "kinds")
+NOTED = (
+    "candidates",
+    "classes",
+    "groups",
+    "episodes",
+    "items without a class",
+    "dimensions",
+    "truncated captions",
+    "kinds",
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def _draw(table: ResultTable, metrics: list[str]) -> Table:
         drawn.add_column(words, justify="right", vertical="bottom", no_wrap=True)
     for subject in table.subjects:
         drawn.add_row(*_cells(table, subject, metrics))
-    if len(metrics) > 1:
+    if any(table.shared_chance(metric) is not None for metric in metrics[1:]):
         drawn.caption, drawn.caption_justify = Text("in brackets: chance", style="dim"), "left"
     return drawn
 

@@ -4,7 +4,7 @@ measures it."""
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -79,6 +79,19 @@ class WordedTask(Task):
 def digest(value: object) -> str:
     """Twelve letters that identify a value of plain types."""
     return sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def hashes_by_name(tasks: Iterable[Task]) -> dict[str, dict[str, str]]:
+    """The hashes under each name. Several tasks may have one name, such as `zero_shot` of pictures and of sounds: then
+    a hash is that of all of theirs."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for task in tasks:
+        for key, value in task.hashes.items():
+            found.setdefault(task.name, {}).setdefault(key, []).append(value)
+    return {
+        name: {key: values[0] if len(set(values)) == 1 else digest(values) for key, values in each.items()}
+        for name, each in found.items()
+    }
 
 
 def lookup(meta: Mapping[str, object], path: str) -> object:

@@ -188,8 +188,8 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
         return str(lookup(sample.meta, path)) if is_selected(sample, task) else None
     except (KeyError, IndexError, TypeError):
         raise EvalError(
-            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; for classes of your own, use the "
-            "task `zero_shot` with labels"
+            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; name a task that fits the data, "
+            "such as `retrieval`, or `zero_shot` with labels"
         ) from None
 
 
@@ -204,7 +204,7 @@ def _scored(
     majority = float(label_n.bincount().max() / len(label_n))
     notes: dict[str, object] = {"classes": len(classes_KD), "majority": majority, "prompts": fingerprint(task)}
     if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items_n.tolist()))):
-        notes["items without one"] = unlabelled
+        notes["items without a class"] = unlabelled
     return Classified(
         modality, f"{task.what} from {modality}", items_n, _observations(table, task)[items_n], label_n,
         vectors_nD @ classes_KD.T, place_n, notes,

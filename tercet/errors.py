@@ -39,6 +39,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     nearest = min(distances, key=distances.__getitem__, default=None)
     if nearest is not None and distances[nearest] <= limit:
         return f"did you mean `{nearest}`?"
+    if not names:
+        return "there are none"
     return "known: " + ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
 
 

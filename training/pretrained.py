@@ -80,7 +80,10 @@ def pretrained(spec: str, averaged: bool = True) -> Pretrained:
     if (path / WEIGHTS).is_file() and not (path / "config.json").is_file():
         return pretrained_folder(path)
     if is_onnx(path):
-        raise UserError(f"{spec} holds ONNX graphs, which can only be evaluated; name the model that was exported")
+        raise UserError(
+            f"{spec} holds ONNX graphs, which can only be evaluated; name data to evaluate, or the model "
+            "that was exported"
+        )
     if path.is_file():
         from tercet.models.interop.open_clip_train import pretrained_bare
 

@@ -81,11 +81,17 @@ def export(
     draft = into.with_name(into.name + DRAFT)
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
     draft.mkdir(parents=True)
-    left_out = written_as.write(towers, config, draft)
-    difference = _difference(Model(towers, name), written_as, draft)
-    about = About(Path(name).name or name, format, averaged, license, tuple(datasets), tuple(left_out))
-    (draft / CARD).write_text(card(towers, config, run_facts(Path(name)), about), encoding="utf-8")
-    draft.replace(into)
+    try:
+        left_out = written_as.write(towers, config, draft)
+        difference = _difference(Model(towers, name), written_as, draft)
+        about = About(Path(name).name or name, format, averaged, license, tuple(datasets), tuple(left_out))
+        (draft / CARD).write_text(card(towers, config, run_facts(Path(name)), about), encoding="utf-8")
+        for path in draft.rglob("*"):
+            if path.is_file():
+                shutil.copymode(draft / CARD, path)  # safetensors lets only its owner read a file
+        draft.replace(into)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # there is one only after an error
     return Export(name, into, format, sizes(into), tuple(left_out), difference)
 
 

@@ -20,7 +20,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.own_classes import ZERO_SHOT
 from tercet.eval.result import Result
 from tercet.eval.self_test import trust
-from tercet.eval.task import Task
+from tercet.eval.task import Task, hashes_by_name
 from tercet.main_process import say
 
 ALL = "all datasets"  # in place of the name of a dataset
@@ -108,7 +108,7 @@ def measured(
             found_here = _measures(found, table, question, tasks, dataset, missing, lenient)
             if found_here:
                 measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={}, again=None)
-            hashes |= {(dataset, task.name): {**read, **task.hashes} for task in tasks}
+            hashes |= {(dataset, name): {**read, **its} for name, its in hashes_by_name(tasks).items()}
     means = [*filter(None, (average.of(measures) for average in averages(question.tasks)))] if len(measures) > 1 else []
     everywhere = {ALL: means} if means else {}
     return Measured(found.label, found.dims, {**measures, **everywhere}, tables, hashes, missing)

@@ -20,6 +20,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if hasattr(arguments, "overrides"):  # argparse ends a list at the first option
         arguments.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
         rest = [text for text in rest if text not in arguments.overrides]
+    if hasattr(arguments, "goes_on"):  # the same, for a list of tasks or models
+        later = [text for text in rest if not text.startswith("-")]
+        setattr(arguments, arguments.goes_on, [*getattr(arguments, arguments.goes_on), *later])
+        rest = [text for text in rest if text.startswith("-")]
     if hasattr(arguments, "many"):
         part(arguments)
     if rest and not hasattr(arguments, "bench"):

@@ -30,7 +30,7 @@ def declare_eval(verb: Parser) -> None:
     verb.add_argument("--self-test", action="store_true", help="test the evaluation itself; exit with 1 if it fails")
     takes_plugins(verb)
     takes_formats(verb)
-    verb.set_defaults(verb=evaluate)
+    verb.set_defaults(verb=evaluate, goes_on="tasks")
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -71,7 +71,7 @@ def declare_compare(verb: Parser) -> None:
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
     takes_plugins(verb)
     takes_formats(verb)
-    verb.set_defaults(verb=compare)
+    verb.set_defaults(verb=compare, goes_on="models")
 
 
 def compare(arguments: Namespace) -> int:

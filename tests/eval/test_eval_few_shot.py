@@ -224,6 +224,7 @@ def test_adapters_beat_bad_prompts_and_name_what_they_chose() -> None:
     assert (few.subject, many.subject) == ("class from image, 1 shot", "class from image, 8 shots")
     assert many.statistics["acc1"].value > max(few.statistics["acc1"].value, plain)
     assert many.notes["ways"] == 6
+    assert (few.results()[0].metadata["episodes"], "groups" in few.results()[0].metadata) == (10, False)
     assert str(many.notes["chosen"]).startswith("α = ")
 
 

@@ -62,7 +62,7 @@ def test_samples_without_a_label_are_left_out_and_counted() -> None:
     assert found["mean_per_class_recall"].value == pytest.approx((1 / 2 + 1 + 1) / 3)
     assert found["acc1"].n == 5
     assert found["acc1"].chance == pytest.approx(1 / 3)
-    assert found["acc1"].metadata["items without one"] == 2
+    assert found["acc1"].metadata["items without a class"] == 2
 
 
 def test_the_task_file_on_the_page_equals_the_option_labels(tmp_path: Path) -> None:

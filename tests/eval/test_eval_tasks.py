@@ -20,7 +20,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result, from_json, to_json
 from tercet.eval.retrieval import RetrievalTask, retrieval
 from tercet.eval.table import table_text
-from tercet.eval.task import lookup
+from tercet.eval.task import hashes_by_name, lookup
 from tercet.eval.zero_shot import ZeroShotTask, fingerprint, prompts_of, zero_shot
 
 RETRIEVAL = RetrievalTask(kind="retrieval", name="retrieval", title="Retrieval")
@@ -271,10 +271,17 @@ def test_lookup_follows_mappings_and_lists() -> None:
     assert lookup({"objects": [{"shape": "a"}, {"shape": "b"}]}, "objects[1].shape") == "b"
 
 
+def test_hashes_are_those_of_all_tasks_with_one_name() -> None:
+    changed = ZERO_SHOT.model_copy(update={"templates": ("the {class}",)})
+    assert hashes_by_name([ZERO_SHOT, ZERO_SHOT]) == {"shapes": ZERO_SHOT.hashes}
+    found = {hashes_by_name(both)["shapes"]["prompts"] for both in ((ZERO_SHOT, changed), (changed, changed))}
+    assert len(found | {fingerprint(ZERO_SHOT)}) == 3
+
+
 def test_data_without_the_labels_of_a_task_are_an_error() -> None:
     table = aligned(4, spread=0.1)
     with pytest.raises(
-        EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; for classes of your own"
+        EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; name a task that fits"
     ):
         zero_shot(table, embed_text, ZERO_SHOT)
     with pytest.raises(EvalError, match="negatives"):

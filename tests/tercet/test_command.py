@@ -33,6 +33,7 @@ MISTAKES = {
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
     "train demo --steps 3": "`tercet train` does not take `--steps`; write a key of the recipe without dashes: steps=…",
     "data leaks shards others --text title": "`tercet data leaks` does not take `--text`",
+    "eval demo --data d retrieval --taks knn": "`tercet eval` does not take `--taks`",
     "train demo batchsize=3": "command line: unknown key `batchsize`; did you mean `batch_size`?",
     "train demo fast": "command line: `fast` is not an override; write key=value, such as optimizer.lr=1e-3",
     "recipes from-open-clip train.sh": "the command has no `open_clip_train.main`; give all of it, or its flags",
@@ -119,6 +120,13 @@ def test_a_bench_takes_its_own_options_and_checks_its_targets(
 def test_options_and_overrides_may_be_mixed() -> None:
     arguments = parse(["train", "demo", "steps=3", "--dry-run", "optimizer.lr=0.1"])
     assert (arguments.dry_run, arguments.overrides) == (True, ["steps=3", "optimizer.lr=0.1"])
+
+
+def test_tasks_and_models_may_follow_options() -> None:
+    assert parse(["eval", "run", "knn", "--data", "d", "geometry", "--self-test", "order"]).tasks == [
+        "knn", "geometry", "order",
+    ]  # fmt: skip
+    assert parse(["compare", "--task", "knn", "a", "--data", "d", "b"]).models == ["a", "b"]
 
 
 def test_recipes_are_listed_shown_and_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

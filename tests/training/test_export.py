@@ -77,7 +77,11 @@ def test_mistakes_are_reported_in_one_line_before_anything_is_written(trained: P
         tercet.export(trained, out, fp16=True)
     with pytest.raises(UserError, match="names 2 models; name one"):
         tercet.export(f"{trained}+{trained}", out)
+    with pytest.raises(UserError, match="format open_clip cannot hold model"):
+        tercet.export(trained, out, "open_clip")
+    assert not [*tmp_path.iterdir()]
     exported = tercet.export(trained, out).folder
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1  # all are as readable as the card
     with pytest.raises(UserError, match="exists and is not an empty folder; name a new folder"):
         tercet.export(trained, out)
     with pytest.raises(UserError, match="only a run keeps weights beside their averages"):

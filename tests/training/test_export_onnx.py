@@ -99,7 +99,9 @@ def test_graphs_are_evaluated_like_any_model(folders: tuple[Path, Path], world_f
     names, data = [str(folder) for folder in folders], str(world_folder / "val")
     ours, theirs = (tercet.evaluate(name, "retrieval", data) for name in names)
     assert [repr(one) for one in ours] == [repr(one) for one in theirs]
-    with pytest.raises(UserError, match="holds ONNX graphs, which can only be evaluated; name the model that was"):
+    with pytest.raises(
+        UserError, match="holds ONNX graphs, which can only be evaluated; name data to evaluate, or the model"
+    ):
         tercet.export(names[1], folders[0] / "again")
 
 
