@@ -23,10 +23,9 @@ from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.intervals import MeanRank, RankVariance, Share, Statistic
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import Ranking
-from tercet.eval.task import lookup
+from tercet.eval.task import NoValue, lookup
 
 VARIANCE = "mean rank variance"
-READER = CaptionReader({"json.own": 1.0})
 READER = CaptionReader({"json.own": 1.0})
 LANGUAGE, PLACES = "language", ("text", "caption", "captions")  # where captions by language usually are
 
@@ -71,7 +70,7 @@ def _kinds(sample: Sample, by: str, captions: int) -> list[str]:
 def _found(sample: Sample, by: str, captions: int) -> list[str]:
     try:
         value = lookup(sample.meta, by)
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         places = PLACES if by == LANGUAGE else ()
         place = next((place for place in places if by_language(sample.meta.get(place))), None)
         return [] if place is None else _named(sample, place, sample.meta[place])

@@ -62,7 +62,7 @@ class CalibrationTask(ZeroShotTask):
 
 def _measured(found: Classified, scale: float, task: CalibrationTask) -> Measure:
     label_n, classes = found.label_n, len(task.classes)
-    log_nK = (scale * found.scores_nK.double()).log_softmax(dim=1)
+    log_nK = (scale * found.scores().double()).log_softmax(dim=1)
     probability_nK = log_nK.exp()
     truth_nK = torch.nn.functional.one_hot(label_n, classes)
     brier_n = (probability_nK - truth_nK).square().sum(dim=1)

@@ -19,10 +19,10 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import MetricName, chances_of, depth_of, statistics_of
+from tercet.eval.rank_metrics import chances_of, depth_of, statistics_of
+from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import rank
-from tercet.eval.retrieval import FURTHER, FURTHER_WORDS
-from tercet.eval.task import KINDS, Task
+from tercet.eval.task import KINDS
 from tercet.modality import MODALITIES
 
 
@@ -44,19 +44,13 @@ Parts = Annotated[dict[str, float], AfterValidator(_weighed), Field(min_length=1
 
 
 @KINDS.register("combined_retrieval")
-class CombinedRetrievalTask(Task):
+class CombinedRetrievalTask(RankedTask):
     """Retrieval of documents by queries, each a weighted sum of parts of a sample."""
 
     query: Parts = Field(
         description="parts of a query, with their weights: modalities, and texts of `.json`, such as {json.query: 1}"
     )
     document: Parts = Field(description="parts of a document, such as {image: 0.9, json.title: 0.1}")
-    recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
-    further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (*(f"R@{k}" for k in self.recall_at), *self.further)
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         query_nd, document_nd = (summed(table, embed_text, parts) for parts in (self.query, self.document))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tercet.configs.base import Misfit
 from tercet.data_pipelines.captions.rules.wrong import fault
+from tercet.data_pipelines.sample import Sample
 from tercet.eval.case_measures import measured, some, text_alone
 from tercet.eval.comparisons import Case, chance, hold
 from tercet.eval.config import EvalConfig
@@ -24,12 +25,11 @@ from tercet.eval.right_and_wrong import (
     Statement,
     from_data,
     from_rules,
-    has_entries,
     of_captions,
     of_pairs,
     of_statements,
 )
-from tercet.eval.task import KINDS, Sensed, WordedTask
+from tercet.eval.task import KINDS, NoValue, Sensed, WordedTask, has_entries
 
 OF_PAIRS = ("text score", "image score", "group score")
 
@@ -126,7 +126,14 @@ def _cases(table: EmbeddingTable, modality: str, task: CompositionTask) -> list[
             for item, sample in enumerate(table.samples)
         }
         found = of_captions(table, modality, wrong, task.right, task.against == "all")
-    return [case for case in found if has_entries(table.samples[case.item], task.count)]
+    return [case for case in found if _is_selected(table.samples[case.item], task)]
+
+
+def _is_selected(sample: Sample, task: CompositionTask) -> bool:
+    try:
+        return has_entries(sample.meta, task.count)
+    except NoValue:
+        return False
 
 
 def _needed(task: CompositionTask) -> str:

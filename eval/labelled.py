@@ -18,7 +18,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.labels import KEYS, plain
 from tercet.eval.ranking import TIE
-from tercet.eval.task import WordedTask, entries, lookup
+from tercet.eval.task import NoValue, WordedTask, has_entries, lookup
 
 
 class LabelledTask(WordedTask):
@@ -39,10 +39,8 @@ class LabelledTask(WordedTask):
         if self.label is None:
             return next((str(sample.meta[key]) for key in KEYS if sample.meta.get(key) is not None), None)
         try:
-            if any(entries(sample.meta, path) != count for path, count in self.count.items()):
-                return None
-            return str(lookup(sample.meta, self.label))
-        except (KeyError, IndexError, TypeError):
+            return str(lookup(sample.meta, self.label)) if has_entries(sample.meta, self.count) else None
+        except NoValue:
             return None
 
 

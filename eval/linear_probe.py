@@ -23,7 +23,7 @@ from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.intervals import Statistic
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.labelled import Labelled, place_of_right
-from tercet.eval.multi_label import listed_labels, mean_chance, mean_precision
+from tercet.eval.multi_label import LabelsPath, listed_labels, mean_chance, mean_precision
 from tercet.eval.probe import Probed, ProbeTask
 from tercet.eval.splits import Split, dealt
 from tercet.eval.task import KINDS
@@ -104,11 +104,7 @@ class LinearProbeTask(LogisticTask):
 class MultiLabelProbeTask(LogisticTask):
     """Logistic regression on the vectors for each class, where items have several."""
 
-    label: str | None = Field(
-        "labels",
-        description="where the labels of an item are in its `meta`: a list, or a text with commas between them. Items "
-        "without the key are left out; an empty list has no label",
-    )
+    label: LabelsPath = "labels"
 
     @property
     def metrics(self) -> tuple[str, ...]:

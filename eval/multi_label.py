@@ -10,6 +10,8 @@ A tie is wrong: a wrong candidate that scores as high as a right one is ranked b
 Shape letters: n items, K classes, P right candidates, M candidates.
 """
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -24,19 +26,23 @@ from tercet.eval.jackknife import Jackknifed
 from tercet.eval.labels import plain
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import TIE
-from tercet.eval.task import KINDS, lookup
+from tercet.eval.task import KINDS, NoValue, lookup
 from tercet.eval.zero_shot import ZeroShotTask, class_vectors, fingerprint, is_selected
+
+LabelsPath = Annotated[
+    str | None,
+    Field(
+        description="where the labels of an item are in its `meta`: a list, or a text with commas between them. Items "
+        "without the key are left out; an empty list has no label"
+    ),
+]
 
 
 @KINDS.register("multi_label")
 class MultiLabelTask(ZeroShotTask):
     """Ranks the items of each class, and the classes of each item, where items have several labels."""
 
-    label: str | None = Field(
-        "labels",
-        description="where the labels of an item are in its `meta`: a list, or a text with commas between them. Items "
-        "without the key are left out; an empty list has no label",
-    )
+    label: LabelsPath = "labels"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -72,7 +78,7 @@ def _right(sample: Sample, task: MultiLabelTask) -> list[int] | None:
     try:
         if not is_selected(sample, task):
             return None
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         return None
     named = listed_labels(sample, task.label or "labels")
     if named is None:
@@ -91,7 +97,7 @@ def listed_labels(sample: Sample, path: str) -> list[str] | None:
     """The labels at a place of a sample's `meta`: a list, or a text with commas between them. None if it has none."""
     try:
         found = lookup(sample.meta, path)
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         return None
     named = found.split(",") if isinstance(found, str) else found
     if not isinstance(named, list | tuple):

@@ -31,7 +31,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.eval.right_and_wrong import filled
-from tercet.eval.task import KINDS, WordedTask, lookup
+from tercet.eval.task import KINDS, NoValue, WordedTask, lookup
 
 IN_MEDIA = ("object found", "nearest", "matched", "matched permuted")
 IN_TEXT = IN_MEDIA[:2]
@@ -103,7 +103,7 @@ def _named(sample: Sample, task: MultiObjectTask) -> tuple[tuple[str, ...], tupl
         objects = listed if isinstance(listed, list) else []
         names = tuple(agree(filled(task.template, one)) for one in objects)
         sizes = _sizes([lookup(one, task.size) for one in objects]) if task.size else ()
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         return None
     return (names, sizes) if 1 < len(names) == len(set(names)) else None
 

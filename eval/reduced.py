@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -28,10 +28,11 @@ from tercet.eval.compare import same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import MetricName, chances_of, statistics_of
+from tercet.eval.rank_metrics import chances_of, statistics_of
+from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import rank
-from tercet.eval.retrieval import FURTHER, FURTHER_WORDS, directions, pair
-from tercet.eval.task import KINDS, Task
+from tercet.eval.retrieval import directions, pair
+from tercet.eval.task import KINDS
 
 TILE = 256  # queries
 
@@ -95,16 +96,10 @@ def _hardest(table: EmbeddingTable, query: str, key: str, asked: Tensor, count: 
 
 
 @KINDS.register("reduced_retrieval")
-class ReducedRetrievalTask(Task):
+class ReducedRetrievalTask(RankedTask):
     """Retrieval of a set that `tercet data reduce` made smaller."""
 
     file: Path = Field(description="the reduced set, relative to the working directory")
-    recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
-    further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (*(f"R@{k}" for k in self.recall_at), *self.further)
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         found = ReducedSet.read(self.file)

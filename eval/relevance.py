@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.rights import Rights
-from tercet.eval.task import lookup
+from tercet.eval.task import NoValue, lookup
 
 
 def graded(table: EmbeddingTable, path: str, group: Tensor, item_Q: Tensor, item_C: Tensor) -> Rights:
@@ -38,7 +38,7 @@ def _grades(table: EmbeddingTable, path: str, item: int) -> Mapping[str, float]:
     sample = table.samples[item]
     try:
         value = lookup(sample.meta, path)
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(grade, int | float) for grade in value.values()):
         raise EvalError(f"`{path}` of sample `{sample.key}` must map keys of samples to numbers, such as {{a12: 2}}")

@@ -21,16 +21,14 @@ from tercet.eval.by_language import by_kind, over_kinds
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import MetricName, chances_of, depth_of, statistics_of
+from tercet.eval.rank_metrics import chances_of, depth_of, statistics_of
+from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import Ranking, rank_rights
 from tercet.eval.relevance import graded
 from tercet.eval.rights import Rights
-from tercet.eval.task import KINDS, Task
+from tercet.eval.task import KINDS
 from tercet.eval.truncation import truncated
 from tercet.modality import MODALITIES
-
-FURTHER = ("median rank", "mean rank", "mAP@10")
-FURTHER_WORDS = "further metrics: P@k, R-precision, mAP, mAP@k, MRR, nDCG@k, median rank, mean rank"
 
 
 def _known(modality: str) -> str:
@@ -50,11 +48,9 @@ Direction = Annotated[tuple[Modality, Modality], AfterValidator(_apart)]
 
 
 @KINDS.register("retrieval")
-class RetrievalTask(Task):
+class RetrievalTask(RankedTask):
     """Retrieval between every two modalities."""
 
-    recall_at: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 5, 10), description="R@k for these k")
-    further: tuple[MetricName, ...] = Field(FURTHER, description=FURTHER_WORDS)
     directions: tuple[Direction, ...] = Field(
         (), description="queries and candidates, such as [[text, image], [image, text]]; empty: every direction"
     )
@@ -77,10 +73,6 @@ class RetrievalTask(Task):
     count_truncated: bool = Field(
         False, description="count the captions that are longer than the context of the text tower"
     )
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (*(f"R@{k}" for k in self.recall_at), *self.further)
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         notes = {"truncated captions": truncated(table, embed_text)} if self.count_truncated else {}

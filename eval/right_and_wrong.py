@@ -15,7 +15,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.seeding import keyed
 from tercet.eval.comparisons import Case, Reference
 from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.task import entries, lookup
+from tercet.eval.task import NoValue, lookup
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 
@@ -39,7 +39,7 @@ class Statement(Config):
         try:
             values = [str(lookup(meta, path)) for path in self.differ]
             right, wrong = (agree(filled(template, meta)) for template in (self.right, self.wrong))
-        except (KeyError, IndexError, TypeError):
+        except NoValue:
             return None
         return (right, wrong) if len(set(values)) == len(values) and right != wrong else None
 
@@ -108,7 +108,7 @@ def of_pairs(table: EmbeddingTable, modality: str, path: str) -> Iterator[Case]:
     for item in sorted(rows.keys() & media.keys(), key=lambda item: table.samples[item].id):
         try:
             pairs.setdefault(str(lookup(table.samples[item].meta, path)), []).append(item)
-        except (KeyError, IndexError, TypeError):
+        except NoValue:
             continue
     for name, items in pairs.items():
         if len(items) > 2:
@@ -126,11 +126,3 @@ def caption_rows(table: EmbeddingTable) -> dict[int, list[int]]:
     for row, item in enumerate(table.items["text"].tolist() if "text" in table.items else ()):
         found.setdefault(item, []).append(row)
     return found
-
-
-def has_entries(sample: Sample, count: Mapping[str, int]) -> bool:
-    """Whether the lists in `meta` have as many entries as asked."""
-    try:
-        return all(entries(sample.meta, path) == number for path, number in count.items())
-    except (KeyError, IndexError, TypeError):
-        return False

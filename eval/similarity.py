@@ -15,7 +15,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.jackknife import Correlation
 from tercet.eval.measure import Measure
-from tercet.eval.task import KINDS, Task, lookup
+from tercet.eval.task import KINDS, NoValue, Task, lookup
 
 
 def _weighing_one(part: Any) -> Any:
@@ -65,7 +65,7 @@ def grades(table: EmbeddingTable, task: SimilarityTask) -> dict[int, float]:
     for item, sample in enumerate(table.samples):
         try:
             value: Any = lookup(sample.meta, task.grade)
-        except (KeyError, IndexError, TypeError):
+        except NoValue:
             continue
         if value in (None, ""):  # an empty cell of a table
             continue

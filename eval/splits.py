@@ -23,7 +23,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.seeding import keys
 from tercet.eval.embed import EvalError
 from tercet.eval.labelled import Labelled, LabelledTask
-from tercet.eval.task import lookup
+from tercet.eval.task import NoValue, lookup
 
 
 class SplitTask(LabelledTask):
@@ -126,7 +126,7 @@ def _split(data: Labelled, test_n: Tensor, name: str, task: SplitTask) -> Split:
 def _is_training(sample: Sample, task: SplitTask) -> bool:
     try:
         return all(str(lookup(sample.meta, path)) == value for path, value in task.train.items())
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         raise EvalError(
             f"task `{task.name}` needs {_shown(task.train)} in the meta of its training samples, and sample "
             f"`{sample.key}` has no such key; correct `train`"
@@ -136,7 +136,7 @@ def _is_training(sample: Sample, task: SplitTask) -> bool:
 def _fold_of(sample: Sample, task: SplitTask, path: str) -> str:
     try:
         return str(lookup(sample.meta, path))
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         raise EvalError(
             f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; name another key in `fold`, or "
             "set `fold: null` to deal the samples into folds"

@@ -4,7 +4,7 @@ measures it."""
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -94,15 +94,28 @@ def hashes_by_name(tasks: Iterable[Task]) -> dict[str, dict[str, str]]:
     }
 
 
+class NoValue(LookupError):
+    """The `meta` of a sample has nothing at a path."""
+
+
 def lookup(meta: Mapping[str, object], path: str) -> object:
-    """The value at a path such as `objects[0].shape`. Raises KeyError or IndexError if there is none."""
+    """The value at a path such as `objects[0].shape`. Raises NoValue if there is none."""
     found: Any = meta
-    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-        found = found[key] if key else found[int(index)]
+    try:
+        for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+            found = found[key] if key else found[int(index)]
+    except (KeyError, IndexError, TypeError) as error:
+        raise NoValue(path) from error
     return found
 
 
-def entries(meta: Mapping[str, object], path: str) -> int:
-    """The number of entries of the list at `path`."""
-    listed: Any = lookup(meta, path)
+def has_entries(meta: Mapping[str, object], count: Mapping[str, int]) -> bool:
+    """Whether the list at each path has this many entries. Raises NoValue if a path has no list."""
+    return all(_entries(meta, path) == number for path, number in count.items())
+
+
+def _entries(meta: Mapping[str, object], path: str) -> int:
+    listed = lookup(meta, path)
+    if not isinstance(listed, Sized):
+        raise NoValue(path)
     return len(listed)

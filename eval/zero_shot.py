@@ -26,7 +26,7 @@ from tercet.eval.intervals import Share, Statistic, class_mean
 from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
 from tercet.eval.ranking import rank
-from tercet.eval.task import KINDS, WordedTask, digest, entries, lookup
+from tercet.eval.task import KINDS, NoValue, WordedTask, digest, has_entries, lookup
 
 PROMPTS = {
     "image": ("a photo of a {class}.",),  # Radford et al. 2021
@@ -105,9 +105,9 @@ def label_tasks(
 
 @dataclass(frozen=True)
 class Classified:
-    """The items of one modality that have a class, and how they score with every class.
+    """The items of one modality that have a class, and the vectors of these and of every class.
 
-    `place_n` is the rank of the true class; a tie is wrong. Shape letters: n items, K classes.
+    `place_n` is the rank of the true class; a tie is wrong. Shape letters: n items, K classes, D dimensions.
     """
 
     modality: str
@@ -115,9 +115,14 @@ class Classified:
     items_n: Tensor
     groups_n: Tensor
     label_n: Tensor
-    scores_nK: Tensor
+    vectors_nD: Tensor
+    classes_KD: Tensor
     place_n: Tensor
     notes: dict[str, object]
+
+    def scores(self) -> Tensor:
+        """The cosine of each item with each class `[n, K]`, which the ranks do without."""
+        return self.vectors_nD @ self.classes_KD.T
 
 
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
@@ -177,16 +182,16 @@ def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
 
 
 def is_selected(sample: Sample, task: ZeroShotTask) -> bool:
-    """Whether the task uses such samples. Raises KeyError, IndexError or TypeError if a condition names no value."""
-    counted = all(entries(sample.meta, path) == count for path, count in task.count.items())
-    return counted and all(lookup(sample.meta, path) == value for path, value in task.where.items())
+    """Whether the task uses such samples. Raises NoValue if a condition names no value."""
+    chosen = has_entries(sample.meta, task.count)
+    return chosen and all(str(lookup(sample.meta, path)) == value for path, value in task.where.items())
 
 
 def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
     """The class in the sample's meta. None if the task does not use such samples."""
     try:
         return str(lookup(sample.meta, path)) if is_selected(sample, task) else None
-    except (KeyError, IndexError, TypeError):
+    except NoValue:
         raise EvalError(
             f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; name a task that fits the data, "
             "such as `retrieval`, or `zero_shot` with labels"
@@ -207,7 +212,7 @@ def _scored(
         notes["items without a class"] = unlabelled
     return Classified(
         modality, f"{task.what} from {modality}", items_n, _observations(table, task)[items_n], label_n,
-        vectors_nD @ classes_KD.T, place_n, notes,
+        vectors_nD, classes_KD, place_n, notes,
     )  # fmt: skip
 
 

@@ -90,16 +90,10 @@ class Evaluations:
 def score(results: Sequence[Mapping[str, Any]], config: BestConfig) -> float:
     """The metric's mean over the subjects and splits of a task, or of the tasks in a group."""
     names = names_within(config.task)
-    found = [of_task["metrics"] for of_task in results if of_task["task"] in names]
-    numbers = [(kind_of(name), float(value)) for metrics in found for name, value in metrics.items()]
-    chosen = [value for kind, value in numbers if kind == config.metric]
+    found = [one for one in from_json(results) if one.task in names]
+    chosen = [one.value for one in found if one.metric == config.metric]
     if not chosen:
-        known = dict.fromkeys(kind for kind, _ in numbers)
+        known = dict.fromkeys(one.metric for one in found)
         fix = did_you_mean(config.metric, known)
         raise UserError(f"{config.key}.metric: `{config.task}` has no metric `{config.metric}`; {fix}")
     return sum(chosen) / len(chosen)
-
-
-def kind_of(name: str) -> str:
-    """The metric's name without its subject."""
-    return name.rpartition(" ")[2]

@@ -28,7 +28,7 @@ from tercet.training.checkpoint_reader import CHECKPOINTS
 from tercet.training.commit import committed, step_of
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
-from tercet.training.evaluations import EVALUATIONS, EvaluationHistory, Evaluations, kind_of
+from tercet.training.evaluations import EVALUATIONS, EvaluationHistory, Evaluations
 from tercet.training.hooks.metrics_file import losses, note_event
 from tercet.training.metric_collapse import collapses, in_words
 from tercet.training.overfitting import overfitting
@@ -227,7 +227,7 @@ def check_evaluation(config: RunConfig) -> None:
     load_tasks(config.eval.tasks)
     if config.best:
         task, metric = config.best.task, config.best.metric
-        known = {kind_of(name) for one in load_tasks([task]) for name in one.metrics} - {"rank"}
+        known = {name for one in load_tasks([task]) for name in one.metrics if scale_of(name).better == "higher"}
         known |= {METRIC} if averages([task]) else set()
         if known and metric not in known:
             raise UserError(f"{config.best.key}.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")

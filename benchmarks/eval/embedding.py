@@ -30,7 +30,7 @@ from tercet.eval.evaluator import Evaluator
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 
-SAMPLES, SIDE, WORKERS, BATCH = 1_000, 384, 2, 64
+SIDE, WORKERS, BATCH = 384, 2, 64
 
 
 def rows(options: Namespace) -> list[BenchRow]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tercet.api.export import export
 from tercet.api.model import Model
+from tercet.benchmarks.onnx_towers import SMALL
 from tercet.benchmarks.table import BenchRow
 from tercet.models.export.reading import Samples
 from tercet.models.interop.clip_names import to_open_clip
@@ -36,14 +37,6 @@ CLIP = {
 }
 TOWERS = {"image": {"encoder": f"open_clip:{NAME}"}, "text": {"encoder": f"open_clip:{NAME}"}}
 PAIRED: dict[str, Any] = {"model": TOWERS, "pairs": {"image-text": 1.0}}
-SMALL = {
-    "model": {
-        "image": {"encoder": "small:image"},
-        "audio": {"encoder": "small:audio", "features": "small16k64", "seconds": 1.0},
-        "text": {"encoder": "small:text"},
-    },
-    "pairs": {"image-text": 1.0, "audio-text": 1.0},
-}
 TRIPS: Mapping[str, tuple[dict[str, Any], Callable[[Path], str]]] = {  # format: the model, how tercet names the folder
     "safetensors": (SMALL, str),
     "open_clip": ({**PAIRED, "objective": "sigmoid"}, str),

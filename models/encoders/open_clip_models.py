@@ -3,9 +3,8 @@
 The text tower or the tokenizer of some models is downloaded from Hugging Face. An image tower never needs them.
 """
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import LOCAL, check_open_clip_name
 from tercet.models.encoders.hf.hub import cache_if_hub_is_silent, fetched
+from tercet.models.quiet import without_logged_warnings
 
 WEIGHTS = "open_clip_model.safetensors"  # in a folder of open_clip
 STAND_IN = {"width": 8, "heads": 1, "layers": 1}  # a plain text tower, where only the image tower is used
@@ -33,7 +33,7 @@ def create(modality: str, name: str, config: TowerConfig, **ours: object) -> Cus
         check_weights(f"{where}.options.pretrained", name, str(pretrained))
         _check_activation(where, name, str(pretrained), bool(options.get("force_quick_gelu")))
     foreign = str(text_config(name).get("hf_model_name", ""))
-    with _without_warnings(), cache_if_hub_is_silent(pretrained):
+    with without_logged_warnings(), cache_if_hub_is_silent(pretrained):
         try:
             if modality == "image" and foreign:
                 return _without_foreign_text(name, options)
@@ -124,14 +124,3 @@ def _without_foreign_text(name: str, options: dict[str, Any]) -> CustomTextCLIP 
         if wrong:
             raise RuntimeError(f"{file} does not fit the image tower: {wrong[0]} is missing or unknown")
     return model
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences the warning that a model starts from random weights, which is intended here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

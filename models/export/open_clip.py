@@ -7,9 +7,7 @@ open_clip's own towers.
 """
 
 import json
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from tercet.models.export.open_clip_halves import Part, half_of_clip, image_half
 from tercet.models.export.pair import INSTEAD, pair_of, projection, refused
 from tercet.models.export.reading import Reading, Samples
 from tercet.models.multimodal import Multimodal
+from tercet.models.quiet import without_logged_warnings
 from tercet.models.space import SpaceConfig
 
 FORMAT = "open_clip"
@@ -72,7 +71,7 @@ def _further(text: dict[str, Any]) -> Iterator[str]:
 def read(folder: Path, given: Samples) -> Reading:
     """What open_clip makes of the folder, by its own preprocessing, tokenizer and forward."""
     source = f"{LOCAL}{folder}"
-    with _quiet():
+    with without_logged_warnings():
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(source)
             tokenize = open_clip.get_tokenizer(source)
@@ -189,13 +188,3 @@ def _preprocessing(model: Multimodal, encoder: str) -> dict[str, Any]:
         "interpolation": tower.intake.interpolation,
         "resize_mode": tower.intake.resize,
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -27,7 +27,6 @@ from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError
 
 TYPE = "tercet"
-PAIRS = ("image-text", "text-image")  # names of the term that compares pictures and captions
 USUAL_SCALE = 100.0
 
 
@@ -94,8 +93,7 @@ def clip_benchmark_model(model: Loadable, device: str | torch.device | None = No
 
 def scale_of(model: Model) -> float:
     """The inverse temperature of the term that compares pictures with captions, or the usual one."""
-    named = [name for name in PAIRS if name in model.towers.terms]
-    return float(model.towers.head.temperature(named[0])[0].detach()) if named else USUAL_SCALE
+    return model.towers.scales.get("image", USUAL_SCALE)
 
 
 def register() -> None:

@@ -13,6 +13,7 @@ from tercet.errors import UserError
 from tercet.eval import retrieval
 from tercet.eval.config import EvalConfig
 from tercet.eval.ranking import Ranking
+from tercet.eval.result import Result, to_json
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, score
@@ -26,14 +27,25 @@ GENUINE = retrieval.rank_rights
 
 def results(*values: float) -> list[dict[str, object]]:
     """One split after another, each with two subjects of one metric and a number that does not count."""
-    metrics = [{"a→b R@1": value, "b→a R@1": value / 2, "a→b R@10": 1} for value in values]
-    return [{"dataset": f"val{at}", "task": "retrieval", "metrics": one} for at, one in enumerate(metrics)]
+    found = [
+        Result(subject, metric, number, 0.0, 1.0, 0.1, 8, "retrieval", dataset=f"val{at}")
+        for at, value in enumerate(values)
+        for subject, metric, number in (("a→b", "R@1", value), ("b→a", "R@1", value / 2), ("a→b", "R@10", 1.0))
+    ]
+    return to_json(found, "m")
 
 
 def test_the_score_is_the_mean_over_subjects_and_splits() -> None:
     assert score(results(0.4, 0.8), STOPPING) == pytest.approx((0.4 + 0.2 + 0.8 + 0.4) / 4)
     with pytest.raises(UserError, match=r"early_stopping.metric: `retrieval` has no metric `R@2`; .*`R@1`"):
         score(results(0.4), EarlyStoppingConfig(metric="R@2"))
+
+
+def test_metrics_whose_names_end_alike_are_not_averaged_together() -> None:
+    named = {"accuracy": 0.9, "text-only accuracy": 0.3, "text score": 0.2, "image score": 0.4}
+    found = [Result("image, swap", name, value, 0.0, 1.0, 0.1, 8, "winoground") for name, value in named.items()]
+    for name, value in named.items():
+        assert score(to_json(found, "m"), EarlyStoppingConfig(task="winoground", metric=name)) == value
 
 
 def test_the_first_of_equal_scores_is_the_best_and_each_stage_starts_with_full_patience(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ runs. Missing weights are an error; transformers would initialise them at random
 """
 
 import json
-import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from transformers.utils import logging as reports
 from transformers.utils.hub import cached_file
 
 from tercet.errors import UserError
+from tercet.models.quiet import without_logged_warnings
 
 NO_CODE = {"trust_remote_code": False}
 # Otherwise transformers asks a bot of the hub to convert pickles.
@@ -94,12 +94,11 @@ def _prepared(where: str, name: str, kind: Any, what: str) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silences progress bars, and warnings about weights that are left out on purpose."""
-    before, bars = logging.root.manager.disable, reports.is_progress_bar_enabled()
-    logging.disable(logging.WARNING)
+    bars = reports.is_progress_bar_enabled()
     reports.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with without_logged_warnings():
+            yield
     finally:
-        logging.disable(before)
         if bars:
             reports.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -4,7 +4,6 @@ Shape letters: n rows, d dimensions of the joint space.
 """
 
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from tercet.models.export.onnx.needed import needs_onnx
 from tercet.models.export.onnx.precision import Precision, make_smaller
 from tercet.models.export.onnx.usage import USAGE, usage
 from tercet.models.multimodal import Multimodal
+from tercet.models.quiet import without_logged_warnings
 from tercet.models.space import SpaceConfig
 
 TOLERANCE = 1e-5  # of every number of a unit vector, in fp32
@@ -149,11 +149,6 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences warnings about the inside of exporters, which say nothing about the model."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with without_logged_warnings(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
