@@ -8,9 +8,10 @@ commit leaves the best one of before.
 from collections.abc import Collection
 from pathlib import Path
 
+from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import say
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, Saved
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, Saved, resume_point
 from tercet.training.commit import committed, flaw, place, step_of
 from tercet.training.evaluations import EVALUATIONS, Evaluations
 from tercet.training.recipe import load_recipe
@@ -23,6 +24,11 @@ def run_and_checkpoint(spec: str) -> tuple[Path, str]:
     folder, at, name = spec.rpartition(AT)
     named = at and not Path(spec).exists() and (Path(folder) / CHECKPOINTS).is_dir()
     return (Path(folder), name) if named else (Path(spec), "")
+
+
+def checkpoint_or_newest(run: Path, name: str) -> Saved | None:
+    """The checkpoint of this name; without a name, the newest valid one, if there is one."""
+    return checkpoint_named(run, name) if name else resume_point(run / CHECKPOINTS, World())
 
 
 def checkpoint_named(run: Path, name: str) -> Saved:

@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from tercet.configs.base import build
-from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import is_main_process
 from tercet.models.concatenated import concatenated
@@ -23,8 +22,8 @@ from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
-from tercet.training.best_checkpoint import checkpoint_named, run_and_checkpoint
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, MEMORY, resume_point
+from tercet.training.best_checkpoint import checkpoint_or_newest, run_and_checkpoint
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, MEMORY
 from tercet.training.memory.config import EMA
 from tercet.training.recipe import load_recipe
 
@@ -132,8 +131,7 @@ def load_weights(model: Multimodal, weights: Mapping[str, Tensor], source: str) 
 
 def _run(folder: Path, checkpoint: str, averaged: bool) -> Pretrained:
     """A run's newest valid checkpoint, or the one of this name: if `averaged` and the run kept averages, these."""
-    named = checkpoint_named(folder, checkpoint) if checkpoint else None
-    saved = named or resume_point(folder / CHECKPOINTS, World())
+    saved = checkpoint_or_newest(folder, checkpoint)
     if saved is None:
         raise UserError(f"{folder} holds no valid checkpoint; train the run until it writes one")
     stage = load_recipe(str(folder / CONFIG)).stage(saved.progress.stage)

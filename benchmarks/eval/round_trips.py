@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tercet.api.export import export
 from tercet.api.model import Model
-from tercet.benchmarks.onnx_towers import SMALL
+from tercet.benchmarks.eval.onnx_towers import SMALL
 from tercet.benchmarks.table import BenchRow
 from tercet.models.export.reading import Samples
 from tercet.models.interop.clip_names import to_open_clip

@@ -85,7 +85,7 @@ def export(
         left_out = written_as.write(towers, config, draft)
         difference = _difference(Model(towers, name), written_as, draft)
         about = About(Path(name).name or name, format, averaged, license, tuple(datasets), tuple(left_out))
-        (draft / CARD).write_text(card(towers, config, run_facts(Path(name)), about), encoding="utf-8")
+        (draft / CARD).write_text(card(towers, config, run_facts(name), about), encoding="utf-8")
         for path in draft.rglob("*"):
             if path.is_file():
                 shutil.copymode(draft / CARD, path)  # safetensors lets only its owner read a file

@@ -10,11 +10,13 @@ import torch
 import tercet
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval.result import Result, to_json
 from tercet.testing import on_ranks
 from tercet.training.best_checkpoint import checkpoint_named
 from tercet.training.checkpoint_reader import CHECKPOINTS, Saved
 from tercet.training.commit import committed, place, step_of
 from tercet.training.config import RunConfig
+from tercet.training.evaluations import Evaluations
 from tercet.training.pretrained import load_model
 from tests.training.tiny import MODEL, recipe, run
 
@@ -98,8 +100,11 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(runs: Path) -> None:
 
 def scored(run: Path, **values: float) -> None:
     """Writes evaluations with these scores."""
-    line = '{{"step": {}, "results": [{{"dataset": "all", "task": "retrieval", "metrics": {{"a R@1": {}}}}}]}}\n'
-    (run / "evaluations.jsonl").write_text("".join(line.format(step[4:], value) for step, value in values.items()))
+    lines = Evaluations(run / "evaluations.jsonl")
+    lines.path.unlink()
+    for step, value in values.items():
+        found = Result("a", "R@1", value, 0.0, 1.0, 0.1, 8, "retrieval", dataset="all")
+        lines.add(int(step[4:]), to_json([found], "m"))
 
 
 def test_checkpoints_have_names(world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +121,10 @@ def test_checkpoints_have_names(world_folder: Path, tmp_path: Path, capsys: pyte
         assert torch.equal(load_model(spec).state_dict()[name], expected[name])
     results = tercet.evaluate(f"{out}@best")  # on what the run held out
     assert {one.dataset for one in results} == {"all", "few"}
+    tercet.export(f"{out}@best", tmp_path / "exported")
+    card = (tmp_path / "exported" / "README.md").read_text(encoding="utf-8")
+    assert "| steps | 3 |" in card
+    assert "| a | 80.0 (0.0–100.0) |" in card  # the score of its own evaluation
     third_place = place(out / CHECKPOINTS, 3)
     third_place.rename(third_place.with_name(f"{third_place.name}.tmp"))
     assert checkpoint_named(out, "best").progress.step == 2

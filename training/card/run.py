@@ -7,11 +7,12 @@ from typing import Any
 
 from tercet.data_pipelines.source_config import SplitConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
-from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.result import Result, from_json
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, resume_point
+from tercet.training.best_checkpoint import checkpoint_or_newest, run_and_checkpoint
+from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
+from tercet.training.evaluations import EVALUATIONS, Evaluations
 from tercet.training.folder import PROVENANCE
 from tercet.training.progress import Progress
 from tercet.training.recipe import load_recipe
@@ -43,13 +44,15 @@ class RunFacts:
     provenance: dict[str, str]
 
 
-def run_facts(folder: Path) -> RunFacts | None:
-    """None if the folder is not one of a run."""
+def run_facts(spec: str) -> RunFacts | None:
+    """Of a run or one of its checkpoints, such as RUN@best. None for other models."""
+    folder, checkpoint = run_and_checkpoint(spec)
     if not (folder / CHECKPOINTS).is_dir():
         return None
-    saved = resume_point(folder / CHECKPOINTS, World())
+    saved = checkpoint_or_newest(folder, checkpoint)
     if saved is None:
         return None
+    during = dict(Evaluations(folder / EVALUATIONS).results()) if checkpoint else {}
     config = load_recipe(str(folder / CONFIG))
     found: list[tuple[str, SplitConfig, bool]] = [(name, split, True) for name, split in config.data.train.items()]
     found += [(name, split, False) for name, split in config.data.val.items()]
@@ -59,7 +62,7 @@ def run_facts(folder: Path) -> RunFacts | None:
         config.stage(saved.progress.stage),
         saved.progress,
         [_source(config, name, split, training, saved.progress, opened) for name, split, training in found],
-        from_json(_read(folder / RESULTS, [])),
+        during.get(saved.progress.step, []) if checkpoint else from_json(_read(folder / RESULTS, [])),
         _read(folder / PROVENANCE, {}),
     )
 
