@@ -13,6 +13,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.evaluate import measure
 from tercet.eval.intervals import MeanRank, Share, class_mean
 from tercet.eval.measure import Measure
+from tercet.eval.result import Result, to_json
 from tercet.training.checkpoint_config import BestConfig
 from tercet.training.evaluations import score
 from tests.eval.test_eval_self_test import table
@@ -147,9 +148,10 @@ def test_ranks_have_no_average() -> None:
 
 
 def test_a_run_may_stop_early_by_an_average() -> None:
-    results = [
-        {"task": "retrieval", "metrics": {"image→text R@1": 0.1}},
-        {"task": "outer", "metrics": {"mean of 3 tasks average": 0.4}},
+    found = [
+        Result("image→text", "R@1", 0.1, 0.0, 1.0, 0.0, 8, "retrieval"),
+        Result("mean of 3 tasks", "average", 0.4, 0.0, 1.0, 0.0, 8, "outer"),
     ]
+    results = to_json(found, "m")
     assert score(results, BestConfig(task="outer.yaml", metric="average")) == 0.4
     assert score(results, BestConfig(task="outer.yaml", metric="R@1")) == 0.1
