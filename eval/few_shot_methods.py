@@ -31,6 +31,7 @@ Setting = Mapping[str, float]
 
 ITERATIONS = 50  # of the transport plan
 SCALE = 100.0  # of the logits of prompts: the temperature at which CLIP ends
+TILE = 256  # queries that meet all examples at a time
 REDUCTION, STEPS, RATE = 4, 50, 1e-2  # of CLIP-Adapter
 GRID: Mapping[Method, Mapping[str, tuple[float, ...]]] = {
     "prototypes": {},
@@ -73,9 +74,13 @@ def moved(prototype_WD: Tensor, query_QD: Tensor, entropy: float) -> Tensor:
 
 
 def tip_adapter(shown: Shown, alpha: float, beta: float) -> Tensor:
-    cosine_QWS = torch.einsum("qd,wsd->qws", shown.query_QD, shown.example_WSD)
-    cached_QW = (-beta * (1 - cosine_QWS)).exp().sum(dim=2)
-    return _prompted(shown.query_QD, shown) + alpha * cached_QW
+    cached = [_cached(query_QD, shown.example_WSD, beta) for query_QD in torch.split(shown.query_QD, TILE)]
+    return _prompted(shown.query_QD, shown) + alpha * torch.cat(cached)
+
+
+def _cached(query_QD: Tensor, example_WSD: Tensor, beta: float) -> Tensor:
+    cosine_QWS = torch.einsum("qd,wsd->qws", query_QD, example_WSD)
+    return (-beta * (1 - cosine_QWS)).exp().sum(dim=2)
 
 
 def clip_adapter(shown: Shown, alpha: float) -> Tensor:

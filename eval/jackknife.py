@@ -45,6 +45,8 @@ def jackknife(function: Callable[[Tensor], float], group_Q: Tensor) -> Spread:
     if blocks < 2:
         return Spread(whole, inf)
     without_B = torch.tensor([function(block_Q != block) for block in range(blocks)], dtype=torch.float64)
+    if not without_B.isfinite().all():  # without a block, the rest has no value
+        return Spread(whole, inf)
     share_B = block_Q.bincount().double() / len(block_Q)
     centre = blocks * whole - ((1 - share_B) * without_B).sum()
     apart_B = (whole - (1 - share_B) * without_B) / share_B - centre

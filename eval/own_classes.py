@@ -100,9 +100,10 @@ def _of_benchmark(folder: Path) -> OwnClasses:
 
 
 def _of_features(info: Path) -> OwnClasses:
-    features = json.loads(info.read_text(encoding="utf-8")).get("features") or {}
+    columns = json.loads(info.read_text(encoding="utf-8")).get("features") or {}
+    features = {name: one for name, one in columns.items() if isinstance(one, dict)}  # a list is one of lists
     found = next((features[key] for key in KEYS if features.get(key, {}).get("_type") == "ClassLabel"), None)
-    captioned = any(one.get("dtype") == "string" for one in features.values() if isinstance(one, dict))
+    captioned = any(one.get("dtype") == "string" for one in features.values())
     names = [name.replace("_", " ") for name in found["names"]] if found else []
     return OwnClasses(_numbered(names), captioned=captioned) if names else OwnClasses()
 

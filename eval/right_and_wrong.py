@@ -54,7 +54,13 @@ def from_data(sample: Sample) -> list[Wrong]:
     listed = sample.meta.get("negatives", ())
     if not isinstance(listed, list | tuple):
         return []
-    return [(str(wrong["kind"]), str(wrong["text"])) for wrong in listed if isinstance(wrong, Mapping)]
+    mistakes = [wrong for wrong in listed if isinstance(wrong, Mapping)]
+    if any(not {"kind", "text"} <= wrong.keys() for wrong in mistakes):
+        raise EvalError(
+            f"`negatives` of sample `{sample.key}` lack a `kind` or a `text`; write each as "
+            '{"kind": "swap", "text": "a blue boat"}'
+        )
+    return [(str(wrong["kind"]), str(wrong["text"])) for wrong in mistakes]
 
 
 def from_rules(sample: Sample, rules: Sequence[str]) -> list[Wrong]:

@@ -47,7 +47,7 @@ from tercet.eval.task import Task
 from tercet.eval.zero_shot import ZeroShotTask
 
 EXACT = 1e-9
-KINDS = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask, SimilarityTask)
+KNOWN = (RetrievalTask, ZeroShotTask, CompositionTask, MultiObjectTask, FewShotTask, SimilarityTask)
 UNJUDGED = ("median rank", "mean rank variance")  # their expectations over draws are not those of chance
 PROPER = ("Brier score", "log loss")  # of probabilities: lower is better
 
@@ -95,7 +95,7 @@ class Check:
 def trust(table: EmbeddingTable, task: Task, confirm: Effort = THOROUGH) -> None:
     """Fails if the evaluation of a task on these data cannot be trusted: a quick self-test finds a wrong score, and a
     thorough one confirms that it is no accident."""
-    if not isinstance(task, KINDS) or all(check.holds for check in self_test(table, [task], QUICK)):
+    if not isinstance(task, KNOWN) or all(check.holds for check in self_test(table, [task], QUICK)):
         return
     for wrong in (check for check in self_test(table, [task], confirm) if not check.holds):
         raise UserError(
@@ -107,7 +107,7 @@ def trust(table: EmbeddingTable, task: Task, confirm: Effort = THOROUGH) -> None
 
 def self_test(table: EmbeddingTable, tasks: Sequence[str | Task], effort: Effort = THOROUGH) -> list[Check]:
     """Checks every metric of these tasks with each null model. Scores in a plugin's tasks are not known."""
-    known = [_of_few(task) for task in load_tasks(tasks) if isinstance(task, KINDS)]
+    known = [_of_few(task) for task in load_tasks(tasks) if isinstance(task, KNOWN)]
     if not known:
         raise EvalError("the self-test knows the scores of none of these tasks; name another, such as `retrieval`")
     try:

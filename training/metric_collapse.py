@@ -48,12 +48,15 @@ def collapses(history: History) -> list[Collapse]:
     """The metrics that collapse at the last evaluation, and had not collapsed at the one before."""
     if not history:
         return []
+    series: dict[tuple[str, str, str], list[tuple[int, Result]]] = {}
+    for at, some in history:
+        for one in some:
+            series.setdefault(_key(one), []).append((at, one))
     step, results = history[-1]
     found = []
     for now in results:
-        series = [(at, one) for at, some in history for one in some if _key(one) == _key(now)]
-        best = _fallen_from(series)
-        if best is not None and _fallen_from(series[:-1]) is None:
+        best = _fallen_from(series[_key(now)])
+        if best is not None and _fallen_from(series[_key(now)][:-1]) is None:
             found.append(Collapse(step, *best, now))
     return found
 

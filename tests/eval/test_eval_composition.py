@@ -22,6 +22,7 @@ from tercet.eval.measure import Measure, results
 from tercet.eval.multi_object import MultiObjectTask, multi_object
 from tercet.eval.null_models import constant, constant_text, random_text
 from tercet.eval.result import Result
+from tercet.eval.right_and_wrong import from_data
 from tercet.eval.self_test import THOROUGH, Effort, self_test
 from tercet.eval.task import Task
 
@@ -322,6 +323,12 @@ def test_ties_are_wrong_whatever_the_scores(scores: list[float], wrong: int) -> 
         )
     )
     assert found.value == float(max(scores[:wrong]) < 0)
+
+
+def test_a_mistake_without_a_kind_is_an_error_of_one_line() -> None:
+    sample = Sample("a", 0, 0, text=("a red boat",), meta={"negatives": [{"text": "a blue boat"}]})
+    with pytest.raises(EvalError, match="`negatives` of sample `a` lack a `kind` or a `text`; write each as"):
+        from_data(sample)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
+from tercet.eval import few_shot_methods
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.few_shot import Episode, FewShotTask, classes_of, episodes
@@ -184,7 +185,8 @@ def episode_of() -> tuple[Shown, Tensor]:
     return shown, torch.arange(3).repeat(3)
 
 
-def test_tip_adapter_equals_a_loop() -> None:
+def test_tip_adapter_equals_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_shot_methods, "TILE", 4)  # of nine queries
     shown, _ = episode_of()
     assert shown.text_WD is not None
     found = tip_adapter(shown, alpha=3.0, beta=5.5)

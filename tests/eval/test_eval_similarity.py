@@ -75,6 +75,12 @@ def test_the_jackknife_of_a_mean_is_its_closed_form_and_blocks_are_whole_groups(
     assert jackknife(lambda kept: float(values[kept].mean()), torch.zeros(24)).margin == float("inf")
 
 
+def test_a_statistic_that_has_no_value_without_some_group_has_the_widest_interval() -> None:
+    """The mean of what is not missing, where only the first group has any of it."""
+    values = Jackknifed(torch.tensor([0.25, torch.nan, torch.nan]), lambda rows: float(rows.nanmean()), 0.0, 1.0)
+    assert values.estimate(torch.arange(3)) == (0.25, 0.0, 1.0)
+
+
 def test_unequal_groups_weigh_as_their_queries() -> None:
     """The formula in a loop, for groups of 1, 2 and 5 queries."""
     values, group = torch.tensor([3.0, 1, 4, 1, 5, 9, 2, 6]).double(), torch.tensor([0, 1, 1, 2, 2, 2, 2, 2])

@@ -17,6 +17,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.evaluator import Evaluator
+from tercet.eval.own_classes import classes_of
 from tests.models.test_encoders_open_clip import MODELS
 from tests.tercet.api.boats import pixels
 from tests.tercet.outside import shard
@@ -151,6 +152,11 @@ def test_a_saved_dataset_brings_the_names_of_its_classes(home: Path) -> None:
     found = tercet.evaluate("exported", data="hf:saved")
     named = tercet.evaluate("exported", "zero_shot", "hf:saved", labels={"boat": "boat", "blue car": "blue car"})
     assert [(one.name, one.value, one.n) for one in found] == [(one.name, one.value, 12) for one in named]
+    info = home / "saved" / "dataset_info.json"
+    described = json.loads(info.read_text(encoding="utf-8"))
+    described["features"]["label"] = [described["features"]["label"]]  # a list of classes of each sample
+    info.write_text(json.dumps(described), encoding="utf-8")
+    assert not classes_of("hf:saved")
     captioned = {**column, "caption": datasets.Value("string")}
     rows["caption"] = [f"picture {number}" for number in range(12)]
     datasets.Dataset.from_dict(rows, features=datasets.Features(captioned)).save_to_disk(home / "captioned")
