@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field
 from tercet.data_pipelines.seeding import keyed
 from tercet.distributed import World
-from tercet.modality import field_behind, modality_of, of_memory
+from tercet.modality import field_behind, modality_of, of_memory, tokens_of
 from tercet.models.multimodal import Multimodal
 from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing.examples import Beside, Example, build_example, example_of
 from tercet.training.config import RunConfig
 
 ITEMS, MICRO_BATCH, TILE, DIM = 24, 5, 7, 512
-SIDE, LENGTH = 32, 12
+SIDE, PATCHES, LENGTH = 32, 4, 12
 END = 49407  # the end token, where CLIP reads the vector of a text
 FIELDS = ("image", "audio", "text", "text.synthetic", "text.negative")
 LAYOUTS = ("all rows", "rows missing", "one absent")
@@ -125,11 +126,17 @@ class Case:
         index = torch.arange(ITEMS)[exists(field_behind(name), layout, self.world, self.absent)]
         return torch.repeat_interleave(index, 1 + index % self.example.rows.get(name, 1))
 
-    def kept(self, layout: str) -> dict[str, Tensor]:
-        """The vectors of fields that a memory offers, in the whole batch."""
+    def kept(self, layout: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """The vectors and tokens of fields that a memory offers, in the whole batch, and the item of each row."""
         names = {name for term in self.terms for name in term.between if of_memory(name)}
         width = self.terms[0].projector.width(DIM) if self.terms[0].projector else DIM
-        return {name: self.beside.reference(name, "", width)[self.items(name, layout)] for name in names}
+        items = {name: self.items(name, layout) for name in names}
+        found = {name: (self.beside.reference(name, "", width)[item_N], item_N) for name, item_N in items.items()}
+        for term in self.terms:
+            for name in names.intersection(self.beside.objective.tokens(term.between)):
+                drawn = keyed(f"tokens of {name}", 0).standard_normal((ITEMS, PATCHES, width))
+                found[tokens_of(name)] = normalize(torch.from_numpy(drawn), dim=2)[items[name]], items[name]
+        return found
 
     @property
     def absent(self) -> str:

@@ -52,8 +52,8 @@ class ExampleMemories(Memories):
             for name, key in product(term.between, beside.references):
                 vectors = beside.reference(key, name, DIM)[self.case.items(name, self.layout)]
                 frozen[f"{key}.{name}"] = Rows.frozen(vectors.float().to(device))
-        for name, z_Nd in self.case.kept(self.layout).items():
-            item_N = self.case.items(name, self.layout).to(device)
+        for name, (z_Nd, kept_N) in self.case.kept(self.layout).items():
+            item_N = kept_N.to(device)
             place = torch.nonzero(torch.isin(item_N, batch.ids)).flatten().tolist()
             own = slice(place[0], place[-1] + 1) if place else slice(0, 0)
             frozen[self.case.terms[0].vectors_of(name)] = Rows(z_Nd.float().to(device), own, item_N, item_N, item_N)

@@ -85,7 +85,7 @@ def true_loss(
 
     def rows(name: str) -> Rows:
         if name in kept:
-            z_N, item_N = kept[name].to(scale.device), case.items(name, layout).to(scale.device)
+            z_N, item_N = (one.to(scale.device) for one in kept[name])
             return Rows(z_N, slice(0, len(z_N)), item_N, item_N, item_N)
         z_N, item_N = vectors[term.vectors_of(name)].double(), batch.fields[field_of(name)].item
         return Rows(z_N, slice(0, len(z_N)), item_N, batch.groups[item_N], batch.ids[item_N])
