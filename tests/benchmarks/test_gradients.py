@@ -51,8 +51,8 @@ class ForgetsTheFirstChunks(Step):
 
 RIGHT = [(Case(2, zero, clip=0.1), Step) for zero in (0, 3)] + [(Case(2, 2, setting="dropout"), Step)]
 OTHERS = ["symile"]  # three fields
-# Values of samples, rows with numbers, tokens, references, an optional reference, extra negatives.
-SLOWER = ["isogclr", "listwise", "sequence", "soft", "infonce_guide", "infonce_own_negatives"]
+# Values of samples, rows with numbers, tokens, those of a teacher, references, an optional reference, extra negatives.
+SLOWER = ["isogclr", "listwise", "sequence", "masked_prediction", "soft", "infonce_guide", "infonce_own_negatives"]
 
 
 @objective("changes_with_the_ranks")
