@@ -112,18 +112,28 @@ def render(results: Iterable[Result]) -> "Drawing":
 
 @dataclass(frozen=True)
 class Drawing:
-    """Tables on a terminal. A table that is too wide shows its first metric only."""
+    """Tables on a terminal. A table that is too wide leaves out its last metrics, and names them."""
 
     tables: list[ResultTable]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in self.tables:
-            whole = _draw(table, [metric for metric in table.metrics if metric != "mean rank"])
-            needed = Measurement.get(console, options.update(max_width=1000), whole).maximum
-            yield whole if needed <= options.max_width else _draw(table, table.metrics[:1])
+            metrics = [metric for metric in table.metrics if metric != "mean rank"]
+            drawn = _draw(table, metrics)
+            hidden: list[str] = []
+            while len(metrics) > 1 and _width(drawn, console, options) > options.max_width:
+                hidden.insert(0, heading(metrics.pop()))
+                drawn = _draw(table, metrics)
+            yield drawn
+            if hidden:
+                yield Text(f"not shown, for lack of width: {', '.join(hidden)}", style="dim")
             for verdict in table.verdicts:
                 yield Text(verdict.words, style="" if verdict.above_chance else "bold red")
             yield Text()
+
+
+def _width(drawn: Table, console: Console, options: ConsoleOptions) -> int:
+    return Measurement.get(console, options.update(max_width=1000), drawn).maximum
 
 
 def _draw(table: ResultTable, metrics: list[str]) -> Table:
