@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +19,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.embed import embed_batch
+from tercet.models.export.onnx.load import is_onnx
 from tercet.models.multimodal import Multimodal
 from tercet.training.pretrained import KNOWN, load_model, models_of, pretrained
 
@@ -130,7 +132,8 @@ def check_model(model: Loadable) -> None:
     """Fails if there is no such model, before the long work with others begins."""
     if not isinstance(model, Model):
         for name in models_of(name_of(model)):
-            pretrained(name)
+            if not is_onnx(Path(name)):
+                pretrained(name)
 
 
 def name_of(model: Loadable) -> str:

@@ -97,8 +97,10 @@ def test_the_page_tells_how_to_make_tokens(model: Model, graphs: Path) -> None:
 
 def test_graphs_are_evaluated_like_any_model(folders: tuple[Path, Path], world_folder: Path) -> None:
     names, data = [str(folder) for folder in folders], str(world_folder / "val")
-    ours, theirs = (tercet.evaluate(name, "retrieval", data) for name in names)
+    ours, theirs = tercet.evaluate(names, "retrieval", data).values()
     assert [repr(one) for one in ours] == [repr(one) for one in theirs]
+    (rows,) = tercet.compare(*names, data=data, tasks="retrieval").values()
+    assert all(row.baseline == row.other for row in rows)
     with pytest.raises(
         UserError, match="holds ONNX graphs, which can only be evaluated; name data to evaluate, or the model"
     ):
