@@ -99,13 +99,16 @@ class NoValue(LookupError):
 
 
 def lookup(meta: Mapping[str, object], path: str) -> object:
-    """The value at a path such as `objects[0].shape`. Raises NoValue if there is none."""
+    """The value at a path such as `objects[0].shape`, or in the column of this name. Raises NoValue if there is none,
+    or null."""
     found: Any = meta
     try:
-        for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        for key, index in [(path, "")] if path in meta else re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
             found = found[key] if key else found[int(index)]
     except (KeyError, IndexError, TypeError) as error:
         raise NoValue(path) from error
+    if found is None:
+        raise NoValue(path)
     return found
 
 

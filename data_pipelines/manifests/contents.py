@@ -1,5 +1,6 @@
-"""What the cells of a column hold, judged by the first rows of a table: pictures, sounds, or words."""
+"""What the cells of a column hold: pictures, sounds, or words, judged by the first rows of a table, and JSON."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -32,6 +33,18 @@ def has_words(cells: Iterable[object]) -> bool:
     """Whether most cells are words: neither numbers, nor names of files, nor codes."""
     present = [cell for cell in cells if cell not in (None, "")]
     return 2 * sum(map(_is_words, present)) > len(present)
+
+
+def value_in(cell: object) -> object:
+    """The list or the object in a cell that holds one as JSON or as a map of Arrow, or else the cell."""
+    if isinstance(cell, list) and cell and all(isinstance(one, tuple) for one in cell):
+        return dict(cell)
+    if not (isinstance(cell, str) and cell.lstrip().startswith(("[", "{"))):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def modality_of(kind: str, name: str, data: bytes) -> str:

@@ -5,11 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from tercet.data_pipelines.captions.languages import by_language, language
-from tercet.data_pipelines.manifests.contents import UNSURE, has_words, medium_in
+from tercet.data_pipelines.manifests.contents import UNSURE, has_words, medium_in, value_in
 from tercet.errors import UserError, did_you_mean
 from tercet.modality import FILES, MODALITIES
 
@@ -44,7 +44,7 @@ class Roles:
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        """Columns that become files, captions or keys, and no metadata."""
+        """Columns that become files, captions or keys."""
         further = (column for _, column in self.files)
         return frozenset(filter(None, (self.key, *self.media.values(), *self.text, *further)))
 
@@ -124,7 +124,7 @@ def _is_numbered(name: str, column: str) -> bool:
 
 def _by_language(cells: Mapping[str, Sequence[object]]) -> tuple[str, ...]:
     """Columns named `en`, `de` and so on; several such as `words.en` and `words.de`; or cells that hold such keys."""
-    nested = [column for column, values in cells.items() if any(map(by_language, values))]
+    nested = [column for column, values in cells.items() if any(by_language(value_in(value)) for value in values)]
     worded = [column for column, values in cells.items() if has_words(values)]
     alone = [column for column in worded if language(column)]
     if len(alone) == 1 and alone[0].lower() in UNSURE:
@@ -132,6 +132,13 @@ def _by_language(cells: Mapping[str, Sequence[object]]) -> tuple[str, ...]:
     stems = Counter(_stem(column) for column in worded)
     several = [column for column in worded if _stem(column) and stems[_stem(column)] > 1]
     return tuple(nested or alone or several)
+
+
+@cache
+def language_of(column: str) -> str:
+    """The language that `de`, `caption_de` or `words.pt-BR` names; empty if the column names none."""
+    endings = (column[sign.end() :] for sign in re.finditer(r"[\s._-]+", column))
+    return next((name for name in (column, *endings) if language(name)), "")
 
 
 def _stem(column: str) -> str:

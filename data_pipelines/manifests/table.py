@@ -1,6 +1,5 @@
 """Turns the rows of a table into entries; paths are relative to the folder of the table."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,15 +10,17 @@ from typing import TypeAlias
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.languages import by_language
+from tercet.data_pipelines.manifests.contents import value_in
 from tercet.data_pipelines.manifests.entry import Entry, LeftOut, Outcome, safe_key, usable
 from tercet.data_pipelines.manifests.medium import Medium, Span, further_kind, medium_of, named
-from tercet.data_pipelines.manifests.roles import Roles, choose_roles
+from tercet.data_pipelines.manifests.roles import Roles, choose_roles, language_of
 from tercet.data_pipelines.manifests.watched import watch
 from tercet.errors import UserError
 
 Row: TypeAlias = Mapping[str, object]
 Rows: TypeAlias = Iterator[tuple[int, Row | BadSample]]  # numbered from one
 
+LANGUAGE = "language"  # the key of the languages of the captions, one for each
 ENOUGH = 100  # rows that the roles of the columns are guessed from
 
 
@@ -65,8 +66,10 @@ class TableManifest:
     def _read(self, number: int, row: Row, names: Mapping[str, Medium]) -> Entry:
         _check(names, self.roles)
         names = {**names, **_further(row, self.roles)}
-        captions = _captions(row, self.roles.text)
-        meta = {column: _plain(value) for column, value in row.items() if column not in self.roles.taken}
+        captions, languages = _captions(row, self.roles.text)
+        meta = _meta(row, self.roles)
+        if captions and all(languages):
+            meta.setdefault(LANGUAGE, [*languages])
         if self.roles.group:
             meta["group"] = _plain(row.get(self.roles.group))
         key = f"{number:09d}" if self.roles.key is None else safe_key(str(row.get(self.roles.key) or ""))
@@ -85,7 +88,7 @@ def _further(row: Row, roles: Roles) -> dict[str, Medium]:
     """Further media by kind. A cell holds one, or a list of them, also as JSON. Empty places of a list are left out."""
     further = {}
     for name, column in roles.files:
-        for number, cell in enumerate(_as_list(_parsed(row.get(column)))):
+        for number, cell in enumerate(_as_list(value_in(row.get(column)))):
             if medium := medium_of(cell):
                 further[further_kind(name, number)] = medium
     return further
@@ -102,11 +105,33 @@ def _check(names: Mapping[str, Medium], roles: Roles) -> None:
             raise BadSample(f"{kind}: not a path")
 
 
-def _captions(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
-    captions = tuple(caption for column in columns for caption in _listed(_cell(row, column)))
-    if columns and not captions:
+def _captions(row: Row, columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The captions of a row, and the language of each, as far as cells or columns name it."""
+    found = [
+        (caption, language or language_of(column))
+        for column in columns
+        for caption, language in _listed(_cell(row, column))
+    ]
+    if columns and not found:
         raise BadSample("text: empty")
-    return captions
+    return tuple(caption for caption, _ in found), tuple(language for _, language in found)
+
+
+def _meta(row: Row, roles: Roles) -> dict[str, object]:
+    """The row as metadata, without empty cells, keys and media. A single column of captions is not repeated, unless its
+    cells say more than the words."""
+    left_out = roles.taken - {*roles.text} if len(roles.text) > 1 else roles.taken
+    cells = {column: value_in(cell) for column, cell in row.items() if cell is not None and cell != ""}
+    return {
+        column: _plain(cell)
+        for column, cell in cells.items()
+        if column not in left_out or (column in roles.text and _says_more(cell))
+    }
+
+
+def _says_more(cell: object) -> bool:
+    """Whether captions are by language, or objects."""
+    return any(isinstance(one, Mapping) for one in _as_list(cell))
 
 
 def _cell(row: Row, column: str) -> object:
@@ -119,37 +144,28 @@ def _cell(row: Row, column: str) -> object:
     return value
 
 
-def _listed(cell: object) -> Iterator[str]:
-    """A cell holds one caption, a list of them, such a list as JSON, or captions by language."""
-    cell = _parsed(cell)
-    cell = [one for value in by_language(cell).values() for one in _as_list(value)] or cell
-    for caption in _as_list(cell):
-        if isinstance(caption, Mapping):
-            caption = caption.get("text", caption.get("caption"))
-        if caption is not None and str(caption).strip():
-            yield str(caption).strip()
+def _listed(cell: object) -> Iterator[tuple[str, str]]:
+    """A cell holds one caption, a list of them, or captions by language; each caption with its language, if named."""
+    cell = value_in(cell)
+    for language, value in (by_language(cell) or {"": cell}).items():
+        for caption in _as_list(value):
+            if isinstance(caption, Mapping):
+                caption = caption.get("text", caption.get("caption"))
+            if caption is not None and str(caption).strip():
+                yield str(caption).strip(), language
 
 
 def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _parsed(cell: object) -> object:
-    """The list in a cell that holds one as JSON, or else the cell."""
-    if not (isinstance(cell, str) and cell.startswith("[")):
-        return cell
-    try:
-        return json.loads(cell)
-    except ValueError:
-        return cell
-
-
 def _plain(value: object) -> object:
-    """A value that JSON can hold: NaN becomes null, a date text, and bytes hexadecimal digits."""
+    """A value that JSON can hold: NaN becomes null, a date text, and bytes hexadecimal digits. Arrow gives every object
+    the keys of all; those without a value are left out."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(one) for key, one in value.items() if one is not None}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, bytes):

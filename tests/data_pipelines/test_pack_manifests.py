@@ -106,7 +106,18 @@ def test_named_columns_override_guesses(tmp_path: Path) -> None:
     asked = Roles(image="full", text=("alt", "caption"), group="house")
     (entry,) = entries(path, asked)
     assert entry == Entry(
-        1, "000000001", tmp_path, {"image": "full.jpg"}, ("a", "c"), {"image": "thumb.jpg", "house": "7", "group": "7"}
+        1,
+        "000000001",
+        tmp_path,
+        {"image": "full.jpg"},
+        ("a", "c"),
+        {
+            "image": "thumb.jpg",
+            "caption": "c",
+            "alt": "a",
+            "house": "7",
+            "group": "7",
+        },
     )
 
 
