@@ -6,6 +6,8 @@ from typing import Any
 
 from tercet.configs.base import build
 from tercet.configs.yaml_text import read_yaml
+from tercet.data_pipelines.manifests.find import SAVED
+from tercet.data_pipelines.shards.address import is_url
 from tercet.errors import UserError, did_you_mean
 from tercet.eval import (  # noqa: F401  each registers its kind of task
     calibration,
@@ -76,6 +78,8 @@ def _read(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
     inherited = {} if parent is None else _read(_beside(path, parent), (*heirs, name))
     if isinstance(tasks := own.get("tasks"), list):
         own["tasks"] = [_beside(path, one) if isinstance(one, str) else one for one in tasks]
+    if isinstance(data := own.get("data"), str):
+        own["data"] = _data_beside(path, data)
     return {**inherited, **own, "name": path.stem}
 
 
@@ -100,3 +104,9 @@ def _is_file(name: str) -> bool:
 def _beside(path: Path, name: str) -> str:
     """A task that a file names: a file by its path from the first one's folder, or a task that comes with tercet."""
     return str(path.parent / name) if _is_file(name) else name
+
+
+def _data_beside(path: Path, data: str) -> str:
+    """The data that a task file names, by their path from its folder, or by their URL."""
+    saved = SAVED if data.startswith(SAVED) else ""
+    return data if is_url(data) else f"{saved}{path.parent / data.removeprefix(saved)}"

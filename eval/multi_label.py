@@ -144,8 +144,8 @@ def average_precision(scores_M: Tensor, right_M: Tensor) -> Tensor:
     right_P = scores_M[right_M].double().sort(descending=True).values
     wrong = scores_M[~right_M].double().sort().values
     before_P = len(wrong) - torch.searchsorted(wrong, right_P - TIE)
-    nth_P = torch.arange(1, len(right_P) + 1)
-    precision: Tensor = (nth_P / (nth_P + before_P)).double().mean()
+    nth_P = torch.arange(1, len(right_P) + 1, dtype=torch.float64)
+    precision: Tensor = (nth_P / (nth_P + before_P)).mean()
     return precision
 
 

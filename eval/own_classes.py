@@ -6,6 +6,7 @@ classes and the templates of prompts.
     FOLDER/classnames.txt                            one class a line; `.cls` of a sample is a line number, from zero
     FOLDER/zeroshot_classification_templates.txt     one prompt a line, `{c}` is replaced by the class
     FOLDER/test/nshards.txt, 0.tar, 1.tar, …
+    FOLDER/dataset_type.txt                          `multilabel`: samples have several classes each, in `.npy`
 
 Its other folders, such as those for retrieval, have no classes. A dataset that `datasets` saved has the names of its
 column `label` or `class` in `dataset_info.json`, if that is a `ClassLabel`.
@@ -15,13 +16,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.manifests.find import SAVED
 from tercet.errors import UserError
+from tercet.eval.benchmark_labels import labels_sidecar
 from tercet.eval.labels import KEYS, plain
 from tercet.eval.load_tasks import load_task
+from tercet.eval.multi_label import MultiLabelTask
 from tercet.eval.task import Task, TaskGroup
 from tercet.eval.zero_shot import ZeroShotTask, label_tasks
 
@@ -37,20 +40,23 @@ Labels: TypeAlias = Sequence[str] | Mapping[str, str]
 class OwnClasses:
     """Classes and templates of prompts, the usual ones if there are none.
 
-    `verbatim`: prompts keep their articles. `captioned`: the data have captions beside the classes.
+    `verbatim`: prompts keep their articles. `captioned`: the data have captions beside the classes. `several`: a sample
+    may have several classes.
     """
 
     labels: Labels = ()
     templates: tuple[str, ...] = ()
     verbatim: bool = False
     captioned: bool = False
+    several: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.labels)
 
     def tasks(self) -> list[ZeroShotTask]:
         """The task for pictures and the one for sounds."""
-        return label_tasks(self.labels, self.templates, articles=not self.verbatim)
+        tasks = label_tasks(self.labels, self.templates, articles=not self.verbatim)
+        return [_several(task) for task in tasks] if self.several else tasks
 
 
 def with_classes(tasks: Sequence[str | Task], split: SplitConfig, given: OwnClasses) -> list[str | Task]:
@@ -73,6 +79,14 @@ def shards_of(folder: Path) -> Path | None:
     return shards if (shards / COUNT).is_file() else None
 
 
+def with_labels(split: Mapping[str, Any]) -> dict[str, Any]:
+    """A split of the data. If it is of CLIP_benchmark and its samples have several classes, they come as a sidecar."""
+    shards = Path(split["source"]) if isinstance(split.get("source"), str) else None
+    if shards is None or not (shards / COUNT).is_file() or not _has_several(folder := shards.resolve().parent):
+        return dict(split)
+    return {"sidecar": str(labels_sidecar(shards, [*_numbered(_lines(folder / CLASSES))])), **split}
+
+
 def classes_of(source: str | Sequence[str]) -> OwnClasses:
     """The classes of a split of CLIP_benchmark or of a saved dataset; none for other data."""
     if not isinstance(source, str):
@@ -86,17 +100,21 @@ def classes_of(source: str | Sequence[str]) -> OwnClasses:
 
 
 def _of_benchmark(folder: Path) -> OwnClasses:
-    if "multilabel" in _lines(folder / TYPE):
-        raise UserError(
-            f"{folder}: its samples have several labels each, in `.npy`, which tercet does not read; list them under "
-            "`labels` in the `.json` of the samples, and evaluate them by a task of the kind `multi_label`"
-        )
     templates = _lines(folder / TEMPLATES)
     for line, template in enumerate(templates, start=1):
         if "{c}" not in template:
             raise UserError(f"{folder / TEMPLATES}: line {line}, `{template}`, has no place for the class; add {{c}}")
     own = tuple(one.replace("{c}", "{class}") for one in templates)
-    return OwnClasses(_numbered(_lines(folder / CLASSES)), own, verbatim=True)
+    return OwnClasses(_numbered(_lines(folder / CLASSES)), own, verbatim=True, several=_has_several(folder))
+
+
+def _has_several(folder: Path) -> bool:
+    return "multilabel" in _lines(folder / TYPE) and (folder / CLASSES).is_file()
+
+
+def _several(task: ZeroShotTask) -> MultiLabelTask:
+    """The same classes and prompts, where an item may have several of the classes."""
+    return MultiLabelTask(**task.model_dump(exclude={"kind", "label"}), kind="multi_label")
 
 
 def _of_features(info: Path) -> OwnClasses:

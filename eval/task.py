@@ -25,6 +25,9 @@ class Task(Config, ABC):
     kind: str
     name: str
     title: str = Field(description="the title of its table")
+    data: str | None = Field(
+        None, description="evaluated by `tercet eval` if the command names no data; a path from the folder of the file"
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -34,7 +37,7 @@ class Task(Config, ABC):
     @property
     def hashes(self) -> dict[str, str]:
         """Digests of what its results depend on, so that results of different tasks are not compared by mistake."""
-        return {"task": digest(self.model_dump(mode="json", exclude={"name", "title"}))}
+        return {"task": digest(self.model_dump(mode="json", exclude={"name", "title", "data"}))}
 
     @abstractmethod
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]: ...

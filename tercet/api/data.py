@@ -12,7 +12,7 @@ from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shorthand import is_one
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.own_classes import benchmark_name, shards_of
+from tercet.eval.own_classes import benchmark_name, shards_of, with_labels
 from tercet.training.best_checkpoint import run_and_checkpoint
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
@@ -56,7 +56,7 @@ def _whole(run: RunConfig | None, data: Data) -> DataConfig:
     if given and not is_one(given, {*SplitConfig.model_fields, *DataConfig.model_fields}):
         given = {"val": {name: _split(one) for name, one in given.items()}}
     elif "source" in given:
-        given |= _split({"source": given["source"]})
+        given = _split(given)
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
     settings = run.data.model_dump(mode="json") if run else {}
     if "source" not in split and "val" not in given:
@@ -69,11 +69,11 @@ def _whole(run: RunConfig | None, data: Data) -> DataConfig:
 
 
 def _split(data: Any) -> dict[str, Any]:
-    """One dataset as a mapping. Of a folder of CLIP_benchmark, the shards that are for evaluation."""
+    """One dataset as a mapping. Of a folder of CLIP_benchmark, the shards that are for evaluation, and their labels."""
     said = _said(data)
     source = said.get("source")
     shards = shards_of(Path(source)) if isinstance(source, str) else None
-    return {**said, "source": str(shards)} if shards else said
+    return with_labels({**said, "source": str(shards)} if shards else said)
 
 
 def _name(source: str | tuple[str, ...]) -> str:

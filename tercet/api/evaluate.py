@@ -13,7 +13,7 @@ from tercet.api.data import Data, looked_at
 from tercet.api.measured import measured, not_evaluated
 from tercet.api.model import Loadable, Model, check_model, load, name_of
 from tercet.api.mteb_tasks import evaluate_suites, split_off
-from tercet.api.question import Question, Tasks
+from tercet.api.question import Question, Tasks, data_for
 from tercet.api.results import Results
 from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
@@ -70,11 +70,12 @@ def evaluate(
     """Evaluates a model, or several, on tasks; every number comes with its interval and with the score of chance.
 
     `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole;
-    a mapping from names to data gives several datasets. The default is what the run held out; `split="train"` takes
-    what it was trained on. `labels` are the classes of `zero_shot`: a sample's class is its column or folder `label` or
-    `class`, or else the only one that its caption names. `templates` are the prompts, such as `a photo of a {class}.`
-    `dims` cuts all vectors to their first dimensions, and normalises them anew. `embeddings` is a folder that keeps the
-    vectors of every model and dataset, so that another call does not compute them again.
+    a mapping from names to data gives several datasets. The default is the data that the files of the tasks name, or
+    else what the run held out; `split="train"` takes what it was trained on. `labels` are the classes of `zero_shot`: a
+    sample's class is its column or folder `label` or `class`, or else the only one that its caption names. `templates`
+    are the prompts, such as `a photo of a {class}.` `dims` cuts all vectors to their first dimensions, and normalises
+    them anew. `embeddings` is a folder that keeps the vectors of every model and dataset, so that another call does not
+    compute them again.
 
     `mteb:NAME` is a benchmark or task of MTEB, which brings its own data, such as `mteb:MIEB(lite)`.
 
@@ -93,6 +94,7 @@ def evaluate(
     if suites:
         of_suites = ResultsByModel({name_of(one): evaluate_suites(one, suites, dims) for one in models})
         return of_suites if isinstance(model, list | tuple) else next(iter(of_suites.values()))
+    data = data_for(own, data, split)
     first = name_of(models[0])
     question, seen = Question.of(first, tasks, labels, templates, data), looked_at(first, data, split)
     for one in models[1:]:
@@ -125,6 +127,7 @@ def compare(
     """
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
+    data = data_for(tasks, data, split)
     first = name_of(baseline)
     question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
     for one in others:
@@ -174,6 +177,7 @@ def self_test(
     dims: int | None = None,
 ) -> list[Check]:
     """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
+    data = data_for(tasks, data, split)
     question, seen = Question.of(name_of(model), tasks, labels, data=data), looked_at(name_of(model), data, split)
     with embedded(model, seen, question.config, dims) as (_, tables):
         checks = (run_self_test(table, question.on(seen.val[name])) for name, table in tables.items())

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 from tercet.api.data import Data, run_of
 from tercet.data_pipelines.config import SplitConfig
+from tercet.data_pipelines.manifests.find import SAVED
+from tercet.data_pipelines.shards.address import is_url
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.load_tasks import load_tasks
@@ -56,3 +59,23 @@ class Question:
         """Whether `zero_shot` means the classes of each dataset, as others have them, and this one has none."""
         known = self.classes or classes_of(split.source) or self.recipe_classes
         return not known and any(classes_of(other.source) for other in others)
+
+
+def data_for(tasks: Tasks, data: Data | None, split: str | None) -> Data | None:
+    """The data or the split that is given, or else the data that the files of the tasks name."""
+    if data is not None or split is not None:
+        return data
+    found = {task.data: task.name for task in load_tasks([tasks] if isinstance(tasks, str) else tasks) if task.data}
+    if len(found) > 1:
+        (first, one), (second, other), *_ = found.items()
+        raise UserError(
+            f"task `{one}` names the data {first}, and task `{other}` {second}; evaluate them one by one, or name data "
+            "for both: --data D, or data=…"
+        )
+    for path, name in found.items():
+        plain = path.removeprefix(SAVED)
+        if not (is_url(plain) or set(plain) & set("*?[{") or Path(plain).exists()):
+            raise UserError(
+                f"task `{name}`: its `data`, {path}, does not exist; give a path from the folder of the task file"
+            )
+    return next(iter(found), None)

@@ -21,7 +21,7 @@ def declare_eval(verb: Parser) -> None:
     verb.add_argument("tasks", nargs="*", metavar="TASK", help=TASK)
     text = "one more model, for a table of several; may be repeated"
     verb.add_argument("--model", action="append", default=[], dest="model_more", metavar="M", help=text)
-    _takes_data(verb, "default: what the run held out")
+    _takes_data(verb, "default: the `data` of the task file, or else what the run held out")
     _takes_split(verb)
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")
     _takes_dims(verb)

@@ -2,13 +2,17 @@
 
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import average_precision_score
 from torch.nn.functional import normalize
 
 import tercet
@@ -72,8 +76,8 @@ def weights(home: Path) -> str:
 
 
 @torch.no_grad()
-def by_their_rules(weights: str) -> dict[str, float]:
-    """`clip_benchmark.metrics.zeroshot_classification`, from its description: templates are averaged by class."""
+def scores_by_their_rules(weights: str) -> torch.Tensor:
+    """Of each picture with each class: templates are averaged by class."""
     model: Any
     model, _, transform = open_clip.create_model_and_transforms("tiny-clip", pretrained=weights)
     model.eval()
@@ -83,7 +87,12 @@ def by_their_rules(weights: str) -> dict[str, float]:
         texts = normalize(model.encode_text(tokenizer([template.format(c=name) for template in TEMPLATES])), dim=-1)
         classifier.append(texts.mean(dim=0) / texts.mean(dim=0).norm())
     pictures = torch.stack([transform(Image.open(io.BytesIO(png(number)))) for number in range(COUNT)])
-    scores = 100.0 * normalize(model.encode_image(pictures), dim=-1) @ torch.stack(classifier, dim=1)
+    return 100.0 * normalize(model.encode_image(pictures), dim=-1) @ torch.stack(classifier, dim=1)
+
+
+def by_their_rules(weights: str) -> dict[str, float]:
+    """`clip_benchmark.metrics.zeroshot_classification`, from its description."""
+    scores = scores_by_their_rules(weights)
     target = torch.tensor([class_of(number) for number in range(COUNT)])
     right = scores.topk(5).indices == target[:, None]
     recalls = [right[target == one, 0].double().mean() for one in target.unique()]
@@ -104,6 +113,60 @@ def test_accuracy_is_that_of_clip_benchmark_to_the_last_digit(
     assert len(set(expected.values())) == 3
     for metric, value in expected.items():
         assert found["metrics"][f"class from image {metric}"] == pytest.approx(value, abs=1e-12)
+
+
+@pytest.fixture
+def scenes(home: Path) -> Path:
+    """As `clip_benchmark_export_wds --multilabel` writes a dataset. The last class has no picture, and two pictures no
+    class."""
+    folder, first = home / "wds" / "scenes", COUNT // 2
+    right_NK = labels_of_scenes()
+    for part, numbers in enumerate((range(first), range(first, COUNT))):
+        path = folder / "test" / f"{part}.tar"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for number in numbers:
+                array = io.BytesIO()
+                np.save(array, right_NK[number])
+                for extension, data in (("png", png(number)), ("npy", array.getvalue())):
+                    member = tarfile.TarInfo(f"s{number:07d}.{extension}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    (folder / "test" / "nshards.txt").write_text("2\n")
+    (folder / "dataset_type.txt").write_text("multilabel\n")
+    (folder / "classnames.txt").write_text("\n".join(NAMES) + "\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("\n".join(TEMPLATES) + "\n")
+    return folder
+
+
+def labels_of_scenes() -> NDArray[np.float32]:
+    right_NK = (np.random.default_rng(3).random((COUNT, len(NAMES))) < 0.3).astype(np.float32)
+    right_NK[:, -1] = 0
+    right_NK[[4, 9]] = 0
+    return right_NK
+
+
+def test_pictures_with_several_labels_are_evaluated_by_mean_average_precision(
+    scenes: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", f"open_clip:tiny-clip/{weights}", "--data", "wds/scenes", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["dataset"], found["task"]) == ("scenes", "zero_shot")
+    scores, right_NK = scores_by_their_rules(weights).numpy(), labels_of_scenes()
+    named = range(len(NAMES) - 1)  # the class without a picture does not count
+    expected = np.mean([average_precision_score(right_NK[:, one], scores[:, one]) for one in named])
+    assert found["metrics"]["class from image mAP"] == pytest.approx(expected, abs=1e-12)
+    split = tercet.evaluate(f"open_clip:tiny-clip/{weights}", "zero_shot", {"one": "wds/scenes/test"})
+    assert split["class from image mAP"].value == pytest.approx(expected, abs=1e-12)
+    assert split["class from image mAP"].n == COUNT
+
+
+def test_labels_that_are_not_a_number_for_each_class_are_an_error_of_one_line(scenes: Path) -> None:
+    (scenes / "classnames.txt").write_text("boat\ncar\n")
+    with pytest.raises(
+        UserError, match=r"^s0000000\.npy in .*0\.tar has the shape \[7\]; give one number for each of 2"
+    ):
+        tercet.evaluate("exported", data="wds/scenes")
 
 
 def test_folders_are_named_by_their_dataset_and_bring_their_task(wds: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import tercet
 from tercet.command import main
+from tercet.errors import UserError
 from tests.tercet.outside import shard
 
 COUNT = 12
@@ -97,3 +98,26 @@ def test_a_table_gives_the_results_of_shards(
     assert {"image→text, de R@1", "text→image, en R@1"} <= set(found["multilingual_retrieval"])
     for task, metrics in expected.items():
         assert found[task] == pytest.approx(metrics, abs=1e-12, nan_ok=True), task
+
+
+def test_a_task_names_its_own_data(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a path from its folder, also in a task that another one extends; data of the command win."""
+    folder = home / "own"
+    folder.mkdir()
+    (folder / "few.csv").write_text("image,caption\n" + "".join(f"../photos/{n}.png,number {n}\n" for n in range(5)))
+    (folder / "few.yaml").write_text("{extends: retrieval, title: Few, data: few.csv}")
+    (home / "heir.yaml").write_text("{extends: own/few.yaml, title: Heir}")
+    (home / "other.yaml").write_text("{extends: retrieval, data: photos.csv}")
+    (home / "lost.yaml").write_text("{extends: retrieval, data: none.csv}")
+    assert main(["eval", "exported", "own/few.yaml", "heir.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["dataset"], one["task"]) for one in found] == [("few.csv", "few"), ("few.csv", "heir")]
+    assert found[0]["metrics"] == found[1]["metrics"]
+    given = tercet.evaluate("exported", "lost.yaml", "own/few.csv").to_json()
+    assert given[0]["metrics"] == found[0]["metrics"]
+    assert given[0]["hashes"] == found[0]["hashes"]
+    assert {one.n for one in tercet.evaluate("exported", "own/few.yaml", "val.csv")} == {12}
+    assert main(["eval", "exported", "lost.yaml"]) == 2
+    assert "task `lost`: its `data`, none.csv, does not exist" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"task `few` names the data own/few\.csv, and task `other` photos\.csv"):
+        tercet.evaluate("exported", ["own/few.yaml", "other.yaml"])
