@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tercet.command import main
+from tercet.data_pipelines.manifests.entry import Entry
 from tercet.data_pipelines.manifests.manifest import open_manifest
 from tercet.data_pipelines.manifests.roles import Roles
 from tercet.errors import UserError
@@ -95,6 +96,26 @@ def test_columns_of_several_languages_are_all_captions(tmp_path: Path, picture: 
     assert opened(source=source, text="said.de").read([0], ["txt"]) == [{"txt": b"ein Hund"}]
     with pytest.raises(UserError, match=r"has no column `sad`; did you mean `said`"):
         opened(source=source, text="sad.de")
+
+
+SPOKEN: dict[str, tuple[dict[str, Any], object]] = {
+    "columns": ({"caption_en": "a dog", "caption_pt-BR": "um cão", "caption_de": ""}, ["en", "pt-BR"]),
+    "parts of a cell": ({"said": {"en": ["a dog", "a hound"], "de": "ein Hund", "fr": None}}, ["en", "en", "de"]),
+    "JSON in a cell": ({"caption": '{"en": "a dog", "de": ["ein Hund", " "]}'}, ["en", "de"]),
+    "some columns": ({"caption": "a dog", "caption_de": "ein Hund"}, None),
+    "a column of its own": ({"caption_en": "a dog", "caption_de": "ein Hund", "language": "both"}, "both"),
+    "captions that name none": ({"caption": ["a dog", "{a hound"]}, None),
+}
+
+
+@pytest.mark.parametrize("case", SPOKEN)
+def test_the_languages_of_captions_are_known_as_far_as_the_table_names_them(tmp_path: Path, case: str) -> None:
+    row, languages = SPOKEN[case]
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": "a.png", **row}))
+    (entry,) = open_manifest(tmp_path / "m.jsonl", DEFAULT).entries()
+    assert isinstance(entry, Entry)
+    assert entry.meta.get("language") == languages
+    assert not isinstance(languages, list) or len(languages) == len(entry.captions)
 
 
 def test_a_table_with_one_modality_gets_a_hint_how_to_add_another(
