@@ -71,10 +71,10 @@ class Refinement:
         return {"memories": memories, "terms": terms if self.rafa else terms[:1]}
 
     def _measured(self, run: Path, data: Path) -> dict[str, float]:
-        config = EvalConfig(tasks=["retrieval"], candidates=CANDIDATES)
+        config = EvalConfig(tasks=["retrieval"], candidates=CANDIDATES, captions=1)
         with embedded(run, looked_at(str(run), {"source": str(data / "val")}), config) as (_, tables):
             (table,) = tables.values()
-            assert torch.equal(table.items["image"], table.items["text"])  # each scene has one picture and one caption
+            assert torch.equal(table.items["image"], table.items["text"])  # one picture and one caption of each scene
             image_nd, text_nd = (table.vectors[name][:CANDIDATES].double() for name in ("image", "text"))
         if self.shifted:
             image_nd, text_nd = shifted(image_nd), shifted(text_nd)
