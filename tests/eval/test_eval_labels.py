@@ -66,10 +66,12 @@ def test_samples_without_a_label_are_left_out_and_counted() -> None:
 
 
 def test_the_task_file_on_the_page_equals_the_option_labels(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
     name, text = re.findall(r"```yaml\n# (\S+)\n(.*?)```", page, re.DOTALL)[0]
     (tmp_path / name).write_text(text, encoding="utf-8")
-    (asked,) = label_tasks({"boat": "a boat", "car": "a car"}, "a photo of {class}.")[:1]
+    (asked,) = label_tasks(
+        {"boat": "a sailing boat", "car": "a car"}, ["a photo of {class}.", "a drawing of {class}."]
+    )[:1]
     changes = {"name": "boats", "title": "Boats and cars", "modalities": ()}
     assert load_task(str(tmp_path / name)) == asked.model_copy(update=changes)
 

@@ -35,5 +35,5 @@ def test_a_similar_name_is_suggested() -> None:
 def test_without_a_similar_name_the_known_names_are_listed() -> None:
     assert did_you_mean("speech", ["text", "key", "image"]) == "known: image, key, text"
     assert did_you_mean("png", ["jpg", "jpeg"]) == "known: jpeg, jpg"
-    assert did_you_mean("x", []) == "known: "
+    assert did_you_mean("x", []) == "there are none"
     assert did_you_mean("none", [f"name {n:02d}" for n in range(20)]).endswith("name 11, …")
