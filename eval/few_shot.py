@@ -57,7 +57,7 @@ class FewShotTask(LabelledTask):
     episodes: int = Field(200, gt=1, description="how many episodes are drawn")
     entropy: float = Field(0.05, gt=0, description="of `transport`: the higher, the more alike the prototypes become")
     classes: dict[str, str] = Field(
-        {}, description="of adapters: the words of labels in prompts; a label that is not named stands for itself"
+        {}, description="of adapters: the words of labels in prompts; a label that you leave out is used as it is"
     )
     templates: tuple[str, ...] = Field(
         (), description="of adapters: prompts with `{class}`; empty: the usual one of the modality"

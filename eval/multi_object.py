@@ -97,7 +97,7 @@ def _scenes(table: EmbeddingTable, task: MultiObjectTask) -> dict[int, Scene]:
 
 
 def _named(sample: Sample, task: MultiObjectTask) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The names of a scene's objects and their sizes. None if it is no scene of several different objects."""
+    """The names of a scene's objects and their sizes. None unless the scene has several different objects."""
     try:
         listed = lookup(sample.meta, task.objects)
         objects = listed if isinstance(listed, list) else []

@@ -95,7 +95,7 @@ WHOLE = {
 
 
 def rank_metric(name: str) -> RankMetric:
-    """Raises ValueError if there is no such metric."""
+    """Raises ValueError for an unknown metric."""
     found = re.fullmatch(rf"({'|'.join(AT)})@([1-9]\d*)", name)
     if found:
         return AT[found[1]](int(found[2]))

@@ -3,9 +3,9 @@
 A tie is wrong: a candidate that scores as high as a right one is ranked before it, so that constant embeddings have the
 worst rank. Of right answers that tie, those of a lower grade come first.
 
-There is no matrix of all scores: a tile of queries meets a tile of candidates at a time, and what remains is how many
-wrong candidates score higher than each right one. Ranks share the tiles of queries, and a tile is computed alike
-wherever it is, so that the result does not depend on the number of processes.
+The matrix of all scores is never stored. The code compares a tile of queries with a tile of candidates at a time, and
+counts the wrong candidates that score higher than each right one. Ranks share the tiles of queries, and a tile is
+computed alike wherever it is, so that the result does not depend on the number of processes.
 
 Shape letters: Q queries, C candidates, D dimensions, T queries of a tile, W candidates of a tile, P right answers that
 a query of a tile has at most, K right answers that are kept.

@@ -94,7 +94,7 @@ class Check:
 
 def trust(table: EmbeddingTable, task: Task, confirm: Effort = THOROUGH) -> None:
     """Fails if the evaluation of a task on these data cannot be trusted: a quick self-test finds a wrong score, and a
-    thorough one confirms that it is no accident."""
+    thorough one finds it again."""
     if not isinstance(task, KNOWN) or all(check.holds for check in self_test(table, [task], QUICK)):
         return
     for wrong in (check for check in self_test(table, [task], confirm) if not check.holds):

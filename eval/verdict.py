@@ -19,7 +19,7 @@ class Verdict:
 
 
 def verdicts(first: Sequence[Result]) -> list[Verdict]:
-    """`first`: the first metric of each subject of a table. There is no sentence where chance is not known."""
+    """`first`: the first metric of each subject of a table. Subjects without a known chance get no sentence."""
     known = [result for result in first if result.above_chance is not None]
     if len(known) <= FEW:
         return [verdict(result) for result in known]

@@ -3,6 +3,7 @@
 To add one, register the config of its options here, with a `write` that calls the module of the format.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,16 +25,16 @@ FORMATS: Registry[type["ExportConfig"]] = Registry("format")
 USUAL = "safetensors"
 
 
-class ExportConfig(Config):
+class ExportConfig(Config, ABC):
     """The options of a format."""
 
+    @abstractmethod
     def write(self, model: "Multimodal", config: "SpaceConfig", folder: Path) -> list[str]:
         """Writes the model into an empty folder. Returns a line for each thing that the format cannot hold.
 
         The model is in evaluation mode, without low-rank updates. `UserError` says which tower the format cannot
         express, and what to do.
         """
-        raise NotImplementedError(f"{type(self).__name__} writes nothing")
 
     def read(self, folder: Path, given: "Samples") -> "Reading | None":
         """What the library that the format is for makes of these samples from the folder, by its own preprocessing.

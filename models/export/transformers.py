@@ -108,7 +108,7 @@ def _whole_of(model: Multimodal, config: SpaceConfig, modality: str) -> str:
     encoder, kind = config.model.towers[modality].encoder, type(_model_of(model, modality)).__name__
     known = {whole for (of, whole), part in PARTS.items() if of == modality and part.within and part.kind == kind}
     if not known:
-        raise refused(modality, encoder, FORMAT, "it is no half of a CLIPModel, SiglipModel or ClapModel")
+        raise refused(modality, encoder, FORMAT, "it is not a tower of a CLIPModel, SiglipModel or ClapModel")
     if not model.tower(modality).projects:
         raise refused(modality, encoder, FORMAT, "it has a projection of its own, and transformers' model another one")
     return next(iter(known))

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
@@ -18,51 +17,12 @@ from tercet.eval.composition import CompositionTask, composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task
-from tercet.eval.measure import Measure, results
-from tercet.eval.multi_object import MultiObjectTask, multi_object
-from tercet.eval.null_models import constant, constant_text, random_text
-from tercet.eval.result import Result
+from tercet.eval.measure import results
+from tercet.eval.null_models import constant, constant_text
 from tercet.eval.right_and_wrong import from_data
 from tercet.eval.self_test import THOROUGH, Effort, self_test
 from tercet.eval.task import Task
-
-ITEMS, DIM = 40, 8
-KINDS = ("on", "under", "rare")
-COLOURS, SHAPES = ("red", "orange", "blue", "green"), ("circle", "square", "star")
-embed_text = random_text(DIM, seed=3)
-
-
-def vector(text: str) -> Tensor:
-    return F.normalize(embed_text([text])[0].float(), dim=0)
-
-
-def thing(number: int) -> dict[str, str]:
-    return {"colour": COLOURS[number % 4], "shape": SHAPES[number % 3], "size": ("small", "large")[number % 7 % 2]}
-
-
-def meta(item: int) -> dict[str, Any]:
-    kinds = ["rare"] if item == 5 else [KINDS[item % 2], KINDS[(item + 1) % 2]][: 1 + item % 3 % 2]
-    return {
-        "negatives": [{"kind": kind, "text": f"{kind} {item} is wrong"} for kind in kinds],
-        "pair": f"pair {item // 2}",
-        "kind": ("Object", "Relation")[item // 2 % 2],
-        "objects": [thing(item), thing(3 * item + 1), thing(5 * item + 2)][: 2 + item % 2],
-    }
-
-
-def table(items: int = ITEMS, captions: int = 2) -> EmbeddingTable:
-    """Pictures that are near their captions, of which each has two."""
-    texts = [(f"the man on the horse number {n}", f"a small dog and a red ball near {n}") for n in range(items)]
-    samples = tuple(Sample(str(n), n, n // 2, text=texts[n][:captions], meta=meta(n)) for n in range(items))
-    text = torch.stack([vector(caption) for own in texts for caption in own[:captions]])
-    noise = torch.randn(items, DIM, generator=torch.Generator().manual_seed(1))
-    image = F.normalize(text[::captions] + 0.4 * noise, dim=1)
-    item = {"image": torch.arange(items), "text": torch.arange(items).repeat_interleave(captions)}
-    return EmbeddingTable({"image": image, "text": text}, item, samples)
-
-
-def by_name(measures: list[Measure]) -> dict[str, Result]:
-    return {result.name: result for result in results(measures)}
+from tests.eval.composed import COLOURS, DIM, ITEMS, KINDS, SHAPES, by_name, embed_text, meta, table, vector
 
 
 def task(name: str, **changes: object) -> CompositionTask:
@@ -228,60 +188,6 @@ def test_pairs_of_sounds_are_asked_which_came_first() -> None:
     }  # fmt: skip
     words = by_name(composition(data, lambda texts: torch.ones(len(texts), 2), task("audio_order")))
     assert {result.value for result in words.values()} == {0.0}
-
-
-def naive_objects(image: Tensor, task: MultiObjectTask) -> dict[str, list[tuple[int, float]]]:
-    """For each metric, the place and the hit of every object of scenes of several different objects."""
-    scenes = {}
-    for n in range(ITEMS):
-        names = [f"a {one['colour']} {one['shape']}".replace("a orange", "an orange") for one in meta(n)["objects"]]
-        if len(set(names)) == len(names):
-            scenes[n] = names
-    hits: dict[str, list[tuple[int, float]]] = {"nearest": [], "nearest in text": []}
-    for n, names in scenes.items():
-        for anchor, metric in ((image[n], "nearest"), (vector(" and ".join(names)), "nearest in text")):
-            scores = [float(anchor @ vector(name)) for name in names]
-            hits[metric] += [(at, float(score == max(scores))) for at, score in enumerate(scores)]
-    return hits
-
-
-def test_objects_of_a_scene_are_found_by_place_and_size(scored: Any) -> None:
-    data, image, *_ = scored
-    comco = load_task("comco")
-    assert isinstance(comco, MultiObjectTask)
-    found = by_name(multi_object(data, embed_text, comco))
-    expected = naive_objects(image, comco)
-    for metric, subject in (("nearest", "image"), ("nearest in text", "text")):
-        for place in (0, 1, 2):
-            own = [hit for at, hit in expected[metric] if at == place]
-            result = found[f"{subject}, place {place + 1} nearest"]
-            assert (result.value, result.n) == (pytest.approx(sum(own) / len(own)), len(own))
-    assert found["image, place 3 nearest"].chance == pytest.approx(1 / 3)
-    assert {"image, large matched", "image, small matched permuted", "text, large object found"} <= found.keys()
-    assert "text, place 1 matched" not in found
-    assert found["image, place 1 matched"].chance == 0.5
-
-
-def test_a_model_that_reads_the_first_object_only_is_caught() -> None:
-    """It finds the first object of every caption, and never sees another one exchanged; permuted, it is the reverse."""
-    comco = load_task("comco")
-    assert isinstance(comco, MultiObjectTask)
-    samples = tuple(Sample(str(n), n, n, meta=meta(n)) for n in range(ITEMS) if len(meta(n)["objects"]) == 2)
-
-    def first_only(texts: list[str]) -> Tensor:
-        return torch.stack([vector(text.split(" and ")[0]) for text in texts])
-
-    for sample in samples:
-        for place, one in enumerate(sample.meta["objects"]):  # type: ignore[arg-type, var-annotated]
-            one["size"] = 20.5 - place  # the area of its box
-    first = [meta(int(sample.key))["objects"][0] for sample in samples]
-    image = first_only([f"a {one['colour']} {one['shape']}".replace("a orange", "an orange") for one in first])
-    data = EmbeddingTable({"image": image}, {"image": torch.arange(len(samples))}, samples)
-    found = by_name(multi_object(data, first_only, comco))
-    assert found["text, place 1 nearest"].value == found["image, place 1 matched"].value == 1.0
-    assert found["text, place 2 nearest"].value == found["image, place 2 matched"].value == 0.0
-    assert found["image, place 1 matched permuted"].value == 0.0
-    assert (found["text, largest nearest"].value, found["text, smaller nearest"].value) == (1.0, 0.0)
 
 
 EVERY = ("sugarcrepe", "sugarcrepe_pp", "aro_relation", "order", "winoground", "attribute", "comco")

@@ -27,15 +27,6 @@ FEW_DRAWS = replace(THOROUGH, draws=(16, 40))
 METHODS = ("prototypes", "transport", "tip_adapter", "clip_adapter")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The matrices are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def task(**options: object) -> FewShotTask:
     usual = {"kind": "few_shot", "name": "few", "title": "Few-shot", "ways": 4, "episodes": 60, "queries": 6}
     return FewShotTask.model_validate({**usual, **options})

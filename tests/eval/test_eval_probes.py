@@ -1,7 +1,6 @@
 """Linear probes and nearest neighbours against scikit-learn and loops; groups and folds stay on their side."""
 
 import sys
-from collections.abc import Iterator
 from math import exp
 
 import numpy as np
@@ -30,15 +29,6 @@ from tercet.eval.splits import dealt, splits
 from tercet.eval.zero_shot import ZeroShotTask
 
 DIM = 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The matrices are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def linear(**options: object) -> LinearProbeTask:

@@ -131,7 +131,7 @@ def test_names_are_the_same_after_both_directions() -> None:
     [
         ("pooler", r"model\.image \(`open_clip:export-tiny-custom`\): its vector is not that of the class token"),
         ("convnext", "it is a TimmModel, and CLIPModel has a ViT"),
-        ("timm", r"model\.image \(`timm:test_vit`\): it is no half of a CLIPModel, SiglipModel or ClapModel"),
+        ("timm", r"model\.image \(`timm:test_vit`\): it is not a tower of a CLIPModel, SiglipModel or ClapModel"),
     ],
 )
 def test_towers_that_transformers_cannot_build_are_refused(name: str, message: str, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_halves_of_two_kinds_are_refused_and_a_bias_is_named(tmp_path: Path) -> 
     (tmp_path / "out").mkdir()
     assert write(built(sigmoid), sigmoid, tmp_path / "out") == left_out
     mixed = space({"encoder": "timm:test_vit"}, siglip)
-    with pytest.raises(UserError, match=r"model\.image .*: it is no half of a CLIPModel, SiglipModel or ClapModel"):
+    with pytest.raises(UserError, match=r"model\.image .*: it is not a tower of a CLIPModel, SiglipModel or ClapModel"):
         write(built(mixed), mixed, tmp_path / "mixed")
     with pytest.raises(UserError, match=r"needs a tower for audio, which the model lacks; export it as safetensors"):
         pair_of(built(mixed), mixed, ("image", "audio"), "transformers")
