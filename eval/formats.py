@@ -33,10 +33,13 @@ def csv_text(lines: Sequence[Line]) -> str:
     return page.getvalue()
 
 
-def markdown_text(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
-    """A table of GitHub's Markdown. The first `left` columns are words, the others numbers."""
+def markdown_text(header: Sequence[str], rows: Iterable[Sequence[object]], left: int) -> str:
+    """A table of GitHub's Markdown. The first `left` columns are words, the others numbers.
+
+    Names that come from data cannot break it or become HTML.
+    """
     marks = ["---" if place < left else "---:" for place in range(len(header))]
-    return "".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in (header, marks, *rows))
+    return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in (header, marks, *rows))
 
 
 def grid_markdown(by_model: Mapping[str, Sequence[Result]]) -> str:
@@ -47,5 +50,7 @@ def grid_markdown(by_model: Mapping[str, Sequence[Result]]) -> str:
     return f"{markdown_text(header, rows, left=3)}\n{found.note()}\n"
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+def _cell(value: object) -> str:
+    """The text of a cell, on one line; None is a dash."""
+    text = "–" if value is None else " ".join(str(value).split())
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -1,22 +1,17 @@
-"""The few pieces of Markdown that a card is made of. Names that come from data cannot break a table or become HTML."""
+"""The few pieces of Markdown that a card is made of."""
 
 from collections.abc import Iterable, Sequence
 
 import yaml
+
+from tercet.eval.formats import markdown_text
 
 UNKNOWN = "not known"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """The lines of a table, and an empty one."""
-    lines = ["| " + " | ".join(map(cell, headings)) + " |", "|" + "---|" * len(headings)]
-    return [*lines, *("| " + " | ".join(map(cell, row)) + " |" for row in rows), ""]
-
-
-def cell(value: object) -> str:
-    """The text of a cell, on one line; None is a dash."""
-    text = "–" if value is None else " ".join(str(value).split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return [*markdown_text(headings, rows, left=len(headings)).splitlines(), ""]
 
 
 def code(language: str, text: str) -> list[str]:
