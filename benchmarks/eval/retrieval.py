@@ -82,6 +82,7 @@ SIDES = {"ours": ours, "peer": theirs}
 
 
 def beside_peer(items: int, rounds: int) -> list[BenchRow]:
+    return_what_is_freed()  # or the process of CLIP_benchmark grows beyond what it needs at any moment
     given = pictures_and_texts(items)
     for side in SIDES.values():
         side(*(one[:BATCH] for one in given))
