@@ -29,6 +29,13 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.rpartition("/")[2]).strip().casefold()
 
 
+def numbered(names: Sequence[str]) -> dict[str, str]:
+    """The classes by their names; by their numbers if names repeat, or could be mistaken for numbers."""
+    plainly = set(map(plain, names))
+    by_number = len(plainly) < len(names) or any(map(str.isdecimal, plainly))
+    return {str(number) if by_number else name: name for number, name in enumerate(names)}
+
+
 def _counted(named: object, labels: Sequence[str]) -> str | None:
     number = str(named)
     return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None

@@ -22,7 +22,7 @@ from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.manifests.find import SAVED
 from tercet.errors import UserError
 from tercet.eval.benchmark_labels import labels_sidecar
-from tercet.eval.labels import KEYS, plain
+from tercet.eval.labels import KEYS, numbered
 from tercet.eval.load_tasks import load_task
 from tercet.eval.multi_label import MultiLabelTask
 from tercet.eval.task import Task, TaskGroup
@@ -84,7 +84,7 @@ def with_labels(split: Mapping[str, Any]) -> dict[str, Any]:
     shards = Path(split["source"]) if isinstance(split.get("source"), str) else None
     if shards is None or not (shards / COUNT).is_file() or not _has_several(folder := shards.resolve().parent):
         return dict(split)
-    return {"sidecar": str(labels_sidecar(shards, [*_numbered(_lines(folder / CLASSES))])), **split}
+    return {"sidecar": str(labels_sidecar(shards, [*numbered(_lines(folder / CLASSES))])), **split}
 
 
 def classes_of(source: str | Sequence[str]) -> OwnClasses:
@@ -105,7 +105,7 @@ def _of_benchmark(folder: Path) -> OwnClasses:
         if "{c}" not in template:
             raise UserError(f"{folder / TEMPLATES}: line {line}, `{template}`, has no place for the class; add {{c}}")
     own = tuple(one.replace("{c}", "{class}") for one in templates)
-    return OwnClasses(_numbered(_lines(folder / CLASSES)), own, verbatim=True, several=_has_several(folder))
+    return OwnClasses(numbered(_lines(folder / CLASSES)), own, verbatim=True, several=_has_several(folder))
 
 
 def _has_several(folder: Path) -> bool:
@@ -123,14 +123,7 @@ def _of_features(info: Path) -> OwnClasses:
     found = next((features[key] for key in KEYS if features.get(key, {}).get("_type") == "ClassLabel"), None)
     captioned = any(one.get("dtype") == "string" for one in features.values())
     names = [name.replace("_", " ") for name in found["names"]] if found else []
-    return OwnClasses(_numbered(names), captioned=captioned) if names else OwnClasses()
-
-
-def _numbered(names: Sequence[str]) -> dict[str, str]:
-    """The classes by their names; by their numbers if names repeat, or could be mistaken for numbers."""
-    plainly = set(map(plain, names))
-    by_number = len(plainly) < len(names) or any(map(str.isdecimal, plainly))
-    return {str(number) if by_number else name: name for number, name in enumerate(names)}
+    return OwnClasses(numbered(names), captioned=captioned) if names else OwnClasses()
 
 
 def benchmark_name(source: str) -> str | None:

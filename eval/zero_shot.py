@@ -25,12 +25,13 @@ from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_pro
 from tercet.eval.intervals import Share, Statistic, class_mean
 from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
+from tercet.eval.published_words import Classes, Templates
 from tercet.eval.ranking import rank
 from tercet.eval.task import KINDS, NoValue, WordedTask, digest, has_entries, lookup
 
 PROMPTS = {
     "image": ("a photo of a {class}.",),  # Radford et al. 2021
-    "audio": ("This is a sound of {class}.",),  # Wu et al. 2023
+    "audio": ("This is a sound of {class}.",),  # Wu et al. 2023, with a full stop
 }
 
 
@@ -50,8 +51,15 @@ class ZeroShotTask(WordedTask):
     where: dict[str, str] = Field(
         {}, description="only items whose `meta` has this value, such as `{objects[0].size: large}`"
     )
-    classes: dict[str, str] = Field(description="each label in `meta`, and its words in prompts")
-    templates: tuple[str, ...] = Field(min_length=1, description="prompts; `{class}` is replaced by the class")
+    classes: Classes = Field(
+        description="each label in `meta`, and its words in prompts; or a list of a package, such as "
+        "`open_clip:IMAGENET_CLASSNAMES`"
+    )
+    templates: Templates = Field(
+        min_length=1,
+        description="prompts; `{class}` is replaced by the class; or a list of a package, such as "
+        "`open_clip:OPENAI_IMAGENET_TEMPLATES`",
+    )
     fill: dict[str, tuple[str, ...]] = Field(
         {}, description="words for other slots; each choice of words gives a prompt"
     )

@@ -31,7 +31,7 @@ from tercet.eval.null_models import constant, constant_text, random_text
 from tercet.eval.result import Result, to_json
 from tercet.eval.self_test import THOROUGH, self_test
 from tercet.eval.table import table_text
-from tercet.eval.zero_shot import ZeroShotTask, class_vectors
+from tercet.eval.zero_shot import ZeroShotTask, class_vectors, prompts_of
 from tests.eval.stored import tiny
 
 ITEMS, DIM, SCALE = 120, 16, 7.0
@@ -219,3 +219,14 @@ def test_the_named_classes_of_cifar_are_complete() -> None:
         assert isinstance(task, ZeroShotTask)
         assert len(task.classes) == count
         assert list(task.classes) == sorted(task.classes)  # the order of the published numbers
+
+
+def test_cifar_has_the_prompts_of_clip() -> None:
+    looks = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
+    expected = {f"a {look}photo of {article} airplane." for look in looks for article in ("a", "the")}
+    expected |= {f"a photo of {article} {size} airplane." for size in ("small", "big") for article in ("a", "the")}
+    for name in ("cifar10", "cifar100"):
+        task = load_task(name)
+        assert isinstance(task, ZeroShotTask)
+        found = prompts_of(task, "airplane")
+        assert (len(found), set(found)) == (18, expected)
