@@ -1,4 +1,5 @@
-"""The average of a group of tasks, as DataComp reports one: the mean of the first metric of each task.
+"""The average of a group of tasks, as DataComp reports one: the mean of the first metric of each task. A group may name
+another metric for a dataset, such as the mean-per-class recall that DataComp takes on four of them.
 
 A task with several subjects, such as both directions of retrieval, counts as one, with the mean of its subjects. A
 group within the group counts as one task if it is an average itself; otherwise, its tasks count one by one.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tercet.errors import did_you_mean
 from tercet.eval.embed import EvalError
 from tercet.eval.intervals import Share
 from tercet.eval.load_tasks import load_task
@@ -95,7 +97,7 @@ def _averaged(
         first_item[dataset] = number << 40  # items of two datasets are not the same
     for key, measures in found.items():
         for one in measures:
-            metric, share = _first(one, group.name)
+            metric, share = _counted(one, group, key[0])
             weight = weighted[key] / len(measures)
             values.append(share.values_Q.double())
             own = torch.ones(len(one.items)) if share.weights_Q is None else share.weights_Q
@@ -112,13 +114,20 @@ def _averaged(
     )  # fmt: skip
 
 
-def _first(measure: Measure, group: str) -> tuple[str, Share]:
-    """The first metric of a measure, which must be a share: ranks and distances have no common mean."""
-    metric, statistic = next(iter(measure.statistics.items()))
+def _counted(measure: Measure, group: TaskGroup, dataset: str) -> tuple[str, Share]:
+    """The metric that counts: that which the group names for the dataset, or the first. It must be a share: ranks and
+    distances have no common mean."""
+    metric = group.metrics.get(dataset, next(iter(measure.statistics)))
+    if metric not in measure.statistics:
+        raise EvalError(
+            f"group `{group.name}`: task `{measure.task}` has no `{metric}` on {dataset}; "
+            f"{did_you_mean(metric, measure.statistics)}"
+        )
+    statistic = measure.statistics[metric]
     if not isinstance(statistic, Share):
         raise EvalError(
-            f"group `{group}`: the first metric of task `{measure.task}` is `{metric}`, which has no mean with shares "
-            "such as accuracy and R@1; leave the task out of the group"
+            f"group `{group.name}`: the metric of task `{measure.task}` is `{metric}`, which has no mean with shares "
+            "such as accuracy and R@1; name another metric, or leave the task out of the group"
         )
     return metric, statistic
 

@@ -3,9 +3,10 @@
 An episode draws `ways` classes, `shots` examples of each, and up to `queries` other items of each. The `method` learns
 the classes from the examples (`few_shot_methods.py`). A tie is wrong.
 
-Adapters have settings. They are chosen on a validation part of the items, a fifth of the groups, which no test episode
-uses: the examples are drawn from the other items, and the validation part gives the queries, as Tip-Adapter does. The
-choice is made once for each number of shots, by the mean accuracy of `VALIDATED` episodes.
+Adapters have settings. If there are several to try, one is chosen on a validation part of the items, a fifth of the
+groups, which no test episode uses: the examples are drawn from the other items, and the validation part gives the
+queries, as Tip-Adapter does on all datasets but ImageNet. The choice is made once for each number of shots, by the mean
+accuracy of `VALIDATED` episodes.
 
 Episodes are the independent observations of the intervals. They draw from the same items, so an interval is that of the
 accuracy on these items, not on new ones. Of the items of one group, such as one picture with several captions, one is
@@ -18,13 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
+from tercet.configs.base import Misfit
 from tercet.data_pipelines.seeding import keyed
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
-from tercet.eval.few_shot_methods import Method, Setting, Shown, scores, settings
+from tercet.eval.few_shot_methods import GRID, Method, Setting, Shown, scores, settings
 from tercet.eval.intervals import Share
 from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
@@ -33,11 +35,15 @@ from tercet.eval.task import KINDS
 from tercet.eval.zero_shot import PROMPTS, ZeroShotTask, class_vectors
 
 VALIDATION, VALIDATED = 5, 8  # one in so many groups; episodes
+NAMES = {"alpha": "α", "beta": "β"}  # keys of the task, and settings of the methods
 Rows = Mapping[str, Sequence[int]]  # places of items by class
 
 
-def _listed(shots: Any) -> Any:
-    return (shots,) if isinstance(shots, int) else shots
+def _listed(given: Any) -> Any:
+    return (given,) if isinstance(given, int | float) else given
+
+
+Values = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_listed)]
 
 
 @KINDS.register("few_shot")
@@ -62,6 +68,15 @@ class FewShotTask(LabelledTask):
     templates: tuple[str, ...] = Field(
         (), description="of adapters: prompts with `{class}`; empty: the usual one of the modality"
     )
+    alpha: Values = Field((), description="of adapters: the values of α that are tried, or one value; empty: the usual")
+    beta: Values = Field((), description="of `tip_adapter`: the same for β")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FewShotTask":
+        for key, name in NAMES.items():
+            if getattr(self, key) and name not in GRID[self.method]:
+                raise Misfit(key, f"is a setting of another method than `{self.method}`; leave it out")
+        return self
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -69,8 +84,13 @@ class FewShotTask(LabelledTask):
 
     @property
     def adapts(self) -> bool:
-        """Whether the method needs prompts, and settings that are chosen on a validation part."""
-        return len(settings(self.method)) > 1
+        """Whether the method needs prompts."""
+        return bool(GRID[self.method])
+
+    @property
+    def tried(self) -> list[Setting]:
+        """The settings of which one is chosen on a validation part, if there are several."""
+        return settings(self.method, {name: getattr(self, key) for key, name in NAMES.items()})
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         measures = []
@@ -90,13 +110,13 @@ class FewShotTask(LabelledTask):
         return class_vectors(embed_text, task).double()
 
     def _of(self, data: Labelled, text_KD: Tensor | None, modality: str, shots: int) -> Measure:
-        held_n = torch.zeros(len(data.samples), dtype=torch.bool)
-        if self.adapts:
+        held_n, tried = torch.zeros(len(data.samples), dtype=torch.bool), self.tried
+        if len(tried) > 1:
             held_n = dealt(data.samples, data.labels_n, data.groups_n, VALIDATION) == 0
         pool = classes_of(data, ~held_n)
         ways = self._ways(pool, modality, shots)
-        chosen = settings(self.method)[0]
-        if self.adapts:
+        chosen = tried[0]
+        if len(tried) > 1:
             chosen = self._best(data, text_KD, list(self._validation(pool, classes_of(data, held_n), ways, shots)))
         drawn = list(episodes(pool, ways, shots, self.queries, self.episodes))
         hits = torch.cat([self._hits(data, text_KD, one, chosen) for one in drawn])
@@ -125,7 +145,7 @@ class FewShotTask(LabelledTask):
         def accuracy(setting: Setting) -> float:
             return sum(float(self._hits(data, text_KD, one, setting).double().mean()) for one in tried)
 
-        return max(settings(self.method), key=accuracy)
+        return max(self.tried, key=accuracy)
 
     def _hits(self, data: Labelled, text_KD: Tensor | None, episode: "Episode", setting: Setting) -> Tensor:
         example_WSD, query_QD = data.vectors_nD[episode.example_WS], data.vectors_nD[episode.query_Q]

@@ -2,16 +2,18 @@
 
 - `prototypes`: the cosine with the normalised mean of the examples of a class (Snell et al. 2017).
 - `transport`: the same, after the prototypes moved to where the queries are, as BECLR does (Poulakakis-Daktylidis and
-  Jamali-Rad 2024). A plan transports prototypes to queries at the least cost, here 1 − cosine, and each prototype
-  becomes the mean of the queries that it is sent to, normalised, in one pass. The plan sees all queries at once, but
-  not their classes. All prototypes send the same mass, so classes should have about as many queries each.
+  Jamali-Rad 2024). A plan transports prototypes to queries at the least cost, here 1 − cosine relative to the largest,
+  and each prototype becomes the mean of the queries that it is sent to, normalised, in one pass. The plan sees all
+  queries at once, but not their classes. All prototypes send the same mass, so classes should have about as many
+  queries each. The authors standardise the values of each vector before, and fit a logistic regression afterwards.
 - `tip_adapter`: the logits of the prompts plus α Σ exp(−β (1 − cosine)) over the examples of a class (Tip-Adapter,
   Zhang et al. 2022, without training).
 - `clip_adapter`: the logits of the prompts for α W₂ ReLU(W₁ f) + (1 − α) f in place of a vector f, normalised, where W₁
   has a quarter of the dimensions (CLIP-Adapter, Gao et al. 2021). The cross-entropy of the examples trains it, all at
   once, with Adam; the authors use batches.
 
-The settings of the two adapters, α and β, come from `GRID`.
+The settings of the two adapters, α and β, come from `GRID`, or from the task. The authors of Tip-Adapter try 200 values
+of β and 20 of α on the validation samples of a dataset; Treff-Adapter (Liang et al. 2023) has α = 1 and β = 5.5.
 
 Shapes: Q queries, W classes of an episode, S examples of each, D dimensions.
 """
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tercet.eval.ranking import TIE
 from tercet.eval.transport import transport_plan
 
 Method = Literal["prototypes", "transport", "tip_adapter", "clip_adapter"]
@@ -49,9 +52,9 @@ class Shown(NamedTuple):
     text_WD: Tensor | None
 
 
-def settings(method: Method) -> list[Setting]:
-    """All settings of a method, the one closest to plain prompts first."""
-    grid = GRID[method]
+def settings(method: Method, given: Mapping[str, tuple[float, ...]]) -> list[Setting]:
+    """All settings of a method, the one closest to plain prompts first. `given`: values in place of those of `GRID`."""
+    grid = {name: given.get(name) or values for name, values in GRID[method].items()}
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
@@ -69,7 +72,8 @@ def scores(method: Method, shown: Shown, setting: Setting, entropy: float) -> Te
 
 def moved(prototype_WD: Tensor, query_QD: Tensor, entropy: float) -> Tensor:
     """Each prototype becomes the normalised mean of the queries that the transport plan sends it to."""
-    plan_WQ = transport_plan(1 - prototype_WD @ query_QD.T, entropy, ITERATIONS)
+    cost_WQ = 1 - prototype_WD @ query_QD.T
+    plan_WQ = transport_plan(cost_WQ / cost_WQ.max().clamp(min=TIE), entropy, ITERATIONS)
     return F.normalize(plan_WQ @ query_QD, dim=1)
 
 

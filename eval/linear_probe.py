@@ -1,8 +1,8 @@
 """Linear probes: logistic regression on the vectors, by the protocol of CLIP (Radford et al. 2021, A.3).
 
 The strength of the regularisation is chosen on a validation part of the training items, a fifth of its groups, out of a
-logarithmic grid. Then the probe is fitted again, to all training items. The test items choose nothing. CLIP searches a
-finer grid, and uses what the tower of pictures returns before the projection.
+logarithmic grid. Then the probe is fitted again, to all training items. The test items choose nothing. CLIP searches 96
+values from 1e-6 to 1e6, and uses what the tower of pictures returns before the projection, not normalised.
 
 `linear_probe` is multinomial. `multi_label_probe` fits a regression for each class, where items have several labels.
 Its measure is `mAP`, the mean over the classes of the average precision of the tested items; with folds, the mean over

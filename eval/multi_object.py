@@ -2,9 +2,9 @@
 
 After ComCO (Abbasi et al., 2025), which found that text encoders favour the object that is mentioned first, image
 encoders the larger one, and that matching suffers when the caption names the objects in another order. Each object of
-a scene is a query. Another object, drawn from those of the whole dataset, takes its place in wrong captions. One
-departure: ComCO searches among all objects, or trains a classifier; here an object is compared with one other, so that
-the score of chance is known for scenes of any size.
+a scene is a query. Another object, drawn from those of the whole dataset, takes its place in wrong captions. ComCO
+searches among the names or the pictures of all objects, trains a classifier, or puts every other object in the place of
+one; here an object is compared with one other, so that the score of chance is known for scenes of any size.
 
 - `object found`: the object's own name scores higher than the name of the other.
 - `nearest`: its name scores higher than those of all other objects of the scene. Over the places or sizes of a scene

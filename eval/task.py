@@ -50,6 +50,11 @@ class TaskGroup(Config):
     name: str
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks or of groups, or paths of YAML files")
     average: bool = Field(False, description="also report the mean of the first metric of each task")
+    metrics: dict[str, str] = Field(
+        {},
+        description="the metric that the average takes on a dataset, by its name, in place of the first one, such as "
+        "{pets: mean_per_class_recall}",
+    )
     title: str = Field("", description="the title of the average's table")
 
 

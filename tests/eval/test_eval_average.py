@@ -1,6 +1,7 @@
 """The average of a group of tasks: by hand, nested, over several datasets, and as one row with its interval."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,26 @@ def test_averages_over_datasets_weigh_every_result_alike() -> None:
     assert average.of({"a": measured["a"]}) is None
 
 
+def test_a_dataset_may_count_with_another_metric() -> None:
+    """As DataComp takes the mean-per-class recall of Caltech-101, FGVC Aircraft, Flowers and Pets."""
+    Path("datacomp.yaml").write_text(
+        GROUPS["inner"].replace("kind: group", "kind: group, metrics: {pets: recall}"), encoding="utf-8"
+    )
+    (average,) = averages(["datacomp.yaml"])
+    hits, classes = torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 1])
+    both = share("zero_shot_shape", hits)
+    both = replace(
+        both, statistics={**both.statistics, "recall": class_mean(hits, classes)}, chance={"acc1": 0.1, "recall": 0.5}
+    )
+    other = share("composition", hits)
+    found = average.of({"cars": [both, other], "pets": [both]})
+    assert found is not None
+    assert found.statistics["average"].value == pytest.approx((0.75 + 0.75 + 0.5) / 3)
+    assert found.chance["average"] == pytest.approx((0.1 + 0.1 + 0.5) / 3)
+    with pytest.raises(UserError, match="task `composition` has no `recall` on pets; known: acc1"):
+        average.of({"cars": [both], "pets": [other]})
+
+
 def test_averages_of_two_models_are_compared_on_the_same_items() -> None:
     measures, means = of("inner.yaml")
     (apart,) = [one for one in compare([*measures, *means], [*measures, *means]) if one.metric == "average"]
@@ -143,7 +164,7 @@ def test_ranks_have_no_average() -> None:
     (average,) = averages(["inner.yaml"])
     item = torch.arange(3)
     rank = Measure("x", {"mean rank": MeanRank(item + 1, 3)}, item, item, {"mean rank": 2.0}, task="composition")
-    with pytest.raises(UserError, match="the first metric of task `composition` is `mean rank`, which has no mean"):
+    with pytest.raises(UserError, match="the metric of task `composition` is `mean rank`, which has no mean"):
         average.of({"": [share("zero_shot_shape", torch.tensor([True, False, True])), rank]})
 
 

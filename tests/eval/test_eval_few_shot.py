@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -15,7 +17,7 @@ from tercet.eval import few_shot_methods
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.few_shot import Episode, FewShotTask, classes_of, episodes
-from tercet.eval.few_shot_methods import Method, Shown, clip_adapter, scores, settings, tip_adapter
+from tercet.eval.few_shot_methods import Method, Shown, clip_adapter, moved, scores, settings, tip_adapter
 from tercet.eval.labelled import labelled
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import reordered
@@ -158,6 +160,27 @@ def test_the_plan_has_uniform_margins_and_equals_plain_iterations() -> None:
     torch.testing.assert_close(plan, row[:, None] * kernel * column)
 
 
+def test_the_transport_is_that_of_beclr() -> None:
+    """Its rule: squared distances relative to the largest, Sinkhorn's iterations until they rest, and then the mean of
+    the queries by the plan, whose rows are normalised."""
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(25, DIM)) + 1.5 * random.normal(size=DIM)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    prototypes, queries = rows[:5], rows[5:]
+    cost = ((prototypes[:, None] - queries) ** 2).sum(axis=2)
+    kernel = np.exp(-cost / cost.max() / 0.05)
+    row, column = np.ones(5), np.ones(20)
+    for _ in range(1000):
+        row = 1 / 5 / (kernel @ column)
+        column = 1 / 20 / (kernel.T @ row)
+    plan = row[:, None] * kernel * column
+    expected = plan / plan.sum(axis=1, keepdims=True) @ queries
+    found = moved(torch.from_numpy(prototypes), torch.from_numpy(queries), 0.05)
+    torch.testing.assert_close(found, normalize(torch.from_numpy(expected), dim=1), atol=1e-3, rtol=0)
+    same = torch.from_numpy(rows[:1]).expand(4, DIM)
+    torch.testing.assert_close(moved(same[:2], same, 0.05), same[:2])
+
+
 def test_with_little_entropy_the_plan_is_the_best_assignment() -> None:
     cost = torch.rand(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     best = min(permutations(range(5)), key=lambda order: sum(float(cost[i, j]) for i, j in enumerate(order)))
@@ -191,7 +214,7 @@ def test_tip_adapter_equals_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_adapters_are_plain_prompts_at_zero_and_learn_from_the_examples_otherwise(method: Method) -> None:
     shown, _ = episode_of()
     assert shown.text_WD is not None
-    first, *others = settings(method)
+    first, *others = settings(method, {})
     torch.testing.assert_close(scores(method, shown, first, 0.05), 100 * shown.query_QD @ shown.text_WD.T)
     own = shown._replace(query_QD=shown.example_WSD.flatten(0, 1))
     label = torch.arange(3).repeat_interleave(4)
@@ -219,6 +242,30 @@ def test_adapters_beat_bad_prompts_and_name_what_they_chose() -> None:
     assert many.notes["ways"] == 6
     assert (few.results()[0].metadata["episodes"], "groups" in few.results()[0].metadata) == (10, False)
     assert str(many.notes["chosen"]).startswith("α = ")
+
+
+def test_one_setting_needs_no_validation_part() -> None:
+    """As Treff-Adapter, which has α = 1 and β = 5.5: all samples may be queries."""
+    table = made(1.0)
+    rows, text = table.vectors["image"].double(), normalize(prompts([f"c{n}" for n in range(6)]).double(), dim=1)
+    one, hits = task(method="tip_adapter", alpha=1, beta=5.5, shots=[2], episodes=20), []
+    for episode in drawn(table, one):
+        classes = [int(str(table.samples[at].meta["label"])[1:]) for at in episode.example_WS[:, 0].tolist()]
+        for at, right in zip(episode.query_Q.tolist(), episode.class_Q.tolist(), strict=True):
+            scored = [
+                100 * float(rows[at] @ text[own]) + sum(math.exp(-5.5 * (1 - float(rows[at] @ rows[n]))) for n in near)
+                for own, near in zip(classes, episode.example_WS.tolist(), strict=True)
+            ]
+            hits.append(scored.index(max(scored)) == right)
+    found = measured(table, one)
+    assert found.statistics["acc1"].value == pytest.approx(sum(hits) / len(hits))
+    assert found.notes["chosen"] == "α = 1, β = 5.5"
+    several = measured(table, task(method="tip_adapter", alpha=[0.5, 2], beta=3, episodes=5))
+    assert several.notes["chosen"] in ("α = 0.5, β = 3", "α = 2, β = 3")
+    with pytest.raises(
+        ValidationError, match="`beta` is a setting of another method than `clip_adapter`; leave it out"
+    ):
+        task(method="clip_adapter", beta=[1.0])
 
 
 def test_validation_items_are_no_queries_of_a_test_episode() -> None:

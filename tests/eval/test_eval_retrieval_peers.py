@@ -87,6 +87,22 @@ def test_the_protocol_of_laion_for_sounds() -> None:
     assert found["text→audio mAP@10"] == pytest.approx(reached / len(own))
 
 
+def test_the_code_of_laion_does_not_sort_the_ranks_of_captions() -> None:
+    """LAION-CLAP describes AP@10 over sorted ranks, as Mei et al. (2022) compute it. Its code takes the ranks in the
+    order of the captions, which is never lower, and the same if the captions are in the order of their ranks."""
+    embedded = table("audio")
+    scores = embedded.vectors["audio"] @ embedded.vectors["text"].T
+    places = scores.argsort(dim=1, descending=True).argsort(dim=1)
+    own = torch.stack([places[clip, clip * CAPTIONS : (clip + 1) * CAPTIONS] for clip in range(ITEMS)])
+
+    def precision(ranks: Tensor) -> float:
+        return float(sum((nth + 1) / (place + 1) for nth, place in enumerate(ranks[ranks < 10].tolist())) / CAPTIONS)
+
+    as_coded, as_described = (sum(map(precision, one)) / ITEMS for one in (own, own.sort(dim=1).values))
+    assert scored(task("retrieval_laion_audio"), embedded)["audio→text mAP@10"] == pytest.approx(as_described)
+    assert as_coded > as_described + 0.05
+
+
 def some_right() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(3)
     own, groups = torch.arange(30) % 6, torch.randint(0, 6, (100,), generator=random)
