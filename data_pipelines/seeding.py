@@ -36,9 +36,31 @@ def uniforms(purpose: str, seed: int, epoch_N: ArrayLike, item_N: ArrayLike, cou
     return fraction_NC
 
 
+def key_of(purpose: str, seed: int) -> int:
+    """The hash that `keys` returns for item 0 of epoch 0. For one number, Python is ten times as fast as NumPy."""
+    word = crc32(purpose.encode())
+    for number in (seed, 0, 0):
+        word = mixed(word + int(GOLDEN) + number)
+    return word
+
+
+def draws_of(purpose: str, seed: int, count: int) -> list[float]:
+    """The numbers that `uniforms` returns for item 0 of epoch 0."""
+    word = key_of(purpose, seed)
+    return [(mixed(word + step * int(GOLDEN)) >> 11) * FRACTION for step in range(1, count + 1)]
+
+
 def splitmix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finalizer of SplitMix64."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     hashed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))
     return hashed
+
+
+def mixed(word: int) -> int:
+    """`splitmix` of the lowest 64 bits of a number."""
+    word &= 2**64 - 1
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return word ^ (word >> 31)

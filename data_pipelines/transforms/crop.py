@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tercet.data_pipelines.captions.reader import Captions
-from tercet.data_pipelines.seeding import keyed, keys, uniforms
+from tercet.data_pipelines.seeding import draws_of, key_of, keyed, keys, uniforms
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 WIDE = 0.5  # crops that may be smaller than this vary in shape too
@@ -163,8 +163,7 @@ class RandomView:
 
     def of(self, field: str, row: int, area: tuple[float, float] | None) -> "RandomView":
         purpose = f"{field} {row}"
-        (draws,) = uniforms(f"view {purpose}", self.key, [0], [0], 7).tolist()
-        (key,) = keys(f"augment {purpose}", self.key, [0], [0]).tolist()
+        draws, key = draws_of(f"view {purpose}", self.key, 7), key_of(f"augment {purpose}", self.key)
         return RandomView(draws, key, area or self.area)
 
     def some(self, field: str, captions: Captions, count: int) -> tuple[tuple[str, float], ...]:

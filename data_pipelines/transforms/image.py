@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from tercet.data_pipelines.seeding import uniforms
+from tercet.data_pipelines.seeding import draws_of
 from tercet.data_pipelines.transforms.config import ImageAugment
 
 Picture = Image.Image
@@ -65,7 +65,7 @@ class Chance:
 
     def drawn(self, key: int) -> Callable[[Picture], Picture] | None:
         """The change of the picture with this key, or none."""
-        chance, *draws = uniforms(self.name, key, 0, [0], 1 + self.draws)[0].tolist()
+        chance, *draws = draws_of(self.name, key, 1 + self.draws)
         return partial(self.change, draws) if chance < self.share else None
 
 

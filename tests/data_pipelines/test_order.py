@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tercet.data_pipelines.plans.order import Shuffled, reversed_digits
 from tercet.data_pipelines.plans.shuffle import shuffled
-from tercet.data_pipelines.seeding import keys, uniforms
+from tercet.data_pipelines.seeding import draws_of, key_of, keys, uniforms
 
 SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 
@@ -100,3 +100,9 @@ def test_draws_are_uniform_and_depend_on_each_part_of_the_key() -> None:
     assert (uniforms("a", 1, 0, np.array([7]), 3) == draws[7]).all()
     others = [uniforms("b", 1, 0, [7], 3), uniforms("a", 2, 0, [7], 3), uniforms("a", 1, 1, [7], 3)]
     assert all((other != draws[7]).all() for other in others)
+
+
+@given(st.text(), st.integers(0, 2**64 - 1), st.integers(0, 8))
+def test_the_draws_of_one_key_are_those_of_many(purpose: str, seed: int, count: int) -> None:
+    assert key_of(purpose, seed) == keys(purpose, seed, 0, [0])[0]
+    assert draws_of(purpose, seed, count) == uniforms(purpose, seed, 0, [0], count)[0].tolist()
