@@ -10,7 +10,9 @@ from tercet.configs.base import Config, Misfit
 class EvalConfig(Config):
     """When a run is evaluated, on which tasks, and what its report contains."""
 
-    tasks: tuple[str, ...] = Field(("retrieval",), description="tasks by name, from eval/tasks, or paths of YAML files")
+    tasks: tuple[str, ...] = Field(
+        ("retrieval",), description="tasks by name, from eval/tasks, or paths of YAML files; empty: no evaluation"
+    )
     labels: tuple[str, ...] | dict[str, str] = Field(
         (),
         description="the classes of the task `zero_shot`, as [boat, car], or with their words in prompts, as "

@@ -79,7 +79,10 @@ class Evaluator:
         self.embeddings = embeddings
 
     def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
-        """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1."""
+        """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1. Without
+        tasks, embeds nothing."""
+        if not self.config.tasks:
+            return Evaluated([], {})
         results: list[Result] = []
         tables = {}
         training = self._training_features(initial) if initial else []
@@ -95,9 +98,9 @@ class Evaluator:
 
     def trust(self, evaluated: Evaluated) -> None:
         """Fails if an evaluation cannot be trusted: null models go through the same code. A collective."""
-        for split, source in self.data.val.items():
-            for task in load_tasks(self._tasks(source)):
-                trust(evaluated.tables[split], task)
+        for split, table in evaluated.tables.items():
+            for task in load_tasks(self._tasks(self.data.val[split])):
+                trust(table, task)
 
     def _tasks(self, source: SplitConfig) -> list[str | Task]:
         return with_classes(self.config.tasks, source, OwnClasses(self.config.labels, self.config.templates))
@@ -184,7 +187,9 @@ class Evaluator:
         return {"ridge on simple features": simple, f"ridge on {initial.kind} towers": join(embedded)}
 
     def galleries(self, model: Multimodal, evaluated: Evaluated) -> list[Gallery]:
-        """Retrieval examples from the first split, with pictures and sounds."""
+        """Retrieval examples from the first split that was embedded, with pictures and sounds."""
+        if not evaluated.tables:
+            return []
         split, table = next(iter(evaluated.tables.items()))
         decode = self._decoder(model, self.data.val[split])
 

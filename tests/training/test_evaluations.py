@@ -1,5 +1,6 @@
 """What evaluations decide, by their lines alone; how long a run is; when it warms up and is evaluated."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tercet.eval import retrieval
 from tercet.eval.config import EvalConfig
 from tercet.eval.ranking import Ranking
 from tercet.eval.result import Result, to_json
+from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig
 from tercet.training.evaluations import EvaluationHistory, Evaluations, score
@@ -119,3 +121,13 @@ def test_a_run_whose_evaluation_cannot_be_trusted_ends_in_one_line(world_folder:
 def every_item_is_found(*arguments: Any, **options: Any) -> Ranking:
     found = GENUINE(*arguments, **options)
     return replace(found, before_QK=torch.zeros_like(found.before_QK))
+
+
+def test_a_run_without_tasks_embeds_nothing(world_folder: Path, tmp_path: Path) -> None:
+    data = recipe(world_folder, tmp_path)["data"] | {"val": str(world_folder / "val")}
+    evaluation = {"tasks": [], "shortcuts": 8}
+    values = recipe(world_folder, tmp_path / "run", steps=1, data=data, eval=evaluation)
+    with patch.object(Multimodal, "embed", side_effect=AssertionError("embedded")):
+        run(World(), values)
+    assert json.loads((tmp_path / "run" / "eval.json").read_text()) == []
+    assert "shortcuts: 8" in (tmp_path / "run" / "report.html").read_text()
