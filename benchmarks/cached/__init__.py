@@ -1,18 +1,16 @@
 """Measures runs on stored features: the loader alone, and a step beside a plain loop over tensors in memory.
 
-- *The loader*: samples per second, of a vector for each of two modalities. The files are in the system's cache. Beside
+- The loader: samples per second, of a vector for each of two modalities. The files are in the system's cache. Beside
   it, the tensors in memory are indexed at random.
-- *A step*: an MLP leads the stored features of either modality into one space, with the loss of CLIP over the batch.
+- A step: an MLP leads the stored features of either modality into one space, with the loss of CLIP over the batch.
   tercet runs the loader, the step and the optimizer of `tercet train`. The peer is a plain loop: the same MLPs,
   `index_select` of tensors in memory, the whole matrix of logits, autograd, and AdamW.
 
 The sides take turns in one process, and a ratio is the median over rounds of the ratio within a round. Seconds are wall
 time; the JSON also has processor time.
-
-Options: `--samples 131072`, `--width 512`, `--batch 4096`, `--rounds 5`, `--steps 2` (in each round).
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +21,7 @@ from tercet.benchmarks.cached.stepping import step_row
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
@@ -38,7 +37,7 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
 
 
 def read_options(arguments: Sequence[str]) -> Namespace:
-    parser = ArgumentParser("tercet bench cached")
+    parser = Parser(prog="tercet bench cached", description=__doc__)
     parser.add_argument("--samples", type=int, default=131_072, metavar="N", help="stored samples (default: 131072)")
     parser.add_argument("--width", type=int, default=512, metavar="D", help="dimensions of a vector (default: 512)")
     parser.add_argument("--batch", type=int, default=4_096, metavar="N", help="samples of a batch (default: 4096)")

@@ -1,10 +1,9 @@
 """Small experiments that show whether a method does what its paper claims. Each module of this folder is one claim.
 
 `tercet bench claims NAME…` tests claims, and `tercet bench claims` lists them. Finished runs are kept: a second call
-makes only those that are missing. Options: `--seeds 5`, `--out DIR`.
+makes only those that are missing.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,17 +15,16 @@ from tercet.benchmarks.claims.experiment.runs import numbers
 from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.errors import UserError, did_you_mean
+from tercet.parser import Parser
 
 FEWEST_SEEDS = 3  # with two, the interval is so wide that it says nothing
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
-    parser = ArgumentParser("tercet bench claims")
+    parser = Parser(prog="tercet bench claims", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="claims to test (default: list all)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each arm (default: 5)")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the finished runs (default: `claims` in the cache of tercet)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the finished runs (default: in the cache)")
     options = parser.parse_args(arguments)
     if options.seeds < FEWEST_SEEDS:
         raise UserError(f"--seeds is {options.seeds}; give {FEWEST_SEEDS} or more")

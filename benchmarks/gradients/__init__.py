@@ -5,13 +5,11 @@ tercet runs the trainer's step on real gloo or NCCL processes, at every ZeRO sta
 is open_clip's `ClipLoss` in each of its modes. The error of a tensor is ‖Δ‖ / max(‖g‖, 1e-3·‖G‖), with G the whole
 gradient. A row shows the error of its worst tensor.
 
-Options: `--objective NAME…` measures these objectives, or `all`, without the peer. Those that are not measured by
-default run at one ZeRO stage per number of processes, because the stage does not change what an objective computes.
-`--worlds 1,2,4` sets the numbers of processes; `--nccl` runs them on as many GPUs.
+Objectives that are not measured by default run at one ZeRO stage per number of processes, because the stage does not
+change what an objective computes.
 """
 
 import logging
-from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from itertools import product
 from math import inf, isnan
@@ -25,6 +23,7 @@ from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.parser import Parser
 from tercet.testing import on_ranks
 from tercet.testing.examples import chosen_objectives
 
@@ -37,8 +36,10 @@ TIMEOUT = 1200.0
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
-    parser = ArgumentParser("tercet bench gradients")
-    parser.add_argument("--objective", nargs="+", metavar="NAME", help="measure these objectives, or `all`")
+    parser = Parser(prog="tercet bench gradients", description=__doc__)
+    parser.add_argument(
+        "--objective", nargs="+", metavar="NAME", help="measure these objectives, or `all`, without the peer"
+    )
     parser.add_argument("--worlds", default="1,2,4", metavar="N,…", help="numbers of processes (default: 1,2,4)")
     parser.add_argument("--nccl", action="store_true", help="run on as many GPUs, over NCCL")
     options = parser.parse_args(arguments)

@@ -7,11 +7,9 @@ missing ones. Two processes may share the folder, with other arms or shares each
 
 `--sweep` compares learning rates and schedules of uniform batches instead, on seeds of their own. `--overhead` measures
 only the cost of scoring and sampling.
-
-Options: `--arms JEST,uniform`, `--noise 0.5,0`, `--seeds 3`, `--steps 400`, `--out DIR`, `--batch 2048`, `--rounds 3`.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from tercet.benchmarks.jest.overhead import overhead_rows
 from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.errors import UserError, did_you_mean
+from tercet.parser import Parser
 
 UNIFORM = "uniform"
 FEWEST_SEEDS = 3  # with two, the interval is so wide that it says nothing
@@ -50,7 +49,7 @@ def jobs_at(noise: float, options: Namespace) -> list[Job]:
 
 
 def read_options(arguments: Sequence[str]) -> Namespace:
-    parser = ArgumentParser("tercet bench jest")
+    parser = Parser(prog="tercet bench jest", description=__doc__)
     parser.add_argument("--arms", metavar="NAME,…", help="arms beside uniform (default: all)")
     parser.add_argument("--noise", metavar="SHARE,…", help="shares of wrong captions (default: 0.5,0.3,0.1,0)")
     parser.add_argument("--seeds", type=int, metavar="N", help="runs of each arm (default: 5, or 3 at 0.1 and 0)")
@@ -58,7 +57,9 @@ def read_options(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the finished runs (default: in the cache)")
     parser.add_argument("--sweep", action="store_true", help="compare learning rates and schedules of uniform batches")
     parser.add_argument("--overhead", action="store_true", help="measure only the cost of scoring and sampling")
-    parser.add_argument("--batch", type=int, default=2048, metavar="N", help="overhead: samples that a step keeps")
+    parser.add_argument(
+        "--batch", type=int, default=2048, metavar="N", help="overhead: samples that a step keeps (default: 2048)"
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="overhead: number of rounds (default: 3)")
     options = parser.parse_args(arguments)
     if options.seeds is not None and options.seeds < FEWEST_SEEDS:

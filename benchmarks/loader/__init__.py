@@ -2,10 +2,9 @@
 
 Each side has two workers and starts new ones in every round. The first batches of a round do not count. The sides
 alternate, and a ratio is the median over rounds of the ratio within a round. All shards are in the system's cache. The
-pictures are photographs from scikit-image, as JPEG of quality 90 to 95. Options: `--rounds 5`, `--sides 256,512,1024`.
+pictures are photographs from scikit-image, as JPEG of quality 90 to 95.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,17 @@ from tercet.benchmarks.loader.sounds import sound_rows
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
-    parser = ArgumentParser("tercet bench loader")
+    parser = Parser(prog="tercet bench loader", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: 5)")
     parser.add_argument(
-        "--sides", default="256,512,1024", metavar="N,…", help="shorter sides of the pictures, in pixels"
+        "--sides",
+        default="256,512,1024",
+        metavar="N,…",
+        help="shorter sides of the pictures, in pixels (default: 256,512,1024)",
     )
     options = parser.parse_args(arguments)
     sides = [int(side) for side in options.sides.split(",") if side.isdecimal()]

@@ -3,12 +3,9 @@
 Each measurement is a forward and a backward pass. For times, the sides alternate in one process. Each peak is measured
 in a new process: on a CPU, the growth of resident memory during the call; on a GPU, the peak of torch's allocator. Both
 include the gradients.
-
-Options: `--objective NAME…` measures these objectives, or `all`, at growing batches instead; `--device cuda`.
 """
 
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +24,7 @@ from tercet.models.losses import Objective, build_objective
 from tercet.models.losses.kernel import Pair, contrast
 from tercet.models.losses.rows import Rows
 from tercet.models.term_config import ObjectiveConfig
+from tercet.parser import Parser
 from tercet.testing import on_ranks
 from tercet.testing.examples import chosen_objectives
 
@@ -78,9 +76,16 @@ SOLVERS: dict[str, Solve] = {"ours": ours, "theirs": theirs}
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
-    parser = ArgumentParser("tercet bench loss")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--objective", nargs="+", metavar="NAME", help="measure these objectives, or `all`")
+    parser = Parser(prog="tercet bench loss", description=__doc__)
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="(default: a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--objective", nargs="+", metavar="NAME", help="measure these objectives at growing batches, or `all`"
+    )
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     if options.objective:

@@ -1,9 +1,7 @@
-"""Compares `tercet.loss` with open_clip's `ClipLoss` in a user's own training loop, and a CSV of pictures with shards.
-
-Options: `--device cuda`, `--ranks 2`, `--rows 8192` over all ranks, `--rounds 5`.
+"""Compares `tercet.loss` with open_clip's `ClipLoss` in a user's own training loop, and a CSV of pictures with
+shards.
 """
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,14 +13,22 @@ from tercet.benchmarks.own.table import table_row
 from tercet.benchmarks.progress import announced
 from tercet.benchmarks.table import BenchRow
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
-    parser = ArgumentParser("tercet bench own")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--ranks", type=int, help="processes of the loop (default: 2, or one for each GPU)")
-    parser.add_argument("--rows", type=int, default=8192, help="rows over all ranks (default: 8192)")
-    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser = Parser(prog="tercet bench own", description=__doc__)
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="(default: a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--ranks", type=int, metavar="N", help="processes of the loop (default: 2, or one for each GPU)"
+    )
+    parser.add_argument("--rows", type=int, default=8192, metavar="N", help="rows over all ranks (default: 8192)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: 5)")
     options = parser.parse_args(arguments)
     cuda = options.device == "cuda"
     ranks = options.ranks or (torch.cuda.device_count() if cuda else 2)

@@ -10,12 +10,9 @@ made. `DIR/scaling.html` has a plot for each tower and a table.
 
 Where this differs from the paper: small data and towers by default, and no zero-shot tasks. Give your own data and
 towers to repeat it at another size.
-
-Options: `--data D`, `--shares 0.1,0.3,1`, `--towers small,large`, `--methods CLIP,SLIP`, `--flops 2e12`, `--batch 64`,
-`--lr 1e-3`, `--seeds 1`, `--out DIR`.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -27,6 +24,7 @@ from tercet.benchmarks.table import BenchRow
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.errors import UserError, did_you_mean
 from tercet.main_process import say
+from tercet.parser import Parser
 
 PAGE = "scaling.html"
 
@@ -50,14 +48,18 @@ def cells(options: Namespace) -> list[Cell]:
 
 
 def read_options(arguments: Sequence[str]) -> Namespace:
-    parser = ArgumentParser("tercet bench scaling")
+    parser = Parser(prog="tercet bench scaling", description=__doc__)
     parser.add_argument("--data", metavar="D", help="shards, a table or a folder (default: the built-in world)")
-    parser.add_argument("--shares", default="0.1,0.3,1", metavar="SHARE,…", help="shares of the training data")
+    parser.add_argument(
+        "--shares", default="0.1,0.3,1", metavar="SHARE,…", help="shares of the training data (default: 0.1,0.3,1)"
+    )
     parser.add_argument("--towers", metavar="NAME,…", help="small, large, or FAMILY:NAME (default: small,large)")
     parser.add_argument("--methods", metavar="NAME,…", help=f"some of {', '.join(METHODS)} (default: all)")
-    parser.add_argument("--flops", type=float, default=2e12, metavar="N", help="of training a run (default: 2e12)")
+    parser.add_argument("--flops", type=float, default=2e12, metavar="N", help="FLOPs to train a run (default: 2e12)")
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="samples of a step (default: 64)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of all runs (default: 1e-3)")
+    parser.add_argument(
+        "--lr", type=float, default=1e-3, metavar="LR", help="learning rate of all runs (default: 1e-3)"
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each cell (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the finished runs (default: in the cache)")
     options = parser.parse_args(arguments)

@@ -10,13 +10,10 @@ On a CPU, the seconds are processor time over all threads, which other programs 
 wall time. On a GPU, the seconds are wall time.
 
 The texts fill the context, except in one row with texts as long as captions.
-
-Options: `--models ViT-S-32,ViT-B-32`, `--batch 32`, `--tokens 32` (in short texts), `--rounds 5`, `--steps 1` (in each
-round).
 """
 
 import logging
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +29,7 @@ from tercet.benchmarks.step.peer import PeerSide
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import joined
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 ON_CPU, ON_GPU = "ViT-S-32,ViT-B-32", "ViT-B-32,ViT-B-16,ViT-L-14"
 PEER = "open_clip_train"
@@ -58,12 +56,21 @@ def run(arguments: Sequence[str]) -> list[BenchRow]:
 
 
 def read_options(arguments: Sequence[str], cuda: bool) -> Namespace:
-    parser = ArgumentParser("tercet bench step")
-    parser.add_argument("--models", default=ON_GPU if cuda else ON_CPU, metavar="NAME,…", help="models of open_clip")
-    parser.add_argument("--batch", type=int, default=256 if cuda else 32, metavar="N", help="pairs in a step")
+    parser = Parser(prog="tercet bench step", description=__doc__)
+    parser.add_argument(
+        "--models",
+        default=ON_GPU if cuda else ON_CPU,
+        metavar="NAME,…",
+        help="models of open_clip (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=256 if cuda else 32, metavar="N", help="pairs in a step (default: %(default)s)"
+    )
     parser.add_argument("--tokens", type=int, default=CAPTION, metavar="N", help="tokens in short texts (default: 32)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: 5)")
-    parser.add_argument("--steps", type=int, default=10 if cuda else 1, metavar="N", help="steps in each round")
+    parser.add_argument(
+        "--steps", type=int, default=10 if cuda else 1, metavar="N", help="steps in each round (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.batch < 2 or options.rounds < 1 or options.steps < 1 or not 1 < options.tokens <= LENGTH:
         raise UserError(f"give --rounds and --steps of 1 or more, --batch of 2 or more, --tokens from 2 to {LENGTH}")

@@ -24,9 +24,11 @@ from tercet.data_pipelines.decode.containers import complete, readable
 
 HEIC = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 M4A = (b"M4A ", b"M4B ", b"mp42", b"isom", b"mp41", b"iso2")
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8")  # of JPEG, PNG and GIF
 OTHERS: Mapping[str, Callable[[bytes], bool]] = {
     "SVG, which is not read; convert it to PNG": lambda data: b"<svg" in data[:1024],
     "HEIC, which is not read; convert it to JPEG": lambda data: data[4:8] == b"ftyp" and data[8:12] in HEIC,
+    "truncated or damaged": lambda data: data.startswith(BEGINNINGS),
 }
 # What Pillow raises on broken files.
 UNREADABLE = (

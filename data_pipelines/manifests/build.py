@@ -98,7 +98,7 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
         watched |= {os.path.relpath(path, home): state for path, state in manifest.watched.items()}
         passed_over.update({} if piece.pattern else manifest.passed_over)
     if not sum(counts):
-        hints = "".join(f"; {line}" for line in how_to_convert(passed_over))
+        hints = "".join(f"; {line}" for line in [*how_to_convert(passed_over), *_shards_within(pieces[0].label)])
         raise UserError(
             f"{pieces[0].label} contains no samples: no *.tar shards, and no pictures, sounds or rows that name "
             f"some{hints}"
@@ -114,6 +114,12 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
         "remote": gatherer.remote,
         "fingerprint": gatherer.fingerprint,
     }
+
+
+def _shards_within(folder: str) -> list[str]:
+    """Where shards are, if folders within this one hold some, as in the layout of CLIP_benchmark."""
+    found = sorted({str(shard.parent) for shard in Path(folder).glob("*/*.tar")})
+    return [f"folders within it have shards; name one, such as {found[0]}"] if found else []
 
 
 def _gather(gatherer: Gatherer, piece: ManifestFile, manifest: Manifest, first: str) -> None:

@@ -26,6 +26,8 @@ def read_tsv(path: Path) -> Table:
 def _delimited(path: Path, usual: str) -> Table:
     delimiter = _sniffed(path, usual)
     columns = next(_lines(path, delimiter), [])
+    if not columns:
+        raise UserError(f"{path} is empty; its first line must name the columns, such as path{usual}caption")
     if len(columns) == 1 and "|" in columns[0]:
         raise UserError(f"{path}: its cells are separated by `|`; separate them by commas, semicolons or tabs")
     if not all(column.isprintable() for column in columns):

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from tercet.data_pipelines.manifests.medium import Medium, named
 
+NOT_UTF8 = "not UTF-8"
 UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
@@ -42,7 +43,7 @@ def usable(entries: Iterable[Outcome]) -> Iterator[Outcome]:
         if isinstance(entry, LeftOut):
             yield entry._replace(path=entry.path.encode(errors="backslashreplace").decode())
         elif not _is_text(entry):
-            yield _left_out(entry, "not UTF-8")
+            yield _left_out(entry, NOT_UTF8)
         elif entry.key in seen:
             yield _left_out(entry, "duplicate key")
         else:

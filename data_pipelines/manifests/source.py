@@ -13,6 +13,7 @@ from xxhash import xxh3_128
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.build import index_file_for
 from tercet.data_pipelines.manifests.copies import Copies, usual_copies
+from tercet.data_pipelines.manifests.entry import NOT_UTF8
 from tercet.data_pipelines.manifests.find import ManifestFile
 from tercet.data_pipelines.manifests.index import ManifestIndex, mapped
 from tercet.data_pipelines.manifests.index_file import IndexFile
@@ -103,7 +104,7 @@ class ManifestSource:
     @property
     def lacking(self) -> str:
         """What to do if the samples have one modality only; otherwise an empty string."""
-        if len(self.modalities) > 1:
+        if len(self.modalities) != 1:
             return ""
         held, unused = ", ".join(self.modalities), self._made_of[0].facts["unused"]
         add = "captions" if held != "text" else "pictures or sounds"
@@ -151,7 +152,8 @@ def _messages(pieces: Sequence[ManifestFile], file: IndexFile, source: ManifestS
     some = f"{len(source):,} of " if len(source) < rows else ""
     yield f"{what}: {read}; {some}{number_of(rows, 'row' if facts['roles'] else 'sample')}"
     if facts["left_out"]:
-        yield f"{what}: rows that cannot be used: {_listed(facts['left_out'])}"
+        fix = "; save the table as UTF-8" if NOT_UTF8 in facts["left_out"] else ""
+        yield f"{what}: rows that cannot be used: {_listed(facts['left_out'])}{fix}"
     if facts["passed_over"]:
         yield f"{what}: files that are not part of a sample: {_listed(facts['passed_over'])}"
         yield from (f"{what}: {line}" for line in how_to_convert(facts["passed_over"]))

@@ -3,15 +3,30 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tercet.command import curation, data, exporting, models, proposal, translation, verbs
 from tercet.command.options import part, takes_many, takes_overrides, takes_plugins
-from tercet.command.parser import Parser, Verbs, add_verb
+from tercet.command.parser import Verbs, add_verb
 from tercet.errors import UserError, did_you_mean
+from tercet.parser import Parser
 from tercet.version import __version__
 
 RECIPE = "a name from `tercet recipes ls`, or a YAML file"
 OVERRIDES = "dotted keys and their values, such as optimizer.lr=1e-3 pairs.image-text=0.5 objective=sigmoid"
+
+BENCHMARKS = {
+    "cached": "training on stored features: the loader, and a step",
+    "claims": "whether methods do what their papers claim",
+    "eval": "evaluation: metrics, times, memory, exports",
+    "gradients": "whether gradients depend on the number of processes",
+    "jest": "joint example selection: steps and FLOPs to a result",
+    "loader": "samples per second of the loader",
+    "loss": "time and memory of the loss",
+    "own": "the loss in a loop of your own; tables beside shards",
+    "scaling": "methods, towers and amounts of data at equal compute",
+    "step": "time of a training step",
+}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -46,7 +61,7 @@ def parser() -> Parser:
     top = Parser(prog="tercet", description="Contrastive pretraining of image, audio and text encoders into one space.")
     top.add_argument("--version", action="version", version=f"tercet {__version__}")
     top.set_defaults(parser=top, verb=verbs.help)
-    known = top.add_subparsers(title="verbs", metavar="verb")
+    known = top.add_subparsers(title="commands", metavar="command")
     for add in (
         _demo,
         _train,
@@ -90,7 +105,7 @@ def _train(known: Verbs) -> None:
 
 def _recipes(known: Verbs) -> None:
     recipes = add_verb(known, "recipes", "list, print, check, propose or translate recipes")
-    within = recipes.add_subparsers(title="verbs", metavar="verb")
+    within = recipes.add_subparsers(title="commands", metavar="command")
     listing = add_verb(within, "ls", "list the built-in recipes, or the objectives")
     listing.add_argument("--objectives", action="store_true", help="list the objectives instead")
     _takes_json(listing)
@@ -144,15 +159,28 @@ def _push(known: Verbs) -> None:
 
 
 def _bench(known: Verbs) -> None:
-    bench = add_verb(known, "bench", "measure tercet against another library, or test what papers claim")
+    bench = add_verb(
+        known, "bench", "measure tercet against another library, or test what papers claim", add_help=False
+    )
+    bench.add_argument("bench", metavar="NAME", help="one of the benchmarks below; then its own options")
     bench.add_argument(
-        "bench",
-        metavar="NAME",
-        help="cached, claims, eval, gradients, jest, loader, loss, own, scaling or step; then its own options",
+        "-h", "--help", nargs=0, action=BenchHelp, help="show this help message, or that of NAME, and exit"
     )
     _takes_json(bench)
     bench.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    bench.epilog = "benchmarks:\n" + "".join(f"  {name:<10}  {about}\n" for name, about in BENCHMARKS.items())
+    bench.epilog += "\n`tercet bench NAME --help` says what a benchmark measures, and lists its options."
     bench.set_defaults(verb=verbs.bench)
+
+
+class BenchHelp(argparse.Action):
+    """Help of `bench`, or of the benchmark that the command has named, which reads `--help` itself."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any) -> None:
+        if namespace.bench is None:
+            parser.print_help()
+            parser.exit()
+        namespace.help = True
 
 
 def _doctor(known: Verbs) -> None:
@@ -163,13 +191,13 @@ def _doctor(known: Verbs) -> None:
 
 def _data(known: Verbs) -> None:
     group = add_verb(known, "data", "create, index and inspect data sets")
-    within = group.add_subparsers(title="verbs", metavar="verb")
+    within = group.add_subparsers(title="commands", metavar="command")
     data.add_verbs(within)
 
 
 def _curate(known: Verbs) -> None:
     group = add_verb(known, "curate", "choose what to train on")
-    within = group.add_subparsers(title="verbs", metavar="verb")
+    within = group.add_subparsers(title="commands", metavar="command")
     curation.add_verbs(within)
 
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from tercet.command.options import output_file
-from tercet.command.parser import Parser
+from tercet.parser import Parser
 from tercet.plural import number_of
 
 

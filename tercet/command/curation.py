@@ -7,9 +7,10 @@ from tercet.command import learning
 from tercet.command.models import DATA
 from tercet.command.options import READ_AS, data_of, output_file, takes_overrides, takes_plugins
 from tercet.command.output import show
-from tercet.command.parser import Parser, Verbs, add_verb
+from tercet.command.parser import Verbs, add_verb
 from tercet.command.verbs import print_json
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 FLAGS = {"groups": "--with"}  # where the name of an option is not that of its field
 METAVARS = {

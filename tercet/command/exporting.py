@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tercet.command.models import MODEL
 from tercet.command.options import takes_overrides, takes_plugins
-from tercet.command.parser import Parser
 from tercet.command.verbs import print_json
+from tercet.parser import Parser
 
 
 def declare_export(verb: Parser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tercet.command.models import DATA, MODEL
 from tercet.command.options import READ_AS, data_of, takes_overrides, takes_plugins
 from tercet.command.output import show
-from tercet.command.parser import Parser
+from tercet.parser import Parser
 
 
 def declare(verb: Parser) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tercet.command.options import READ_AS, data_of, datasets, takes_overrides, takes_plugins
 from tercet.command.output import print_results, show, takes_formats
-from tercet.command.parser import Parser
 from tercet.errors import UserError
+from tercet.parser import Parser
 
 MODEL = (
     "a run's folder, RUN@best, RUN@STEP, an exported folder, open_clip:NAME/TAG, open_clip:NAME/FILE, a weights file, "
@@ -18,7 +18,7 @@ DATA = "shards, a table, a folder, or a data set on disk"
 
 def declare_eval(verb: Parser) -> None:
     verb.add_argument("model", metavar="MODEL", help=MODEL)
-    verb.add_argument("tasks", nargs="*", metavar="TASK", help=TASK)
+    verb.add_argument("tasks", nargs="*", default=[], metavar="TASK", help=TASK)
     text = "one more model, for a table of several; may be repeated"
     verb.add_argument("--model", action="append", default=[], dest="model_more", metavar="M", help=text)
     _takes_data(verb, "default: the `data` of the task file, or else what the run held out")

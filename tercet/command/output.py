@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tercet.command.options import output_file
-from tercet.command.parser import Parser
 from tercet.command.verbs import json_text, print_json
 from tercet.errors import UserError, did_you_mean
 from tercet.main_process import is_main_process
+from tercet.parser import Parser
 
 WIDTH = 110  # of output that is not a terminal
 FORMATS = {".json": "json", ".csv": "csv", ".md": "markdown"}  # by the ending of a file

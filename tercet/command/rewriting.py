@@ -3,9 +3,9 @@
 from argparse import Namespace
 
 from tercet.command.options import output_file, takes_overrides, takes_plugins
-from tercet.command.parser import Parser
 from tercet.command.tables import COLUMNS, reading_of
 from tercet.command.verbs import print_json
+from tercet.parser import Parser
 
 
 def declare(verb: Parser) -> None:

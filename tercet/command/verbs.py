@@ -107,7 +107,8 @@ def recipes_check(arguments: Namespace) -> int:
 def bench(arguments: Namespace) -> int:
     from tercet.benchmarks.table import judge, load_bench, print_outcome
 
-    outcome = judge(arguments.bench, load_bench(arguments.bench)(arguments.rest), arguments.rest)
+    options = [*arguments.rest, "--help"] if arguments.help else arguments.rest
+    outcome = judge(arguments.bench, load_bench(arguments.bench)(options), options)
     print_json(outcome.to_json()) if arguments.json else print_outcome(outcome)
     return 1 if arguments.check and not outcome.holds else 0
 

@@ -4,9 +4,9 @@ from argparse import Namespace
 from dataclasses import asdict
 
 from tercet.command.options import output_file, processes, takes_overrides, takes_plugins
-from tercet.command.parser import Parser
 from tercet.command.tables import COLUMNS, reading_of
 from tercet.command.verbs import print_json
+from tercet.parser import Parser
 from tercet.plural import number_of
 from tercet.system import cores
 

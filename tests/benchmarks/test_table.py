@@ -81,6 +81,18 @@ def test_what_is_measured_is_announced_beside_the_results(capsys: pytest.Capture
     assert err == "tercet: measuring MEMORY (1 more after it)\ntercet: measuring TIME (0 more after it)\n"
 
 
+@pytest.mark.parametrize("name", bench_names())
+def test_every_benchmark_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", name, "--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert shown.startswith(f"usage: tercet bench {name} ")
+    assert "Options:" not in shown  # listed below, with their defaults
+    assert main(["bench", "--json", name, "--ronuds", "1"]) == 2
+    assert capsys.readouterr().err.endswith(f"see `tercet bench {name} --help`\n")
+
+
 def test_the_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--help"])

@@ -118,6 +118,7 @@ def test_a_truncated_picture_is_bad(picture: Picture, format: str, share: float)
     ("data", "reason"),
     [
         (b"", "image: not a known format"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "image: truncated or damaged"),
         (b"hello", "image: not a known format"),
         (saved(Image.new("RGB", (4, 4)), "ppm"), "image: not a known format"),
         (saved(Image.new("RGB", (4, 4)), "pdf"), "image: not a known format"),

@@ -135,6 +135,19 @@ def test_a_table_whose_files_are_all_missing_is_one_error(tmp_path: Path) -> Non
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="contains no samples"):
         opened(source=str(tmp_path))
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "0.tar").touch()
+    with pytest.raises(UserError, match=r"folders within it have shards; name one, such as .*test$"):
+        opened(source=str(tmp_path))
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "m.csv").write_bytes("path,caption\na.jpg,für\n".encode("latin-1"))
+    say_once.cache_clear()
+    source = opened(source=str(tmp_path / "m.csv"))
+    assert capsys.readouterr().err.endswith("rows that cannot be used: 1 × not UTF-8; save the table as UTF-8\n")
+    assert source.lacking == ""  # nothing to add to rows that cannot be read
 
 
 @pytest.mark.parametrize("option", [{"image": "path"}, {"templates": "a {}"}])

@@ -132,7 +132,7 @@ MISTAKES = {
     "an open quote": ("m.csv", b'image,caption\na.jpg,"open\nb.jpg,c\n', Roles(), "line 3 cannot be read"),
     "UTF-16": ("m.csv", "image,caption\n".encode("utf-16"), Roles(), "not UTF-8"),
     "a column twice": ("m.csv", b"image,image\n", Roles(), "each once"),
-    "nothing": ("m.csv", b"", Roles(), "must name the columns"),
+    "nothing": ("m.csv", b"", Roles(), "is empty; its first line must name the columns"),
     "no Parquet": ("m.parquet", b"PAR0", Roles(), "not a Parquet file"),
     "an unknown kind": ("m.jsnl", b"", Roles(), "did you mean `.jsonl`?"),
 }

@@ -26,8 +26,11 @@ ANSWERED_WITHOUT_TORCH = [
     *(f"data {verb} --help" for verb in ("generate", "pack", "mine", "rewrite")),
 ]  # fmt: skip
 MISTAKES = {
-    "trian demo": "unknown verb `trian`; did you mean `train`?",
-    "recipes shwo": "unknown verb `shwo`; did you mean `show`?",
+    "trian demo": "unknown command `trian`; did you mean `train`?",
+    "recipes shwo": "unknown command `shwo`; did you mean `show`?",
+    "eval": "the following arguments are required: MODEL; see `tercet eval --help`",
+    "bench": "the following arguments are required: NAME; see `tercet bench --help`",
+    "compare a b --format jsn": "unknown --format `jsn`; did you mean `json`?",
     "train": "the following arguments are required: RECIPE; see `tercet train --help`",
     "train dmeo": "unknown recipe `dmeo`; did you mean `demo`?",
     "train demo --dry-rum": "`tercet train` does not take `--dry-rum`; did you mean `--dry-run`?",
@@ -46,7 +49,7 @@ MISTAKES = {
     "data leaks shards others --out .": "--out . is a folder; name a file in it",
     "data stats shards --out /dev/null/page.html": "--out /dev/null/page.html cannot be written: ",
     "data mine runs/demo": "the following arguments are required: --out; see `tercet data mine --help`",
-    "data mine m --out x --sampling-strategy tpo": "unknown sampling_strategy `tpo`; did you mean `top`?",
+    "data mine m --out x --sampling-strategy tpo": "unknown --sampling-strategy `tpo`; did you mean `top`?",
     "data rewrite nowhere --data shards --out x": "nowhere is not `rules`, a URL or a folder; give one of these",
     "data generate --out x trian=3": "command line: unknown key `trian`; did you mean `train`?",
 }
@@ -81,10 +84,20 @@ def test_a_mistake_is_an_error_of_one_line_and_exit_code_2(mistake: str, capsys:
     assert err.count("\n") == 1
 
 
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ("--help", "embed --help", "bench --help", "train --help"):
+        with pytest.raises(SystemExit):
+            main(words.split())
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\n  torchrun --nproc-per-node 8 -m tercet train RECIPE\n" in shown  # commands keep their lines
+
+
 def test_the_process_exits_with_the_code_of_main() -> None:
     wrong = run("trian")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "tercet: unknown verb `trian`; did you mean `train`?\n"
+    assert wrong.stderr == "tercet: unknown command `trian`; did you mean `train`?\n"
     version = run("--version")
     assert (version.returncode, version.stdout) == (0, f"tercet {__version__}\n")
 
@@ -92,7 +105,7 @@ def test_the_process_exits_with_the_code_of_main() -> None:
 def test_only_rank_0_prints_errors() -> None:
     speaking, silent = run("trian", RANK="0"), run("trian", RANK="3")
     assert (speaking.returncode, silent.returncode) == (2, 2)
-    assert speaking.stderr.startswith("tercet: unknown verb")
+    assert speaking.stderr.startswith("tercet: unknown command")
     assert silent.stderr == ""
 
 

@@ -300,6 +300,7 @@ def test_unusable_data_are_an_error_of_one_line(tmp_path: Path, capsys: pytest.C
     Image.fromarray(pixels).save(tmp_path / "few" / "a.png")
     (tmp_path / "few.csv").write_text("path,caption\nfew/a.png,black\n")
     (tmp_path / "mute.csv").write_text("path\n" + "few/a.png\n" * 40)
+    (tmp_path / "latin.csv").write_bytes(("path,caption\n" + "few/a.png,für\n" * 40).encode("latin-1"))
     gone = [f"few/{row}.png,{row}\n" for row in range(8)]
     (tmp_path / "gone.csv").write_text("path,caption\n" + "few/a.png,black\n" * 40 + "".join(gone))
     (tmp_path / "there.yaml").write_text("")
@@ -307,8 +308,9 @@ def test_unusable_data_are_an_error_of_one_line(tmp_path: Path, capsys: pytest.C
         ("x", "--init", str(tmp_path / "no_run")): "no_run is not on this machine and cannot be downloaded",
         (str(tmp_path / "few.csv"), "imge=path"): "command line: unknown key `imge`; did you mean `image`?",
         (str(tmp_path / "nowhere.csv"),): "nowhere.csv does not exist",
-        (str(tmp_path / "few.csv"),): "holds 1 usable pairs, too few to learn from; bring at least 32",
+        (str(tmp_path / "few.csv"),): "has 1 usable pair, too few to learn from; give at least 32",
         (str(tmp_path / "mute.csv"),): "training needs two modalities; add captions",
+        (str(tmp_path / "latin.csv"),): "latin.csv can be used; `tercet data check ",
         (str(tmp_path / "gone.csv"),): "8 of 48 samples of",
         ("x", "--out", str(tmp_path / "there.yaml")): "already exists",
         ("x", "--out", str(tmp_path / "recipe.txt")): "a recipe is a YAML file",

@@ -69,9 +69,7 @@ def training(way: Way, pairs: int, machine: Machine) -> Iterator[Choice]:
     batch = batch_size(way, pairs)
     steps = math.ceil(way.epochs * pairs / batch)
     sources = way.sources
-    fewer = (
-        "" if batch == way.batch_size else f"{way.batch_size:,}, but less here, so that an epoch has {EPOCH} steps; "
-    )
+    fewer = "" if batch == way.batch_size else f"less than {way.batch_size:,}, so that an epoch has more steps; "
     yield Choice("batch_size", batch, fewer + sources["batch_size"])
     yield Choice("steps", steps, f"{way.epochs} epochs of {pairs:,} pairs; {sources['epochs']}")
     yield Choice("optimizer.lr", way.lr, sources["lr"])

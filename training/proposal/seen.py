@@ -11,6 +11,7 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.survey.stats import Stats, survey
 from tercet.errors import UserError
 from tercet.modality import MODALITIES
+from tercet.plural import number_of
 
 ALL = 20_000  # a dataset of at most so many samples is read completely
 DRAWN = 4_096  # samples that are read of a larger one
@@ -71,8 +72,10 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
     sample = len(source) if len(source) <= ALL else DRAWN
     stats = survey(source, min(workers, sample // SAMPLES_PER_WORKER + 1), sample)
     seen = _seen(stats)
+    if not seen.modalities:
+        raise UserError(f"no sample of {name} can be used; `tercet data check {name}` says why")
     if len(seen.modalities) < 2:
-        held = next(iter(seen.modalities), "nothing that can be used")
+        held = next(iter(seen.modalities))
         lacking = "captions" if "text" not in seen.modalities else "pictures or sounds"
         hint = source.lacking if isinstance(source, ManifestSource) else ""
         raise UserError(f"{name}: {hint or f'it has {held} alone, and training needs two modalities; add {lacking}'}")
@@ -82,7 +85,8 @@ def look(source: Source, name: str, workers: int) -> DataSummary:
             f"{MAX_BAD:.0%}; `tercet data check {name}` lists them"
         )
     if seen.pairs < LEAST:
-        raise UserError(f"{name} holds {seen.pairs} usable pairs, too few to learn from; bring at least {LEAST}")
+        pairs = number_of(seen.pairs, "usable pair")
+        raise UserError(f"{name} has {pairs}, too few to learn from; give at least {LEAST}")
     return seen
 
 
