@@ -128,6 +128,13 @@ def soft(options: Any, one: Direction) -> Tensor:
     return one.cross_entropy((1 - options.weight_soft) * one.own_AK + options.weight_soft * taught_AK)
 
 
+def drrho(options: Any, one: Direction) -> Tensor:
+    """Of the choice `negatives`, with the learner's scale."""
+    taught_AK = one.anchors.extra["teacher"] @ one.keys.extra["teacher"].T
+    weight_AK = one.scale.detach() * (taught_AK.diagonal()[:, None] - taught_AK)
+    return (one.logits_AK + weight_AK).logsumexp(dim=1) - one.own_N
+
+
 def similarity_distillation(options: Any, one: Direction) -> Tensor:
     """Of each pair that counts."""
     names = ("teacher", "teacher_2")

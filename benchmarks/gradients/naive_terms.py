@@ -4,6 +4,7 @@ They share no code with the objectives but the permutations that symile draws.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from tercet.benchmarks.gradients.naive import (
     cwcl,
     decoupled,
     directions,
+    drrho,
     graded,
     hard_negative,
     infonce,
@@ -101,7 +103,8 @@ def infonce_own_negatives(options: Any, problem: Problem) -> Tensor:
 
 def barlow_twins(options: Any, problem: Problem) -> Tensor:
     x, y = shared(problem.fields)
-    both = [(rows.z_Nd - rows.z_Nd.mean(dim=0)) / rows.z_Nd.std(dim=0, correction=0) for rows in (x, y)]
+    deviations = [(rows.z_Nd.var(dim=0, correction=0) + 1e-12).sqrt() for rows in (x, y)]
+    both = [(rows.z_Nd - rows.z_Nd.mean(dim=0)) / sigma_d for rows, sigma_d in zip((x, y), deviations, strict=True)]
     c_dd = both[0].T @ both[1] / len(x)
     own_d, every = c_dd.diagonal(), c_dd.square().sum()
     loss: Tensor = (1 - own_d).square().sum() + options.redundancy * (every - own_d.square().sum())
@@ -165,6 +168,16 @@ def matryoshka(options: Any, problem: Problem) -> Tensor:
         }
         total = total + both_ways(infonce)(options, Problem(cut, problem.scale, None, problem.tile, problem.world))
     return total
+
+
+def primary_component(options: Any, problem: Problem) -> Tensor:
+    """The components come from the products of rows, which has the same reconstruction."""
+    (name, rows), other = next(iter(problem.fields.items())), list(problem.fields)[1]
+    mean_d = rows.z_Nd.mean(dim=0)
+    centred_Nd = rows.z_Nd - mean_d
+    kept_Nk = torch.linalg.eigh(centred_Nd @ centred_Nd.T).eigenvectors[:, -options.components :]
+    coarse = replace(rows, z_Nd=normalize(mean_d + kept_Nk @ kept_Nk.T @ centred_Nd, dim=1))
+    return both_ways(infonce)(options, replace(problem, fields={name: coarse, other: problem.fields[other]}))
 
 
 def prototype(options: Any, problem: Problem) -> Tensor:
@@ -292,6 +305,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "barlow_twins": barlow_twins,
     "cwcl": both_ways(cwcl),
     "decoupled": both_ways(decoupled),
+    "drrho": both_ways(drrho),
     "feature_distillation": feature_distillation,
     "graded": both_ways(graded),
     "graded_list": over_lists(graded_list),
@@ -307,6 +321,7 @@ NAIVE: dict[str, NaiveLoss] = {
     "patch_groups": patch_groups,
     "multi_teacher": multi_teacher,
     "poly_view": poly_view,
+    "primary_component": primary_component,
     "prototype": prototype,
     "random_alignment": random_alignment,
     "same_cluster": both_ways(same_cluster),

@@ -3,7 +3,8 @@
     L = Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij²,    C_ij = 1/N Σ_n x̂_ni ŷ_nj
 
 C is the correlation of the dimensions of two fields over the batch; x̂ has each dimension of x at mean 0 and variance 1.
-No row repels another. BarLIP (Fini et al. 2023) adds this loss to that of CLIP, through a projector, with weight 0.025.
+1e-12 is added to variances, for dimensions that do not vary. No row repels another. BarLIP (Fini et al. 2023) adds this
+loss to that of CLIP, through a projector, with weight 0.025.
 
 The means, variances and correlations are those of the whole batch on any number of processes. With several rows an
 item, or more than two fields, the loss is the mean over the pairs of rows, as for `align_uniform`.
@@ -30,7 +31,7 @@ from tercet.models.losses.pairs import positives
 from tercet.models.losses.problem import Problem, Solution
 from tercet.models.losses.unscaled import Unscaled
 
-LEAST = 1e-12  # added to variances, for dimensions that do not vary
+LEAST = 1e-12  # added to variances
 
 
 @objective("barlow_twins")
@@ -70,15 +71,17 @@ class BarlowTwins(Unscaled):
         of_x, of_y = Dimensions.of(x_Nd), Dimensions.of(y_Nd)
         x_Ad, y_Ad = of_x.standard(x_Ad), of_y.standard(y_Ad)
         c_dd = world.sum(x_Ad.T @ y_Ad / count)
-        lacking_dd = c_dd - torch.eye(len(c_dd), dtype=c_dd.dtype, device=c_dd.device)
-        weight_dd = torch.full_like(c_dd, self.redundancy).fill_diagonal_(1.0)
-        slope_dd = 2 * weight_dd * lacking_dd
+        own_d = c_dd.diagonal().clone()
+        c_dd.fill_diagonal_(0.0)  # the many small products round less if the large one is not among them
+        lacking_d, squares_dd = own_d - 1, c_dd.square()
         # A step along x̂ itself changes nothing, because x̂ is standardised again: `along` is taken out of the slope.
-        along_d, along_y_d = (slope_dd * c_dd).sum(dim=1), (slope_dd * c_dd).sum(dim=0)
+        along_d, along_y_d = (lacking_d * own_d + self.redundancy * squares_dd.sum(dim=dim) for dim in (1, 0))
+        slope_x_Ad = y_Ad * lacking_d - x_Ad * along_d + self.redundancy * (y_Ad @ c_dd.T)
+        slope_y_Ad = x_Ad * lacking_d - y_Ad * along_y_d + self.redundancy * (x_Ad @ c_dd)
         return Found(
-            (weight_dd * lacking_dd.square()).sum(),
-            (y_Ad @ slope_dd.T - x_Ad * along_d) / (count * of_x.deviation_d).to(x_Ad),
-            (x_Ad @ slope_dd - y_Ad * along_y_d) / (count * of_y.deviation_d).to(y_Ad),
+            lacking_d.square().sum() + self.redundancy * squares_dd.sum(),
+            slope_x_Ad * (2 / (count * of_x.deviation_d)).to(x_Ad),
+            slope_y_Ad * (2 / (count * of_y.deviation_d)).to(y_Ad),
         )
 
 

@@ -121,7 +121,7 @@ class Kernel:
         self.shares: dict[Side, float] = {"x": x_share} if x_share else {}
         if y_share or self.y_extra:
             self.shares["y"] = y_share or x_share
-        self.results: dict[Side, dict[str, Tensor]] = {side: {} for side in self.shares}
+        self.exact: dict[Side, dict[str, Tensor]] = {side: {} for side in self.shares}  # the results, in fp64
         self.keeps, self.kept = False, dict[tuple[int, int, int], Tensor]()  # by the rows and first column of a tile
 
     def solve(self) -> Contrast:
@@ -161,7 +161,7 @@ class Kernel:
             for block in self._blocks():
                 self._reduce(block, stage, running)
             self._exchange({side: one.results() for side, one in running.items()})
-        return {side: self._anchors(side, dict(self.results[side])) for side in self.shares}
+        return {side: self._anchors(side, self._results(side)) for side in self.shares}
 
     def _blocks(self) -> list[Block]:
         return [self.main, *self.x_extra, *self.y_extra]
@@ -190,24 +190,28 @@ class Kernel:
             running[block.backward] = Running.joined(columns)
 
     def _exchange(self, found: Mapping[Side, Mapping[str, Tensor]]) -> None:
-        """Gives every rank the results of all anchors."""
+        """Gives every rank the results of all anchors, in fp64."""
         sent = []
         for side, results in found.items():
             rows = self.pair.x if side == "x" else self.pair.y
-            whole = self.pair.scale.new_zeros(len(results), len(rows))
-            whole[:, rows.own] = torch.stack(list(results.values()))
+            whole = self.pair.scale.new_zeros(len(results), len(rows), dtype=torch.float64)
+            whole[:, rows.own] = torch.stack([value_A.double() for value_A in results.values()])
             sent.append(whole)
         received = self.world.sum(torch.cat([whole.flatten() for whole in sent]))
         parts = torch.split(received, [whole.numel() for whole in sent])
         for (side, results), whole, part in zip(found.items(), sent, parts, strict=True):
-            self.results[side] |= dict(zip(results, part.view_as(whole), strict=True))
+            self.exact[side] |= dict(zip(results, part.view_as(whole), strict=True))
+
+    def _results(self, side: Side) -> dict[str, Tensor]:
+        """The results of all anchors of a direction so far, in the type of the logits."""
+        return {name: value_N.to(self.pair.scale) for name, value_N in self.exact[side].items()}
 
     def _differentiate(self) -> tuple[Tensor, Slopes, Tensor]:
         """The loss, and its slopes by every result of every anchor and by the scale. The same on every rank."""
         scale = self.pair.scale.detach().requires_grad_()
         leaves = {
-            side: {name: value_N.detach().requires_grad_() for name, value_N in results.items()}
-            for side, results in self.results.items()
+            side: {name: value_N.detach().requires_grad_() for name, value_N in self._results(side).items()}
+            for side in self.exact
         }
         with torch.enable_grad():
             directions = [replace(self._anchors(side, dict(found)), scale=scale) for side, found in leaves.items()]
@@ -247,7 +251,7 @@ class Kernel:
         return p_Ad, q_Nd[block.q.own] if keys_too else q_Nd, total
 
     def _slopes(self, view: View, slopes: Slopes) -> Tensor | None:
-        return view.slopes(self.results[view.tile.side], slopes[view.tile.side])
+        return view.slopes(self.exact[view.tile.side], slopes[view.tile.side])
 
     def _views(self, block: Block, stage: int) -> Iterator[tuple[slice, View | None, View | None]]:
         """The tiles of own rows of p against all rows of q: the columns, and how each direction sees the tile."""
@@ -300,7 +304,7 @@ class Kernel:
         partners = None if among is None else mine.cut(among)
         own = theirs.cut(part) if self.pair.paired else None
         positive = None if self.positive_N is None else self.positive_N[part, None]
-        results = {name: value_N[part, None] for name, value_N in self.results[side].items()}
+        results = {name: value_N[part, None].to(self.pair.scale) for name, value_N in self.exact[side].items()}
         return Tile(side, logits, anchors, keys, self.pair.scale, positive, diagonal, results, stage, partners, own)
 
     def _logits(self, cosine_N: Tensor) -> Tensor:

@@ -4,6 +4,9 @@ A statistic reduces `value`, a function of the logits, over the keys. `slope` is
 logits. Values of masked keys do not count. Detach the part of a value that a paper treats as a constant weight: then
 its slope is the derivative of the rest.
 
+A log-sum-exp is in fp64, one number for each anchor. Its rounding would change all probabilities of the anchor by the
+same factor, so that they add up to more or less than 1. Where rows are much alike, that is large beside the gradient.
+
 Shapes: A anchors and K keys of one tile.
 """
 
@@ -38,8 +41,8 @@ class Statistic(ABC):
         """The results over all keys, by name."""
 
     @abstractmethod
-    def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
-        """The derivative of the result by each logit; `results` are columns `[A, 1]`. None means zero."""
+    def slopes(self, name: str, results: Mapping[str, Tensor], factor_A1: Tensor) -> Tensor | None:
+        """The derivative of the result by each logit, times `factor`. `results` are columns `[A, 1]`. None means 0."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class LogSumExp(Statistic):
         return replace(self, value=self.value.masked_fill(closed_AK, -torch.inf))
 
     def reduce(self) -> Partial:
-        return (torch.logsumexp(self.value, dim=1),)
+        return (log_sum_exp(self.value),)
 
     @staticmethod
     def merge(one: Partial, other: Partial) -> Partial:
@@ -63,8 +66,8 @@ class LogSumExp(Statistic):
     def results(name: str, partial: Partial) -> dict[str, Tensor]:
         return {name: partial[0]}
 
-    def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
-        return scaled((self.value - finite(results[name])).exp_(), self.slope)
+    def slopes(self, name: str, results: Mapping[str, Tensor], factor_A1: Tensor) -> Tensor | None:
+        return scaled(self.value, results[name], self.slope, factor_A1)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Mean(Statistic):
         return replace(self, log_weight=self.log_weight.masked_fill(closed_AK, -torch.inf))
 
     def reduce(self) -> Partial:
-        lse_A = torch.logsumexp(self.log_weight, dim=1)
-        weight_AK = (self.log_weight - finite(lse_A)[:, None]).exp_()
+        lse_A = log_sum_exp(self.log_weight)
+        weight_AK = (self.log_weight - finite(lse_A)[:, None].to(self.log_weight)).exp_()
         return lse_A, weight_AK.mul_(self.value).sum(dim=1)
 
     @staticmethod
@@ -94,8 +97,8 @@ class Mean(Statistic):
     def results(name: str, partial: Partial) -> dict[str, Tensor]:
         return {name: partial[1], f"{name}.lse": partial[0]}
 
-    def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
-        return scaled((self.log_weight - finite(results[f"{name}.lse"])).exp_(), self.slope)
+    def slopes(self, name: str, results: Mapping[str, Tensor], factor_A1: Tensor) -> Tensor | None:
+        return scaled(self.log_weight, results[f"{name}.lse"], self.slope, factor_A1)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ class Total(Statistic):
     def results(name: str, partial: Partial) -> dict[str, Tensor]:
         return {name: partial[0]}
 
-    def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
-        return self._open(self.derivative(self.logits))
+    def slopes(self, name: str, results: Mapping[str, Tensor], factor_A1: Tensor) -> Tensor | None:
+        return self._open(self.derivative(self.logits)).mul_(factor_A1)
 
     def _open(self, values_AK: Tensor) -> Tensor:
         return values_AK if self.closed_AK is None else values_AK.masked_fill(self.closed_AK, 0.0)
@@ -156,7 +159,7 @@ class Threshold(Statistic):
     def results(name: str, partial: Partial) -> dict[str, Tensor]:
         return {name: partial[0][:, -2:].mean(dim=1).clamp(min=torch.finfo(partial[0].dtype).min)}
 
-    def slopes(self, name: str, results: Mapping[str, Tensor]) -> Tensor | None:
+    def slopes(self, name: str, results: Mapping[str, Tensor], factor_A1: Tensor) -> Tensor | None:
         return None
 
 
@@ -165,7 +168,21 @@ def finite(lse: Tensor) -> Tensor:
     return lse.masked_fill(lse == -torch.inf, 0.0)
 
 
-def scaled(weight_AK: Tensor, slope: Tensor | float) -> Tensor | None:
-    if isinstance(slope, float):
-        return None if slope == 0.0 else weight_AK if slope == 1.0 else weight_AK.mul_(slope)
-    return weight_AK.mul_(slope)
+def log_sum_exp(value_AK: Tensor) -> Tensor:
+    """log Σ exp(value) `[A]`, in fp64. The sums are in the type of the values."""
+    if not value_AK.shape[1]:
+        return value_AK.new_full(value_AK.shape[:1], -torch.inf, dtype=torch.float64)
+    most_A = finite(value_AK.detach().amax(dim=1))
+    return (value_AK - most_A[:, None]).exp_().sum(dim=1).double().log() + most_A
+
+
+def scaled(log_weight_AK: Tensor, lse_A1: Tensor, slope: Tensor | float, factor_A1: Tensor) -> Tensor | None:
+    """exp(log_weight − lse) · slope · factor. What rounding takes from lse goes into the factor."""
+    if isinstance(slope, float) and slope == 0.0:
+        return None
+    rounded_A1 = finite(lse_A1).to(log_weight_AK)
+    factor_A1 = factor_A1 * (rounded_A1 - finite(lse_A1)).exp()
+    weight_AK = (log_weight_AK - rounded_A1).exp_()
+    if isinstance(slope, Tensor):
+        return weight_AK.mul_(slope).mul_(factor_A1.to(weight_AK))
+    return weight_AK.mul_((slope * factor_A1).to(weight_AK))

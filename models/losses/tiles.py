@@ -118,14 +118,15 @@ class View:
 
     def slopes(self, results: Mapping[str, Tensor], coefficients: Mapping[str, Tensor]) -> Tensor | None:
         """∂L/∂S `[A, K]` through the statistics of these anchors, where `coefficients` are ∂L/∂result. None means 0."""
-        columns = {name: value_N[self.part, None] for name, value_N in results.items()}
+        columns, factors = (
+            {name: value_N[self.part, None] for name, value_N in of.items()} for of in (results, coefficients)
+        )
         whole: Tensor | None = None
         for stage in range(self.objective.stages):
             view = replace(self, tile=replace(self.tile, stage=stage))
             for name, statistic in view.statistics().items():
-                slope = statistic.slopes(name, columns) if name in coefficients else None
+                slope = statistic.slopes(name, columns, factors[name]) if name in factors else None
                 if slope is not None:
-                    slope.mul_(coefficients[name][self.part, None])
                     whole = slope if whole is None else whole.add_(slope)
         return whole
 

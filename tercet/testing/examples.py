@@ -85,6 +85,7 @@ EXAMPLES = {
     "patch_groups": Example(rows={"text": 2}, options={"threshold": 0.3}),
     "multi_teacher": Example(references=("clip", "dino"), aligned=True),
     "poly_view": Example(("image", "text", "audio")),
+    "primary_component": Example(options={"components": 4}),
     "prototype": Example(options={"temperature": 0.2}),
     "random_alignment": Example(("image", "text", "audio")),
     "segment_attention": Example(tiled=False),

@@ -183,7 +183,7 @@ def differentiates(objective: Objective) -> None:
             if total.requires_grad:
                 (expected_NN,) = torch.autograd.grad(total, logits_NN, materialize_grads=True)
             with torch.no_grad():
-                found_NN = statistic.slopes(name, columns)
+                found_NN = statistic.slopes(name, columns, torch.ones_like(logits_NN[:, :1]))
             found_NN = torch.zeros_like(logits_NN) if found_NN is None else found_NN
             demand_equal(
                 found_NN,

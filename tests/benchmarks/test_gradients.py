@@ -20,6 +20,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.losses import Objective, objective
 from tercet.models.losses.anchors import Anchors
+from tercet.models.losses.objective import objective_class, objective_names
 from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 from tercet.testing import on_ranks
@@ -173,6 +174,11 @@ def test_objectives_are_compared_with_the_most_independent_loss_there_is(monkeyp
         monkeypatch.delitem(NAIVE, name)
     assert truth_of("changes_with_the_ranks") == truth_of("infonce") == "whole matrix of its definition"
     assert truth_of("symile") == truth_of("multi_positive") == "its own gradients in one tile"
+
+
+def test_every_objective_of_tercet_has_a_naive_loss() -> None:
+    own = {name for name in objective_names() if objective_class(name).__module__.startswith("tercet.models")}
+    assert own <= {*NAIVE}
 
 
 def test_each_objective_runs_at_one_stage_and_the_usual_ones_at_all() -> None:
