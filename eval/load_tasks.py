@@ -25,12 +25,7 @@ from tercet.eval import (  # noqa: F401  each registers its kind of task
     zero_shot,
 )
 from tercet.eval.task import KINDS, Task, TaskGroup
-
-FOLDER = Path(__file__).parent / "tasks"
-
-
-def task_names() -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+from tercet.eval.task_files import FOLDER, task_names
 
 
 def load_tasks(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list[Task]:

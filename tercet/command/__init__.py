@@ -4,11 +4,14 @@
 1    a failure of tercet itself, with a traceback, or a check that did not pass
 2    a mistake of the user, or a full disk, in one line
 130  stopped by SIGINT (Ctrl-C)
+141  whoever reads the output closed it, as `head` does
 143  stopped by SIGTERM
 
 A training run that one of these signals stops is saved first.
 """
 
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +21,8 @@ from tercet.machine import settle
 from tercet.main_process import is_main_process, say
 from tercet.plugins import load_plugins
 
+STDOUT = 1
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     settle()
@@ -26,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "plugin" in arguments:
             load_plugins(arguments.plugin)
         code: int = arguments.verb(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _stdout_is_open():
+            raise
+        return 141
     except UserError as error:
         if is_main_process() or isinstance(error, RankError):  # every rank makes the same mistake, and one prints it
             print(f"tercet: {error}", file=sys.stderr)
@@ -41,3 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tercet: cannot write: {error}. Free space, and run the same command again", file=sys.stderr)
         return 2
     return code
+
+
+def _stdout_is_open() -> bool:
+    """If it is not, what is left to print goes nowhere, so that Python does not fail at its end."""
+    watched = select.poll()
+    watched.register(STDOUT, 0)
+    if not any(event & select.POLLERR for _, event in watched.poll(0)):
+        return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    return False

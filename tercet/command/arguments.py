@@ -67,6 +67,7 @@ def parser() -> Parser:
         _train,
         _recipes,
         _eval,
+        _tasks,
         _compare,
         _embed,
         _search,
@@ -132,6 +133,22 @@ def _recipes(known: Verbs) -> None:
 
 def _eval(known: Verbs) -> None:
     models.declare_eval(add_verb(known, "eval", "evaluate a model on any data, or a run on its validation data"))
+
+
+def _tasks(known: Verbs) -> None:
+    tasks = add_verb(known, "tasks", "list, print or explain what `eval` measures")
+    within = tasks.add_subparsers(title="verbs", metavar="verb")
+    listing = add_verb(within, "ls", "list the built-in tasks, or the kinds of tasks")
+    listing.add_argument("--kinds", action="store_true", help="list the kinds of tasks instead")
+    _takes_json(listing)
+    takes_plugins(listing)
+    listing.set_defaults(verb=verbs.tasks_ls)
+    show = add_verb(within, "show", "print every key of a task, after `extends`, or explain a kind and its keys")
+    what = show.add_mutually_exclusive_group(required=True)
+    what.add_argument("task", nargs="?", metavar="TASK", help="a name from `tercet tasks ls`, or a YAML file")
+    what.add_argument("--kind", metavar="KIND", help="explain this kind of task and its keys instead")
+    takes_plugins(show)
+    show.set_defaults(verb=verbs.tasks_show)
 
 
 def _compare(known: Verbs) -> None:

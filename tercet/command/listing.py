@@ -1,7 +1,7 @@
-"""Prints recipes and objectives for people."""
+"""Prints recipes, objectives, tasks and kinds of tasks for people."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from textwrap import fill, indent
 from typing import TYPE_CHECKING
 
@@ -11,35 +11,26 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tercet.models.losses.about import About
+    from tercet.configs.about import About
 
 WIDEST = 110  # longer lines are hard to read
 
 
-def print_recipes(about: dict[str, str]) -> None:
+def print_summaries(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]], next: str) -> None:
+    """A row for each component, and below the table what to call next."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recipe", style="bold cyan", no_wrap=True)
-    table.add_column("one complete run", overflow="fold")
-    for name, summary in about.items():
-        table.add_row(name, summary)
+    first, *others = heading
+    table.add_column(first, style="bold cyan", no_wrap=True)
+    for words in others:
+        table.add_column(words, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     console = Console(highlight=False)
     console.print(table)
-    console.print("tercet train RECIPE [key=value …]  ·  tercet recipes show RECIPE", style="dim", markup=False)
+    console.print(next, style="dim", markup=False)
 
 
-def print_objectives(known: "Sequence[About]") -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("objective", style="bold cyan", no_wrap=True)
-    table.add_column("what it trains", overflow="fold")
-    table.add_column("source", overflow="fold")
-    for one in known:
-        table.add_row(one.name, one.summary, one.source)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("tercet recipes show --objective NAME  ·  objective=NAME in a recipe", style="dim", markup=False)
-
-
-def print_objective(about: "About") -> None:
+def print_about(about: "About") -> None:
     console = Console(highlight=False)
     width = min(console.width, WIDEST)
     source = f" ({about.source})" if about.source else ""

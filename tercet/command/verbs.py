@@ -35,40 +35,65 @@ def train(arguments: Namespace) -> int:
 
 
 def recipes_ls(arguments: Namespace) -> int:
-    if arguments.objectives:
-        return _objectives_ls(arguments)
     from tercet.configs.catalogue import recipe_names, summary
 
-    about = {name: summary(name) for name in recipe_names()}
-    if arguments.json:
-        print_json([{"name": name, "summary": text} for name, text in about.items()])
-    else:
-        from tercet.command.listing import print_recipes
+    if arguments.objectives:
+        from tercet.models.losses.about import about
+        from tercet.models.losses.objective import objective_names
 
-        print_recipes(about)
+        known = [about(name) for name in objective_names()]
+        rows = [{"name": one.name, "summary": one.summary, "source": one.source} for one in known]
+        call = "tercet recipes show --objective NAME  ·  objective=NAME in a recipe"
+        return _listed(arguments, ("objective", "what it trains", "source"), rows, call)
+    rows = [{"name": name, "summary": summary(name)} for name in recipe_names()]
+    call = "tercet train RECIPE [key=value …]  ·  tercet recipes show RECIPE"
+    return _listed(arguments, ("recipe", "one complete run"), rows, call)
+
+
+def _listed(arguments: Namespace, heading: tuple[str, ...], rows: list[dict[str, str]], call: str) -> int:
+    if arguments.json:
+        print_json(rows)
+    else:
+        from tercet.command.listing import print_summaries
+
+        print_summaries(heading, [tuple(row.values()) for row in rows], call)
     return 0
 
 
-def _objectives_ls(arguments: Namespace) -> int:
-    from tercet.models.losses.about import about
-    from tercet.models.losses.objective import objective_names
+def tasks_ls(arguments: Namespace) -> int:
+    from tercet.eval.task_files import summary, task_names
 
-    known = [about(name) for name in objective_names()]
-    if arguments.json:
-        print_json([{"name": one.name, "summary": one.summary, "source": one.source} for one in known])
-    else:
-        from tercet.command.listing import print_objectives
+    if arguments.kinds:
+        from tercet.eval.about_kind import about_kind, kind_names
 
-        print_objectives(known)
+        rows = [{"name": name, "summary": about_kind(name).summary} for name in kind_names()]
+        call = "tercet tasks show --kind KIND  ·  kind: KIND in a task file"
+        return _listed(arguments, ("kind", "what it measures"), rows, call)
+    rows = [{"name": name, "summary": summary(name)} for name in task_names()]
+    call = "tercet eval MODEL TASK …  ·  tercet tasks show TASK"
+    return _listed(arguments, ("task", "what it measures"), rows, call)
+
+
+def tasks_show(arguments: Namespace) -> int:
+    if arguments.kind:
+        from tercet.command.listing import print_about
+        from tercet.eval.about_kind import about_kind
+
+        print_about(about_kind(arguments.kind))
+        return 0
+    from tercet.configs.yaml_text import write_yaml
+    from tercet.eval.load_tasks import load_task
+
+    sys.stdout.write(write_yaml(load_task(arguments.task).model_dump(mode="json", exclude={"name"})))
     return 0
 
 
 def recipes_show(arguments: Namespace) -> int:
     if arguments.objective:
-        from tercet.command.listing import print_objective
+        from tercet.command.listing import print_about
         from tercet.models.losses.about import about
 
-        print_objective(about(arguments.objective))
+        print_about(about(arguments.objective))
         return 0
     from tercet.command.orders import order_summaries
     from tercet.training.recipe import dump, load_recipe

@@ -11,13 +11,14 @@ import yaml
 from pydantic import ValidationError
 from torch.nn.functional import normalize
 
+from tercet.configs.about import Option
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.modality import of_memory
 from tercet.models.losses import build_objective
-from tercet.models.losses.about import Option, about
+from tercet.models.losses.about import about
 from tercet.models.losses.objective import Objective, objective_class, objective_names
 from tercet.models.losses.softmax import Softmax
 from tercet.models.term_config import TermConfig

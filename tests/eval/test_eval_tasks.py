@@ -15,12 +15,13 @@ from tercet.eval.composition import CompositionTask, composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
-from tercet.eval.load_tasks import load_task, load_tasks, task_names
+from tercet.eval.load_tasks import load_task, load_tasks
 from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result, from_json, to_json
 from tercet.eval.retrieval import RetrievalTask, retrieval
 from tercet.eval.table import table_text
 from tercet.eval.task import hashes_by_name, lookup
+from tercet.eval.task_files import task_names
 from tercet.eval.zero_shot import ZeroShotTask, fingerprint, prompts_of, zero_shot
 
 RETRIEVAL = RetrievalTask(kind="retrieval", name="retrieval", title="Retrieval")

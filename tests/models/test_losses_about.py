@@ -4,9 +4,10 @@ from dataclasses import fields
 
 import pytest
 
+from tercet.configs.about import Option
 from tercet.errors import UserError
 from tercet.models.losses import Objective, build_objective, objective
-from tercet.models.losses.about import Option, about
+from tercet.models.losses.about import about
 from tercet.models.losses.objective import objective_class, objective_names
 from tercet.models.term_config import ObjectiveConfig
 
@@ -37,7 +38,7 @@ def test_an_objective_says_what_it_does_where_that_is_from_and_what_its_options_
         ("decoupled", "sigma", "number, above 0 | null", 0, 0.1),
         ("isogclr", "gamma", "number, above 0, at most 1", 1.1, 1),
         ("cwcl", "kernel", "linear | sharp", "blunt", "sharp"),
-        ("isogclr", "temperatures", "two numbers", [0.1], [0.001, 0.2]),
+        ("isogclr", "temperatures", "[number, number]", [0.1], [0.001, 0.2]),
         ("matryoshka", "dims", "[whole number, …]", ["x"], [2, 4]),
         ("poly_view", "own_view", "true | false", "perhaps", False),
         ("graded", "value", "text", 3, "score"),

@@ -16,10 +16,11 @@ from tercet.command.arguments import parse
 from tercet.configs.catalogue import recipe_names
 from tercet.version import __version__
 
-VERBS = ("demo", "train", "recipes", "eval", "bench", "doctor", "data")
+VERBS = ("demo", "train", "recipes", "tasks", "eval", "bench", "doctor", "data")
 ANSWERED_WITHOUT_TORCH = [
     "", "--help", "--version",
     "recipes ls", "recipes ls --json", "recipes show demo", "recipes check",
+    "tasks ls", "tasks ls --json", "tasks --help",
     "recipes from-open-clip '--train-data a.tar --train-num-samples 999'",
     *(f"{verb} --help" for verb in VERBS),
     *(f"recipes {verb} --help" for verb in ("ls", "show", "check", "new", "from-open-clip")),
@@ -107,6 +108,22 @@ def test_only_rank_0_prints_errors() -> None:
     assert (speaking.returncode, silent.returncode) == (2, 2)
     assert speaking.stderr.startswith("tercet: unknown command")
     assert silent.stderr == ""
+
+
+def test_a_closed_pipe_ends_the_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "tercet", "recipes", "ls", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_a_broken_pipe_elsewhere_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.command.verbs.print_json", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        main(["recipes", "ls", "--json"])
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
