@@ -103,10 +103,15 @@ def composition(table: EmbeddingTable, embed_text: TextEmbedder, task: Compositi
     by_modality = {modality: _cases(table, modality, task) for modality in task.used_modalities(table)}
     if not any(by_modality.values()):
         raise EvalError(f"task `{task.name}` needs {_needed(task)}")
+    shown = {
+        modality: [case for case in cases if case.kind not in task.undecidable.get(modality, ())]
+        for modality, cases in by_modality.items()
+    }
+    if not any(shown.values()):
+        raise EvalError(f"task `{task.name}` leaves out all kinds of mistakes of the data; change its `undecidable`")
     measures = []
-    for modality, cases in by_modality.items():
-        hidden = task.undecidable.get(modality, ())
-        frequent = _frequent([case for case in cases if case.kind not in hidden], task.least)
+    for modality, cases in shown.items():
+        frequent = _frequent(cases, task.least)
         if cases and not frequent:
             raise EvalError(f"task `{task.name}` needs {task.least} cases of a kind, and no kind has so many")
         if frequent:

@@ -146,6 +146,11 @@ def test_aro_leaves_out_relations_that_its_authors_call_symmetric(scored: Any) -
     assert found.metadata["by kind"] == pytest.approx(hits)
     (attributes,) = results(composition(replace(data, samples=samples), embed_text, task("aro_attribution", least=1)))
     assert "near" in attributes.metadata["by kind"]
+    with pytest.raises(EvalError, match="`aro_relation` leaves out all kinds of mistakes of the data; change its `und"):
+        composition(data, embed_text, task("aro_relation", undecidable={"image": KINDS}))
+    both = replace(data, vectors={**data.vectors, "audio": image}, items={**data.items, "audio": data.items["image"]})
+    left = results(composition(both, embed_text, task("composition", undecidable={"audio": KINDS})))
+    assert {one.subject.split(",")[0] for one in left} == {"image"}
 
 
 def test_the_order_of_words_must_beat_every_shuffle(scored: Any) -> None:
@@ -156,7 +161,8 @@ def test_the_order_of_words_must_beat_every_shuffle(scored: Any) -> None:
     assert 1 / 5 <= found.chance < 1 / 3  # four shuffles each, fewer where two are the same
     (again,) = results(composition(data, embed_text, task("order")))
     assert found == again
-    jointly = by_name(composition(data, embed_text, task("sugarcrepe", against="all")))["image, all accuracy"]
+    stored = task("order", rules=())  # shuffles that are stored as `negatives`
+    jointly = by_name(composition(data, embed_text, stored))["image, all accuracy"]
     wrong = scored[3]
     hits = [all(bool(image[n] @ text[n, 0] > image[n] @ other) for _, other in wrong[n]) for n in range(ITEMS)]
     assert jointly.value == pytest.approx(share(hits))

@@ -74,6 +74,9 @@ def test_the_measures_equal_loops() -> None:
     assert forth["hubness"].value == pytest.approx(skew(counts))
     assert forth["largest hub"].value == pytest.approx(max(counts) / ITEMS)
     assert forth["R@1"].value == pytest.approx(sum(row[0] == i for i, row in enumerate(nearest)) / ITEMS)
+    moved = [x[i] + (y.mean(0) - x.mean(0)) for i in n]  # CLOSE's shift of the mean, normalised again
+    hits = sum(max(n, key=lambda j: float(moved[i] @ y[j] / moved[i].norm())) == i for i in n)
+    assert forth["R@1 shifted"].value == pytest.approx(hits / ITEMS)
 
 
 def test_a_gap_is_measured_separable_and_closed_by_the_shift() -> None:

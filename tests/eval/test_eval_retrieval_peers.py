@@ -6,6 +6,7 @@ The peers break ties by place, by name or not at all, where tercet counts a tie 
 
 from functools import partial
 
+import numpy as np
 import pytest
 import pytrec_eval
 import torch
@@ -85,6 +86,23 @@ def test_the_protocol_of_laion_for_sounds() -> None:
     assert found["text→audio R@5"] == pytest.approx(sum(place < 5 for place in own) / len(own))
     reached = sum(1 / (place + 1) for place in own if place < 10)
     assert found["text→audio mAP@10"] == pytest.approx(reached / len(own))
+
+
+@pytest.mark.parametrize(("name", "media"), [("long_retrieval", "image"), ("speech_retrieval", "audio")])
+def test_one_caption_of_each_item_is_ranked_as_by_long_clip_and_clasp(name: str, media: str) -> None:
+    """Urban1k counts how often the nearest of all is the own one. HITS@1, MRR and meanR are means over the ranks."""
+    whole = table(media)
+    items = {media: torch.arange(ITEMS), "text": torch.arange(ITEMS)}
+    vectors = {media: whole.vectors[media], "text": whole.vectors["text"][::CAPTIONS]}
+    found = scored(task(name), EmbeddingTable(vectors, items, tuple(Sample(f"s{n}", n, n) for n in range(ITEMS))))
+    scores = (vectors["text"] @ vectors[media].T).numpy()
+    for direction, matrix in ((f"text→{media}", scores), (f"{media}→text", scores.T)):
+        nearest = matrix.argmax(axis=1)
+        assert found[f"{direction} R@1"] == pytest.approx((nearest == np.arange(ITEMS)).mean())
+        rank = 1 + (matrix > matrix.diagonal()[:, None]).sum(axis=1)
+        assert found[f"{direction} mean rank"] == pytest.approx(rank.mean())
+        if name == "speech_retrieval":
+            assert found[f"{direction} MRR"] == pytest.approx((1 / rank).mean())
 
 
 def test_the_code_of_laion_does_not_sort_the_ranks_of_captions() -> None:
