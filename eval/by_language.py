@@ -22,6 +22,7 @@ from tercet.eval import chance
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.intervals import MeanRank, RankVariance, Share, Statistic
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.ranking import Ranking
 from tercet.eval.task import NoValue, lookup
 
@@ -104,10 +105,16 @@ def over_kinds(subject: str, measures: Sequence[Measure], rankings: Sequence[Ran
     statistics = {name: _mean([one.statistics[name] for one in measures]) for name in first.statistics}
     known: dict[str, Statistic] = {name: one for name, one in statistics.items() if one is not None}
     chances = {name: sum(one.chance[name] for one in measures) / len(measures) for name in known}
+    worst = {name: sum(one.nulls.constant[name] for one in measures) / len(measures) for name in known}
+    shuffled, random = dict(chances), dict[str, float | None](chances)
     kinds = torch.arange(len(rankings)).repeat_interleave(torch.tensor([len(one.rank) for one in rankings]))
-    if (variance := _variance(rankings, groups, kinds)) is not None:
+    variance, last = (_variance(of_model, groups, kinds) for of_model in (rankings, [one.last() for one in rankings]))
+    if variance is not None and last is not None:
         known[VARIANCE], chances[VARIANCE] = variance
-    return Measure(subject, known, items, groups, chances, {"kinds": len(measures)})
+        worst[VARIANCE] = last[0].value
+        random[VARIANCE] = None  # the ranks in two languages depend on each other, through the same picture
+    nulls = NullScores(worst, random, shuffled)
+    return Measure(subject, known, items, groups, chances, {"kinds": len(measures)}, nulls=nulls)
 
 
 def _mean(parts: Sequence[Statistic]) -> Statistic | None:

@@ -26,6 +26,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.task import KINDS
 from tercet.eval.zero_shot import Classified, ZeroShotTask, classified
 
@@ -69,6 +70,13 @@ def _measured(found: Classified, scale: float, task: CalibrationTask) -> Measure
     loss_n = -log_nK.gather(1, label_n[:, None]).flatten()
     said_n2 = torch.stack([probability_nK.max(dim=1).values, (found.place_n == 1).double()], dim=1)
 
+    share_K = label_n.bincount(minlength=classes).double() / len(label_n)
+    alike = {"Brier score": 1 - 1 / classes, "log loss": log(classes)}
+    shuffled = {
+        "Brier score": 1 - float(share_K.square().sum()),
+        "log loss": float(torch.special.entr(share_K).sum()),
+    }
+
     def error(rows_n2: Tensor) -> float:
         return calibration_error(rows_n2[:, 0], rows_n2[:, 1], task.bins)
 
@@ -81,9 +89,9 @@ def _measured(found: Classified, scale: float, task: CalibrationTask) -> Measure
         },
         found.items_n,
         found.groups_n,
-        {"Brier score": 1 - 1 / classes, "log loss": log(classes)},
+        alike,
         {**found.notes, "logits": f"cosine × {scale:.4g}", "bins": task.bins},
-        constant={"calibration error": 1 / classes, "Brier score": 1 - 1 / classes, "log loss": log(classes)},
+        nulls=NullScores({"calibration error": abs(1 / classes - (classes == 1)), **alike}, {}, shuffled),
     )
 
 

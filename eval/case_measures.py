@@ -13,6 +13,7 @@ from tercet.eval.comparisons import Case, Reference
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.intervals import Share, class_mean
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.right_and_wrong import caption_rows
 
 Blind = Callable[[], Tensor | None]  # for each case, whether text alone finds the right caption
@@ -40,16 +41,16 @@ def measured(
         beaten = blind()
         return {} if beaten is None else {NAME: share(beaten).value}
 
-    of_case = torch.tensor(items)
+    of_case, chance = torch.tensor(items), {score: share(each).value for score, each in chances.items()}
     return Measure(
         subject,
         {score: share(hits) for score, hits in holds.items()},
         of_case,
         table.groups[of_case],
-        {score: share(each).value for score, each in chances.items()},
+        chance,
         notes or {},
         alone,
-        constant=dict.fromkeys(holds, 0.0),
+        nulls=NullScores(dict.fromkeys(holds, 0.0), {**chance}),
     )
 
 

@@ -19,9 +19,10 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import chances_of, depth_of, statistics_of
+from tercet.eval.null_scores import NullScores
+from tercet.eval.rank_metrics import chances_of, depth_of, nulls_of, statistics_of
 from tercet.eval.ranked_task import RankedTask
-from tercet.eval.ranking import rank
+from tercet.eval.ranking import Ranking, rank
 from tercet.eval.task import KINDS
 from tercet.modality import MODALITIES
 
@@ -68,8 +69,31 @@ class CombinedRetrievalTask(RankedTask):
                 groups,
                 chances_of(ranking, self.metrics),
                 {"candidates": ranking.candidates},
+                nulls=self._nulls(table, ranking),
             )
         ]
+
+    def _nulls(self, table: EmbeddingTable, ranking: Ranking) -> NullScores:
+        """Random vectors score chance at most, since documents may have the same text."""
+        found = nulls_of(ranking, self.metrics)
+        if given_away(table, self.query, self.document):
+            return NullScores(found.constant, dict.fromkeys(self.metrics))
+        unknown = [name for name in self.metrics if name not in found.shuffled]
+        return NullScores(found.constant, dict.fromkeys(unknown), found.shuffled)
+
+
+def given_away(table: EmbeddingTable, first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    """Whether a part is in both sums, or a text of a group is in both or twice in the second: then such parts are alike
+    whatever the vectors."""
+    if first.keys() & second.keys():
+        return True
+    seen: set[tuple[int, str]] = set()
+    others: list[tuple[int, str]] = []
+    for parts, found in ((first, seen.add), (second, others.append)):
+        for place in parts.keys() - MODALITIES:
+            for item, text in _texts(table, place).items():
+                found((table.samples[item].group, text))
+    return len(set(others)) < len(others) or not seen.isdisjoint(others)
 
 
 def summed(table: EmbeddingTable, embed_text: TextEmbedder, parts: Mapping[str, float]) -> Tensor:
@@ -94,7 +118,12 @@ def _of_modality(table: EmbeddingTable, modality: str) -> tuple[list[int], Tenso
 
 def _of_texts(table: EmbeddingTable, embed_text: TextEmbedder, place: str) -> tuple[list[int], Tensor]:
     """The vector of the first text at a place of `.json`."""
+    texts = _texts(table, place)
+    return [*texts], embed_prompts(embed_text, [*texts.values()]) if texts else torch.zeros(0)
+
+
+def _texts(table: EmbeddingTable, place: str) -> dict[int, str]:
+    """The first text at a place of `.json`, by item."""
     reader = CaptionReader({place: 1.0})
     found = {item: reader.optional({}, sample.meta) for item, sample in enumerate(table.samples)}
-    texts = {item: captions.in_order[0][0] for item, captions in found.items() if captions and captions.in_order}
-    return [*texts], embed_prompts(embed_text, [*texts.values()]) if texts else torch.zeros(0)
+    return {item: captions.in_order[0][0] for item, captions in found.items() if captions and captions.in_order}

@@ -94,6 +94,10 @@ class CompositionTask(WordedTask):
     def metrics(self) -> tuple[str, ...]:
         return self.scores
 
+    def lighter(self) -> "CompositionTask":
+        """With kinds of mistakes that are rare among few items."""
+        return self.model_copy(update={"least": 1})
+
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         return composition(table, embed_text, self)
 

@@ -26,15 +26,17 @@ from tercet.configs.base import Misfit
 from tercet.data_pipelines.seeding import keyed
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
-from tercet.eval.few_shot_methods import GRID, Method, Setting, Shown, scores, settings
+from tercet.eval.few_shot_methods import GRID, STEPS, Method, Setting, Shown, scores, settings
 from tercet.eval.intervals import Share
 from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores, best_answer
 from tercet.eval.splits import dealt
 from tercet.eval.task import KINDS
 from tercet.eval.zero_shot import PROMPTS, ZeroShotTask, class_vectors
 
-VALIDATION, VALIDATED = 5, 8  # one in so many groups; episodes
+VALIDATION, VALIDATED = 5, 8  # one in so many groups; episodes at most
+FEW, SOME = 2, 20  # episodes and steps of a self-test; episodes, if they are quick
 NAMES = {"alpha": "α", "beta": "β"}  # keys of the task, and settings of the methods
 Rows = Mapping[str, Sequence[int]]  # places of items by class
 
@@ -62,6 +64,7 @@ class FewShotTask(LabelledTask):
     queries: int = Field(15, gt=0, description="items of each class to assign, at most")
     episodes: int = Field(200, gt=1, description="how many episodes are drawn")
     entropy: float = Field(0.05, gt=0, description="of `transport`: the higher, the more alike the prototypes become")
+    steps: int = Field(STEPS, gt=0, description="of `clip_adapter`: steps of the optimizer in an episode")
     classes: dict[str, str] = Field(
         {}, description="of adapters: the words of labels in prompts; a label that you leave out is used as it is"
     )
@@ -92,6 +95,10 @@ class FewShotTask(LabelledTask):
         """The settings of which one is chosen on a validation part, if there are several."""
         return settings(self.method, {name: getattr(self, key) for key, name in NAMES.items()})
 
+    def lighter(self) -> "FewShotTask":
+        episodes = min(self.episodes, FEW if self.adapts else SOME)
+        return self.model_copy(update={"shots": self.shots[:1], "episodes": episodes, "steps": min(self.steps, FEW)})
+
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         measures = []
         for modality in self.used_modalities(table):
@@ -121,13 +128,15 @@ class FewShotTask(LabelledTask):
         drawn = list(episodes(pool, ways, shots, self.queries, self.episodes))
         hits = torch.cat([self._hits(data, text_KD, one, chosen) for one in drawn])
         numbers = torch.cat([torch.full_like(one.class_Q, number) for number, one in enumerate(drawn)])
+        class_Q = torch.cat([one.class_Q for one in drawn])
         items = data.items_n[torch.cat([one.query_Q for one in drawn])]
         notes: dict[str, object] = {"ways": ways, "shots": shots, "method": self.method}
         if self.adapts:
             notes["chosen"] = ", ".join(f"{name} = {value:g}" for name, value in chosen.items())
         several = f", {shots} shot{'s' * (shots > 1)}" if len(self.shots) > 1 else ""
         subject, chance = f"{self.what} from {modality}{several}", {"acc1": 1 / ways}
-        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes, observed="episodes")
+        nulls = NullScores({"acc1": 0.0}, {**chance}, {"acc1": best_answer(class_Q, numbers)})  # of one vector, all tie
+        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes, observed="episodes", nulls=nulls)
 
     def _validation(self, pool: Rows, held: Rows, ways: int, shots: int) -> Iterator["Episode"]:
         """Episodes of the classes that have an item in the validation part."""
@@ -137,7 +146,7 @@ class FewShotTask(LabelledTask):
                 f"task `{self.name}` has too few samples to choose the settings of `{self.method}`; add some, or lower "
                 "`shots`"
             )
-        return episodes(known, min(ways, len(known)), shots, self.queries, VALIDATED, held)
+        return episodes(known, min(ways, len(known)), shots, self.queries, min(VALIDATED, self.episodes), held)
 
     def _best(self, data: Labelled, text_KD: Tensor | None, tried: Sequence["Episode"]) -> Setting:
         """The setting with the highest mean accuracy. Of equals, the first."""
@@ -150,7 +159,7 @@ class FewShotTask(LabelledTask):
     def _hits(self, data: Labelled, text_KD: Tensor | None, episode: "Episode", setting: Setting) -> Tensor:
         example_WSD, query_QD = data.vectors_nD[episode.example_WS], data.vectors_nD[episode.query_Q]
         text_WD = None if text_KD is None else text_KD[data.labels_n[episode.example_WS[:, 0]]]
-        found_QW = scores(self.method, Shown(example_WSD, query_QD, text_WD), setting, self.entropy)
+        found_QW = scores(self.method, Shown(example_WSD, query_QD, text_WD), setting, self.entropy, self.steps)
         return place_of_right(found_QW, episode.class_Q) == 1
 
     def _ways(self, pool: Rows, modality: str, shots: int) -> int:

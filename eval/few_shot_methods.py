@@ -58,12 +58,12 @@ def settings(method: Method, given: Mapping[str, tuple[float, ...]]) -> list[Set
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def scores(method: Method, shown: Shown, setting: Setting, entropy: float) -> Tensor:
-    """The score of each query for each class `[Q, W]`. `entropy`: of the transport plan."""
+def scores(method: Method, shown: Shown, setting: Setting, entropy: float, steps: int = STEPS) -> Tensor:
+    """The score of each query for each class `[Q, W]`. `entropy`: of the transport plan; `steps`: of CLIP-Adapter."""
     if method == "tip_adapter":
         return tip_adapter(shown, setting["α"], setting["β"])
     if method == "clip_adapter":
-        return clip_adapter(shown, setting["α"])
+        return clip_adapter(shown, setting["α"], steps)
     prototype_WD = F.normalize(shown.example_WSD.mean(dim=1), dim=1)
     if method == "transport":
         prototype_WD = moved(prototype_WD, shown.query_QD, entropy)
@@ -87,7 +87,7 @@ def _cached(query_QD: Tensor, example_WSD: Tensor, beta: float) -> Tensor:
     return (-beta * (1 - cosine_QWS)).exp().sum(dim=2)
 
 
-def clip_adapter(shown: Shown, alpha: float) -> Tensor:
+def clip_adapter(shown: Shown, alpha: float, steps: int = STEPS) -> Tensor:
     """The initial weights are the same in every episode."""
     if alpha == 0:
         return _prompted(shown.query_QD, shown)
@@ -104,7 +104,7 @@ def clip_adapter(shown: Shown, alpha: float) -> Tensor:
     optimizer = torch.optim.Adam([down_Dh, up_hD], lr=RATE)
     example_nD, class_n = shown.example_WSD.flatten(0, 1), torch.arange(classes).repeat_interleave(shots)
     with torch.enable_grad():
-        for _ in range(STEPS):
+        for _ in range(steps):
             optimizer.zero_grad()
             F.cross_entropy(_prompted(adapted(example_nD), shown), class_n).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -42,6 +42,7 @@ from tercet.eval.intervals import Share, Statistic
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.least_squares import class_scores
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.ranking import TIE, rank
 from tercet.eval.space import alignment, effective_rank, modality_gap, uniformity
 from tercet.eval.task import KINDS, Task
@@ -72,7 +73,8 @@ class GeometryTask(Task):
             "effective rank": Jackknifed(x_nd, lambda x_nd: float(effective_rank(x_nd)), least=1.0),
             "near-duplicates": Share(apart_nn.max(dim=1).values >= self.duplicate - TIE),
         }
-        return Measure(modality, statistics, items, group_n, {})
+        constant = {"uniformity": 0.0, "effective rank": 1.0, "near-duplicates": 1.0}
+        return Measure(modality, statistics, items, group_n, {}, nulls=NullScores(constant))
 
     def _of_pair(self, table: EmbeddingTable, one: str, other: str) -> Measure:
         items, both = self._vectors(table, one, other)
@@ -82,7 +84,8 @@ class GeometryTask(Task):
             "modality gap": Jackknifed(both_n2d, lambda z_n2d: float(modality_gap(*z_n2d.unbind(1))), 0.0, 2.0),
             "separability": Share(separated(both_n2d, group_n)),
         }
-        return Measure(f"{one}, {other}", statistics, items, group_n, {"separability": 0.5})
+        nulls = NullScores(dict.fromkeys(statistics, 0.0), {"alignment": 2.0, "separability": 0.5})
+        return Measure(f"{one}, {other}", statistics, items, group_n, {"separability": 0.5}, nulls=nulls)
 
     def _of_direction(self, table: EmbeddingTable, query: str, key: str) -> Measure:
         items, (query_nd, key_nd) = self._vectors(table, query, key)
@@ -97,7 +100,8 @@ class GeometryTask(Task):
         }
         positives = (group_n[:, None] == group_n).sum(dim=1).double().mean()
         chance = dict.fromkeys(("R@1", "R@1 shifted"), float(positives) / candidates)
-        return Measure(f"{query}→{key}", statistics, items, group_n, chance, {"candidates": candidates})
+        nulls = NullScores(dict.fromkeys(chance, 0.0), {**chance}, chance)
+        return Measure(f"{query}→{key}", statistics, items, group_n, chance, {"candidates": candidates}, nulls=nulls)
 
     def _vectors(self, table: EmbeddingTable, *modalities: str) -> tuple[Tensor, list[Tensor]]:
         """The items that have all of these modalities, and the first vector of each in double precision."""

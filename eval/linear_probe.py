@@ -13,6 +13,7 @@ Shape letters: n items, D dimensions, K classes.
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -23,12 +24,14 @@ from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.intervals import Statistic
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.labelled import Labelled, place_of_right
-from tercet.eval.multi_label import LabelsPath, listed_labels, mean_chance, mean_precision
+from tercet.eval.multi_label import LabelsPath, listed_labels, mean_chance, mean_precision, mean_worst
+from tercet.eval.null_scores import NullScores
 from tercet.eval.probe import Probed, ProbeTask
 from tercet.eval.splits import Split, dealt
 from tercet.eval.task import KINDS
 
 VALIDATION = 5  # one in so many groups of the training items
+STEPS = 50  # of L-BFGS in a self-test
 GRID = tuple(10.0**power for power in range(-2, 5))
 
 
@@ -47,6 +50,10 @@ class LogisticTask(ProbeTask):
     @abstractmethod
     def quality(self, data: Labelled, test_n: Tensor, scores_nK: Tensor) -> float:
         """What the best strength has most of."""
+
+    def lighter(self) -> "LogisticTask":
+        """With the weakest regularisation, by which a probe finds its training items again: so a leak is seen."""
+        return self.model_copy(update={"C": (max(self.C),), "folds": 2, "max_iter": min(self.max_iter, STEPS)})
 
     def probe(self, data: Labelled, split: Split) -> Probed:
         best = self._best(data, split.train_n) if len(self.C) > 1 else self.C[0]
@@ -152,6 +159,16 @@ class MultiLabelProbeTask(LogisticTask):
         by_fold = [right_nK[fold_n == fold] for fold in torch.unique(fold_n)]
         chances = [mean_chance(part.sum(dim=0)[part.any(dim=0)], len(part)) for part in by_fold if part.any()]
         return {"mAP": Jackknifed(rows, _mean_over_folds, 0.0, 1.0)}, {"mAP": sum(chances) / max(len(chances), 1)}
+
+    def nulls(self, data: Labelled, parts: Sequence[Split]) -> NullScores:
+        """From equal vectors all items of a class have the same score."""
+        assert data.right_nK is not None
+        by_fold = [data.right_nK[part.test_n] for part in parts]
+        known = [(part.sum(dim=0)[part.any(dim=0)], len(part)) for part in by_fold if part.any()]
+        worst, chance = (
+            sum(score(counts, n) for counts, n in known) / max(len(known), 1) for score in (mean_worst, mean_chance)
+        )
+        return NullScores({"mAP": worst}, shuffled={"mAP": chance})
 
 
 def _mean_over_folds(rows: Tensor) -> float:

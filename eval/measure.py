@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tercet.eval.intervals import Statistic
+from tercet.eval.null_scores import NullScores
 from tercet.eval.result import Result
 
 
@@ -16,8 +17,7 @@ class Measure:
 
     `items` and `groups` name the item and the group of each query. Groups are the independent observations that
     intervals count. `shortcuts` computes the scores of baselines in the first metric, which only results need.
-    `constant` says what a model scores that gives every item the same vector, where that is known. `notes` are facts
-    about all metrics, `details` about one.
+    `nulls` says what models score that have learned nothing. `notes` are facts about all metrics, `details` about one.
     """
 
     subject: str
@@ -29,7 +29,7 @@ class Measure:
     shortcuts: Callable[[], Mapping[str, float]] = dict
     task: str = ""
     title: str = ""
-    constant: Mapping[str, float] = field(default_factory=dict)
+    nulls: NullScores = field(default_factory=NullScores)
     details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     observed: str = "groups"  # what the independent observations are called
 
@@ -48,8 +48,8 @@ class Measure:
         ]  # fmt: skip
 
     def _facts(self, metric: str) -> Mapping[str, object]:
-        constant = {"constant": self.constant[metric]} if metric in self.constant else {}
-        return {**constant, **self.details.get(metric, {})}
+        constant = self.nulls.constant
+        return {**({"constant": constant[metric]} if metric in constant else {}), **self.details.get(metric, {})}
 
 
 def results(measures: Iterable[Measure], dataset: str = "") -> list[Result]:

@@ -25,6 +25,7 @@ from tercet.eval.intervals import Share
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.labels import plain
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.ranking import TIE
 from tercet.eval.task import KINDS, NoValue, lookup
 from tercet.eval.zero_shot import ZeroShotTask, class_vectors, fingerprint, is_selected
@@ -113,6 +114,8 @@ def _measured(
     names = [name for name, found in zip(task.classes, right_nK.any(dim=0).tolist(), strict=True) if found]
     of_class, of_item = right_nK.sum(dim=0)[right_nK.any(dim=0)], right_nK.sum(dim=1)[labelled_n]
     n, classes = right_nK.shape
+    chances = {"mAP": mean_chance(of_class, n), "LRAP": mean_chance(of_item, classes)}
+    worst = {"mAP": mean_worst(of_class, n), "LRAP": mean_worst(of_item, classes)}
     return Measure(
         f"{task.what} from {modality}",
         {
@@ -121,9 +124,9 @@ def _measured(
         },
         items_n,
         table.groups[items_n],
-        {"mAP": mean_chance(of_class, n), "LRAP": mean_chance(of_item, classes)},
+        chances,
         {"classes": classes, "prompts": fingerprint(task)},
-        constant={"mAP": _mean_worst(of_class, n), "LRAP": _mean_worst(of_item, classes)},
+        nulls=NullScores(worst, {**chances}, {"mAP": chances["mAP"]}),
         details={"mAP": {"by class": dict(zip(names, by_class[~by_class.isnan()].tolist(), strict=True))}},
     )
 
@@ -156,10 +159,8 @@ def mean_chance(positives: Tensor, candidates: int) -> float:
     return float(torch.tensor(each, dtype=torch.float64) @ queries.double() / queries.sum())
 
 
-def _mean_worst(positives: Tensor, candidates: int) -> float:
-    """The same with all right candidates behind the wrong ones."""
-    worst = [
-        average_precision((torch.arange(candidates) >= count).double(), torch.arange(candidates) < count)
-        for count in positives.tolist()
-    ]
-    return float(torch.stack(worst).mean())
+def mean_worst(positives: Tensor, candidates: int) -> float:
+    """The same with all right candidates behind the wrong ones: the precision at the nth of c is n / (M - c + n)."""
+    counts: list[int] = positives.tolist()
+    precisions = [nth / (candidates - c + nth) / c for c in counts for nth in range(1, c + 1)]
+    return sum(precisions) / len(counts)

@@ -4,6 +4,7 @@ Shape letters: n rows of a modality, D dimensions.
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -14,35 +15,41 @@ from tercet.eval.embed import EmbeddingTable, TextEmbedder
 
 DIM = 64
 ROWS = 4096  # random vectors that those of texts are made of
+OTHER = 1 << 20  # added to the seed of other data
+
+Draw = Callable[[EmbeddingTable, int], EmbeddingTable]
 
 
-def constant(table: EmbeddingTable) -> EmbeddingTable:
+def drawn(draw: Draw, table: EmbeddingTable, seed: int = 0) -> EmbeddingTable:
+    """A null model's table. Nothing is embedded again: other data are the same items, with vectors of another seed."""
+
+    def again(source: str | None, towers: bool) -> EmbeddingTable:
+        return draw(table, seed if source is None else seed + OTHER)
+
+    return replace(draw(table, seed), again=again)
+
+
+def own(table: EmbeddingTable, seed: int) -> EmbeddingTable:
+    """The model's own vectors."""
+    return table
+
+
+def width(table: EmbeddingTable) -> int:
+    return next(iter(table.vectors.values())).shape[1]
+
+
+def constant(table: EmbeddingTable, seed: int) -> EmbeddingTable:
     """Every item has the same vector."""
-    one = torch.ones(1, DIM, dtype=torch.float64) / DIM**0.5
-    return replace(table, vectors={name: one.expand(len(rows), -1) for name, rows in table.vectors.items()})
+    return replace(table, vectors={name: one_axis(len(rows)).double() for name, rows in table.vectors.items()})
+
+
+def one_axis(count: int) -> Tensor:
+    """So many times the first axis, whose products and sums are exact."""
+    return torch.eye(1, DIM).expand(count, -1)
 
 
 def constant_text(texts: list[str]) -> Tensor:
-    return torch.ones(len(texts), DIM)
-
-
-def opposed(table: EmbeddingTable) -> EmbeddingTable:
-    """Every right answer is further away than every wrong one.
-
-    A vector is the direction of its group times a corner of the simplex for its modality. The inner product of two
-    modalities is -1 / (modalities - 1) within a group, and zero between groups.
-    """
-    group = torch.unique(table.groups, return_inverse=True)[1]
-    own = torch.eye(int(group.max()) + 1, dtype=torch.float64)
-    count = len(table.vectors)
-    corners = F.normalize(torch.eye(count, dtype=torch.float64) - 1 / count, dim=1)
-    return replace(
-        table,
-        vectors={
-            name: torch.einsum("ng,m->ngm", own[group[table.items[name]]], corner).flatten(1)
-            for name, corner in zip(table.vectors, corners, strict=True)
-        },
-    )
+    return one_axis(len(texts))
 
 
 def random_vectors(table: EmbeddingTable, seed: int) -> EmbeddingTable:

@@ -20,6 +20,7 @@ from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.intervals import Share, Statistic, class_mean
 from tercet.eval.labelled import Labelled, labelled, place_of_right
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores, best_answer
 from tercet.eval.splits import Split, SplitTask, joined, splits
 
 
@@ -71,8 +72,7 @@ class ProbeTask(SplitTask):
 
     def _of(self, data: Labelled, parts: Sequence[Split], modality: str) -> Measure:
         probed = [self.probe(data, part) for part in parts]
-        test_n, sizes = torch.cat([part.test_n for part in parts]), [len(part.test_n) for part in parts]
-        fold_n = torch.arange(len(parts)).repeat_interleave(torch.tensor(sizes))
+        test_n, fold_n = _tested(parts)
         statistics, chance = self.statistics(data, test_n, torch.cat([one.scores_nK for one in probed]), fold_n)
         notes: dict[str, object] = {
             "classes": len(data.classes),
@@ -87,21 +87,46 @@ class ProbeTask(SplitTask):
         if chosen := [one.chosen for one in probed if one.chosen]:
             notes["chosen"] = chosen
         return Measure(
-            f"{self.what} from {modality}", statistics, data.items_n[test_n], data.groups_n[test_n], chance, notes
-        )
+            f"{self.what} from {modality}", statistics, data.items_n[test_n], data.groups_n[test_n], chance, notes,
+            nulls=self.nulls(data, parts),
+        )  # fmt: skip
 
     def statistics(
         self, data: Labelled, test_n: Tensor, scores_nK: Tensor, fold_n: Tensor
     ) -> tuple[dict[str, Statistic], dict[str, float]]:
         """The statistics of the tested items, and what chance scores in each."""
         label_n, classes = data.labels_n[test_n], len(data.classes)
-        place_n, size_n = place_of_right(scores_nK, label_n), fold_n.bincount()[fold_n]
-        weight_n = None if len(torch.unique(size_n)) == 1 else 1 / size_n.double()
-        found: dict[str, Statistic] = {
-            "acc1": Share(place_n == 1, weight_n),
-            "mean_per_class_recall": class_mean(place_n == 1, label_n),
-        }
-        if classes > 5:
-            found["acc5"] = Share(place_n <= 5, weight_n)
+        found = _accuracies(place_of_right(scores_nK, label_n), label_n, fold_n, classes)
         guess = {"acc1": 1 / classes, "mean_per_class_recall": 1 / classes, "acc5": 5 / classes}
-        return found, {metric: guess[metric] for metric in found}
+        return {**found}, {metric: guess[metric] for metric in found}
+
+    def nulls(self, data: Labelled, parts: Sequence[Split]) -> NullScores:
+        """From equal vectors a probe learns how frequent the classes are, and finds the most frequent one, unless two
+        are. From vectors that say nothing it learns no more than one answer for all items of a fold."""
+        test_n, fold_n = _tested(parts)
+        label_n, classes = data.labels_n[test_n], len(data.classes)
+        known_FK = torch.stack([data.labels_n[part.train_n].bincount(minlength=classes) for part in parts])
+        known_nK = known_FK[fold_n]
+        place_n = (known_nK >= known_nK.gather(1, label_n[:, None])).sum(dim=1)
+        found = _accuracies(place_n, label_n, fold_n, classes)
+        return NullScores(
+            {metric: share.value for metric, share in found.items()},
+            shuffled={
+                metric: best_answer(label_n, fold_n, share.weights_Q, 5 if metric == "acc5" else 1)
+                for metric, share in found.items()
+            },
+        )
+
+
+def _tested(parts: Sequence[Split]) -> tuple[Tensor, Tensor]:
+    """The tested items of all splits, and the number of the split that each is of."""
+    sizes = torch.tensor([len(part.test_n) for part in parts])
+    return torch.cat([part.test_n for part in parts]), torch.arange(len(parts)).repeat_interleave(sizes)
+
+
+def _accuracies(place_n: Tensor, label_n: Tensor, fold_n: Tensor, classes: int) -> dict[str, Share]:
+    """Of the ranks of the right classes; folds count alike."""
+    size_n = fold_n.bincount()[fold_n]
+    weight_n = None if len(torch.unique(size_n)) == 1 else 1 / size_n.double()
+    found = {"acc1": Share(place_n == 1, weight_n), "mean_per_class_recall": class_mean(place_n == 1, label_n)}
+    return {**found, "acc5": Share(place_n <= 5, weight_n)} if classes > 5 else found

@@ -21,17 +21,20 @@ from pydantic import AfterValidator
 from tercet.errors import did_you_mean
 from tercet.eval import chance
 from tercet.eval.intervals import MeanRank, MedianRank, Share, Statistic
+from tercet.eval.null_scores import NullScores
 from tercet.eval.ranking import Ranking
 
 
 @dataclass(frozen=True)
 class RankMetric:
     """`depth`: how many right answers of a query it needs; None: all. `relevant` is the number of right answers that
-    `mAP` divides by, if it is not that of the data."""
+    `mAP` divides by, if it is not that of the data. `mean`: it is a mean over queries, so that the mean over draws of
+    random vectors is the score of chance."""
 
     depth: int | None
     statistic: Callable[[Ranking, int | None], Statistic]
     chance: Callable[[Ranking, int | None], float]
+    mean: bool = True
 
 
 def _recall(k: int) -> RankMetric:
@@ -85,6 +88,7 @@ WHOLE = {
         1,
         lambda ranking, _: MedianRank(ranking.rank, ranking.candidates),
         lambda ranking, _: chance.median_rank(ranking.positives, ranking.candidates),
+        mean=False,
     ),
     "mean rank": RankMetric(
         1,
@@ -125,3 +129,11 @@ def statistics_of(ranking: Ranking, names: Iterable[str], relevant: int | None =
 
 def chances_of(ranking: Ranking, names: Iterable[str], relevant: int | None = None) -> dict[str, float]:
     return {name: rank_metric(name).chance(ranking, relevant) for name in names}
+
+
+def nulls_of(ranking: Ranking, names: Iterable[str], relevant: int | None = None) -> NullScores:
+    """Of vectors that say nothing, every order of the candidates is as likely, but for ties, which are wrong."""
+    names = tuple(names)
+    worst, chances = statistics_of(ranking.last(), names, relevant), chances_of(ranking, names, relevant)
+    known = {name: score for name, score in chances.items() if rank_metric(name).mean}
+    return NullScores({name: one.value for name, one in worst.items()}, {**dict.fromkeys(names), **known}, known)

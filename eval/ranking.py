@@ -12,7 +12,7 @@ a query of a tile has at most, K right answers that are kept.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -95,6 +95,14 @@ class Ranking:
     @property
     def _exists_QK(self) -> Tensor:
         return self._nth_K <= self.positives[:, None]
+
+    def last(self) -> "Ranking":
+        """The same with all right answers behind the wrong ones, those of a low grade first."""
+        behind_Q1 = (self.candidates - self.positives)[:, None]
+        gain_QK = None
+        if self.gain_QK is not None:
+            gain_QK = self.gain_QK.masked_fill(~self._exists_QK, torch.inf).sort(dim=1).values.nan_to_num(posinf=0.0)
+        return replace(self, before_QK=behind_Q1.where(self._exists_QK, self.candidates), gain_QK=gain_QK)
 
     def _within(self, depth: int | Tensor) -> Tensor:
         return (self._rank_QK <= depth) & self._exists_QK

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from tercet.data_pipelines.seeding import keys
@@ -28,7 +28,7 @@ from tercet.eval.compare import same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import chances_of, statistics_of
+from tercet.eval.rank_metrics import chances_of, nulls_of, statistics_of
 from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import rank
 from tercet.eval.retrieval import directions, pair
@@ -100,18 +100,26 @@ class ReducedRetrievalTask(RankedTask):
     """Retrieval of a set that `tercet data reduce` made smaller."""
 
     file: Path = Field(description="the reduced set, relative to the working directory")
+    _whole: bool = PrivateAttr(True)
+
+    def lighter(self) -> "ReducedRetrievalTask":
+        """Of some of the data it takes those samples that are in the set."""
+        found = self.model_copy()
+        found._whole = False
+        return found
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         found = ReducedSet.read(self.file)
         place = {sample.key: item for item, sample in enumerate(table.samples)}
         missing = [key for key in (*found.candidates, *found.queries) if key not in place]
-        if missing:
+        if missing and self._whole:
             raise EvalError(
                 f"task `{self.name}`: sample `{missing[0]}` of {self.file} is not in the data, nor are {len(missing)} "
                 "of its samples; evaluate on the data that were reduced"
             )
         queries, candidates = (
-            torch.tensor([place[key] for key in named], dtype=torch.long) for named in (found.queries, found.candidates)
+            torch.tensor([place[key] for key in named if key in place], dtype=torch.long)
+            for named in (found.queries, found.candidates)
         )
         return list(self._directions(table, queries, candidates))
 
@@ -130,6 +138,12 @@ class ReducedRetrievalTask(RankedTask):
                 depth=None,
                 world=table.world,
             )
-            statistics, chances = statistics_of(ranking, self.metrics), chances_of(ranking, self.metrics)
-            notes = {"candidates": ranking.candidates}
-            yield Measure(f"{query}→{key}", statistics, item_Q, table.groups[item_Q], chances, notes)
+            yield Measure(
+                f"{query}→{key}",
+                statistics_of(ranking, self.metrics),
+                item_Q,
+                table.groups[item_Q],
+                chances_of(ranking, self.metrics),
+                {"candidates": ranking.candidates},
+                nulls=nulls_of(ranking, self.metrics),
+            )

@@ -22,7 +22,7 @@ from tercet.eval.by_language import by_kind, over_kinds
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
-from tercet.eval.rank_metrics import chances_of, depth_of, statistics_of
+from tercet.eval.rank_metrics import chances_of, depth_of, nulls_of, statistics_of
 from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import Ranking, rank_rights
 from tercet.eval.relevance import graded
@@ -170,6 +170,7 @@ class Search:
             self.groups,
             chances_of(self.ranking, task.metrics, self.relevant),
             {"candidates": self.ranking.candidates, **(notes or {})},
+            nulls=nulls_of(self.ranking, task.metrics, self.relevant),
         )
 
 

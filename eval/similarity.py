@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import BeforeValidator, Field
 
-from tercet.eval.combined import Parts, summed
+from tercet.eval.combined import Parts, given_away, summed
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.jackknife import Correlation
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores
 from tercet.eval.task import KINDS, NoValue, Task, lookup
 
 
@@ -56,7 +57,10 @@ class SimilarityTask(Task):
         both_Q2 = torch.stack([cosine_Q, grade_Q], dim=1)
         statistics = {"spearman": Correlation(both_Q2, ranks=True), "pearson": Correlation(both_Q2, ranks=False)}
         subject = f"{' + '.join(self.first)}, {' + '.join(self.second)}"
-        return [Measure(subject, statistics, items, table.groups[items], dict.fromkeys(statistics, 0.0))]
+        none = dict.fromkeys(statistics, 0.0)
+        alike = given_away(table, self.first, self.second)
+        nulls = NullScores(none, dict[str, float | None](dict.fromkeys(statistics)) if alike else {**none})
+        return [Measure(subject, statistics, items, table.groups[items], none, nulls=nulls)]
 
 
 def grades(table: EmbeddingTable, task: SimilarityTask) -> dict[int, float]:

@@ -39,6 +39,14 @@ class Task(Config, ABC):
         """Digests of what its results depend on, so that results of different tasks are not compared by mistake."""
         return {"task": digest(self.model_dump(mode="json", exclude={"name", "title", "data"}))}
 
+    def lighter(self) -> "Task":
+        """The same task for a self-test: quick, and content with some of the items."""
+        return self
+
+    def reordered(self) -> "Task":
+        """The same task with its classes in another order, if it names some. Its results must be the same."""
+        return self
+
     @abstractmethod
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]: ...
 

@@ -22,9 +22,10 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
-from tercet.eval.intervals import Share, Statistic, class_mean
+from tercet.eval.intervals import Share, class_mean
 from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
+from tercet.eval.null_scores import NullScores, best_answer
 from tercet.eval.published_words import Classes, Templates
 from tercet.eval.ranking import rank
 from tercet.eval.task import KINDS, NoValue, WordedTask, digest, has_entries, lookup
@@ -89,6 +90,10 @@ class ZeroShotTask(WordedTask):
     @property
     def hashes(self) -> dict[str, str]:
         return {**super().hashes, "classes": digest([*self.classes.items()]), "prompts": fingerprint(self)}
+
+    def reordered(self) -> "ZeroShotTask":
+        """Where the data may number the classes, their order stays."""
+        return self if self.label is None else self.model_copy(update={"classes": dict(reversed(self.classes.items()))})
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         return zero_shot(table, embed_text, self)
@@ -234,20 +239,22 @@ def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
 
 def _accuracies(found: Classified, task: ZeroShotTask) -> Measure:
     right_n, classes = found.place_n == 1, len(task.classes)
-    statistics: dict[str, Statistic] = {}
-    guess = {}
+    statistics: dict[str, Share] = {}
+    guess, constant, shuffled = {}, {}, {}
     for metric in task.metrics:
         balanced = metric == "mean_per_class_recall"
         k = 1 if balanced else int(metric.removeprefix("acc"))
         statistics[metric] = class_mean(right_n, found.label_n) if balanced else Share(found.place_n <= k)
         guess[metric] = min(k / classes, 1.0)
+        constant[metric] = float(k >= classes)  # all classes tie
+        shuffled[metric] = best_answer(found.label_n, torch.zeros_like(found.label_n), statistics[metric].weights_Q, k)
     by_class = {
         name: float(right_n[found.label_n == place].double().mean())
         for place, name in enumerate(task.classes)
         if bool((found.label_n == place).any())
     }
     details = {"mean_per_class_recall": {"by class": by_class}}
-    constant = dict.fromkeys(statistics, 0.0)
+    nulls = NullScores(constant, {**guess}, shuffled)
     return Measure(
-        found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, constant=constant, details=details
+        found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, nulls=nulls, details=details
     )

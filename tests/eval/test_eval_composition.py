@@ -237,7 +237,7 @@ def test_constant_features_score_zero_and_null_models_score_chance() -> None:
     tasks = [load_task(name) for name in EVERY]
     for one in tasks:
         assert isinstance(one, Task)
-        values = results(one.measure(constant(table(8)), constant_text, EvalConfig()))
+        values = results(one.measure(constant(table(8), 0), constant_text, EvalConfig()))
         assert {result.value for result in values} == {result.metadata["constant"] for result in values} == {0.0}
     checks = self_test(table(24), EVERY, replace(THOROUGH, draws=(16, 40)))
     assert [check for check in checks if not check.holds] == []

@@ -157,7 +157,7 @@ def test_constant_features_score_the_worst_and_null_models_what_they_must(known:
     data = known[0]
     worst: dict[str, Result] = {}
     for task in (TOP, CALIBRATED, SEVERAL):
-        worst |= by_metric(task.measure(constant(data), constant_text, EvalConfig()))
+        worst |= by_metric(task.measure(constant(data, 0), constant_text, EvalConfig()))
     assert {worst[name].value for name in ("acc1", "mean_per_class_recall", "acc5", "acc10")} == {0.0}
     assert worst["calibration error"].value == pytest.approx(1 / 12)
     assert worst["log loss"].value == pytest.approx(np.log(12))
