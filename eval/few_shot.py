@@ -27,7 +27,7 @@ from tercet.data_pipelines.seeding import keyed
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.few_shot_methods import GRID, STEPS, Method, Setting, Shown, scores, settings
-from tercet.eval.intervals import Share
+from tercet.eval.intervals import EpisodeShare
 from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
@@ -136,7 +136,8 @@ class FewShotTask(LabelledTask):
         several = f", {shots} shot{'s' * (shots > 1)}" if len(self.shots) > 1 else ""
         subject, chance = f"{self.what} from {modality}{several}", {"acc1": 1 / ways}
         nulls = NullScores({"acc1": 0.0}, {**chance}, {"acc1": best_answer(class_Q, numbers)})  # of one vector, all tie
-        return Measure(subject, {"acc1": Share(hits)}, items, numbers, chance, notes, observed="episodes", nulls=nulls)
+        statistics = {"acc1": EpisodeShare(hits)}
+        return Measure(subject, statistics, items, numbers, chance, notes, observed="episodes", nulls=nulls)
 
     def _validation(self, pool: Rows, held: Rows, ways: int, shots: int) -> Iterator["Episode"]:
         """Episodes of the classes that have an item in the validation part."""

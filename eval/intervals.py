@@ -9,6 +9,11 @@ groups. All of them are closed forms: nothing is drawn at random.
   ratio of group totals (Cochran 1977). 0 of 27 has the interval 0 to 0.16, where a bootstrap gives 0 to 0.
 - The difference of two shares on the same queries: the interval of Bonett and Price (2012), which adds one group that
   only the first model finds and one that only the second finds.
+- A share of episodes, each with many queries that are drawn anew: few episodes say much, and a group that is all hits
+  would say too little. The interval is that of Agresti and Coull for as many queries as have the variance that the
+  episodes show, but not more than there are, with Student's t (after Korn and Graubard 1998, who use exact limits).
+  Differences add two queries, in place of groups. Where few episodes fail, and then badly, it holds the true accuracy
+  less often.
 - A mean rank: the ranks that are compatible with the data when the standard deviation is proportional to the mean, as
   it is for ranks with an exponential tail. The interval is at least as wide as if one group were one rank worse. Where
   the tail is heavier, it holds the true mean less often.
@@ -27,7 +32,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot, inf
+from math import hypot, inf, sqrt
 from typing import NamedTuple
 
 import torch
@@ -81,6 +86,42 @@ class Share(Statistic):
         apart_Q = self.values_Q.double() - baseline.values_Q.double()
         low, high = _range(apart_Q, self.weights_Q, group_Q, added=(-1, 1))
         return Estimate(_mean(apart_Q, self.weights_Q), max(low, -1.0), min(high, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeShare(Share):
+    """The mean of hits in groups of many queries, such as the episodes of few-shot classification."""
+
+    def estimate(self, group_Q: Tensor) -> Estimate:
+        hits_Q, queries = self.values_Q.double(), len(self.values_Q)
+        usual = float(hits_Q.sum() + 2) / (queries + 4)
+        alone = usual * (1 - usual) / (queries + 4)  # the variance if all queries were independent
+        count, t = usual * (1 - usual) / max(_variance(hits_Q, group_Q), alone), _t(group_Q)
+        if t == inf:
+            return Estimate(self.value, 0.0, 1.0)
+        centre = (self.value * count + t**2 / 2) / (count + t**2)
+        margin = t * sqrt(centre * (1 - centre) / (count + t**2))
+        return Estimate(self.value, max(centre - margin, 0.0), min(centre + margin, 1.0))
+
+    def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
+        apart_Q = self.values_Q.double() - baseline.values_Q.double()
+        queries = len(apart_Q) + 2
+        centre = float(apart_Q.sum()) / queries
+        alone = (float(apart_Q.square().sum() + 2) / queries - centre**2) / queries
+        margin = _t(group_Q) * sqrt(max(_variance(apart_Q, group_Q), alone))
+        return Estimate(float(apart_Q.mean()), max(centre - margin, -1.0), min(centre + margin, 1.0))
+
+
+def _t(group_Q: Tensor) -> float:
+    return student(len(torch.unique(group_Q)) - 1)
+
+
+def _variance(values_Q: Tensor, group_Q: Tensor) -> float:
+    """Of the mean, from what groups differ by. 0 for one group."""
+    place_Q = torch.unique(group_Q, return_inverse=True)[1]
+    groups = int(place_Q.max()) + 1
+    apart_G = torch.zeros(groups, dtype=torch.float64).index_add_(0, place_Q, values_Q - values_Q.mean())
+    return float(apart_G.square().sum()) / len(values_Q) ** 2 * groups / max(groups - 1, 1)
 
 
 def class_mean(hits_Q: Tensor, classes_Q: Tensor) -> Share:

@@ -18,6 +18,7 @@ from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.few_shot import Episode, FewShotTask, classes_of, episodes
 from tercet.eval.few_shot_methods import Method, Shown, clip_adapter, moved, scores, settings, tip_adapter
+from tercet.eval.intervals import EpisodeShare, Share
 from tercet.eval.labelled import labelled
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import reordered
@@ -27,6 +28,7 @@ from tercet.eval.transport import transport_plan
 DIM = 12
 FEW_DRAWS = replace(THOROUGH, draws=(16, 40))
 METHODS = ("prototypes", "transport", "tip_adapter", "clip_adapter")
+RUNS, LEAST = 200, 0.9  # where 95 % are covered, fewer than 90 % are counted in one case of a thousand
 
 
 def task(**options: object) -> FewShotTask:
@@ -88,6 +90,41 @@ def test_equals_a_loop_over_episodes_and_queries(shots: int) -> None:
     assert len(found.items) == len(hits)
     assert len(torch.unique(found.groups)) == 60
     assert found.chance == {"acc1": 0.25}
+
+
+@pytest.mark.parametrize("spread", [0.45, 1.0])  # accuracies of about 0.98 and 0.7
+def test_the_intervals_of_few_episodes_hold_the_accuracy_of_many(spread: float) -> None:
+    """Also those of differences between two methods; and they are much narrower than if a group were one query."""
+    table, one = made(spread), task(ways=5, queries=15, episodes=300)
+    found, other = (measured(table, one.model_copy(update={"method": name})) for name in METHODS[:2])
+    first, second = (each.statistics["acc1"] for each in (found, other))
+    places = [(found.groups == number).nonzero().flatten() for number in range(300)]
+    random = torch.Generator().manual_seed(0)
+    for count in (2, 5, 10, 20):
+        held, widths = [], []
+        for _ in range(RUNS):
+            drawn = [places[number] for number in torch.randint(0, 300, (count,), generator=random).tolist()]
+            group_Q = torch.arange(count).repeat_interleave(torch.tensor([len(episode) for episode in drawn]))
+            here, there = (EpisodeShare(each.values_Q[torch.cat(drawn)]) for each in (first, second))
+            of_value, apart = here.estimate(group_Q), there.difference(here, group_Q)
+            held.append((
+                of_value.low <= first.value <= of_value.high, apart.low <= second.value - first.value <= apart.high
+            ))  # fmt: skip
+            usual = Share(here.values_Q).estimate(group_Q)
+            widths.append((of_value.high - of_value.low) / (usual.high - usual.low))
+        assert min(sum(column) / RUNS for column in zip(*held, strict=True)) >= LEAST, count
+        assert sum(widths) / RUNS < (0.8 if count == 2 else 0.45)
+
+
+def test_one_episode_has_the_widest_interval_and_perfect_ones_have_a_narrow_one() -> None:
+    hits, episode = torch.ones(300), torch.arange(4).repeat_interleave(75)
+    assert EpisodeShare(hits).estimate(torch.zeros(300)) == (1, 0, 1)
+    assert EpisodeShare(hits).difference(EpisodeShare(1 - hits), torch.zeros(300)) == (1, -1, 1)
+    found = EpisodeShare(hits).estimate(episode)
+    assert 0.9 < found.low < 1 == found.high
+    same = EpisodeShare(hits).difference(EpisodeShare(hits), episode)
+    assert same.value == 0
+    assert 0 < same.high == -same.low < 0.05
 
 
 def test_episodes_never_share_a_group_between_examples_and_queries() -> None:
