@@ -85,6 +85,7 @@ class LogisticTask(ProbeTask):
         model = LogisticRegression(C=strength, max_iter=self.max_iter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # at weak regularisation, which the grid may not choose
+            warnings.filterwarnings("ignore", "The number of unique classes")  # of the few items of a self-test
             model.fit(known_nD.numpy(), label_n.numpy())
         found = torch.from_numpy(model.decision_function(new_nD.numpy()))
         found = torch.stack([-found / 2, found / 2], dim=1) if found.ndim == 1 else found  # of two classes

@@ -16,15 +16,11 @@ from math import isnan, nan, sqrt
 from statistics import fmean, stdev
 from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.evaluate import measure
-from tercet.eval.formatting import heading, shown, with_unit
+from tercet.eval.formatting import with_unit
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure
 from tercet.eval.null_models import (
@@ -222,43 +218,3 @@ def _error(scored: Sequence[float], chance: float, queries: int) -> float:
     """The standard error of the mean of the draws. Draws may agree by luck: a share has a deviation of its own."""
     own = sqrt(chance * (1 - chance) / queries) if 0 < chance < 1 else 0.0
     return max(stdev(scored), own) / sqrt(len(scored))
-
-
-def render_checks(checks: Sequence[Check]) -> Table:
-    """The table for a rich console: a row per null model and metric, with the range over all subjects."""
-    drawn = Table(
-        title=Text("Self-test of the evaluation", style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
-    for words in ("model", "task", "metric"):
-        drawn.add_column(words, no_wrap=True)
-    for words in ("scored", "expected", "tolerance"):
-        drawn.add_column(words, justify="right", no_wrap=True)
-    drawn.add_column("")
-    for rows in _by_metric(checks):
-        failed = [check.subject for check in rows if not check.holds]
-        verdict = Text(f"wrong: {', '.join(failed)}", style="red") if failed else Text("holds", style="green")
-        first = rows[0]
-        scored, expected = _range([row.scored for row in rows], first), _range([row.expected for row in rows], first)
-        bound = "" if first.bound == "equal" else f"{first.bound} "
-        drawn.add_row(
-            first.model, first.task, heading(first.metric), scored, f"{bound}{expected}", _tolerance(rows), verdict
-        )
-    return drawn
-
-
-def _by_metric(checks: Sequence[Check]) -> list[list[Check]]:
-    """The checks of all subjects, by null model, task and metric."""
-    found: dict[Key, list[Check]] = {}
-    for check in checks:
-        found.setdefault((check.model, check.task, check.metric), []).append(check)
-    return list(found.values())
-
-
-def _tolerance(rows: Sequence[Check]) -> str:
-    most = max(row.tolerance for row in rows)
-    return "exact" if most == EXACT else f"± {_range([row.tolerance for row in rows], rows[0])}"
-
-
-def _range(values: Sequence[float], check: Check) -> str:
-    low, high = shown(min(values), check.metric), shown(max(values), check.metric)
-    return low if low == high else f"{low}–{high}"

@@ -16,7 +16,8 @@ from tercet.eval import ranking, retrieval
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.ranking import Ranking
-from tercet.eval.self_test import THOROUGH, Check, render_checks, self_test, trust
+from tercet.eval.self_test import THOROUGH, Check, self_test, trust
+from tercet.eval.self_test_table import render_checks
 from tercet.eval.table import plain_text
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
