@@ -46,6 +46,20 @@ def test_a_text_does_not_depend_on_other_rows() -> None:
     torch.testing.assert_close(tower(tower.intake.tokenize(texts)), alone, atol=1e-5, rtol=0)
 
 
+def test_the_gradient_of_texts_of_any_lengths_is_the_sum_of_those_of_each() -> None:
+    tower = build("text")
+    tokens = tower.intake.tokenize(["a red ring and a blue star", "", "a red ring"])
+    slope = torch.randn(3, tower.width, generator=torch.Generator().manual_seed(0))
+    encoded, weights = tower.tokens(tokens), [*tower.parameters()]
+    together = torch.autograd.grad((encoded.vectors * slope).sum(), weights)
+    parts = [torch.autograd.grad((tower(tokens[[row]]) * slope[row]).sum(), weights) for row in range(3)]
+    for found, *alone in zip(together, *parts, strict=True):
+        assert torch.allclose(found, sum(alone), rtol=1e-5, atol=1e-6 * float(found.abs().max()))
+    padding = torch.arange(encoded.tokens.shape[1]) >= encoded.counts[:, None]
+    assert encoded.counts.tolist() == [8, 1, 4]
+    assert not encoded.tokens[padding].any()
+
+
 @torch.no_grad()
 def test_a_mirrored_image_has_another_vector() -> None:
     tower, picture = build("image"), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
