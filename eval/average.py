@@ -22,6 +22,7 @@ from tercet.eval.measure import Measure
 from tercet.eval.task import Task, TaskGroup
 
 METRIC = "average"
+ALL = "all datasets"  # in place of the name of a dataset
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class Average:
         whole = sum(shares[task] for _, task in found)
         weighted = {key: shares[key[1]] / whole for key in found}
         return _averaged(self.group, found, weighted, len(measured) > 1)
+
+
+def overall(measured: Mapping[str, Sequence[Measure]], asked: Mapping[str, Sequence[str | Task]]) -> list[Measure]:
+    """The averages over several datasets. `asked`: by dataset, the tasks of the evaluation that use it."""
+    found = []
+    for task in dict.fromkeys(one for name in measured for one in asked[name] if isinstance(one, str)):
+        those = {name: measures for name, measures in measured.items() if task in asked[name]}
+        if len(those) > 1:
+            found += [mean for average in averages([task]) if (mean := average.of(those))]
+    return found
 
 
 def averages(tasks: Sequence[str | Task]) -> list[Average]:

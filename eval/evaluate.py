@@ -1,4 +1,4 @@
-"""Evaluates tasks on one embedding table: each result has its interval, the score of chance and shortcut baselines."""
+"""Evaluates tasks on one embedding table: each result has its interval and the score of chance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,12 +20,9 @@ def evaluate(
     tasks: Sequence[str | Task],
     config: EvalConfig,
     dataset: str = "val",
-    shortcuts: Shortcuts | None = None,
-    groups: Sequence[str | Task] = (),
 ) -> list[Result]:
-    """All results of these tasks on one dataset, in the order of the tasks. `groups`: see `measure`."""
-    found = results(measure(table, embed_text, tasks, config, groups), dataset)
-    return [_with_shortcuts(result, shortcuts or {}) for result in found]
+    """All results of these tasks on one dataset, in the order of the tasks."""
+    return results(measure(table, embed_text, tasks, config), dataset)
 
 
 def measure(
@@ -34,6 +31,7 @@ def measure(
     tasks: Sequence[str | Task],
     config: EvalConfig,
     groups: Sequence[str | Task] = (),
+    dataset: str = "",
 ) -> list[Measure]:
     """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups. `groups`:
     those that the tasks are from, if they were expanded already."""
@@ -42,11 +40,12 @@ def measure(
         for task in load_tasks(tasks)
         for found in task.measure(table, embed_text, config)
     ]
-    means = (average.of({"": found}) for average in averages(groups or tasks))
+    means = (average.of({dataset: found}) for average in averages(groups or tasks))
     return [*found, *filter(None, means)]
 
 
-def _with_shortcuts(result: Result, shortcuts: Shortcuts) -> Result:
+def with_shortcuts(result: Result, shortcuts: Shortcuts) -> Result:
+    """The result, with the R@1 of each shortcut baseline in its direction."""
     if result.metric != "R@1":
         return result
     known = {name: recalls[result.subject] for name, recalls in shortcuts.items() if result.subject in recalls}

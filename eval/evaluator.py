@@ -1,9 +1,10 @@
-"""Evaluates a model on held-out data. Each split is embedded once, on all ranks, for all tasks."""
+"""Evaluates a model on the data of its tasks. Each dataset is embedded once, on all ranks, for all tasks on it."""
 
 import sys
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ from tercet.data_pipelines.batches.eval_loader import EvalLoader
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.decode.sound_pairs import decoder_of
+from tercet.data_pipelines.preflight.modalities import held_modalities
 from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
+from tercet.eval.average import ALL, overall
 from tercet.eval.config import EvalConfig
+from tercet.eval.datasets import Dataset, datasets
 from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
 from tercet.eval.embed_data import embed_data
-from tercet.eval.evaluate import evaluate
+from tercet.eval.evaluate import measure, with_shortcuts
 from tercet.eval.load_tasks import load_tasks
+from tercet.eval.measure import Measure, results
 from tercet.eval.overlap import check_overlap
-from tercet.eval.own_classes import OwnClasses, with_classes
+from tercet.eval.own_classes import OwnClasses
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
@@ -39,7 +44,7 @@ STRETCH = 32  # samples
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The results, and the embeddings of each split."""
+    """The results, and the embeddings of each dataset."""
 
     results: list[Result]
     tables: Mapping[str, EmbeddingTable]
@@ -64,7 +69,8 @@ class TowerOutputs:
 
 
 class Evaluator:
-    """Evaluates models on one run's held-out splits. `embeddings`: a folder that keeps the embeddings of each model."""
+    """Evaluates models on one run's held-out splits, and on the data that its tasks name. `embeddings`: a folder that
+    keeps the embeddings of each model."""
 
     def __init__(
         self,
@@ -78,42 +84,55 @@ class Evaluator:
         self.sources = sources or OpenedSources()
         self.embeddings = embeddings
 
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """What the run is evaluated on, by name."""
+        return datasets(self.config.tasks, self.data.val)
+
+    def open(self, intakes: Collection[str]) -> None:
+        """Opens the data that tasks name, and fails if they have nothing for a model of these modalities. A
+        collective."""
+        for dataset in self.datasets.values():
+            if not dataset.held_out:
+                source = self.sources.open_first(self.data, dataset.split, self.world)
+                check_overlap(dataset.split, source, intakes, held_modalities(dataset.split, source))
+
     def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
         """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1. Without
         tasks, embeds nothing."""
-        if not self.config.tasks:
-            return Evaluated([], {})
-        results: list[Result] = []
+        found: list[Result] = []
+        measures: dict[str, list[Measure]] = {}
         tables = {}
-        training = self._training_features(initial) if initial else []
-        for split, source in self.data.val.items():
-            tables[split] = self.table(model, split)
-            features = self._features(initial, source) if initial and training else {}
+        training = self._training_features(initial) if initial and self.datasets else []
+        for name, dataset in self.datasets.items():
+            tables[name] = self.table(model, name, dataset.split)
+            features = self._features(initial, dataset.split) if initial and training else {}
             shortcuts = {
-                name: self._shortcut([one[name] for one in training], table) for name, table in features.items()
+                kind: self._shortcut([one[kind] for one in training], table) for kind, table in features.items()
             }
-            tasks, asked = self._tasks(source), self.config.tasks
-            results += evaluate(tables[split], model.embed_text, tasks, self.config, split, shortcuts, asked)
-        return Evaluated(results, tables)
+            tasks = self._tasks(dataset)
+            measures[name] = measure(tables[name], model.embed_text, tasks, self.config, dataset.asked, name)
+            found += [with_shortcuts(one, shortcuts) for one in results(measures[name], name)]
+        means = overall(measures, {name: dataset.asked for name, dataset in self.datasets.items()})
+        return Evaluated([*found, *results(means, ALL)], tables)
 
     def trust(self, evaluated: Evaluated) -> None:
         """Fails if an evaluation cannot be trusted: null models go through the same code. A collective."""
-        for split, table in evaluated.tables.items():
-            for task in load_tasks(self._tasks(self.data.val[split])):
+        for name, table in evaluated.tables.items():
+            for task in load_tasks(self._tasks(self.datasets[name])):
                 trust(table, task)
 
-    def _tasks(self, source: SplitConfig) -> list[str | Task]:
-        return with_classes(self.config.tasks, source, OwnClasses(self.config.labels, self.config.templates))
+    def _tasks(self, dataset: Dataset) -> list[str | Task]:
+        return dataset.classified(OwnClasses(self.config.labels, self.config.templates))
 
-    def table(self, model: Multimodal, split: str) -> EmbeddingTable:
-        """The embeddings of a split, on all ranks. A collective."""
-        seen = self.data.val[split]
+    def table(self, model: Multimodal, name: str, seen: SplitConfig) -> EmbeddingTable:
+        """The embeddings of a dataset, on all ranks. A collective."""
 
         def again(source: str | None, towers: bool) -> EmbeddingTable:
             other = seen if source is None else seen.model_copy(update={"source": source, "part": None})
-            return self._embedded(model, source or split, other, towers)
+            return self._embedded(model, source or name, other, towers)
 
-        return replace(self._embedded(model, split, seen), world=self.world, again=again, scales=model.scales)
+        return replace(self._embedded(model, name, seen), world=self.world, again=again, scales=model.scales)
 
     def _embedded(self, model: Multimodal, name: str, split: SplitConfig, towers: bool = False) -> EmbeddingTable:
         """From the folder of embeddings, if there is one. It has no outputs of towers."""
@@ -187,11 +206,11 @@ class Evaluator:
         return {"ridge on simple features": simple, f"ridge on {initial.kind} towers": join(embedded)}
 
     def galleries(self, model: Multimodal, evaluated: Evaluated) -> list[Gallery]:
-        """Retrieval examples from the first split that was embedded, with pictures and sounds."""
+        """Retrieval examples from the first dataset that was embedded, with pictures and sounds."""
         if not evaluated.tables:
             return []
-        split, table = next(iter(evaluated.tables.items()))
-        decode = self._decoder(model, self.data.val[split])
+        name, table = next(iter(evaluated.tables.items()))
+        decode = self._decoder(model, self.datasets[name].split)
 
         def load(id: int) -> Sample:
             (sample,) = decode([id], [CentreView()])

@@ -43,8 +43,12 @@ def load_tasks(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list
 
 
 def names_within(name: str) -> set[str]:
-    """The names of the tasks whose results belong to a task or a group: itself, and those within it."""
-    return {Path(name).stem, *(one.name for one in load_tasks([name]))}
+    """The names of the tasks whose results belong to a task or a group: itself, and those within it. Of `zero_shot` and
+    its heirs, both that of the group and those of its tasks, as the data decide which of them are evaluated."""
+    found = load_task(name)
+    inner = found.tasks if isinstance(found, TaskGroup) else ()
+    averages = {one.name for one in map(load_task, inner) if isinstance(one, TaskGroup) and one.average}
+    return {found.name, *({each for one in inner for each in names_within(one)} - averages)}
 
 
 def load_task(name: str) -> Task | TaskGroup:

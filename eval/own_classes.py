@@ -15,10 +15,10 @@ column `label` or `class` in `dataset_info.json`, if that is a `ClassLabel`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.manifests.find import SAVED
 from tercet.errors import UserError
 from tercet.eval.benchmark_labels import labels_sidecar
@@ -59,18 +59,28 @@ class OwnClasses:
         return [_several(task) for task in tasks] if self.several else tasks
 
 
-def with_classes(tasks: Sequence[str | Task], split: SplitConfig, given: OwnClasses) -> list[str | Task]:
-    """The tasks, with classes in place of the task `zero_shot`, also within groups: those given, or else those of the
-    data."""
-    own = given or classes_of(split.source)
+def with_classes(tasks: Sequence[str | Task], own: OwnClasses) -> list[str | Task]:
+    """The tasks, with these classes, if there are any, in place of the task `zero_shot`, of files that extend it, and
+    of both within groups."""
     return [placed for one in tasks for placed in _placed(one, own)] if own else [*tasks]
 
 
 def _placed(task: str | Task, own: OwnClasses) -> Sequence[str | Task]:
-    if task == ZERO_SHOT:
-        return own.tasks()
     found = load_task(task) if isinstance(task, str) else task
-    return [each for one in found.tasks for each in _placed(one, own)] if isinstance(found, TaskGroup) else [task]
+    if not isinstance(found, TaskGroup):
+        return [task]
+    if found.tasks == usual_tasks():
+        titled = {"title": found.title} if found.title else {}
+        return [one.model_copy(update={"name": found.name, **titled}) for one in own.tasks()]
+    return [each for one in found.tasks for each in _placed(one, own)]
+
+
+@cache
+def usual_tasks() -> tuple[str, ...]:
+    """The tasks that `zero_shot` is on data without classes of their own."""
+    usual = load_task(ZERO_SHOT)
+    assert isinstance(usual, TaskGroup)
+    return usual.tasks
 
 
 def shards_of(folder: Path) -> Path | None:

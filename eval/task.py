@@ -18,6 +18,11 @@ from tercet.eval.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.modality import MODALITIES
 
+OwnData = Annotated[
+    str | None,
+    Field(description="evaluated on these data, unless the command names some; a path from the folder of the file"),
+]
+
 
 class Task(Config, ABC):
     """What is measured on the embeddings of a dataset."""
@@ -25,9 +30,7 @@ class Task(Config, ABC):
     kind: str
     name: str
     title: str = Field(description="the title of its table")
-    data: str | None = Field(
-        None, description="evaluated by `tercet eval` if the command names no data; a path from the folder of the file"
-    )
+    data: OwnData = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -64,6 +67,7 @@ class TaskGroup(Config):
         "{pets: mean_per_class_recall}",
     )
     title: str = Field("", description="the title of the average's table")
+    data: OwnData = None
 
 
 KINDS: Registry[type[Task] | type[TaskGroup]] = Registry("kind of task")

@@ -5,7 +5,6 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from tercet.configs.base import Config, Misfit
-from tercet.data_pipelines.config import DataConfig
 from tercet.eval.config import EvalConfig
 from tercet.eval.scale import scale_of
 
@@ -24,10 +23,10 @@ class BestConfig(Config):
             raise Misfit("metric", f"`{self.metric}` is not better if it is higher; give one that is, as R@1")
         return self
 
-    def check(self, evaluation: EvalConfig, data: DataConfig) -> None:
+    def check(self, evaluation: EvalConfig) -> None:
         """Refuses a run without evaluations, or without this task."""
-        if not (evaluation.every and data.val):
-            raise Misfit(self.key, "needs evaluations during the run: set `eval.every` and `data.val`")
+        if not evaluation.every:
+            raise Misfit(self.key, "needs evaluations during the run: set `eval.every`")
         if self.task not in evaluation.tasks:
             known = ", ".join(evaluation.tasks)
             raise Misfit(f"{self.key}.task", f"is `{self.task}`, which is not one of `eval.tasks`: {known}")

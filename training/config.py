@@ -266,7 +266,7 @@ class RunConfig(SpaceConfig):
                 "checkpoint.best", "and `early_stopping`, which keeps the best one too, are both set; keep one"
             )
         if self.best:
-            self.best.check(self.eval, self.data)
+            self.best.check(self.eval)
         return self
 
     @model_validator(mode="after")

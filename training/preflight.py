@@ -20,12 +20,14 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval.datasets import datasets
 from tercet.main_process import say
 from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
 from tercet.models.projector import check_prototypes
 from tercet.models.term_config import TermConfig
 from tercet.training.cached import check_stored, decoded
+from tercet.training.check_evaluation import check_evaluation
 from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
@@ -36,7 +38,6 @@ from tercet.training.mixup.config import MixupConfig
 from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
 from tercet.training.progress import Progress
-from tercet.training.run_evaluation import check_evaluation
 from tercet.training.selection.select import build_rule
 
 
@@ -67,7 +68,7 @@ def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
         check_data(stage, sources)
     check_episodes(config)
     check_selected(config)
-    check_evaluation(config)
+    check_evaluation(config, sources)
     return config
 
 
@@ -209,8 +210,9 @@ def _opened(data: DataConfig, sources: OpenedSources) -> dict[str, Source]:
 
 def _unopened(config: RunConfig, opened: Collection[str], sources: OpenedSources) -> list[str]:
     """The sources of a stage that take longer to open. A dry run does not check their samples."""
-    held_out = [name for name, one in config.data.val.items() if open_at_once(config.data, one, sources) is None]
-    return [f"samples of {name}" for name in (*(name for name in config.data.train if name not in opened), *held_out)]
+    evaluated = {name: one.split for name, one in datasets(config.eval.tasks, config.data.val).items()}
+    closed = [name for name, split in evaluated.items() if open_at_once(config.data, split, sources) is None]
+    return [f"samples of {name}" for name in (*(name for name in config.data.train if name not in opened), *closed)]
 
 
 def _learned(config: RunConfig) -> list[str]:

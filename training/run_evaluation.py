@@ -11,10 +11,8 @@ from rich.console import Console
 
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
-from tercet.errors import UserError, did_you_mean
-from tercet.eval.average import METRIC, averages
+from tercet.errors import UserError
 from tercet.eval.evaluator import Evaluated, Evaluator, InitialTowers
-from tercet.eval.load_tasks import load_tasks
 from tercet.eval.report.curves import read_lines
 from tercet.eval.report.selection import SelectedStep
 from tercet.eval.report.write import write_report
@@ -53,7 +51,7 @@ COLLAPSE = "metric_collapse"  # the event's name
 
 
 class RunEvaluation:
-    """Evaluates one run on its held-out splits, in its folder. Every method is a collective."""
+    """Evaluates one run on the data of its tasks, in its folder. Every method is a collective."""
 
     def __init__(self, config: RunConfig, folder: Path, world: World, sources: OpenedSources | None = None) -> None:
         self.config, self.folder, self.world = config, folder, world
@@ -61,9 +59,14 @@ class RunEvaluation:
         self.evaluations = Evaluations(folder / EVALUATIONS)
 
     @property
+    def evaluates(self) -> bool:
+        """Whether the run holds data out, or its tasks name some."""
+        return bool(self.config.data.val) or bool(self.evaluator.datasets)
+
+    @property
     def compares_with_start(self) -> bool:
         """Whether the run compares its last weights with its first ones."""
-        return bool(self.config.data.val) and (self.config.eval.before or bool(self.config.eval.wise_ft))
+        return self.evaluates and (self.config.eval.before or bool(self.config.eval.wise_ft))
 
     def begin(self, model: Multimodal, step: int) -> None:
         """Evaluates or keeps the weights before training, as the recipe asks, for comparison at the end."""
@@ -76,7 +79,7 @@ class RunEvaluation:
                 _write(self.folder / BEFORE, results)
 
     def resume(self, step: int) -> None:
-        if self.config.eval.wise_ft and self.config.data.val:
+        if self.config.eval.wise_ft and self.evaluates:
             check_start(self.folder)
         self._forget_after(step)
 
@@ -119,7 +122,7 @@ class RunEvaluation:
 
     def conclude(self, model: Multimodal, stage: RunConfig, step: int) -> None:
         """Evaluates the final weights, and writes eval.json, the tables and the report."""
-        if not self.config.data.val:
+        if not self.evaluates:
             return
         evaluated = self.evaluator(
             model, self._initial(stage) if self.config.eval.shortcuts and self.world.first else None
@@ -220,17 +223,6 @@ class RunEvaluation:
             if data.mode != "stream":
                 found += self.evaluator.selected(model, [line], data.train.values())
         return found
-
-
-def check_evaluation(config: RunConfig) -> None:
-    """Checks the names of tasks and metrics before the run trains."""
-    load_tasks(config.eval.tasks)
-    if config.best:
-        task, metric = config.best.task, config.best.metric
-        known = {name for one in load_tasks([task]) for name in one.metrics if scale_of(name).better == "higher"}
-        known |= {METRIC} if averages([task]) else set()
-        if known and metric not in known:
-            raise UserError(f"{config.best.key}.metric: `{task}` has no `{metric}`; {did_you_mean(metric, known)}")
 
 
 def beside_before(results: list[Result], path: Path) -> list[Result]:

@@ -155,6 +155,7 @@ class Runner:
         if origin:
             origin.fill(model)
         check_trainable(model, config.model)
+        self.evaluation.evaluator.open(model.intakes)
         further = further_fields(model.fields, config.fields, model.intakes)
         model.check_sizes({name: field.intake for name, field in further.items()})
         scoring = build_scoring(config.selection.scoring if config.selection else None, model, self.world.device)

@@ -74,7 +74,11 @@ def write(folder: Path, count: int) -> None:
 def ours(model: Model, folder: str) -> Tensor:
     data = read_plainly({"source": folder, "workers": WORKERS})
     (split,) = data.val
-    return Evaluator(data, EvalConfig(batch_size=BATCH), World()).table(model.towers, split).vectors["image"]
+    return (
+        Evaluator(data, EvalConfig(batch_size=BATCH), World())
+        .table(model.towers, split, data.val[split])
+        .vectors["image"]
+    )
 
 
 class Folder(Dataset[tuple[Tensor, str]]):

@@ -2,17 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from tercet.configs.base import build
 from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.preflight.declared import check_source
-from tercet.data_pipelines.shards.address import redacted
 from tercet.data_pipelines.shorthand import is_one
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.own_classes import benchmark_name, shards_of, with_labels
+from tercet.eval.datasets import dataset_name, split_of
 from tercet.training.best_checkpoint import run_and_checkpoint
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
@@ -54,9 +52,9 @@ def _whole(run: RunConfig | None, data: Data) -> DataConfig:
         return data
     given = _said(data)
     if given and not is_one(given, {*SplitConfig.model_fields, *DataConfig.model_fields}):
-        given = {"val": {name: _split(one) for name, one in given.items()}}
+        given = {"val": {name: split_of(_said(one)) for name, one in given.items()}}
     elif "source" in given:
-        given = _split(given)
+        given = split_of(given)
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
     settings = run.data.model_dump(mode="json") if run else {}
     if "source" not in split and "val" not in given:
@@ -65,25 +63,8 @@ def _whole(run: RunConfig | None, data: Data) -> DataConfig:
         )
     seen = given.pop("val", split)
     config = build(DataConfig, {**settings, **given, "train": seen, "val": seen}, lambda key: "data")
-    return config.model_copy(update={"val": {_name(config.val["val"].source): config.val["val"]}}) if split else config
-
-
-def _split(data: Any) -> dict[str, Any]:
-    """One dataset as a mapping. Of a folder of CLIP_benchmark, the shards that are for evaluation, and their labels."""
-    said = _said(data)
-    source = said.get("source")
-    shards = shards_of(Path(source)) if isinstance(source, str) else None
-    return with_labels({**said, "source": str(shards)} if shards else said)
-
-
-def _name(source: str | tuple[str, ...]) -> str:
-    """The last part of the path or URL, or the whole of a pattern."""
-    first, *more = [source] if isinstance(source, str) else source
-    if benchmark := benchmark_name(first):
-        return benchmark
-    first = redacted(first)
-    name = first if set(first) & set("*?[{") else PurePath(first.rstrip("/")).name or first
-    return f"{name} and {len(more)} more" if more else name
+    named = {dataset_name(config.val["val"].source): config.val["val"]} if split else config.val
+    return config.model_copy(update={"val": named})
 
 
 def _said(data: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias, overload
 
 from tercet.api.by_model import ResultsByModel
 from tercet.api.comparison import Comparison
-from tercet.api.data import Data, looked_at
+from tercet.api.data import Data
 from tercet.api.measured import measured, not_evaluated
 from tercet.api.model import Loadable, Model, check_model, load, name_of
 from tercet.api.mteb_tasks import evaluate_suites, split_off
-from tercet.api.question import Question, Tasks, data_for
+from tercet.api.question import Question, Tasks
 from tercet.api.results import Results
 from tercet.api.trained_on import TrainedOn, trained_on
 from tercet.data_pipelines.config import DataConfig
@@ -70,7 +70,7 @@ def evaluate(
     """Evaluates a model, or several, on tasks; every number comes with its interval and with the score of chance.
 
     `tasks` are names or YAML files. The default is the run's own tasks, or retrieval. `data` is evaluated as a whole;
-    a mapping from names to data gives several datasets. The default is the data that the files of the tasks name, or
+    a mapping from names to data gives several datasets. The default is, for each task, the data that its file names, or
     else what the run held out; `split="train"` takes what it was trained on. `labels` are the classes of `zero_shot`: a
     sample's class is its column or folder `label` or `class`, or else the only one that its caption names. `templates`
     are the prompts, such as `a photo of a {class}.` `dims` cuts all vectors to their first dimensions, and normalises
@@ -94,18 +94,16 @@ def evaluate(
     if suites:
         of_suites = ResultsByModel({name_of(one): evaluate_suites(one, suites, dims) for one in models})
         return of_suites if isinstance(model, list | tuple) else next(iter(of_suites.values()))
-    data = data_for(own, data, split)
-    first = name_of(models[0])
-    question, seen = Question.of(first, tasks, labels, templates, data), looked_at(first, data, split)
+    question = Question.of(name_of(models[0]), tasks, labels, templates, data, split)
     for one in models[1:]:
         check_model(one)
-    lenient = len(models) > 1 or len(seen.val) > 1
+    lenient = len(models) > 1 or len(question.datasets) > 1
     by_model: dict[str, Results] = {}
     for one in models:
-        found = measured(one, seen, question, dims, Path(embeddings) if embeddings else None, lenient)
+        found = measured(one, question, dims, Path(embeddings) if embeddings else None, lenient)
         if found.label in by_model:
             raise UserError(f"the model {found.label} is named twice; name each model once")
-        known = _trained_on(one, seen, found.tables, data, split)
+        known = _trained_on(one, question, found.tables, split)
         by_model[found.label] = Results(found.results, found.label, known, found.hashes, found.missing)
     everything = ResultsByModel(by_model)
     if not any(map(len, by_model.values())):
@@ -127,17 +125,15 @@ def compare(
     """
     if not others:
         raise UserError(f"there is nothing to compare {name_of(baseline)} with; name two models or more")
-    data = data_for(tasks, data, split)
-    first = name_of(baseline)
-    question, seen = Question.of(first, tasks, labels, data=data), looked_at(first, data, split)
+    question = Question.of(name_of(baseline), tasks, labels, data=data, split=split)
     for one in others:
         check_model(one)
-    lenient = len(seen.val) > 1
-    ours = measured(baseline, seen, question, lenient=lenient)
+    lenient = len(question.datasets) > 1
+    ours = measured(baseline, question, lenient=lenient)
     missing = not_evaluated(ours.label, ours.missing)
     against = {}
     for other in others:
-        theirs = measured(other, seen, question, lenient=lenient)
+        theirs = measured(other, question, lenient=lenient)
         missing += not_evaluated(theirs.label, theirs.missing)
         shared = [name for name in ours.measures if name in theirs.measures]
         for name in set(shared) & set(ours.tables):
@@ -149,23 +145,24 @@ def compare(
     rows = iter(corrected([*chain.from_iterable(against.values())]))
     against = {name: [next(rows) for _ in differences] for name, differences in against.items()}
     own = [
-        _trained_on(baseline, seen, ours.tables, data, split),
-        *(trained_on(name_of(one), seen, ours.tables) for one in others),
+        _trained_on(baseline, question, ours.tables, split),
+        *(trained_on(name_of(one), question.data, ours.tables) for one in others),
     ]
     known = [one for by_dataset in own for one in by_dataset.values()]
     return Comparison(ours.label, against, known, missing)
 
 
 def _trained_on(
-    model: Loadable, seen: DataConfig, tables: Mapping[str, EmbeddingTable], data: Data | None, split: str | None
+    model: Loadable, question: Question, tables: Mapping[str, EmbeddingTable], split: str | None
 ) -> dict[str, TrainedOn]:
     """How many of the samples the model was trained on: all of its split `train`."""
     name = name_of(model)
     if split == "train":
         counts = {dataset: len(table.samples) for dataset, table in tables.items()}
         return {dataset: TrainedOn(name, dataset, count, count) for dataset, count in counts.items()}
-    found = trained_on(name, seen, tables)
-    return {dataset: one for dataset, one in found.items() if data is not None or one.count or not one.unknown}
+    found = trained_on(name, question.data, tables)
+    held_out = [dataset for dataset, one in question.datasets.items() if one.held_out]
+    return {dataset: one for dataset, one in found.items() if dataset not in held_out or one.count or not one.unknown}
 
 
 def self_test(
@@ -177,10 +174,9 @@ def self_test(
     dims: int | None = None,
 ) -> list[Check]:
     """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
-    data = data_for(tasks, data, split)
-    question, seen = Question.of(name_of(model), tasks, labels, data=data), looked_at(name_of(model), data, split)
-    with embedded(model, seen, question.config, dims) as (_, tables):
-        checks = (run_self_test(table, question.on(seen.val[name])) for name, table in tables.items())
+    question = Question.of(name_of(model), tasks, labels, data=data, split=split)
+    with embedded(model, question.data, question.config, dims) as (_, tables):
+        checks = (run_self_test(table, question.on(name)) for name, table in tables.items())
         return list(chain.from_iterable(checks))
 
 
@@ -192,4 +188,4 @@ def embedded(
     with joined() as world:
         found = load(model, world.device, dims)
         evaluator = Evaluator(data, config, world)
-        yield found, {split: evaluator.table(found.towers, split) for split in data.val}
+        yield found, {name: evaluator.table(found.towers, name, split) for name, split in data.val.items()}

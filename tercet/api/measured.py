@@ -2,28 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from tercet.api.model import Loadable, Model, load
 from tercet.api.question import Question
-from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import joined
-from tercet.eval.average import averages
+from tercet.eval.average import ALL, averages, overall
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.fingerprint import data_digest, weights_digest
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
-from tercet.eval.own_classes import ZERO_SHOT
+from tercet.eval.own_classes import ZERO_SHOT, usual_tasks
 from tercet.eval.result import Result
 from tercet.eval.self_test import trust
 from tercet.eval.task import Task, hashes_by_name
 from tercet.main_process import say
 
-ALL = "all datasets"  # in place of the name of a dataset
 Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task
 
 
@@ -75,7 +72,6 @@ class Measured:
 
 def measured(
     model: Loadable,
-    data: DataConfig,
     question: Question,
     dims: int | None = None,
     embeddings: Path | None = None,
@@ -84,40 +80,37 @@ def measured(
     """`lenient`: what the data or the model do not have is recorded, and the rest is evaluated. A collective."""
     with joined() as world:
         found = load(model, world.device, dims)
-        evaluator = Evaluator(data, question.config, world, embeddings=embeddings)
+        evaluator = Evaluator(question.data, question.config, world, embeddings=embeddings)
         weights = weights_digest(found.towers)
         measures: dict[str, list[Measure]] = {}
         tables: dict[str, EmbeddingTable] = {}
         hashes: dict[tuple[str, str], Mapping[str, str]] = {}
         missing: list[Missing] = []
-        for dataset, split in data.val.items():
+        for dataset, split in question.data.val.items():
             if lenient:
                 say(f"evaluating {found.label} on {dataset}")
-            read = {"weights": weights, "data": data_digest(evaluator.sources.open_first(data, split, world), split)}
+            read = {
+                "weights": weights,
+                "data": data_digest(evaluator.sources.open_first(question.data, split, world), split),
+            }
             try:
-                table = evaluator.table(found.towers, dataset)
+                table = evaluator.table(found.towers, dataset, split)
             except EvalError as error:
                 if not lenient:
                     raise
                 missing.append(Missing(dataset, "", str(error)))
                 continue
-            tasks = load_tasks(question.on(split))
-            if any(one.name in _usual() for one in tasks) and question.lacks_classes(split, data.val.values()):
+            tasks = load_tasks(question.on(dataset))
+            if any(one.name in usual_tasks() for one in tasks) and question.lacks_classes(dataset):
                 missing.append(Missing(dataset, ZERO_SHOT, "the data have no classes of their own"))
-                tasks = [one for one in tasks if one.name not in _usual()]
+                tasks = [one for one in tasks if one.name not in usual_tasks()]
             found_here = _measures(found, table, question, tasks, dataset, missing, lenient)
             if found_here:
                 measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={}, again=None)
             hashes |= {(dataset, name): {**read, **its} for name, its in hashes_by_name(tasks).items()}
-    means = [*filter(None, (average.of(measures) for average in averages(question.tasks)))] if len(measures) > 1 else []
+    means = overall(measures, {name: one.asked for name, one in question.datasets.items()})
     everywhere = {ALL: means} if means else {}
     return Measured(found.label, found.dims, {**measures, **everywhere}, tables, hashes, missing)
-
-
-@cache
-def _usual() -> set[str]:
-    """What `zero_shot` is on data without classes of their own."""
-    return {one.name for one in load_tasks([ZERO_SHOT])}
 
 
 def _measures(
@@ -139,4 +132,7 @@ def _measures(
             if not lenient:
                 raise
             missing.append(Missing(dataset, task.name, str(error)))
-    return [*found, *filter(None, (average.of({dataset: found}) for average in averages(question.tasks)))]
+    return [
+        *found,
+        *filter(None, (average.of({dataset: found}) for average in averages(question.datasets[dataset].asked))),
+    ]

@@ -1,18 +1,16 @@
-"""What an evaluation asks: its tasks, their classes, and its settings."""
+"""What an evaluation asks: its tasks, their data and classes, and its settings."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from tercet.api.data import Data, run_of
-from tercet.data_pipelines.config import SplitConfig
-from tercet.data_pipelines.manifests.find import SAVED
-from tercet.data_pipelines.shards.address import is_url
+from tercet.api.data import Data, looked_at, run_of
+from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
+from tercet.eval.datasets import Dataset, all_name_data, datasets
 from tercet.eval.load_tasks import load_tasks
-from tercet.eval.own_classes import ZERO_SHOT, Labels, OwnClasses, classes_of, with_classes
+from tercet.eval.own_classes import ZERO_SHOT, Labels, OwnClasses, classes_of
 from tercet.eval.task import Task
 
 Tasks: TypeAlias = str | Sequence[str | Task]
@@ -20,19 +18,28 @@ Tasks: TypeAlias = str | Sequence[str | Task]
 
 @dataclass(frozen=True)
 class Question:
-    """The tasks of an evaluation, and its settings. `named`: whether somebody named the tasks."""
+    """The datasets of an evaluation with the tasks on each, and its settings. `data` says how they are read: they are
+    its splits of `val`. `given`: somebody named the data, and not the files of the tasks or a run."""
 
-    tasks: list[str | Task]
-    named: bool
     config: EvalConfig
+    data: DataConfig
+    datasets: Mapping[str, Dataset]
+    given: bool
     classes: OwnClasses
     recipe_classes: OwnClasses
 
     @classmethod
     def of(
-        cls, model: str, tasks: Tasks, labels: Labels, templates: str | Sequence[str] = (), data: Data | None = None
+        cls,
+        model: str,
+        tasks: Tasks,
+        labels: Labels,
+        templates: str | Sequence[str] = (),
+        data: Data | None = None,
+        split: str | None = None,
     ) -> "Question":
-        """Takes what is not named from the model's run, if it is one. `labels` are the classes of `zero_shot`."""
+        """Takes what is not named from the model's run, if it is one. `labels` are the classes of `zero_shot`. Given
+        data with classes of their own are classified by them if no task is named."""
         run = run_of(model)
         config = run.eval if run else EvalConfig()
         named: list[str | Task] = [tasks] if isinstance(tasks, str) else [*(tasks or config.tasks)]
@@ -44,38 +51,25 @@ class Question:
         given = OwnClasses(labels, (templates,) if isinstance(templates, str) else tuple(templates))
         if labels:
             given.tasks()
-        of_recipe = OwnClasses(config.labels, config.templates)
-        return cls(named, bool(tasks), config, given or (of_recipe if data is None else given), of_recipe)
+        if data is None and split is None:
+            found = datasets(named, {} if all_name_data(named) else looked_at(model, None).val)
+            seen = looked_at(model, {"val": {name: one.split.model_dump(mode="json") for name, one in found.items()}})
+        else:
+            seen = looked_at(model, data, split)
+            chosen = {name: named if tasks or data is None else _usual(one, named) for name, one in seen.val.items()}
+            found = {name: Dataset(one, chosen[name], named, data is None) for name, one in seen.val.items()}
+        return cls(config, seen, found, data is not None, given, OwnClasses(config.labels, config.templates))
 
-    def on(self, split: SplitConfig) -> list[str | Task]:
-        """The tasks on one dataset. Data with classes of their own are classified by them if no task is named."""
-        own = classes_of(split.source)
-        if own and self.classes.templates:
-            own = replace(own, templates=self.classes.templates)
-        tasks = self.tasks if self.named or not own or own.captioned else [ZERO_SHOT]
-        return with_classes(tasks, split, self.classes or own or self.recipe_classes)
+    def on(self, name: str) -> list[str | Task]:
+        """The tasks on one dataset."""
+        return self.datasets[name].classified(self.recipe_classes, self.classes)
 
-    def lacks_classes(self, split: SplitConfig, others: Iterable[SplitConfig]) -> bool:
+    def lacks_classes(self, name: str) -> bool:
         """Whether `zero_shot` means the classes of each dataset, as others have them, and this one has none."""
-        known = self.classes or classes_of(split.source) or self.recipe_classes
-        return not known and any(classes_of(other.source) for other in others)
+        known = self.datasets[name].classes(self.recipe_classes, self.classes)
+        return self.given and not known and any(classes_of(other.split.source) for other in self.datasets.values())
 
 
-def data_for(tasks: Tasks, data: Data | None, split: str | None) -> Data | None:
-    """The data or the split that is given, or else the data that the files of the tasks name."""
-    if data is not None or split is not None:
-        return data
-    found = {task.data: task.name for task in load_tasks([tasks] if isinstance(tasks, str) else tasks) if task.data}
-    if len(found) > 1:
-        (first, one), (second, other), *_ = found.items()
-        raise UserError(
-            f"task `{one}` names the data {first}, and task `{other}` {second}; evaluate them one by one, or name data "
-            "for both: --data D, or data=…"
-        )
-    for path, name in found.items():
-        plain = path.removeprefix(SAVED)
-        if not (is_url(plain) or set(plain) & set("*?[{") or Path(plain).exists()):
-            raise UserError(
-                f"task `{name}`: its `data`, {path}, does not exist; give a path from the folder of the task file"
-            )
-    return next(iter(found), None)
+def _usual(split: SplitConfig, tasks: list[str | Task]) -> list[str | Task]:
+    own = classes_of(split.source)
+    return tasks if not own or own.captioned else [ZERO_SHOT]

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import SourceConfig, SplitConfig, WeightsConfig
+from tercet.eval.datasets import datasets
 from tercet.main_process import is_main_process
 from tercet.models.config import TowerConfig
 from tercet.models.term_config import TermConfig
@@ -32,7 +33,7 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         ("run", f"{config.name} → {config.out or f'runs/{config.name}'}"),
         *(("data", _source(name, source)) for name, source in config.data.train.items()),
         *([("", _weights(config.data.weights))] if config.data.weights else []),
-        ("validation", ", ".join(map(_split, config.data.val.values())) or "nothing"),
+        ("validation", _validation(config) or "nothing"),
         *([("init", config.init)] if config.init else []),
         *((modality, _tower(tower)) for modality, tower in config.model.towers.items()),
     ]
@@ -49,6 +50,11 @@ def _lines(config: RunConfig) -> list[tuple[str, str]]:
         ("evaluation", ", ".join(config.eval.tasks)),
     ]
     return lines
+
+
+def _validation(config: RunConfig) -> str:
+    evaluated = datasets(config.eval.tasks, config.data.val).values()
+    return ", ".join(_split(one.split) for one in evaluated)
 
 
 def _tower(tower: TowerConfig) -> str:

@@ -82,7 +82,7 @@ def table(folder: Path, files: dict[str, Any]) -> tuple[EmbeddingTable, list[dic
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     given = DataConfig.model_validate({"train": str(out), "val": str(out), "workers": 0})
     model = tiny().eval()
-    return Evaluator(given, EvalConfig(), World()).table(model, "val"), rows, model
+    return Evaluator(given, EvalConfig(), World()).table(model, "val", given.val["val"]), rows, model
 
 
 def scores(model: Any, found: EmbeddingTable, texts: list[str]) -> torch.Tensor:

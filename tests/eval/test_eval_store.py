@@ -39,7 +39,8 @@ def on_a_rank(world: World, folder: Path, shards: Path) -> dict[str, torch.Tenso
 
 def outputs_of_towers(world: World, shards: Path) -> dict[str, torch.Tensor]:
     """Of a table that the same model embeds again."""
-    table = Evaluator(data(shards), EvalConfig(), world).table(tiny(), "val")
+    given = data(shards)
+    table = Evaluator(given, EvalConfig(), world).table(tiny(), "val", given.val["val"])
     assert table.again is not None
     return table.again(str(shards), True).vectors
 

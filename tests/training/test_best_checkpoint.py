@@ -1,16 +1,22 @@
 """Evaluation while a run trains: the same on any ranks, with unequal shares, and the best checkpoint by its name."""
 
+import io
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from PIL import Image
 
 import tercet
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval.result import Result, to_json
+from tercet.eval.evaluator import Evaluator
+from tercet.eval.result import Result, from_json, to_json
 from tercet.testing import on_ranks
 from tercet.training.best_checkpoint import checkpoint_named
 from tercet.training.checkpoint_reader import CHECKPOINTS, Saved
@@ -18,15 +24,17 @@ from tercet.training.commit import committed, place, step_of
 from tercet.training.config import RunConfig
 from tercet.training.evaluations import Evaluations
 from tercet.training.pretrained import load_model
+from tests.tercet.api.boats import pixels
+from tests.tercet.outside import shard
 from tests.training.tiny import MODEL, recipe, run
 
 STEPS = 4
 
 
-def job(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def job(data: Path, out: Path, tasks: Sequence[str] = ("retrieval",), **changes: Any) -> dict[str, Any]:
     """40 samples of validation in batches of 16, so that two ranks have two and one, and a split of one batch."""
     val = {"all": str(data / "val"), "few": {"source": str(data / "val"), "part": [0, 0.3]}}
-    evaluated = {"every": 2, "before": True, "batch_size": 16, "report": False}
+    evaluated = {"tasks": tasks, "every": 2, "before": True, "batch_size": 16, "report": False}
     towers = {key: value for key, value in MODEL.items() if key != "audio"}
     small = {"model": towers, "pairs": {"image-text": 1.0}, "steps": STEPS}
     values = recipe(data, out, eval=evaluated, checkpoint={"keep": 1, "best": {}}, **small)
@@ -40,13 +48,38 @@ def run_all(world: World, jobs: list[tuple[dict[str, Any], int | None]]) -> None
 
 @pytest.fixture(scope="module")
 def runs(world_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run on one rank, and on two at ZeRO 0 and 3; at 3 also in two parts, with a stop in step 4."""
+    """The same run on one rank, and on two at ZeRO 0 and 3; at 3 also in two parts, with a stop in step 4. Two of its
+    tasks name data: 17 pictures with captions, and 20 with classes."""
     parent = tmp_path_factory.mktemp("evaluated")
-    run(World(), job(world_folder, parent / "one", zero=0))
-    parts = job(world_folder, parent / "parts", zero=3, checkpoint={"keep": 1, "every": 3, "best": {}})
-    jobs = [(job(world_folder, parent / f"zero{zero}", zero=zero), None) for zero in (0, 3)]
+    tasks = ["retrieval", own_data(parent)]
+    run(World(), job(world_folder, parent / "one", tasks, zero=0))
+    parts = job(world_folder, parent / "parts", tasks, zero=3, checkpoint={"keep": 1, "every": 3, "best": {}})
+    jobs = [(job(world_folder, parent / f"zero{zero}", tasks, zero=zero), None) for zero in (0, 3)]
     on_ranks(run_all, 2, [*jobs, (parts, 3), (parts, None)])
     return parent
+
+
+def own_data(folder: Path) -> str:
+    """A group whose tasks name a table, and a folder of CLIP_benchmark."""
+    names = ["boat", "car", "owl", "cat", "dog", "fox"]
+    toys = folder / "toys"
+    shard(toys / "test" / "0.tar", ({"cls": str(n % 3).encode(), "png": png(n)} for n in range(20)))
+    (toys / "test" / "nshards.txt").write_text("1\n")
+    (toys / "classnames.txt").write_text("\n".join(names))
+    (toys / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nart of the {c}\n")
+    for n in range(17):
+        (folder / f"{n}.png").write_bytes(png(n))
+    (folder / "drawn.csv").write_text("image,caption\n" + "".join(f"{n}.png,a drawing {n}\n" for n in range(17)))
+    (folder / "toys.yaml").write_text("{extends: zero_shot, title: Toys, data: toys}")
+    (folder / "drawn.yaml").write_text("{extends: retrieval, data: drawn.csv}")
+    (folder / "suite.yaml").write_text("{kind: group, average: true, tasks: [toys.yaml, drawn.yaml]}")
+    return str(folder / "suite.yaml")
+
+
+def png(number: int) -> bytes:
+    page = io.BytesIO()
+    Image.fromarray(pixels(number)[:32, :32]).save(page, "png")
+    return page.getvalue()
 
 
 def evaluations(run: Path) -> dict[int, dict[str, float]]:
@@ -66,7 +99,8 @@ def steps(run: Path) -> list[int]:
 def best_before_the_end(run: Path) -> int:
     """The first step with the highest mean R@1, computed anew. The last one is evaluated after its checkpoint."""
     scored = {
-        step: sum(recalls := [value for name, value in metrics.items() if name.endswith(" R@1")]) / len(recalls)
+        step: sum(recalls := [metrics[name] for name in metrics if re.fullmatch("(all|few) .* R@1", name)])
+        / len(recalls)
         for step, metrics in evaluations(run).items()
         if step < STEPS
     }
@@ -76,7 +110,7 @@ def best_before_the_end(run: Path) -> int:
 def test_evaluations_are_the_same_on_one_and_two_ranks_at_zero_0_and_3(runs: Path) -> None:
     alone = evaluations(runs / "one")
     assert list(alone) == [0, 2, 4]
-    assert {name.split()[0] for name in alone[0]} == {"all", "few"}
+    assert {name.split()[0] for name in alone[0]} == {"all", "few", "toys", "drawn.csv"}
     for name in ("zero0", "zero3"):
         found = evaluations(runs / name)
         assert list(found) == list(alone)
@@ -85,6 +119,25 @@ def test_evaluations_are_the_same_on_one_and_two_ranks_at_zero_0_and_3(runs: Pat
         assert {key: found[4][key] for key in recalls} == pytest.approx(
             {key: alone[4][key] for key in recalls}, abs=0.15
         )
+
+
+def test_tasks_that_name_data_have_the_results_of_tercet_eval(runs: Path) -> None:
+    """Each dataset is embedded once. The average over the tasks of a group is one over datasets."""
+    found = from_json(json.loads((runs / "one" / "eval.json").read_text()))
+    assert list(dict.fromkeys((one.dataset, one.task) for one in found)) == [
+        ("all", "retrieval"), ("few", "retrieval"), ("toys", "toys"), ("drawn.csv", "drawn"), ("all datasets", "suite"),
+    ]  # fmt: skip
+    with patch.object(Evaluator, "_embedded", autospec=True, side_effect=Evaluator._embedded) as embedded:
+        again = tercet.evaluate(runs / "one").results
+    assert embedded.call_count == 4
+    assert {(one.dataset, one.task, one.name): one.value for one in again} == {
+        (one.dataset, one.task, one.name): one.value for one in found
+    }
+    given = tercet.evaluate(runs / "one", "zero_shot", runs / "toys")
+    assert given[0].value == next(one.value for one in found if one.task == "toys")
+    accuracy = next(one.value for one in found if one.metric == "acc1")
+    recalls = [one.value for one in found if one.task == "drawn" and one.metric == "R@1"]
+    assert found[-1].value == pytest.approx((accuracy + sum(recalls) / 2) / 2)
 
 
 def test_an_interrupted_run_has_the_same_evaluations_bit_for_bit(runs: Path) -> None:
@@ -146,7 +199,7 @@ def test_checkpoints_have_names(world_folder: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eval": {}}, "`checkpoint.best` needs evaluations during the run: set `eval.every` and `data.val`"),
+        ({"eval": {}}, "`checkpoint.best` needs evaluations during the run: set `eval.every`"),
         ({"checkpoint": {"best": {"task": "zero_shot"}}}, "`checkpoint.best.task` is `zero_shot`, which is not one of"),
         ({"checkpoint": {"best": {"metric": "mean rank"}}}, "`mean rank` is not better if it is higher"),
         ({"early_stopping": {}}, "`checkpoint.best` and `early_stopping`, which keeps the best one too, are both set"),

@@ -73,6 +73,7 @@ def test_noise_gives_no_alarm_and_a_collapse_always_does() -> None:
 class Foretold:
     """An evaluator whose next results are set."""
 
+    datasets = ("val",)
     results: list[Result]
 
     def __call__(self, *_: object) -> Evaluated:

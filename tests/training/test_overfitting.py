@@ -83,6 +83,8 @@ def test_the_score_of_an_evaluation_is_the_mean_over_its_subjects(tmp_path: Path
 class Foretold:
     """An evaluator that knows its result."""
 
+    datasets = ("val",)
+
     def __init__(self, result: Result) -> None:
         self.result = result
 

@@ -119,5 +119,8 @@ def test_a_task_names_its_own_data(home: Path, capsys: pytest.CaptureFixture[str
     assert {one.n for one in tercet.evaluate("exported", "own/few.yaml", "val.csv")} == {12}
     assert main(["eval", "exported", "lost.yaml"]) == 2
     assert "task `lost`: its `data`, none.csv, does not exist" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"task `few` names the data own/few\.csv, and task `other` photos\.csv"):
-        tercet.evaluate("exported", ["own/few.yaml", "other.yaml"])
+    several = tercet.evaluate("exported", ["own/few.yaml", "other.yaml"]).to_json()
+    assert [(one["dataset"], one["task"]) for one in several] == [("few.csv", "few"), ("photos.csv", "other")]
+    assert several[0]["metrics"] == found[0]["metrics"]
+    with pytest.raises(UserError, match="exported has no validation data of its own; name data to evaluate it on"):
+        tercet.evaluate("exported", ["own/few.yaml", "retrieval"])
