@@ -38,6 +38,7 @@ from tercet.eval.shortcuts import ridge_recall
 from tercet.eval.simple_features import simple_features
 from tercet.eval.task import Task
 from tercet.models.multimodal import Multimodal
+from tercet.plural import number_of
 
 STRETCH = 32  # samples
 
@@ -174,8 +175,8 @@ class Evaluator:
         """Prints how many samples are missing from the results. A collective."""
         faults = [fault for faults in self.world.gather_objects(loader.faults) for fault in faults]
         if faults and self.world.first:
-            message = f"tercet: {len(faults)} samples of {split} could not be evaluated ({summary(faults)})"
-            print(message, file=sys.stderr)
+            count = number_of(len(faults), "sample")
+            print(f"tercet: {count} of {split} could not be evaluated ({summary(faults)})", file=sys.stderr)
 
     def _training_features(self, initial: "InitialTowers") -> list[dict[str, EmbeddingTable]]:
         """Features of some samples of each training source; none of a stream, which cannot be read twice."""

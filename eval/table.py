@@ -29,6 +29,7 @@ NOTED = (
     "truncated captions",
     "kinds",
 )
+SINGULAR = {"candidates": "candidate", "groups": "group", "items without a class": "item without a class"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ResultTable:
         """What all rows have in common: the number of candidates, of classes or of groups."""
         known = [(key, value) for key, value in self.results[0].metadata.items() if key in NOTED]
         shared = [one for one in known if all(one in result.metadata.items() for result in self.results)]
-        return ", ".join(f"{value} {key}" for key, value in shared)
+        return ", ".join(f"{value} {SINGULAR.get(key, key) if value == 1 else key}" for key, value in shared)
 
     def shared_chance(self, metric: str) -> float | None:
         """The score of chance in this metric, if it is the same for all subjects."""

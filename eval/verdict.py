@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tercet.eval.formatting import with_unit, words
 from tercet.eval.result import Result
 
-NOTHING = "the model has learned nothing that transfers to these items"
+NOTHING = "nothing shows that the model has learned to do this"
 FEW = 6  # subjects that each get a sentence; of more, one names those that are not above chance
 
 

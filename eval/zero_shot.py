@@ -206,8 +206,8 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
         return str(lookup(sample.meta, path)) if is_selected(sample, task) else None
     except NoValue:
         raise EvalError(
-            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; name a task that fits the data, "
-            "such as `retrieval`, or `zero_shot` with labels"
+            f"task `{task.name}` needs `{path}` in the meta of sample `{sample.key}`; give the classes with --labels, "
+            "or name a task that fits the data, such as `retrieval` (eval.tasks in a recipe)"
         ) from None
 
 

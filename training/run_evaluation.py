@@ -43,7 +43,7 @@ from tercet.training.wise_ft import (
     with_curves,
 )
 
-TABLE_WIDTH = 110  # if the output is not a terminal, or a narrow one
+TABLE_WIDTH = 110  # if the output is not a terminal
 RESULTS, REPORT, BEFORE = "eval.json", "report.html", "before.json"
 METRICS = "metrics.jsonl"
 OVERFITTING = "overfitting"  # the note's name
@@ -197,7 +197,8 @@ class RunEvaluation:
     ) -> None:
         _write(self.folder / RESULTS, with_curves(to_json(evaluated.results, self.config.name), models))
         console = Console()
-        console.width = max(console.width, TABLE_WIDTH)
+        if not console.is_terminal:
+            console.width = max(console.width, TABLE_WIDTH)
         console.print(render(evaluated.results))
         for name, words in notes.items():
             console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
@@ -213,6 +214,7 @@ class RunEvaluation:
                 ],
                 selected=self._selected(model),
             )  # fmt: skip
+            console.print(f"report: {self.folder / REPORT}", highlight=False, soft_wrap=True)
 
     def _selected(self, model: Multimodal) -> list[SelectedStep]:
         """Examples of what the selections of the run chose and left. A stream cannot be read again by id."""

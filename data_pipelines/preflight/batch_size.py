@@ -2,6 +2,7 @@
 
 from tercet.data_pipelines.plans.plan import Plan
 from tercet.errors import UserError
+from tercet.plural import number_of
 
 
 def check_batch_size(plan: Plan, batch_size: int, drawn: int) -> None:
@@ -11,8 +12,8 @@ def check_batch_size(plan: Plan, batch_size: int, drawn: int) -> None:
     if drawn > samples:
         draws = f" and a step draws {drawn:,}" if drawn > batch_size else ""
         raise UserError(
-            f"batch_size is {batch_size:,}{draws}, but {where} hold only {samples:,} samples, so that a batch would "
-            f"repeat some. Set batch_size={samples * batch_size // drawn} or less, or add data"
+            f"batch_size is {batch_size:,}{draws}, but {where} hold only {number_of(samples, 'sample')}, so that a "
+            f"batch would repeat some. Set batch_size={samples * batch_size // drawn} or less, or add data"
         )
 
 

@@ -14,7 +14,7 @@ def help(arguments: Namespace) -> int:
 def demo(arguments: Namespace) -> int:
     from tercet.training.run import demo
 
-    print(f"report: {demo(arguments.out)}")
+    demo(arguments.out)
     return 0
 
 

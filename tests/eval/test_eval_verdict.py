@@ -11,7 +11,7 @@ from tercet.eval.result import Result, from_json, to_json
 from tercet.eval.table import table_text
 from tercet.eval.verdict import verdict
 
-NOTHING = "the model has learned nothing that transfers to these items (n = 177)"
+NOTHING = "nothing shows that the model has learned to do this (n = 177)"
 RIDGE = {"ridge on simple features": 0.123, "ridge on random towers": 0.05}
 
 

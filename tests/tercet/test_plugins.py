@@ -47,7 +47,7 @@ def test_a_fourth_modality_is_trained_on_two_ranks_and_resumed(trained: Path) ->
 def test_a_fourth_modality_is_evaluated_far_above_chance_from_the_command_line(trained: Path) -> None:
     done = command(trained, "eval", "whole", "retrieval", "sensors.yaml", "--json", *loading(*PLUGINS, "nearer.py"))
     assert done.returncode == 0, done.stderr
-    assert "1 samples of val could not be evaluated (1 × series: cut short; the first is 00007" in done.stderr
+    assert "1 sample of val could not be evaluated (1 × series: cut short; the first is 00007" in done.stderr
     retrieval, nearer = json.loads(done.stdout)
     (kept,) = json.loads((trained / "whole" / "eval.json").read_text())
     for direction in ("series→text R@1", "text→series R@1"):

@@ -25,10 +25,11 @@ class Console:
         self._console = RichConsole(file=out or sys.stdout, highlight=False)
         self._live: Live | None = None
         self._name = ""
+        self._first = 1
         self._printed_at = -PAUSE
 
     def start(self, run: RunInfo) -> None:
-        self._name = run.name
+        self._name, self._first = run.name, run.step + 1
         resumed = f", resumed after step {run.step:,}" if run.step else ""
         self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
         if self._console.is_terminal:
@@ -41,7 +42,8 @@ class Console:
             self._live.update(panel(self._name, record))
         elif record.step in (1, record.steps) or (record.step % self.every == 0 and self._paused()):
             self._printed_at = time.monotonic()
-            self._console.print(plain(record), soft_wrap=True, markup=False)
+            line = numbers(record) if record.step == self._first else plain(record)
+            self._console.print(line, soft_wrap=True, markup=False)
 
     def _paused(self) -> bool:
         return time.monotonic() - self._printed_at >= PAUSE
@@ -53,15 +55,18 @@ class Console:
 
 def plain(record: StepRecord) -> str:
     """One line of a log file."""
+    left = f"{clock(record.seconds_left)} left"
+    return "  ".join([numbers(record), _rate(record), f"skipped {record.skipped}", left])
+
+
+def numbers(record: StepRecord) -> str:
+    """The line of the first step, without a speed: this step is slow, because it waits for the first samples."""
     terms = ", ".join(f"{term} {loss:.3f} {_scale(record, term)}".rstrip() for term, loss in record.losses.items())
     parts = [
         f"step {record.step:>{len(str(record.steps))}}/{record.steps}",
         f"loss {record.loss:.4f} ({terms})",
         f"lr {record.lr:.2e}",
         *([] if record.grad_norm is None else [f"grad {record.grad_norm:.2f}"]),
-        _rate(record),
-        f"skipped {record.skipped}",
-        f"{clock(record.seconds_left)} left",
     ]
     return "  ".join(parts)
 

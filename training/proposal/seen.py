@@ -58,7 +58,7 @@ class DataSummary:
             words = f"half of them of {self.words['p50']:.0f} words or fewer"
             parts.append(f"{self.captions:,} captions, {self.different:,} different, {words}")
         if self.classes:
-            parts.append(f"which are so few that they are the names of {self.classes:,} classes")
+            parts.append(f"these few captions are read as the names of {self.classes:,} classes")
         parts += [f"{count:,} with the same {kind} as another" for kind, count in self.twice.items()]
         return "; ".join([*parts, f"{self.bad:,} cannot be used"] if self.bad else parts)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +23,7 @@ def print_proposal(proposal: Proposal, path: Path) -> None:
     for name, value in _rows(proposal):
         table.add_row(name, value)
     console.print(table)
-    console.print(f"\n{_command(len(proposal.machine.gpus))} {path}", style="bold cyan", markup=False)
+    console.print(f"\n{_command(len(proposal.machine.gpus))} {quote(str(path))}", style="bold cyan", markup=False)
 
 
 def _command(gpus: int) -> str:
