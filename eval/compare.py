@@ -53,7 +53,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        return VERDICTS[self.better][0]
+        """Empty where neither more nor less is better."""
+        return VERDICTS[self.better][0] if scale_of(self.metric).better else ""
 
     def to_json(self) -> Json:
         return {

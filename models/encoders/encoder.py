@@ -5,7 +5,7 @@ Shape letters: n rows, H height, W width, T audio samples, L tokens, D the tower
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ from tercet.models.config import TowerConfig
 from tercet.models.encoder_names import split_encoder
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """What a tower makes of rows in one pass: the vectors of `forward`, and the tokens `[n, L, D]` of each row.
 
     The first `counts` `[n]` tokens of a row exist, at least one; the rest is padding. They are in the order of the
-    input: the patches of a picture row by row, the frames of a sound in time, the words of a text.
+    input: the patches of a picture row by row, the frames of a sound in time, the words of a text. A tuple, because
+    DeepSpeed finds no tensors in the results of a module that are objects of other kinds.
     """
 
     vectors: Tensor

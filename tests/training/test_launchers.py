@@ -51,8 +51,10 @@ def alone(recipe_file: Path) -> list[float]:
 def test_each_launcher_gives_the_losses_of_a_single_process(
     recipe_file: Path, alone: list[float], launcher: str
 ) -> None:
-    done = launch(LAUNCHERS[launcher], recipe_file, f"out={launcher}")
+    done = launch(LAUNCHERS[launcher], recipe_file, f"out={launcher}", "zero=3")
     assert done.returncode == 0, done.stderr
+    assert "unknown inputs or outputs" not in done.stdout + done.stderr  # DeepSpeed finds the tensors of each module
+    assert f"report: {launcher}/report.html" in done.stdout
     assert done.stdout.count("step 12/12") == 1, "one rank speaks"
     assert losses(recipe_file.parent / launcher) == pytest.approx(alone, rel=1e-5)
     results = [json.loads((recipe_file.parent / run / "eval.json").read_text()) for run in ("alone", launcher)]

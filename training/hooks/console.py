@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tercet.plural import number_of
 from tercet.training.hooks.hook import RunInfo, StepRecord
 
 REFRESHES = 4  # of the panel, per second
@@ -31,7 +32,9 @@ class Console:
     def start(self, run: RunInfo) -> None:
         self._name, self._first = run.name, run.step + 1
         resumed = f", resumed after step {run.step:,}" if run.step else ""
-        self._console.print(f"[bold]{run.name}[/bold] → {run.folder}: {run.steps:,} steps{resumed}", soft_wrap=True)
+        self._console.print(
+            f"[bold]{run.name}[/bold] → {run.folder}: {number_of(run.steps, 'step')}{resumed}", soft_wrap=True
+        )
         if self._console.is_terminal:
             waiting = Text("preparing the first step …", style="dim")
             self._live = Live(waiting, console=self._console, refresh_per_second=REFRESHES)
