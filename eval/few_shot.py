@@ -31,6 +31,7 @@ from tercet.eval.intervals import EpisodeShare
 from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
+from tercet.eval.published_words import Classes, Templates
 from tercet.eval.splits import dealt
 from tercet.eval.task import KINDS
 from tercet.eval.zero_shot import PROMPTS, ZeroShotTask, class_vectors
@@ -65,11 +66,18 @@ class FewShotTask(LabelledTask):
     episodes: int = Field(200, gt=1, description="how many episodes are drawn")
     entropy: float = Field(0.05, gt=0, description="of `transport`: the higher, the more alike the prototypes become")
     steps: int = Field(STEPS, gt=0, description="of `clip_adapter`: steps of the optimizer in an episode")
-    classes: dict[str, str] = Field(
-        {}, description="of adapters: the words of labels in prompts; a label that you leave out is used as it is"
+    classes: Classes = Field(
+        {},
+        description="of adapters: the words of labels in prompts, or lists of packages as in `zero_shot`; a label that "
+        "you leave out is used as it is",
     )
-    templates: tuple[str, ...] = Field(
-        (), description="of adapters: prompts with `{class}`; empty: the usual one of the modality"
+    templates: Templates = Field(
+        (),
+        description="of adapters: prompts with `{class}`, or a list of a package such as "
+        "`open_clip:SIMPLE_IMAGENET_TEMPLATES`; empty: the usual one of the modality",
+    )
+    articles: bool = Field(
+        True, description="of adapters: write `an` for `a` before a vowel; false: prompts word for word"
     )
     alpha: Values = Field((), description="of adapters: the values of α that are tried, or one value; empty: the usual")
     beta: Values = Field((), description="of `tip_adapter`: the same for β")
@@ -112,7 +120,13 @@ class FewShotTask(LabelledTask):
         words = {label: self.classes.get(label, label.replace("_", " ")) for label in data.classes}
         templates = self.templates or PROMPTS.get(modality, ("{class}",))
         task = ZeroShotTask(
-            kind="zero_shot", name=self.name, title=self.title, what=self.what, classes=words, templates=templates
+            kind="zero_shot",
+            name=self.name,
+            title=self.title,
+            what=self.what,
+            classes=words,
+            templates=templates,
+            articles=self.articles,
         )
         return class_vectors(embed_text, task).double()
 

@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from open_clip import SIMPLE_IMAGENET_TEMPLATES
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -302,6 +303,22 @@ def test_one_setting_needs_no_validation_part() -> None:
         ValidationError, match="`beta` is a setting of another method than `clip_adapter`; leave it out"
     ):
         task(method="clip_adapter", beta=[1.0])
+
+
+def test_adapters_take_published_prompts_word_for_word() -> None:
+    one = task(
+        method="tip_adapter", alpha=1, beta=1, episodes=2, articles=False, classes={"c0": "owl"},
+        templates="open_clip:SIMPLE_IMAGENET_TEMPLATES",
+    )  # fmt: skip
+    asked: list[str] = []
+
+    def embed_text(texts: list[str]) -> Tensor:
+        asked.extend(texts)
+        return torch.randn(len(texts), DIM, generator=torch.Generator().manual_seed(0))
+
+    one.measure(made(1.0), embed_text, EvalConfig())
+    assert asked[:7] == [template("owl") for template in SIMPLE_IMAGENET_TEMPLATES]
+    assert (asked[2], len(asked)) == ("a origami owl.", 6 * 7)
 
 
 def test_validation_items_are_no_queries_of_a_test_episode() -> None:
