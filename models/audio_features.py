@@ -8,7 +8,7 @@ Shape letters: n rows, T audio samples, F frames, W samples of a window, M mel b
 frequencies (interleaved), K masks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn import functional
 from tercet.configs.registry import Registry
 
 PRE_EMPHASIS = 0.97
+AT_ONCE = 2**20  # numbers of frames
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class LogMel(nn.Module):
         total = int(self.frames(torch.tensor(wave.shape[1])))
         with torch.autocast(wave.device.type, enabled=False):
             silent = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
-            log_mel = self._log_mel(self._frame(wave.float().masked_fill(silent, 0.0))[:, :total])
+            frames = self._frame(wave.float().masked_fill(silent, 0.0))[:, :total]
+            log_mel = torch.cat([self._log_mel(part) for part in in_parts(frames)])
         after = torch.arange(total, device=wave.device) >= self.frames(lengths)[:, None]
         normalised = (log_mel - self.spectrum.mean) / self.spectrum.std
         return normalised.masked_fill(after[..., None], 0.0).transpose(1, 2)
@@ -180,6 +182,14 @@ def _small16k64() -> LogMel:
         rate=16_000, hop=320, window=640, fft=640, mels=64, low=50.0, high=8_000.0,
         mean=-3.0, std=5.0, floor=1e-5,
     ))  # fmt: skip
+
+
+def in_parts(frames: Tensor) -> Sequence[Tensor]:
+    """The frames of a few clips at a time. On a CPU, they and their spectra then stay in its cache, which halves the
+    time."""
+    if frames.device.type != "cpu" or torch.compiler.is_exporting():
+        return [frames]
+    return torch.split(frames, max(1, AT_ONCE // frames.shape[1:].numel()))
 
 
 def whole(wave: Tensor) -> Tensor:

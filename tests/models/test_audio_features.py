@@ -10,6 +10,7 @@ from torchaudio.compliance import kaldi
 
 from tercet.data_pipelines.sample import Field
 from tercet.errors import UserError
+from tercet.models import audio_features
 from tercet.models.audio_features import FRONT_ENDS, build_front_end, covered
 from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
@@ -91,6 +92,14 @@ def test_frames_do_not_depend_on_padding(name: str) -> None:
         assert alone.shape[1] == frames
         torch.testing.assert_close(together[row, :, :frames], alone, atol=1e-6, rtol=0)
         assert not together[row, :, frames:].any()
+
+
+def test_clips_of_a_large_batch_have_the_log_mels_that_they_have_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    front_end = build_front_end("small16k64")
+    waves, lengths = noise(7 * 4_000).view(7, 4_000), torch.tensor([4_000, 10, 4_000, 900, 4_000, 1, 3_999])
+    alone = torch.cat([front_end(wave[None], length[None]) for wave, length in zip(waves, lengths, strict=True)])
+    monkeypatch.setattr(audio_features, "AT_ONCE", 3 * 13 * 640)  # frames of three clips
+    assert torch.allclose(front_end(waves, lengths), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS.names())
