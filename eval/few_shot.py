@@ -149,7 +149,12 @@ class FewShotTask(LabelledTask):
             notes["chosen"] = ", ".join(f"{name} = {value:g}" for name, value in chosen.items())
         several = f", {shots} shot{'s' * (shots > 1)}" if len(self.shots) > 1 else ""
         subject, chance = f"{self.what} from {modality}{several}", {"acc1": 1 / ways}
-        nulls = NullScores({"acc1": 0.0}, {**chance}, {"acc1": best_answer(class_Q, numbers)})  # of one vector, all tie
+        nulls = NullScores(
+            {"acc1": 0.0},  # all tie
+            {**chance},
+            {"acc1": best_answer(class_Q, numbers)},
+            {"acc1": 1.0} if self.method == "prototypes" else {},
+        )
         statistics = {"acc1": EpisodeShare(hits)}
         return Measure(subject, statistics, items, numbers, chance, notes, observed="episodes", nulls=nulls)
 

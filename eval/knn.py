@@ -19,6 +19,7 @@ from tercet.eval.splits import Split
 from tercet.eval.task import KINDS
 
 TILE = 256
+USUAL = 0.07  # temperature
 
 
 @KINDS.register("knn")
@@ -26,7 +27,11 @@ class NearestNeighboursTask(ProbeTask):
     """Weighted votes of the nearest training items."""
 
     neighbours: int = Field(20, gt=0, description="k, how many training items vote")
-    temperature: float = Field(0.07, gt=0, description="of the votes: the lower, the more the nearest items count")
+    temperature: float = Field(USUAL, gt=0, description="of the votes: the lower, the more the nearest items count")
+
+    def lighter(self) -> "NearestNeighboursTask":
+        """With votes that tell near items from far ones."""
+        return self.model_copy(update={"temperature": min(self.temperature, USUAL)})
 
     def probe(self, data: Labelled, split: Split) -> Probed:
         known_ND, class_NK = data.vectors_nD[split.train_n], one_hot(data.labels_n[split.train_n], len(data.classes))

@@ -8,7 +8,7 @@ Shape letters: n items, D dimensions, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import Field
@@ -42,6 +42,13 @@ class LabelledTask(WordedTask):
             return str(lookup(sample.meta, self.label)) if has_entries(sample.meta, self.count) else None
         except NoValue:
             return None
+
+    def informed(self, table: EmbeddingTable) -> EmbeddingTable | None:
+        """Each class has an axis, and its items have this direction."""
+        names = [self.label_of(sample) for sample in table.samples]
+        axis = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        direction_nK = torch.eye(len(axis), dtype=torch.float64)[torch.tensor([axis[name] for name in names])]
+        return replace(table, vectors={modality: direction_nK[items] for modality, items in table.items.items()})
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class LogisticTask(ProbeTask):
         """What the best strength has most of."""
 
     def lighter(self) -> "LogisticTask":
-        """With the weakest regularisation, by which a probe finds its training items again: so a leak is seen."""
-        return self.model_copy(update={"C": (max(self.C),), "folds": 2, "max_iter": min(self.max_iter, STEPS)})
+        """With weak regularisation, by which a probe finds its training items again: so a leak is seen."""
+        return self.model_copy(update={"C": (max(GRID),), "folds": 2, "max_iter": min(self.max_iter, STEPS)})
 
     def probe(self, data: Labelled, split: Split) -> Probed:
         best = self._best(data, split.train_n) if len(self.C) > 1 else self.C[0]
@@ -117,6 +117,9 @@ class MultiLabelProbeTask(LogisticTask):
     @property
     def metrics(self) -> tuple[str, ...]:
         return ("mAP",)
+
+    def informed(self, table: EmbeddingTable) -> None:
+        return None
 
     def labelled(self, table: EmbeddingTable, modality: str) -> Labelled:
         """The label of an item that keeps folds alike is its first one."""

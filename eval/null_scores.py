@@ -1,4 +1,4 @@
-"""What null models score, which have learned nothing (`null_models.py`). The self-test compares scores with it.
+"""What models score that have learned nothing (`null_models.py`), or know all. The self-test compares scores with it.
 
 Shape letters: n tested items, K classes, P parts of the items.
 """
@@ -20,11 +20,14 @@ class NullScores:
       better than `shuffled` says or, where that says nothing, than chance.
     - `shuffled`: the best mean score of vectors that say nothing about the items, such as a model's own ones in a
       shuffled order. A metric that is not named may have any.
+    - `informed`: the score of vectors that say the answers, those of `Task.informed`. A metric that is not named may
+      have any.
     """
 
     constant: Mapping[str, float] = field(default_factory=dict)
     random: Mapping[str, float | None] = field(default_factory=dict)
     shuffled: Mapping[str, float] = field(default_factory=dict)
+    informed: Mapping[str, float] = field(default_factory=dict)
 
 
 def best_answer(label_n: Tensor, part_n: Tensor, weights_n: Tensor | None = None, k: int = 1) -> float:

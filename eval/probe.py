@@ -102,19 +102,21 @@ class ProbeTask(SplitTask):
 
     def nulls(self, data: Labelled, parts: Sequence[Split]) -> NullScores:
         """From equal vectors a probe learns how frequent the classes are, and finds the most frequent one, unless two
-        are. From vectors that say nothing it learns no more than one answer for all items of a fold."""
+        are. From vectors that say nothing it learns no more than one answer for all items of a fold, and from those
+        that say the class all classes that it has examples of."""
         test_n, fold_n = _tested(parts)
         label_n, classes = data.labels_n[test_n], len(data.classes)
         known_FK = torch.stack([data.labels_n[part.train_n].bincount(minlength=classes) for part in parts])
-        known_nK = known_FK[fold_n]
-        place_n = (known_nK >= known_nK.gather(1, label_n[:, None])).sum(dim=1)
-        found = _accuracies(place_n, label_n, fold_n, classes)
+        known_nK, own_n1 = known_FK[fold_n], known_FK[fold_n].gather(1, label_n[:, None])
+        found = _accuracies((known_nK >= own_n1).sum(dim=1), label_n, fold_n, classes)
+        right = _accuracies(torch.where(own_n1[:, 0] > 0, 1, classes), label_n, fold_n, classes)
         return NullScores(
             {metric: share.value for metric, share in found.items()},
             shuffled={
                 metric: best_answer(label_n, fold_n, share.weights_Q, 5 if metric == "acc5" else 1)
                 for metric, share in found.items()
             },
+            informed={metric: share.value for metric, share in right.items()},
         )
 
 

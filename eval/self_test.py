@@ -4,12 +4,13 @@
 - A random model scores chance, on average over many draws; or no more, where a task learns from vectors.
 - The model's own vectors, shuffled among the items, score no more than one answer for all items can.
 - The model's own vectors score the same in any order of the items and of the classes.
+- A model that knows the class of every item is right, where a task learns classes from vectors.
 
 Measures say more exactly what null models score (`null_scores.py`). Where a check fails, no other number of the
 evaluation can be trusted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import isnan, nan, sqrt
@@ -45,6 +46,7 @@ EXACT = 1e-5  # up to rounding
 Key = tuple[str, str, str]  # task, subject, metric
 Bound = Literal["equal", "at most", "at least"]
 Law = tuple[float, Bound]  # a score, and whether a null model has it or one that is not better
+LawOf = Callable[[Measure, str], Law | None]  # of a metric
 
 
 @dataclass(frozen=True)
@@ -108,32 +110,43 @@ def self_test(table: EmbeddingTable, tasks: Sequence[str | Task], effort: Effort
 
 def _checks(table: EmbeddingTable, task: Task, effort: Effort) -> list[Check]:
     """On as few items as have all that the task needs."""
-    items, task = effort.items, task.lighter()
-    while True:
+    lighter, items, most = task.lighter(), effort.items, len(table.samples)
+    while items < most:
         try:
-            return _on_few(subset(table, items), task, effort)
+            return _on_few(subset(table, items), lighter, effort)
         except EvalError:
-            if items >= len(table.samples):
-                raise
             items *= 2
+    try:
+        return _on_few(subset(table, most), lighter, effort)
+    except EvalError:
+        return _on_few(subset(table, most), task, effort)
 
 
 def _on_few(few: EmbeddingTable, task: Task, effort: Effort) -> list[Check]:
+    equal = _measures(drawn(constant, few), constant_text, task)
     return [
-        *_constant(_measures(drawn(constant, few), constant_text, task)),
-        *_on_average("random", few, random_vectors, task, _of_random, effort),
-        *_on_average("shuffled", few, shuffled, task, _of_shuffled, effort),
+        *_exactly("constant", equal, _of_constant),
+        *_on_average("random", few, random_vectors, task, _laws(equal, _of_random), effort),
+        *_on_average("shuffled", few, shuffled, task, _laws(equal, _of_shuffled), effort),
         *_reordered(few, task),
+        *_informed(few, task),
     ]
 
 
-def _constant(measures: Iterable[Measure]) -> list[Check]:
-    return [
-        Check("constant", *key, value, law[0], bound=law[1])
+def _exactly(model: str, measures: Sequence[Measure], law_of: LawOf) -> list[Check]:
+    """Compares the scores of a model that is not drawn at random."""
+    scored, laws = _numbers(measures), _laws(measures, law_of)
+    return [Check(model, *key, scored[key], law[0], bound=law[1]) for key, (law, _) in laws.items() if key in scored]
+
+
+def _laws(measures: Iterable[Measure], law_of: LawOf) -> dict[Key, tuple[Law, int]]:
+    """The law of each metric that has one, whatever the vectors, and the number of queries."""
+    return {
+        (one.task, one.subject, metric): (law, len(one.items))
         for one in measures
-        for key, value in _numbers([one]).items()
-        if (law := _of_constant(one, key[2]))
-    ]
+        for metric in one.statistics
+        if (law := law_of(one, metric))
+    }
 
 
 def _on_average(
@@ -141,7 +154,7 @@ def _on_average(
     table: EmbeddingTable,
     draw: Draw,
     task: Task,
-    law_of: Callable[[Measure, str], Law | None],
+    laws: Mapping[Key, tuple[Law, int]],
     effort: Effort,
 ) -> list[Check]:
     """Compares the mean of many draws with what it must be."""
@@ -150,16 +163,9 @@ def _on_average(
         vectors = drawn(draw, table, seed)
         return _measures(vectors, random_text(width(vectors), seed), task)
 
-    first = one_draw(0)
-    laws = {
-        (one.task, one.subject, metric): (law, len(one.items))
-        for one in first
-        for metric in one.statistics
-        if (law := law_of(one, metric))
-    }
     least, most = effort.draws
-    count = min(max(effort.queries // len(table.samples), least), most) if laws else 1
-    numbers = [_numbers(first), *(_numbers(one_draw(seed)) for seed in range(1, count))]
+    count = min(max(effort.queries // len(table.samples), least), most) if laws else 0
+    numbers = [_numbers(one_draw(seed)) for seed in range(count)]
     checks = []
     for key, ((expected, bound), queries) in laws.items():
         scored = [number[key] for number in numbers if key in number]
@@ -178,6 +184,15 @@ def _reordered(table: EmbeddingTable, task: Task) -> list[Check]:
     return [Check("reordered", *key, turned.get(key, nan), straight.get(key, nan)) for key in keys]
 
 
+def _informed(table: EmbeddingTable, task: Task) -> list[Check]:
+    """Of vectors that say the answers."""
+    vectors = task.informed(table)
+    if vectors is None:
+        return []
+    measures = _measures(drawn(own, vectors), random_text(width(vectors), seed=0), task)
+    return _exactly("informed", measures, _of_informed)
+
+
 def _of_constant(one: Measure, metric: str) -> Law | None:
     exact = one.nulls.constant.get(metric)
     return _not_better(metric, one.chance.get(metric)) if exact is None else (exact, "equal")
@@ -192,6 +207,10 @@ def _of_random(one: Measure, metric: str) -> Law | None:
 
 def _of_shuffled(one: Measure, metric: str) -> Law | None:
     return _not_better(metric, one.nulls.shuffled.get(metric))
+
+
+def _of_informed(one: Measure, metric: str) -> Law | None:
+    return (one.nulls.informed[metric], "equal") if metric in one.nulls.informed else None
 
 
 def _not_better(metric: str, score: float | None) -> Law | None:

@@ -50,6 +50,10 @@ class Task(Config, ABC):
         """The same task with its classes in another order, if it names some. Its results must be the same."""
         return self
 
+    def informed(self, table: EmbeddingTable) -> EmbeddingTable | None:
+        """The table of a self-test, with vectors that say the answers. None if the task knows no such vectors."""
+        return None
+
     @abstractmethod
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]: ...
 

@@ -164,7 +164,7 @@ def test_the_order_of_the_table_does_not_matter(monkeypatch: pytest.MonkeyPatch)
 
 def test_null_models_score_what_they_must() -> None:
     checks = self_test(made(1.0), [task(episodes=3), task(name="tip", method="tip_adapter", episodes=3)], FEW_DRAWS)
-    assert {check.model for check in checks} == {"constant", "random", "shuffled", "reordered"}
+    assert {check.model for check in checks} == {"constant", "random", "shuffled", "reordered", "informed"}
     assert [check for check in checks if not check.holds] == []
 
 
