@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -112,15 +114,37 @@ def _load(model_name: str, device: str | torch.device = "cpu", **unused: Any) ->
     return clip_benchmark_model(model_name, device)
 
 
+def complete() -> None:
+    """Lets the command of CLIP_benchmark 1.6 run without the package of its metrics of captions, which it imports for
+    every task and which needs Java, and with NumPy from 2.4, which refuses its top-k accuracy."""
+    metrics = "clip_benchmark.metrics"
+    if find_spec("pycocoevalcap") is None:
+        sys.modules.setdefault(f"{metrics}.captioning", Captioning(f"{metrics}.captioning"))
+    vars(import_module(f"{metrics}.zeroshot_classification"))["accuracy"] = accuracy
+
+
+class Captioning(ModuleType):
+    """In place of the metrics of captions."""
+
+    def evaluate(self, *_: Any, **__: Any) -> None:
+        raise UserError("the task captioning of CLIP_benchmark needs pycocoevalcap; install it, or name another task")
+
+
+def accuracy(logits_nK: Tensor, label_n: Tensor, topk: Sequence[int] = (1,)) -> list[float]:
+    """The share of rows whose label is among the first k, for each k."""
+    right_nk = logits_nK.topk(max(topk), 1).indices == label_n[:, None]
+    return [int(right_nk[:, :k].sum()) / len(label_n) for k in topk]
+
+
 def main() -> int:
     """CLIP_benchmark's command, which reads its own arguments."""
     try:
         register()
-        command = import_module("clip_benchmark.cli")
+        complete()
+        import_module("clip_benchmark.cli").main()
     except (ImportError, UserError) as error:
         print(f"tercet: {error}", file=sys.stderr)
         return 2
-    command.main()
     return 0
 
 

@@ -1,8 +1,10 @@
 """The loader for CLIP_benchmark: its scores on our loader are those of `tercet.evaluate`, to the last sample."""
 
+import json
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from tercet.api.clip_benchmark import Loaded, main, register
 from tercet.api.model import Model
 from tercet.api.results import Results
 from tercet.errors import UserError
+from tests.tercet.outside import shard
 
 COLOURS = {"red": 0, "green": 1, "blue": 2, "brown": 3, "pink": 4, "violet": 5}
 TEMPLATES = ("a photo of one {} thing.", "this is {}")
@@ -28,6 +31,7 @@ COUNT = 40
 class Case(NamedTuple):
     """Pictures of unequal classes with two captions each, in a folder, and what tercet measures on them."""
 
+    folder: Path
     pictures: list[Image.Image]
     captions: list[list[str]]
     labels: list[int]
@@ -60,7 +64,7 @@ def case(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     results = tercet.evaluate(
         home / "exported", ["retrieval", "zero_shot"], folder, list(COLOURS), [t.format("{class}") for t in TEMPLATES]
     )
-    return Case(pictures, captions, labels, tercet.clip_benchmark_model(home / "exported"), results)
+    return Case(folder, pictures, captions, labels, tercet.clip_benchmark_model(home / "exported"), results)
 
 
 def naive(case: Case) -> dict[str, float]:
@@ -137,6 +141,44 @@ def test_their_loader_knows_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
     assert transform(Image.new("RGB", (40, 50))).shape == (3, 32, 32)
     assert model.encode_text(tokenizer(["a boat"])).shape == (1, 16)
     assert models.MODEL_TYPES[-1] == "tercet"  # what their command accepts as --model_type
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_their_command_gives_the_scores_of_evaluate_to_the_last_digit(
+    case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = pytest.importorskip("clip_benchmark.models", reason="CLIP_benchmark is missing")
+    monkeypatch.setattr(models, "TYPE2FUNC", dict(models.TYPE2FUNC))
+    monkeypatch.setattr(models, "MODEL_TYPES", list(models.MODEL_TYPES))
+    files = [{"png": (case.folder / f"{number:02}.png").read_bytes()} for number in range(COUNT)]
+    labels = [{"cls": str(label).encode()} for label in case.labels]
+    captions = [{"txt": "\n".join(some).encode()} for some in case.captions]
+    for name, further in (("labelled", labels), ("captioned", captions)):
+        shard(tmp_path / name / "test" / "0.tar", ({**one, **other} for one, other in zip(files, further, strict=True)))
+        (tmp_path / name / "test" / "nshards.txt").write_text("1")
+    (tmp_path / "captioned" / "dataset_type.txt").write_text("retrieval")
+    (tmp_path / "labelled" / "classnames.txt").write_text("\n".join(COLOURS))
+    templates = "\n".join(template.format("{c}") for template in TEMPLATES)
+    (tmp_path / "labelled" / "zeroshot_classification_templates.txt").write_text(templates)
+    found: dict[str, float] = {}
+    for name, task in (("labelled", "zeroshot_classification"), ("captioned", "zeroshot_retrieval")):
+        out, folder = tmp_path / f"{name}.json", tmp_path / name
+        words = f"eval --model_type tercet --model exported --pretrained none --dataset wds/{name} --task {task} "
+        words += f"--dataset_root {folder} --output {out} --no_amp --num_workers 0 --recall_k 1 5 10"
+        monkeypatch.setattr(sys, "argv", ["clip_benchmark", *words.split()])
+        assert main() == 0
+        found |= json.loads(out.read_text())["metrics"]
+    folders = (tmp_path / name for name in ("labelled", "captioned"))
+    ours = {one.name: one.value for folder in folders for one in tercet.evaluate("exported", data=folder)}
+    for kind in ("acc1", "acc5", "mean_per_class_recall"):
+        assert found[kind] == pytest.approx(ours[f"class from image {kind}"], abs=1e-15)
+    for k in RECALL_AT:  # theirs are in single precision
+        assert found[f"image_retrieval_recall@{k}"] == np.float32(ours[f"text→image R@{k}"])
+        assert found[f"text_retrieval_recall@{k}"] == np.float32(ours[f"image→text R@{k}"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--task", "captioning"])
+    if find_spec("pycocoevalcap") is None:
+        assert main() == 2
+        assert "captioning of CLIP_benchmark needs pycocoevalcap; install it" in capsys.readouterr().err
 
 
 def test_without_the_package_the_command_says_so_in_one_line(
