@@ -25,7 +25,7 @@ from tercet.errors import UserError
 from tercet.models.config import TowerConfig
 from tercet.models.encoders import build_encoder
 from tercet.models.encoders.hf.clap import ClapAudio
-from tercet.models.encoders.hf.clap_features import ClapFusion, chunk_starts
+from tercet.models.encoders.hf.clap_features import ClapFusion, chunk_starts, middle_starts
 from tercet.models.interop.laion_clap import pretrained_laion_clap
 from tercet.training.pretrained import load_model
 from tests.models.test_interop_transformers import TEXTS, write_tokenizer
@@ -236,6 +236,21 @@ def test_a_fused_clip_has_one_vector_in_evaluation_and_others_by_its_draws(tower
     assert (centre - other)[0].abs().max() > 1e-5
     assert torch.equal(centre[1], other[1])
     assert tower.intake == AudioIntake(RATE, 25, draws=3)
+
+
+@torch.no_grad()
+def test_what_a_graph_computes_for_all_rows_at_once_equals_one_clip_after_another(tower: ClapAudio) -> None:
+    """Also of a clip that is less than a frame too long, and where no clip is long."""
+    tower.eval()
+    for seconds in ((24.7, 4.2, 10.005, 10.02, 13.3), (3.1, 0.2)):
+        batch = padded(clips(*seconds))
+        expected = tower.embed(*batch)
+        with patch.object(torch.compiler, "is_exporting", lambda: True):
+            torch.testing.assert_close(tower(*batch), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+        assert torch.equal(tower.embed(*batch), expected)
+    for count in (1, 2, 3, 4, 101):
+        starts = middle_starts(torch.tensor([[count], [7]]))
+        assert [int(start[0]) for start in starts] == chunk_starts(count, [0.5] * 3)
 
 
 def test_the_fusion_has_a_gradient_without_long_clips(tower: ClapAudio) -> None:

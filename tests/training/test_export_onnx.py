@@ -155,7 +155,7 @@ def test_mistakes_are_one_line(folders: tuple[Path, Path], tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["open_clip", "timm", "hf", "laion_clap"])
+@pytest.mark.parametrize("kind", ["open_clip", "timm", "bert", "t5", "laion_clap", "fused 10 s", "fused 12 s"])
 def test_towers_of_other_libraries(kind: str, tmp_path: Path) -> None:
     """fp16 too, and with their tokenizers read back. LAION-CLAP's has 512 dimensions, others 16."""
     from tests.models.test_encoders_hf_text import write
@@ -168,11 +168,17 @@ def test_towers_of_other_libraries(kind: str, tmp_path: Path) -> None:
     open_clip.add_model_config(tmp_path)
     words = {"encoder": "small:text", "options": {"width": 32, "heads": 2}}
     convnext = {"encoder": "timm:convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}}
+    fused = {"encoder": "laion_clap:HTSAT-tiny", "options": {**HTSAT, "fusion": True}, "frozen_batchnorm": True}
     towers: dict[str, dict[str, Any]] = {
+        one: {"image": MODEL["image"], "text": {"encoder": f"hf:{write(one, tmp_path / one)}"}}
+        for one in ("bert", "t5")
+    }
+    towers |= {
         "open_clip": {"image": {"encoder": "open_clip:tiny-onnx"}, "text": {"encoder": "open_clip:tiny-onnx"}},
         "timm": {"image": {"size": 64, **convnext}, "text": words},
-        "hf": {"image": MODEL["image"], "text": {"encoder": f"hf:{write('bert', tmp_path / 'bert')}"}},
         "laion_clap": {"audio": {"encoder": "laion_clap:HTSAT-tiny", "options": HTSAT}, "text": words},
+        "fused 10 s": {"audio": fused, "text": words},
+        "fused 12 s": {"audio": {**fused, "seconds": 12.0}, "text": words},
     }
     written(tmp_path / "model", towers[kind])
     whole = tercet.load(tmp_path / "model", "cpu")

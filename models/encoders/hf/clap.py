@@ -8,6 +8,8 @@ than the window to fuse; with less, clips are cut and tiled as for any other tow
 Shape letters: n rows, T audio samples, F frames, M mel bands, D the tower's width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +100,10 @@ class ClapAudio(HfAudio):
         return self._vectors(features_nCFM, torch.cat([longer_n, torch.ones_like(longer_n[:1])]))
 
     def _vectors(self, features_nCFM: Tensor, longer_n: Tensor) -> Tensor:
-        output = self.model(input_features=features_nCFM, is_longer=longer_n[:, None])
+        exports = torch.compiler.is_exporting() and self.channels > 1
+        longer = longer_n if self.fuses else None
+        with fusing_all_rows(self._swin().patch_embed, longer) if exports else nullcontext():
+            output = self.model(input_features=features_nCFM, is_longer=longer_n[:, None])
         vectors: Tensor = getattr(output, self.vector)
         return vectors
 
@@ -109,3 +114,21 @@ class ClapAudio(HfAudio):
         lengths = whole(values) if lengths is None else lengths
         parts = torch.split(torch.arange(len(values), device=values.device), WINDOWS_AT_ONCE)
         return torch.cat([self(values[part], lengths[part]) for part in parts])
+
+
+@contextmanager
+def fusing_all_rows(patches: Any, longer_n: Tensor | None) -> Iterator[None]:
+    """Within it, the patches of all rows are computed both ways, and each row keeps its own: transformers fuses only
+    some rows, and a graph cannot depend on how many. None: no row is fused."""
+    fuse = patches.forward
+
+    def both(states: Tensor, _: Tensor) -> Tensor:
+        rows_n = torch.arange(len(states), device=states.device)
+        alone: Tensor = fuse(states, rows_n[:0])
+        return alone if longer_n is None else torch.where(longer_n[:, None, None], fuse(states, rows_n), alone)
+
+    patches.forward = both
+    try:
+        yield
+    finally:
+        del patches.forward

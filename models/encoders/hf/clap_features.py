@@ -70,6 +70,8 @@ class ClapFusion(ClapLogMel):
     def forward(self, wave: Tensor, lengths: Tensor | None = None, draws: Tensor | None = None) -> Tensor:
         """`draws` `[n, 3]` from [0, 1): where each part begins in its third of the clip; default: in the middle."""
         lengths = whole(wave) if lengths is None else lengths
+        if torch.compiler.is_exporting():
+            return self._of_all_rows(wave, lengths)
         draws_n3 = lengths.new_full((len(wave), CHUNKS), 0.5, dtype=torch.float64) if draws is None else draws.double()
         short_n = lengths <= self.samples
         fused_n4MF = self.weights_W.new_empty(len(wave), 1 + CHUNKS, self.mels, self._window_frames)
@@ -95,9 +97,48 @@ class ClapFusion(ClapLogMel):
             log_mel_GM = torch.cat([self._log_mel(part)[0] for part in torch.split(frames_1GW, FRAMES_AT_ONCE, 1)])
         return (log_mel_GM - self.spectrum.mean) / self.spectrum.std
 
+    def _of_all_rows(self, wave_nT: Tensor, lengths: Tensor) -> Tensor:
+        """The same in the middle of each third, without a loop over rows, which a graph cannot have. Computes both what
+        a long clip and what a short one would have for every row."""
+        size, last_n1 = self._window_frames, lengths[:, None] - 1
+        log_mel_nGM = (self._log_mel(self._mirrored(wave_nT, last_n1)) - self.spectrum.mean) / self.spectrum.std
+        count_n1 = torch.div(last_n1 + 1, self.spectrum.hop, rounding_mode="floor") + 1
+        place_F = torch.arange(size, device=wave_nT.device)
+
+        def at(place_nF: Tensor) -> Tensor:
+            within_nF = place_nF.clamp(0, log_mel_nGM.shape[1] - 1)
+            return log_mel_nGM.gather(1, within_nF[..., None].expand(-1, -1, self.mels))
+
+        exact_nF = ((place_F + 0.5) * (count_n1 / size) - 0.5).clamp(min=0)  # as `interpolate` does it
+        before_nF = exact_nF.floor().long()
+        share_nF1 = (exact_nF - before_nF)[..., None]
+        shrunk_nFM = at(before_nF) * (1 - share_nF1) + at(torch.minimum(before_nF + 1, count_n1 - 1)) * share_nF1
+        parts = [at(start_n1 + place_F) for start_n1 in middle_starts(count_n1 - size + 1)]
+        long_n4MF = torch.stack([shrunk_nFM, *parts], 1).transpose(2, 3)
+        short_nMF = super().forward(wave_nT, lengths)
+        return torch.where((lengths > self.samples)[:, None, None, None], long_n4MF, short_nMF[:, None])
+
+    def _mirrored(self, wave_nT: Tensor, last_n1: Tensor) -> Tensor:
+        """The frames `[n, G, W]` of clips, each mirrored at its own end. Those after the end of a clip mean nothing."""
+        total, half = wave_nT.shape[1], self.spectrum.fft // 2
+        place_P = torch.arange(-half, total + half, device=wave_nT.device).abs()
+        mirrored_nP = torch.minimum(place_P, 2 * last_n1 - place_P).clamp(0, total - 1)
+        return wave_nT.float().gather(1, mirrored_nP).unfold(1, self.spectrum.fft, self.spectrum.hop)
+
 
 def chunk_starts(count: int, draws: list[float]) -> list[int]:
     """Where the parts begin, of `count` places in three ranges of about equal size. An empty range has place 0."""
     sizes = [count // CHUNKS + (part < count % CHUNKS) for part in range(CHUNKS)]
     firsts = [sum(sizes[:part]) for part in range(CHUNKS)]
     return [first + int(draw * size) if size else 0 for first, size, draw in zip(firsts, sizes, draws, strict=True)]
+
+
+def middle_starts(count_n1: Tensor) -> list[Tensor]:
+    """`chunk_starts` in the middle of each range, for rows of any count."""
+    third_n1 = torch.div(count_n1, CHUNKS, rounding_mode="floor")
+    sizes = [third_n1 + (part < count_n1 % CHUNKS) for part in range(CHUNKS)]
+    firsts = [sum(sizes[:part], torch.zeros_like(count_n1)) for part in range(CHUNKS)]
+    return [
+        torch.where(size_n1 > 0, first_n1 + torch.div(size_n1, 2, rounding_mode="floor"), 0)
+        for first_n1, size_n1 in zip(firsts, sizes, strict=True)
+    ]

@@ -6,6 +6,8 @@ trained to read padding, so its texts always have the same length.
 Shape letters: n rows, L tokens, D the tower's width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -77,7 +79,19 @@ class HfText(HfTower, TextEncoder):
         longest = longest_of(valid_nL.sum(1), values)
         valid_nL, values = valid_nL[:, :longest], values[:, :longest]
         tokens_nL = values.masked_fill(~valid_nL, self.padding)
-        return self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL
+        with plain_attention(self.model) if torch.compiler.is_exporting() else nullcontext():
+            return self.model(input_ids=tokens_nL, attention_mask=valid_nL.long()), valid_nL
+
+
+@contextmanager
+def plain_attention(model: Any) -> Iterator[None]:
+    """Within it, attention is written out: torch cannot export its own attention with the position biases of T5."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def _single(name: str, found: Any) -> Any:

@@ -34,14 +34,15 @@ class Graph:
 
 
 class Rows(nn.Module):
-    """Rows of one shape: pictures as bytes, which the tower normalises, or tokens."""
+    """Rows of one shape: pictures as bytes, which the tower normalises, or tokens; or clips that the tower reads as a
+    whole, with their lengths."""
 
     def __init__(self, model: Multimodal, modality: str) -> None:
         super().__init__()
         self.tower, self.head, self.modality = model.tower(modality), model.head, modality
 
-    def forward(self, values: Tensor) -> Tensor:
-        vectors: Tensor = self.head(self.modality, self.tower(values))
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        vectors: Tensor = self.head(self.modality, self.tower(values, lengths))
         return vectors
 
 
@@ -76,11 +77,10 @@ def graph_of(model: Multimodal, modality: str) -> Graph:
     """What is traced for this tower. Probes are drawn at random, always the same."""
     intake, draws = model.intakes[modality], torch.Generator().manual_seed(0)
     if isinstance(intake, AudioIntake):
-        if intake.draws:
-            raise UserError("feature fusion reads clips one by one, which a graph cannot; set `seconds` to 10 or less")
         lengths = (round(intake.window * share) for share in (1.3, 0.4, 2.2))
         clips = [_clips(rows, length, draws) for rows, length in zip((3, 1, 3), lengths, strict=True)]
-        module, axes = Clips(model, modality, intake.window), ({0: "n", 1: "samples"}, {0: "n"})
+        axes = ({0: "n", 1: "samples"}, {0: "n"})
+        module = Rows(model, modality) if intake.draws else Clips(model, modality, intake.window)
         return Graph(module, _embed(model, modality), (WAVE, LENGTHS), axes, clips)
     if intake.ragged:
         raise UserError("a graph needs inputs of one shape, or sounds")
