@@ -185,7 +185,8 @@ class Evaluator:
         return [self._features(initial, source, self.config.shortcuts) for source in self.data.train.values()]
 
     def _shortcut(self, known: Sequence[EmbeddingTable], table: EmbeddingTable) -> dict[str, float]:
-        """R@1 of each direction, fitted on the first source that has both of its modalities."""
+        """R@1 of each direction, fitted on the first source that has both of its modalities. Of this rank alone."""
+        table = replace(table, world=World(device=self.world.device))
         return dict(ChainMap(*(ridge_recall(train, table, self.config.candidates) for train in known)))
 
     def _features(

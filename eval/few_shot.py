@@ -31,6 +31,7 @@ from tercet.eval.intervals import EpisodeShare
 from tercet.eval.labelled import Labelled, LabelledTask, labelled, place_of_right
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
+from tercet.eval.products import device_for
 from tercet.eval.published_words import Classes, Templates
 from tercet.eval.splits import dealt
 from tercet.eval.task import KINDS
@@ -179,7 +180,8 @@ class FewShotTask(LabelledTask):
     def _hits(self, data: Labelled, text_KD: Tensor | None, episode: "Episode", setting: Setting) -> Tensor:
         example_WSD, query_QD = data.vectors_nD[episode.example_WS], data.vectors_nD[episode.query_Q]
         text_WD = None if text_KD is None else text_KD[data.labels_n[episode.example_WS[:, 0]]]
-        found_QW = scores(self.method, Shown(example_WSD, query_QD, text_WD), setting, self.entropy, self.steps)
+        shown = Shown(example_WSD, query_QD, text_WD).to(device_for(query_QD, example_WSD.flatten(0, 1), data.world))
+        found_QW = scores(self.method, shown, setting, self.entropy, self.steps).cpu()
         return place_of_right(found_QW, episode.class_Q) == 1
 
     def _ways(self, pool: Rows, modality: str, shots: int) -> int:

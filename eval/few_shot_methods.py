@@ -51,6 +51,10 @@ class Shown(NamedTuple):
     query_QD: Tensor
     text_WD: Tensor | None
 
+    def to(self, device: torch.device) -> "Shown":
+        text_WD = None if self.text_WD is None else self.text_WD.to(device)
+        return Shown(self.example_WSD.to(device), self.query_QD.to(device), text_WD)
+
 
 def settings(method: Method, given: Mapping[str, tuple[float, ...]]) -> list[Setting]:
     """All settings of a method, the one closest to plain prompts first. `given`: values in place of those of `GRID`."""
@@ -93,8 +97,9 @@ def clip_adapter(shown: Shown, alpha: float, steps: int = STEPS) -> Tensor:
         return _prompted(shown.query_QD, shown)
     classes, shots, dim = shown.example_WSD.shape
     random, hidden = torch.Generator().manual_seed(0), max(dim // REDUCTION, 1)
+    device = shown.query_QD.device
     down_Dh, up_hD = (
-        (torch.randn(rows, columns, generator=random, dtype=torch.float64) / rows**0.5).requires_grad_()
+        (torch.randn(rows, columns, generator=random, dtype=torch.float64) / rows**0.5).to(device).requires_grad_()
         for rows, columns in ((dim, hidden), (hidden, dim))
     )
 
@@ -102,7 +107,7 @@ def clip_adapter(shown: Shown, alpha: float, steps: int = STEPS) -> Tensor:
         return F.normalize(alpha * (rows_nD @ down_Dh).relu() @ up_hD + (1 - alpha) * rows_nD, dim=1)
 
     optimizer = torch.optim.Adam([down_Dh, up_hD], lr=RATE)
-    example_nD, class_n = shown.example_WSD.flatten(0, 1), torch.arange(classes).repeat_interleave(shots)
+    example_nD, class_n = shown.example_WSD.flatten(0, 1), torch.arange(classes, device=device).repeat_interleave(shots)
     with torch.enable_grad():
         for _ in range(steps):
             optimizer.zero_grad()

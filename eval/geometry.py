@@ -43,6 +43,7 @@ from tercet.eval.jackknife import Jackknifed
 from tercet.eval.least_squares import class_scores
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
+from tercet.eval.products import nearest
 from tercet.eval.ranking import TIE, rank
 from tercet.eval.space import alignment, effective_rank, modality_gap, uniformity
 from tercet.eval.task import KINDS, Task
@@ -67,11 +68,11 @@ class GeometryTask(Task):
     def _of_modality(self, table: EmbeddingTable, modality: str) -> Measure:
         items, (x_nd,) = self._vectors(table, modality)
         group_n = table.groups[items]
-        apart_nn = (x_nd @ x_nd.T).masked_fill(group_n[:, None] == group_n, -torch.inf)
+        other_n1 = nearest(x_nd, x_nd, 1, table.world, apart=(group_n, group_n)).product_Qk
         statistics: dict[str, Statistic] = {
             "uniformity": Jackknifed(x_nd, lambda x_nd: float(uniformity(x_nd)), most=0.0),
             "effective rank": Jackknifed(x_nd, lambda x_nd: float(effective_rank(x_nd)), least=1.0),
-            "near-duplicates": Share(apart_nn.max(dim=1).values >= self.duplicate - TIE),
+            "near-duplicates": Share(other_n1[:, 0] >= self.duplicate - TIE),
         }
         constant = {"uniformity": 0.0, "effective rank": 1.0, "near-duplicates": 1.0}
         return Measure(modality, statistics, items, group_n, {}, nulls=NullScores(constant))
@@ -91,10 +92,10 @@ class GeometryTask(Task):
         items, (query_nd, key_nd) = self._vectors(table, query, key)
         group_n, candidates = table.groups[items], len(items)
         moved_nd = shifted(query_nd, key_nd)
-        nearest_Qk = (query_nd @ key_nd.T).topk(min(self.neighbours, candidates), dim=1).indices
+        nearest_Qk = nearest(query_nd, key_nd, self.neighbours, table.world).candidate_Qk
         statistics: dict[str, Statistic] = {
-            "R@1": Share(rank(query_nd, key_nd, group_n, group_n).rank == 1),
-            "R@1 shifted": Share(rank(moved_nd, key_nd, group_n, group_n).rank == 1),
+            "R@1": Share(rank(query_nd, key_nd, group_n, group_n, world=table.world).rank == 1),
+            "R@1 shifted": Share(rank(moved_nd, key_nd, group_n, group_n, world=table.world).rank == 1),
             "hubness": Jackknifed(nearest_Qk, lambda nearest_Qk: hubness(nearest_Qk, candidates)),
             "largest hub": Jackknifed(nearest_Qk, lambda nearest_Qk: largest_hub(nearest_Qk), 0.0, 1.0),
         }

@@ -10,15 +10,14 @@ Shape letters: Q items of a tile, N training items, K classes, D dimensions.
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from tercet.eval.labelled import Labelled
 from tercet.eval.probe import Probed, ProbeTask
+from tercet.eval.products import tiles
 from tercet.eval.ranking import TIE
 from tercet.eval.splits import Split
 from tercet.eval.task import KINDS
 
-TILE = 256
 USUAL = 0.07  # temperature
 
 
@@ -34,13 +33,15 @@ class NearestNeighboursTask(ProbeTask):
         return self.model_copy(update={"temperature": min(self.temperature, USUAL)})
 
     def probe(self, data: Labelled, split: Split) -> Probed:
-        known_ND, class_NK = data.vectors_nD[split.train_n], one_hot(data.labels_n[split.train_n], len(data.classes))
-        tiles = torch.split(data.vectors_nD[split.test_n], TILE)
-        return Probed(torch.cat([self._votes(query_QD @ known_ND.T, class_NK.double()) for query_QD in tiles]))
+        found = tiles(data.vectors_nD[split.test_n], data.vectors_nD[split.train_n], data.world)
+        label_N, classes = data.labels_n[split.train_n], len(data.classes)
+        votes = [self._votes(cosine_QN, label_N.to(cosine_QN.device), classes).cpu() for _, cosine_QN in found]
+        return Probed(torch.cat(votes))
 
-    def _votes(self, cosine_QN: Tensor, class_NK: Tensor) -> Tensor:
+    def _votes(self, cosine_QN: Tensor, label_N: Tensor, classes: int) -> Tensor:
         """The share of the votes for each class."""
         least_Q1 = cosine_QN.topk(min(self.neighbours, cosine_QN.shape[1]), dim=1).values[:, -1:]
         voting_QN = cosine_QN.masked_fill(cosine_QN < least_Q1 - TIE, -torch.inf)
-        votes_QK: Tensor = (voting_QN / self.temperature).softmax(dim=1) @ class_NK
-        return votes_QK
+        weight_QN = (voting_QN / self.temperature).softmax(dim=1)
+        votes_QK = weight_QN.new_zeros(len(weight_QN), classes)
+        return votes_QK.scatter_add_(1, label_N.expand_as(weight_QN), weight_QN)

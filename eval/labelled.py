@@ -8,13 +8,14 @@ Shape letters: n items, D dimensions, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
+from tercet.distributed import World
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.labels import KEYS, plain
 from tercet.eval.ranking import TIE
@@ -53,7 +54,8 @@ class LabelledTask(WordedTask):
 
 @dataclass(frozen=True)
 class Labelled:
-    """The items of one modality that have a class. `right_nK`: which classes each has, if it may have several."""
+    """The items of one modality that have a class. `right_nK`: which classes each has, if it may have several. `world`:
+    the ranks that all hold these items."""
 
     samples: Sequence[Sample]
     vectors_nD: Tensor
@@ -62,6 +64,7 @@ class Labelled:
     groups_n: Tensor
     classes: Sequence[str]
     right_nK: Tensor | None = None
+    world: World = field(default_factory=World)
 
 
 def labelled(table: EmbeddingTable, modality: str, task: LabelledTask) -> Labelled:
@@ -82,6 +85,7 @@ def labelled(table: EmbeddingTable, modality: str, task: LabelledTask) -> Labell
         torch.tensor([place_of[named[item]] for item in items]),
         torch.tensor([_observation(sample, named[item]) for sample, item in zip(samples, items, strict=True)]),
         classes,
+        world=table.world,
     )
 
 

@@ -33,6 +33,7 @@ from tercet.data_pipelines.curate.score_task import ScoreTask, Values
 from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
+from tercet.eval.products import inner
 from tercet.eval.score import PairVectors, column_of, facts_of, pair_vectors, pairs_of
 from tercet.eval.store import Store
 from tercet.models.multimodal import Multimodal
@@ -144,7 +145,7 @@ def batches(own: int, pool: int, size: int, dice: np.random.Generator) -> Iterat
 
 def pair_losses(one_md: Tensor, other_md: Tensor, group_m: Tensor, temperature: Temperature) -> Tensor:
     """The loss of each pair of a batch."""
-    logit_mm = temperature.scale * one_md @ other_md.T + (temperature.bias or 0.0)
+    logit_mm = inner(temperature.scale * one_md, other_md) + (temperature.bias or 0.0)
     own_m = logit_mm.diagonal()
     same_mm = (group_m[:, None] == group_m) & (group_m >= 0)
     same_mm.fill_diagonal_(False)

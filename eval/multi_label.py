@@ -26,6 +26,7 @@ from tercet.eval.jackknife import Jackknifed
 from tercet.eval.labels import plain
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
+from tercet.eval.products import products
 from tercet.eval.ranking import TIE
 from tercet.eval.task import KINDS, NoValue, lookup
 from tercet.eval.zero_shot import ZeroShotTask, class_vectors, fingerprint, is_selected
@@ -69,7 +70,7 @@ def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabe
             right_nK[row, known[item]] = True
         if right_nK.any():
             vectors_nD = table.vectors[modality][rows]
-            scores_nK = vectors_nD @ classes_KD.to(vectors_nD.dtype).T
+            scores_nK = products(vectors_nD, classes_KD.to(vectors_nD.dtype), table.world)
             measures.append(_measured(table, modality, items_n, scores_nK, right_nK, task))
     return measures
 

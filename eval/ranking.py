@@ -5,7 +5,8 @@ worst rank. Of right answers that tie, those of a lower grade come first.
 
 The matrix of all scores is never stored. The code compares a tile of queries with a tile of candidates at a time, and
 counts the wrong candidates that score higher than each right one. Ranks share the tiles of queries, and a tile is
-computed alike wherever it is, so that the result does not depend on the number of processes.
+computed alike wherever it is, so that the result does not depend on the number of processes. Tiles are computed on the
+accelerator of a rank, if it has one (`products.py`).
 
 Shape letters: Q queries, C candidates, D dimensions, T queries of a tile, W candidates of a tile, P right answers that
 a query of a tile has at most, K right answers that are kept.
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tercet.distributed import World
+from tercet.distributed import CPU, World
+from tercet.eval.products import TILE, device_for, inner
 from tercet.eval.rights import Pairs, Rights
 
 # The last bits of a product depend on the place of a row in the matrix: equal vectors must tie all the same.
 TIE = 1e-6
-TILE, WIDTH = 256, 4096  # queries and candidates of a tile
+WIDTH, WIDE = 4096, 65536  # candidates of a tile: on a CPU, whose cache holds their scores, and on an accelerator
 MANY = 64  # right answers, from which on a search in the sorted scores of these is faster than a pass for each
 ALONE = World()
 
@@ -115,7 +117,7 @@ def rank(
     candidate_group: Tensor,
     depth: int | None = 10,
     tile: int = TILE,
-    width: int = WIDTH,
+    width: int | None = None,
     world: World = ALONE,
 ) -> Ranking:
     """Ranks candidates by inner product. Those of the query's group are right; each query must have one.
@@ -132,17 +134,21 @@ def rank_rights(
     rights: Rights,
     depth: int | None = 10,
     tile: int = TILE,
-    width: int = WIDTH,
+    width: int | None = None,
     world: World = ALONE,
 ) -> Ranking:
     """The same for any right answers. Grades keep all of them, since the order among them counts."""
     most = int(rights.count_Q.max())
     kept = most if depth is None or rights.grade is not None else min(depth, most)
+    device = device_for(queries_QD, candidates_CD, world)
+    width = width or (WIDTH if device == CPU else WIDE)
+    theirs_CD = candidates_CD.to(device)
     mine = []
     for first in world.share(range(0, len(queries_QD), tile)):
         pairs, grade_TP = rights.of_tile(first, first + tile)
-        mine.append(_rank_tile(queries_QD[first : first + tile], candidates_CD, pairs, grade_TP, kept, width))
-    parts = [part for share in world.gather_objects(mine) for part in share]
+        mine.append(_rank_tile(queries_QD[first : first + tile].to(device), theirs_CD, pairs, grade_TP, kept, width))
+    found = [(before_TK.cpu(), gain_TK.cpu()) for before_TK, gain_TK in mine]  # not earlier: that would wait for each
+    parts = [part for share in world.gather_objects(found) for part in share]
     before_QK = torch.cat([before for before, _ in parts])
     exists_QK = torch.arange(kept) < rights.count_Q[:, None]
     gain_QK = None if rights.grade is None else torch.cat([gain for _, gain in parts])
@@ -152,34 +158,35 @@ def rank_rights(
 def _rank_tile(
     queries_TD: Tensor, candidates_CD: Tensor, pairs: Pairs, grade_TP: Tensor | None, kept: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """How many wrong candidates come before the best right ones of each query, and the gains of these."""
+    """How many wrong candidates come before the best right ones of each query, and the gains of these. The vectors are
+    on the device; `pairs` and grades are not, because the places of right answers decide what is computed."""
     rows, most = len(queries_TD), max(kept, int(pairs.nth.max()) + 1 if len(pairs.nth) else 1)
-    right_TP = torch.full((rows, most), -torch.inf, dtype=queries_TD.dtype)
-    for start, stop, scores in _right_scores(queries_TD, candidates_CD, pairs, width):
-        right_TP[pairs.row[start:stop], pairs.nth[start:stop]] = scores
+    right_TP = queries_TD.new_full((rows, most), -torch.inf)
+    for some, scores in _right_scores(queries_TD, candidates_CD, pairs, width):
+        right_TP[some.row, some.nth] = scores
     gain_TK = torch.zeros(rows, 0)
     if grade_TP is not None:
-        grade_TP = F.pad(grade_TP, (0, most - grade_TP.shape[1]))
+        grade_TP = F.pad(grade_TP, (0, most - grade_TP.shape[1])).to(right_TP.device)
         gain_TK = grade_TP.gather(1, _lower_first(right_TP, grade_TP))
     best_TK = right_TP.topk(kept, dim=1).values
-    before_TK = torch.zeros(best_TK.shape, dtype=torch.long)
+    before_TK = torch.zeros(best_TK.shape, dtype=torch.long, device=best_TK.device)
     for first in range(0, len(candidates_CD), width):
-        scores_TW = queries_TD @ candidates_CD[first : first + width].T
-        start, stop = torch.searchsorted(pairs.column, torch.tensor([first, first + width])).tolist()
-        scores_TW[pairs.row[start:stop], pairs.column[start:stop] - first] = -torch.inf
+        scores_TW = inner(queries_TD, candidates_CD[first : first + width])
+        some = pairs.within(first, first + width).to(scores_TW.device)
+        scores_TW[some.row, some.column] = -torch.inf
         before_TK += _above(scores_TW, best_TK - TIE)
     return before_TK, gain_TK
 
 
 def _right_scores(
     queries_TD: Tensor, candidates_CD: Tensor, pairs: Pairs, width: int
-) -> Iterator[tuple[int, int, Tensor]]:
-    """The scores of the pairs from one place to another. Multiplies only candidates that are right for some query."""
+) -> Iterator[tuple[Pairs, Tensor]]:
+    """Some of the pairs and their scores. Multiplies only candidates that are right for some query."""
     column_U, place = torch.unique_consecutive(pairs.column, return_inverse=True)
     for first in range(0, len(column_U), width):
-        scores_TW = queries_TD @ candidates_CD[column_U[first : first + width]].T
-        start, stop = torch.searchsorted(place, torch.tensor([first, first + width])).tolist()
-        yield start, stop, scores_TW[pairs.row[start:stop], place[start:stop] - first]
+        scores_TW = inner(queries_TD, candidates_CD[column_U[first : first + width].to(candidates_CD.device)])
+        some = pairs._replace(column=place).within(first, first + width).to(scores_TW.device)
+        yield some, scores_TW[some.row, some.column]
 
 
 def _lower_first(right_TP: Tensor, grade_TP: Tensor) -> Tensor:
@@ -187,7 +194,7 @@ def _lower_first(right_TP: Tensor, grade_TP: Tensor) -> Tensor:
     order_TP = right_TP.argsort(dim=1, descending=True)
     sorted_TP = right_TP.gather(1, order_TP)
     apart_TP = sorted_TP[:, :-1] - sorted_TP[:, 1:] > TIE
-    tied_TP = torch.cat([torch.zeros(len(apart_TP), 1), apart_TP], dim=1).cumsum(dim=1)
+    tied_TP = F.pad(apart_TP.long(), (1, 0)).cumsum(dim=1)
     again_TP = grade_TP.gather(1, order_TP).argsort(dim=1, stable=True)
     order_TP, tied_TP = order_TP.gather(1, again_TP), tied_TP.gather(1, again_TP)
     return order_TP.gather(1, tied_TP.argsort(dim=1, stable=True))
@@ -201,6 +208,6 @@ def _above(scores_TW: Tensor, limit_TK: Tensor) -> Tensor:
         counts = [torch.ge(scores_TW, limit[:, None], out=above_TW).sum(dim=1).long() for limit in limit_TK.T]
         return torch.stack(counts, dim=1)
     reached_TW = torch.searchsorted(limit_TK.flip(1).contiguous(), scores_TW, right=True)  # so many of the lowest
-    place_TW = reached_TW + (kept + 1) * torch.arange(rows)[:, None]
-    count_TK = torch.bincount(place_TW.flatten(), minlength=rows * (kept + 1)).view(rows, kept + 1)
+    one_TW = reached_TW.new_ones(1, 1).expand_as(reached_TW)
+    count_TK = reached_TW.new_zeros(rows, kept + 1).scatter_add_(1, reached_TW, one_TW)
     return count_TK.flip(1).cumsum(dim=1)[:, :kept]

@@ -9,7 +9,7 @@ same set only. Use references of several kinds: a set that one model chose is ha
 
 MMTEB keeps 250 hard candidates of each query of 3 models, and up to 1,000 queries.
 
-Shapes: Q queries, C candidates, D dimensions.
+Shapes: Q queries, C candidates, D dimensions, k hard candidates.
 """
 
 import json
@@ -28,13 +28,12 @@ from tercet.eval.compare import same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
+from tercet.eval.products import nearest
 from tercet.eval.rank_metrics import chances_of, nulls_of, statistics_of
 from tercet.eval.ranked_task import RankedTask
 from tercet.eval.ranking import rank
 from tercet.eval.retrieval import directions, pair
 from tercet.eval.task import KINDS
-
-TILE = 256  # queries
 
 
 @dataclass(frozen=True)
@@ -80,18 +79,10 @@ def _hardest(table: EmbeddingTable, query: str, key: str, asked: Tensor, count: 
     """The items of the wrong candidates that are nearest to each of the queries."""
     pairing = pair(table, query, key, None)
     rows = torch.isin(pairing.items[query], asked)
-    found = [torch.zeros(0, dtype=torch.long)]
-    candidates_CD, group_C = table.vectors[key][pairing.rows[key]], table.groups[pairing.items[key]]
-    tiles = zip(
-        torch.split(table.vectors[query][pairing.rows[query][rows]], TILE),
-        torch.split(table.groups[pairing.items[query][rows]], TILE),
-        strict=True,
-    )
-    for query_QD, group_Q in tiles:
-        wrong_QC = (query_QD @ candidates_CD.T).masked_fill(group_Q[:, None] == group_C, -torch.inf)
-        best = wrong_QC.topk(min(count, wrong_QC.shape[1]), dim=1)
-        found.append(pairing.items[key][best.indices[best.values > -torch.inf]])
-    hardest: Tensor = torch.unique(torch.cat(found))
+    groups = table.groups[pairing.items[query][rows]], table.groups[pairing.items[key]]
+    queries_QD, candidates_CD = table.vectors[query][pairing.rows[query][rows]], table.vectors[key][pairing.rows[key]]
+    wrong = nearest(queries_QD, candidates_CD, count, table.world, apart=groups)
+    hardest: Tensor = torch.unique(pairing.items[key][wrong.candidate_Qk[wrong.product_Qk > -torch.inf]])
     return hardest
 
 

@@ -18,6 +18,14 @@ class Pairs(NamedTuple):
     column: Tensor
     nth: Tensor
 
+    def within(self, first: int, stop: int) -> "Pairs":
+        """Those of the candidates from `first` on, which count from there, and before `stop`."""
+        start, end = torch.searchsorted(self.column, torch.tensor([first, stop])).tolist()
+        return Pairs(self.row[start:end], self.column[start:end] - first, self.nth[start:end])
+
+    def to(self, device: torch.device) -> "Pairs":
+        return Pairs(*(places.to(device) for places in self))
+
 
 @dataclass(frozen=True)
 class Rights:

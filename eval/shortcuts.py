@@ -55,7 +55,8 @@ def _recall(ridge: "Ridge", table: EmbeddingTable, query: str, key: str, candida
     paired = pair(table, query, key, candidates)
     groups = table.groups if candidates is None else torch.arange(len(table.samples))
     rows_QD, rows_CD = (ridge.rows(side, table.vectors[side][paired.rows[side]].double()) for side in (query, key))
-    place = rank(rows_QD, rows_CD, groups[paired.items[query]], groups[paired.items[key]]).rank
+    own = groups[paired.items[query]], groups[paired.items[key]]
+    place = rank(rows_QD, rows_CD, *own, world=table.world).rank
     return float((place == 1).double().mean())
 
 

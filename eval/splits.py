@@ -70,6 +70,7 @@ def joined(known: Labelled, tested: Labelled) -> tuple[Labelled, Split]:
         torch.cat([apart_n, tested.groups_n]),
         classes,
         torch.cat(rights) if rights else None,
+        tested.world,
     )
     count = len(known.samples)
     return both, Split(torch.arange(count), torch.arange(count, len(both.samples)), 0)

@@ -27,6 +27,7 @@ from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embed import embed_prompts
+from tercet.eval.products import products
 from tercet.eval.vector_column import caption_vectors
 from tercet.eval.view_column import (
     CLASS,
@@ -145,7 +146,7 @@ class ViewWriter:
         """What is stored of some vectors: these, or the most similar classes. By the end of the column's name."""
         if self._class_Td is None:
             return {"": z_nd.numpy().astype(self._type)}
-        score_nk, class_nk = (z_nd @ self._class_Td.T).topk(self.top, dim=1)
+        score_nk, class_nk = products(z_nd, self._class_Td, self.world).topk(self.top, dim=1)
         return {CLASS: class_nk.numpy().astype(np.int32), SCORE: score_nk.numpy().astype(self._type)}
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tercet.configs.base import build
 from tercet.data_pipelines.captions.templates import agree
 from tercet.data_pipelines.sample import Sample
+from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
@@ -26,6 +27,7 @@ from tercet.eval.intervals import Share, class_mean
 from tercet.eval.labels import label_of, plain
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
+from tercet.eval.products import products
 from tercet.eval.published_words import Classes, Templates
 from tercet.eval.ranking import rank
 from tercet.eval.task import KINDS, NoValue, WordedTask, digest, has_entries, lookup
@@ -132,10 +134,11 @@ class Classified:
     classes_KD: Tensor
     place_n: Tensor
     notes: dict[str, object]
+    world: World
 
     def scores(self) -> Tensor:
         """The cosine of each item with each class `[n, K]`, which the ranks do without."""
-        return self.vectors_nD @ self.classes_KD.T
+        return products(self.vectors_nD, self.classes_KD, self.world)
 
 
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
@@ -218,14 +221,14 @@ def _scored(
     label_n = torch.tensor([labels[item] for item in items_n.tolist()])
     vectors_nD = table.vectors[modality][rows]
     classes_KD = classes_KD.to(vectors_nD.dtype)
-    place_n = rank(vectors_nD, classes_KD, label_n, torch.arange(len(classes_KD))).rank
+    place_n = rank(vectors_nD, classes_KD, label_n, torch.arange(len(classes_KD)), world=table.world).rank
     majority = float(label_n.bincount().max() / len(label_n))
     notes: dict[str, object] = {"classes": len(classes_KD), "majority": majority, "prompts": fingerprint(task)}
     if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items_n.tolist()))):
         notes["items without a class"] = unlabelled
     return Classified(
         modality, f"{task.what} from {modality}", items_n, _observations(table, task)[items_n], label_n,
-        vectors_nD, classes_KD, place_n, notes,
+        vectors_nD, classes_KD, place_n, notes, table.world,
     )  # fmt: skip
 
 

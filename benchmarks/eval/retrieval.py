@@ -2,11 +2,12 @@
 
 Both sides get the same vectors: one caption of each picture. CLIP_benchmark's own function runs on a model that returns
 them, in batches of its usual 64. The sides take turns; each peak of memory is that of a new process, above the vectors.
+On a machine with a GPU, one more row has the time there, and how far its R@k are from those of the CPU.
 """
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 
@@ -19,7 +20,7 @@ from tercet.benchmarks.loss.memory import extra_bytes, return_what_is_freed
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval.ranking import rank
+from tercet.eval.ranking import ALONE, rank
 from tercet.testing import on_ranks
 
 DIM, DEPTHS, BATCH = 512, (1, 5, 10), 64
@@ -29,7 +30,11 @@ Recalls = dict[str, float]
 
 
 def rows(options: Namespace) -> list[BenchRow]:
-    return [*beside_peer(options.items, options.rounds), *at_scale(options.items, options.large)]
+    return [
+        *beside_peer(options.items, options.rounds),
+        *at_scale(options.items, options.large),
+        *(on_gpu(options.large, World(device=torch.device("cuda", 0))) if torch.cuda.is_available() else []),
+    ]
 
 
 def pictures_and_texts(items: int) -> tuple[Tensor, Tensor]:
@@ -39,11 +44,11 @@ def pictures_and_texts(items: int) -> tuple[Tensor, Tensor]:
     return normalize(picture, dim=1), normalize(picture + 5 * noise, dim=1)
 
 
-def ours(image_nd: Tensor, text_nd: Tensor) -> Recalls:
+def ours(image_nd: Tensor, text_nd: Tensor, world: World = ALONE) -> Recalls:
     group_n = torch.arange(len(image_nd))
     found = {
-        "image": rank(text_nd, image_nd, group_n, group_n).rank,
-        "text": rank(image_nd, text_nd, group_n, group_n).rank,
+        "image": rank(text_nd, image_nd, group_n, group_n, world=world).rank,
+        "text": rank(image_nd, text_nd, group_n, group_n, world=world).rank,
     }
     return {f"{name} R@{k}": float((rank_n <= k).double().mean()) for name, rank_n in found.items() for k in DEPTHS}
 
@@ -78,7 +83,7 @@ def theirs(image_nd: Tensor, text_nd: Tensor) -> Recalls:
     return {f"{name} R@{k}": found[f"{name}_retrieval_recall@{k}"] for name in ("image", "text") for k in DEPTHS}
 
 
-SIDES = {"ours": ours, "peer": theirs}
+SIDES: dict[str, Callable[[Tensor, Tensor], Recalls]] = {"ours": ours, "peer": theirs}
 
 
 def beside_peer(items: int, rounds: int) -> list[BenchRow]:
@@ -95,7 +100,7 @@ def beside_peer(items: int, rounds: int) -> list[BenchRow]:
             seconds[who].append(time.perf_counter() - start)
     peaks = {who: peak(who, items) for who in SIDES}
     apart = max(abs(recalls["ours"][name] - value) for name, value in recalls["peer"].items())
-    sizes = {"items": items, "dim": DIM, "threads": torch.get_num_threads(), "rounds": rounds}
+    sizes = {**_sizes(items), "rounds": rounds}
     mine, peer = (median(seconds[who]) for who in SIDES)
     return [
         BenchRow("retrieval R@k", apart, peer_name=PEER, sizes=sizes, beyond={"recalls": recalls}),
@@ -117,12 +122,33 @@ def at_scale(items: int, large: int) -> list[BenchRow]:
     start = time.perf_counter()
     ours(*given)
     seconds = time.perf_counter() - start
-    sizes = {"items": large, "dim": DIM, "threads": torch.get_num_threads()}
     beyond = {"seconds": seconds, "MiB of all scores": large**2 * 4 / 2**20}
     grown = (last / large) / (first / items)
-    return [
-        BenchRow("retrieval memory of many items", last / 2**20, ratio=grown, unit="MiB", sizes=sizes, beyond=beyond)
-    ]
+    row = BenchRow(
+        "retrieval memory of many items", last / 2**20, ratio=grown, unit="MiB", sizes=_sizes(large), beyond=beyond
+    )
+    return [row]
+
+
+def on_gpu(items: int, world: World) -> list[BenchRow]:
+    given = pictures_and_texts(items)
+    ours(given[0][:BATCH], given[1][:BATCH], world)  # loads libraries
+    seconds, found = [], [ours(*given)]
+
+    def timed() -> None:
+        start = time.perf_counter()
+        found.append(ours(*given, world))
+        seconds.append(time.perf_counter() - start)
+
+    extra = extra_bytes(timed, world.device)
+    apart = max(abs(found[1][name] - value) for name, value in found[0].items())
+    sizes = {**_sizes(items), "device": torch.cuda.get_device_name(world.device)}
+    beyond = {"R@k apart from the CPU": apart, "MiB on the device": extra / 2**20}
+    return [BenchRow("retrieval time on the GPU", seconds[0], unit="s", sizes=sizes, beyond=beyond)]
+
+
+def _sizes(items: int) -> dict[str, int | str]:
+    return {"items": items, "dim": DIM, "threads": torch.get_num_threads(), "device": "cpu"}
 
 
 def peak(who: str, items: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embed import EmbeddingTable
+from tercet.eval.products import products
 from tercet.eval.report.media import lines, mp3, spectrogram, webp
 from tercet.eval.retrieval import directions, pair
 
@@ -82,7 +83,7 @@ def exhibit(sample: Sample, modality: str, rate: int, number: int = 0) -> Exhibi
 def _gallery(table: EmbeddingTable, show: Show, query: str, key: str, candidates: int | None) -> Gallery:
     paired = pair(table, query, key, candidates)
     items, answers, rows = paired.items[query][:SEARCHED], paired.items[key], paired.rows
-    scores = table.vectors[query][rows[query][:SEARCHED]] @ table.vectors[key][rows[key]].T
+    scores = products(table.vectors[query][rows[query][:SEARCHED]], table.vectors[key][rows[key]], table.world)
     best = scores.topk(min(HITS, scores.shape[1]), dim=1)
     right = table.groups[answers][best.indices] == table.groups[items][:, None]
     searches = []

@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
 from tercet.benchmarks.eval import retrieval, run
-from tercet.benchmarks.eval.retrieval import ours, pictures_and_texts, theirs
+from tercet.benchmarks.eval.retrieval import on_gpu, ours, pictures_and_texts, theirs
 from tercet.benchmarks.table import BenchRow, judge
+from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.eval import products
+from tests.eval.elsewhere import DEVICE, Elsewhere
 
 
 def test_recalls_are_those_of_a_sorted_matrix() -> None:
@@ -43,6 +47,15 @@ def test_the_rows_are_those_of_the_targets(monkeypatch: pytest.MonkeyPatch) -> N
     assert {row.name: row.ratio for row in rows if row.unit == "MiB"} == {
         "retrieval memory": 0.05, "retrieval memory of many items": 1.0
     }  # fmt: skip
+
+
+def test_a_gpu_has_a_row_of_its_own_with_the_recalls_of_the_cpu() -> None:
+    named = patch("torch.cuda.get_device_name", return_value="a GPU that is not there")
+    with patch.object(products, "FEW", 0), named, Elsewhere() as elsewhere:
+        (row,) = on_gpu(70, World(device=DEVICE))
+    assert elsewhere.products > 0
+    assert row.ours
+    assert (row.sizes["device"], row.beyond["R@k apart from the CPU"]) == ("a GPU that is not there", 0)
 
 
 def test_wrong_sizes_and_a_missing_peer_are_errors_that_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tercet.eval.products import inner
 from tercet.training.mining.equal import Ids, Marks
 
 TILE = 2**24  # scores in memory
@@ -90,7 +91,7 @@ class Nearest:
                 bounds.append(query - 1)
         for start, stop in pairwise([*bounds, len(queries.id_n)]):
             rows = slice(first_n[start], first_n[stop])
-            yield _Some(slice(start, stop), rows), queries.rows_RD[rows].to(self._device) @ rows_SD.T
+            yield _Some(slice(start, stop), rows), inner(queries.rows_RD[rows].to(self._device), rows_SD)
 
     def _equals(self, candidates: Piece) -> NDArray[np.bool_]:
         """Which candidates are equal to which queries. Each pair counts once, under the first kind of its marks."""
