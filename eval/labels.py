@@ -14,14 +14,29 @@ from tercet.data_pipelines.sample import Sample
 KEYS = ("label", "class")
 
 
-def label_of(sample: Sample, labels: Sequence[str]) -> str | None:
-    """The label of a sample, if it has one."""
-    known = {plain(label): label for label in labels}
-    named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
-    if named is not None:
-        return known.get(plain(str(named))) or _counted(named, labels)
-    matches = {label for name, label in known.items() if sample.text and _names(sample.text[0], name)}
-    return matches.pop() if len(matches) == 1 else None
+class LabelReader:
+    """Finds the label of samples."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._known = {plain(label): label for label in labels}
+        self._whole = {name: re.compile(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)") for name in self._known}
+
+    def __call__(self, sample: Sample) -> str | None:
+        """The label of a sample, if it has one."""
+        named = next((sample.meta[key] for key in KEYS if sample.meta.get(key) is not None), None)
+        if named is not None:
+            return self._known.get(plain(str(named))) or self._counted(str(named))
+        found = self._named_in(plain(sample.text[0])) if sample.text else []
+        return found[0] if len(found) == 1 else None
+
+    def _counted(self, number: str) -> str | None:
+        return self._labels[int(number)] if number.isdecimal() and int(number) < len(self._labels) else None
+
+    def _named_in(self, caption: str) -> list[str]:
+        """The labels that a caption contains in whole words, also as a plural."""
+        held = [name for name in self._known if name in caption]
+        return [self._known[name] for name in held if self._whole[name].search(caption)]
 
 
 def plain(name: str) -> str:
@@ -34,13 +49,3 @@ def numbered(names: Sequence[str]) -> dict[str, str]:
     plainly = set(map(plain, names))
     by_number = len(plainly) < len(names) or any(map(str.isdecimal, plainly))
     return {str(number) if by_number else name: name for number, name in enumerate(names)}
-
-
-def _counted(named: object, labels: Sequence[str]) -> str | None:
-    number = str(named)
-    return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None
-
-
-def _names(caption: str, name: str) -> bool:
-    """Whether a caption contains the name in whole words, also as a plural."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", plain(caption)) is not None

@@ -10,6 +10,7 @@ A tie is wrong: a wrong candidate that scores as high as a right one is ranked b
 Shape letters: n items, K classes, P right candidates, M candidates.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -56,7 +57,8 @@ class MultiLabelTask(ZeroShotTask):
 
 def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabelTask) -> list[Measure]:
     """For every modality that the task and the table share."""
-    right = {item: _right(sample, task) for item, sample in enumerate(table.samples)}
+    place_of = {plain(name): place for place, name in enumerate(task.classes)}
+    right = {item: _right(sample, task, place_of) for item, sample in enumerate(table.samples)}
     known = {item: places for item, places in right.items() if places is not None}
     if not any(known.values()):
         raise EvalError(f"no sample of the data has labels of task `{task.name}` in `{task.label}` of its meta")
@@ -75,7 +77,7 @@ def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabe
     return measures
 
 
-def _right(sample: Sample, task: MultiLabelTask) -> list[int] | None:
+def _right(sample: Sample, task: MultiLabelTask, place_of: Mapping[str, int]) -> list[int] | None:
     """The places of a sample's labels among the classes. None if the task does not use the sample."""
     try:
         if not is_selected(sample, task):
@@ -85,14 +87,13 @@ def _right(sample: Sample, task: MultiLabelTask) -> list[int] | None:
     named = listed_labels(sample, task.label or "labels")
     if named is None:
         return None
-    known = {plain(name): place for place, name in enumerate(task.classes)}
     for name in named:
-        if name not in known:
+        if name not in place_of:
             raise EvalError(
                 f"sample `{sample.key}` has the label `{name}`, and task `{task.name}` does not; "
-                f"{did_you_mean(name, list(known))}"
+                f"{did_you_mean(name, list(place_of))}"
             )
-    return [known[name] for name in named]
+    return [place_of[name] for name in named]
 
 
 def listed_labels(sample: Sample, path: str) -> list[str] | None:

@@ -24,7 +24,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder, embed_prompts
 from tercet.eval.intervals import Share, class_mean
-from tercet.eval.labels import label_of, plain
+from tercet.eval.labels import LabelReader, plain
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
 from tercet.eval.products import products
@@ -184,7 +184,7 @@ def fingerprint(task: ZeroShotTask) -> str:
 def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
     """The class of each item that the task uses."""
     order = {name: place for place, name in enumerate(task.classes)}
-    bears = partial(label_of, labels=list(order)) if task.label is None else partial(_label, task=task, path=task.label)
+    bears = LabelReader(list(order)) if task.label is None else partial(_label, task=task, path=task.label)
     named = {item: bears(sample) for item, sample in enumerate(table.samples)}
     labels = {item: order[label] for item, label in named.items() if label in order}
     for label in set(named.values()) - order.keys() - {None}:

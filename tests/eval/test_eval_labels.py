@@ -12,7 +12,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
-from tercet.eval.labels import label_of
+from tercet.eval.labels import LabelReader
 from tercet.eval.load_tasks import load_task
 from tercet.eval.zero_shot import label_tasks
 
@@ -38,7 +38,7 @@ LABELS = ("boat", "fire_truck", "bus")
 def test_a_label_comes_from_a_column_a_folder_or_the_caption(
     caption: str, meta: dict[str, object], label: str | None
 ) -> None:
-    assert label_of(Sample("k", 0, 0, text=(caption,), meta=meta), LABELS) == label
+    assert LabelReader(LABELS)(Sample("k", 0, 0, text=(caption,), meta=meta)) == label
 
 
 def embed_text(texts: list[str]) -> Tensor:

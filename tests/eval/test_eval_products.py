@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tercet.eval.load_tasks  # noqa: F401  registers every kind of task
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import CPU, World
-from tercet.eval import few_shot, few_shot_methods, products, ranking
+from tercet.eval import few_shot, products, ranking
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable
 from tercet.eval.measure import results
@@ -52,7 +52,14 @@ TASKS: dict[str, dict[str, Any]] = {
     "prototypes": {"kind": "few_shot", "ways": 3, "episodes": 3},
     "transport": {"kind": "few_shot", "ways": 3, "episodes": 3, "method": "transport"},
     "tip_adapter": {"kind": "few_shot", "ways": None, "episodes": 2, "method": "tip_adapter", "classes": CLASSES},
-    "clip_adapter": {"kind": "few_shot", "ways": None, "episodes": 2, "method": "clip_adapter", "classes": CLASSES},
+    "clip_adapter": {
+        "kind": "few_shot",
+        "ways": None,
+        "episodes": 2,
+        "method": "clip_adapter",
+        "classes": CLASSES,
+        "steps": 3,
+    },
 }
 
 
@@ -83,8 +90,7 @@ def task(name: str) -> Task:
 
 
 @pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_shot_methods, "STEPS", 3)
+def few_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_shot, "VALIDATED", 2)
 
 
