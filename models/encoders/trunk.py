@@ -16,7 +16,7 @@ from tercet.models.encoders.encoder import Encoded, Encoder, parameters_of
 
 @dataclass(frozen=True)
 class Layout:
-    """Which tokens of `[n, L]` exist, all if `valid` is None. `place` has their places among the n · L."""
+    """Which tokens of `[n, L]` exist, and their places among the n · L; None: all."""
 
     rows: int
     length: int
@@ -25,10 +25,12 @@ class Layout:
 
     @classmethod
     def of(cls, x_nLD: Tensor, valid: Tensor | None) -> "Layout":
-        # In a graph that is exported, no shape may depend on values: there, padding is computed too.
-        packed = valid is not None and not torch.compiler.is_exporting()
-        place = valid.flatten().nonzero().flatten() if valid is not None and packed else None
-        return cls(x_nLD.shape[0], x_nLD.shape[1], valid, place)
+        n, length = x_nLD.shape[:2]
+        if torch.compiler.is_exporting():  # no shape in a graph may depend on values, so it computes padding too
+            return cls(n, length, valid, None)
+        if valid is None or valid.all():
+            return cls(n, length, None, None)
+        return cls(n, length, valid, valid.flatten().nonzero().flatten())
 
     def pack(self, x_nLD: Tensor) -> Tensor:
         """The tokens that exist, `[T, D]`."""
