@@ -227,8 +227,12 @@ def test_a_broken_task_is_caught(
     task, _ = EVERY[name]
     with patch.object(place, part, broken):
         assert failing(self_test(TABLE, [task], QUICK)) >= caught
-        with pytest.raises(UserError, match="cannot be trusted: the"):
-            trust(TABLE, task, QUICK)
+
+
+def test_an_evaluation_by_a_broken_probe_stops() -> None:
+    said = r"task `knn` cannot be trusted: the random model scores .* it must score at most 25.0 %"
+    with patch.object(probe, "joined", joined_with_the_tested), pytest.raises(UserError, match=said):
+        trust(TABLE, EVERY["other data, knn"][0], QUICK)
 
 
 def test_a_reduced_set_with_a_broken_ranking_is_caught(reduced_file: Path) -> None:
