@@ -65,7 +65,7 @@ def self_test(arguments: Namespace) -> int:
 
 def declare_compare(verb: Parser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL", help=f"the first is the baseline: {MODEL}")
-    _takes_data(verb, "default: what the first held out")
+    _takes_data(verb, "default: the `data` of the task file, or else what the first held out")
     _takes_split(verb)
     verb.add_argument("--task", action="append", default=[], metavar="TASK", help="by name; may be repeated")
     verb.add_argument("--labels", metavar="A,B,…", help="the classes of the task zero_shot")

@@ -121,8 +121,9 @@ def test_evaluations_are_the_same_on_one_and_two_ranks_at_zero_0_and_3(runs: Pat
         )
 
 
-def test_tasks_that_name_data_have_the_results_of_tercet_eval(runs: Path) -> None:
-    """Each dataset is embedded once. The average over the tasks of a group is one over datasets."""
+def test_tasks_that_name_data_have_the_results_of_tercet_eval(runs: Path, tmp_path: Path) -> None:
+    """Each dataset is embedded once. The average over the tasks of a group is one over datasets. The model card lists
+    the data."""
     found = from_json(json.loads((runs / "one" / "eval.json").read_text()))
     assert list(dict.fromkeys((one.dataset, one.task) for one in found)) == [
         ("all", "retrieval"), ("few", "retrieval"), ("toys", "toys"), ("drawn.csv", "drawn"), ("all datasets", "suite"),
@@ -138,6 +139,9 @@ def test_tasks_that_name_data_have_the_results_of_tercet_eval(runs: Path) -> Non
     accuracy = next(one.value for one in found if one.metric == "acc1")
     recalls = [one.value for one in found if one.task == "drawn" and one.metric == "R@1"]
     assert found[-1].value == pytest.approx((accuracy + sum(recalls) / 2) / 2)
+    tercet.export(runs / "one", tmp_path / "exported")
+    card = (tmp_path / "exported" / "README.md").read_text(encoding="utf-8")
+    assert "| toys | evaluation | toys/test | 20 |" in card
 
 
 def test_an_interrupted_run_has_the_same_evaluations_bit_for_bit(runs: Path) -> None:

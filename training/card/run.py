@@ -1,6 +1,7 @@
 """What a run's folder says about its model: the recipe, the progress of its checkpoint, its data and its results."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tercet.data_pipelines.source_config import SplitConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
+from tercet.eval.datasets import datasets
 from tercet.eval.result import Result, from_json
 from tercet.training.best_checkpoint import checkpoint_or_newest, run_and_checkpoint
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
@@ -55,7 +57,7 @@ def run_facts(spec: str) -> RunFacts | None:
     during = dict(Evaluations(folder / EVALUATIONS).results()) if checkpoint else {}
     config = load_recipe(str(folder / CONFIG))
     found: list[tuple[str, SplitConfig, bool]] = [(name, split, True) for name, split in config.data.train.items()]
-    found += [(name, split, False) for name, split in config.data.val.items()]
+    found += [(name, split, False) for name, split in _evaluated(config).items()]
     opened = OpenedSources()
     return RunFacts(
         config,
@@ -65,6 +67,14 @@ def run_facts(spec: str) -> RunFacts | None:
         during.get(saved.progress.step, []) if checkpoint else from_json(_read(folder / RESULTS, [])),
         _read(folder / PROVENANCE, {}),
     )
+
+
+def _evaluated(config: RunConfig) -> dict[str, SplitConfig]:
+    """What the run held out and, if the files of its tasks are still there, the data that they name."""
+    found = dict(config.data.val)
+    with suppress(UserError):
+        found |= {name: one.split for name, one in datasets(config.eval.tasks, config.data.val).items()}
+    return found
 
 
 def _source(
