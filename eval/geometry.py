@@ -24,7 +24,7 @@ over groups. For hubness the groups are those of the queries, and the candidates
 on the number of items, so compare them at the same number only: an interval holds what is expected of so many items,
 and the effective rank of more items is higher.
 
-Shapes: n items, d dimensions, Q queries.
+Shapes: n items, d dimensions, Q queries, G groups.
 """
 
 from collections.abc import Sequence
@@ -99,8 +99,8 @@ class GeometryTask(Task):
             "hubness": Jackknifed(nearest_Qk, lambda nearest_Qk: hubness(nearest_Qk, candidates)),
             "largest hub": Jackknifed(nearest_Qk, lambda nearest_Qk: largest_hub(nearest_Qk), 0.0, 1.0),
         }
-        positives = (group_n[:, None] == group_n).sum(dim=1).double().mean()
-        chance = dict.fromkeys(("R@1", "R@1 shifted"), float(positives) / candidates)
+        _, place_n, count_G = torch.unique(group_n, return_inverse=True, return_counts=True)
+        chance = dict.fromkeys(("R@1", "R@1 shifted"), float(count_G[place_n].double().mean()) / candidates)
         nulls = NullScores(dict.fromkeys(chance, 0.0), {**chance}, chance)
         return Measure(f"{query}→{key}", statistics, items, group_n, chance, {"candidates": candidates}, nulls=nulls)
 

@@ -1,6 +1,7 @@
 """Exact nearest-neighbour search: compares a query with every vector of a store, one piece at a time.
 
-Memory holds the vectors of one piece and the best matches so far. Of equal matches the earlier sample comes first.
+Memory holds the vectors of one piece and the best matches so far. Of equal matches the earlier sample comes first. It
+runs on the CPU: a query reads every vector once, as the copy to an accelerator would.
 
 Shape letters: n rows of a piece, D dimensions.
 """
