@@ -78,11 +78,15 @@ def check_same_run(config: RunConfig) -> None:
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     changed = [key for key in changed if not any(fnmatch(key, free) or fnmatch(key, f"{free}.*") for free in FREE)]
     if changed:
-        listed = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in changed[:4])
+        listed = ", ".join(f"{key} was {_shown(before.get(key))} and is {_shown(now.get(key))}" for key in changed[:4])
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise UserError(
             f"{folder} holds another run: {listed}{more}; change this back, or start a new run with another out=…"
         )
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else str(value)
 
 
 def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:

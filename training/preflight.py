@@ -1,6 +1,7 @@
 """The checks before a run builds its model. `--dry-run` makes these checks and stops."""
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.fields import check_fields_installed, check_graphs
@@ -39,6 +40,9 @@ from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
 from tercet.training.progress import Progress
 from tercet.training.selection.select import build_rule
+
+BUILTIN = "builtin"  # the folder of the recipe `demo`
+NO_FOLDER = set("*?[{:")  # signs of patterns and URLs
 
 
 def ready(config: RunConfig, sources: OpenedSources) -> RunConfig:
@@ -137,7 +141,9 @@ def check_selected(config: RunConfig) -> None:
 def check_data(config: RunConfig, sources: OpenedSources) -> None:
     check_streams(config.data, sources)
     target = [config.source_weights.target] if config.source_weights else []
-    for source in (*config.data.train.values(), *config.data.val.values(), *target):
+    named = {"data": config.data.train.values(), "data.val": config.data.val.values(), "source_weights.target": target}
+    for key, source in ((key, source) for key, splits in named.items() for source in splits):
+        check_folder(key, source.source)
         check_source(source, sources)
     check_orders(config.data)
     check_columns(config.data, _learned(config), sources)
@@ -145,6 +151,19 @@ def check_data(config: RunConfig, sources: OpenedSources) -> None:
     places = [field.source for name, field in config.fields.items() if name in used]
     further = [place.removeprefix(PLACE) for place in places if place.startswith(PLACE)]
     check_further_files(config.data, further, sources)
+
+
+def check_folder(key: str, source: str | Sequence[str]) -> None:
+    """Refuses a folder that does not exist, such as that of a built-in recipe, and says how to name another."""
+    if (
+        isinstance(source, str)
+        and not Path(source).suffix
+        and not set(source) & NO_FOLDER
+        and not Path(source).exists()
+    ):
+        folder = Path(source).parent
+        written = f", or write it: tercet data generate --out {folder}" if folder.name == BUILTIN else ""
+        raise UserError(f"{source} does not exist; name a folder, a table or shards as {key}=PATH{written}")
 
 
 def check_processes(config: RunConfig, processes: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tercet.doctor.finding import Finding
 from tercet.doctor.probe import PROBED
+from tercet.plural import number_of
 
 GROUP = "imports"
 PATIENCE = 180  # seconds; the first import after an installation compiles thousands of files
@@ -65,7 +66,7 @@ def _devices(seen: dict[str, Any]) -> list[Finding]:
     none = Finding("devices", "cuda", "ok", f"no GPU, so the CPU trains; {build}")
     gloo = Finding("devices", "gloo", *_available(seen["gloo"], "several processes on CPUs need it: reinstall torch"))
     nccl = Finding("devices", "nccl", *_available(seen["nccl"], "several GPUs need it: reinstall torch", bool(cuda)))
-    return [Finding("devices", "cpu", "ok", f"{seen['threads']} threads"), *(cuda or [none]), gloo, nccl]
+    return [Finding("devices", "cpu", "ok", number_of(seen["threads"], "thread")), *(cuda or [none]), gloo, nccl]
 
 
 def _available(there: bool, fix: str, needed: bool = True) -> tuple[Any, str, str | None]:

@@ -132,6 +132,17 @@ def test_a_terminal_shows_a_live_panel_of_the_last_step() -> None:
     assert "image-text 1.250 ×20.0   audio-text 2.250 ×21.0" in screen
 
 
+def test_a_run_that_has_taken_all_its_steps_says_so_and_leaves_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    out = io.StringIO()
+    console = Console(10, out)
+    console.start(RunInfo("demo", Path("runs/demo"), steps=9, step=9))
+    console.stop()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue().rpartition("\x1b[2K")[2])
+    assert "9 steps, all of them done" in out.getvalue()
+    assert drawn.strip() == ""
+
+
 def read_all(terminal: int) -> Iterator[bytes]:
     while True:
         try:

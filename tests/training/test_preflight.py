@@ -48,8 +48,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a tower of timm": ({"model": {**MODEL, "image": {"encoder": "timm:resnet5000"}}}, "no model `resnet5000`"),
     "a batch": ({"batch_size": 97}, r"batch_size is 97, but the training data hold only 96 samples.* batch_size=96"),
     "a task": ({"eval": {"tasks": ["retrievl"]}}, "unknown task `retrievl`; did you mean `retrieval`"),
-    "no shards": ({"data": {"train": "gone"}}, "gone does not exist"),
-    "nothing held out there": ({"data": {"train": "WORLD/train", "val": "gone"}}, "gone does not exist"),
+    "no shards": ({"data": {"train": "gone"}}, "gone does not exist; name a folder, a table or shards as data=PATH"),
+    "no built-in data": ({"data": {"train": "x/builtin/train"}}, "write it: tercet data generate --out x/builtin$"),
+    "nothing held out there": (
+        {"data": {"train": "WORLD/train", "val": "gone"}},
+        "gone does not exist; .* as data.val=PATH",
+    ),
     "weights": ({"init": "gone", "model": {}}, "there is no model `gone`"),
     "a later stage": (
         {"stages": [{"name": "a", "steps": 10}, {"name": "b", "steps": 10, "set": {"objective.smoothin": 1}}]},
@@ -115,8 +119,8 @@ def test_a_dry_run_refuses_the_folder_of_another_run(data: Path, tmp_path: Path)
     with open_folder(RunConfig.model_validate(values), World()) as folder:
         (folder / "checkpoints").mkdir()
     assert dry_run(RunConfig.model_validate(values))
-    with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8"):
-        dry_run(RunConfig.model_validate(values | {"batch_size": 8}))
+    with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8, init was not set and is gone;"):
+        dry_run(RunConfig.model_validate(values | {"batch_size": 8, "init": "gone"}))
 
 
 def test_a_dry_run_refuses_data_that_changed_since_the_checkpoint(data: Path, tmp_path: Path) -> None:

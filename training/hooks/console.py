@@ -31,17 +31,19 @@ class Console:
 
     def start(self, run: RunInfo) -> None:
         self._name, self._first = run.name, run.step + 1
-        resumed = f", resumed after step {run.step:,}" if run.step else ""
+        done = "all of them done" if run.step == run.steps else f"resumed after step {run.step:,}"
+        resumed = f", {done}" if run.step else ""
         self._console.print(
             f"[bold]{run.name}[/bold] → {run.folder}: {number_of(run.steps, 'step')}{resumed}", soft_wrap=True
         )
         if self._console.is_terminal:
             waiting = Text("preparing the first step …", style="dim")
-            self._live = Live(waiting, console=self._console, refresh_per_second=REFRESHES)
+            self._live = Live(waiting, console=self._console, refresh_per_second=REFRESHES, transient=True)
             self._live.start()
 
     def step(self, record: StepRecord) -> None:
         if self._live:
+            self._live.transient = False  # the last panel stays, and a run without a step leaves nothing
             self._live.update(panel(self._name, record))
         elif record.step in (1, record.steps) or (record.step % self.every == 0 and self._paused()):
             self._printed_at = time.monotonic()
