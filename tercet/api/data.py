@@ -55,6 +55,8 @@ def _whole(run: RunConfig | None, data: Data) -> DataConfig:
         given = {"val": {name: split_of(_said(one)) for name, one in given.items()}}
     elif "source" in given:
         given = split_of(given)
+    elif isinstance(given.get("val"), Mapping) and "source" not in given["val"]:
+        given["val"] = {name: split_of(_said(one)) for name, one in given["val"].items()}
     split = {key: given.pop(key) for key in list(given) if key in SplitConfig.model_fields}
     settings = run.data.model_dump(mode="json") if run else {}
     if "source" not in split and "val" not in given:

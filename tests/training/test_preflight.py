@@ -119,8 +119,9 @@ def test_a_dry_run_refuses_the_folder_of_another_run(data: Path, tmp_path: Path)
     with open_folder(RunConfig.model_validate(values), World()) as folder:
         (folder / "checkpoints").mkdir()
     assert dry_run(RunConfig.model_validate(values))
-    with pytest.raises(UserError, match="holds another run: batch_size was 16 and is 8, init was not set and is gone;"):
-        dry_run(RunConfig.model_validate(values | {"batch_size": 8, "init": "gone"}))
+    chosen = {"selection": {"name": "random", "filter_ratio": 0.5}}
+    with pytest.raises(UserError, match=r"another run: batch_size was 16 and is 8, selection\.\w+ was not set and is"):
+        dry_run(RunConfig.model_validate(values | {"batch_size": 8} | chosen))
 
 
 def test_a_dry_run_refuses_data_that_changed_since_the_checkpoint(data: Path, tmp_path: Path) -> None:

@@ -169,6 +169,12 @@ def test_labels_that_are_not_a_number_for_each_class_are_an_error_of_one_line(sc
         tercet.evaluate("exported", data="wds/scenes")
 
 
+def test_a_command_takes_several_folders(wds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "exported", "--data", "wds/toys", "--data", "mine=wds/captions", "--json"]) == 0
+    found = [(one["dataset"], one["task"]) for one in json.loads(capsys.readouterr().out)]
+    assert found == [("toys", "zero_shot"), ("mine", "retrieval")]
+
+
 def test_folders_are_named_by_their_dataset_and_bring_their_task(wds: Path) -> None:
     found = tercet.evaluate("exported", data={"a": "wds/toys", "b": "wds/captions"})
     assert [(one.dataset, one.task) for one in found if one.metric in ("acc1", "R@1")] == [
