@@ -47,4 +47,4 @@ def _tolerance(rows: Sequence[Check]) -> str:
 
 def _range(values: Sequence[float], check: Check) -> str:
     low, high = shown(min(values), check.metric), shown(max(values), check.metric)
-    return low if low == high else f"{low}–{high}"
+    return low if low == high else f"{low} to {high}" if "-" in low else f"{low}–{high}"

@@ -79,7 +79,12 @@ def test_the_table_shows_the_tolerance() -> None:
         Check("constant", "retrieval", "image→text", "R@1", 0.0, 0.0),
         Check("random", "retrieval", "image→text", "R@1", 0.024, 0.037, 0.011),
         Check("shuffled", "retrieval", "image→text", "mean rank", 50.0, 48.0, 2.5, "at least"),
+        *(
+            Check("reordered", "geometry", name, "uniformity", value, value)
+            for name, value in (("a", -2.0), ("b", -1.0))
+        ),
     ]
+    assert plain_text(render_checks(checks)).count("-2 to -1") == 2
     rows = [line.split() for line in plain_text(render_checks(checks)).splitlines() if "retrieval" in line]
     assert rows[0][4:] == ["0.0", "0.0", "exact", "holds"]
     assert rows[1][4:] == ["2.4", "3.7", "±", "1.1", "wrong:", "image→text"]
