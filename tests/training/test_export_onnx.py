@@ -168,7 +168,8 @@ def test_towers_of_other_libraries(kind: str, tmp_path: Path) -> None:
     open_clip.add_model_config(tmp_path)
     words = {"encoder": "small:text", "options": {"width": 32, "heads": 2}}
     convnext = {"encoder": "timm:convnext_atto", "options": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}}
-    fused = {"encoder": "laion_clap:HTSAT-tiny", "options": {**HTSAT, "fusion": True}, "frozen_batchnorm": True}
+    shallow = {**HTSAT, "depths": [1, 1, 1, 1], "fusion": True}
+    fused = {"encoder": "laion_clap:HTSAT-tiny", "options": shallow, "frozen_batchnorm": True}
     towers: dict[str, dict[str, Any]] = {
         one: {"image": MODEL["image"], "text": {"encoder": f"hf:{write(one, tmp_path / one)}"}}
         for one in ("bert", "t5")
