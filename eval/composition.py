@@ -147,12 +147,12 @@ def _is_selected(sample: Sample, task: CompositionTask) -> bool:
 
 def _needed(task: CompositionTask) -> str:
     if task.pair:
-        return f"pairs of samples; name the pair of each as `{task.pair}` in its `.json`"
+        return f"pairs of samples; name the pair of each in `{task.pair}`, a column or a key of its `.json`"
     if task.statements:
-        return "samples with the facts that its statements name; add them to the `.json` of the samples"
+        return "samples with the facts that its statements name; add them as columns or keys of the `.json`"
     if task.rules:
         return f"captions that the rules {', '.join(task.rules)} can change"
-    return "wrong captions; add `negatives` to the `.json` of the samples"
+    return "wrong captions; add `negatives` to the samples, as a column or a key of the `.json`"
 
 
 def _frequent(cases: Sequence[Case], least: int) -> list[Case]:

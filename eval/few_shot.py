@@ -189,8 +189,8 @@ class FewShotTask(LabelledTask):
         ways = enough if self.ways is None else self.ways
         if enough < max(ways, 2):
             raise EvalError(
-                f"task `{self.name}` needs {max(ways, 2)} classes with more than {shots} samples that have {modality}, "
-                f"and the data have {enough}; lower `ways` or `shots`"
+                f"task `{self.name}` needs {max(ways, 2)} classes with {shots + 1} samples or more that have "
+                f"{modality}, and the data have {enough}; lower `ways` or `shots`"
             )
         return ways
 

@@ -303,6 +303,7 @@ def test_data_that_lack_what_a_task_needs_are_an_error(scored: Any) -> None:
         tuple(Sample(str(n), n, n, meta={"pair": "a"}) for n in range(3)),
     )
     for name, words in {
+        "composition": "wrong captions; add `negatives` to the samples, as a column",
         "attribute": "facts that its statements name", "order": "captions that the rules shuffle can change",
         "winoground": "`pair` a names 3 samples with image and text; a pair is two", "comco": "a list `objects`",
     }.items():  # fmt: skip

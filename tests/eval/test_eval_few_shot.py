@@ -181,7 +181,7 @@ def test_classes_come_from_meta_and_items_named_like_their_class_count_separatel
 
 
 def test_too_few_classes_are_an_error() -> None:
-    with pytest.raises(EvalError, match="task `few` needs 7 classes with more than 1 samples that have image, and the"):
+    with pytest.raises(EvalError, match="task `few` needs 7 classes with 2 samples or more that have image, and the"):
         value(made(1.0), task(ways=7))
 
 
