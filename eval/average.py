@@ -1,11 +1,13 @@
 """The average of a group of tasks, as DataComp reports one: the mean of the first metric of each task. A group may name
 another metric for a dataset, such as the mean-per-class recall that DataComp takes on four of them.
 
-A task with several subjects, such as both directions of retrieval, counts as one, with the mean of its subjects. A
-group within the group counts as one task if it is an average itself; otherwise, its tasks count one by one.
+A task with several subjects, such as both directions of retrieval, counts as one, with the mean of its subjects that
+have the metric. A group within the group counts as one task if it is an average itself; otherwise, its tasks count one
+by one.
 
 The average is a share with a weight for every query, so that intervals and paired differences follow from the same
-closed forms. Queries of one item are one observation, also if they belong to several tasks.
+closed forms. Which part of the items is the worst, where a worst part counts, is taken for known. Queries of one item
+are one observation, also if they belong to several tasks.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -107,9 +109,11 @@ def _averaged(
     for number, dataset in enumerate(first_item):
         first_item[dataset] = number << 40  # items of two datasets are not the same
     for key, measures in found.items():
-        for one in measures:
-            metric, share = _counted(one, group, key[0])
-            weight = weighted[key] / len(measures)
+        metric = _metric(measures, group, key[0])
+        counted = [one for one in measures if metric in one.statistics]
+        for one in counted:
+            share = _share(one, metric, group)
+            weight = weighted[key] / len(counted)
             values.append(share.values_Q.double())
             own = torch.ones(len(one.items)) if share.weights_Q is None else share.weights_Q
             weights.append(own.double() / own.double().sum() * weight)
@@ -125,22 +129,28 @@ def _averaged(
     )  # fmt: skip
 
 
-def _counted(measure: Measure, group: TaskGroup, dataset: str) -> tuple[str, Share]:
-    """The metric that counts: that which the group names for the dataset, or the first. It must be a share: ranks and
-    distances have no common mean."""
-    metric = group.metrics.get(dataset, next(iter(measure.statistics)))
-    if metric not in measure.statistics:
+def _metric(measures: Sequence[Measure], group: TaskGroup, dataset: str) -> str:
+    """The metric that counts: that which the group names for the dataset, or the first one. Subjects without it do not
+    count."""
+    known = dict.fromkeys(metric for one in measures for metric in one.statistics)
+    metric = group.metrics.get(dataset, next(iter(known)))
+    if metric not in known:
         raise EvalError(
-            f"group `{group.name}`: task `{measure.task}` has no `{metric}` on {dataset}; "
-            f"{did_you_mean(metric, measure.statistics)}"
+            f"group `{group.name}`: task `{measures[0].task}` has no `{metric}` on {dataset}; "
+            f"{did_you_mean(metric, known)}"
         )
+    return metric
+
+
+def _share(measure: Measure, metric: str, group: TaskGroup) -> Share:
+    """The metric must be a share: ranks and distances have no common mean."""
     statistic = measure.statistics[metric]
     if not isinstance(statistic, Share):
         raise EvalError(
             f"group `{group.name}`: the metric of task `{measure.task}` is `{metric}`, which has no mean with shares "
             "such as accuracy and R@1; name another metric, or leave the task out of the group"
         )
-    return metric, statistic
+    return statistic
 
 
 def _first_item(measure: Measure) -> Tensor:

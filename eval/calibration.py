@@ -27,12 +27,13 @@ from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.jackknife import Jackknifed
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
+from tercet.eval.prompted_task import PromptedTask
 from tercet.eval.task import KINDS
-from tercet.eval.zero_shot import Classified, ZeroShotTask, classified
+from tercet.eval.zero_shot import Classified, classified
 
 
 @KINDS.register("calibration")
-class CalibrationTask(ZeroShotTask):
+class CalibrationTask(PromptedTask):
     """Whether a model is right as often as its probabilities of the classes say."""
 
     scale: float | None = Field(

@@ -6,7 +6,7 @@ from tercet.eval.result import Result
 from tercet.eval.scale import scale_of
 
 WORDS = {"mean_per_class_recall": "balanced"}
-TOP = re.compile(r"acc(\d+)")
+TOP = re.compile(r"(worst )?acc(\d+)")
 
 
 def shown(value: float | None, metric: str) -> str:
@@ -23,7 +23,7 @@ def with_unit(value: float, metric: str) -> str:
 def words(metric: str) -> str:
     """The name of a metric in tables and sentences."""
     top = TOP.fullmatch(metric)
-    return f"top-{top[1]}" if top else WORDS.get(metric, metric)
+    return f"{top[1] or ''}top-{top[2]}" if top else WORDS.get(metric, metric)
 
 
 def heading(metric: str) -> str:

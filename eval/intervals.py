@@ -8,7 +8,7 @@ groups. All of them are closed forms: nothing is drawn at random.
   misses to the data and is then that of a mean. Here the four are groups of typical size, and the variance is that of a
   ratio of group totals (Cochran 1977). 0 of 27 has the interval 0 to 0.16, where a bootstrap gives 0 to 0.
 - The difference of two shares on the same queries: the interval of Bonett and Price (2012), which adds one group that
-  only the first model finds and one that only the second finds.
+  only the first model finds and one that only the second finds. Weights may depend on the model: `weighted_shares.py`.
 - A share of episodes, each with many queries that are drawn anew: few episodes say much, and a group that is all hits
   would say too little. The interval is that of Agresti and Coull for as many queries as have the variance that the
   episodes show, but not more than there are, with Student's t (after Korn and Graubard 1998, who use exact limits).
@@ -79,13 +79,21 @@ class Share(Statistic):
         return _mean(self.values_Q, self.weights_Q)
 
     def estimate(self, group_Q: Tensor) -> Estimate:
-        low, high = _range(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 0, 1, 1))
+        return self.within(group_Q)
+
+    def within(self, group_Q: Tensor, z: float = NORMAL) -> Estimate:
+        """The value with an interval for another quantile."""
+        low, high = _range(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 0, 1, 1), z=z)
         return Estimate(self.value, max(low, 0.0), min(high, 1.0))
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
-        apart_Q = self.values_Q.double() - baseline.values_Q.double()
-        low, high = _range(apart_Q, self.weights_Q, group_Q, added=(-1, 1))
-        return Estimate(_mean(apart_Q, self.weights_Q), max(low, -1.0), min(high, 1.0))
+        """Also of shares with other weights: each group moves the difference by what it moves the first share more
+        than the second."""
+        assert isinstance(baseline, Share)
+        mean, moved_G = _moved(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 1))
+        other, moved_by_G = _moved(baseline.values_Q.double(), baseline.weights_Q, group_Q, added=(1, 0))
+        margin = _margin(moved_G - moved_by_G, len(moved_G) - 2)
+        return Estimate(self.value - baseline.value, max(mean - other - margin, -1.0), min(mean - other + margin, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +220,16 @@ def _weights(values_Q: Tensor, weights_Q: Tensor | None) -> Tensor:
 
 
 def _range(
-    values_Q: Tensor, weights_Q: Tensor | None, group_Q: Tensor, added: Sequence[float] = ()
+    values_Q: Tensor, weights_Q: Tensor | None, group_Q: Tensor, added: Sequence[float] = (), z: float = NORMAL
 ) -> tuple[float, float]:
     """The interval of the weighted mean once groups of typical weight were added that have these values."""
+    mean, moved_G = _moved(values_Q, weights_Q, group_Q, added)
+    margin = _margin(moved_G, len(moved_G) - len(added), z)
+    return mean - margin, mean + margin
+
+
+def _moved(values_Q: Tensor, weights_Q: Tensor | None, group_Q: Tensor, added: Sequence[float]) -> tuple[float, Tensor]:
+    """The weighted mean with the added groups, and by how much each group moves it."""
     weights_Q = _weights(values_Q, weights_Q)
     _, place_Q = torch.unique(group_Q, return_inverse=True)
     groups = int(place_Q.max()) + 1
@@ -224,9 +239,14 @@ def _range(
     weight_G = torch.cat([weight_G, typical.expand(len(added))])
     total_G = torch.cat([total_G, typical * torch.tensor(added, dtype=torch.float64)])
     mean = total_G.sum() / weight_G.sum()
-    error = (total_G - mean * weight_G).norm() / weight_G.sum() * (1 + 1 / max(len(weight_G) - 1, 1)) ** 0.5
-    margin = student(groups - 1) * float(error) if groups > 1 else inf
-    return float(mean) - margin, float(mean) + margin
+    return float(mean), (total_G - mean * weight_G) / weight_G.sum()
+
+
+def _margin(moved_G: Tensor, groups: int, z: float = NORMAL) -> float:
+    """Half the width of the interval, with one degree of freedom less than there are groups."""
+    if groups < 2:
+        return inf
+    return student(groups - 1, z) * float(moved_G.norm()) * sqrt(1 + 1 / (len(moved_G) - 1))
 
 
 def student(degrees: int, z: float = NORMAL) -> float:

@@ -28,9 +28,10 @@ from tercet.eval.labels import plain
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
 from tercet.eval.products import products
+from tercet.eval.prompted_task import PromptedTask, fingerprint
 from tercet.eval.ranking import TIE
 from tercet.eval.task import KINDS, NoValue, lookup
-from tercet.eval.zero_shot import ZeroShotTask, class_vectors, fingerprint, is_selected
+from tercet.eval.zero_shot import class_vectors, is_selected
 
 LabelsPath = Annotated[
     str | None,
@@ -42,7 +43,7 @@ LabelsPath = Annotated[
 
 
 @KINDS.register("multi_label")
-class MultiLabelTask(ZeroShotTask):
+class MultiLabelTask(PromptedTask):
     """Ranks the items of each class, and the classes of each item, where items have several labels."""
 
     label: LabelsPath = "labels"

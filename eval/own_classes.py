@@ -25,6 +25,7 @@ from tercet.eval.benchmark_labels import labels_sidecar
 from tercet.eval.labels import KEYS, numbered
 from tercet.eval.load_tasks import load_task
 from tercet.eval.multi_label import MultiLabelTask
+from tercet.eval.prompted_task import PromptedTask
 from tercet.eval.task import Task, TaskGroup
 from tercet.eval.zero_shot import ZeroShotTask, label_tasks
 
@@ -53,7 +54,7 @@ class OwnClasses:
     def __bool__(self) -> bool:
         return bool(self.labels)
 
-    def tasks(self) -> list[ZeroShotTask]:
+    def tasks(self) -> Sequence[PromptedTask]:
         """The task for pictures and the one for sounds."""
         tasks = label_tasks(self.labels, self.templates, articles=not self.verbatim)
         return [_several(task) for task in tasks] if self.several else tasks
@@ -124,7 +125,8 @@ def _has_several(folder: Path) -> bool:
 
 def _several(task: ZeroShotTask) -> MultiLabelTask:
     """The same classes and prompts, where an item may have several of the classes."""
-    return MultiLabelTask(**task.model_dump(exclude={"kind", "label"}), kind="multi_label")
+    shared = task.model_dump(include={*MultiLabelTask.model_fields} - {"kind", "label"})
+    return MultiLabelTask(**shared, kind="multi_label")
 
 
 def _of_features(info: Path) -> OwnClasses:

@@ -5,19 +5,17 @@ class. A tie is wrong.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
-from string import Formatter
-from typing import Annotated
+from math import inf
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.configs.base import build
-from tercet.data_pipelines.captions.templates import agree
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
@@ -28,9 +26,10 @@ from tercet.eval.labels import LabelReader, plain
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
 from tercet.eval.products import products
-from tercet.eval.published_words import Classes, Templates
-from tercet.eval.ranking import rank
-from tercet.eval.task import KINDS, NoValue, WordedTask, digest, has_entries, lookup
+from tercet.eval.prompted_task import PromptedTask, fingerprint, prompts_of
+from tercet.eval.ranking import TIE, rank
+from tercet.eval.task import KINDS, NoValue, has_entries, lookup
+from tercet.eval.weighted_shares import macro_f1, worst_share
 
 PROMPTS = {
     "image": ("a photo of a {class}.",),  # Radford et al. 2021
@@ -39,66 +38,38 @@ PROMPTS = {
 
 
 @KINDS.register("zero_shot")
-class ZeroShotTask(WordedTask):
+class ZeroShotTask(PromptedTask):
     """Assigns each item to the class whose prompts are nearest."""
 
-    what: str = Field(description="what the classes are, such as `shape`")
-    label: str | None = Field(
-        None,
-        description="where the class of an item is in its `meta`, such as `objects[0].shape`; null: its `label` or "
-        "`class`, or else the only class that its caption names",
-    )
-    count: dict[str, int] = Field(
-        {}, description="only items whose list in `meta` has this many entries, such as `{objects: 1}`"
-    )
-    where: dict[str, str] = Field(
-        {}, description="only items whose `meta` has this value, such as `{objects[0].size: large}`"
-    )
-    classes: Classes = Field(
-        description="each label in `meta`, and its words in prompts; or a list of a package, such as "
-        "`open_clip:IMAGENET_CLASSNAMES`"
-    )
-    templates: Templates = Field(
-        min_length=1,
-        description="prompts; `{class}` is replaced by the class; or a list of a package, such as "
-        "`open_clip:OPENAI_IMAGENET_TEMPLATES`",
-    )
-    fill: dict[str, tuple[str, ...]] = Field(
-        {}, description="words for other slots; each choice of words gives a prompt"
-    )
-    articles: bool = Field(
-        True, description="write `an` for `a` before a vowel; false: prompts word for word, as published ones are"
-    )
     top: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (1, 5), min_length=1, description="top-k accuracy for these k, where there are more classes"
     )
-
-    @model_validator(mode="after")
-    def _fillable(self) -> "ZeroShotTask":
-        for template in self.templates:
-            slots = {slot for _, slot, _, _ in Formatter().parse(template) if slot is not None}
-            if "class" not in slots:
-                raise ValueError(f"the template `{template}` has no place for the class; add {{class}}")
-            unknown = slots - {"class", *self.fill}
-            if unknown:
-                raise ValueError(f"`fill` has no words for {{{', '.join(sorted(unknown))}}}")
-        return self
+    further: tuple[Literal["macro F1"], ...] = Field(
+        (), description="further metrics: macro F1, the mean of F1 over the classes that an item has"
+    )
+    by: str | None = Field(
+        None,
+        description="results for each part of the items, and the top-k accuracy of the worst part: where in `meta` the "
+        "part of an item is, such as `region`",
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        first, *others = [k for k in self.top if k < len(self.classes)] or [1]
-        return f"acc{first}", "mean_per_class_recall", *(f"acc{k}" for k in others)
+        first, *others = self.accuracies
+        return first, "mean_per_class_recall", *others, *self.further, *(map(worst, self.accuracies) if self.by else ())
 
     @property
-    def hashes(self) -> dict[str, str]:
-        return {**super().hashes, "classes": digest([*self.classes.items()]), "prompts": fingerprint(self)}
-
-    def reordered(self) -> "ZeroShotTask":
-        """Where the data may number the classes, their order stays."""
-        return self if self.label is None else self.model_copy(update={"classes": dict(reversed(self.classes.items()))})
+    def accuracies(self) -> tuple[str, ...]:
+        """The names of the top-k accuracies."""
+        return tuple(f"acc{k}" for k in [k for k in self.top if k < len(self.classes)] or [1])
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         return zero_shot(table, embed_text, self)
+
+
+def worst(metric: str) -> str:
+    """The name of a metric of the worst part."""
+    return f"worst {metric}"
 
 
 def label_tasks(
@@ -140,13 +111,36 @@ class Classified:
         """The cosine of each item with each class `[n, K]`, which the ranks do without."""
         return products(self.vectors_nD, self.classes_KD, self.world)
 
+    def answers(self) -> Tensor:
+        """The class that each item is assigned to; -1 where several wrong classes tie."""
+        others_nK = self.scores().scatter(1, self.label_n[:, None], -inf)
+        best = others_nK.topk(min(2, others_nK.shape[1]), dim=1)
+        alone_n = best.values[:, 0] - best.values[:, -1] > TIE
+        wrong_n = torch.where(alone_n, best.indices[:, 0], -1)
+        return torch.where(self.place_n == 1, self.label_n, wrong_n)
+
+    def part(self, kept_n: Tensor, name: str) -> "Classified":
+        """Some of the items."""
+        label_n = self.label_n[kept_n]
+        majority = float(label_n.bincount().max() / len(label_n))
+        return replace(
+            self, subject=f"{self.subject}, {name}", items_n=self.items_n[kept_n], groups_n=self.groups_n[kept_n],
+            label_n=label_n, vectors_nD=self.vectors_nD[kept_n], place_n=self.place_n[kept_n],
+            notes={**self.notes, "majority": majority},
+        )  # fmt: skip
+
 
 def zero_shot(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Measure]:
     """Top-k and balanced accuracy for every modality that the task and the table share."""
-    return [_accuracies(found, task) for found in classified(table, embed_text, task)]
+    measures = []
+    for found in classified(table, embed_text, task):
+        measures.append(_accuracies(found, task))
+        if task.by is not None:
+            measures += _by_part(found, [_part(table.samples[item], task) for item in found.items_n.tolist()], task)
+    return measures
 
 
-def classified(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTask) -> list[Classified]:
+def classified(table: EmbeddingTable, embed_text: TextEmbedder, task: PromptedTask) -> list[Classified]:
     """The labelled items of every modality that the task and the table share."""
     labels = _labels(table, task)
     kept = torch.tensor(list(labels))
@@ -156,32 +150,14 @@ def classified(table: EmbeddingTable, embed_text: TextEmbedder, task: ZeroShotTa
     return [_scored(table, modality, seen[modality], labels, classes_KD, task) for modality in modalities]
 
 
-def class_vectors(embed_text: TextEmbedder, task: ZeroShotTask) -> Tensor:
+def class_vectors(embed_text: TextEmbedder, task: PromptedTask) -> Tensor:
     """One unit vector per class, in the order of the task."""
     prompts = [prompts_of(task, words) for words in task.classes.values()]
     vectors = embed_prompts(embed_text, [prompt for row in prompts for prompt in row])
     return F.normalize(vectors.view(len(prompts), len(prompts[0]), -1).mean(dim=1), dim=1)
 
 
-def prompts_of(task: ZeroShotTask, words: str) -> list[str]:
-    """Every template filled with the class, once for each choice of words for its other slots."""
-    prompts = [prompt for template in task.templates for prompt in _filled(template, {**task.fill, "class": (words,)})]
-    return list(map(agree, prompts)) if task.articles else prompts
-
-
-def _filled(template: str, words: Mapping[str, tuple[str, ...]]) -> list[str]:
-    slots = [name for _, name, _, _ in Formatter().parse(template) if name]
-    chosen = product(*(words[slot] for slot in slots))
-    return [template.format(**dict(zip(slots, choice, strict=True))) for choice in chosen]
-
-
-def fingerprint(task: ZeroShotTask) -> str:
-    """Identifies the class names and templates of a result."""
-    words = [list(task.classes.items()), task.templates, list(task.fill.items())]
-    return digest(words if task.articles else [*words, "word for word"])
-
-
-def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
+def _labels(table: EmbeddingTable, task: PromptedTask) -> dict[int, int]:
     """The class of each item that the task uses."""
     order = {name: place for place, name in enumerate(task.classes)}
     bears = LabelReader(list(order)) if task.label is None else partial(_label, task=task, path=task.label)
@@ -197,13 +173,13 @@ def _labels(table: EmbeddingTable, task: ZeroShotTask) -> dict[int, int]:
     return labels
 
 
-def is_selected(sample: Sample, task: ZeroShotTask) -> bool:
+def is_selected(sample: Sample, task: PromptedTask) -> bool:
     """Whether the task uses such samples. Raises NoValue if a condition names no value."""
     chosen = has_entries(sample.meta, task.count)
     return chosen and all(str(lookup(sample.meta, path)) == value for path, value in task.where.items())
 
 
-def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
+def _label(sample: Sample, task: PromptedTask, path: str) -> str | None:
     """The class in the sample's meta. None if the task does not use such samples."""
     try:
         return str(lookup(sample.meta, path)) if is_selected(sample, task) else None
@@ -215,7 +191,7 @@ def _label(sample: Sample, task: ZeroShotTask, path: str) -> str | None:
 
 
 def _scored(
-    table: EmbeddingTable, modality: str, rows: Tensor, labels: dict[int, int], classes_KD: Tensor, task: ZeroShotTask
+    table: EmbeddingTable, modality: str, rows: Tensor, labels: dict[int, int], classes_KD: Tensor, task: PromptedTask
 ) -> Classified:
     items_n = table.items[modality][rows]
     label_n = torch.tensor([labels[item] for item in items_n.tolist()])
@@ -232,7 +208,7 @@ def _scored(
     )  # fmt: skip
 
 
-def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
+def _observations(table: EmbeddingTable, task: PromptedTask) -> Tensor:
     """The group of each item. A group that is named like a class is the class: its items are separate observations."""
     classes = set(map(plain, task.classes))
     named = torch.tensor([plain(str(sample.meta.get("group", ""))) in classes for sample in table.samples])
@@ -240,24 +216,66 @@ def _observations(table: EmbeddingTable, task: ZeroShotTask) -> Tensor:
     return torch.where(named, alone, table.groups)
 
 
+def _part(sample: Sample, task: ZeroShotTask) -> str:
+    try:
+        return str(lookup(sample.meta, str(task.by)))
+    except NoValue:
+        raise EvalError(
+            f"task `{task.name}` has `by: {task.by}`, which is missing in the meta of sample `{sample.key}`; add it, "
+            "or leave the sample out"
+        ) from None
+
+
+def _by_part(found: Classified, named: Sequence[str], task: ZeroShotTask) -> list[Measure]:
+    """A measure of each part of the items, and one of the worst part."""
+    parts = sorted(set(named))
+    part_n = torch.tensor([parts.index(one) for one in named])
+    of_parts = [_accuracies(found.part(part_n == place, name), task) for place, name in enumerate(parts)]
+    statistics, details, guess, constant, shuffled = {}, {}, {}, {}, {}
+    for metric in task.accuracies:
+        k = int(metric.removeprefix("acc"))
+        statistics[worst(metric)] = share = worst_share(found.place_n <= k, part_n)
+        details[worst(metric)] = {"worst": parts[share.part]}
+        guess[worst(metric)] = of_parts[0].chance[metric]
+        constant[worst(metric)] = of_parts[0].nulls.constant[metric]
+        shuffled[worst(metric)] = min(one.nulls.shuffled[metric] for one in of_parts)
+    nulls = NullScores(constant, {}, shuffled)
+    notes = {**found.notes, "parts": len(parts)}
+    subject = f"{found.subject}, worst {task.by}"
+    return [
+        *of_parts,
+        Measure(subject, statistics, found.items_n, found.groups_n, guess, notes, nulls=nulls, details=details),
+    ]
+
+
 def _accuracies(found: Classified, task: ZeroShotTask) -> Measure:
-    right_n, classes = found.place_n == 1, len(task.classes)
+    right_n, label_n, classes = found.place_n == 1, found.label_n, len(task.classes)
+    there = [(name, label_n == place) for place, name in enumerate(task.classes) if bool((label_n == place).any())]
+    alone_n = torch.zeros_like(label_n)
     statistics: dict[str, Share] = {}
     guess, constant, shuffled = {}, {}, {}
-    for metric in task.metrics:
+    for metric in (*task.accuracies, "mean_per_class_recall"):
         balanced = metric == "mean_per_class_recall"
         k = 1 if balanced else int(metric.removeprefix("acc"))
-        statistics[metric] = class_mean(right_n, found.label_n) if balanced else Share(found.place_n <= k)
+        statistics[metric] = class_mean(right_n, label_n) if balanced else Share(found.place_n <= k)
         guess[metric] = min(k / classes, 1.0)
         constant[metric] = float(k >= classes)  # all classes tie
-        shuffled[metric] = best_answer(found.label_n, torch.zeros_like(found.label_n), statistics[metric].weights_Q, k)
-    by_class = {
-        name: float(right_n[found.label_n == place].double().mean())
-        for place, name in enumerate(task.classes)
-        if bool((found.label_n == place).any())
-    }
-    details = {"mean_per_class_recall": {"by class": by_class}}
-    nulls = NullScores(constant, {**guess}, shuffled)
+        shuffled[metric] = best_answer(label_n, alone_n, statistics[metric].weights_Q, k)
+    random: dict[str, float | None] = {**guess}
+    if "macro F1" in task.further:
+        statistics["macro F1"] = macro_f1(label_n, found.answers())
+        shares = [float(has_n.double().mean()) for _, has_n in there]
+        guess["macro F1"] = sum(2 * share / (classes * share + 1) for share in shares) / len(there)
+        constant["macro F1"] = float(classes == 1)
+        shuffled["macro F1"] = 1 / len(there)  # answers as frequent as the classes
+    by_class = {name: float(right_n[has_n].double().mean()) for name, has_n in there}
     return Measure(
-        found.subject, statistics, found.items_n, found.groups_n, guess, found.notes, nulls=nulls, details=details
+        found.subject,
+        {metric: statistics[metric] for metric in task.metrics if metric in statistics},
+        found.items_n,
+        found.groups_n,
+        guess,
+        found.notes,
+        nulls=NullScores(constant, random, shuffled),
+        details={"mean_per_class_recall": {"by class": by_class}},
     )

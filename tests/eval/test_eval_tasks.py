@@ -14,15 +14,16 @@ from tercet.errors import UserError
 from tercet.eval.composition import CompositionTask, composition
 from tercet.eval.config import EvalConfig
 from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.evaluate import evaluate
+from tercet.eval.evaluate import evaluate, with_shortcuts
 from tercet.eval.load_tasks import load_task, load_tasks
 from tercet.eval.measure import Measure, results
+from tercet.eval.prompted_task import fingerprint, prompts_of
 from tercet.eval.result import Result, from_json, to_json
 from tercet.eval.retrieval import RetrievalTask, retrieval
 from tercet.eval.table import table_text
 from tercet.eval.task import hashes_by_name, lookup
 from tercet.eval.task_files import task_names
-from tercet.eval.zero_shot import ZeroShotTask, fingerprint, prompts_of, zero_shot
+from tercet.eval.zero_shot import ZeroShotTask, zero_shot
 
 RETRIEVAL = RetrievalTask(kind="retrieval", name="retrieval", title="Retrieval")
 SHAPES = ("circle", "square", "star", "ring", "cross", "heart")
@@ -282,7 +283,8 @@ def test_hashes_are_those_of_all_tasks_with_one_name() -> None:
 def test_data_without_the_labels_of_a_task_are_an_error() -> None:
     table = aligned(4, spread=0.1)
     with pytest.raises(
-        EvalError, match=r"needs `objects\[0\].shape` in the meta of sample `s0`; name a task that fits"
+        EvalError,
+        match=r"needs `objects\[0\].shape` in the meta of sample `s0`; give the classes with --labels, or name",
     ):
         zero_shot(table, embed_text, ZERO_SHOT)
     with pytest.raises(EvalError, match="negatives"):
@@ -291,9 +293,8 @@ def test_data_without_the_labels_of_a_task_are_an_error() -> None:
 
 def test_json_and_table_show_task_dataset_chance_and_shortcuts() -> None:
     shortcuts = {"ridge": {"image→text": 0.125}}
-    results = evaluate(
-        aligned(20, spread=0.8), embed_text, ["retrieval"], EvalConfig(candidates=16), "held-out", shortcuts
-    )
+    found = evaluate(aligned(20, spread=0.8), embed_text, ["retrieval"], EvalConfig(candidates=16), "held-out")
+    results = [with_shortcuts(one, shortcuts) for one in found]
     (exported,) = to_json(results, model="demo")
     assert {key: exported[key] for key in ("dataset", "task", "model", "pretrained", "language")} == {
         "dataset": "held-out", "task": "retrieval", "model": "demo", "pretrained": "", "language": "en",

@@ -28,10 +28,11 @@ from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
 from tercet.eval.multi_label import MultiLabelTask, average_precision
 from tercet.eval.null_models import constant, constant_text, random_text
+from tercet.eval.prompted_task import PromptedTask, prompts_of
 from tercet.eval.result import Result, to_json
 from tercet.eval.self_test import THOROUGH, self_test
 from tercet.eval.table import table_text
-from tercet.eval.zero_shot import ZeroShotTask, class_vectors, prompts_of
+from tercet.eval.zero_shot import ZeroShotTask, class_vectors
 from tests.eval.stored import tiny
 
 ITEMS, DIM, SCALE = 120, 16, 7.0
@@ -78,7 +79,7 @@ def by_metric(measures: list[Measure]) -> dict[str, Result]:
     return {result.metric: result for result in results(measures)}
 
 
-def measured(task: ZeroShotTask, data: EmbeddingTable) -> dict[str, Result]:
+def measured(task: PromptedTask, data: EmbeddingTable) -> dict[str, Result]:
     return by_metric(task.measure(data, embed_text, EvalConfig()))
 
 
