@@ -1,7 +1,7 @@
 """What people may read about a kind of task: its module's docstring, and its keys as a task file sets them."""
 
 from tercet.configs.about import About, Option, allowed, explained, summarised
-from tercet.eval import load_tasks  # noqa: F401  registers the kinds
+from tercet.eval import load_tasks  # noqa: F401
 from tercet.eval.task import KINDS
 
 GIVEN = {"kind", "name"}  # the name of a task is that of its file

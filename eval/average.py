@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from tercet.errors import did_you_mean
-from tercet.eval.embed import EvalError
-from tercet.eval.intervals import Share
+from tercet.eval.embedding.embed import EvalError
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure
+from tercet.eval.statistics.intervals import Share
 from tercet.eval.task import Task, TaskGroup
 
 METRIC = "average"

@@ -14,13 +14,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.formatting import heading, shown
-from tercet.eval.intervals import Estimate
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.measure import Measure
 from tercet.eval.result import Json
-from tercet.eval.scale import scale_of
-from tercet.eval.significance import LEVEL, holm, p_value
+from tercet.eval.statistics.intervals import Estimate
+from tercet.eval.statistics.scale import scale_of
+from tercet.eval.statistics.significance import LEVEL, holm, p_value
+from tercet.eval.tables.formatting import heading, shown
 
 VERDICTS = {True: ("better", "green"), False: ("worse", "red"), None: ("undecided", "dim")}
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tercet.eval.average import averages
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.embedding.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
 from tercet.eval.result import Result

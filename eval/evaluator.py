@@ -23,20 +23,20 @@ from tercet.distributed import World
 from tercet.eval.average import ALL, overall
 from tercet.eval.config import EvalConfig
 from tercet.eval.datasets import Dataset, datasets
-from tercet.eval.embed import EmbeddingTable, embed, embed_batch, join
-from tercet.eval.embed_data import embed_data
+from tercet.eval.embedding.embed import EmbeddingTable, embed, embed_batch, join
+from tercet.eval.embedding.embed_data import embed_data
+from tercet.eval.embedding.overlap import check_overlap
 from tercet.eval.evaluate import measure, with_shortcuts
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
-from tercet.eval.overlap import check_overlap
 from tercet.eval.own_classes import OwnClasses
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
-from tercet.eval.self_test import trust
-from tercet.eval.shortcuts import ridge_recall
-from tercet.eval.simple_features import simple_features
 from tercet.eval.task import Task
+from tercet.eval.trust.self_test import trust
+from tercet.eval.trust.shortcuts import ridge_recall
+from tercet.eval.trust.simple_features import simple_features
 from tercet.models.multimodal import Multimodal
 from tercet.plural import number_of
 

@@ -37,15 +37,15 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.seeding import keys
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
-from tercet.eval.intervals import Share, Statistic
-from tercet.eval.jackknife import Jackknifed
-from tercet.eval.least_squares import class_scores
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
 from tercet.eval.products import nearest
-from tercet.eval.ranking import TIE, rank
+from tercet.eval.ranking.ranking import TIE, rank
 from tercet.eval.space import alignment, effective_rank, modality_gap, uniformity
+from tercet.eval.statistics.intervals import Share, Statistic
+from tercet.eval.statistics.jackknife import Jackknifed
+from tercet.eval.statistics.least_squares import class_scores
 from tercet.eval.task import KINDS, Task
 
 RIDGE = 0.01  # of the classifier of modalities, relative to the mean square of a dimension

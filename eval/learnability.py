@@ -33,9 +33,9 @@ from tercet.data_pipelines.curate.score_task import ScoreTask, Values
 from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.seeding import keyed
 from tercet.errors import UserError
+from tercet.eval.embedding.store import Store
 from tercet.eval.products import inner
 from tercet.eval.score import PairVectors, column_of, facts_of, pair_vectors, pairs_of
-from tercet.eval.store import Store
 from tercet.models.multimodal import Multimodal
 
 LEARNER, REFERENCE = "learner", "reference"

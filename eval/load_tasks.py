@@ -9,21 +9,11 @@ from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.manifests.find import SAVED
 from tercet.data_pipelines.shards.address import is_url
 from tercet.errors import UserError, did_you_mean
-from tercet.eval import (  # noqa: F401  each registers its kind of task
-    calibration,
-    combined,
-    composition,
-    few_shot,
-    geometry,
-    knn,
-    linear_probe,
-    multi_label,
-    multi_object,
-    reduced,
-    retrieval,
-    similarity,
-    zero_shot,
-)
+from tercet.eval import geometry  # noqa: F401  each registers its kind
+from tercet.eval.classification import calibration, multi_label, zero_shot  # noqa: F401  each registers its kind
+from tercet.eval.composition import composition, multi_object  # noqa: F401  each registers its kind
+from tercet.eval.probes import few_shot, knn, linear_probe  # noqa: F401  each registers its kind
+from tercet.eval.retrieval import combined, reduced, retrieval, similarity  # noqa: F401  each registers its kind
 from tercet.eval.task import KINDS, Task, TaskGroup
 from tercet.eval.task_files import FOLDER, task_names
 

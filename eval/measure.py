@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tercet.eval.intervals import Statistic
 from tercet.eval.null_scores import NullScores
 from tercet.eval.result import Result
+from tercet.eval.statistics.intervals import Statistic
 
 
 @dataclass(frozen=True)

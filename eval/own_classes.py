@@ -22,12 +22,12 @@ from typing import Any, TypeAlias
 from tercet.data_pipelines.manifests.find import SAVED
 from tercet.errors import UserError
 from tercet.eval.benchmark_labels import labels_sidecar
-from tercet.eval.labels import KEYS, numbered
+from tercet.eval.classification.labels import KEYS, numbered
+from tercet.eval.classification.multi_label import MultiLabelTask
+from tercet.eval.classification.prompted_task import PromptedTask
+from tercet.eval.classification.zero_shot import ZeroShotTask, label_tasks
 from tercet.eval.load_tasks import load_task
-from tercet.eval.multi_label import MultiLabelTask
-from tercet.eval.prompted_task import PromptedTask
 from tercet.eval.task import Task, TaskGroup
-from tercet.eval.zero_shot import ZeroShotTask, label_tasks
 
 CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 SPLIT, COUNT = "test", "nshards.txt"

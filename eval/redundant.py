@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.eval.jackknife import correlation
+from tercet.eval.statistics.jackknife import correlation
 
 RIDGE = 0.1  # of the number of models
 LEAST = 5  # models

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tercet.eval.scale import scale_of
+from tercet.eval.statistics.scale import scale_of
 
 Json = dict[str, object]
 

@@ -18,7 +18,7 @@ from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.progress import with_progress
 from tercet.errors import UserError
-from tercet.eval.store import Store
+from tercet.eval.embedding.store import Store
 from tercet.modality import MODALITIES
 
 

@@ -14,7 +14,7 @@ from tercet.configs.base import Config
 from tercet.configs.registry import Registry
 from tercet.errors import did_you_mean
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, TextEmbedder
+from tercet.eval.embedding.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.modality import MODALITIES
 

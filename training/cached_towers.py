@@ -11,7 +11,7 @@ from tercet.data_pipelines.features import FeatureManifest
 from tercet.data_pipelines.fields import FieldConfig, FieldSpec
 from tercet.data_pipelines.sample import FeatureIntake, Intake
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.fingerprint import tower_digest
+from tercet.eval.embedding.fingerprint import tower_digest
 from tercet.modality import modality_of
 from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from tercet.configs.base import Config, Misfit
 from tercet.eval.config import EvalConfig
-from tercet.eval.scale import scale_of
+from tercet.eval.statistics.scale import scale_of
 
 
 class BestConfig(Config):

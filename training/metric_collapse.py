@@ -8,9 +8,9 @@ evaluations, which are near chance. A metric is reported when it collapses, and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tercet.eval.formatting import with_unit
 from tercet.eval.result import Json, Result
-from tercet.eval.scale import scale_of
+from tercet.eval.statistics.scale import scale_of
+from tercet.eval.tables.formatting import with_unit
 
 History = Sequence[tuple[int, Sequence[Result]]]  # the results of each evaluation with its step, in order
 

@@ -17,8 +17,8 @@ from tercet.eval.report.curves import read_lines
 from tercet.eval.report.selection import SelectedStep
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Json, Result, to_json
-from tercet.eval.scale import scale_of
-from tercet.eval.table import render
+from tercet.eval.statistics.scale import scale_of
+from tercet.eval.tables.table import render
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts

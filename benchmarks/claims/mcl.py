@@ -18,7 +18,7 @@ from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, SEEN, Towers
 from tercet.benchmarks.claims.experiment.training import fit
 from tercet.distributed import World
-from tercet.eval.least_squares import accuracy
+from tercet.eval.statistics.least_squares import accuracy
 from tercet.training.prototypes.kmeans import KMeans, kmeans
 
 EASY, HARD, SAMPLES = 32, 8, 4_096

@@ -21,8 +21,8 @@ from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.strong import ATTRIBUTES, RECALL, SECONDS, WORLD, Strong, evaluated
 from tercet.benchmarks.claims.negclip import OBJECTIVE
 from tercet.data_pipelines.builtin.config import WorldConfig
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.least_squares import accuracy
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.statistics.least_squares import accuracy
 
 PROBE, RIDGE = "linear probe", 0.01  # of the mean square of a vector's number
 SILC: dict[str, Any] = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.synthetic import FIELDS, SEEN, Pairs, Towers, recall
 from tercet.benchmarks.claims.experiment.training import fit
-from tercet.eval.least_squares import accuracy
+from tercet.eval.statistics.least_squares import accuracy
 
 ACCURACY = "source accuracy"
 FITTED, CANDIDATES = 2_000, 1_000

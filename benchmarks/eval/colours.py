@@ -11,7 +11,7 @@ from torch import Tensor
 from tercet.api.evaluate import evaluate
 from tercet.api.model import Model
 from tercet.api.results import Results
-from tercet.eval.retrieval import RetrievalTask
+from tercet.eval.retrieval.retrieval import RetrievalTask
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 

@@ -20,7 +20,7 @@ from tercet.benchmarks.loss.memory import extra_bytes, return_what_is_freed
 from tercet.benchmarks.table import BenchRow
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval.ranking import ALONE, rank
+from tercet.eval.ranking.ranking import ALONE, rank
 from tercet.testing import on_ranks
 
 DIM, DEPTHS, BATCH = 512, (1, 5, 10), 64

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tercet.eval.formatting import heading
 from tercet.eval.result import Result
-from tercet.eval.table import tabulate
+from tercet.eval.tables.formatting import heading
+from tercet.eval.tables.table import tabulate
 from tercet.page.axis import Area, labels, ticks, words
 
 AREA = Area(640, 240, left=52, right=10, top=10, bottom=24)

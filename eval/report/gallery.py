@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.products import products
 from tercet.eval.report.media import lines, mp3, spectrogram, webp
-from tercet.eval.retrieval import directions, pair
+from tercet.eval.retrieval.retrieval import directions, pair
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tercet.eval.formatting import heading
 from tercet.eval.report.curves import CHANCE, Chart, Points, chart
 from tercet.eval.result import from_json
-from tercet.eval.table import tabulate
+from tercet.eval.tables.formatting import heading
+from tercet.eval.tables.table import tabulate
 
 Evaluation = Mapping[str, Any]  # a step and the results as JSON
 

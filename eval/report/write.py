@@ -6,7 +6,6 @@ Captions and names come from data and may be hostile: everything is escaped, and
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tercet.eval.formatting import heading, interval, shown, unit
 from tercet.eval.report.analysis import analysis_charts
 from tercet.eval.report.curves import Record, charts, line_of_weights, read_lines
 from tercet.eval.report.gallery import Gallery
@@ -14,7 +13,8 @@ from tercet.eval.report.held_out import held_out_chart
 from tercet.eval.report.media import data_uri
 from tercet.eval.report.selection import SelectedStep, selection_charts
 from tercet.eval.result import Result
-from tercet.eval.table import tabulate
+from tercet.eval.tables.formatting import heading, interval, shown, unit
+from tercet.eval.tables.table import tabulate
 from tercet.page.write import environment, write_page
 
 FILTERS = {"shown": shown, "interval": interval, "heading": heading, "unit": unit, "data_uri": data_uri}

@@ -6,10 +6,10 @@ from rich.console import Group
 from rich.text import Text
 
 from tercet.api.results import FILTERS, Results
-from tercet.eval.formats import csv_text, grid_markdown, result_lines
-from tercet.eval.grid import grid
 from tercet.eval.result import Json
-from tercet.eval.table import plain_text
+from tercet.eval.tables.formats import csv_text, grid_markdown, result_lines
+from tercet.eval.tables.grid import grid
+from tercet.eval.tables.table import plain_text
 from tercet.page.write import environment
 
 

@@ -8,9 +8,9 @@ from rich.text import Text
 from tercet.api.results import FILTERS
 from tercet.api.trained_on import TrainedOn
 from tercet.eval.compare import MARKDOWN, Difference, markdown_cells, render_differences, shown_p, signed
-from tercet.eval.formats import csv_text, markdown_text
 from tercet.eval.result import Json
-from tercet.eval.table import plain_text
+from tercet.eval.tables.formats import csv_text, markdown_text
+from tercet.eval.tables.table import plain_text
 from tercet.page.write import environment
 
 

@@ -29,7 +29,7 @@ from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World, joined
 from tercet.errors import UserError
-from tercet.eval.embed_data import embed_data
+from tercet.eval.embedding.embed_data import embed_data
 from tercet.eval.learnability import Scorer, score_learnability
 from tercet.eval.score import score_similarity
 from tercet.training.prototypes.semantic_duplicates import SemDeDup, score_semantic_duplicates

@@ -7,8 +7,8 @@ from tercet.api.data import Data, looked_at
 from tercet.api.model import Loadable, load, name_of
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.embed_data import embed_data
-from tercet.eval.store import Store
+from tercet.eval.embedding.embed_data import embed_data
+from tercet.eval.embedding.store import Store
 
 
 def embed(model: Loadable, data: Data, out: str | os.PathLike[str] | None = None, dims: int | None = None) -> Store:

@@ -22,11 +22,11 @@ from tercet.errors import UserError
 from tercet.eval.compare import compare as compare_measures
 from tercet.eval.compare import corrected, same_items
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.own_classes import Labels
-from tercet.eval.self_test import Check
-from tercet.eval.self_test import self_test as run_self_test
+from tercet.eval.trust.self_test import Check
+from tercet.eval.trust.self_test import self_test as run_self_test
 
 Split: TypeAlias = Literal["val", "train"]
 
@@ -173,7 +173,7 @@ def self_test(
     split: Split | None = None,
     dims: int | None = None,
 ) -> list[Check]:
-    """Tests the evaluation itself on these data with null models; see `eval/self_test.py`."""
+    """Tests the evaluation itself on these data with null models; see `eval/trust/self_test.py`."""
     question = Question.of(name_of(model), tasks, labels, data=data, split=split)
     with embedded(model, question.data, question.config, dims) as (_, tables):
         checks = (run_self_test(table, question.on(name)) for name, table in tables.items())

@@ -15,7 +15,7 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World, joined
 from tercet.errors import UserError
-from tercet.eval.write_features import FeatureWriter
+from tercet.eval.embedding.write_features import FeatureWriter
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig

@@ -9,7 +9,7 @@ from rich.table import Table as Drawing
 from rich.text import Text
 
 from tercet.eval.result import Json
-from tercet.eval.table import plain_text
+from tercet.eval.tables.table import plain_text
 from tercet.page.write import environment
 
 

@@ -13,8 +13,8 @@ from tercet.api.query import modality_of
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.open import open_split
 from tercet.errors import UserError
-from tercet.eval.search import Match, search
-from tercet.eval.store import Store
+from tercet.eval.embedding.search import Match, search
+from tercet.eval.embedding.store import Store
 from tercet.modality import FILES
 
 

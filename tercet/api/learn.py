@@ -16,7 +16,7 @@ from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.embed_data import embed_data
+from tercet.eval.embedding.embed_data import embed_data
 from tercet.training.flyt.config import LearnConfig
 from tercet.training.flyt.group import learn_group
 

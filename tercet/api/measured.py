@@ -9,16 +9,16 @@ from tercet.api.model import Loadable, Model, load
 from tercet.api.question import Question
 from tercet.distributed import joined
 from tercet.eval.average import ALL, averages, overall
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.fingerprint import data_digest, weights_digest
 from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
-from tercet.eval.fingerprint import data_digest, weights_digest
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
 from tercet.eval.own_classes import ZERO_SHOT, usual_tasks
 from tercet.eval.result import Result
-from tercet.eval.self_test import trust
 from tercet.eval.task import Task, hashes_by_name
+from tercet.eval.trust.self_test import trust
 from tercet.main_process import say
 
 Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task

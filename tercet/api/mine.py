@@ -16,7 +16,7 @@ from tercet.configs.base import build
 from tercet.data_pipelines.shards.cache import cache_folder as usual_cache
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.table import plain_text
+from tercet.eval.tables.table import plain_text
 from tercet.training.mining.config import MiningConfig
 from tercet.training.mining.mine import MiningTask
 from tercet.training.mining.mine import mine as mine_source

@@ -18,7 +18,7 @@ from tercet.data_pipelines.decode.item import FileDecoder
 from tercet.data_pipelines.sample import Sample
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.embed import embed_batch
+from tercet.eval.embedding.embed import embed_batch
 from tercet.models.export.onnx.load import is_onnx
 from tercet.models.multimodal import Multimodal
 from tercet.training.pretrained import KNOWN, load_model, models_of, pretrained

@@ -25,7 +25,7 @@ from tercet.api.model import Model
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.sample import TextIntake
 from tercet.errors import UserError
-from tercet.eval.fingerprint import transform_digest, weights_digest
+from tercet.eval.embedding.fingerprint import transform_digest, weights_digest
 
 ENCODED = ("text", "image", "audio")  # the modalities of MTEB that a model of tercet may have
 CHUNK = 256  # rows that are embedded at a time, because MTEB's batches may be of one picture

@@ -13,8 +13,8 @@ from tercet.api.data import Data
 from tercet.api.embed import check_folder, embed
 from tercet.api.model import Loadable
 from tercet.errors import UserError
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.store import Store
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.embedding.store import Store
 from tercet.main_process import is_main_process
 
 FILE = "embeddings.parquet"

@@ -8,8 +8,8 @@ from tercet.api.evaluate import embedded
 from tercet.api.model import Loadable, name_of
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.reduced import ReducedSet, reduced_set
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.retrieval.reduced import ReducedSet, reduced_set
 
 
 def reduce(

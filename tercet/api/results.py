@@ -9,11 +9,11 @@ from rich.text import Text
 from tercet.api.measured import Hashes, Missing, not_evaluated
 from tercet.api.trained_on import TrainedOn
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.formats import csv_text, grid_markdown, result_lines
-from tercet.eval.formatting import heading, interval, shown
-from tercet.eval.grid import grid
 from tercet.eval.result import Json, Result, to_json
-from tercet.eval.table import plain_text, render, tabulate
+from tercet.eval.tables.formats import csv_text, grid_markdown, result_lines
+from tercet.eval.tables.formatting import heading, interval, shown
+from tercet.eval.tables.grid import grid
+from tercet.eval.tables.table import plain_text, render, tabulate
 from tercet.page.write import environment
 
 FILTERS = {"shown": shown, "interval": interval, "heading": heading}

@@ -10,7 +10,7 @@ from tercet.data_pipelines.shards.address import is_url
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.result import Json
 from tercet.main_process import is_main_process
 from tercet.training.config import RunConfig

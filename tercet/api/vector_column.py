@@ -8,8 +8,8 @@ from tercet.api.embed import check_folder, embed
 from tercet.api.model import Loadable, load, name_of
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
-from tercet.eval.store import Store
-from tercet.eval.vector_column import write_vectors
+from tercet.eval.embedding.store import Store
+from tercet.eval.embedding.vector_column import write_vectors
 from tercet.training.selection.reference import temperatures
 
 

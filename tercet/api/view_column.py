@@ -10,9 +10,9 @@ from tercet.data_pipelines.captions.reader import USUAL
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.errors import UserError
-from tercet.eval.fingerprint import weights_digest
-from tercet.eval.view_column import Stored, ViewManifest, how_made
-from tercet.eval.view_writer import ViewWriter
+from tercet.eval.embedding.fingerprint import weights_digest
+from tercet.eval.embedding.view_column import Stored, ViewManifest, how_made
+from tercet.eval.embedding.view_writer import ViewWriter
 from tercet.modality import modality_of
 from tercet.models.multimodal import build_model
 from tercet.models.same_input import difference

@@ -49,7 +49,7 @@ def evaluate(arguments: Namespace) -> int:
 
 def self_test(arguments: Namespace) -> int:
     from tercet.api.evaluate import self_test
-    from tercet.eval.self_test_table import render_checks
+    from tercet.eval.trust.self_test_table import render_checks
 
     if arguments.model_more:
         raise UserError("eval: --self-test takes one model; leave --model out")

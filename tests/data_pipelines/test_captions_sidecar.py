@@ -20,7 +20,7 @@ from tercet.data_pipelines.shards.read import open_shards
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.errors import UserError
-from tercet.eval.fingerprint import transform_digest
+from tercet.eval.embedding.fingerprint import transform_digest
 from tests.data_pipelines.further import INTAKES, words
 
 TEXT = {"text": INTAKES["text"]}

@@ -19,8 +19,8 @@ from tercet.data_pipelines.sample import Batch, FeatureIntake, Intake
 from tercet.data_pipelines.shards.read import Shards, open_shards
 from tercet.data_pipelines.source import Files
 from tercet.distributed import World
-from tercet.eval import write_features
-from tercet.eval.write_features import FeatureWriter
+from tercet.eval.embedding import write_features
+from tercet.eval.embedding.write_features import FeatureWriter
 from tercet.models.multimodal import Multimodal
 from tests.eval.stored import tiny
 

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/architecture.md"
 FOLDERS = ("benchmarks", "configs", "data_pipelines", "eval", "models", "tercet", "training")
-DRAWN = {"tercet": "", "data_pipelines": "data_pipelines."}  # the blocks of the page, and where their names begin
+# The blocks of the page, and where their names begin.
+DRAWN = {"tercet": "", "data_pipelines": "data_pipelines.", "eval": "eval."}
 
 
 @dataclass(frozen=True)

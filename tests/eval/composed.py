@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.measure import Measure, results
-from tercet.eval.null_models import random_text
 from tercet.eval.result import Result
+from tercet.eval.trust.null_models import random_text
 
 ITEMS, DIM = 40, 8
 KINDS = ("on", "under", "rare")

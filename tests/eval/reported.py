@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
 from tests.tercet.parsed import HOSTILE

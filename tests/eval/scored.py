@@ -19,9 +19,9 @@ from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.sources.open import open_split
 from tercet.distributed import World
-from tercet.eval import embed_data as module
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.store import Store, StoredPart
+from tercet.eval.embedding import embed_data as module
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.embedding.store import Store, StoredPart
 from tests.eval.stored import tiny
 
 DIM, DIFFERENT = 6, 40  # samples from the 40th on repeat the first ones

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import World
-from tercet.eval import embed_data as room
-from tercet.eval.store import Store
+from tercet.eval.embedding import embed_data as room
+from tercet.eval.embedding.store import Store
 from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.term_config import TermConfig

@@ -12,9 +12,9 @@ from tercet.eval.average import averages
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
 from tercet.eval.evaluate import measure
-from tercet.eval.intervals import MeanRank, Share, class_mean
 from tercet.eval.measure import Measure
 from tercet.eval.result import Result, to_json
+from tercet.eval.statistics.intervals import MeanRank, Share, class_mean
 from tercet.training.checkpoint_config import BestConfig
 from tercet.training.evaluations import score
 from tests.eval.test_eval_self_test import table

@@ -4,7 +4,7 @@ import pytest
 
 from tercet.eval.report.curves import line_of_weights
 from tercet.eval.result import Result, from_json, to_json
-from tercet.eval.table import table_text
+from tercet.eval.tables.table import table_text
 
 
 def result(subject: str, value: float, split: str = "val", before: float | None = None, metric: str = "R@1") -> Result:

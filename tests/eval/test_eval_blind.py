@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.blind import DISCOUNT, NAME, Judgement, NGrams, folds, right_beats_wrong
+from tercet.eval.composition.blind import DISCOUNT, NAME, Judgement, NGrams, folds, right_beats_wrong
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate
-from tercet.eval.self_test import self_test
-from tercet.eval.table import table_text
+from tercet.eval.tables.table import table_text
+from tercet.eval.trust.self_test import self_test
 
 CAPTIONS = ["a red dog", "a red cat", "the red dog sleeps", "a dog", "dog dog dog"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tercet.eval.intervals import Estimate, MeanRank, Share, Statistic, class_mean
+from tercet.eval.statistics.intervals import Estimate, MeanRank, Share, Statistic, class_mean
 
 GROUPS, RESAMPLES = 200, 2000
 

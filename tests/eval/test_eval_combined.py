@@ -10,10 +10,10 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval.combined import CombinedRetrievalTask
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.load_tasks import load_task, load_tasks
+from tercet.eval.retrieval.combined import CombinedRetrievalTask
 
 SAMPLES, DIM, NO_PICTURE, NO_TITLE = 30, 4, (3, 4, 5), (5, 6)
 TASK = CombinedRetrievalTask(

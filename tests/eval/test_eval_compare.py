@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.compare import compare, same_items
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate, measure
 from tercet.eval.measure import Measure
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval.composition import CompositionTask, composition
+from tercet.eval.composition.composition import CompositionTask, composition
+from tercet.eval.composition.right_and_wrong import from_data
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import results
-from tercet.eval.null_models import constant, constant_text
-from tercet.eval.right_and_wrong import from_data
-from tercet.eval.self_test import THOROUGH, Effort, self_test
 from tercet.eval.task import Task
+from tercet.eval.trust.null_models import constant, constant_text
+from tercet.eval.trust.self_test import THOROUGH, Effort, self_test
 from tests.eval.composed import COLOURS, DIM, ITEMS, KINDS, SHAPES, by_name, embed_text, meta, table, vector
 
 
@@ -47,7 +47,7 @@ def scored() -> tuple[EmbeddingTable, Tensor, Tensor, list[list[tuple[str, Tenso
 def test_sugarcrepe_is_the_micro_average_of_strict_wins(
     scored: Any, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tercet.eval.comparisons.TILE", tile)
+    monkeypatch.setattr("tercet.eval.composition.comparisons.TILE", tile)
     data, image, text, wrong = scored
     hits = [(kind, bool(image[n] @ text[n, 0] > image[n] @ other)) for n in range(ITEMS) for kind, other in wrong[n]]
     found = by_name(composition(data, embed_text, task("sugarcrepe")))

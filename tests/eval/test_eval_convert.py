@@ -15,7 +15,7 @@ from tercet.data_pipelines.convert import convert
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate
 from tercet.eval.evaluator import Evaluator
 from tests.eval.stored import tiny

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Batch, Field, Sample
-from tercet.eval.embed import EmbeddingTable, EvalError, embed, embed_prompts
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError, embed, embed_prompts
 
 
 class Doubling:

@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval import few_shot_methods
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.few_shot import Episode, FewShotTask, classes_of, episodes
-from tercet.eval.few_shot_methods import Method, Shown, clip_adapter, moved, scores, settings, tip_adapter
-from tercet.eval.intervals import EpisodeShare, Share
-from tercet.eval.labelled import labelled
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.measure import Measure
-from tercet.eval.null_models import reordered
-from tercet.eval.self_test import THOROUGH, self_test
+from tercet.eval.probes import few_shot_methods
+from tercet.eval.probes.few_shot import Episode, FewShotTask, classes_of, episodes
+from tercet.eval.probes.few_shot_methods import Method, Shown, clip_adapter, moved, scores, settings, tip_adapter
+from tercet.eval.probes.labelled import labelled
+from tercet.eval.statistics.intervals import EpisodeShare, Share
 from tercet.eval.transport import transport_plan
+from tercet.eval.trust.null_models import reordered
+from tercet.eval.trust.self_test import THOROUGH, self_test
 
 DIM = 12
 FEW_DRAWS = replace(THOROUGH, draws=(16, 40))
@@ -155,7 +155,7 @@ def test_alignment_makes_up_for_unlucky_examples() -> None:
 
 
 def test_the_order_of_the_table_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tercet.eval.few_shot.VALIDATED", 2)
+    monkeypatch.setattr("tercet.eval.probes.few_shot.VALIDATED", 2)
     table = made(1.0)
     for method in METHODS:
         one = task(method=method, episodes=5, steps=3)

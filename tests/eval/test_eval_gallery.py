@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.report.gallery import exhibit, galleries
 from tests.eval.reported import RATE, table
 

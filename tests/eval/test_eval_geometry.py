@@ -12,15 +12,15 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.geometry import GeometryTask, hubness, largest_hub, separated, shifted
-from tercet.eval.jackknife import Jackknifed
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
-from tercet.eval.null_models import reordered
 from tercet.eval.result import from_json, to_json
 from tercet.eval.space import effective_rank, uniformity
-from tercet.eval.table import table_text
+from tercet.eval.statistics.jackknife import Jackknifed
+from tercet.eval.tables.table import table_text
+from tercet.eval.trust.null_models import reordered
 
 ITEMS, DIM = 40, 8
 

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tercet.eval.intervals import Estimate, MeanRank, MedianRank, RankVariance, Share, Statistic, class_mean, student
+from tercet.eval.statistics.intervals import (
+    Estimate,
+    MeanRank,
+    MedianRank,
+    RankVariance,
+    Share,
+    Statistic,
+    class_mean,
+    student,
+)
 
 RUNS = 300  # per case: where 95 % are covered, fewer than 91 % are counted in one case of a thousand
 LEAST = 0.91

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
+from tercet.eval.classification.labels import LabelReader
+from tercet.eval.classification.zero_shot import label_tasks
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate
-from tercet.eval.labels import LabelReader
 from tercet.eval.load_tasks import load_task
-from tercet.eval.zero_shot import label_tasks
 
 LABELS = ("boat", "fire_truck", "bus")
 

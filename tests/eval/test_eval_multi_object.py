@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.composition.multi_object import MultiObjectTask, multi_object
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.load_tasks import load_task
-from tercet.eval.multi_object import MultiObjectTask, multi_object
 from tests.eval.composed import ITEMS, by_name, embed_text, meta, table, vector
 
 

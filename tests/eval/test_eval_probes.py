@@ -15,18 +15,18 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
+from tercet.eval.classification.zero_shot import ZeroShotTask
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.knn import NearestNeighboursTask
-from tercet.eval.labelled import labelled, place_of_right
-from tercet.eval.linear_probe import LinearProbeTask, MultiLabelProbeTask
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task, load_tasks
 from tercet.eval.measure import Measure
-from tercet.eval.null_models import reordered
-from tercet.eval.probe import ProbeTask
-from tercet.eval.splits import dealt, splits
-from tercet.eval.zero_shot import ZeroShotTask
+from tercet.eval.probes.knn import NearestNeighboursTask
+from tercet.eval.probes.labelled import labelled, place_of_right
+from tercet.eval.probes.linear_probe import LinearProbeTask, MultiLabelProbeTask
+from tercet.eval.probes.probe import ProbeTask
+from tercet.eval.probes.splits import dealt, splits
+from tercet.eval.trust.null_models import reordered
 
 DIM = 8
 

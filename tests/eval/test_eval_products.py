@@ -18,19 +18,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tercet.eval.load_tasks  # noqa: F401  registers every kind of task
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import CPU, World
-from tercet.eval import few_shot, products, ranking
+from tercet.eval import products
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.measure import results
-from tercet.eval.null_models import random_text
+from tercet.eval.probes import few_shot
 from tercet.eval.products import FEW, TILE, device_for, inner, nearest
-from tercet.eval.ranking import Ranking, rank_rights
-from tercet.eval.reduced import reduced_set
+from tercet.eval.ranking import ranking
+from tercet.eval.ranking.ranking import Ranking, rank_rights
+from tercet.eval.ranking.rights import Rights
 from tercet.eval.report.gallery import galleries
 from tercet.eval.result import Result
-from tercet.eval.rights import Rights
-from tercet.eval.shortcuts import ridge_recall
+from tercet.eval.retrieval.reduced import reduced_set
 from tercet.eval.task import KINDS, Task
+from tercet.eval.trust.null_models import random_text
+from tercet.eval.trust.shortcuts import ridge_recall
 from tercet.testing import on_ranks
 from tests.eval.elsewhere import DEVICE, Elsewhere
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import UserError
-from tercet.eval.rand_index import adjusted_rand_index
+from tercet.eval.statistics.rand_index import adjusted_rand_index
 
 LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2)), min_size=1, max_size=14)
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import World
-from tercet.eval import chance, ranking
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.ranking import TIE, Ranking, rank, rank_rights
-from tercet.eval.rights import Rights
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
+from tercet.eval.ranking import chance, ranking
+from tercet.eval.ranking.ranking import TIE, Ranking, rank, rank_rights
+from tercet.eval.ranking.rights import Rights
 from tercet.testing import on_ranks
 
 

@@ -11,10 +11,10 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.reduced import ReducedRetrievalTask, ReducedSet, reduced_set
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.redundant import predictability, redundant_tasks
-from tercet.eval.retrieval import RetrievalTask
+from tercet.eval.retrieval.reduced import ReducedRetrievalTask, ReducedSet, reduced_set
+from tercet.eval.retrieval.retrieval import RetrievalTask
 
 DIM, ITEMS, QUERIES = 24, 1600, 60
 NOISE = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6)  # of graded models

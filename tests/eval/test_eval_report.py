@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tercet.eval.report.write import write_report
-from tercet.eval.table import tabulate
+from tercet.eval.tables.table import tabulate
 from tests.eval.reported import results
 from tests.tercet.parsed import HOSTILE, Page
 

@@ -14,14 +14,14 @@ from tercet.data_pipelines.sample import Sample, TextIntake
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
-from tercet.eval.ranking import rank
+from tercet.eval.ranking.ranking import rank
 from tercet.eval.result import Result, from_json, to_json
-from tercet.eval.retrieval import RetrievalTask
-from tercet.eval.self_test import QUICK, self_test
-from tercet.eval.table import table_text
+from tercet.eval.retrieval.retrieval import RetrievalTask
+from tercet.eval.tables.table import table_text
+from tercet.eval.trust.self_test import QUICK, self_test
 from tercet.testing import on_ranks
 
 ITEMS, LANGUAGES = 24, ("de", "en", "fr")

@@ -16,10 +16,10 @@ from torchmetrics.functional import retrieval as peer
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.load_tasks import load_task
-from tercet.eval.ranking import rank
-from tercet.eval.retrieval import RetrievalTask
+from tercet.eval.ranking.ranking import rank
+from tercet.eval.retrieval.retrieval import RetrievalTask
 
 ITEMS, CAPTIONS = 40, 5
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.search import search
-from tercet.eval.store import Request, Store, StoredPart
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.embedding.search import search
+from tercet.eval.embedding.store import Request, Store, StoredPart
 
 SAMPLES, PIECE = 50, 8
 

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval import ranking, retrieval
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.load_tasks import load_tasks
-from tercet.eval.ranking import Ranking
-from tercet.eval.self_test import THOROUGH, Check, self_test, trust
-from tercet.eval.self_test_table import render_checks
-from tercet.eval.table import plain_text
+from tercet.eval.ranking import ranking
+from tercet.eval.ranking.ranking import Ranking
+from tercet.eval.retrieval import retrieval
+from tercet.eval.tables.table import plain_text
+from tercet.eval.trust.self_test import THOROUGH, Check, self_test, trust
+from tercet.eval.trust.self_test_table import render_checks
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
 TASKS = ("retrieval", "zero_shot_shape", "composition")

@@ -14,21 +14,24 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval import combined, few_shot, geometry, multi_label, probe, reduced, splits, zero_shot
+from tercet.eval import geometry
+from tercet.eval.classification import multi_label, zero_shot
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError, TextEmbedder
-from tercet.eval.intervals import MeanRank, Share, Statistic
-from tercet.eval.knn import NearestNeighboursTask
-from tercet.eval.labelled import Labelled
-from tercet.eval.linear_probe import LinearProbeTask
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores, best_answer
-from tercet.eval.ranking import TIE, Ranking
-from tercet.eval.reduced import reduced_set
-from tercet.eval.retrieval import RetrievalTask
-from tercet.eval.self_test import QUICK, Check, self_test, trust
-from tercet.eval.splits import Split, SplitTask
+from tercet.eval.probes import few_shot, probe, splits
+from tercet.eval.probes.knn import NearestNeighboursTask
+from tercet.eval.probes.labelled import Labelled
+from tercet.eval.probes.linear_probe import LinearProbeTask
+from tercet.eval.probes.splits import Split, SplitTask
+from tercet.eval.ranking.ranking import TIE, Ranking
+from tercet.eval.retrieval import combined, reduced
+from tercet.eval.retrieval.reduced import reduced_set
+from tercet.eval.retrieval.retrieval import RetrievalTask
+from tercet.eval.statistics.intervals import MeanRank, Share, Statistic
 from tercet.eval.task import KINDS, Task
+from tercet.eval.trust.self_test import QUICK, Check, self_test, trust
 
 ITEMS, DIM, CLASSES = 64, 16, 4
 WORDS = {f"c{number}": f"thing {number}" for number in range(CLASSES)}

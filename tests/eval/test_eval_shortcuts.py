@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluator import spread
-from tercet.eval.shortcuts import PENALTIES, Ridge, ridge_recall
-from tercet.eval.simple_features import MELS, NGRAMS, WORDS, simple_features
+from tercet.eval.trust.shortcuts import PENALTIES, Ridge, ridge_recall
+from tercet.eval.trust.simple_features import MELS, NGRAMS, WORDS, simple_features
 from tercet.modality import FILES
 
 

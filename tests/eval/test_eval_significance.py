@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.eval.intervals import Estimate, Share, student
-from tercet.eval.significance import holm, p_value
+from tercet.eval.statistics.intervals import Estimate, Share, student
+from tercet.eval.statistics.significance import holm, p_value
 
 
 def naive_holm(p_values: list[float]) -> list[float]:

@@ -14,12 +14,12 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.jackknife import Correlation, Jackknifed, correlation, jackknife, ranked
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
-from tercet.eval.self_test import THOROUGH, self_test
-from tercet.eval.similarity import SimilarityTask
+from tercet.eval.retrieval.similarity import SimilarityTask
+from tercet.eval.statistics.jackknife import Correlation, Jackknifed, correlation, jackknife, ranked
+from tercet.eval.trust.self_test import THOROUGH, self_test
 
 DIM = 16
 TASK = SimilarityTask(

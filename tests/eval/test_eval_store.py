@@ -16,10 +16,10 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.embedding.fingerprint import weights_digest
+from tercet.eval.embedding.store import MANIFEST, Store
 from tercet.eval.evaluator import Evaluator
-from tercet.eval.fingerprint import weights_digest
-from tercet.eval.store import MANIFEST, Store
 from tercet.testing import on_ranks
 from tests.eval.stored import MODEL, data, room, stored, tiny
 

@@ -11,19 +11,19 @@ from torch.nn import functional as F
 from tercet.data_pipelines.builtin.vocabulary import vocabulary
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
-from tercet.eval.composition import CompositionTask, composition
+from tercet.eval.classification.prompted_task import fingerprint, prompts_of
+from tercet.eval.classification.zero_shot import ZeroShotTask, zero_shot
+from tercet.eval.composition.composition import CompositionTask, composition
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.evaluate import evaluate, with_shortcuts
 from tercet.eval.load_tasks import load_task, load_tasks
 from tercet.eval.measure import Measure, results
-from tercet.eval.prompted_task import fingerprint, prompts_of
 from tercet.eval.result import Result, from_json, to_json
-from tercet.eval.retrieval import RetrievalTask, retrieval
-from tercet.eval.table import table_text
+from tercet.eval.retrieval.retrieval import RetrievalTask, retrieval
+from tercet.eval.tables.table import table_text
 from tercet.eval.task import hashes_by_name, lookup
 from tercet.eval.task_files import task_names
-from tercet.eval.zero_shot import ZeroShotTask, zero_shot
 
 RETRIEVAL = RetrievalTask(kind="retrieval", name="retrieval", title="Retrieval")
 SHAPES = ("circle", "square", "star", "ring", "cross", "heart")

@@ -8,8 +8,8 @@ import pytest
 
 from tercet.eval.report.write import write_report
 from tercet.eval.result import Result, from_json, to_json
-from tercet.eval.table import table_text
-from tercet.eval.verdict import verdict
+from tercet.eval.tables.table import table_text
+from tercet.eval.tables.verdict import verdict
 
 NOTHING = "nothing shows that the model has learned to do this (n = 177)"
 RIDGE = {"ridge on simple features": 0.123, "ridge on random towers": 0.05}

@@ -12,18 +12,18 @@ from torch.nn import functional as F
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import World
 from tercet.eval.average import Average
+from tercet.eval.classification.zero_shot import Classified, ZeroShotTask, class_vectors
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
-from tercet.eval.intervals import Estimate
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.measure import results
-from tercet.eval.null_models import random_text
-from tercet.eval.ranking import TIE
-from tercet.eval.self_test import QUICK, self_test
-from tercet.eval.table import table_text
+from tercet.eval.ranking.ranking import TIE
+from tercet.eval.statistics.intervals import Estimate
+from tercet.eval.statistics.weighted_shares import macro_f1, worst_share
+from tercet.eval.tables.table import table_text
 from tercet.eval.task import TaskGroup
-from tercet.eval.weighted_shares import macro_f1, worst_share
-from tercet.eval.zero_shot import Classified, ZeroShotTask, class_vectors
+from tercet.eval.trust.null_models import random_text
+from tercet.eval.trust.self_test import QUICK, self_test
 from tests.eval.test_eval_intervals import LEAST, coverage, rand
 
 ITEMS, DIM = 120, 16

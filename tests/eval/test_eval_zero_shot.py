@@ -21,18 +21,18 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error, multilabel_average_precision
 
 from tercet.data_pipelines.sample import Sample
-from tercet.eval.calibration import CalibrationTask, calibration_error
+from tercet.eval.classification.calibration import CalibrationTask, calibration_error
+from tercet.eval.classification.multi_label import MultiLabelTask, average_precision
+from tercet.eval.classification.prompted_task import PromptedTask, prompts_of
+from tercet.eval.classification.zero_shot import ZeroShotTask, class_vectors
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable, EvalError
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.load_tasks import load_task
 from tercet.eval.measure import Measure, results
-from tercet.eval.multi_label import MultiLabelTask, average_precision
-from tercet.eval.null_models import constant, constant_text, random_text
-from tercet.eval.prompted_task import PromptedTask, prompts_of
 from tercet.eval.result import Result, to_json
-from tercet.eval.self_test import THOROUGH, self_test
-from tercet.eval.table import table_text
-from tercet.eval.zero_shot import ZeroShotTask, class_vectors
+from tercet.eval.tables.table import table_text
+from tercet.eval.trust.null_models import constant, constant_text, random_text
+from tercet.eval.trust.self_test import THOROUGH, self_test
 from tests.eval.stored import tiny
 
 ITEMS, DIM, SCALE = 120, 16, 7.0

@@ -19,11 +19,11 @@ from tercet.data_pipelines.curate.score_table import ScoreTable
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval import embed_data
 from tercet.eval import learnability as module
+from tercet.eval.embedding import embed_data
+from tercet.eval.embedding.store import Store
 from tercet.eval.learnability import Scorer, Temperature, batches, pair_losses, score_learnability
 from tercet.eval.score import score_similarity
-from tercet.eval.store import Store
 from tercet.testing import on_ranks
 from tests.data_pipelines.curated import SAMPLES, written
 from tests.eval.scored import embedded, on_rank, rows, scored, vector

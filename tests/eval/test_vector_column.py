@@ -19,9 +19,9 @@ from tercet.data_pipelines.mapped_column import MappedColumn
 from tercet.data_pipelines.sample import TextIntake
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval import vector_column
-from tercet.eval.store import Store
-from tercet.eval.vector_column import SourceVectors, TermTemperature, VectorManifest, hashes, write_vectors
+from tercet.eval.embedding import vector_column
+from tercet.eval.embedding.store import Store
+from tercet.eval.embedding.vector_column import SourceVectors, TermTemperature, VectorManifest, hashes, write_vectors
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig

@@ -110,7 +110,7 @@ def nearer() -> tuple[float, float]:
     """The task's value on random vectors, and the same by a loop."""
     from tercet.data_pipelines.sample import Sample
     from tercet.eval.config import EvalConfig
-    from tercet.eval.embed import EmbeddingTable
+    from tercet.eval.embedding.embed import EmbeddingTable
     from tercet.eval.load_tasks import load_task
 
     draw, item = torch.Generator().manual_seed(0), torch.arange(30)

@@ -20,9 +20,9 @@ from tercet.data_pipelines import columns
 from tercet.data_pipelines.columns import Column, read_column
 from tercet.data_pipelines.config import DataConfig
 from tercet.distributed import World
-from tercet.eval import embed_data as room
-from tercet.eval.embed import EmbeddingTable
-from tercet.eval.store import Store, StoredPart
+from tercet.eval.embedding import embed_data as room
+from tercet.eval.embedding.embed import EmbeddingTable
+from tercet.eval.embedding.store import Store, StoredPart
 from tercet.training.mining.config import MiningConfig
 from tercet.training.mining.mine import MiningTask, mine
 from tercet.training.mining.mined import Mined

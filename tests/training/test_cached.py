@@ -20,7 +20,7 @@ from tercet.data_pipelines.shards.read import Shards
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval import write_features
+from tercet.eval.embedding import write_features
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks

@@ -11,10 +11,10 @@ import torch
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval import retrieval
 from tercet.eval.config import EvalConfig
-from tercet.eval.ranking import Ranking
+from tercet.eval.ranking.ranking import Ranking
 from tercet.eval.result import Result, to_json
+from tercet.eval.retrieval import retrieval
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
 from tercet.training.early_stopping import EarlyStoppingConfig

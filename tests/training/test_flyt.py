@@ -22,7 +22,7 @@ from tercet.data_pipelines.curate.score_table import ScoreTable, TableSource
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval.store import Store
+from tercet.eval.embedding.store import Store
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.flyt.config import LearnConfig
 from tercet.training.flyt.group import sides_of

@@ -12,7 +12,7 @@ from tercet.data_pipelines.curate.score_group import ScoreGroup
 from tercet.data_pipelines.curate.score_table import ScoreTable
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.errors import UserError
-from tercet.eval.store import Store
+from tercet.eval.embedding.store import Store
 from tercet.testing import on_ranks
 from tercet.training.prototypes import semantic_duplicates as module
 from tercet.training.prototypes.semantic_duplicates import SemDeDup, nearest_before, score_semantic_duplicates

@@ -22,8 +22,8 @@ from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.sources.open import open_source
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.eval import view_writer
-from tercet.eval.view_column import ViewManifest
+from tercet.eval.embedding import view_writer
+from tercet.eval.embedding.view_column import ViewManifest
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 
-from tercet.eval.formats import markdown_text
+from tercet.eval.tables.formats import markdown_text
 
 UNKNOWN = "not known"
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 from tercet.data_pipelines.sample import AudioIntake, ImageIntake, Intake, TextIntake
-from tercet.eval.formatting import heading, interval, shown
-from tercet.eval.table import ResultTable, tabulate
+from tercet.eval.tables.formatting import heading, interval, shown
+from tercet.eval.tables.table import ResultTable, tabulate
 from tercet.models.losses.about import about
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig

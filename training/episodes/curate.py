@@ -17,7 +17,7 @@ from torch import Tensor
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
-from tercet.eval.embed import embed_prompts
+from tercet.eval.embedding.embed import embed_prompts
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
 from tercet.training.episodes.config import CurateConfig

@@ -19,7 +19,7 @@ from tercet.data_pipelines.seeding import keys
 from tercet.data_pipelines.source import Source
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
-from tercet.eval.embed import EmbeddedBatch, embed_batch
+from tercet.eval.embedding.embed import EmbeddedBatch, embed_batch
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
 from tercet.plural import number_of

@@ -15,8 +15,8 @@ from tercet.data_pipelines.curate.score_table import ScoreTable
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.seeding import uniforms
 from tercet.errors import UserError
+from tercet.eval.embedding.store import Store
 from tercet.eval.score import PairVectors, pair_vectors, pairs_of
-from tercet.eval.store import Store
 from tercet.training.flyt.config import LearnConfig
 from tercet.training.flyt.inner_step import Pairs
 from tercet.training.flyt.learn import learn

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
-from tercet.eval.vector_column import VectorManifest
+from tercet.eval.embedding.vector_column import VectorManifest
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext

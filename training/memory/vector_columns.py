@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.mapped_column import MappedColumn
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.errors import RankError, UserError
-from tercet.eval.vector_column import CAPTION, SourceVectors, VectorManifest, hashes
+from tercet.eval.embedding.vector_column import CAPTION, SourceVectors, VectorManifest, hashes
 from tercet.training.memory.memory import StageContext
 from tercet.training.memory.unchanged import fixed_columns
 

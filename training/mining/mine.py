@@ -13,8 +13,8 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError, did_you_mean
-from tercet.eval.embed_data import embed_data
-from tercet.eval.store import Store
+from tercet.eval.embedding.embed_data import embed_data
+from tercet.eval.embedding.store import Store
 from tercet.modality import FILES
 from tercet.models.multimodal import Multimodal
 from tercet.training.mining.config import MiningConfig

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tercet.data_pipelines.progress import with_progress
 from tercet.distributed import World
-from tercet.eval.store import Store
+from tercet.eval.embedding.store import Store
 from tercet.training.mining.equal import Ids, MarkReader, Marks, kinds, marks_of
 from tercet.training.mining.inverted_lists import InvertedLists, MarksById, build_index, load_faiss
 from tercet.training.mining.nearest import Found, Nearest, Piece, own_scores

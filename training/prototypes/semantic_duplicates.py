@@ -22,8 +22,8 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.curate.score_group import ScoreColumn, ScoreGroup
 from tercet.data_pipelines.curate.score_task import ScoreTask
 from tercet.data_pipelines.progress import with_progress
+from tercet.eval.embedding.store import Store
 from tercet.eval.score import facts_of
-from tercet.eval.store import Store
 from tercet.training.prototypes.cluster_data import NONE, features, modality_of_features, piece_features
 from tercet.training.prototypes.kmeans import KMeans, kmeans
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tercet.configs.base import build
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
-from tercet.eval.vector_column import TermTemperature
+from tercet.eval.embedding.vector_column import TermTemperature
 from tercet.modality import modality_of_vectors
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
-from tercet.eval.fingerprint import weights_digest
-from tercet.eval.vector_column import VectorManifest
+from tercet.eval.embedding.fingerprint import weights_digest
+from tercet.eval.embedding.vector_column import VectorManifest
 from tercet.training.config import RunConfig
 from tercet.training.flops import Flops
 from tercet.training.memory.memory import StageContext

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
-from tercet.eval.view_column import CLASS, CLASSES, SCORE, SEED, VECTORS
+from tercet.eval.embedding.view_column import CLASS, CLASSES, SCORE, SEED, VECTORS
 from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather

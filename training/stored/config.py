@@ -24,7 +24,7 @@ class StoredConfig(MemoryConfig):
             raise Misfit(f"memories.{name}", "needs the views that its folder was written for; set data.views.count")
 
     def check_files(self, name: str) -> None:
-        from tercet.eval.view_column import ViewManifest
+        from tercet.eval.embedding.view_column import ViewManifest
 
         ViewManifest.read(Path(self.folder))
 

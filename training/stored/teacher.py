@@ -7,8 +7,8 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import UserError
-from tercet.eval.vector_column import CAPTION
-from tercet.eval.view_column import SEED
+from tercet.eval.embedding.vector_column import CAPTION
+from tercet.eval.embedding.view_column import SEED
 from tercet.modality import modality_of
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather

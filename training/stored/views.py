@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tercet.data_pipelines.mapped_column import MappedColumn
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError, UserError
-from tercet.eval.vector_column import CAPTION, hashes
-from tercet.eval.view_column import SEED, ViewManifest, differs, how_made
+from tercet.eval.embedding.vector_column import CAPTION, hashes
+from tercet.eval.embedding.view_column import SEED, ViewManifest, differs, how_made
 from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
 from tercet.training.memory.unchanged import fixed_columns
 

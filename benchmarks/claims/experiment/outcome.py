@@ -13,7 +13,7 @@ from typing import Any
 from tercet.benchmarks.claims.experiment.claim import Claim
 from tercet.benchmarks.claims.experiment.runs import Numbers
 from tercet.benchmarks.table import BenchRow
-from tercet.eval.intervals import Estimate, student
+from tercet.eval.statistics.intervals import Estimate, student
 
 VERDICTS = {True: "holds", False: "does not hold", None: "not shown"}
 

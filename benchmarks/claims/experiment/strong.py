@@ -35,10 +35,10 @@ from tercet.benchmarks.claims.experiment import built_in
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.distributed import World
 from tercet.eval.config import EvalConfig
-from tercet.eval.embed import EmbeddingTable
+from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluate import evaluate
-from tercet.eval.rand_index import adjusted_rand_index
 from tercet.eval.result import Result
+from tercet.eval.statistics.rand_index import adjusted_rand_index
 from tercet.training.prototypes.kmeans import KMeans, kmeans
 
 RUNS = RECIPE = "strong_baseline"

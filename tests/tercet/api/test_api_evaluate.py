@@ -13,7 +13,7 @@ import tercet
 from tercet.api.model import Model
 from tercet.command import main
 from tercet.errors import UserError
-from tercet.eval.self_test import THOROUGH, self_test
+from tercet.eval.trust.self_test import THOROUGH, self_test
 
 
 def test_results_print_as_text_and_as_html(model: Model) -> None:
@@ -81,6 +81,6 @@ def test_the_self_test_prints_its_verdict(capsys: pytest.CaptureFixture[str]) ->
     with patch("tercet.api.evaluate.run_self_test", fewer):
         assert main(command) == 0
         assert "holds" in capsys.readouterr().out
-        with patch("tercet.eval.ranking.TIE", -1e-6):
+        with patch("tercet.eval.ranking.ranking.TIE", -1e-6):
             assert main(command) == 1
     assert "wrong: image→text, text→image" in " ".join(capsys.readouterr().out.split())

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 import tercet
 from tercet.api.model import Model
 from tercet.command import main
-from tercet.eval.probe import ProbeTask
+from tercet.eval.probes.probe import ProbeTask
 from tests.tercet.api.boats import captioned
 
 
@@ -45,7 +45,7 @@ def test_a_probe_learns_from_other_data_and_from_the_outputs_of_towers(
         seen.append(data.vectors_nD)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tercet.eval.knn.NearestNeighboursTask.probe", watch)
+    monkeypatch.setattr("tercet.eval.probes.knn.NearestNeighboursTask.probe", watch)
     monkeypatch.setattr("tercet.api.measured.trust", lambda table, task: None)  # which probes null models
     with pytest.raises(KeyboardInterrupt):
         tercet.evaluate(model, task(home, vectors="tower"), data="known.csv")

@@ -17,7 +17,7 @@ from tercet.api import measured
 from tercet.command import main
 from tercet.command.options import datasets
 from tercet.errors import UserError
-from tercet.eval.table import plain_text
+from tercet.eval.tables.table import plain_text
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
@@ -63,7 +63,7 @@ def test_one_command_evaluates_all_models_on_all_data_in_every_format(
             assert in_csv[model, "big", one.task, one.name] == pytest.approx(one.value)
     assert len(list(Path("kept/embeddings").iterdir())) == 4
 
-    with patch("tercet.eval.embed_data.embed_piece", side_effect=AssertionError("embedded again")):
+    with patch("tercet.eval.embedding.embed_data.embed_piece", side_effect=AssertionError("embedded again")):
         assert main([*COMMAND, "--format", "markdown", "--out", "results.csv"]) == 0
     table, note = capsys.readouterr().out.split("\n\n")
     assert note == "in brackets: 95 % intervals; °: not distinguishable from chance\n"
