@@ -59,6 +59,11 @@ def overall(measured: Mapping[str, Sequence[Measure]], asked: Mapping[str, Seque
     return found
 
 
+def means(measures: Sequence[Measure], asked: Sequence[str | Task], dataset: str = "") -> list[Measure]:
+    """The averages of groups on one dataset, as far as it has the measures. `asked`: the tasks of the evaluation."""
+    return [mean for average in averages(asked) if (mean := average.of({dataset: measures}))]
+
+
 def averages(tasks: Sequence[str | Task]) -> list[Average]:
     """The groups among the tasks that are averages, and those within them, the inner ones first."""
     groups = [load_task(one) for one in tasks if isinstance(one, str)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tercet.eval.average import averages
+from tercet.eval.average import means
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, TextEmbedder
 from tercet.eval.load_tasks import load_tasks
@@ -26,22 +26,15 @@ def evaluate(
 
 
 def measure(
-    table: EmbeddingTable,
-    embed_text: TextEmbedder,
-    tasks: Sequence[str | Task],
-    config: EvalConfig,
-    groups: Sequence[str | Task] = (),
-    dataset: str = "",
+    table: EmbeddingTable, embed_text: TextEmbedder, tasks: Sequence[str | Task], config: EvalConfig
 ) -> list[Measure]:
-    """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups. `groups`:
-    those that the tasks are from, if they were expanded already."""
+    """The measures of these tasks on one dataset, in the order of the tasks, and then the averages of groups."""
     found = [
         replace(found, task=task.name, title=task.title)
         for task in load_tasks(tasks)
         for found in task.measure(table, embed_text, config)
     ]
-    means = (average.of({dataset: found}) for average in averages(groups or tasks))
-    return [*found, *filter(None, means)]
+    return [*found, *means(found, tasks)]
 
 
 def with_shortcuts(result: Result, shortcuts: Shortcuts) -> Result:

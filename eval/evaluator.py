@@ -3,7 +3,7 @@
 import sys
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sampl
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
-from tercet.eval.average import ALL, overall
+from tercet.eval.average import ALL, means, overall
 from tercet.eval.config import EvalConfig
 from tercet.eval.datasets import Dataset, datasets
-from tercet.eval.embedding.embed import EmbeddingTable, embed, embed_batch, join
+from tercet.eval.embedding.embed import EmbeddingTable, EvalError, embed, embed_batch, join
 from tercet.eval.embedding.embed_data import embed_data
 from tercet.eval.embedding.overlap import check_overlap
 from tercet.eval.evaluate import measure, with_shortcuts
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
+from tercet.eval.missing import Missing
 from tercet.eval.own_classes import OwnClasses
 from tercet.eval.report.gallery import Gallery, galleries
 from tercet.eval.report.selection import SelectedStep, selected_steps
@@ -45,10 +46,11 @@ STRETCH = 32  # samples
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The results, and the embeddings of each dataset."""
+    """The results, the embeddings of each dataset, and the tasks whose data lack what they need."""
 
     results: list[Result]
     tables: Mapping[str, EmbeddingTable]
+    missing: list[Missing] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ class Evaluator:
 
     def __call__(self, model: Multimodal, initial: "InitialTowers | None" = None) -> Evaluated:
         """A collective. With `initial`, which only the first rank needs, adds the shortcut baselines of R@1. Without
-        tasks, embeds nothing."""
+        tasks, embeds nothing. A task whose data lack something is left out, so that the others are not lost; if all
+        are, that is an error."""
         found: list[Result] = []
+        missing: list[Missing] = []
         measures: dict[str, list[Measure]] = {}
         tables = {}
         training = self._training_features(initial) if initial and self.datasets else []
@@ -111,17 +115,31 @@ class Evaluator:
             shortcuts = {
                 kind: self._shortcut([one[kind] for one in training], table) for kind, table in features.items()
             }
-            tasks = self._tasks(dataset)
-            measures[name] = measure(tables[name], model.embed_text, tasks, self.config, dataset.asked, name)
+            measures[name] = self._measured(tables[name], model, name, missing)
             found += [with_shortcuts(one, shortcuts) for one in results(measures[name], name)]
-        means = overall(measures, {name: dataset.asked for name, dataset in self.datasets.items()})
-        return Evaluated([*found, *results(means, ALL)], tables)
+        if missing and not found:
+            raise EvalError(missing[0].why)
+        whole = overall(measures, {name: dataset.asked for name, dataset in self.datasets.items()})
+        return Evaluated([*found, *results(whole, ALL)], tables, missing)
+
+    def _measured(self, table: EmbeddingTable, model: Multimodal, name: str, missing: list[Missing]) -> list[Measure]:
+        """What the tasks of a dataset measure, and the averages of their groups. Notes the tasks that are left out."""
+        dataset = self.datasets[name]
+        found: list[Measure] = []
+        for task in load_tasks(self._tasks(dataset)):
+            try:
+                found += measure(table, model.embed_text, [task], self.config)
+            except EvalError as error:
+                missing.append(Missing(name, task.name, str(error)))
+        return [*found, *means(found, dataset.asked, name)]
 
     def trust(self, evaluated: Evaluated) -> None:
         """Fails if an evaluation cannot be trusted: null models go through the same code. A collective."""
+        left_out = {(one.dataset, one.task) for one in evaluated.missing}
         for name, table in evaluated.tables.items():
             for task in load_tasks(self._tasks(self.datasets[name])):
-                trust(table, task)
+                if (name, task.name) not in left_out:
+                    trust(table, task)
 
     def _tasks(self, dataset: Dataset) -> list[str | Task]:
         return dataset.classified(OwnClasses(self.config.labels, self.config.templates))

@@ -13,6 +13,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.evaluator import Evaluated, Evaluator, InitialTowers
+from tercet.eval.missing import Missing, not_evaluated
 from tercet.eval.report.curves import read_lines
 from tercet.eval.report.selection import SelectedStep
 from tercet.eval.report.write import write_report
@@ -57,6 +58,7 @@ class RunEvaluation:
         self.config, self.folder, self.world = config, folder, world
         self.evaluator = Evaluator(config.data, config.eval, world, sources)
         self.evaluations = Evaluations(folder / EVALUATIONS)
+        self.named: list[Missing] = []  # what was left out, and said to be
 
     @property
     def evaluates(self) -> bool:
@@ -89,10 +91,18 @@ class RunEvaluation:
 
     def note(self, model: Multimodal, step: int) -> list[Json]:
         """Evaluates in the middle of a run and adds a line to `evaluations.jsonl`."""
-        results = to_json(self.evaluator(model).results, self.config.name)
+        evaluated = self.evaluator(model)
+        self._name(evaluated.missing)
+        results = to_json(evaluated.results, self.config.name)
         if self.world.first:
             self._add(step, results)
         return results
+
+    def _name(self, missing: Sequence[Missing]) -> None:
+        """Says once which tasks are left out, and why."""
+        for line in not_evaluated(self.config.name, [one for one in missing if one not in self.named]):
+            say(f"warning: {line}")
+        self.named += missing
 
     def _add(self, step: int, results: list[Json]) -> None:
         """Adds a line, and warns if a metric has collapsed. On the first rank only."""
@@ -127,6 +137,7 @@ class RunEvaluation:
         evaluated = self.evaluator(
             model, self._initial(stage) if self.config.eval.shortcuts and self.world.first else None
         )
+        self._name(evaluated.missing)
         self.evaluator.trust(evaluated)
         models = self._interpolated(model, stage) if self.config.eval.wise_ft else []
         history = self.history(0)
@@ -136,7 +147,7 @@ class RunEvaluation:
                 self._add(step, to_json(results, self.config.name))
             notes = self._kept() | stopped(history, self.config.early_stopping, step) | self._overfitting(results)
             notes |= summary(models, self.folder, self.config.eval.keep_wise_ft)
-            self._write(model, Evaluated(results, evaluated.tables), models, notes)
+            self._write(model, replace(evaluated, results=results), models, notes)
 
     def _kept(self) -> dict[str, str]:
         """A note about the best checkpoint, if the run keeps it and goes on."""
@@ -211,6 +222,7 @@ class RunEvaluation:
                 warnings=[
                     *([f"{OVERFITTING.capitalize()}: {notes[OVERFITTING]}"] if OVERFITTING in notes else []),
                     *self._collapses(),
+                    *(f"Left out: {line}" for line in not_evaluated(self.config.name, evaluated.missing)),
                 ],
                 selected=self._selected(model),
             )  # fmt: skip

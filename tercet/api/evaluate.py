@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, overload
 from tercet.api.by_model import ResultsByModel
 from tercet.api.comparison import Comparison
 from tercet.api.data import Data
-from tercet.api.measured import measured, not_evaluated
+from tercet.api.measured import measured
 from tercet.api.model import Loadable, Model, check_model, load, name_of
 from tercet.api.mteb_tasks import evaluate_suites, split_off
 from tercet.api.question import Question, Tasks
@@ -24,6 +24,7 @@ from tercet.eval.compare import corrected, same_items
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.evaluator import Evaluator
+from tercet.eval.missing import not_evaluated
 from tercet.eval.own_classes import Labels
 from tercet.eval.trust.self_test import Check
 from tercet.eval.trust.self_test import self_test as run_self_test

@@ -8,13 +8,14 @@ from pathlib import Path
 from tercet.api.model import Loadable, Model, load
 from tercet.api.question import Question
 from tercet.distributed import joined
-from tercet.eval.average import ALL, averages, overall
+from tercet.eval.average import ALL, means, overall
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.embedding.fingerprint import data_digest, weights_digest
 from tercet.eval.evaluate import measure
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.load_tasks import load_tasks
 from tercet.eval.measure import Measure, results
+from tercet.eval.missing import Missing
 from tercet.eval.own_classes import ZERO_SHOT, usual_tasks
 from tercet.eval.result import Result
 from tercet.eval.task import Task, hashes_by_name
@@ -22,32 +23,6 @@ from tercet.eval.trust.self_test import trust
 from tercet.main_process import say
 
 Hashes = Mapping[tuple[str, str], Mapping[str, str]]  # by dataset and task
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What could not be evaluated: a task, or every task if `task` is empty, on a dataset; and why."""
-
-    dataset: str
-    task: str
-    why: str
-
-
-def not_evaluated(model: str, missing: Sequence[Missing]) -> list[str]:
-    """One sentence for all datasets that lack a task for the same reason."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for one in missing:
-        alike.setdefault((one.task, one.why), []).append(one.dataset)
-    return [
-        f"{model} was not evaluated{f' by {task}' * bool(task)} on {_listed(datasets)}: {why}"
-        for (task, why), datasets in alike.items()
-    ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Two of the names, and how many more there are."""
-    first, more = names[:2], len(names) - 2
-    return f"{', '.join(first)} and {more} more" if more > 0 else " and ".join(first)
 
 
 @dataclass(frozen=True)
@@ -108,8 +83,8 @@ def measured(
             if found_here:
                 measures[dataset], tables[dataset] = found_here, replace(table, vectors={}, items={}, again=None)
             hashes |= {(dataset, name): {**read, **its} for name, its in hashes_by_name(tasks).items()}
-    means = overall(measures, {name: one.asked for name, one in question.datasets.items()})
-    everywhere = {ALL: means} if means else {}
+    whole = overall(measures, {name: one.asked for name, one in question.datasets.items()})
+    everywhere = {ALL: whole} if whole else {}
     return Measured(found.label, found.dims, {**measures, **everywhere}, tables, hashes, missing)
 
 
@@ -132,7 +107,4 @@ def _measures(
             if not lenient:
                 raise
             missing.append(Missing(dataset, task.name, str(error)))
-    return [
-        *found,
-        *filter(None, (average.of({dataset: found}) for average in averages(question.datasets[dataset].asked))),
-    ]
+    return [*found, *means(found, question.datasets[dataset].asked, dataset)]

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tercet.api.measured import Missing
 from tercet.api.model import Loadable
 from tercet.api.mteb_model import mteb_model, needs_mteb
 from tercet.api.results import Results
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.errors import UserError, did_you_mean
+from tercet.eval.missing import Missing
 from tercet.eval.result import Result
 from tercet.eval.task import Task
 from tercet.main_process import say

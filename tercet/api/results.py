@@ -6,9 +6,10 @@ from typing import overload
 from rich.console import Group
 from rich.text import Text
 
-from tercet.api.measured import Hashes, Missing, not_evaluated
+from tercet.api.measured import Hashes
 from tercet.api.trained_on import TrainedOn
 from tercet.errors import UserError, did_you_mean
+from tercet.eval.missing import Missing, not_evaluated
 from tercet.eval.result import Json, Result, to_json
 from tercet.eval.tables.formats import csv_text, grid_markdown, result_lines
 from tercet.eval.tables.formatting import heading, interval, shown

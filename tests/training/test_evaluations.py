@@ -1,5 +1,6 @@
 """What evaluations decide, by their lines alone; how long a run is; when it warms up and is evaluated."""
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
+from tercet.eval.embedding.embed import EvalError
 from tercet.eval.ranking.ranking import Ranking
 from tercet.eval.result import Result, to_json
 from tercet.eval.retrieval import retrieval
@@ -131,3 +133,22 @@ def test_a_run_without_tasks_embeds_nothing(world_folder: Path, tmp_path: Path) 
         run(World(), values)
     assert json.loads((tmp_path / "run" / "eval.json").read_text()) == []
     assert "shortcuts: 8" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_task_that_lacks_something_costs_a_run_no_other_result(
+    world_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = recipe(world_folder, tmp_path)["data"] | {"val": str(world_folder / "val")}
+    (tmp_path / "boats.yaml").write_text(
+        "{extends: zero_shot_shape, title: Boats, label: boat, count: {}, classes: {sail: sail, row: row}}"
+    )
+    boats = str(tmp_path / "boats.yaml")
+    evaluation = {"tasks": ["retrieval", boats], "every": 1, "shortcuts": 0}
+    run(World(), recipe(world_folder, tmp_path / "run", steps=2, data=data, eval=evaluation))
+    (found,) = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert found["task"] == "retrieval"
+    reason = "tiny was not evaluated by boats on val: task `boats` needs `boat`"
+    assert capsys.readouterr().err.count(f"tercet: warning: {reason}") == 1
+    assert f"Left out: {reason}" in html.unescape((tmp_path / "run" / "report.html").read_text())
+    with pytest.raises(EvalError, match="task `boats` needs `boat`"):  # nothing is left
+        run(World(), recipe(world_folder, tmp_path / "other", steps=1, data=data, eval={"tasks": [boats]}))
