@@ -16,13 +16,14 @@ from tercet.data_pipelines.config import DataConfig, SplitConfig
 from tercet.data_pipelines.decode.item import Decoder
 from tercet.data_pipelines.decode.sound_pairs import decoder_of
 from tercet.data_pipelines.preflight.modalities import held_modalities
-from tercet.data_pipelines.sample import AudioIntake, Batch, Field, Media, Sample
+from tercet.data_pipelines.sample import AudioIntake, Batch, Sample
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.transforms.crop import CentreView
 from tercet.distributed import World
 from tercet.eval.average import ALL, means, overall
 from tercet.eval.config import EvalConfig
 from tercet.eval.datasets import Dataset, datasets
+from tercet.eval.embedding.decoded import decoded
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, embed, embed_batch, join
 from tercet.eval.embedding.embed_data import embed_data
 from tercet.eval.embedding.overlap import check_overlap
@@ -36,12 +37,10 @@ from tercet.eval.report.selection import SelectedStep, selected_steps
 from tercet.eval.result import Result
 from tercet.eval.task import Task
 from tercet.eval.trust.self_test import trust
-from tercet.eval.trust.shortcuts import ridge_recall
+from tercet.eval.trust.shortcuts import ridge_recall, spread
 from tercet.eval.trust.simple_features import simple_features
 from tercet.models.multimodal import Multimodal
 from tercet.plural import number_of
-
-STRETCH = 32  # samples
 
 
 @dataclass(frozen=True)
@@ -257,30 +256,6 @@ class Evaluator:
         return selected_steps(lines, load, sound_rate(model))
 
 
-def spread(count: int, most: int) -> Sequence[int]:
-    """About `most` of so many ids, in evenly spread stretches: sources may be sorted, and opening a shard may cost."""
-    if count <= most:
-        return range(count)
-    length = min(STRETCH, most)
-    stretches = most // length
-    starts = (at * (count - length) // max(stretches - 1, 1) for at in range(stretches))
-    return [id for start in starts for id in range(start, start + length)]
-
-
 def sound_rate(model: Multimodal) -> int:
     intake = model.intakes.get("audio")
     return intake.rate if isinstance(intake, AudioIntake) else 16000
-
-
-def decoded(batch: Batch) -> Iterator[Sample]:
-    """The samples of a batch with their decoded media."""
-    rows = {name: dict(zip(field.item.tolist(), range(len(field)), strict=True)) for name, field in batch}
-    for item, sample in enumerate(batch.samples):
-        there = {name: rows[name][item] for name in rows if name != "text" and item in rows[name]}
-        yield replace(sample, media={name: media_of(batch.fields[name], row) for name, row in there.items()})
-
-
-def media_of(field: Field, row: int) -> Media:
-    """One row as it was decoded: a picture with its channels last, a sound without its padding."""
-    values = field.values[row] if field.lengths is None else field.values[row, : int(field.lengths[row])]
-    return (values.permute(1, 2, 0) if field.modality == "image" else values).cpu().numpy()

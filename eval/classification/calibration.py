@@ -22,8 +22,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from tercet.eval.classification.classified import Classified, classified
 from tercet.eval.classification.prompted_task import PromptedTask
-from tercet.eval.classification.zero_shot import Classified, classified
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import did_you_mean
+from tercet.eval.classification.classified import class_vectors, is_selected
 from tercet.eval.classification.labels import plain
 from tercet.eval.classification.prompted_task import PromptedTask, fingerprint
-from tercet.eval.classification.zero_shot import class_vectors, is_selected
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure

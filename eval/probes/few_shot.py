@@ -24,8 +24,9 @@ from torch import Tensor
 
 from tercet.configs.base import Misfit
 from tercet.data_pipelines.seeding import keyed
+from tercet.eval.classification.classified import class_vectors
 from tercet.eval.classification.published_words import Classes, Templates
-from tercet.eval.classification.zero_shot import PROMPTS, ZeroShotTask, class_vectors
+from tercet.eval.classification.zero_shot import PROMPTS, ZeroShotTask
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure

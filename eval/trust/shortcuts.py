@@ -13,6 +13,7 @@ The penalty is the one that explains most of those: nothing is chosen on the ite
 Shape letters: N training items, Q queries, C candidates, P features of the query's modality, K of the candidates'.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -23,6 +24,7 @@ from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.ranking.ranking import rank
 from tercet.eval.retrieval.retrieval import one_row_each, pair, shared_items
 
+STRETCH = 32  # samples
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # relative to the variance of a feature
 LEAST = 1e-6  # of an error, relative to the variance of its feature
 
@@ -124,3 +126,13 @@ class Ridge:
         answers_CK = self.y(features)
         own_C = -answers_CK.square() @ (1 / self.error_K - 1) / 2
         return torch.cat([answers_CK, torch.ones_like(own_C)[:, None], own_C[:, None]], dim=1)
+
+
+def spread(count: int, most: int) -> Sequence[int]:
+    """About `most` of so many ids, in evenly spread stretches: sources may be sorted, and opening a shard may cost."""
+    if count <= most:
+        return range(count)
+    length = min(STRETCH, most)
+    stretches = most // length
+    starts = (at * (count - length) // max(stretches - 1, 1) for at in range(stretches))
+    return [id for start in starts for id in range(start, start + length)]

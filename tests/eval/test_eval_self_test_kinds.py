@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
 from tercet.eval import geometry
-from tercet.eval.classification import multi_label, zero_shot
+from tercet.eval.classification import classified, multi_label
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
@@ -197,10 +197,10 @@ def first_of_the_table(self: geometry.GeometryTask, table: EmbeddingTable, items
     return items[: self.items]
 
 
-GENUINE_RANK, GENUINE_EPISODES, GENUINE_SEPARATED = zero_shot.rank, few_shot.episodes, geometry.separated
+GENUINE_RANK, GENUINE_EPISODES, GENUINE_SEPARATED = classified.rank, few_shot.episodes, geometry.separated
 GENUINE_PLACE = probe.place_of_right
 BROKEN: list[tuple[str, Any, str, Callable[..., Any], set[str]]] = [
-    ("zero-shot", zero_shot, "rank", one_place_better, {"random"}),
+    ("zero-shot", classified, "rank", one_place_better, {"random"}),
     ("several labels", multi_label, "average_precision", counts_itself, {"constant", "random"}),
     ("folds", probe, "place_of_right", ties_are_right, {"constant"}),
     ("own split", probe, "place_of_right", ties_are_right, {"constant"}),

@@ -14,8 +14,7 @@ from torch.distributions import Normal
 
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.embedding.embed import EmbeddingTable
-from tercet.eval.evaluator import spread
-from tercet.eval.trust.shortcuts import PENALTIES, Ridge, ridge_recall
+from tercet.eval.trust.shortcuts import PENALTIES, Ridge, ridge_recall, spread
 from tercet.eval.trust.simple_features import MELS, NGRAMS, WORDS, simple_features
 from tercet.modality import FILES
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from tercet.data_pipelines.sample import Sample
 from tercet.distributed import World
 from tercet.eval.average import Average
-from tercet.eval.classification.zero_shot import Classified, ZeroShotTask, class_vectors
+from tercet.eval.classification.classified import Classified, class_vectors
+from tercet.eval.classification.zero_shot import ZeroShotTask
 from tercet.eval.compare import compare
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError

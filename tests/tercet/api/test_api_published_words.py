@@ -15,7 +15,8 @@ from torch.nn.functional import normalize
 
 import tercet
 from tercet.errors import UserError
-from tercet.eval.classification.zero_shot import ZeroShotTask, class_vectors
+from tercet.eval.classification.classified import class_vectors
+from tercet.eval.classification.zero_shot import ZeroShotTask
 from tercet.eval.load_tasks import load_task
 from tests.models.test_encoders_open_clip import MODELS
 from tests.tercet.api.boats import pixels
