@@ -12,10 +12,16 @@ FEW = 6  # subjects that each get a sentence; of more, one names those that are 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence about a result, and whether the result is above chance."""
+    """A sentence about a result, and whether the result is above chance, and above every shortcut that is known."""
 
     words: str
     above_chance: bool
+    above_shortcuts: bool = True
+
+    @property
+    def sign(self) -> str:
+        """How the report marks it."""
+        return "failed" if not self.above_chance else "above" if self.above_shortcuts else "level"
 
 
 def verdicts(first: Sequence[Result]) -> list[Verdict]:
@@ -38,18 +44,25 @@ def verdict(result: Result) -> Verdict:
     number = f"{result.subject} {words(result.metric)} {with_unit(result.value, result.metric)}"
     guess = f"{name} ({with_unit(bar, result.metric)})"
     if result.above_chance:
-        return Verdict(f"{number} is above {guess}{_with_shortcuts(result)}", above_chance=True)
+        return Verdict(f"{number} is above {guess}{_with_shortcuts(result)}", True, _beats_shortcuts(result))
     failed = f"{number} is not distinguishable from {guess}"
     return Verdict(f"{failed}: {NOTHING} (n = {result.n}){_reached(result)}", above_chance=False)
 
 
 def _with_shortcuts(result: Result) -> str:
-    """The best shortcut counts. A result is above it where its whole interval is."""
+    """The best shortcut counts."""
     if not result.shortcuts:
         return ""
     best = _best(result)
-    link = "and above" if result.low is not None and result.low > result.shortcuts[best] else "but not above"
+    link = "and above" if _beats_shortcuts(result) else "but not above"
     return f", {link} {best} ({with_unit(result.shortcuts[best], result.metric)})"
+
+
+def _beats_shortcuts(result: Result) -> bool:
+    """Whether the whole interval is above the best shortcut, if there is one."""
+    if not result.shortcuts:
+        return True
+    return result.low is not None and result.low > result.shortcuts[_best(result)]
 
 
 def _reached(result: Result) -> str:

@@ -52,6 +52,7 @@ CASES = [
 def test_a_number_is_above_chance_where_its_whole_interval_is(one: Result, words: str) -> None:
     judged, above = verdict(one), "is above" in words
     assert (judged.words, judged.above_chance) == (f"image→text {words}", above)
+    assert judged.sign == ("failed" if not above else "level" if "but not above" in words else "above")
     (written,) = json.loads(json.dumps(to_json([one], "model")))
     assert written["details"][one.name]["above_chance"] is above
     assert from_json([written]) == [one]
