@@ -25,6 +25,7 @@ from tercet.testing import on_ranks
 
 DIM, DEPTHS, BATCH = 512, (1, 5, 10), 64
 PEER = "CLIP_benchmark"
+PATIENCE = 3600  # seconds, for a process on a slow machine
 
 Recalls = dict[str, float]
 
@@ -152,7 +153,7 @@ def _sizes(items: int) -> dict[str, int | str]:
 
 
 def peak(who: str, items: int) -> int:
-    found: int = on_ranks(_peak, 1, who, items)[0]
+    found: int = on_ranks(_peak, 1, who, items, timeout=PATIENCE)[0]
     return found
 
 
