@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tercet.benchmarks.device import takes_device
 from tercet.benchmarks.loss.memory import extra_bytes, return_what_is_freed
 from tercet.benchmarks.loss.objectives import DIM, PEERS, TILE, items_for, rows_of
 from tercet.benchmarks.progress import announced
@@ -77,12 +78,7 @@ SOLVERS: dict[str, Solve] = {"ours": ours, "theirs": theirs}
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = Parser(prog="tercet bench loss", description=__doc__)
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="(default: a GPU if there is one)",
-    )
+    takes_device(parser)
     parser.add_argument(
         "--objective", nargs="+", metavar="NAME", help="measure these objectives at growing batches, or `all`"
     )

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from tercet.benchmarks.device import takes_device
 from tercet.benchmarks.own.loop import Size, loop_rows
 from tercet.benchmarks.own.table import table_row
 from tercet.benchmarks.progress import announced
@@ -18,12 +19,7 @@ from tercet.parser import Parser
 
 def run(arguments: Sequence[str]) -> list[BenchRow]:
     parser = Parser(prog="tercet bench own", description=__doc__)
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="(default: a GPU if there is one)",
-    )
+    takes_device(parser)
     parser.add_argument(
         "--ranks", type=int, metavar="N", help="processes of the loop (default: 2, or one for each GPU)"
     )

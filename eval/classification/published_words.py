@@ -43,7 +43,7 @@ NAMED = re.compile(rf"({'|'.join(PACKAGES)}):(\S+)")
 
 
 def _words(raw: object) -> list[str] | None:
-    """The list that a name stands for. None for anything else."""
+    """The list of this name, such as `timm:imagenet-1k`. None if it is not such a name."""
     found = NAMED.fullmatch(raw) if isinstance(raw, str) else None
     return PACKAGES[found[1]](found[2]) if found else None
 

@@ -79,8 +79,8 @@ class NGrams:
 def right_beats_wrong(judgements: Sequence[Judgement], samples: Sequence[Sample]) -> Tensor | None:
     """Whether the right captions of each judgement score higher than the wrong ones. A tie is wrong.
 
-    Returns None if all samples are of one group, because the model then has no captions to learn from, or
-    if a caption is missing.
+    Returns None if a caption is missing. Also if all samples are of one group: then the model has no captions to learn
+    from.
     """
     fold = folds([sample.group for sample in samples])
     if fold is None or not all(one.right for one in judgements):

@@ -8,8 +8,8 @@ The worst part is found from the same noisy shares that are compared, so that th
 part that is truly worst, on average. The interval allows for that: it goes from the lowest end of the intervals of all
 P parts to the lowest of their upper ends at a level of 1 - 0.025 / P (Bonferroni), so that it holds the truth whichever
 part is the worst. The difference between two models is that of their own worst parts, which it takes for known. Its
-interval is too short where many parts are nearly the worst of one model, and few are of the other: it holds the true
-difference in 90 of 100 cases if five parts are alike for one model and one is much worse for the other.
+interval is too short if one model is about equally bad on many parts and the other is bad on few: with five equal parts
+for one model, and one much worse part for the other, it holds the true difference in 90 of 100 cases.
 
 Shape letters: Q queries, K classes, P parts.
 """

@@ -107,10 +107,7 @@ def _train(known: Verbs) -> None:
 def _recipes(known: Verbs) -> None:
     recipes = add_verb(known, "recipes", "list, print, check, propose or translate recipes")
     within = recipes.add_subparsers(title="commands", metavar="command")
-    listing = add_verb(within, "ls", "list the built-in recipes, or the objectives")
-    listing.add_argument("--objectives", action="store_true", help="list the objectives instead")
-    _takes_json(listing)
-    takes_plugins(listing)
+    listing = _listing(within, "recipes", "objectives")
     listing.set_defaults(verb=verbs.recipes_ls)
     show = add_verb(
         within, "show", "print every key of a recipe, after `extends` and overrides, or explain an objective"
@@ -137,11 +134,8 @@ def _eval(known: Verbs) -> None:
 
 def _tasks(known: Verbs) -> None:
     tasks = add_verb(known, "tasks", "list, print or explain what `eval` measures")
-    within = tasks.add_subparsers(title="verbs", metavar="verb")
-    listing = add_verb(within, "ls", "list the built-in tasks, or the kinds of tasks")
-    listing.add_argument("--kinds", action="store_true", help="list the kinds of tasks instead")
-    _takes_json(listing)
-    takes_plugins(listing)
+    within = tasks.add_subparsers(title="commands", metavar="command")
+    listing = _listing(within, "tasks", "kinds")
     listing.set_defaults(verb=verbs.tasks_ls)
     show = add_verb(within, "show", "print every key of a task, after `extends`, or explain a kind and its keys")
     what = show.add_mutually_exclusive_group(required=True)
@@ -222,6 +216,15 @@ def _takes_recipe(verb: Parser) -> None:
     verb.add_argument("recipe", metavar="RECIPE", help=RECIPE)
     takes_overrides(verb, OVERRIDES)
     takes_plugins(verb)
+
+
+def _listing(within: Verbs, what: str, other: str) -> Parser:
+    """Lists what comes with tercet, or with its option, the components that it is made of."""
+    listing = add_verb(within, "ls", f"list the built-in {what}, or the {other}")
+    listing.add_argument(f"--{other}", action="store_true", help=f"list the {other} instead")
+    _takes_json(listing)
+    takes_plugins(listing)
+    return listing
 
 
 def _takes_json(verb: Parser) -> None:

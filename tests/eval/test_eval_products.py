@@ -39,7 +39,7 @@ from tests.eval.elsewhere import DEVICE, Elsewhere
 ITEMS, DIM = TILE + 20, 8
 REAL = pytest.param(
     "cuda",
-    marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator, and this test needs one"),
+    marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 )
 CLASSES = {"boat": "a boat", "car": "a car", "dog": "a dog"}
 WORDED: dict[str, Any] = {"what": "class", "classes": CLASSES, "templates": ["a photo of {class}."]}

@@ -1,10 +1,13 @@
 """A folder with pictures, tables, a sound and an exported model; the tests of the Python API run in it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 import tercet
@@ -12,6 +15,7 @@ from tercet.api.model import Model
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
+from tests.models.test_encoders_open_clip import MODELS
 from tests.tercet.api.boats import SPACE, pixels, write_table
 
 
@@ -29,6 +33,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SpaceConfig.model_validate(SPACE)
     export_folder(build_model(config.model, config.terms, seed=3), config, home / "exported")
     return home
+
+
+@pytest.fixture(scope="module")
+def weights(home: Path) -> str:
+    """The file of a small random model of open_clip, whose name there is tiny-clip."""
+    (home / "configs").mkdir()
+    (home / "configs" / "tiny-clip.json").write_text(json.dumps(MODELS["tiny-clip"]))
+    open_clip.add_model_config(home / "configs")
+    torch.manual_seed(4)
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), home / "tiny.pt")
+    return "tiny.pt"
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,6 @@ from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.own_classes import classes_of
-from tests.models.test_encoders_open_clip import MODELS
 from tests.tercet.api.boats import pixels
 from tests.tercet.outside import shard
 
@@ -63,16 +62,6 @@ def wds(home: Path) -> Path:
     (captions / "test" / "nshards.txt").write_text("1\n")
     (captions / "dataset_type.txt").write_text("retrieval\n")
     return home / "wds"
-
-
-@pytest.fixture(scope="module")
-def weights(home: Path) -> str:
-    (home / "configs").mkdir()
-    (home / "configs" / "tiny-clip.json").write_text(json.dumps(MODELS["tiny-clip"]))
-    open_clip.add_model_config(home / "configs")
-    torch.manual_seed(5)
-    torch.save(open_clip.create_model("tiny-clip").state_dict(), home / "tiny.pt")
-    return "tiny.pt"
 
 
 @torch.no_grad()

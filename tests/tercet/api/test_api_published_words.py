@@ -1,6 +1,5 @@
 """ImageNet by the words that open_clip carries: class vectors and accuracies are those of its own classifier."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tercet.errors import UserError
 from tercet.eval.classification.classified import class_vectors
 from tercet.eval.classification.zero_shot import ZeroShotTask
 from tercet.eval.load_tasks import load_task
-from tests.models.test_encoders_open_clip import MODELS
 from tests.tercet.api.boats import pixels
 
 FIRST, PICTURES = 12, 60  # of 1,000 classes
@@ -28,16 +26,6 @@ def imagenet() -> ZeroShotTask:
     task = load_task("imagenet1k")
     assert isinstance(task, ZeroShotTask)
     return task
-
-
-@pytest.fixture(scope="module")
-def weights(home: Path) -> str:
-    (home / "configs").mkdir()
-    (home / "configs" / "tiny-clip.json").write_text(json.dumps(MODELS["tiny-clip"]))
-    open_clip.add_model_config(home / "configs")
-    torch.manual_seed(4)
-    torch.save(open_clip.create_model("tiny-clip").state_dict(), home / "tiny.pt")
-    return "tiny.pt"
 
 
 @pytest.fixture(scope="module")
@@ -137,5 +125,5 @@ def test_classes_without_labels_are_named_or_numbered() -> None:
     Path("named.yaml").write_text("extends: imagenet1k\nclasses: open_clip:IMAGENET_CLASSNAMES\n")
     task = load_task("named.yaml")
     assert isinstance(task, ZeroShotTask)
-    assert list(task.classes)[:2] == ["0", "1"]  # some names stand for two classes
+    assert list(task.classes)[:2] == ["0", "1"]  # two classes have the same name
     assert tuple(task.classes.values()) == open_clip.IMAGENET_CLASSNAMES
