@@ -68,7 +68,7 @@ class BenchResult:
 
 
 def bench_names() -> list[str]:
-    return sorted(module.name for module in iter_modules([str(FOLDER)]) if module.name not in ("progress", "table"))
+    return sorted(module.name for module in iter_modules([str(FOLDER)]) if module.ispkg)
 
 
 def load_bench(name: str) -> Bench:
