@@ -80,6 +80,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"selection": {"name": "randon", "filter_ratio": 0.5}},
         "unknown selection rule `randon`; did you mean `random`",
     ),
+    "a rule, and no ratio": ({"selection": "jets"}, "unknown selection rule `jets`; did you mean `jest`?"),
+    "a rule, and a wrong ratio": (
+        {"selection": {"name": "jets", "filter_ratio": 1}},
+        "unknown selection rule `jets`; did you mean `jest`?",
+    ),
     "an option": (
         {"selection": {"name": "random", "filter_ratio": 0.5, "strat": 2}},
         "selection rule `random` has no option `strat`; did you mean `strata`",

@@ -2,9 +2,10 @@
 
 from fractions import Fraction
 from math import gcd
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from typing_extensions import Self
 
 from tercet.configs.base import Component, Config, Misfit
 from tercet.errors import UserError
@@ -93,6 +94,20 @@ class SelectionConfig(Component):
         description="write the ids of the kept samples to selection.jsonl in the run's folder, and a few examples for "
         "the report",
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _unknown_rule_first(cls, raw: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Of several mistakes, the first to name is an unknown rule: which keys fit depends on the rule."""
+        try:
+            return validate(raw)
+        except ValidationError:
+            name = raw.get("name") if isinstance(raw, dict) else raw
+            if isinstance(name, str):
+                from tercet.training.selection.select import rules
+
+                rules.get(name)
+            raise
 
     def drawn(self, batch_size: int) -> int:
         """How many samples a step draws to train on `batch_size` of them."""
