@@ -22,19 +22,25 @@ class BadSample(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """Which sample was bad, and why."""
+    """Which sample was bad, and why. `file`: its own file, if it has one; those in shards have none."""
 
     shard: str
     key: str
     id: int
     reason: str
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person finds the sample by."""
+        return f"{self.key} ({self.file})" if self.file else self.key
 
 
 def summary(faults: Sequence[Fault]) -> str:
     """Counts by reason, and the first bad sample."""
     counted = Counter(fault.reason for fault in faults).most_common()
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counted)
-    return f"{reasons}; the first is {faults[0].key} in {faults[0].shard}"
+    return f"{reasons}; the first is {faults[0].name} in {faults[0].shard}"
 
 
 def most_bad(share: float, seen: int) -> float:

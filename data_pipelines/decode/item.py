@@ -13,6 +13,7 @@ from tercet.data_pipelines.captions.sidecar import CLASS, MetaReader
 from tercet.data_pipelines.captions.text import first_sentences
 from tercet.data_pipelines.config import SplitConfig
 from tercet.data_pipelines.decode.audio import decode_audio
+from tercet.data_pipelines.decode.fault import fault_of
 from tercet.data_pipelines.decode.image import decode_image
 from tercet.data_pipelines.decode.neighbors import NeighborCaptions
 from tercet.data_pipelines.decode.stored import Stored, open_features, stored_of
@@ -273,7 +274,7 @@ class Decoder(FileDecoder):
         return samples
 
     def fault(self, id: int, reason: str) -> Fault:
-        return Fault(shard=self.source.shard(id), key=self.source.key(id), id=id, reason=reason)
+        return fault_of(self.source, id, reason)
 
 
 class Keeper(Decoder):

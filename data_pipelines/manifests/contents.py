@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import PurePath
-from urllib.parse import urlsplit
 
 from tercet.data_pipelines.further_files import PLACE
 from tercet.data_pipelines.manifests.medium import Span, is_remote, medium_of
+from tercet.data_pipelines.shards.address import redacted
 from tercet.modality import FILES
 
 BEGINNING = 16  # bytes that tell what a file is
@@ -63,7 +63,7 @@ def _medium(cell: object, folder: str) -> str | None:
 
 
 def _named(path: str) -> str | None:
-    extension = PurePath(urlsplit(path).path if is_remote(path) else path).suffix[1:].lower()
+    extension = PurePath(redacted(path)).suffix[1:].lower()
     return next((modality for modality in ("image", "audio") if extension in FILES[modality]), None)
 
 

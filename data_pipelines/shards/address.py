@@ -1,11 +1,11 @@
 """Paths and URLs of shards. Messages show URLs without their secrets."""
 
 import re
-from urllib.parse import urlsplit
 
 from tercet.errors import UserError
 
 SCHEMES = ("https", "http", "s3", "gs")
+HOST_AND_PATH = re.compile(r"([^/?#]*)([^?#]*)")
 SCHEME = re.compile(r"([A-Za-z][\w+.:-]*)://|(pipe|file):")
 
 
@@ -27,5 +27,5 @@ def redacted(url: str) -> str:
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         return url
-    parts = urlsplit(f"//{rest}")
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    host, path = HOST_AND_PATH.findall(rest)[0]  # not by urlsplit, which refuses a malformed host
+    return f"{scheme}://{host.rpartition('@')[2]}{path}"

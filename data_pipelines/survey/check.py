@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.data_pipelines.bad_samples import Fault
+from tercet.data_pipelines.decode.fault import fault_of
 from tercet.data_pipelines.manifests.find import find_pieces, is_manifest
 from tercet.data_pipelines.manifests.reading import PLAIN, Reading
 from tercet.data_pipelines.manifests.source import ManifestSource, open_manifest_source
@@ -155,5 +156,5 @@ def _faults(source: Source, usual: Sequence[str], repeated_N: NDArray[np.uint8],
     for ids, found in zip(parts, walk(SampleChecker(source, usual), parts, workers, "reading samples"), strict=True):
         known = {fault.id for fault in found}
         again = [id for id in ids if repeated_N[id] and id not in known]
-        more = [Fault(source.shard(id), source.key(id), id, REPEATED[int(repeated_N[id])]) for id in again]
+        more = [fault_of(source, id, REPEATED[int(repeated_N[id])]) for id in again]
         yield from sorted(chain(found, more), key=lambda fault: fault.id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tercet.data_pipelines.bad_samples import BadSample, Fault
 from tercet.data_pipelines.captions.reader import CaptionReader
 from tercet.data_pipelines.captions.text import MOST_BYTES, decode_meta, negatives_of
+from tercet.data_pipelines.decode.fault import fault_of
 from tercet.data_pipelines.decode.media import verify_picture, verify_sound
 from tercet.data_pipelines.shards.index import kind_of
 from tercet.data_pipelines.source import Files, Source
@@ -24,7 +25,7 @@ class SampleChecker:
 
     def __call__(self, ids: Sequence[int]) -> list[Fault]:
         reasons = zip(ids, map(self._reason, self.source.read(ids, EXTENSIONS)), strict=True)
-        return [Fault(self.source.shard(id), self.source.key(id), id, reason) for id, reason in reasons if reason]
+        return [fault_of(self.source, id, reason) for id, reason in reasons if reason]
 
     def _reason(self, files: Files | BadSample) -> str:
         if isinstance(files, BadSample):

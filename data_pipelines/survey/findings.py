@@ -62,7 +62,7 @@ class Findings:
 
     def remarks(self) -> list[str]:
         """Notes, with examples, and hints."""
-        return [*(f"{count:,} × {note}: {self._keys(note)}" for note, count in self.notes.most_common()), *self.hints]
+        return [*(f"{count:,} × {note}: {self._names(note)}" for note, count in self.notes.most_common()), *self.hints]
 
     def add(self, fault: Fault) -> None:
         """A note or, for any other reason, a bad sample."""
@@ -73,9 +73,9 @@ class Findings:
             self.bad_of_shard.setdefault(fault.shard, Counter())[fault.reason] += 1
         self.examples.setdefault(fault.reason, Bottom(EXAMPLES)).offer(int(marks([fault.id])[0]), fault.id, fault)
 
-    def _keys(self, note: str) -> str:
-        keys = [fault.key for fault in self.examples[note]]
-        return ", ".join(keys if len(keys) == self.notes[note] else [*keys, "…"])
+    def _names(self, note: str) -> str:
+        names = [fault.name for fault in self.examples[note]]
+        return ", ".join(names if len(names) == self.notes[note] else [*names, "…"])
 
     def bad_in(self, shard: str) -> Counter[str]:
         """Reasons."""

@@ -46,7 +46,7 @@ def _reasons(findings: Findings) -> Table:
     table = _table("what is wrong", "samples", "of all")
     table.add_column("where", overflow="fold")
     for reason, count in findings.reasons.most_common():
-        some = [fault.key for fault in findings.examples[reason]]
+        some = [fault.name for fault in findings.examples[reason]]
         listed = ", ".join(some if len(some) == count else [*some, "…"])
         table.add_row(Text(reason), f"{count:,}", share(count, findings.samples), Text(listed))
     return table

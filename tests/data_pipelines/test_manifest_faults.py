@@ -17,15 +17,15 @@ from tercet.errors import UserError
 from tests.data_pipelines.listed import config, loader, opened, photos, taken, write_csv
 
 GOOD = 40
-EXPECTED = {
-    41: "image: missing file",
-    42: "image: not a known format",
-    43: "image: truncated or damaged",
-    44: "text: empty",
-    46: "no picture or sound",
-    47: "image: empty file",
-    48: "image: missing file",
-    49: "image: a URL of no known kind",
+EXPECTED = {  # the reason and the file of each bad row
+    41: ("image: missing file", "gone.jpg"),
+    42: ("image: not a known format", "page.jpg"),
+    43: ("image: truncated or damaged", "cut.jpg"),
+    44: ("text: empty", ""),
+    46: ("no picture or sound", ""),
+    47: ("image: empty file", "empty.jpg"),
+    48: ("image: missing file", "."),
+    49: ("image: a URL of no known kind", "pipe://[rm -rf"),
 }
 
 
@@ -45,7 +45,7 @@ def table(tmp_path: Path, picture: Callable[..., bytes]) -> Path:
         ("", "a caption"),
         ("empty.jpg", "a caption"),
         (".", "a caption"),
-        ("pipe://rm -rf", "a caption"),
+        ("pipe://someone:secret@[rm -rf?token=secret", "a caption"),
         ("./" + rows[7]["path"], rows[7]["caption"]),
     ]
     rows += [{"path": path, "caption": caption, "group": "", "score": ""} for path, caption in faulty]
@@ -57,10 +57,23 @@ def test_each_bad_row_is_logged_and_the_run_continues(table: Path, tmp_path: Pat
     seen = {id for batch in taken(training, 20) for id in batch.ids.tolist()}
     good = {*range(GOOD), 44, 49}
     assert seen == good
-    lines = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
-    logged = {(line["shard"], line["key"], line["id"], line["reason"]) for line in lines}
-    assert logged == {(str(table), f"row {row}", row - 1, reason) for row, reason in EXPECTED.items()}
+    assert logged(tmp_path / "bad_samples.jsonl") == expected(table)
     assert training.bad_log.seen == 200 + training.bad.total()
+
+
+def logged(path: Path) -> set[tuple[object, ...]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {tuple(line[name] for name in ("shard", "key", "id", "reason", "file")) for line in lines}
+
+
+def expected(table: Path) -> set[tuple[object, ...]]:
+    return {
+        (str(table), f"row {row}", row - 1, reason, placed(file, table)) for row, (reason, file) in EXPECTED.items()
+    }
+
+
+def placed(file: str, table: Path) -> str:
+    return f"{table.parent}/{file}" if file and "://" not in file else file
 
 
 def test_too_many_bad_rows_stop_the_run(table: Path, tmp_path: Path) -> None:
@@ -167,16 +180,21 @@ def test_a_table_is_not_streamed(table: Path) -> None:
         open_loader(data, {}, 8, 0, World(), {}, table.parent)
 
 
-def test_check_lists_every_bad_row_and_notes_repeated_ones(
+def test_check_names_every_bad_row_and_its_file_and_notes_repeated_ones(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "report" / "check.html"
     assert main(["data", "check", str(table), "--workers", "1", "--out", str(page)]) == 1
-    lines = [json.loads(line) for line in page.with_name("bad_samples.jsonl").read_text().splitlines()]
-    assert {line["key"]: line["reason"] for line in lines} == {f"row {row}": why for row, why in EXPECTED.items()}
-    note = "2 × row: another one before it has the same file and caption: row 45, row 50"
-    assert f"note: {note}" in capsys.readouterr().out
+    assert logged(page.with_name("bad_samples.jsonl")) == expected(table)
+    shown = capsys.readouterr().out
+    for key, file in ((key, file) for _, key, _, _, file in expected(table) if file):
+        assert f"{key}({file})".replace(" ", "") in "".join(shown.split())
+        assert f"{key} ({file})" in page.read_text()
+    repeated = f"row 45 ({tmp_path}/fotos ü/0/6.jpg), row 50 ({tmp_path}/./fotos ü/1/7.jpg)"
+    note = f"2 × row: another one before it has the same file and caption: {repeated}"
+    assert f"note: {note}" in shown
     assert f"Note: {note}" in page.read_text()
+    assert "secret" not in shown + page.read_text()
 
 
 def test_repeated_rows_are_not_bad(
