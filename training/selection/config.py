@@ -104,9 +104,9 @@ class SelectionConfig(Component):
         except ValidationError:
             name = raw.get("name") if isinstance(raw, dict) else raw
             if isinstance(name, str):
-                from tercet.training.selection.select import rules
+                from tercet.training.selection.select import check_rule
 
-                rules.get(name)
+                check_rule(name)
             raise
 
     def drawn(self, batch_size: int) -> int:

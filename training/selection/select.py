@@ -30,6 +30,11 @@ def build_rule(config: SelectionConfig) -> SelectionRule:
     return build_named(rules, config.name, config.model_extra or {}, SelectionConfig.model_fields)
 
 
+def check_rule(name: str) -> None:
+    """Raises `UserError` if no rule has this name."""
+    rules.get(name)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The batch that a step trains on, and what the metrics tell about its selection, by name."""
