@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.measure import Measure
-from tercet.eval.result import Json
+from tercet.eval.result import Json, interval_json
 from tercet.eval.statistics.intervals import Estimate
 from tercet.eval.statistics.scale import scale_of
 from tercet.eval.statistics.significance import LEVEL, holm, p_value
@@ -60,7 +60,7 @@ class Difference:
         return {
             "dataset": self.dataset, "task": self.task, "subject": self.subject, "metric": self.metric,
             "baseline": self.baseline, "other": self.other, "difference": self.apart.value,
-            "interval": [self.apart.low, self.apart.high], "p": self.p, "p_holm": self.p_holm,
+            "interval": interval_json(self.apart.low, self.apart.high), "p": self.p, "p_holm": self.p_holm,
             "verdict": self.verdict, "n": self.n,
         }  # fmt: skip
 
@@ -100,17 +100,17 @@ def _differences(baseline: Measure, other: Measure, dataset: str) -> list[Differ
             f"`{baseline.subject}` has other items for one model than for the other; evaluate both on the same data"
         )
     groups = len(torch.unique(baseline.groups))
-    apart = {
-        metric: (before.value, after.value, after.difference(before, baseline.groups))
-        for metric, before in baseline.statistics.items()
-        if (after := other.statistics.get(metric))
-    }
-    return [
-        Difference(
-            baseline.subject, metric, baseline.task, dataset, *values, len(other.items), p_value(values[-1], groups)
-        )
-        for metric, values in apart.items()
-    ]
+    found = []
+    for metric, before in baseline.statistics.items():
+        if after := other.statistics.get(metric):
+            apart = after.difference(before, baseline.groups)
+            found.append(
+                Difference(
+                    baseline.subject, metric, baseline.task, dataset, before.value, after.value,
+                    apart.within(-after.span, after.span), len(other.items), p_value(apart, groups),
+                )
+            )  # fmt: skip
+    return found
 
 
 def render_differences(name: str, baseline: str, differences: Sequence[Difference], rows: int) -> Table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any
 
 from tercet.eval.statistics.scale import scale_of
@@ -79,10 +80,15 @@ def to_json(results: Iterable[Result], model: str, pretrained: str = "", languag
 
 def _details(result: Result) -> Json:
     entry: Json = {"subject": result.subject, "metric": result.metric, "title": result.title}
-    beside: Json = {"interval": [result.low, result.high], "chance": result.chance, "n": result.n}
+    beside: Json = {"interval": interval_json(result.low, result.high), "chance": result.chance, "n": result.n}
     beside["above_chance"] = result.above_chance
     beside |= {} if result.before is None else {"before": result.before}
     return {**entry, **beside, "shortcuts": dict(result.shortcuts), **result.metadata}
+
+
+def interval_json(low: float | None, high: float | None) -> list[float | None]:
+    """Both ends; null for one without a bound, as JSON has no infinity."""
+    return [end if end is not None and isfinite(end) else None for end in (low, high)]
 
 
 def from_json(tasks: Iterable[Mapping[str, Any]]) -> list[Result]:
@@ -98,6 +104,8 @@ def _result(details: dict[str, Any], value: float, task: str, dataset: str) -> R
     """All details that are not a field of `Result` are metadata."""
     subject, metric, title = (details.pop(name) for name in ("subject", "metric", "title"))
     low, high = details.pop("interval")
+    if (low is None) != (high is None):  # one end has no bound
+        low, high = -inf if low is None else low, inf if high is None else high
     chance, n, shortcuts = (details.pop(name) for name in ("chance", "n", "shortcuts"))
     before = details.pop("before", None)
     del details["above_chance"]  # follows from the numbers

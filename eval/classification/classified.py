@@ -55,11 +55,10 @@ class Classified:
     def part(self, kept_n: Tensor, name: str) -> "Classified":
         """Some of the items."""
         label_n = self.label_n[kept_n]
-        majority = float(label_n.bincount().max() / len(label_n))
         return replace(
             self, subject=f"{self.subject}, {name}", items_n=self.items_n[kept_n], groups_n=self.groups_n[kept_n],
             label_n=label_n, vectors_nD=self.vectors_nD[kept_n], place_n=self.place_n[kept_n],
-            notes={**self.notes, "majority": majority},
+            notes={**self.notes, "majority": largest_share(label_n)},
         )  # fmt: skip
 
 
@@ -121,14 +120,20 @@ def _scored(
     vectors_nD = table.vectors[modality][rows]
     classes_KD = classes_KD.to(vectors_nD.dtype)
     place_n = rank(vectors_nD, classes_KD, label_n, torch.arange(len(classes_KD)), world=table.world).rank
-    majority = float(label_n.bincount().max() / len(label_n))
-    notes: dict[str, object] = {"classes": len(classes_KD), "majority": majority, "prompts": fingerprint(task)}
+    notes: dict[str, object] = {
+        "classes": len(classes_KD), "majority": largest_share(label_n), "prompts": fingerprint(task)
+    }  # fmt: skip
     if task.label is None and (unlabelled := len(set(table.items[modality].tolist())) - len(set(items_n.tolist()))):
         notes["items without a class"] = unlabelled
     return Classified(
         modality, f"{task.what} from {modality}", items_n, _observations(table, task)[items_n], label_n,
         vectors_nD, classes_KD, place_n, notes, table.world,
     )  # fmt: skip
+
+
+def largest_share(label_n: Tensor) -> float:
+    """The share of the items that have the most frequent class."""
+    return int(label_n.bincount().max()) / len(label_n)
 
 
 def _observations(table: EmbeddingTable, task: PromptedTask) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from tercet.eval.classification.classified import largest_share
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
 from tercet.eval.measure import Measure
@@ -81,7 +82,7 @@ class ProbeTask(SplitTask):
             "vectors": "joint space" if self.vectors == "joint" else "output of the tower",
         }
         if data.right_nK is None:
-            notes["majority"] = float(data.labels_n[test_n].bincount().max() / len(test_n))
+            notes["majority"] = largest_share(data.labels_n[test_n])
         if left_out := sum(part.left_out for part in parts):
             notes["training samples left out for their group"] = left_out
         if chosen := [one.chosen for one in probed if one.chosen]:

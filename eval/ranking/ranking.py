@@ -63,14 +63,14 @@ class Ranking:
         """The mean precision at the ranks of right answers up to `depth`. The sum is divided by the number of right
         answers, or by `relevant`, and by `depth` at most."""
         most = depth or self.candidates
-        precision_QK = self._within(most) * self._nth_K / self._rank_QK
+        precision_QK = self._within(most) * self._nth_K / self._rank_QK.double()
         counted = self.positives if relevant is None else torch.full_like(self.positives, relevant)
         return precision_QK.sum(dim=1) / counted.clamp(max=most)
 
     def ndcg(self, depth: int) -> Tensor:
         """The discounted gain of the first `depth`, relative to the best order. Without grades, every gain is 1."""
         gain_QK = self._exists_QK.double() if self.gain_QK is None else self.gain_QK
-        found_Q = (self._within(depth) * gain_QK / torch.log2(self._rank_QK + 1.0)).sum(dim=1)
+        found_Q = (self._within(depth) * gain_QK / torch.log2(self._rank_QK.double() + 1)).sum(dim=1)
         return found_Q / self.ideal(depth)
 
     def ideal(self, depth: int) -> Tensor:
@@ -79,7 +79,7 @@ class Ranking:
             best_QK = (torch.arange(1, depth + 1) <= self.positives[:, None]).double()
         else:
             best_QK = self.gain_QK.sort(dim=1, descending=True).values[:, :depth]
-        return (best_QK / torch.log2(torch.arange(best_QK.shape[1]) + 2.0)).sum(dim=1)
+        return (best_QK / torch.log2(torch.arange(best_QK.shape[1], dtype=torch.float64) + 2)).sum(dim=1)
 
     @property
     def gain(self) -> Tensor:

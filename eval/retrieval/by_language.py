@@ -119,7 +119,8 @@ def over_kinds(subject: str, measures: Sequence[Measure], rankings: Sequence[Ran
 
 def _mean(parts: Sequence[Statistic]) -> Statistic | None:
     values_Q = torch.cat([one.values_Q.double() for one in parts])
-    weights_Q = torch.cat([torch.full((len(one.values_Q),), 1 / len(one.values_Q)) for one in parts]).double()
+    sizes = torch.tensor([len(one.values_Q) for one in parts])
+    weights_Q = (1 / sizes.double()).repeat_interleave(sizes)
     if isinstance(parts[0], Share):
         return Share(values_Q, weights_Q)
     if isinstance(parts[0], MeanRank):

@@ -7,7 +7,7 @@ Shape letters: n samples, d dimensions.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
@@ -54,13 +54,12 @@ class CombinedRetrievalTask(RankedTask):
     document: Parts = Field(description="parts of a document, such as {image: 0.9, json.title: 0.1}")
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
-        query_nd, document_nd = (summed(table, embed_text, parts) for parts in (self.query, self.document))
-        there = torch.nonzero((query_nd != 0).any(dim=1) & (document_nd != 0).any(dim=1)).flatten()
-        if not len(there):
+        query, document = (summed(table, embed_text, parts) for parts in (self.query, self.document))
+        items = (query.there_n & document.there_n).nonzero().flatten()[: config.candidates]
+        if not len(items):
             raise EvalError(f"no sample of the data has a part of both `query` and `document` of task `{self.name}`")
-        items = there[: config.candidates]
-        groups = table.groups[items]
-        ranking = rank(query_nd[items], document_nd[items], groups, groups, depth_of(self.metrics), world=table.world)
+        groups, depth = table.groups[items], depth_of(self.metrics)
+        ranking = rank(query.vectors_nd[items], document.vectors_nd[items], groups, groups, depth, world=table.world)
         return [
             Measure(
                 "query→document",
@@ -96,15 +95,22 @@ def given_away(table: EmbeddingTable, first: Mapping[str, float], second: Mappin
     return len(set(others)) < len(others) or not seen.isdisjoint(others)
 
 
-def summed(table: EmbeddingTable, embed_text: TextEmbedder, parts: Mapping[str, float]) -> Tensor:
-    """The sum of each sample `[n, d]`; zero for one that has none of the parts."""
+class Sums(NamedTuple):
+    """The sum of each sample, and whether the sample has any of the parts."""
+
+    vectors_nd: Tensor
+    there_n: Tensor
+
+
+def summed(table: EmbeddingTable, embed_text: TextEmbedder, parts: Mapping[str, float]) -> Sums:
     width = next(iter(table.vectors.values())).shape[1]
-    total_nd = torch.zeros(len(table.samples), width)
+    total_nd, there_n = torch.zeros(len(table.samples), width), torch.zeros(len(table.samples), dtype=torch.bool)
     for part, weight in parts.items():
         items, vectors = _of_modality(table, part) if part in MODALITIES else _of_texts(table, embed_text, part)
         if items:
             total_nd[torch.tensor(items)] += weight * vectors
-    return normalize(total_nd, dim=1)
+            there_n[torch.tensor(items)] = True
+    return Sums(normalize(total_nd, dim=1), there_n)
 
 
 def _of_modality(table: EmbeddingTable, modality: str) -> tuple[list[int], Tensor]:

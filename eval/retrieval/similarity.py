@@ -43,8 +43,8 @@ class SimilarityTask(Task):
 
     def measure(self, table: EmbeddingTable, embed_text: TextEmbedder, config: EvalConfig) -> list[Measure]:
         graded = grades(table, self)
-        first_nd, second_nd = (summed(table, embed_text, parts).double() for parts in (self.first, self.second))
-        there_n = (first_nd != 0).any(dim=1) & (second_nd != 0).any(dim=1)
+        first, second = (summed(table, embed_text, parts) for parts in (self.first, self.second))
+        there_n = first.there_n & second.there_n
         items = torch.tensor([item for item in graded if there_n[item]], dtype=torch.long)
         if not len(items):
             raise EvalError(
@@ -52,7 +52,7 @@ class SimilarityTask(Task):
                 f"{' + '.join(self.first)} and {' + '.join(self.second)}; if tercet took both columns for captions, "
                 "name the first: data={'source': FILE, 'text': COLUMN}"
             )
-        cosine_Q = (first_nd[items] * second_nd[items]).sum(dim=1)
+        cosine_Q = (first.vectors_nd[items].double() * second.vectors_nd[items].double()).sum(dim=1)
         grade_Q = torch.tensor([graded[item] for item in items.tolist()], dtype=torch.float64)
         both_Q2 = torch.stack([cosine_Q, grade_Q], dim=1)
         statistics = {"spearman": Correlation(both_Q2, ranks=True), "pearson": Correlation(both_Q2, ranks=False)}

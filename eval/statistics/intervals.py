@@ -48,6 +48,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> "Estimate":
+        """The same with an interval that is cut to the possible values."""
+        return Estimate(self.value, max(self.low, least), min(self.high, most))
+
 
 @dataclass(frozen=True, eq=False)
 class Statistic(ABC):
@@ -59,13 +63,19 @@ class Statistic(ABC):
     @abstractmethod
     def value(self) -> float: ...
 
+    @property
+    @abstractmethod
+    def span(self) -> float:
+        """How far apart two values can be."""
+
     @abstractmethod
     def estimate(self, group_Q: Tensor) -> Estimate:
         """The value with its interval. `group_Q` names the group of each query."""
 
     @abstractmethod
     def difference(self, baseline: "Statistic", group_Q: Tensor) -> Estimate:
-        """How much more this is than the baseline's, on the same queries."""
+        """How much more this is than the baseline's, on the same queries. The interval may reach beyond `span`: a
+        p-value follows from its whole width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +88,17 @@ class Share(Statistic):
     def value(self) -> float:
         return _mean(self.values_Q, self.weights_Q)
 
-    def estimate(self, group_Q: Tensor) -> Estimate:
-        return self.within(group_Q)
+    @property
+    def span(self) -> float:
+        return 1.0
 
-    def within(self, group_Q: Tensor, z: float = NORMAL) -> Estimate:
+    def estimate(self, group_Q: Tensor) -> Estimate:
+        return self.at(group_Q)
+
+    def at(self, group_Q: Tensor, z: float = NORMAL) -> Estimate:
         """The value with an interval for another quantile."""
         low, high = _range(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 0, 1, 1), z=z)
-        return Estimate(self.value, max(low, 0.0), min(high, 1.0))
+        return Estimate(self.value, low, high).within(0.0, 1.0)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         """Also of shares with other weights: each group moves the difference by what it moves the first share more
@@ -93,7 +107,7 @@ class Share(Statistic):
         mean, moved_G = _moved(self.values_Q.double(), self.weights_Q, group_Q, added=(0, 1))
         other, moved_by_G = _moved(baseline.values_Q.double(), baseline.weights_Q, group_Q, added=(1, 0))
         margin = _margin(moved_G - moved_by_G, len(moved_G) - 2)
-        return Estimate(self.value - baseline.value, max(mean - other - margin, -1.0), min(mean - other + margin, 1.0))
+        return Estimate(self.value - baseline.value, mean - other - margin, mean - other + margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +123,7 @@ class EpisodeShare(Share):
             return Estimate(self.value, 0.0, 1.0)
         centre = (self.value * count + t**2 / 2) / (count + t**2)
         margin = t * sqrt(centre * (1 - centre) / (count + t**2))
-        return Estimate(self.value, max(centre - margin, 0.0), min(centre + margin, 1.0))
+        return Estimate(self.value, centre - margin, centre + margin).within(0.0, 1.0)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         apart_Q = self.values_Q.double() - baseline.values_Q.double()
@@ -117,7 +131,7 @@ class EpisodeShare(Share):
         centre = float(apart_Q.sum()) / queries
         alone = (float(apart_Q.square().sum() + 2) / queries - centre**2) / queries
         margin = _t(group_Q) * sqrt(max(_variance(apart_Q, group_Q), alone))
-        return Estimate(float(apart_Q.mean()), max(centre - margin, -1.0), min(centre + margin, 1.0))
+        return Estimate(float(apart_Q.mean()), centre - margin, centre + margin)
 
 
 def _t(group_Q: Tensor) -> float:
@@ -149,23 +163,29 @@ class MeanRank(Statistic):
     def value(self) -> float:
         return _mean(self.values_Q, self.weights_Q)
 
+    @property
+    def span(self) -> float:
+        return self.candidates - 1
+
     def estimate(self, group_Q: Tensor) -> Estimate:
         low, high = _range(self.values_Q.double(), self.weights_Q, group_Q)
         groups = len(torch.unique(group_Q))
         relative = hypot((high - low) / 2, student(groups - 1) / groups) / self.value
         highest = self.value / (1 - relative) if relative < 1 else inf
-        return Estimate(self.value, max(self.value / (1 + relative), 1.0), min(highest, self.candidates))
+        return Estimate(self.value, self.value / (1 + relative), highest).within(1.0, self.candidates)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         apart_Q = self.values_Q.double() - baseline.values_Q.double()
-        low, high = _range(apart_Q, self.weights_Q, group_Q)
-        most = self.candidates - 1
-        return Estimate(_mean(apart_Q, self.weights_Q), max(low, -most), min(high, most))
+        return Estimate(_mean(apart_Q, self.weights_Q), *_range(apart_Q, self.weights_Q, group_Q))
 
 
 @dataclass(frozen=True, eq=False)
 class RankVariance(MeanRank):
     """The mean of squared deviations of ranks from 1 to `candidates`."""
+
+    @property
+    def span(self) -> float:
+        return self._above_zero().span
 
     def estimate(self, group_Q: Tensor) -> Estimate:
         found = self._above_zero().estimate(group_Q)
@@ -190,6 +210,10 @@ class MedianRank(Statistic):
     @property
     def value(self) -> float:
         return float(self.values_Q.double().median())
+
+    @property
+    def span(self) -> float:
+        return self.candidates - 1
 
     def estimate(self, group_Q: Tensor) -> Estimate:
         ranks = [0, *torch.unique(self.values_Q).tolist(), self.candidates]

@@ -33,8 +33,9 @@ class Spread(NamedTuple):
     value: float
     margin: float
 
-    def within(self, least: float, most: float) -> Estimate:
-        return Estimate(self.value, max(self.value - self.margin, least), min(self.value + self.margin, most))
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.value, self.value - self.margin, self.value + self.margin)
 
 
 def jackknife(function: Callable[[Tensor], float], group_Q: Tensor) -> Spread:
@@ -66,14 +67,16 @@ class Jackknifed(Statistic):
     def value(self) -> float:
         return self.function(self.values_Q)
 
+    @property
+    def span(self) -> float:
+        return self.most - self.least
+
     def estimate(self, group_Q: Tensor) -> Estimate:
-        return jackknife(self._of, group_Q).within(self.least, self.most)
+        return jackknife(self._of, group_Q).estimate.within(self.least, self.most)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, Jackknifed)
-        return jackknife(lambda kept_Q: self._of(kept_Q) - baseline._of(kept_Q), group_Q).within(
-            self.least - self.most, self.most - self.least
-        )
+        return jackknife(lambda kept_Q: self._of(kept_Q) - baseline._of(kept_Q), group_Q).estimate
 
     def _of(self, kept_Q: Tensor) -> float:
         return self.function(self.values_Q[kept_Q])
@@ -90,6 +93,10 @@ class Correlation(Statistic):
     def value(self) -> float:
         return correlation(self.values_Q[:, 0], self.values_Q[:, 1], self.ranks)
 
+    @property
+    def span(self) -> float:
+        return 2.0
+
     def estimate(self, group_Q: Tensor) -> Estimate:
         groups = len(torch.unique(group_Q))
         if groups < 4:
@@ -103,7 +110,7 @@ class Correlation(Statistic):
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, Correlation)
-        return jackknife(lambda kept_Q: self._of(kept_Q) - baseline._of(kept_Q), group_Q).within(-2.0, 2.0)
+        return jackknife(lambda kept_Q: self._of(kept_Q) - baseline._of(kept_Q), group_Q).estimate
 
     def _of(self, kept_Q: Tensor) -> float:
         kept_Q2 = self.values_Q[kept_Q]

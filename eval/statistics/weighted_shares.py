@@ -43,7 +43,7 @@ class WorstShare(Share):
         z = NormalDist().inv_cdf(1 - 0.025 / len(masks))
         shares = [(Share(self.values_Q[kept_Q]), group_Q[kept_Q]) for kept_Q in masks]
         low = min(share.estimate(own).low for share, own in shares)
-        return Estimate(self.value, low, min(share.within(own, z).high for share, own in shares))
+        return Estimate(self.value, low, min(share.at(own, z).high for share, own in shares))
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, WorstShare)

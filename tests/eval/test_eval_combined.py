@@ -1,5 +1,6 @@
 """Retrieval of documents that are sums of parts, beside a loop over samples."""
 
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_documents_are_the_sums_of_the_parts_that_they_have() -> None:
     for k in (1, 5, 10):
         assert results[f"R@{k}"].value == pytest.approx(sum(place < k for place in found) / len(found))
     assert {*TASK.metrics} == {*results}
+
+
+def test_a_vector_of_zeros_is_a_document_that_is_not_found() -> None:
+    whole = table()
+    image = whole.vectors["image"].clone()
+    image[0] = 0
+    empty = replace(whole, vectors={**whole.vectors, "image": image})
+    task = TASK.model_copy(update={"document": {"image": 1.0}})
+    before, after = (task.measure(one, embed_text, EvalConfig())[0] for one in (whole, empty))
+    assert after.items.equal(before.items)
+    assert after.statistics["R@1"].values_Q[0] == 0
 
 
 def test_the_task_of_products_reads_texts_of_json() -> None:

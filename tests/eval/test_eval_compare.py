@@ -50,6 +50,14 @@ def test_values_and_differences_equal_those_of_two_evaluations() -> None:
         assert one.apart.value == pytest.approx(values[1][key] - values[0][key])
 
 
+def test_the_interval_of_an_extreme_difference_holds_possible_values_only() -> None:
+    few, none = table(0.0, items=8), table(50.0, items=8)
+    found = compare(*(measure(one, unasked, ["retrieval"], EvalConfig()) for one in (none, few)))
+    apart = {one.metric: one.apart for one in found}
+    assert apart["R@1"].high == 1
+    assert apart["mean rank"].low >= -7
+
+
 def test_a_model_does_not_differ_from_itself() -> None:
     for one in compare(measures(1.0), measures(1.0)):
         assert one.better is None

@@ -139,7 +139,7 @@ def test_all_values_equal_those_of_a_sorted_list_whatever_ties(
         right = [float(other == group) for other in groups.tolist()]
         ordered.append([grade for _, grade in sorted(zip(row, right, strict=True), key=lambda one: (-one[0], one[1]))])
     for name, values in naive_values(ordered, k).items():
-        assert values_of(found, k)[name] == pytest.approx(values), name
+        assert values_of(found, k)[name] == pytest.approx(values, rel=1e-12), name
     assert found.positives.tolist() == [sum(row == 1 for row in grades) for grades in ordered]
 
 
@@ -165,7 +165,7 @@ def test_graded_answers_that_tie_come_from_the_lowest_grade(data: st.DataObject,
     found = rank_rights(torch.ones(2, 1).double(), candidates, rights, width=3)
     order = sorted(zip(scores, grades, strict=True), key=lambda one: (-one[0], one[1]))
     for name, values in naive_values([[grade for _, grade in order]] * 2, k).items():
-        assert values_of(found, k)[name] == pytest.approx(values), name
+        assert values_of(found, k)[name] == pytest.approx(values, rel=1e-12), name
 
 
 def test_many_right_answers_have_the_ranks_of_few_passes() -> None:

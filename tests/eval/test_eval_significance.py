@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student_t
 
 from tercet.eval.statistics.intervals import Estimate, Share, student
 from tercet.eval.statistics.significance import holm, p_value
@@ -49,6 +50,17 @@ def test_a_p_value_is_that_of_students_t(t: float, groups: int, exact: float) ->
     density = scale * (1 + far.square() / degrees) ** (-(degrees + 1) / 2)
     assert found == pytest.approx(2 * float(torch.trapezoid(density, far)), rel=0.05)
     assert found == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("groups", [6, 12, 25])
+def test_the_p_value_of_an_extreme_difference_is_that_of_its_whole_interval(groups: int) -> None:
+    """One model finds everything, and the other nothing. Bonett and Price add a pair on which each is right alone, so
+    that the mean is below 1, and the interval reaches beyond 1."""
+    apart = Share(torch.ones(groups)).difference(Share(torch.zeros(groups)), torch.arange(groups))
+    pairs = torch.tensor([1.0] * (groups + 1) + [-1.0], dtype=torch.float64)
+    error = float(pairs.std()) / math.sqrt(groups + 2)
+    assert apart.high > 1
+    assert p_value(apart, groups) == pytest.approx(2 * student_t.sf(float(pairs.mean()) / error, groups - 1), rel=0.02)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=60))

@@ -1,6 +1,7 @@
 """Sentences that say whether a number is above chance and above the shortcuts, wherever numbers are shown."""
 
 import json
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_a_score_without_interval_and_chance_gets_no_sentence() -> None:
     assert (title, row.split()) == ("Pictures · suite", ["Flowers", "75.0", "–", "–", "–"])
     (written,) = json.loads(json.dumps(to_json([one], "model")))
     assert written["details"][one.name]["interval"] == [None, None]
+    assert from_json([written]) == [one]
+
+
+def test_json_has_null_for_an_end_without_a_bound() -> None:
+    one = Result("letter from image", "log loss", 0.7, 0.0, inf, 2.3, 1)
+    (written,) = json.loads(json.dumps(to_json([one], "model"), allow_nan=False))
+    assert written["details"][one.name]["interval"] == [0.0, None]
     assert from_json([written]) == [one]
 
 

@@ -95,6 +95,7 @@ def test_top_k_and_balanced_accuracy_equal_those_of_scikit_learn(known: Any) -> 
     guess = scores.argmax(dim=1)
     recall = found["mean_per_class_recall"]
     assert recall.value == pytest.approx(balanced_accuracy_score(label, guess))
+    assert recall.metadata["majority"] == int(label.bincount().max()) / len(label)
     own = {NAMES[c]: float((guess == c)[label == c].double().mean()) for c in label.unique().tolist()}
     (exported,) = to_json(found.values(), "model")
     details: Any = exported["details"]
