@@ -1,9 +1,9 @@
 """p-values of differences, and Holm's correction for many of them.
 
 The p-value of a difference follows from its interval: it is the level at which an interval of the same shape, with the
-same centre, would just reach zero. So a difference has p < 0.05 exactly if its 95 % interval excludes zero. The interval
-that counts is the whole one: tables show only the part of it that is possible, such as differences up to 1. For shares
-and mean ranks that is the test of Student's t that the interval inverts; for medians it is an approximation.
+same centre, would just reach zero. So a difference has p < 0.05 exactly if its 95 % interval excludes zero. For shares
+and mean ranks that is the test of Student's t that the interval inverts; for medians it is an approximation. It is the
+whole interval that counts: tables show the part of it that is possible, such as differences up to 1.
 
 Holm's correction (1979) keeps the probability of even one wrong verdict among all rows below 5 %, however the rows
 depend on each other.
