@@ -11,9 +11,8 @@ Shape letters: n samples of a file.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from xxhash import xxh3_128
 
 from tercet.errors import UserError
+from tercet.whole_file import whole_file
 
 COLUMNS = "columns"  # the folder of columns within a run
 PIECE = 2**20  # ids of one file
@@ -56,11 +56,9 @@ def write_part(folder: Path, fingerprint: str, column: Column) -> Path:
 
 
 def _write_file(place: Path, first: int, column: Column) -> Path:
-    place.mkdir(parents=True, exist_ok=True)
     path = place / f"{first:012d}.safetensors"
-    draft = path.with_suffix(f".tmp{os.getpid()}")
-    save_file({"id": column.id_n, **column.values}, draft)
-    os.replace(draft, path)
+    with whole_file(path) as draft:
+        save_file({"id": column.id_n, **column.values}, draft)
     return path
 
 
@@ -135,14 +133,6 @@ def read_manifest(path: Path, command: str, prefix: str = "") -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         raise UserError(f"{prefix}{path.parent} has no {path.name}; write it: {command} {path.parent}") from None
-
-
-def write_manifest(path: Path, manifest: Any) -> None:
-    """Writes a dataclass as JSON, and replaces the file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 def _place(folder: Path, fingerprint: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from tercet.data_pipelines.bad_samples import BadSample
+from tercet.data_pipelines.captions.sidecar import write_rows
 from tercet.data_pipelines.manifests.jsonl import read_jsonl
 from tercet.errors import UserError
 
@@ -40,10 +41,7 @@ def convert(files: Sequence[Path], images: Path, out: Path) -> Converted:
             rows += _ROWS[test](key, entry, file, images, out)
     if len(tests) != 1:
         raise UserError(f"the files hold {' and '.join(sorted(tests)) or 'nothing'}; give the files of one test")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".tmp")
-    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    os.replace(unfinished, out)
+    write_rows(out, rows)
     return Converted(tests.pop(), len(rows))
 
 

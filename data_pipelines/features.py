@@ -14,14 +14,15 @@ Shape letters: n samples, C captions of a sample at most, D the width of a tower
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tercet.data_pipelines.columns import read_manifest, write_manifest
+from tercet.data_pipelines.columns import read_manifest
 from tercet.data_pipelines.source import Source
 from tercet.data_pipelines.source_config import SplitConfig
 from tercet.errors import UserError
+from tercet.whole_file import write_json
 
 MANIFEST = "features.json"
 GROUP, ROWS, VALUE = "group", "rows", "value"
@@ -71,7 +72,7 @@ class FeatureManifest:
         return FeatureManifest(raw["model"], towers, sources)
 
     def write(self, folder: Path) -> None:
-        write_manifest(folder / MANIFEST, self)
+        write_json(folder / MANIFEST, asdict(self))
 
 
 def check_features(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -30,15 +29,12 @@ def labels_sidecar(shards: Path, labels: Sequence[str]) -> Path:
     digest = blake2b(json.dumps([states, list(labels)]).encode(), digest_size=12).hexdigest()
     place = cache_folder() / LABELS / f"{digest}.jsonl"
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f"{uuid4().hex}.draft")  # each process of a run may write its own
         rows: dict[str, Row] = {}
         for tar in tars:
             rows |= {str(row[KEY]): row for row in _rows(tar, labels)}
         if not rows:
             raise UserError(f"{shards}: its samples have several labels each, but no `.npy` that holds them; add them")
-        write_rows(draft, rows.values())
-        os.replace(draft, place)
+        write_rows(place, rows.values())
     return place
 
 

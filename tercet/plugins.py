@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from tercet.errors import UserError
+from tercet.whole_file import write_json
 
 GROUP = "tercet.plugins"
 RECORD = "plugins.json"  # in a run's folder
@@ -66,7 +67,7 @@ def _line(error: Exception) -> str:
 def note_plugins(folder: Path) -> None:
     """Records the loaded plugins in the run's folder."""
     if _loaded:
-        (folder / RECORD).write_text(json.dumps(_loaded, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / RECORD, _loaded)
 
 
 def require_plugins(folder: Path) -> None:

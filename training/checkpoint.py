@@ -17,13 +17,14 @@ from torch import Tensor
 
 from tercet.distributed import World
 from tercet.training.checkpoint_reader import OPTIM, SHARDED, WEIGHT, Origin, Saved
-from tercet.training.commit import commit, sync, write_synced
+from tercet.training.commit import commit
 from tercet.training.engine import Engine
 from tercet.training.memory.config import EMA
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.memory import SavedTensor
 from tercet.training.partition import assemble, placed
 from tercet.training.progress import Progress
+from tercet.whole_file import sync, write_json
 
 
 def save(parent: Path, engine: Engine, memories: Memories, progress: Progress, world: World) -> Path:
@@ -53,12 +54,11 @@ def save_again(parent: Path, saved: Saved, progress: Progress, world: World) -> 
 def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], None], world: World) -> Path:
     """Commits the tensors that every rank writes, with the progress beside them."""
     about = {"world": world.size, "step": progress.step, "samples": progress.samples}
-    state = json.dumps(asdict(progress), indent=2).encode()
 
     def write(folder: Path) -> None:
         write_tensors(folder)
         if world.first:
-            write_synced(folder / "state.json", state)
+            write_json(folder / "state.json", asdict(progress))
 
     return commit(parent, progress.step, write, about, world)
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from tercet.distributed import World
 from tercet.errors import UserError
+from tercet.whole_file import sync, write_json
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d+)")
@@ -82,7 +83,7 @@ def _together(world: World, act: Callable[[], None], draft: Path, what: str) -> 
 def _seal(draft: Path, final: Path, about: dict[str, Any]) -> None:
     parts = sorted(draft.rglob("*"))
     files = {path.relative_to(draft).as_posix(): fingerprint(path) for path in parts if path.is_file()}
-    write_synced(draft / MANIFEST, json.dumps({**about, "files": files}, indent=2).encode())
+    write_json(draft / MANIFEST, {**about, "files": files})
     for path in (*(path for path in parts if path.is_dir()), draft):
         sync(path)
     if final.exists():  # the run resumed from an older checkpoint and reached this step again
@@ -105,22 +106,6 @@ def fingerprint(path: Path) -> dict[str, Any]:
         while block := data.read(1 << 20):
             digest.update(block)
     return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def committed(parent: Path) -> list[Path]:

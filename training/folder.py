@@ -1,7 +1,6 @@
 """A run's folder: its path, its lock, and the check that a folder holds the same run as the recipe."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from tercet.provenance import facts
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.recipe import dump, load_recipe
+from tercet.whole_file import remove_drafts, write_json, write_whole
 
 LOCK, PROVENANCE = ".lock", "provenance.json"  # the versions, machine and commit that the run began with
 FREE = (  # the keys that may change when a run resumes
@@ -62,9 +62,10 @@ def _lock(folder: Path, config: RunConfig) -> int:
     except OSError:
         raise UserError(f"another run is using {folder}; wait until it ends, or choose another with out=…") from None
     check_same_run(config)
-    (folder / CONFIG).write_text(dump(config), encoding="utf-8")
+    remove_drafts(folder)
+    write_whole(folder / CONFIG, dump(config))
     if not (folder / PROVENANCE).exists():
-        (folder / PROVENANCE).write_text(json.dumps(facts(), indent=2) + "\n", encoding="utf-8")
+        write_json(folder / PROVENANCE, facts())
     note_plugins(folder)
     return lock
 

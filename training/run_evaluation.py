@@ -43,6 +43,7 @@ from tercet.training.wise_ft import (
     summary,
     with_curves,
 )
+from tercet.whole_file import write_json
 
 TABLE_WIDTH = 110  # if the output is not a terminal
 RESULTS, REPORT, BEFORE = "eval.json", "report.html", "before.json"
@@ -78,7 +79,7 @@ class RunEvaluation:
         if self.config.eval.before:
             results = self.note(model, step)
             if self.world.first:
-                _write(self.folder / BEFORE, results)
+                write_json(self.folder / BEFORE, results)
 
     def resume(self, step: int) -> None:
         if self.config.eval.wise_ft and self.evaluates:
@@ -206,7 +207,7 @@ class RunEvaluation:
     def _write(
         self, model: Multimodal, evaluated: Evaluated, models: list[InterpolatedModel], notes: Mapping[str, str]
     ) -> None:
-        _write(self.folder / RESULTS, with_curves(to_json(evaluated.results, self.config.name), models))
+        write_json(self.folder / RESULTS, with_curves(to_json(evaluated.results, self.config.name), models))
         console = Console()
         if not console.is_terminal:
             console.width = max(console.width, TABLE_WIDTH)
@@ -254,7 +255,3 @@ def stopped(history: EvaluationHistory | None, stopping: EarlyStoppingConfig | N
     words = f"the weights are those of step {history.best:,}, the best of {history.count} evaluations"
     score = f"mean {stopping.metric} of {stopping.task}: {100 * history.score:.1f} %"
     return {"early stopping": f"{words} ({score}); the run ended at step {step:,}"}
-
-
-def _write(path: Path, results: list[Json]) -> None:
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,7 +5,6 @@ low-rank updates into the weights. It chooses the best interpolation by the same
 these are too good: to publish a result, evaluate the chosen model on another split.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tercet.models.tuning.interpolation import interpolate
 from tercet.models.tuning.plain import merged, untuned
 from tercet.training.checkpoint_reader import fill, fitted
 from tercet.training.config import RunConfig
+from tercet.whole_file import whole_file
 
 CHOSEN = "α was chosen on the same data, so the score is too high"
 START, KEPT = "start.safetensors", "wise_ft"  # in the run's folder: the weights before the first step, the chosen model
@@ -90,9 +90,8 @@ def summary(models: list[InterpolatedModel], folder: Path, kept: bool) -> dict[s
 
 def keep_start(folder: Path, model: Multimodal, config: RunConfig) -> None:
     weights = {name: value.cpu().contiguous() for name, value in merged(model.state_dict(), config.model).items()}
-    draft = (folder / START).with_suffix(".tmp")
-    save_file(weights, draft)
-    os.replace(draft, folder / START)
+    with whole_file(folder / START) as draft:
+        save_file(weights, draft)
 
 
 def check_start(folder: Path) -> None:

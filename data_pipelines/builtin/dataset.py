@@ -20,6 +20,7 @@ from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
 from tercet.system import LOCK_EX, flock
+from tercet.whole_file import write_json
 
 EDITION = 2  # raise it whenever the same config gives another world
 
@@ -64,9 +65,7 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
             return path is complete
     if any(out.glob("*/*.tar")):
         raise UserError(f"{out} contains other shards; choose another folder")
-    draft = out / "world.json.tmp"
-    draft.write_text(json.dumps(world, indent=2) + "\n")
-    os.replace(draft, unfinished)
+    write_json(unfinished, world)
     return False
 
 

@@ -24,6 +24,7 @@ from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.captions.text import decode_meta
 from tercet.data_pipelines.source import Files
 from tercet.errors import UserError
+from tercet.whole_file import whole_file
 
 KEY, CLASS = "key", "cls"
 Row = dict[str, object]  # a line: the key of a sample, and more keys
@@ -161,10 +162,9 @@ def _opened(path: str, state: tuple[int, int], process: int) -> int:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Writes the sidecar, which gets its name only when it is complete. Returns the number of lines."""
-    draft, count = path.with_name(path.name + ".tmp"), 0
-    with draft.open("w", encoding="utf-8", errors="backslashreplace") as lines:
+    count = 0
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8", errors="backslashreplace") as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    os.replace(draft, path)
     return count

@@ -9,11 +9,11 @@ from typing import Any
 from tercet.data_pipelines.curate.database import Engine, Part, Scores, quoted, said
 from tercet.data_pipelines.curate.engines import arrow, duckdb
 from tercet.data_pipelines.curate.score_group import PART
-from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.data_pipelines.progress import with_progress
 from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, CONTINUE, spawned
 from tercet.errors import UserError
+from tercet.whole_file import whole_file
 
 Table = Any  # of pyarrow
 Queries = Mapping[str, str]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tercet.data_pipelines.curate.engines import arrow
-from tercet.data_pipelines.curate.whole_file import remove_drafts, whole_file
 from tercet.errors import UserError
+from tercet.whole_file import remove_drafts, whole_file, write_json
 
 PART = 2**16  # ids of one file
 PIECE = 2**12  # ids that are written together while a part is computed: a kill loses no more
@@ -59,8 +59,7 @@ class ScoreGroup:
         if not (folder / MANIFEST).is_file():
             if any(folder.glob("*/*.parquet")):
                 raise UserError(f"another program wrote {folder}; choose another name, or remove the folder")
-            with whole_file(folder / MANIFEST) as draft:
-                draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_json(folder / MANIFEST, facts)
         changed = _changed(group.facts.get("request", {}), facts["request"])
         if changed or list(group.facts["columns"]) != list(facts["columns"]):
             what = ", ".join(changed) or "columns"

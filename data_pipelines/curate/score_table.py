@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.score_group import GROUP_NAME, MANIFEST, Columns, Request, ScoreGroup
-from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError, did_you_mean
+from tercet.whole_file import write_json
 
 FORMAT = 1
 USUAL = "data"  # the name of a source that has none
@@ -69,8 +69,7 @@ class ScoreTable:
                 )
         if source.name not in known:
             facts = {"format": FORMAT, "sources": [asdict(one) for one in (*known.values(), source)]}
-            with whole_file(folder / MANIFEST) as draft:
-                draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_json(folder / MANIFEST, facts)
         return cls(folder)
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.data_pipelines.curate.rules.stages import SelectionStage
-from tercet.data_pipelines.curate.whole_file import whole_file
+from tercet.whole_file import write_json
 
 COUNTS = "stages.json"  # beside the decision
 
@@ -66,8 +66,7 @@ class Selected:
         return "\n".join(lines)
 
     def save(self) -> None:
-        with whole_file(self.decision / COUNTS) as draft:
-            draft.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_json(self.decision / COUNTS, self.to_json())
 
     @classmethod
     def read(cls, decision: Path) -> "Selected | None":

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from rich.console import Console
@@ -26,9 +27,7 @@ from tercet.data_pipelines.manifests.index_file import (
     IndexFile,
     find_index_file,
     new_place,
-    payload_beside,
     save_index_file,
-    unfinished_beside,
 )
 from tercet.data_pipelines.manifests.manifest import Manifest, check_files
 from tercet.data_pipelines.manifests.medium import is_remote
@@ -64,7 +63,7 @@ def _digest(pieces: Sequence[ManifestFile], reading: Reading) -> str:
 
 
 def _build(place: Path, pieces: Sequence[ManifestFile], reading: Reading) -> IndexFile:
-    loose = unfinished_beside(payload_beside(place))
+    loose = place.with_name(f".{place.name}.{uuid4().hex}")
     try:
         with loose.open("wb") as payload:
             gatherer = Gatherer(reading, payload)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from uuid import uuid4
 
 from tercet.data_pipelines.bad_samples import BadSample
 from tercet.data_pipelines.manifests.medium import read_file
@@ -20,6 +19,7 @@ from tercet.data_pipelines.shards.cache import LIMIT, cache_folder
 from tercet.data_pipelines.shards.patience import Patience, Unreachable, tried
 from tercet.data_pipelines.shards.transport import opened
 from tercet.data_pipelines.source import LARGEST_FILE
+from tercet.whole_file import write_whole
 
 FOLDERS = 256
 PART = 2**20
@@ -64,10 +64,7 @@ class Copies:
         self._keep(place, data)
 
     def _keep(self, place: Path, data: bytes) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = place.with_name(f"{place.name}.{uuid4().hex}.tmp")
-        unfinished.write_bytes(data)
-        os.replace(unfinished, place)
+        write_whole(place, data)
         self._shrink(place.parent)
 
     def _shrink(self, folder: Path) -> None:

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from safetensors.numpy import save
 
@@ -18,6 +17,7 @@ from tercet.data_pipelines.manifests.watched import seen
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.shards.record import places
 from tercet.errors import UserError
+from tercet.whole_file import write_whole
 
 EDITION = 7  # raise it whenever the arrays or the facts change their meaning
 FACTS = "manifest"
@@ -65,18 +65,12 @@ def new_place(name: str) -> Path:
 
 
 def save_index_file(place: Path, arrays: Arrays, facts: dict[str, Any], payload: Path | None) -> IndexFile:
-    """Writes it atomically, because several ranks may do it at once."""
+    """Several ranks may write it at once."""
     facts = {**facts, "edition": EDITION}
-    unfinished = unfinished_beside(place)
-    unfinished.write_bytes(save(dict(arrays), metadata={FACTS: json.dumps(facts)}))
     if payload:
         os.replace(payload, payload_beside(place))
-    os.replace(unfinished, place)
+    write_whole(place, save(dict(arrays), metadata={FACTS: json.dumps(facts)}))
     return IndexFile(place, facts)
-
-
-def unfinished_beside(place: Path) -> Path:
-    return place.with_name(f"{place.name}.{uuid4().hex}.tmp")
 
 
 def _facts(place: Path) -> dict[str, Any] | None:

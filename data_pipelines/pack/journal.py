@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tercet.data_pipelines.manifests.entry import LeftOut
+from tercet.whole_file import sync, write_whole
 
 AT_ONCE = 2**20
 
@@ -29,9 +30,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.packed = {packed.shard: packed for packed in self._finished()}
-        draft = path.with_name(path.name + ".tmp")
-        draft.write_bytes(b"".join(map(_line, self.packed.values())))
-        os.replace(draft, path)  # without the half line that a kill may have left at its end
+        # without the half line that a kill may have left at its end
+        write_whole(path, b"".join(map(_line, self.packed.values())))
 
     def append(self, packed: Packed) -> None:
         with self.path.open("ab") as lines:
@@ -59,25 +59,8 @@ def seal(path: Path) -> tuple[int, str]:
         while block := file.read(AT_ONCE):
             digest.update(block)
         size = file.tell()
-    sync_folder(path.parent)
+    sync(path.parent)
     return size, digest.hexdigest()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes the file atomically: it gets its name only when it is complete."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _line(packed: Packed) -> bytes:

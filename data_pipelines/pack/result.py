@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tercet.data_pipelines.pack.journal import Journal, write_whole
+from tercet.data_pipelines.pack.journal import Journal
 from tercet.data_pipelines.pack.plan import PackPlan
+from tercet.data_pipelines.shards.record import FOLDER
 from tercet.errors import UserError
 from tercet.version import __version__
+from tercet.whole_file import remove_drafts, sync, write_json, write_whole
 
 PLAN, PARTIAL, RESULT, BAD = "plan.json", "manifest.json.partial", "manifest.json", "bad_samples.jsonl"
 
@@ -27,7 +29,8 @@ def begin(out: Path, plan: PackPlan) -> bool:
             return name == RESULT
     if any(out.glob("*.tar")):
         raise UserError(f"{out} contains other shards; choose another folder")
-    write_whole(out / PLAN, _written(described))
+    write_json(out / PLAN, described)
+    sync(out)
     return False
 
 
@@ -37,6 +40,7 @@ def finish(out: Path, plan: PackPlan, journal: Journal) -> None:
     left_out = [row for packed in shards for row in packed.left_out]
     lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in left_out)
     write_whole(out / BAD, "".join(lines))
+    sync(out)
     files = [packed for packed in shards if packed.samples]
     result = {
         "tercet": __version__,
@@ -50,13 +54,14 @@ def finish(out: Path, plan: PackPlan, journal: Journal) -> None:
             for packed in files
         ],
     }
-    write_whole(out / RESULT, _written(result))
+    write_json(out / RESULT, result)
+    sync(out)
 
 
 def clear(out: Path) -> dict[str, Any]:
     """The result, once nothing else is needed to know it; what a kill left half written goes too."""
-    for unfinished in out.rglob("[0-9]*.tar*.tmp"):
-        unfinished.unlink()
+    remove_drafts(out)
+    remove_drafts(out / FOLDER)
     (out / PARTIAL).unlink(missing_ok=True)
     (out / PLAN).unlink(missing_ok=True)
     return dict(json.loads((out / RESULT).read_text(encoding="utf-8")))
@@ -76,7 +81,3 @@ WORDS = {"digest": "its rows or files have changed since"}
 
 def _shown(value: Any) -> str:
     return "nothing" if value in (None, {}, []) else json.dumps(value, ensure_ascii=False)
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

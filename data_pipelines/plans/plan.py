@@ -5,13 +5,13 @@ position of each source.
 """
 
 import json
-import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from tercet.errors import UserError
+from tercet.whole_file import write_json
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class Plan:
         """Writes the plan to `folder` atomically, unless it is there."""
         path = folder / f"{self.digest}.json"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".tmp{os.getpid()}")
-            draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-            os.replace(draft, path)
+            write_json(path, asdict(self))
         return path
 
     def follows(self, earlier: "Plan", resumed: Collection[str]) -> None:

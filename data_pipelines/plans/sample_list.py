@@ -6,7 +6,6 @@ machine share. It is computed once for each list and source, and kept in the cac
 Shape letters: N samples of the source.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tercet.data_pipelines.plans.list_table import is_list_table
 from tercet.data_pipelines.plans.open_list import open_list
 from tercet.data_pipelines.shards.cache import Cache, cache_folder
 from tercet.data_pipelines.source import Source
+from tercet.whole_file import whole_file
 
 
 class SampleList:
@@ -75,20 +75,9 @@ def read_list(path: str, source: Source, *, part: bool = False) -> SampleList:
     place = cache_folder() / "lists" / f"{digest}-{xxh3_64_hexdigest(source.fingerprint.encode())}.npy"
     with Cache().alone(place.name):
         if not place.exists():
-            _write(place, counted(file, source, part=part))
+            with whole_file(place) as draft, draft.open("wb") as counts:
+                np.save(counts, counted(file, source, part=part), allow_pickle=False)
     return _mapped(path, digest, place)
-
-
-def _write(place: Path, times_N: Times) -> None:
-    """Writes the counts atomically."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_suffix(".part")
-    try:
-        with unfinished.open("wb") as file:
-            np.save(file, times_N, allow_pickle=False)
-        os.replace(unfinished, place)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _mapped(path: str, digest: str, place: Path) -> SampleList:

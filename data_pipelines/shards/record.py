@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from safetensors.numpy import load_file, save
 
@@ -22,6 +21,7 @@ from tercet.data_pipelines.shards.index import Census, ShardIndex
 from tercet.errors import UserError
 from tercet.modality import DECODERS
 from tercet.system import BINARY, pread
+from tercet.whole_file import write_whole
 
 EDITION = 3  # raise it whenever EXTENSIONS or the arrays change their meaning
 FOLDER = ".index"
@@ -143,13 +143,8 @@ def _record(shard: str, place: str, facts: dict[str, Any]) -> Record:
 
 def _written(path: Path, data: bytes) -> bool:
     """Whether the file could be written."""
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")  # several ranks may write the same index
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
+        write_whole(path, data)
     except OSError:
-        with suppress(OSError):
-            unfinished.unlink()  # or a full disk would collect them
         return False
     return True

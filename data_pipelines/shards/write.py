@@ -1,6 +1,5 @@
 """Writes WebDataset shards, each with its index. A shard gets its name only when it is complete."""
 
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
@@ -11,22 +10,25 @@ from xxhash import xxh3_64_intdigest
 from tercet.data_pipelines.shards.index import arrange
 from tercet.data_pipelines.shards.record import Record, save_record
 from tercet.data_pipelines.shards.tar import BLOCK, Member
+from tercet.whole_file import whole_file
 
 SampleFiles = dict[str, str | bytes]  # `__key__`, and files by extension
 
 
 def write_shard(path: Path, samples: Iterable[Mapping[str, str | bytes]]) -> Record:
     """Equal samples give equal bytes: times and owners are fixed."""
-    unfinished = path.with_name(path.name + ".tmp")
     members: list[Member] = []
     digests: dict[int, int] = {}
-    with unfinished.open("wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        whole_file(path) as draft,
+        draft.open("wb") as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for name, payload in _files(samples):
             tar.addfile(_header(name, payload), BytesIO(payload))
             offset = stream.tell() - -(-len(payload) // BLOCK) * BLOCK
             members.append(Member(name.encode("utf-8", "surrogateescape"), offset, len(payload)))
             digests[offset] = xxh3_64_intdigest(payload)
-    os.replace(unfinished, path)
     index, census = arrange(members)
     return save_record(str(path), index.with_checksums(lambda offset, size: digests[offset]), census)
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.data_pipelines.source import Files, Source
 from tercet.data_pipelines.split import Marks, Part, in_part, marks
 from tercet.errors import UserError
+from tercet.whole_file import whole_file
 
 MANY_SAMPLES = 100_000  # with more, reading the groups would take minutes
 MANY_SHARDS = 20  # with fewer, whole shards would be too coarse
@@ -112,12 +112,9 @@ def _cached_marks(whole: Source, reading: Reading) -> Marks:
         kept_N: Marks = np.load(path, allow_pickle=False)
         return kept_N
     mark_N = _marks(whole, reading)
-    with suppress(OSError):  # a cache that cannot be written costs time only
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-        with unfinished.open("wb") as file:
-            np.save(file, mark_N, allow_pickle=False)
-        os.replace(unfinished, path)
+    # A cache that cannot be written costs time only.
+    with suppress(OSError), whole_file(path) as draft, draft.open("wb") as file:
+        np.save(file, mark_N, allow_pickle=False)
     return mark_N
 
 

@@ -10,7 +10,6 @@ batch never crosses the end of a piece.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
 from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.modality import MODALITIES
+from tercet.whole_file import write_json, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -73,7 +73,7 @@ class Store:
         """Creates or continues the folder of this request. Fails on the folder of another request."""
         if not (folder / MANIFEST).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / MANIFEST, _json(request.facts))
+            write_json(folder / MANIFEST, request.facts)
         store = cls(folder)
         changed = [name for name, value in asdict(request).items() if store.facts.get(name) != value]
         if changed:
@@ -118,7 +118,7 @@ class Store:
         tensors |= {f"{name}.item": items.contiguous() for name, items in table.items.items()}
         tensors["samples"] = _bytes(list(map(_without_media, table.samples)))
         tensors["faults"] = _bytes([asdict(fault) for fault in piece.faults])
-        _write(self._place(ids.start), save(tensors))
+        write_whole(self._place(ids.start), save(tensors))
 
     def finish(self) -> None:
         """Writes the totals to the manifest, once all pieces exist."""
@@ -130,7 +130,7 @@ class Store:
                 dims[name] = rows.shape[1]
         found = {name: {"rows": counts[name], "dim": dims[name]} for name in MODALITIES if name in dims}
         self.facts |= {"embedded": counts["embedded"], "left_out": counts["left_out"], "modalities": found}
-        _write(self.folder / MANIFEST, _json(self.facts))
+        write_json(self.folder / MANIFEST, self.facts)
 
     def pieces(self) -> Iterator[StoredPart]:
         """The pieces in the order of ids, one in memory at a time."""
@@ -205,17 +205,3 @@ def _bytes(value: object) -> Tensor:
 
 def _parsed(data: Tensor) -> Any:
     return json.loads(data.numpy().tobytes())
-
-
-def _json(facts: Mapping[str, object]) -> bytes:
-    return (json.dumps(facts, indent=2) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes the whole file or nothing, even if the machine stops."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)

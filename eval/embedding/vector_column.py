@@ -12,7 +12,7 @@ Shape letters: n samples of a part, C captions of a sample at most, d dimensions
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from tercet.data_pipelines.columns import Column, read_manifest, write_manifest, write_part
+from tercet.data_pipelines.columns import Column, read_manifest, write_part
 from tercet.data_pipelines.sample import TextIntake
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.embedding.embed import embed_prompts
 from tercet.eval.embedding.store import Store
 from tercet.models.multimodal import Multimodal
+from tercet.whole_file import write_json
 
 MANIFEST = "vectors.json"
 CAPTION = "caption"  # the name of the hashes
@@ -76,7 +77,7 @@ class VectorManifest:
         return VectorManifest(raw["model"], raw["weights"], raw["dim"], terms, sources)
 
     def write(self, folder: Path) -> None:
-        write_manifest(folder / MANIFEST, self)
+        write_json(folder / MANIFEST, asdict(self))
 
 
 def write_vectors(

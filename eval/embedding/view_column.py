@@ -19,13 +19,14 @@ Shape letters: n samples of a piece, K views, C captions of a sample at most, d 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tercet.data_pipelines.columns import read_manifest, write_manifest
+from tercet.data_pipelines.columns import read_manifest
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sample import Intake, TextIntake
+from tercet.whole_file import write_json
 
 MANIFEST = "views.json"
 CLASSES, VECTORS = "classes.safetensors", "vectors"  # the file of the texts' vectors, and the name of the tensor
@@ -72,7 +73,7 @@ class ViewManifest:
         return ViewManifest(**{**raw, "classes": tuple(raw["classes"])}, sources=sources)
 
     def write(self, folder: Path) -> None:
-        write_manifest(folder / MANIFEST, self)
+        write_json(folder / MANIFEST, asdict(self))
 
 
 def how_made(data: DataConfig, intakes: Mapping[str, Intake]) -> dict[str, Any]:

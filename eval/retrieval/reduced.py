@@ -34,6 +34,7 @@ from tercet.eval.ranking.ranking import rank
 from tercet.eval.retrieval.ranked_task import RankedTask
 from tercet.eval.retrieval.retrieval import directions, pair
 from tercet.eval.task import KINDS
+from tercet.whole_file import write_json
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ReducedSet:
     candidates: tuple[str, ...]
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "ReducedSet":

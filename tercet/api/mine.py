@@ -1,6 +1,5 @@
 """`tercet.mine`: hard negatives for every sample of a data set."""
 
-import json
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tercet.training.mining.mine import mine as mine_source
 from tercet.training.mining.mined import Mined
 from tercet.training.mining.show import render
 from tercet.training.mining.table import table_file
+from tercet.whole_file import write_json
 
 SUMMARY = "mining.json"
 TABLE = "negatives.jsonl"
@@ -87,7 +87,7 @@ def mine(
                 "options": config.model_dump(mode="json", by_alias=True),
                 **mined.to_json(),
             }
-            (Path(out) / SUMMARY).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            write_json(Path(out) / SUMMARY, facts)
         world.barrier()
         return mined
 

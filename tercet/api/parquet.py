@@ -16,6 +16,7 @@ from tercet.errors import UserError
 from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.embedding.store import Store
 from tercet.main_process import is_main_process
+from tercet.whole_file import whole_file
 
 FILE = "embeddings.parquet"
 REQUEST = ("weights", "data", "transform")  # together they determine every vector
@@ -33,11 +34,10 @@ def embed_parquet(model: Loadable, data: Data, out: str | os.PathLike[str], dims
     request = {name: str(store.facts[name]) for name in REQUEST}
     _check_same(arrow, folder / FILE, request)
     widths = {name: found["dim"] for name, found in store.facts["modalities"].items()}
-    unfinished = folder / f".{FILE}.{os.getpid()}"
-    with arrow.parquet.ParquetWriter(unfinished, _schema(arrow, widths, request)) as writer:
+    schema = _schema(arrow, widths, request)
+    with whole_file(folder / FILE) as draft, arrow.parquet.ParquetWriter(draft, schema) as writer:
         for piece in store.pieces():
-            writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, widths)), schema=writer.schema))
-    os.replace(unfinished, folder / FILE)
+            writer.write_table(arrow.Table.from_pylist(list(_rows(piece.table, widths)), schema=schema))
     return store
 
 

@@ -3,12 +3,13 @@
 Captions, keys and names come from data and may be hostile: everything is escaped.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from tercet.whole_file import write_whole
 
 
 def environment(package: str, filters: Mapping[str, Any]) -> Environment:
@@ -30,7 +31,5 @@ def number(value: int) -> str:
 
 def write_page(path: Path, page: str) -> Path:
     """Writes the page under its name only once it is complete."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
-    os.replace(unfinished, path)
+    write_whole(path, page)
     return path

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing import get_context
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import psutil
@@ -62,7 +63,7 @@ def test_packing_killed_at_random_points_resumes_to_the_same_bytes(
     for round in range(6):
         out = tmp_path / str(round)
         (out / ".index").mkdir(parents=True)
-        (out / ".index" / "000002.tar.safetensors.x.tmp").touch()
+        (out / ".index" / f".000002.tar.safetensors.{uuid4().hex}").touch()
         for shard in random.integers(0, SHARDS, 5):
             process = get_context("fork").Process(target=main, args=(words(table, out),))
             process.start()

@@ -18,6 +18,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.training import commit as protocol
 from tercet.training.commit import commit, committed, flaw, newest, prune
+from tercet.whole_file import write_whole
 from tests.training.tiny import recipe
 
 FORK = multiprocessing.get_context("fork")
@@ -25,8 +26,8 @@ FORK = multiprocessing.get_context("fork")
 
 def save(parent: Path, step: int) -> Path:
     def write(folder: Path) -> None:
-        protocol.write_synced(folder / "numbers", f"{step}\n".encode() * 1000)
-        protocol.write_synced(folder / "state", b"{}")
+        write_whole(folder / "numbers", f"{step}\n" * 1000)
+        write_whole(folder / "state", "{}")
 
     return commit(parent, step, write, {"step": step}, World())
 
@@ -92,7 +93,7 @@ def test_a_failed_write_leaves_the_last_checkpoint_unchanged(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001"]
 
 
-STAGES = ["write_synced", "fingerprint", "sync", "rename"]
+STAGES = ["write_json", "fingerprint", "sync", "rename"]
 
 
 def die_at(parent: Path, stage: str, call: int) -> None:

@@ -24,8 +24,9 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import Column, write_part
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.training.commit import commit, committed, flaw, place, step_of, sync
+from tercet.training.commit import commit, committed, flaw, place, step_of
 from tercet.training.episodes.episode import TENSORS, Episode, Learned, SampleValues
+from tercet.whole_file import sync
 
 EPISODES, SAMPLES, KEPT, VECTORS, NEIGHBORS, MEMORIES = (
     "episodes", "samples", "kept", "vectors", "neighbors", "memories",
@@ -73,7 +74,7 @@ def _write_column(folder: Path, one: SampleValues, sources: Sequence[SourceIds])
         id_n, row_n = np.unique(np.concatenate([part.id_n for part in parts]), return_index=True)
         if len(id_n):
             values = {name: np.concatenate([part.values[name] for part in parts])[row_n] for name in one.values}
-            sync(write_part(folder, fingerprint, Column(id_n, values)))
+            write_part(folder, fingerprint, Column(id_n, values))
 
 
 def _within(ids: range, one: SampleValues) -> Column:

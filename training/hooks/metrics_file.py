@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
 from tercet.training.hooks.hook import RunInfo, StepRecord
+from tercet.whole_file import whole_file
 
 
 class MetricsFile:
@@ -50,10 +50,8 @@ def forget_after(path: Path, step: int) -> None:
     """Deletes the lines of steps after `step`, which the run will repeat, and a last line that is incomplete."""
     if not path.exists():
         return
-    shorter = path.with_suffix(".tmp")
-    with path.open(encoding="utf-8") as lines, shorter.open("w", encoding="utf-8") as kept:
+    with whole_file(path) as draft, path.open(encoding="utf-8") as lines, draft.open("w", encoding="utf-8") as kept:
         kept.writelines(line for line in lines if _is_up_to(step, line))
-    os.replace(shorter, path)
 
 
 def _is_up_to(step: int, line: str) -> bool:

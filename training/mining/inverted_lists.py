@@ -7,7 +7,6 @@ result does not depend on their number. The index and the marks of all samples a
 Shape letters: q queries, k best, R rows of the queries, D dimensions, m marks of a kind, p pairs, e marks of pairs.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tercet.errors import UserError
 from tercet.training.mining.equal import Ids, Marks
 from tercet.training.mining.nearest import NONE, Found, Piece
+from tercet.whole_file import whole_file
 
 FLAT = 10_000  # rows up to which every query is compared with all of them
 PER_LIST = 39  # rows of a list, at least, as faiss recommends
@@ -47,10 +47,8 @@ def build_index(piece: Callable[[int], Piece], pieces: int, path: Path) -> None:
         index.train(np.concatenate([piece(number).rows_RD.numpy() for number in range(0, pieces, step)]))
     for some in map(piece, range(pieces)):
         index.add_with_ids(some.rows_RD.numpy(), some.id_n[some.item_R.numpy()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    faiss.write_index(index, str(unfinished))
-    os.replace(unfinished, path)
+    with whole_file(path) as draft:
+        faiss.write_index(index, str(draft))
 
 
 @dataclass(frozen=True)

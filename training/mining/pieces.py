@@ -3,7 +3,6 @@
 FOLDER/piece_00000000.safetensors   what was computed for the first ids, and so on
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
+
+from tercet.whole_file import write_whole
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -40,14 +41,7 @@ class Pieces:
         return arrays
 
     def write(self, piece: int, arrays: Arrays) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(piece)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        with unfinished.open("wb") as file:
-            file.write(save(dict(arrays)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_whole(self._path(piece), save(dict(arrays)))
 
     def _path(self, piece: int) -> Path:
         return self.folder / f"piece_{piece * self.size:08d}.safetensors"

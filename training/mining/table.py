@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tercet.training.mining.equal import Ids
 from tercet.training.mining.nearest import NONE
 from tercet.training.mining.pieces import Pieces
 from tercet.training.mining.rules import Candidates, Negatives
+from tercet.whole_file import whole_file
 
 Row = dict[str, Any]
 
@@ -175,11 +175,6 @@ def table_file(path: Path, config: MiningConfig) -> Iterator[TableFile | None]:
     if config.output_format is None:
         yield None
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            yield TableFile(file, config.output_format, config, path.suffix == ".csv")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with whole_file(path) as draft, draft.open("w", **encoding) as file:
+        yield TableFile(file, config.output_format, config, path.suffix == ".csv")

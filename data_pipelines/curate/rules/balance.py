@@ -26,7 +26,7 @@ from tercet.data_pipelines.curate.chance import items, uniform
 from tercet.data_pipelines.curate.database import quoted
 from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.entering import Entering, Table
-from tercet.data_pipelines.curate.rules.matching import Entries, matchers, read_entries, save_entries, words
+from tercet.data_pipelines.curate.rules.matching import Entries, matchers, read_entries, words
 from tercet.data_pipelines.curate.rules.rule import Rule, curation_rule, decided
 from tercet.data_pipelines.curate.rules.tail import (
     Counts,
@@ -35,8 +35,8 @@ from tercet.data_pipelines.curate.rules.tail import (
     tail_share,
     threshold_of,
 )
-from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.errors import UserError
+from tercet.whole_file import whole_file, write_whole
 
 OF_DATA = ("words", "concepts")
 ENTRIES, COUNTED, MATCHES, KEPT = "entries.json", "words", "matches", "balanced"
@@ -77,8 +77,7 @@ class Balance(Rule):
         path = entering.folder / ENTRIES
         if not path.is_file():
             entries = self._entries(entering, columns)
-            with whole_file(path) as draft:
-                save_entries(draft, entries)
+            write_whole(path, json.dumps(entries))
         begun = time.monotonic()
         done = len(entering.results(MATCHES))
         matched = entering.over_parts(columns, partial(match_part, path), MATCHES, "matches captions")

@@ -45,13 +45,9 @@ class Matcher:
 
 @lru_cache(maxsize=1)
 def matchers(path: Path) -> Mapping[str, Matcher]:
-    """By language, from a file that `save_entries` wrote. Built once in each process."""
+    """By language, from a JSON file. Built once in each process."""
     found: Entries = json.loads(path.read_bytes())
     return {language: Matcher(entries) for language, entries in found.items()}
-
-
-def save_entries(path: Path, entries: Entries) -> None:
-    path.write_text(json.dumps(entries), encoding="utf-8")
 
 
 def read_entries(path: Path) -> list[str]:

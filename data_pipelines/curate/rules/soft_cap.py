@@ -21,10 +21,10 @@ from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.entering import Entering
 from tercet.data_pipelines.curate.rules.best import Share
 from tercet.data_pipelines.curate.rules.rule import curation_rule, decided
-from tercet.data_pipelines.curate.whole_file import whole_file
 from tercet.data_pipelines.plans.listing import LARGEST_COUNT
 from tercet.data_pipelines.progress import with_progress
 from tercet.errors import UserError
+from tercet.whole_file import whole_file
 
 BLOCK = 2**20
 SAVED_EVERY = 64  # rounds
