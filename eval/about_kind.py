@@ -12,7 +12,7 @@ def kind_names() -> list[str]:
 
 
 def about_kind(name: str) -> About:
-    """Its own keys come first. A key without a default must be set."""
+    """Required keys come first, then its own keys."""
     kind = KINDS.get(name)
     schema = kind.model_json_schema()["properties"]
     options = [
@@ -25,6 +25,8 @@ def about_kind(name: str) -> About:
         for key, info in kind.model_fields.items()
         if key not in GIVEN
     ]
-    own = [option for option in options if option.name in kind.__annotations__]
-    groups = [("Keys", own), ("Keys that other kinds have, too", [one for one in options if one not in own])]
+    required = [option for option in options if option.default is ...]
+    own = [option for option in options if option.name in kind.__annotations__ and option not in required]
+    shared = [option for option in options if option not in (*required, *own)]
+    groups = [("Required keys", required), ("Keys", own), ("Keys that other kinds have, too", shared)]
     return About(name, *summarised(kind), explained(kind), [group for group in groups if group[1]])

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tercet.command import main
 from tercet.eval.about_kind import about_kind
@@ -55,6 +56,16 @@ def test_each_key_of_a_kind_is_explained_within_the_width_of_the_terminal(
     assert sorted(shown) == sorted(set(KINDS.get(name).model_fields) - {"kind", "name"})
     assert all(option.meaning and option.allowed for _, group in about_kind(name).options for option in group)
     assert max(len(line) for line in lines if not re.match(r"  \w+:", line)) <= 80
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_keys_that_a_task_file_needs_are_shown_first(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        KINDS.get(name).model_validate({"kind": name, "name": name})
+    needed = {str(one["loc"][0]) for one in refused.value.errors() if one["type"] == "missing"}
+    assert main(["tasks", "show", "--kind", name]) == 0
+    shown = capsys.readouterr().out.partition("\nRequired keys\n")[2].partition("\n\n")[0]
+    assert needed == set(re.findall(r"^  (\w+):", shown, re.MULTILINE))
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
