@@ -7,7 +7,7 @@
 
 A tie is wrong: a wrong candidate that scores as high as a right one is ranked before it.
 
-Shape letters: n items, K classes, P right candidates, M candidates.
+Shape letters: n items, K classes.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import did_you_mean
 from tercet.eval.classification.classified import class_vectors, is_selected
 from tercet.eval.classification.labels import plain
+from tercet.eval.classification.mean_precision import MeanPrecision, precisions
 from tercet.eval.classification.prompted_task import PromptedTask, fingerprint
 from tercet.eval.config import EvalConfig
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError, TextEmbedder
@@ -28,9 +29,7 @@ from tercet.eval.measure import Measure
 from tercet.eval.null_scores import NullScores
 from tercet.eval.products import products
 from tercet.eval.ranking import chance
-from tercet.eval.ranking.ranking import TIE
 from tercet.eval.statistics.intervals import Share
-from tercet.eval.statistics.jackknife import Jackknifed
 from tercet.eval.task import KINDS, NoValue, lookup
 
 LabelsPath = Annotated[
@@ -112,7 +111,8 @@ def listed_labels(sample: Sample, path: str) -> list[str] | None:
 def _measured(
     table: EmbeddingTable, modality: str, items_n: Tensor, scores_nK: Tensor, right_nK: Tensor, task: MultiLabelTask
 ) -> Measure:
-    by_class, by_item = _precisions(scores_nK.T, right_nK.T), _precisions(scores_nK, right_nK)
+    mean, by_item = MeanPrecision(scores_nK, right_nK), precisions(scores_nK, right_nK)
+    by_class = mean.by_class_FK[0]
     labelled_n = right_nK.any(dim=1)
     names = [name for name, found in zip(task.classes, right_nK.any(dim=0).tolist(), strict=True) if found]
     of_class, of_item = right_nK.sum(dim=0)[right_nK.any(dim=0)], right_nK.sum(dim=1)[labelled_n]
@@ -122,7 +122,7 @@ def _measured(
     return Measure(
         f"{task.what} from {modality}",
         {
-            "mAP": Jackknifed(torch.cat([scores_nK.double(), right_nK.double()], dim=1), mean_precision, 0.0, 1.0),
+            "mAP": mean,
             "LRAP": Share(by_item.nan_to_num(), labelled_n.double()),
         },
         items_n,
@@ -132,27 +132,6 @@ def _measured(
         nulls=NullScores(worst, {**chances}, {"mAP": chances["mAP"]}),
         details={"mAP": {"by class": dict(zip(names, by_class[~by_class.isnan()].tolist(), strict=True))}},
     )
-
-
-def mean_precision(rows: Tensor) -> float:
-    """mAP of scores and labels side by side."""
-    scores_nK, right_nK = rows.chunk(2, dim=1)
-    return float(_precisions(scores_nK.T, right_nK.T.bool()).nanmean())
-
-
-def _precisions(scores_QM: Tensor, right_QM: Tensor) -> Tensor:
-    """The average precision of each query; NaN for one without a right candidate."""
-    return torch.stack([average_precision(one, right) for one, right in zip(scores_QM, right_QM, strict=True)])
-
-
-def average_precision(scores_M: Tensor, right_M: Tensor) -> Tensor:
-    """The mean over the right candidates of the precision at the rank of each."""
-    right_P = scores_M[right_M].double().sort(descending=True).values
-    wrong = scores_M[~right_M].double().sort().values
-    before_P = len(wrong) - torch.searchsorted(wrong, right_P - TIE)
-    nth_P = torch.arange(1, len(right_P) + 1, dtype=torch.float64)
-    precision: Tensor = (nth_P / (nth_P + before_P)).mean()
-    return precision
 
 
 def mean_chance(positives: Tensor, candidates: int) -> float:

@@ -20,14 +20,14 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
-from tercet.eval.classification.multi_label import LabelsPath, listed_labels, mean_chance, mean_precision, mean_worst
+from tercet.eval.classification.mean_precision import MeanPrecision
+from tercet.eval.classification.multi_label import LabelsPath, listed_labels, mean_chance, mean_worst
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError
 from tercet.eval.null_scores import NullScores
 from tercet.eval.probes.labelled import Labelled, place_of_right
 from tercet.eval.probes.probe import Probed, ProbeTask
 from tercet.eval.probes.splits import Split, dealt
 from tercet.eval.statistics.intervals import Statistic
-from tercet.eval.statistics.jackknife import Jackknifed
 from tercet.eval.task import KINDS
 
 VALIDATION = 5  # one in so many groups of the training items
@@ -152,17 +152,16 @@ class MultiLabelProbeTask(LogisticTask):
 
     def quality(self, data: Labelled, test_n: Tensor, scores_nK: Tensor) -> float:
         assert data.right_nK is not None
-        return mean_precision(torch.cat([scores_nK, data.right_nK[test_n].double()], dim=1))
+        return MeanPrecision(scores_nK, data.right_nK[test_n]).value
 
     def statistics(
         self, data: Labelled, test_n: Tensor, scores_nK: Tensor, fold_n: Tensor
     ) -> tuple[dict[str, Statistic], dict[str, float]]:
         assert data.right_nK is not None
         right_nK = data.right_nK[test_n]
-        rows = torch.cat([fold_n[:, None].double(), scores_nK, right_nK.double()], dim=1)
         by_fold = [right_nK[fold_n == fold] for fold in torch.unique(fold_n)]
         chances = [mean_chance(part.sum(dim=0)[part.any(dim=0)], len(part)) for part in by_fold if part.any()]
-        return {"mAP": Jackknifed(rows, _mean_over_folds, 0.0, 1.0)}, {"mAP": sum(chances) / max(len(chances), 1)}
+        return {"mAP": MeanPrecision(scores_nK, right_nK, fold_n)}, {"mAP": sum(chances) / max(len(chances), 1)}
 
     def nulls(self, data: Labelled, parts: Sequence[Split]) -> NullScores:
         """From equal vectors all items of a class have the same score."""
@@ -173,10 +172,3 @@ class MultiLabelProbeTask(LogisticTask):
             sum(score(counts, n) for counts, n in known) / max(len(known), 1) for score in (mean_worst, mean_chance)
         )
         return NullScores({"mAP": worst}, shuffled={"mAP": chance})
-
-
-def _mean_over_folds(rows: Tensor) -> float:
-    """mAP of folds, scores and labels side by side. A fold without labels does not count."""
-    found = [mean_precision(rows[rows[:, 0] == fold, 1:]) for fold in torch.unique(rows[:, 0])]
-    known = [value for value in found if value == value]  # NaN is unlike itself
-    return sum(known) / max(len(known), 1)

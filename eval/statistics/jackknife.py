@@ -40,12 +40,21 @@ class Spread(NamedTuple):
 
 def jackknife(function: Callable[[Tensor], float], group_Q: Tensor) -> Spread:
     """Of a function of the kept queries, which a mask says."""
+
+    def without(block_Q: Tensor) -> Tensor:
+        kept = (block_Q != block for block in range(int(block_Q.max()) + 1))
+        return torch.tensor([function(kept_Q) for kept_Q in kept], dtype=torch.float64)
+
+    return without_blocks(function(torch.ones(len(group_Q), dtype=torch.bool)), without, group_Q)
+
+
+def without_blocks(whole: float, without: Callable[[Tensor], Tensor], group_Q: Tensor) -> Spread:
+    """Of a value of all queries, and a function that returns the values without each block of queries in turn."""
     block_Q = torch.unique(group_Q, return_inverse=True)[1] % BLOCKS
-    whole = function(torch.ones(len(group_Q), dtype=torch.bool))
     blocks = int(block_Q.max()) + 1
     if blocks < 2:
         return Spread(whole, inf)
-    without_B = torch.tensor([function(block_Q != block) for block in range(blocks)], dtype=torch.float64)
+    without_B = without(block_Q)
     if not without_B.isfinite().all():  # without a block, the rest has no value
         return Spread(whole, inf)
     share_B = block_Q.bincount().double() / len(block_Q)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tercet.errors import UserError
 from tercet.eval import geometry
-from tercet.eval.classification import classified, multi_label
+from tercet.eval.classification import classified, mean_precision
 from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.eval.probes import few_shot, probe, splits
 from tercet.eval.probes.labelled import Labelled
@@ -82,7 +82,7 @@ GENUINE_RANK, GENUINE_EPISODES, GENUINE_SEPARATED = classified.rank, few_shot.ep
 GENUINE_PLACE = probe.place_of_right
 BROKEN: list[tuple[str, Any, str, Callable[..., Any], set[str]]] = [
     ("zero-shot", classified, "rank", one_place_better, {"random"}),
-    ("several labels", multi_label, "average_precision", counts_itself, {"constant", "random"}),
+    ("several labels", mean_precision, "average_precision", counts_itself, {"constant", "random"}),
     ("folds", probe, "place_of_right", ties_are_right, {"constant"}),
     ("own split", probe, "place_of_right", ties_are_right, {"constant"}),
     ("prototypes", few_shot, "place_of_right", ties_are_right, {"constant"}),

@@ -23,7 +23,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 from tercet.data_pipelines.sample import Sample
 from tercet.eval.classification.calibration import CalibrationTask, calibration_error
 from tercet.eval.classification.classified import class_vectors
-from tercet.eval.classification.multi_label import MultiLabelTask, average_precision
+from tercet.eval.classification.mean_precision import average_precision
+from tercet.eval.classification.multi_label import MultiLabelTask
 from tercet.eval.classification.prompted_task import PromptedTask, prompts_of
 from tercet.eval.classification.zero_shot import ZeroShotTask
 from tercet.eval.config import EvalConfig
