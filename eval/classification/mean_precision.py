@@ -38,15 +38,19 @@ class MeanPrecision(Statistic):
     def value(self) -> float:
         return float(self.by_class_FK.nanmean(dim=1).nanmean().nan_to_num())
 
+    @property
+    def span(self) -> float:
+        return 1.0
+
     def estimate(self, group_Q: Tensor) -> Estimate:
-        return without_blocks(self.value, self._without, group_Q).within(0.0, 1.0)
+        return without_blocks(self.value, self._without, group_Q).estimate.within(0.0, 1.0)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, MeanPrecision)
         apart = self.value - baseline.value
         return without_blocks(
             apart, lambda block_n: self._without(block_n) - baseline._without(block_n), group_Q
-        ).within(-1.0, 1.0)
+        ).estimate
 
     def _without(self, block_n: Tensor) -> Tensor:
         """The value without each block of items."""
