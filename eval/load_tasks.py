@@ -14,13 +14,33 @@ from tercet.eval.classification import calibration, multi_label, zero_shot  # no
 from tercet.eval.composition import composition, multi_object  # noqa: F401  each registers its kind
 from tercet.eval.probes import few_shot, knn, linear_probe  # noqa: F401  each registers its kind
 from tercet.eval.retrieval import combined, reduced, retrieval, similarity  # noqa: F401  each registers its kind
-from tercet.eval.task import KINDS, Task, TaskGroup
+from tercet.eval.task import KINDS, Task, TaskGroup, WordedTask
 from tercet.eval.task_files import FOLDER, task_names
 
 
-def load_tasks(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list[Task]:
-    """The tasks of these names, with groups expanded. Tasks that are given as objects stay as they are. `above`: the
-    groups that they are within."""
+def load_tasks(names: Iterable[str | Task]) -> list[Task]:
+    """The tasks of these names, each once, with groups expanded. Tasks that are given as objects stay as they are."""
+    loaded: list[Task] = []
+    for task in _expanded(names):
+        if task in loaded:
+            continue
+        if any(_have_same_results(task, other) for other in loaded):
+            raise UserError(
+                f"two different tasks are named `{task.name}`, so their results would have the same names; rename one"
+            )
+        loaded.append(task)
+    return loaded
+
+
+def _have_same_results(one: Task, other: Task) -> bool:
+    """Whether results of both have the same names. Tasks of one name may be about different modalities."""
+    ours, theirs = (set(task.modalities) if isinstance(task, WordedTask) else set() for task in (one, other))
+    apart = ours and theirs and ours.isdisjoint(theirs)
+    return (one.name, one.data) == (other.name, other.data) and not apart
+
+
+def _expanded(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list[Task]:
+    """`above`: the groups that these tasks are within."""
     loaded: list[Task] = []
     for found in (load_task(one) if isinstance(one, str) else one for one in names):
         if isinstance(found, Task):
@@ -28,7 +48,7 @@ def load_tasks(names: Iterable[str | Task], above: tuple[str, ...] = ()) -> list
         elif found.name in above:
             raise UserError(f"group `{found.name}` contains itself, through {' → '.join(above)}; leave it out of one")
         else:
-            loaded += load_tasks(found.tasks, (*above, found.name))
+            loaded += _expanded(found.tasks, (*above, found.name))
     return loaded
 
 

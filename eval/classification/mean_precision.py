@@ -43,7 +43,7 @@ class MeanPrecision(Statistic):
         return 1.0
 
     def estimate(self, group_Q: Tensor) -> Estimate:
-        return without_blocks(self.value, self._without, group_Q).estimate.within(0.0, 1.0)
+        return without_blocks(self.value, self._without, group_Q, self.span).estimate.within(0.0, 1.0)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, MeanPrecision)

@@ -20,7 +20,7 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Sample
 from tercet.errors import did_you_mean
 from tercet.eval.classification.classified import class_vectors, is_selected
-from tercet.eval.classification.labels import plain
+from tercet.eval.classification.labels import Spellings
 from tercet.eval.classification.mean_precision import MeanPrecision, precisions
 from tercet.eval.classification.prompted_task import PromptedTask, fingerprint
 from tercet.eval.config import EvalConfig
@@ -57,8 +57,8 @@ class MultiLabelTask(PromptedTask):
 
 def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabelTask) -> list[Measure]:
     """For every modality that the task and the table share."""
-    place_of = {plain(name): place for place, name in enumerate(task.classes)}
-    right = {item: _right(sample, task, place_of) for item, sample in enumerate(table.samples)}
+    spellings, place_of = Spellings(task.classes), {name: place for place, name in enumerate(task.classes)}
+    right = {item: _right(sample, task, spellings, place_of) for item, sample in enumerate(table.samples)}
     known = {item: places for item, places in right.items() if places is not None}
     if not any(known.values()):
         raise EvalError(f"no sample of the data has labels of task `{task.name}` in `{task.label}` of its meta")
@@ -77,7 +77,7 @@ def multi_label(table: EmbeddingTable, embed_text: TextEmbedder, task: MultiLabe
     return measures
 
 
-def _right(sample: Sample, task: MultiLabelTask, place_of: Mapping[str, int]) -> list[int] | None:
+def _right(sample: Sample, task: MultiLabelTask, spellings: Spellings, place_of: Mapping[str, int]) -> list[int] | None:
     """The places of a sample's labels among the classes. None if the task does not use the sample."""
     try:
         if not is_selected(sample, task):
@@ -87,13 +87,16 @@ def _right(sample: Sample, task: MultiLabelTask, place_of: Mapping[str, int]) ->
     named = listed_labels(sample, task.label or "labels")
     if named is None:
         return None
+    places = []
     for name in named:
-        if name not in place_of:
+        label = spellings.find(name)
+        if label is None:
             raise EvalError(
                 f"sample `{sample.key}` has the label `{name}`, and task `{task.name}` does not; "
                 f"{did_you_mean(name, list(place_of))}"
             )
-    return [place_of[name] for name in named]
+        places.append(place_of[label])
+    return places
 
 
 def listed_labels(sample: Sample, path: str) -> list[str] | None:
@@ -105,7 +108,7 @@ def listed_labels(sample: Sample, path: str) -> list[str] | None:
     named = found.split(",") if isinstance(found, str) else found
     if not isinstance(named, list | tuple):
         raise EvalError(f"`{path}` of sample `{sample.key}` is `{found}`, and not a list of labels")
-    return [name for name in map(plain, map(str, named)) if name]
+    return [name for name in map(str.strip, map(str, named)) if name]
 
 
 def _measured(

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tercet.errors import UserError
+from tercet.eval.classification.labels import plain
 from tercet.eval.classification.mean_precision import MeanPrecision
 from tercet.eval.classification.multi_label import LabelsPath, listed_labels, mean_chance, mean_worst
 from tercet.eval.embedding.embed import EmbeddingTable, EvalError
@@ -124,8 +125,9 @@ class MultiLabelProbeTask(LogisticTask):
     def labelled(self, table: EmbeddingTable, modality: str) -> Labelled:
         """The label of an item that keeps folds alike is its first one."""
         first, path = table.first_rows(modality), self.label or "labels"
-        named = {item: found for item in first if (found := listed_labels(table.samples[item], path)) is not None}
-        classes = sorted({name for names in named.values() for name in names})
+        listed = {item: listed_labels(table.samples[item], path) for item in first}
+        named = {item: set(map(plain, names)) for item, names in listed.items() if names is not None}
+        classes = sorted(set().union(*named.values()))
         if len(classes) < 2:
             raise EvalError(f"task `{self.name}` needs two labels or more in `{path}` of the meta of samples")
         items = sorted(named, key=lambda item: table.samples[item].id)

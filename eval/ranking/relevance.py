@@ -1,6 +1,7 @@
 """Graded right answers: samples that say in their `meta` how relevant others are, such as `{"a12": 2, "b7": 0.5}`."""
 
 from collections.abc import Mapping
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -40,6 +41,10 @@ def _grades(table: EmbeddingTable, path: str, item: int) -> Mapping[str, float]:
         value = lookup(sample.meta, path)
     except NoValue:
         return {}
-    if not isinstance(value, Mapping) or not all(isinstance(grade, int | float) for grade in value.values()):
+    if not isinstance(value, Mapping) or not all(map(_is_number, value.values())):
         raise EvalError(f"`{path}` of sample `{sample.key}` must map keys of samples to numbers, such as {{a12: 2}}")
     return {str(key): float(grade) for key, grade in value.items()}
+
+
+def _is_number(grade: object) -> bool:
+    return isinstance(grade, int | float) and isfinite(grade)

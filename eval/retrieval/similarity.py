@@ -5,6 +5,7 @@ the rank correlation (Spearman) and the linear one (Pearson) between the cosine 
 similarity reports Spearman's first (Cer et al. 2017). Constant vectors have a correlation of 0, as chance has.
 """
 
+from math import isfinite, nan
 from typing import Annotated, Any
 
 import torch
@@ -73,13 +74,19 @@ def grades(table: EmbeddingTable, task: SimilarityTask) -> dict[int, float]:
             continue
         if value in (None, ""):  # an empty cell of a table
             continue
-        try:
-            found[item] = float(value)
-        except (TypeError, ValueError):
+        found[item] = _number(value)
+        if not isfinite(found[item]):
             raise EvalError(
                 f"the grade `{task.grade}` of sample `{sample.key}` is `{value}`, which is not a number; correct it, "
                 f"or name another key in `grade` of task `{task.name}`"
-            ) from None
+            )
     if not found:
         raise EvalError(f"no sample of the data has `{task.grade}` in its meta, the grade of task `{task.name}`")
     return found
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return nan

@@ -6,7 +6,8 @@ block θ_b, the variance is the mean over the B blocks of
 
     (h_b θ − (h_b − 1) θ_b − θ_J)² / (h_b − 1),    θ_J = B θ − Σ_b (1 − m_b / Q) θ_b
 
-(Busing, Meijer and van der Leeden 1999), and the interval is θ plus and minus a quantile of Student's t. A correlation
+(Busing, Meijer and van der Leeden 1999), and the interval is θ plus and minus a quantile of Student's t. Where no block
+changes the value, as where mAP is perfect, the standard error is the range of the values divided by G. A correlation
 has its interval on Fisher's scale, artanh r, at least as wide as that of independent groups of normal values: a
 standard error of 1 / √(G − 3), and √((1 + r² / 2) / (G − 3)) for ranks (Bonett and Wright 2000).
 
@@ -15,7 +16,7 @@ Shape letters: Q queries, G groups, B blocks.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import atanh, inf, sqrt, tanh
+from math import atanh, inf, isfinite, sqrt, tanh
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from tercet.eval.statistics.intervals import Estimate, Statistic, student
 
 BLOCKS = 32
+EXACT = 1e-12  # values that are so near are equal up to rounding
 SAME = 1e-6  # values of which the largest and the smallest are so near are constant
 
 
@@ -38,25 +40,29 @@ class Spread(NamedTuple):
         return Estimate(self.value, self.value - self.margin, self.value + self.margin)
 
 
-def jackknife(function: Callable[[Tensor], float], group_Q: Tensor) -> Spread:
+def jackknife(function: Callable[[Tensor], float], group_Q: Tensor, span: float = inf) -> Spread:
     """Of a function of the kept queries, which a mask says."""
 
     def without(block_Q: Tensor) -> Tensor:
         kept = (block_Q != block for block in range(int(block_Q.max()) + 1))
         return torch.tensor([function(kept_Q) for kept_Q in kept], dtype=torch.float64)
 
-    return without_blocks(function(torch.ones(len(group_Q), dtype=torch.bool)), without, group_Q)
+    return without_blocks(function(torch.ones(len(group_Q), dtype=torch.bool)), without, group_Q, span)
 
 
-def without_blocks(whole: float, without: Callable[[Tensor], Tensor], group_Q: Tensor) -> Spread:
-    """Of a value of all queries, and a function that returns the values without each block of queries in turn."""
-    block_Q = torch.unique(group_Q, return_inverse=True)[1] % BLOCKS
+def without_blocks(whole: float, without: Callable[[Tensor], Tensor], group_Q: Tensor, span: float = inf) -> Spread:
+    """Of a value of all queries, and a function that returns the values without each block of queries in turn. `span`:
+    how far apart two values can be."""
+    place_Q = torch.unique(group_Q, return_inverse=True)[1]
+    groups, block_Q = int(place_Q.max()) + 1, place_Q % BLOCKS
     blocks = int(block_Q.max()) + 1
     if blocks < 2:
         return Spread(whole, inf)
     without_B = without(block_Q)
     if not without_B.isfinite().all():  # without a block, the rest has no value
         return Spread(whole, inf)
+    if isfinite(span) and float((without_B - whole).abs().max()) < EXACT:
+        return Spread(whole, student(groups - 1) * span / groups)
     share_B = block_Q.bincount().double() / len(block_Q)
     centre = blocks * whole - ((1 - share_B) * without_B).sum()
     apart_B = (whole - (1 - share_B) * without_B) / share_B - centre
@@ -81,7 +87,7 @@ class Jackknifed(Statistic):
         return self.most - self.least
 
     def estimate(self, group_Q: Tensor) -> Estimate:
-        return jackknife(self._of, group_Q).estimate.within(self.least, self.most)
+        return jackknife(self._of, group_Q, self.span).estimate.within(self.least, self.most)
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, Jackknifed)

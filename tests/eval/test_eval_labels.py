@@ -41,6 +41,23 @@ def test_a_label_comes_from_a_column_a_folder_or_the_caption(
     assert LabelReader(LABELS)(Sample("k", 0, 0, text=(caption,), meta=meta)) == label
 
 
+@pytest.mark.parametrize(
+    ("labels", "named", "label"),
+    [
+        (("A", "a"), "A", "A"),
+        (("A", "a"), "a", "a"),
+        (("north/east", "south/east"), "north/east", "north/east"),
+        (("north/east", "south/east"), "east", None),  # which of them?
+        (("1", "2", "3"), "1", "1"),
+        (("1", "2", "3"), "0", None),  # not the first of the list
+    ],
+)
+def test_labels_that_are_alike_are_told_apart_by_their_spelling(
+    labels: tuple[str, ...], named: str, label: str | None
+) -> None:
+    assert LabelReader(labels)(Sample("k", 0, 0, meta={"label": named})) == label
+
+
 def embed_text(texts: list[str]) -> Tensor:
     """The prompt's own class, whatever else it says."""
     assert all("photo of a" in text for text in texts)

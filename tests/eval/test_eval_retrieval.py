@@ -204,6 +204,14 @@ def test_grades_of_other_samples_are_right_answers_with_a_gain() -> None:
     assert found["image→audio mean rank"].value == pytest.approx(sum(ranks) / ITEMS)
 
 
+@pytest.mark.parametrize("grade", [math.inf, math.nan, "2"])
+def test_a_grade_that_is_not_a_finite_number_is_an_error(grade: object) -> None:
+    table = spoken()
+    samples = tuple(replace(one, meta={"grades": {"s0": grade}}) for one in table.samples)
+    with pytest.raises(EvalError, match="`grades` of sample `s0` must map keys of samples to numbers"):
+        measured(task(relevance="grades"), replace(table, samples=samples))
+
+
 def on_a_rank(world: World) -> tuple[list[Result], list[Result], bool]:
     """The results of all ranks together and of this one alone; whether their rankings in smaller tiles are equal."""
     items = {name: torch.arange(300) for name in ("image", "text")}

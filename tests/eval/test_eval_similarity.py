@@ -75,6 +75,13 @@ def test_the_jackknife_of_a_mean_is_its_closed_form_and_blocks_are_whole_groups(
     assert jackknife(lambda kept: float(values[kept].mean()), torch.zeros(24)).margin == float("inf")
 
 
+def test_a_perfect_score_on_few_samples_has_an_interval() -> None:
+    perfect = Jackknifed(torch.ones(10), lambda rows: float(rows.mean()), 0.0, 1.0)
+    found = perfect.estimate(torch.arange(10))
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(1 - 2.262 / 10, abs=1e-3)
+
+
 def test_a_statistic_that_has_no_value_without_some_group_has_the_widest_interval() -> None:
     """The mean of what is not missing, where only the first group has any of it."""
     values = Jackknifed(torch.tensor([0.25, torch.nan, torch.nan]), lambda rows: float(rows.nanmean()), 0.0, 1.0)
@@ -158,8 +165,9 @@ def test_a_picture_and_a_text_are_a_pair_and_samples_without_a_grade_are_left_ou
 
 
 def test_grades_that_are_no_numbers_and_missing_ones_are_errors() -> None:
-    with pytest.raises(EvalError, match="the grade `score` of sample `s1` is `good`, which is not a number"):
-        measured(pairs([0.1, 0.2], [1, "good"]))
+    for grade in ("good", "nan", float("inf")):
+        with pytest.raises(EvalError, match=f"the grade `score` of sample `s1` is `{grade}`, which is not a number"):
+            measured(pairs([0.1, 0.2], [1, grade]))
     with pytest.raises(EvalError, match="no sample of the data has `grade` in its meta"):
         measured(pairs([0.1], [1]), TASK.model_copy(update={"grade": "grade"}))
     with pytest.raises(EvalError, match="no graded sample of the data has both parts"):

@@ -31,6 +31,10 @@ MISTAKES = {
     "an empty group": ("kind: group\ntasks: []\n", "`tasks` is `[]`, but"),
     "a group of itself": ("kind: group\ntasks: [mine.yaml]\n", "group `mine` contains itself, through mine"),
     "a group of nothing": ("kind: group\ntasks: [no.yaml]\n", "the task file no.yaml does not exist"),
+    "two tasks of one name": (
+        "kind: group\ntasks: [boats.yaml, other/boats.yaml]\n",
+        "two different tasks are named `boats`, so their results would have the same names; rename one",
+    ),
     "a wrong average": ("kind: group\ntasks: [retrieval]\naverage: 3\n", "`average` is `3`, but"),
 }
 
@@ -41,6 +45,8 @@ def test_a_mistake_is_an_error_of_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("boats.yaml").write_text(GOOD, encoding="utf-8")
+    Path("other").mkdir()
+    Path("other/boats.yaml").write_text(f"{GOOD}articles: false\n", encoding="utf-8")
     text, message = MISTAKES[mistake]
     Path("mine.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:

@@ -152,6 +152,9 @@ def test_labels_may_be_a_text_with_commas_and_unknown_ones_are_an_error(known: A
     odd = (replace(data.samples[0], meta={"labels": ["clas a"]}), *data.samples[1:])
     with pytest.raises(EvalError, match="has the label `clas a`, and task `letters` does not; did you mean `class a`"):
         measured(SEVERAL, replace(data, samples=odd))
+    upper = SEVERAL.model_copy(update={"classes": {**SEVERAL.classes, "Class A": "another"}})
+    found = measured(upper, data)["mAP"].metadata["by class"]
+    assert {name for name in found if name.lower() == "class a"} == {"class a"}  # type: ignore[attr-defined]
     bare = tuple(replace(one, meta={}) for one in data.samples)
     with pytest.raises(EvalError, match="no sample of the data has labels of task `letters` in `labels`"):
         measured(SEVERAL, replace(data, samples=bare))
@@ -168,7 +171,8 @@ def test_constant_features_score_the_worst_and_null_models_what_they_must(known:
     assert worst["mAP"].value == pytest.approx(worst["mAP"].metadata["constant"])
     assert worst["mAP"].value < worst["mAP"].chance  # type: ignore[operator]
     assert worst["LRAP"].value < worst["LRAP"].chance  # type: ignore[operator]
-    checks = self_test(data, [TOP, CALIBRATED, SEVERAL], replace(THOROUGH, draws=(16, 30)))
+    named = [task.model_copy(update={"name": task.kind}) for task in (TOP, CALIBRATED, SEVERAL)]
+    checks = self_test(data, named, replace(THOROUGH, draws=(16, 30)))
     assert [check for check in checks if not check.holds] == []
     assert {check.metric for check in checks if check.model == "random"} == {
         "acc1", "acc5", "acc10", "mean_per_class_recall", "Brier score", "log loss", "mAP", "LRAP",
