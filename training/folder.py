@@ -52,6 +52,7 @@ def open_folder(config: RunConfig, world: World) -> Iterator[Path]:
 
 def _lock(folder: Path, config: RunConfig) -> int:
     try:
+        check_no_other_files(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
     except OSError as error:
@@ -68,6 +69,13 @@ def _lock(folder: Path, config: RunConfig) -> int:
         write_json(folder / PROVENANCE, facts())
     note_plugins(folder)
     return lock
+
+
+def check_no_other_files(folder: Path) -> None:
+    """Raises `UserError` if the folder has files, but is not the folder of a run."""
+    begun = (folder / CONFIG).exists() and any((folder / name).exists() for name in (LOCK, PROVENANCE))
+    if not begun and folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise UserError(f"{folder} has files that are not of a run; choose a new or an empty folder with out=…")
 
 
 def check_same_run(config: RunConfig) -> None:

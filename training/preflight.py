@@ -34,7 +34,7 @@ from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig, check_steps
 from tercet.training.episodes.curate import read_texts
 from tercet.training.episodes.orders import data_after
-from tercet.training.folder import check_same_run, folder_of
+from tercet.training.folder import check_no_other_files, check_same_run, folder_of
 from tercet.training.mixup.config import MixupConfig
 from tercet.training.optimizers import optimizers
 from tercet.training.plans import check_plan
@@ -195,6 +195,7 @@ def dry_run(config: RunConfig) -> tuple[RunConfig, list[str]]:
     unchecked = dict.fromkeys(name for stage, found in opened for name in _unopened(stage, found, sources))
     if not unchecked:
         config = counted(config, World(), sources)
+    check_no_other_files(folder_of(config))
     if config.epochs is None:
         check_same_run(config)
     _check_opened(config, opened)

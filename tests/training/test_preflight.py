@@ -1,7 +1,7 @@
 """A dry run fails on what the run would fail on before its first step, and writes and trains nothing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,36 @@ def test_a_dry_run_refuses_the_folder_of_another_run(data: Path, tmp_path: Path)
     chosen = {"selection": {"name": "random", "filter_ratio": 0.5}}
     with pytest.raises(UserError, match=r"another run: batch_size was 16 and is 8, selection\.\w+ was not set and is"):
         dry_run(RunConfig.model_validate(values | {"batch_size": 8} | chosen))
+
+
+@pytest.mark.parametrize("start", [dry_run, train])
+@pytest.mark.parametrize("names", [["notes.txt"], ["config.yaml"], [".lock", "train/0.tar"]])
+def test_a_folder_with_other_files_is_refused_before_anything_is_written(
+    start: Callable[[RunConfig], object], names: list[str], data: Path, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "taken" / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    before = sorted((tmp_path / "taken").rglob("*"))
+    values = recipe(data, tmp_path / "taken")
+    with pytest.raises(UserError, match=r"^.*/taken has files that are not of a run; choose a new or an empty folder"):
+        start(RunConfig.model_validate(values))
+    assert sorted((tmp_path / "taken").rglob("*")) == before
+
+
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", "config.yaml"], ["config.yaml", "provenance.json"]])
+def test_a_run_begins_in_an_empty_folder_and_in_one_that_a_killed_run_left(
+    left: list[str], data: Path, tmp_path: Path
+) -> None:
+    config = RunConfig.model_validate(recipe(data, tmp_path / "begun"))
+    with open_folder(config, World()) as folder:
+        pass
+    for path in folder.iterdir():
+        if path.name not in left:
+            path.unlink()
+    assert sorted(path.name for path in folder.iterdir()) == left
+    with open_folder(config, World()):
+        pass
 
 
 def test_a_dry_run_refuses_data_that_changed_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
