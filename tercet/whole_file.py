@@ -41,6 +41,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether a folder has nothing but hidden files, such as drafts, or does not exist."""
+    return not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()))
+
+
 def remove_drafts(folder: Path) -> None:
     """Deletes the drafts that killed processes have left. Call it while no process writes into the folder."""
     for draft in folder.glob(f".*.{'[0-9a-f]' * 32}"):

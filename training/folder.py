@@ -15,7 +15,7 @@ from tercet.provenance import facts
 from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.recipe import dump, load_recipe
-from tercet.whole_file import remove_drafts, write_json, write_whole
+from tercet.whole_file import is_empty, remove_drafts, write_json, write_whole
 
 LOCK, PROVENANCE = ".lock", "provenance.json"  # the versions, machine and commit that the run began with
 FREE = (  # the keys that may change when a run resumes
@@ -74,7 +74,7 @@ def _lock(folder: Path, config: RunConfig) -> int:
 def check_no_other_files(folder: Path) -> None:
     """Raises `UserError` if the folder has files, but is not the folder of a run."""
     begun = (folder / CONFIG).exists() and any((folder / name).exists() for name in (LOCK, PROVENANCE))
-    if not begun and folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if folder.is_dir() and not begun and not is_empty(folder):
         raise UserError(f"{folder} has files that are not of a run; choose a new or an empty folder with out=…")
 
 

@@ -17,7 +17,7 @@ from tercet.data_pipelines.curate.engines import arrow
 from tercet.data_pipelines.curate.score_group import GROUP_NAME, MANIFEST, Columns, Request, ScoreGroup
 from tercet.data_pipelines.source import Source
 from tercet.errors import UserError, did_you_mean
-from tercet.whole_file import write_json
+from tercet.whole_file import is_empty, write_json
 
 FORMAT = 1
 USUAL = "data"  # the name of a source that has none
@@ -57,7 +57,7 @@ class ScoreTable:
     def begin(cls, folder: Path, source: TableSource) -> "ScoreTable":
         """Creates the table or opens it, with this source. Refuses data that changed since they were scored."""
         arrow()
-        if folder.exists() and not _is_empty(folder) and not is_score_table(folder):  # another rank may just have begun
+        if not is_empty(folder) and not is_score_table(folder):  # another rank may just have begun
             raise UserError(f"{folder} is not a score table, and not an empty folder; name another one")
         known = {one.name: one for one in _read(folder)} if is_score_table(folder) else {}
         before = known.get(source.name, source)
@@ -99,10 +99,6 @@ class ScoreTable:
 
 def is_score_table(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
 
 
 def _read(folder: Path) -> list[TableSource]:

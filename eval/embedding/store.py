@@ -28,7 +28,7 @@ from tercet.data_pipelines.sample import Sample
 from tercet.errors import UserError
 from tercet.eval.embedding.embed import EmbeddingTable
 from tercet.modality import MODALITIES
-from tercet.whole_file import write_json, write_whole
+from tercet.whole_file import is_empty, write_json, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -70,7 +70,9 @@ class Store:
 
     @classmethod
     def begin(cls, folder: Path, request: Request) -> "Store":
-        """Creates or continues the folder of this request. Fails on the folder of another request."""
+        """Creates or continues the folder of this request. Fails on any other folder with files."""
+        if not is_empty(folder) and not (folder / MANIFEST).is_file():  # another rank may just have begun
+            raise UserError(f"{folder} has files that are not embeddings; name a new or an empty folder")
         if not (folder / MANIFEST).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / MANIFEST, request.facts)

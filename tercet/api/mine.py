@@ -22,7 +22,7 @@ from tercet.training.mining.mine import mine as mine_source
 from tercet.training.mining.mined import Mined
 from tercet.training.mining.show import render
 from tercet.training.mining.table import table_file
-from tercet.whole_file import write_json
+from tercet.whole_file import is_empty, write_json
 
 SUMMARY = "mining.json"
 TABLE = "negatives.jsonl"
@@ -69,6 +69,7 @@ def mine(
     `query="image", to="text", relative_margin=0.05`. An interrupted call resumes, on any number of ranks.
     """
     check_folder(out)
+    _check_graph(Path(out))
     config = build(MiningConfig, options, lambda key: "mining")
     path = _table(out, table, config)
     given = looked_at(name_of(model), data, split)
@@ -90,6 +91,12 @@ def mine(
             write_json(Path(out) / SUMMARY, facts)
         world.barrier()
         return mined
+
+
+def _check_graph(out: Path) -> None:
+    """Raises `UserError` if the folder has files, but neither the summary of a graph nor the column of one."""
+    if not is_empty(out) and not (out / SUMMARY).exists() and not any(out.glob("*/*.safetensors")):
+        raise UserError(f"{out} has files that are not a neighbour graph; name a new or an empty folder")
 
 
 def _table(out: str | os.PathLike[str], table: str | os.PathLike[str] | None, config: MiningConfig) -> Path | None:

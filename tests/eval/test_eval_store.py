@@ -87,6 +87,13 @@ def test_two_ranks_write_the_same_files_as_one(shards: Path, tmp_path: Path) -> 
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_a_folder_with_other_files_is_refused(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"has files that are not embeddings; name a new or an empty folder$"):
+        stored(tmp_path, shards)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notes.txt"]
+
+
 def test_an_equal_request_is_read_back_and_another_is_refused(shards: Path, tmp_path: Path) -> None:
     stored(tmp_path / "store", shards)
     before = contents(tmp_path / "store")

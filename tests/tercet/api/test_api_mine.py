@@ -83,6 +83,8 @@ def test_the_command_has_the_options_of_the_config() -> None:
 def test_mistakes_are_named(model: Model) -> None:
     with pytest.raises(UserError, match="the model encodes no picture; "):
         tercet.mine(model, "photos.csv", "wrong", query="picture")
+    with pytest.raises(UserError, match="photos has files that are not a neighbour graph; name a new or an empty fo"):
+        tercet.mine(model, "photos.csv", "photos")
     with pytest.raises(UserError, match="the data hold no audio; "):
         tercet.mine(model, "photos.csv", "wrong", to="audio")
     with pytest.raises(UserError, match=r"the table rows.txt is neither .jsonl nor .csv; name it rows.jsonl"):
