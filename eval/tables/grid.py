@@ -107,7 +107,6 @@ def grid(by_model: Mapping[str, Sequence[Result]]) -> Grid:
     rows = [
         Row(" · ".join(filter(None, (dataset, title))), subject, metric, results)
         for (dataset, _, title, subject, metric), results in sorted(found.items(), key=lambda item: order[item[0][0]])
-        if metric != "mean rank"
     ]
     return Grid(tuple(by_model), tuple(rows))
 

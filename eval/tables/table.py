@@ -119,7 +119,7 @@ class Drawing:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in self.tables:
-            metrics = [metric for metric in table.metrics if metric != "mean rank"]
+            metrics = table.metrics
             drawn = _draw(table, metrics)
             hidden: list[str] = []
             while len(metrics) > 1 and _width(drawn, console, options) > options.max_width:

@@ -308,6 +308,8 @@ def test_json_and_table_show_task_dataset_chance_and_shortcuts() -> None:
     assert "12.5" in line
     assert f"{100 * exported['metrics']['image→text R@1']:.1f}" in line  # type: ignore[index]
     assert "held-out · 16 candidates" in printed
+    (sample,) = (one for one in results if one.name == "image→text mean rank")
+    assert f"{sample.value:.4g}" in line
     narrow = table_text(results, width=60)
     assert max(map(len, narrow.splitlines())) <= 60
     assert all(word in narrow for word in ("R@1", "chance", "ridge"))

@@ -69,6 +69,7 @@ def test_one_command_evaluates_all_models_on_all_data_in_every_format(
     assert note == "in brackets: 95 % intervals; °: not distinguishable from chance\n"
     header, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     assert header == ["data", "subject", "metric", "chance", "exported", "other"]
+    assert len(rows) == len({tuple(one[key] for key in ("dataset", "task", "subject", "metric")) for one in lines})
     shown = {(data.partition(" · ")[0], subject, metric): values for data, subject, metric, _, *values in rows}
     for model, value in zip(("exported", "other"), shown["big", "image→text", "R@1 %"], strict=True):
         number, low, high = map(float, re.findall(r"[\d.]+", value))
