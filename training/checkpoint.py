@@ -7,8 +7,8 @@ ranks take turns. Of a sharded tensor, each rank writes the rows that it owns.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,16 +19,22 @@ from tercet.distributed import World
 from tercet.training.checkpoint_reader import OPTIM, SHARDED, WEIGHT, Origin, Saved
 from tercet.training.commit import commit
 from tercet.training.engine import Engine
-from tercet.training.memory.config import EMA
-from tercet.training.memory.memories import Memories
-from tercet.training.memory.memory import SavedTensor
 from tercet.training.partition import assemble, placed
 from tercet.training.progress import Progress
 from tercet.whole_file import sync, write_json
 
 
-def save(parent: Path, engine: Engine, memories: Memories, progress: Progress, world: World) -> Path:
-    """Commits a checkpoint. A collective."""
+@dataclass(frozen=True)
+class SavedTensor:
+    """A tensor for a checkpoint. It is the same on all ranks, or, if `sharded`, each rank has the rows that it owns."""
+
+    name: str
+    value: Tensor
+    sharded: bool = False
+
+
+def save(parent: Path, engine: Engine, memories: Iterable[SavedTensor], progress: Progress, world: World) -> Path:
+    """Commits a checkpoint. `memories`: their tensors. A collective."""
     own = list(own_tensors(engine, memories, world))
     sharded = json.dumps([saved.name for saved in own if saved.sharded])
 
@@ -63,37 +69,22 @@ def _commit(parent: Path, progress: Progress, write_tensors: Callable[[Path], No
     return commit(parent, progress.step, write, about, world)
 
 
-def own_tensors(engine: Engine, memories: Memories, world: World) -> Iterator[SavedTensor]:
+def own_tensors(engine: Engine, memories: Iterable[SavedTensor], world: World) -> Iterator[SavedTensor]:
     """The tensors that this rank writes: its rows of sharded tensors, and every W-th of the others. A collective."""
     for turn, saved in enumerate(tensors(engine, memories)):
         if saved.sharded or turn % world.size == world.rank:
             yield replace(saved, value=saved.value.to("cpu", copy=True).contiguous())
 
 
-def tensors(engine: Engine, memories: Memories) -> Iterator[SavedTensor]:
+def tensors(engine: Engine, memories: Iterable[SavedTensor]) -> Iterator[SavedTensor]:
     """All tensors of a checkpoint. A collective."""
-    for name, value in weights(engine):
+    for name, value in engine.weights():
         yield SavedTensor(f"{WEIGHT}/{name}", value)
     for kind in moments(engine):
         for one in placed(engine):
             values = None if one.fragment is None else engine.optimizer.state[one.fragment.flat][kind]
             yield SavedTensor(f"{OPTIM}/{kind}/{one.name}", assemble(engine, one, values))
-    yield from memories.state()
-
-
-def weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
-    """The parameters and the persistent buffers of the model. A collective."""
-    for name, parameter in engine.module.named_parameters():
-        yield name, engine.whole(parameter)
-    persistent = engine.module.state_dict().keys()
-    for name, buffer in engine.module.named_buffers():
-        if name in persistent:
-            yield name, buffer
-
-
-def current_weights(engine: Engine, memories: Memories) -> dict[str, Tensor]:
-    """The weights that evaluation uses: the moving averages if the run keeps them, else the weights. A collective."""
-    return dict(weights(engine)) | memories.whole(EMA)
+    yield from memories
 
 
 def moments(engine: Engine) -> list[str]:

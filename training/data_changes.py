@@ -13,7 +13,6 @@ from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.training.checkpoint import weights
 from tercet.training.checkpoint_reader import fill
 from tercet.training.config import RunConfig
 from tercet.training.episodes.episodes import Episodes
@@ -22,7 +21,7 @@ from tercet.training.memory.memories import Memories
 from tercet.training.plans import cursors_for, note_plan
 from tercet.training.progress import Progress
 from tercet.training.source_weights.source_weights import SourceWeights, with_plan
-from tercet.training.trainer import Stage
+from tercet.training.stage import Stage
 
 
 class DataChanges:
@@ -89,7 +88,7 @@ class DataChanges:
         """A plain copy of the model with the weights of this step."""
         config = stage.config
         model = build_model(config.model, config.terms, config.seed).to(self.world.device)
-        fill(model, dict(weights(stage.engine)))
+        fill(model, dict(stage.engine.weights()))
         return model
 
     @staticmethod

@@ -5,6 +5,7 @@ ranks, because an engine averages gradients over ranks. An engine computes no pa
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,15 @@ class Engine(ABC):
     @abstractmethod
     def fragment(self, parameter: nn.Parameter) -> Fragment | None:
         """The part of a trained parameter that this rank's optimizer updates, if any."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters and the persistent buffers of the model, by name. A collective."""
+        for name, parameter in self.module.named_parameters():
+            yield name, self.whole(parameter)
+        persistent = self.module.state_dict().keys()
+        for name, buffer in self.module.named_buffers():
+            if name in persistent:
+                yield name, buffer
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:

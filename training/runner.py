@@ -19,7 +19,7 @@ from tercet.models.multimodal import Multimodal, build_model, check_trainable
 from tercet.training.build_engine import build_engine
 from tercet.training.cached import decoded
 from tercet.training.cached_towers import stored_fields, training_intakes
-from tercet.training.checkpoint import current_weights, restore_moments, save, save_again
+from tercet.training.checkpoint import restore_moments, save, save_again
 from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
 from tercet.training.commit import place, prune
 from tercet.training.config import RunConfig
@@ -30,6 +30,7 @@ from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.initial_weights import begin
 from tercet.training.interruption import Interruption
+from tercet.training.memory.config import EMA
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
 from tercet.training.mixup.mixup import build_mixup
@@ -43,8 +44,9 @@ from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import MEMORY as SELECTION_MEMORY
 from tercet.training.selection.select import Selection
 from tercet.training.soft_retrieval import SoftRetrieval
+from tercet.training.stage import Stage
 from tercet.training.step import Step
-from tercet.training.trainer import Callbacks, Stage, Trainer
+from tercet.training.trainer import Callbacks, Trainer
 
 
 class Runner:
@@ -233,7 +235,7 @@ class Runner:
         progress = replace(progress, cursors=least)
         if progress.step == self._last_saved:
             return
-        save(self.folder / CHECKPOINTS, stage.engine, stage.memories, progress, self.world)
+        save(self.folder / CHECKPOINTS, stage.engine, stage.memories.state(), progress, self.world)
         self._last_saved = progress.step
         best = self.evaluation.best()
         if self.world.first:
@@ -248,9 +250,10 @@ class Runner:
         return self._ends_early(stage)
 
     def _copy(self, stage: Stage) -> Multimodal:
-        """A copy of the model with the weights that evaluation uses. A collective."""
+        """A copy of the model with the weights that evaluation uses: their moving averages, if the run keeps them. A
+        collective."""
         model = self._fresh(stage.config)
-        fill(model, current_weights(stage.engine, stage.memories))
+        fill(model, dict(stage.engine.weights()) | stage.memories.whole(EMA))
         return model
 
     def _conclude(self, stage: Stage) -> None:

@@ -7,41 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.batches.transfer import on_device
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.training.analysis import analyse
 from tercet.training.collapse import CollapseAlarm
-from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
 from tercet.training.hooks.hook import Hook, StepRecord
-from tercet.training.memory.memories import Memories
 from tercet.training.progress import Progress
 from tercet.training.schedule import learning_rate
-from tercet.training.selection.select import Chosen
-from tercet.training.step import Step, Taken
+from tercet.training.stage import Stage
+from tercet.training.step import Taken
 
 PATIENCE = (
     20  # how many steps in a row may be skipped, because their loss or gradient is not finite, until the run stops
 )
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a run, ready to train. `steps` are the stage's steps, counted from the start of the run."""
-
-    name: str
-    index: int
-    config: RunConfig
-    engine: Engine
-    take: Step
-    memories: Memories
-    loader: Batches
-    steps: range
-    select: Callable[[Batch, int], Chosen] = lambda drawn, step: Chosen(drawn)  # of a super-batch
-    retrieve: Callable[[Batch], Batch] = lambda drawn: drawn  # adds the fields of soft retrieval
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from tercet.models.interop.pretrained import described
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
-from tercet.training.checkpoint import weights
 from tercet.training.complete_config import complete
 from tercet.training.config import RunConfig
 from tercet.training.memory.momentum import Momentum
@@ -90,7 +89,7 @@ def watched(broken: int) -> Iterator[Watch]:
 
 
 def whole(step: Step) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in weights(step.engine)}
+    return {name: value.clone() for name, value in step.engine.weights()}
 
 
 def average(watch: Watch) -> dict[str, Tensor]:

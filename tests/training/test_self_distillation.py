@@ -19,7 +19,6 @@ from tercet.models.losses.objective import build_term
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.projector import check_prototypes
 from tercet.testing import on_ranks
-from tercet.training.checkpoint import weights
 from tercet.training.config import RunConfig
 from tercet.training.memory.momentum import Momentum
 from tercet.training.step import Step, Taken
@@ -57,7 +56,7 @@ def silc(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 
 def whole(step: Step) -> dict[str, Tensor]:
-    return {name: value.clone().double() for name, value in weights(step.engine)}
+    return {name: value.clone().double() for name, value in step.engine.weights()}
 
 
 def faults(world: World, data: Path, out: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The recipe key `episodes`. Imports no torch."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,9 @@ from tercet.configs.base import Config, Misfit
 from tercet.errors import did_you_mean
 from tercet.modality import MODALITIES, modality_of, modality_of_vectors
 from tercet.models.term_config import TermConfig
+
+if TYPE_CHECKING:
+    from tercet.training.config import RunConfig
 
 
 class CurateConfig(Config):
@@ -109,6 +112,11 @@ class EpisodesConfig(Config):
                 raise Misfit(
                     "episodes.fields", f"has `{name}`, for which the model has no tower; {did_you_mean(name, known)}"
                 )
+
+
+def draws(stage: "RunConfig") -> bool:
+    """Whether the stage trains on samples that an episode drew."""
+    return stage.episodes is not None and stage.episodes.limits_training
 
 
 def whole_steps(value: int | float, stage: range, least: int = 1) -> int:

@@ -17,7 +17,7 @@ from tercet.training.episodes.neighbors import neighbor_graphs
 from tercet.training.episodes.orders import data_after
 from tercet.training.episodes.store import EPISODES, MEMORIES, find_episode, prune_episodes, write_episode
 from tercet.training.memory.memories import Memories
-from tercet.training.trainer import Stage
+from tercet.training.stage import Stage
 
 
 class Episodes:

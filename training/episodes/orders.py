@@ -10,6 +10,7 @@ from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.source import Source
 from tercet.training.commit import place
 from tercet.training.config import RunConfig
+from tercet.training.episodes.config import draws
 from tercet.training.episodes.store import EPISODES, KEPT, MEMORIES, NEIGHBORS, SAMPLES
 from tercet.training.prototypes.config import batch_clusters
 
@@ -44,11 +45,6 @@ def _update(stage: RunConfig, name: str, source: SourceConfig, fingerprint: str,
         if source.clusters and has_column(column, fingerprint):
             update["clusters"] = source.clusters.model_copy(update={"column": str(column)})
     return update
-
-
-def draws(stage: RunConfig) -> bool:
-    """Whether the stage trains on samples that an episode drew."""
-    return stage.episodes is not None and stage.episodes.limits_training
 
 
 def begins_anew(stage: RunConfig) -> bool:

@@ -28,6 +28,7 @@ from tercet.distributed import World
 from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
+from tercet.training.checkpoint import SavedTensor
 from tercet.training.checkpoint_reader import Origin
 from tercet.training.config import RunConfig
 from tercet.training.engine import Engine
@@ -46,15 +47,6 @@ class StageContext:
     world: World
     fields: Mapping[str, FieldSpec]  # those that the stage's terms use
     name: str = ""  # of the memory
-
-
-@dataclass(frozen=True)
-class SavedTensor:
-    """A tensor for a checkpoint. It is the same on all ranks, or, if `sharded`, each rank has the rows that it owns."""
-
-    name: str
-    value: Tensor
-    sharded: bool = False
 
 
 @dataclass(frozen=True)

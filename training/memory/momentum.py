@@ -21,9 +21,9 @@ from tercet.data_pipelines.sample import Batch
 from tercet.models.interop.pretrained import TEMPERATURES
 from tercet.models.losses.terms import Outcome
 from tercet.models.multimodal import build_model
-from tercet.training.checkpoint import weights
+from tercet.training.checkpoint import SavedTensor
 from tercet.training.memory.batch_encoder import BatchEncoder
-from tercet.training.memory.memory import SavedMemory, SavedTensor, StageContext
+from tercet.training.memory.memory import SavedMemory, StageContext
 
 
 class Momentum(BatchEncoder):
@@ -35,7 +35,7 @@ class Momentum(BatchEncoder):
         super().__init__(build_model(config.model, config.terms, config.seed), context)
         self.engine, self.decay, self.last = context.engine, decay, last
         own = self.model.state_dict()
-        for name, value in weights(self.engine):
+        for name, value in self.engine.weights():
             own[name].copy_(value)
         trained = [name for name, parameter in self.engine.module.named_parameters() if parameter.requires_grad]
         self.means = {name: own[name] for name in trained if not name.startswith(TEMPERATURES)}

@@ -16,7 +16,8 @@ import torch
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
-from tercet.training.memory.memory import Memory, SavedMemory, SavedTensor, StageContext
+from tercet.training.checkpoint import SavedTensor
+from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 
 
 class VectorQueue(Memory):

@@ -1,8 +1,7 @@
 """The selection of a stage: takes a super-batch, returns the batch that the step trains on, and records it."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from tercet.training.selection.measures import costs, measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
 from tercet.training.selection.strata import Kept, Strata, WholeBatch
+from tercet.training.stage import Chosen
 from tercet.training.step import Step
 
 MEMORY = "selection-reference"  # in checkpoints; names in recipes have no hyphen
@@ -33,14 +33,6 @@ def build_rule(config: SelectionConfig) -> SelectionRule:
 def check_rule(name: str) -> None:
     """Raises `UserError` if no rule has this name."""
     rules.get(name)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The batch that a step trains on, and what the metrics tell about its selection, by name."""
-
-    batch: Batch
-    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Selection:

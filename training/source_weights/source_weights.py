@@ -25,7 +25,7 @@ from tercet.training.progress import Progress
 from tercet.training.source_weights.gradient import ProjectionGradient
 from tercet.training.source_weights.probe import Probes
 from tercet.training.source_weights.update import alignments, updated
-from tercet.training.trainer import Stage
+from tercet.training.stage import Stage
 
 WEIGHTS = "source_weights.jsonl"
 
