@@ -22,16 +22,16 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.config import EvalConfig
 from tercet.modality import MODALITIES, modality_of
 from tercet.models.space import SpaceConfig
-from tercet.training.cached import check_cached
-from tercet.training.checkpoint_config import BestConfig, CheckpointConfig
-from tercet.training.early_stopping import EarlyStoppingConfig
+from tercet.training.checkpoints.config import BestConfig, CheckpointConfig
+from tercet.training.engines.config import OptimizerConfig, ScheduleConfig
 from tercet.training.episodes.config import EpisodesConfig
+from tercet.training.features.cached import check_cached
+from tercet.training.history.config import EarlyStoppingConfig
 from tercet.training.hooks.config import LogConfig
 from tercet.training.layering import RECIPE
 from tercet.training.memory.config import EMA, EmaConfig, MemoryConfig
 from tercet.training.memory.names import check_names, check_offered, with_kinds
 from tercet.training.mixup.config import MixupConfig
-from tercet.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from tercet.training.prototypes.config import batch_clusters, check_batch_clusters  # importing it registers memories
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.source_weights.config import SourceWeightsConfig

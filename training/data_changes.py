@@ -13,15 +13,15 @@ from tercet.data_pipelines.preflight.batch_size import check_batch_size
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.training.checkpoint_reader import fill
+from tercet.training.checkpoints.plans import cursors_for, note_plan
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.checkpoints.reader import fill
 from tercet.training.config import RunConfig
 from tercet.training.episodes.episodes import Episodes
 from tercet.training.episodes.orders import begins_anew
+from tercet.training.loop.stage import Stage
 from tercet.training.memory.memories import Memories
-from tercet.training.plans import cursors_for, note_plan
-from tercet.training.progress import Progress
 from tercet.training.source_weights.source_weights import SourceWeights, with_plan
-from tercet.training.stage import Stage
 
 
 class DataChanges:

@@ -12,7 +12,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.plugins import note_plugins
 from tercet.provenance import facts
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.recipe import dump, load_recipe
 from tercet.whole_file import is_empty, remove_drafts, write_json, write_whole

@@ -14,9 +14,9 @@ from torch import Tensor
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import load_weights, pretrained
-from tercet.training.progress import Progress
 
 
 class InitialWeights:

@@ -22,8 +22,8 @@ from tercet.models.interop.unused_weights import unused_weights
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
 from tercet.models.tuning.plain import merged
-from tercet.training.best_checkpoint import checkpoint_or_newest, run_and_checkpoint
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, MEMORY
+from tercet.training.checkpoints.by_name import checkpoint_or_newest, run_and_checkpoint
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG, MEMORY
 from tercet.training.memory.config import EMA
 from tercet.training.recipe import load_recipe
 

@@ -7,10 +7,10 @@ from tercet.data_pipelines.builtin.dataset import generate
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import joined
 from tercet.training.config import RunConfig
+from tercet.training.evaluation.run import REPORT
 from tercet.training.folder import open_folder
-from tercet.training.preflight import check_processes, counted, ready
+from tercet.training.preflight.checks import check_processes, counted, ready
 from tercet.training.recipe import load_recipe
-from tercet.training.run_evaluation import REPORT
 from tercet.training.runner import Runner
 
 

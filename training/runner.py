@@ -16,37 +16,37 @@ from tercet.distributed import World
 from tercet.errors import RunStopped
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model, check_trainable
-from tercet.training.build_engine import build_engine
-from tercet.training.cached import decoded
-from tercet.training.cached_towers import stored_fields, training_intakes
-from tercet.training.checkpoint import restore_moments, save, save_again
-from tercet.training.checkpoint_reader import CHECKPOINTS, Origin, Saved, fill, resume_point
-from tercet.training.commit import place, prune
+from tercet.training.checkpoints.commit import place, prune
+from tercet.training.checkpoints.plans import check_plan, cursors_for, note_plan
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.checkpoints.reader import CHECKPOINTS, Origin, Saved, fill, resume_point
+from tercet.training.checkpoints.writer import restore_moments, save, save_again
 from tercet.training.config import RunConfig
 from tercet.training.data_changes import DataChanges
-from tercet.training.flops import count_flops
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.evaluation.run import RunEvaluation
+from tercet.training.features.cached import decoded
+from tercet.training.features.soft_retrieval import SoftRetrieval
+from tercet.training.features.towers import stored_fields, training_intakes
 from tercet.training.hooks.hook import RunInfo
 from tercet.training.hooks.hooks import Hooks, open_hooks
 from tercet.training.hooks.metrics_file import forget_after
 from tercet.training.initial_weights import begin
-from tercet.training.interruption import Interruption
+from tercet.training.loop.flops import count_flops
+from tercet.training.loop.interruption import Interruption
+from tercet.training.loop.scoring import build_scoring
+from tercet.training.loop.stage import Stage
+from tercet.training.loop.step import Step
+from tercet.training.loop.trainer import Callbacks, Trainer
 from tercet.training.memory.config import EMA
 from tercet.training.memory.memories import build_memories
 from tercet.training.memory.memory import StageContext
 from tercet.training.mixup.mixup import build_mixup
-from tercet.training.optimizers import build_optimizer
-from tercet.training.plans import check_plan, cursors_for, note_plan
-from tercet.training.progress import Progress
-from tercet.training.run_evaluation import RunEvaluation
-from tercet.training.scoring import build_scoring
 from tercet.training.selection.examples import EXAMPLES
 from tercet.training.selection.record import SELECTED
 from tercet.training.selection.select import MEMORY as SELECTION_MEMORY
 from tercet.training.selection.select import Selection
-from tercet.training.soft_retrieval import SoftRetrieval
-from tercet.training.stage import Stage
-from tercet.training.step import Step
-from tercet.training.trainer import Callbacks, Trainer
 
 
 class Runner:

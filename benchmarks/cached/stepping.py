@@ -15,10 +15,10 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.optimizers import build_optimizer
-from tercet.training.step import Step
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.loop.step import Step
 
 DIM, HIDDEN = 512, 1_024
 LR, DECAY, CLIP = 1e-3, 0.01, 1.0

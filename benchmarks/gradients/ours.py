@@ -15,10 +15,10 @@ from tercet.distributed import World
 from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Terms
-from tercet.training.build_engine import build_engine
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.partition import assemble, placed
+from tercet.training.loop.step import Step
 from tercet.training.memory.memories import Memories
-from tercet.training.partition import assemble, placed
-from tercet.training.step import Step
 
 WAYS = {"plain": None, "cached": MICRO_BATCH}
 RATE = 2.0**17  # so large that rounding in `weight - rate · gradient` loses little of the gradient

@@ -28,7 +28,7 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.term_config import TermConfig
 from tercet.testing.examples import build_example, example_of
 from tercet.testing.objectives import PairProblem, Whole
-from tercet.training.step import chunk, seed_dropout
+from tercet.training.loop.step import chunk, seed_dropout
 
 Truth = Literal["naive loss", "whole matrix of its definition", "its own gradients in one tile"]
 Gradient = dict[str, Tensor]

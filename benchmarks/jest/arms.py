@@ -25,7 +25,7 @@ from tercet.benchmarks.claims.experiment.built_in import generated
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.shards.cache import cache_folder
 from tercet.eval.report.curves import read_lines
-from tercet.training.flops import Flops, count_flops
+from tercet.training.loop.flops import Flops, count_flops
 from tercet.training.pretrained import load_model
 
 WORLD: dict[str, Any] = {

@@ -24,19 +24,19 @@ from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
-from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.flops import count_flops, rows_of
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.loop.flops import count_flops, rows_of
+from tercet.training.loop.scoring import build_scoring
+from tercet.training.loop.step import Step
 from tercet.training.memory.memories import NO_MEMORIES
-from tercet.training.optimizers import build_optimizer
 from tercet.training.recipe import layered
-from tercet.training.scoring import build_scoring
 from tercet.training.selection.candidates import Candidates, PairViews, Temperature, View, Views
 from tercet.training.selection.chunks import ChunkSampler, gumbel
 from tercet.training.selection.jest import ROUNDING
 from tercet.training.selection.pair_losses import Softmax
 from tercet.training.selection.strata import Strata
-from tercet.training.step import Step
 
 RATIO, CHUNKS, GAIN, DIM, TILE = 0.8, 16, 4.0, 128, 512
 SCALES = 20.0, 30.0  # of the learner and of the reference

@@ -15,7 +15,7 @@ from tercet.configs.layers import Layer
 from tercet.data_pipelines.builtin.config import WorldConfig
 from tercet.data_pipelines.fields import further_fields
 from tercet.models.multimodal import build_model
-from tercet.training.flops import count_step
+from tercet.training.loop.flops import count_step
 from tercet.training.recipe import layered
 
 RECIPE = "strong_baseline"

@@ -8,11 +8,11 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import build_model
-from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.deepspeed_engine import DeepSpeedEngine
-from tercet.training.optimizers import build_optimizer
-from tercet.training.step import Step
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.deepspeed import DeepSpeedEngine
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.loop.step import Step
 
 
 class OurSide:

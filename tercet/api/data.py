@@ -11,8 +11,8 @@ from tercet.data_pipelines.shorthand import is_one
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError, did_you_mean
 from tercet.eval.datasets import dataset_name, split_of
-from tercet.training.best_checkpoint import run_and_checkpoint
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
+from tercet.training.checkpoints.by_name import run_and_checkpoint
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import models_of, pretrained
 from tercet.training.recipe import load_recipe

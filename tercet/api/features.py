@@ -17,9 +17,9 @@ from tercet.distributed import World, joined
 from tercet.errors import UserError
 from tercet.eval.embedding.write_features import FeatureWriter
 from tercet.models.multimodal import Multimodal, build_model
-from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
 from tercet.training.initial_weights import begin
+from tercet.training.preflight.complete import inherited
 from tercet.training.recipe import load_recipe
 
 

@@ -16,9 +16,9 @@ from tercet.eval.embedding.view_writer import ViewWriter
 from tercet.modality import modality_of
 from tercet.models.multimodal import build_model
 from tercet.models.same_input import difference
-from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
 from tercet.training.episodes.curate import read_texts
+from tercet.training.preflight.complete import inherited
 from tercet.training.recipe import load_recipe
 
 

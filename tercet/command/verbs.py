@@ -24,7 +24,7 @@ def train(arguments: Namespace) -> int:
     config = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         from tercet.command.plan import print_plan
-        from tercet.training.preflight import dry_run
+        from tercet.training.preflight.checks import dry_run
 
         print_plan(*dry_run(config))
     else:

@@ -13,9 +13,9 @@ from tercet.models.multimodal import build_model
 from tercet.testing.ranks import on_ranks
 from tercet.testing.rows import rows_for
 from tercet.testing.verdict import demand_equal
-from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.step import Step
+from tercet.training.engines.build import build_engine
+from tercet.training.loop.step import Step
 
 ITEMS, RATE = 4, 1.0
 BESIDE = {"text": {"encoder": "small:image", "size": 32}}  # a text encoder trains with pictures, any other with text

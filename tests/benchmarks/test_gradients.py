@@ -25,7 +25,7 @@ from tercet.models.losses.problem import Problem
 from tercet.models.losses.rows import Rows
 from tercet.testing import on_ranks
 from tercet.testing.examples import build_example
-from tercet.training.step import Step, Temperatures
+from tercet.training.loop.step import Step, Temperatures
 
 
 class ForgetsTheMean(Step):

@@ -15,7 +15,7 @@ from tercet.command import main
 from tercet.configs.layers import Layer
 from tercet.errors import UserError
 from tercet.models.multimodal import build_model
-from tercet.training.flops import count_flops, count_step
+from tercet.training.loop.flops import count_flops, count_step
 from tercet.training.recipe import layered
 
 MADE: list[tuple[str, int]] = []

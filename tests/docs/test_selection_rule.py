@@ -9,8 +9,8 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.plugins import load_plugins
 from tercet.testing import on_ranks
+from tercet.training.loop.stage import Chosen
 from tercet.training.selection.select import Selection
-from tercet.training.stage import Chosen
 from tests.training.conftest import world_folder as world_folder
 from tests.training.tiny import losses, recipe, run
 

@@ -15,8 +15,8 @@ from tercet.eval.evaluate import measure
 from tercet.eval.measure import Measure
 from tercet.eval.result import Result, to_json
 from tercet.eval.statistics.intervals import MeanRank, Share, class_mean
-from tercet.training.checkpoint_config import BestConfig
-from tercet.training.evaluations import score
+from tercet.training.checkpoints.config import BestConfig
+from tercet.training.history.evaluations import score
 from tests.eval.test_eval_self_test import table
 
 GROUPS = {

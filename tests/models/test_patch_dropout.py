@@ -10,7 +10,7 @@ from tercet.models.encoders import build_encoder
 from tercet.models.encoders.small import some_of
 from tercet.models.multimodal import build_model, check_trainable
 from tercet.models.term_config import TermConfig
-from tercet.training.step import seed_dropout
+from tercet.training.loop.step import seed_dropout
 from tests.models.test_field_sizes import TOWERS, pictures
 
 PREFIX = {"small": 0, "open_clip": 1, "timm": 1}  # tokens before the patches

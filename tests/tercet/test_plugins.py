@@ -73,7 +73,7 @@ MISTAKES = {
     "from tercet.modality import modality\nmodality('image', 'x')": r"line 2: two modalities are named `image`",
     "from tercet.modality import modality\nmodality('a', 'png')": r"line 2: `.png` already has a decoder",
     "from tercet.modality import decoder\ndecoder('imge', 'x')": r"unknown modality `imge`; did you mean `image`",
-    "from tercet.training.optimizers import optimizers\noptimizers.register('adamw')(id)": r"two optimizers are named",
+    "from tercet.training.engines.optimizers import optimizers\noptimizers.register('adamw')(id)": r"two optimizers",
 }
 
 

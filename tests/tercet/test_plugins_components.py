@@ -124,8 +124,8 @@ def nearer() -> tuple[float, float]:
 
 
 def momentum() -> dict[str, Any]:
-    from tercet.training.optimizer_config import OptimizerConfig
-    from tercet.training.optimizers import optimizers
+    from tercet.training.engines.config import OptimizerConfig
+    from tercet.training.engines.optimizers import optimizers
 
     weight = torch.nn.Parameter(torch.ones(2))
     config = OptimizerConfig(name="momentum", lr=0.1, betas=(0.5, 0.9))

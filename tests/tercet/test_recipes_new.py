@@ -22,7 +22,7 @@ from tercet.configs.yaml_text import read_yaml
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.training.early_stopping import EarlyStoppingConfig
+from tercet.training.history.config import EarlyStoppingConfig
 from tercet.training.layering import RECIPE
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import batch_size, choose_way, warmup

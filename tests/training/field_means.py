@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.rows import Rows
-from tercet.training.episodes.episode import Episode, Learned, Recalled, SampleValues
 from tercet.training.memory.config import MemoryConfig, memory
+from tercet.training.memory.episode import Episode, Learned, Recalled, SampleValues
 from tercet.training.memory.memory import Memory, StageContext
 
 

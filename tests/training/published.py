@@ -17,9 +17,9 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.data_pipelines.voice.config import VoicesConfig
 from tercet.data_pipelines.voice.describe import describe
 from tercet.distributed import World
-from tercet.training.complete_config import inherited
 from tercet.training.folder import open_folder
-from tercet.training.preflight import counted
+from tercet.training.preflight.checks import counted
+from tercet.training.preflight.complete import inherited
 from tercet.training.recipe import load_recipe
 from tercet.training.runner import Runner
 from tests.training.tiny import MODEL

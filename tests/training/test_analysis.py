@@ -23,8 +23,8 @@ from tercet.eval.space import (
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.models.term_config import ObjectiveConfig, TermConfig
 from tercet.testing import on_ranks
-from tercet.training import analysis
-from tercet.training.analysis import analyse, penalty_entropy
+from tercet.training.loop import analysis
+from tercet.training.loop.analysis import analyse, penalty_entropy
 from tests.training.tiny import recipe, run, saved
 
 ITEMS, DIM, SCALE = 12, 6, 4.0

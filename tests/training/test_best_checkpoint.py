@@ -18,11 +18,11 @@ from tercet.errors import UserError
 from tercet.eval.evaluator import Evaluator
 from tercet.eval.result import Result, from_json, to_json
 from tercet.testing import on_ranks
-from tercet.training.best_checkpoint import checkpoint_named
-from tercet.training.checkpoint_reader import CHECKPOINTS, Saved
-from tercet.training.commit import committed, place, step_of
+from tercet.training.checkpoints.by_name import checkpoint_named
+from tercet.training.checkpoints.commit import committed, place, step_of
+from tercet.training.checkpoints.reader import CHECKPOINTS, Saved
 from tercet.training.config import RunConfig
-from tercet.training.evaluations import Evaluations
+from tercet.training.history.evaluations import Evaluations
 from tercet.training.pretrained import load_model
 from tests.tercet.api.boats import pixels
 from tests.tercet.outside import shard

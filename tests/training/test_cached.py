@@ -26,7 +26,7 @@ from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
-from tercet.training.preflight import counted, dry_run
+from tercet.training.preflight.checks import counted, dry_run
 from tercet.training.recipe import load_recipe
 from tercet.training.runner import Runner
 from tests.training.test_resume import run_all

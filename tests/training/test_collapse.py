@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tercet.models.losses.terms import Outcome
-from tercet.training.collapse import CollapseAlarm
+from tercet.training.loop.collapse import CollapseAlarm
 
 
 def outcome(progress: float, **information: float) -> Outcome:

@@ -16,8 +16,8 @@ import pytest
 
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.training import commit as protocol
-from tercet.training.commit import commit, committed, flaw, newest, prune
+from tercet.training.checkpoints import commit as protocol
+from tercet.training.checkpoints.commit import commit, committed, flaw, newest, prune
 from tercet.whole_file import write_whole
 from tests.training.tiny import recipe
 

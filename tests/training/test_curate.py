@@ -20,12 +20,12 @@ from tercet.distributed import World
 from tercet.errors import RankError, UserError
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.testing import on_ranks
-from tercet.training.checkpoint_reader import CHECKPOINTS, Saved, fill
-from tercet.training.commit import place
+from tercet.training.checkpoints.commit import place
+from tercet.training.checkpoints.reader import CHECKPOINTS, Saved, fill
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import CurateConfig
 from tercet.training.episodes.curate import best_cosines, chosen, curated, read_texts
-from tercet.training.episodes.episode import Embedded, Episode
+from tercet.training.memory.episode import Embedded, Episode
 from tests.training.test_episode_orders import BATCH, EVERY, assert_alike, values
 from tests.training.tiny import recipe
 

@@ -11,8 +11,8 @@ import pytest
 
 from tercet.distributed import World
 from tercet.testing import RankFailed, on_ranks
-from tercet.training.checkpoint_reader import CHECKPOINTS
-from tercet.training.commit import newest
+from tercet.training.checkpoints.commit import newest
+from tercet.training.checkpoints.reader import CHECKPOINTS
 from tests.training.tiny import losses, recipe, run, saved
 
 

@@ -13,10 +13,10 @@ from tercet.benchmarks.gradients.truth import model_of
 from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.testing import on_ranks
-from tercet.training.build_engine import build_engine
-from tercet.training.deepspeed_engine import DeepSpeedEngine, import_deepspeed
-from tercet.training.optimizers import build_optimizer
-from tercet.training.step import Step
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.deepspeed import DeepSpeedEngine, import_deepspeed
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.loop.step import Step
 
 STEPS = 3
 

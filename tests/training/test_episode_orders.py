@@ -18,7 +18,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import check_episodes, dry_run
+from tercet.training.preflight.checks import check_episodes, dry_run
 from tests.training.test_orders import trained
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run
 

@@ -22,7 +22,7 @@ from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
 from tercet.training.episodes.embed import drawn
-from tercet.training.preflight import check_episodes
+from tercet.training.preflight.checks import check_episodes
 from tests.training.episodes import EVERY, PLUGIN, columns, run_all, with_episodes
 from tests.training.tiny import recipe, run, saved_in
 

@@ -15,10 +15,10 @@ from tercet.distributed import World
 from tercet.errors import RunStopped
 from tercet.plugins import load_plugins
 from tercet.testing import RankFailed, on_ranks
-from tercet.training import commit as protocol
+from tercet.training.checkpoints import commit as protocol
 from tercet.training.episodes.embed import SampleEmbedder
 from tercet.training.episodes.store import EPISODES, prune_episodes
-from tercet.training.trainer import Trainer
+from tercet.training.loop.trainer import Trainer
 from tests.training.episodes import EVERY, PLUGIN, STEPS, Job, columns, run_all, with_episodes
 from tests.training.tiny import assert_same_run, losses, run
 

@@ -19,10 +19,10 @@ from tercet.eval.result import Result, to_json
 from tercet.eval.retrieval import retrieval
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
-from tercet.training.early_stopping import EarlyStoppingConfig
-from tercet.training.evaluations import EvaluationHistory, Evaluations, score
-from tercet.training.optimizer_config import ScheduleConfig
-from tercet.training.schedule import learning_rate
+from tercet.training.engines.config import ScheduleConfig
+from tercet.training.engines.schedule import learning_rate
+from tercet.training.history.config import EarlyStoppingConfig
+from tercet.training.history.evaluations import EvaluationHistory, Evaluations, score
 from tests.training.tiny import recipe, run
 
 STOPPING = EarlyStoppingConfig(patience=2)

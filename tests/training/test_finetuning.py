@@ -16,9 +16,9 @@ from tercet.eval.result import Result, to_json
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.evaluation.run import RunEvaluation
 from tercet.training.pretrained import load_model
 from tercet.training.recipe import load_recipe
-from tercet.training.run_evaluation import RunEvaluation
 from tests.training.tiny import MODEL, TOWER, losses, recipe, run, saved
 
 Job = tuple[dict[str, Any], int | None]

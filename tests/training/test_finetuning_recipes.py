@@ -10,9 +10,9 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
-from tercet.training.complete_config import inherited
 from tercet.training.folder import open_folder
-from tercet.training.preflight import counted
+from tercet.training.preflight.checks import counted
+from tercet.training.preflight.complete import inherited
 from tercet.training.pretrained import load_model
 from tercet.training.recipe import load_recipe
 from tercet.training.runner import Runner

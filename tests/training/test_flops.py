@@ -8,8 +8,8 @@ import torch
 from tercet.data_pipelines.sample import Batch, Field
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.space import SpaceConfig
-from tercet.training.flops import FieldFlops, Flops, count_flops, reduced_of, rows_of
-from tercet.training.scoring import build_scoring
+from tercet.training.loop.flops import FieldFlops, Flops, count_flops, reduced_of, rows_of
+from tercet.training.loop.scoring import build_scoring
 from tercet.training.selection.config import ScoringConfig
 
 TEXT = {"encoder": "small:text", "options": {"width": 32, "heads": 2, "depth": 3, "context": 20}}

@@ -16,12 +16,12 @@ from tercet.errors import UserError
 from tercet.models.losses import build_objective
 from tercet.models.term_config import ObjectiveConfig
 from tercet.training.config import RunConfig
+from tercet.training.engines.config import ScheduleConfig
+from tercet.training.engines.schedule import learning_rate
 from tercet.training.from_open_clip import translate
 from tercet.training.from_open_clip.flag import Flag
 from tercet.training.from_open_clip.recipe import FLAGS, flag_table
-from tercet.training.optimizer_config import ScheduleConfig
 from tercet.training.recipe import load_recipe
-from tercet.training.schedule import learning_rate
 
 DATA = "--train-data shards/{00000..00009}.tar --train-num-samples 100000"
 DOCS = Path(__file__).resolve().parents[2] / "docs/from_open_clip.md"

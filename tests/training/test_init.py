@@ -17,8 +17,8 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.interop.pretrained import Pretrained
 from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
-from tercet.training.complete_config import complete, inherited
 from tercet.training.config import RunConfig
+from tercet.training.preflight.complete import complete, inherited
 from tercet.training.pretrained import load_model, pretrained
 from tests.training.tiny import MODEL, recipe, run, saved
 

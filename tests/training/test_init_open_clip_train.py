@@ -24,11 +24,11 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.interop.open_clip_train import read_optimizer_state
 from tercet.testing import on_ranks
-from tercet.training.complete_config import inherited
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
 from tercet.training.initial_weights import begin
+from tercet.training.preflight.complete import inherited
 from tercet.training.pretrained import load_model, pretrained
-from tercet.training.progress import Progress
 from tests.training.test_init import run_from, weights_of
 from tests.training.tiny import losses, saved
 

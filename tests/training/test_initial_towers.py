@@ -9,7 +9,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.training.config import RunConfig
-from tercet.training.run_evaluation import RunEvaluation
+from tercet.training.evaluation.run import RunEvaluation
 from tests.training.tiny import recipe
 
 
@@ -25,7 +25,7 @@ class Given:
 @pytest.mark.parametrize("init", ["given", None])
 def test_initial_towers_come_from_init_or_are_random(tmp_path: Path, init: str | None) -> None:
     config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init=init))
-    with patch("tercet.training.run_evaluation.pretrained", return_value=Given(config)):
+    with patch("tercet.training.evaluation.run.pretrained", return_value=Given(config)):
         found = RunEvaluation(config, tmp_path, World())._initial(config)
     assert found is not None
     assert found.kind == ("pretrained" if init else "random")
@@ -37,7 +37,7 @@ def test_a_report_is_written_even_if_the_weights_of_init_are_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = RunConfig.model_validate(recipe(tmp_path, tmp_path, init="gone"))
-    with patch("tercet.training.run_evaluation.pretrained", side_effect=UserError("there is no model `gone`")):
+    with patch("tercet.training.evaluation.run.pretrained", side_effect=UserError("there is no model `gone`")):
         found = RunEvaluation(config, tmp_path, World())._initial(config)
     assert found is not None
     assert found.kind == "random"

@@ -17,10 +17,10 @@ import torch
 from tercet.distributed import World
 from tercet.errors import RunStopped
 from tercet.testing import on_ranks
-from tercet.training.checkpoint_reader import CHECKPOINTS
-from tercet.training.commit import newest
-from tercet.training.interruption import ECHO, STOPPING
-from tercet.training.trainer import Trainer
+from tercet.training.checkpoints.commit import newest
+from tercet.training.checkpoints.reader import CHECKPOINTS
+from tercet.training.loop.interruption import ECHO, STOPPING
+from tercet.training.loop.trainer import Trainer
 from tests.training.tiny import losses, recipe, run, saved
 
 BIN = Path(sys.executable).parent
@@ -124,8 +124,8 @@ HANGS = """
 import sys, time
 from unittest.mock import patch
 from tercet.command import main
-from tercet.training.interruption import ECHO, STOPPING
-from tercet.training.trainer import Trainer
+from tercet.training.loop.interruption import ECHO, STOPPING
+from tercet.training.loop.trainer import Trainer
 record = Trainer._record
 def hanging(self, stage, progress, *rest):
     while progress.step == 3:

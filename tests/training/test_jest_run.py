@@ -10,7 +10,7 @@ from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tests.training.published import run_all as run_recipes
 from tests.training.published import tiny
 from tests.training.test_memory_teacher import exported

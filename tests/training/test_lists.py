@@ -16,10 +16,10 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
+from tercet.training.checkpoints.plans import cursors_for
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
-from tercet.training.plans import cursors_for
-from tercet.training.preflight import counted, dry_run, ready
-from tercet.training.progress import Progress
+from tercet.training.preflight.checks import counted, dry_run, ready
 from tests.training.tiny import losses, recipe, run, saved
 
 

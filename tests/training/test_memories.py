@@ -15,8 +15,8 @@ from tercet.distributed import World
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome
 from tercet.testing import on_ranks
+from tercet.training.loop.step import Step, Taken
 from tercet.training.memory.memories import Memories
-from tercet.training.step import Step, Taken
 from tests.training.tiny import losses, recipe, run, saved
 
 SIZE, STEPS, BROKEN = 40, 6, 3  # 40 rows are two and a half batches

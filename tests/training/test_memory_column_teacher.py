@@ -11,7 +11,7 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import ready
+from tercet.training.preflight.checks import ready
 from tests.training.test_memory_teacher import exported
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.models.interop.pretrained import described
-from tercet.training.checkpoint_reader import Saved
-from tercet.training.complete_config import complete
+from tercet.training.checkpoints.reader import Saved
 from tercet.training.config import RunConfig
 from tercet.training.memory.config import EmaConfig
 from tercet.training.memory.names import offers
+from tercet.training.preflight.complete import complete
 from tercet.training.recipe import dump, load_recipe
 from tests.training.tiny import recipe
 

@@ -19,11 +19,11 @@ from tercet.models.interop.pretrained import described
 from tercet.models.multimodal import build_model
 from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
-from tercet.training.complete_config import complete
 from tercet.training.config import RunConfig
+from tercet.training.loop.step import Step, Taken
 from tercet.training.memory.momentum import Momentum
+from tercet.training.preflight.complete import complete
 from tercet.training.pretrained import load_weights
-from tercet.training.step import Step, Taken
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, run, saved
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
 from tercet.testing import on_ranks
-from tercet.training.checkpoint_reader import Origin
+from tercet.training.checkpoints.reader import Origin
 from tercet.training.memory.memory import SavedMemory
 from tercet.training.memory.table import SampleTable
 

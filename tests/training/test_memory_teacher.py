@@ -23,7 +23,7 @@ from tercet.models.space import SpaceConfig
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.memory.teacher import check_intakes
-from tercet.training.preflight import ready
+from tercet.training.preflight.checks import ready
 from tercet.training.pretrained import load_model
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, run, saved

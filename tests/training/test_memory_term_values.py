@@ -18,9 +18,9 @@ from tercet.errors import UserError
 from tercet.models.losses.terms import Outcome, Terms
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.loop.step import Step
 from tercet.training.memory.term_values import TermValues
-from tercet.training.preflight import ready
-from tercet.training.step import Step
+from tercet.training.preflight.checks import ready
 from tests.models.test_losses_isogclr import SIDES, Naive
 from tests.training.test_resume import run_all
 from tests.training.tiny import losses, recipe, run, saved

@@ -18,12 +18,12 @@ from tercet.models.losses.terms import Terms
 from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.loop.step import Step, existing
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.unselected import Unselected
-from tercet.training.preflight import check_selected
+from tercet.training.preflight.checks import check_selected
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.select import Selection
-from tercet.training.step import Step, existing
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, assert_same_run, recipe
 

@@ -11,9 +11,9 @@ from tercet.distributed import World
 from tercet.eval.evaluator import Evaluated
 from tercet.eval.result import Result
 from tercet.training.config import RunConfig
+from tercet.training.evaluation.run import RunEvaluation
+from tercet.training.history.metric_collapse import collapses, in_words
 from tercet.training.hooks.metrics_file import losses
-from tercet.training.metric_collapse import collapses, in_words
-from tercet.training.run_evaluation import RunEvaluation
 from tests.training.tiny import recipe
 
 CHANCE = 0.05

@@ -13,7 +13,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tests.training.conftest import world_folder as world_folder
 from tests.training.test_resume import run_all
 from tests.training.tiny import losses, recipe, run

@@ -21,13 +21,13 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal
 from tercet.models.term_config import ObjectiveConfig
 from tercet.testing import on_ranks
-from tercet.training.build_engine import build_engine
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.partition import assemble, placed
+from tercet.training.loop.step import Step
 from tercet.training.mixup.config import MixupConfig
 from tercet.training.mixup.mixup import Mixup
-from tercet.training.partition import assemble, placed
-from tercet.training.preflight import ready
+from tercet.training.preflight.checks import ready
 from tercet.training.recipe import load_recipe
-from tercet.training.step import Step
 
 MIXUP = MixupConfig(alpha=0.8, strata=4)
 PART, SMOOTHING = ITEMS // 4, 0.1

@@ -17,7 +17,7 @@ from tercet.distributed import World
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
-from tercet.training.preflight import counted, ready
+from tercet.training.preflight.checks import counted, ready
 from tercet.training.runner import Runner
 from tests.data_pipelines.listed import write_csv
 from tests.training.tiny import MODEL, recipe

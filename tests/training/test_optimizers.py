@@ -8,7 +8,7 @@ import torch
 from tercet.errors import UserError
 from tercet.models.multimodal import build_model
 from tercet.training.config import RunConfig
-from tercet.training.optimizers import build_optimizer, parameter_groups
+from tercet.training.engines.optimizers import build_optimizer, parameter_groups
 from tests.training.tiny import MODEL, recipe
 
 

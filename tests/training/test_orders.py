@@ -23,10 +23,10 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
+from tercet.training.checkpoints.plans import cursors_for
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
-from tercet.training.plans import cursors_for
-from tercet.training.preflight import counted, dry_run
-from tercet.training.progress import Progress
+from tercet.training.preflight.checks import counted, dry_run
 from tests.training.tiny import MODEL, losses, recipe, run, saved
 
 SAMPLES = 96

@@ -12,9 +12,9 @@ from tercet.eval.evaluator import Evaluated
 from tercet.eval.report.gallery import Gallery
 from tercet.eval.result import Result, to_json
 from tercet.training.config import RunConfig
-from tercet.training.evaluations import Evaluations
-from tercet.training.overfitting import HeldOutScore, overfitting
-from tercet.training.run_evaluation import RunEvaluation
+from tercet.training.evaluation.run import RunEvaluation
+from tercet.training.history.evaluations import Evaluations
+from tercet.training.history.overfitting import HeldOutScore, overfitting
 from tests.training.tiny import recipe
 
 STEPS = 400

@@ -12,8 +12,8 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.eval.datasets import datasets
-from tercet.training.check_evaluation import check_evaluation
 from tercet.training.config import RunConfig
+from tercet.training.preflight.tasks import check_evaluation
 from tests.training.test_best_checkpoint import job, own_data
 from tests.training.tiny import run
 

@@ -14,7 +14,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tercet.training.run import train
 from tests.data_pipelines.listed import write_csv
 from tests.training.tiny import MODEL, recipe

@@ -21,7 +21,7 @@ from tercet.models.config import ModelConfig
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
-from tercet.training.checkpoint_reader import fill
+from tercet.training.checkpoints.reader import fill
 from tercet.training.pretrained import load_model, load_weights
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe

@@ -20,7 +20,7 @@ from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome, Terms
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import check_episodes
+from tercet.training.preflight.checks import check_episodes
 from tercet.training.prototypes.config import PrototypesConfig
 from tests.training.test_resume import run_all
 from tests.training.tiny import assert_same_run, losses, recipe, run

@@ -16,7 +16,7 @@ from tercet.errors import UserError
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
 from tercet.training.memory.memory import StageContext
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tercet.training.pretrained import load_model
 from tercet.training.selection import reference
 from tercet.training.selection.reference_column import ColumnReference

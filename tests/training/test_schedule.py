@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tercet.training.optimizer_config import ScheduleConfig
-from tercet.training.schedule import learning_rate
+from tercet.training.engines.config import ScheduleConfig
+from tercet.training.engines.schedule import learning_rate
 
 
 def curve(config: ScheduleConfig, steps: int) -> list[float]:

@@ -19,9 +19,9 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.reduction import Reduction, larger_patches
 from tercet.models.term_config import TermConfig
 from tercet.testing import on_ranks
-from tercet.training.scoring import AS_TRAINED, Scoring, build_scoring
+from tercet.training.loop.scoring import AS_TRAINED, Scoring, build_scoring
+from tercet.training.loop.step import Step
 from tercet.training.selection.config import ScoringConfig
-from tercet.training.step import Step
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, losses, recipe, saved
 

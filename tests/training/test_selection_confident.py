@@ -18,13 +18,13 @@ from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.loop.step import Step
 from tercet.training.memory.memories import Memories
 from tercet.training.memory.memory import Memory
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tercet.training.selection.confident import ConfidentSelection
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Strata
-from tercet.training.step import Step
 from tests.training.test_memory_teacher import exported
 from tests.training.test_selection import selected
 from tests.training.tiny import MODEL, losses, recipe, run

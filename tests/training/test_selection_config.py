@@ -10,7 +10,7 @@ from tercet.command import main
 from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.training.config import RunConfig
-from tercet.training.preflight import check_processes, dry_run
+from tercet.training.preflight.checks import check_processes, dry_run
 from tercet.training.selection.config import SelectionConfig
 from tests.training.tiny import recipe
 

@@ -15,11 +15,11 @@ from tercet.benchmarks.gradients.truth import model_of
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.testing import on_ranks
+from tercet.training.loop.step import Step
 from tercet.training.selection.config import SelectionConfig
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.select import Selection
 from tercet.training.selection.strata import Strata
-from tercet.training.step import Step
 from tests.training.test_resume import run_all
 from tests.training.test_selection import kept_places, selected
 from tests.training.tiny import losses, recipe, saved

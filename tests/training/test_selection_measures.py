@@ -16,7 +16,7 @@ from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.flops import count_flops
+from tercet.training.loop.flops import count_flops
 from tercet.training.selection.measures import measures
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Kept, Strata

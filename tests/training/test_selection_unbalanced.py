@@ -12,7 +12,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import dry_run
+from tercet.training.preflight.checks import dry_run
 from tercet.training.selection.exchange import exchange
 from tercet.training.selection.jest import JestSelection
 from tercet.training.selection.strata import WholeBatch

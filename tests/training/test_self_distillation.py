@@ -20,8 +20,8 @@ from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.projector import check_prototypes
 from tercet.testing import on_ranks
 from tercet.training.config import RunConfig
+from tercet.training.loop.step import Step, Taken
 from tercet.training.memory.momentum import Momentum
-from tercet.training.step import Step, Taken
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
 

@@ -11,8 +11,8 @@ from tercet.distributed import World
 from tercet.models.multimodal import build_model
 from tercet.models.tuning.positions import lengthened, stretch
 from tercet.testing import on_ranks
-from tercet.training.checkpoint_reader import CHECKPOINTS, Saved
-from tercet.training.commit import newest
+from tercet.training.checkpoints.commit import newest
+from tercet.training.checkpoints.reader import CHECKPOINTS, Saved
 from tercet.training.config import RunConfig
 from tercet.training.pretrained import load_model
 from tests.training.test_resume import Job, run_all

@@ -26,10 +26,10 @@ from tercet.errors import UserError
 from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import build_model
 from tercet.testing import on_ranks
-from tercet.training import soft_retrieval
 from tercet.training.config import RunConfig
-from tercet.training.preflight import dry_run
-from tercet.training.soft_retrieval import RetrievalMemory
+from tercet.training.features import soft_retrieval
+from tercet.training.features.soft_retrieval import RetrievalMemory
+from tercet.training.preflight.checks import dry_run
 from tests.training.test_resume import run_all
 from tests.training.tiny import MODEL, assert_same_run, losses, recipe, run, saved
 

@@ -23,7 +23,7 @@ from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal
 from tercet.testing import RankFailed, on_ranks
 from tercet.training.config import RunConfig
-from tercet.training.preflight import check_gradient, check_processes
+from tercet.training.preflight.checks import check_gradient, check_processes
 from tercet.training.source_weights.config import SourceWeightsConfig
 from tercet.training.source_weights.gradient import ProjectionGradient
 from tercet.training.source_weights.source_weights import WEIGHTS

@@ -9,7 +9,7 @@ from tercet.benchmarks.gradients.ours import GradientCase
 from tercet.benchmarks.gradients.truth import model_of, worst
 from tercet.distributed import World
 from tercet.testing import on_ranks
-from tercet.training.step import Step
+from tercet.training.loop.step import Step
 
 
 @dataclass(frozen=True)

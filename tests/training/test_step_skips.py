@@ -11,7 +11,7 @@ from tercet.benchmarks.gradients.ours import WAYS, GradientCase
 from tercet.benchmarks.gradients.truth import worst
 from tercet.distributed import World
 from tercet.testing import on_ranks
-from tercet.training.step import Step
+from tercet.training.loop.step import Step
 
 Seen = tuple[bool, bool, float]  # was it applied, are all weights bit-equal, the error of the next, sound step
 

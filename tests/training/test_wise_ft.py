@@ -8,7 +8,7 @@ from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.eval.config import EvalConfig
 from tercet.eval.result import Result
-from tercet.training.wise_ft import InterpolatedModel, summary
+from tercet.training.evaluation.wise_ft import InterpolatedModel, summary
 
 
 def place(alpha: float, *values: float) -> InterpolatedModel:

@@ -10,12 +10,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.training.checkpoint_reader import CHECKPOINTS, SHARDED
-from tercet.training.commit import newest
+from tercet.training.checkpoints.commit import newest
+from tercet.training.checkpoints.reader import CHECKPOINTS, SHARDED
 from tercet.training.config import RunConfig
 from tercet.training.folder import open_folder
+from tercet.training.loop.trainer import Trainer
 from tercet.training.runner import Runner
-from tercet.training.trainer import Trainer
 
 TOWER = {"width": 32, "heads": 2}
 MODEL = {

@@ -11,14 +11,14 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.errors import UserError
 from tercet.eval.datasets import datasets
 from tercet.eval.result import Result, from_json
-from tercet.training.best_checkpoint import checkpoint_or_newest, run_and_checkpoint
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
+from tercet.training.checkpoints.by_name import checkpoint_or_newest, run_and_checkpoint
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
-from tercet.training.evaluations import EVALUATIONS, Evaluations
+from tercet.training.evaluation.run import RESULTS
 from tercet.training.folder import PROVENANCE
-from tercet.training.progress import Progress
+from tercet.training.history.evaluations import EVALUATIONS, Evaluations
 from tercet.training.recipe import load_recipe
-from tercet.training.run_evaluation import RESULTS
 
 
 @dataclass(frozen=True)

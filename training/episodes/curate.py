@@ -21,7 +21,7 @@ from tercet.eval.embedding.embed import embed_prompts
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
 from tercet.training.episodes.config import CurateConfig
-from tercet.training.episodes.episode import Episode, SampleValues
+from tercet.training.memory.episode import Episode, SampleValues
 
 BLOCK = 4096  # captions that are compared with all texts at once
 

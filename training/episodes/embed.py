@@ -25,7 +25,7 @@ from tercet.models.multimodal import Multimodal
 from tercet.plural import number_of
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import EpisodesConfig
-from tercet.training.episodes.episode import Embedded, Episode
+from tercet.training.memory.episode import Embedded, Episode
 
 
 def drawn(trained: Sequence[Ints], samples: int | None, seed: int, step: int) -> list[Ints]:

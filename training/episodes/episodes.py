@@ -8,16 +8,16 @@ from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.models.multimodal import Multimodal
-from tercet.training.checkpoint_reader import CHECKPOINTS
-from tercet.training.commit import committed, step_of
+from tercet.training.checkpoints.commit import committed, step_of
+from tercet.training.checkpoints.reader import CHECKPOINTS
 from tercet.training.config import RunConfig
 from tercet.training.episodes.curate import curated
 from tercet.training.episodes.embed import SampleEmbedder, drawn, trained_ids
 from tercet.training.episodes.neighbors import neighbor_graphs
 from tercet.training.episodes.orders import data_after
 from tercet.training.episodes.store import EPISODES, MEMORIES, find_episode, prune_episodes, write_episode
+from tercet.training.loop.stage import Stage
 from tercet.training.memory.memories import Memories
-from tercet.training.stage import Stage
 
 
 class Episodes:

@@ -14,7 +14,7 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.composition import EPISODE, NeighborsConfig
 from tercet.data_pipelines.config import SourceConfig
 from tercet.distributed import World
-from tercet.training.episodes.episode import Embedded, Episode, SampleValues
+from tercet.training.memory.episode import Embedded, Episode, SampleValues
 from tercet.training.mining.nearest import Nearest, Piece
 
 KEPT = 32  # neighbours of a sample, unless the recipe says how many to consider

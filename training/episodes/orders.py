@@ -8,7 +8,7 @@ from tercet.data_pipelines.columns import has_column
 from tercet.data_pipelines.composition import EPISODE
 from tercet.data_pipelines.config import DataConfig, SourceConfig
 from tercet.data_pipelines.source import Source
-from tercet.training.commit import place
+from tercet.training.checkpoints.commit import place
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import draws
 from tercet.training.episodes.store import EPISODES, KEPT, MEMORIES, NEIGHBORS, SAMPLES

@@ -24,8 +24,8 @@ from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.data_pipelines.columns import Column, write_part
 from tercet.distributed import World
 from tercet.errors import UserError
-from tercet.training.commit import commit, committed, flaw, place, step_of
-from tercet.training.episodes.episode import TENSORS, Episode, Learned, SampleValues
+from tercet.training.checkpoints.commit import commit, committed, flaw, place, step_of
+from tercet.training.memory.episode import TENSORS, Episode, Learned, SampleValues
 from tercet.whole_file import sync
 
 EPISODES, SAMPLES, KEPT, VECTORS, NEIGHBORS, MEMORIES = (

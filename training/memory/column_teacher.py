@@ -12,7 +12,7 @@ from tercet.errors import UserError
 from tercet.eval.embedding.vector_column import VectorManifest
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import gather
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 from tercet.training.memory.names import fields_read
 from tercet.training.memory.vector_columns import VectorColumns

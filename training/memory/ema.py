@@ -8,10 +8,10 @@ from torch import Tensor
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.terms import Outcome
 from tercet.models.multimodal import Multimodal
-from tercet.training.checkpoint import SavedTensor
-from tercet.training.engine import Engine, Fragment
+from tercet.training.checkpoints.writer import SavedTensor
+from tercet.training.engines.engine import Engine, Fragment
+from tercet.training.engines.partition import assemble, placed
 from tercet.training.memory.memory import Memory, SavedMemory
-from tercet.training.partition import assemble, placed
 
 
 class Ema(Memory):

@@ -11,9 +11,9 @@ from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.objective import build_term
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Outcome
-from tercet.training.checkpoint import SavedTensor
-from tercet.training.checkpoint_reader import MEMORY, Origin
-from tercet.training.episodes.episode import Episode, Learned, Recalled
+from tercet.training.checkpoints.reader import MEMORY, Origin
+from tercet.training.checkpoints.writer import SavedTensor
+from tercet.training.memory.episode import Episode, Learned, Recalled
 from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 from tercet.training.memory.term_averages import TermAverages, averages_of
 from tercet.training.memory.term_values import TermValues, memory_of

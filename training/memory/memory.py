@@ -28,11 +28,11 @@ from tercet.distributed import World
 from tercet.models.losses.problem import Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
-from tercet.training.checkpoint import SavedTensor
-from tercet.training.checkpoint_reader import Origin
+from tercet.training.checkpoints.reader import Origin
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
-from tercet.training.episodes.episode import Episode, Learned, Recalled
+from tercet.training.engines.engine import Engine
+from tercet.training.memory.episode import Episode, Learned, Recalled
 
 
 @dataclass(frozen=True)

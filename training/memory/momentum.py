@@ -21,7 +21,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.models.interop.pretrained import TEMPERATURES
 from tercet.models.losses.terms import Outcome
 from tercet.models.multimodal import build_model
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.batch_encoder import BatchEncoder
 from tercet.training.memory.memory import SavedMemory, StageContext
 

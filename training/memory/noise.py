@@ -26,7 +26,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.data_pipelines.seeding import keyed
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory
 
 TEMPERATURE = 0.05  # τ, that of SimCSE

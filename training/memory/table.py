@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tercet.data_pipelines.batches.batches import SourceIds
 from tercet.distributed import World
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory
 
 SAMPLES = "samples"  # the name, in a checkpoint, of a source's number of samples

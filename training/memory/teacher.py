@@ -10,7 +10,7 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
 from tercet.models.same_input import difference
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.batch_encoder import BatchEncoder
 from tercet.training.memory.memory import SavedMemory, StageContext
 from tercet.training.memory.unchanged import fixed_weights

@@ -8,7 +8,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.objective import Objective
 from tercet.models.losses.terms import Outcome
 from tercet.models.term_config import TermConfig
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory
 
 

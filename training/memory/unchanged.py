@@ -18,7 +18,7 @@ from tercet.data_pipelines.columns import column_files
 from tercet.data_pipelines.shards.fingerprint import fingerprint
 from tercet.errors import UserError
 from tercet.models.multimodal import Multimodal
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory
 
 

@@ -16,7 +16,7 @@ import torch
 from tercet.data_pipelines.sample import Batch
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 
 

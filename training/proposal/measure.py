@@ -16,11 +16,11 @@ from tercet.data_pipelines.sample import Batch, Field, Intake
 from tercet.distributed import World, joined
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import build_model, check_trainable
-from tercet.training.build_engine import build_engine
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
-from tercet.training.optimizers import build_optimizer
-from tercet.training.step import Step
+from tercet.training.engines.build import build_engine
+from tercet.training.engines.engine import Engine
+from tercet.training.engines.optimizers import build_optimizer
+from tercet.training.loop.step import Step
 
 FIRST = 8  # rows of the steps that larger ones are extrapolated from
 LOADED = 32  # samples

@@ -8,8 +8,8 @@ from typing import Any
 
 from tercet.data_pipelines.config import DataConfig
 from tercet.data_pipelines.sources.open import open_split
-from tercet.training.complete_config import inherited
 from tercet.training.config import RunConfig
+from tercet.training.preflight.complete import inherited
 from tercet.training.proposal.choice import Choice
 from tercet.training.proposal.choose import Chosen, Reachable, choose_way, training
 from tercet.training.proposal.machine import Machine, this_machine

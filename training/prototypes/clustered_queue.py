@@ -34,7 +34,7 @@ from tercet.eval.transport import transport_plan
 from tercet.models.losses.problem import LABEL, Prototypes
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Outcome
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 from tercet.training.memory.vector_queue import origin_of
 from tercet.training.prototypes.centroids import means

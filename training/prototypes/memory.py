@@ -23,7 +23,7 @@ from tercet.errors import UserError, did_you_mean
 from tercet.modality import modality_of_vectors
 from tercet.models.losses.problem import LABEL, Prototypes
 from tercet.models.losses.rows import Rows
-from tercet.training.episodes.episode import Embedded, Episode, Learned, Recalled, SampleValues
+from tercet.training.memory.episode import Embedded, Episode, Learned, Recalled, SampleValues
 from tercet.training.memory.memory import Memory
 from tercet.training.memory.table import SampleTable
 from tercet.training.prototypes.centroids import back_translated

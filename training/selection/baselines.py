@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.seeding import uniforms
-from tercet.training.flops import Flops, rows_of
+from tercet.training.loop.flops import Flops, rows_of
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 from tercet.training.selection.strata import Kept
 

@@ -15,7 +15,7 @@ from tercet.errors import UserError
 from tercet.models.losses.rows import Rows
 from tercet.models.losses.terms import Known, Terms
 from tercet.training.config import RunConfig
-from tercet.training.flops import Flops, rows_of
+from tercet.training.loop.flops import Flops, rows_of
 from tercet.training.memory.names import fields_read
 from tercet.training.selection.rule import SelectionRule, SuperBatch, selection_rule
 

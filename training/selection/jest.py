@@ -20,7 +20,7 @@ from torch import Tensor
 from tercet.errors import UserError
 from tercet.models.losses import build_objective
 from tercet.training.config import RunConfig
-from tercet.training.flops import Flops, rows_of
+from tercet.training.loop.flops import Flops, rows_of
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.teacher import check_model
 from tercet.training.selection.candidates import Candidates, Views

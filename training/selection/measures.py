@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tercet.data_pipelines.sample import Batch
-from tercet.training.flops import Flops, reduced_of, rows_of
+from tercet.training.loop.flops import Flops, reduced_of, rows_of
 from tercet.training.selection.rule import SuperBatch
 from tercet.training.selection.strata import Kept
 

@@ -12,7 +12,7 @@ from tercet.eval.embedding.vector_column import TermTemperature
 from tercet.modality import modality_of_vectors
 from tercet.models.multimodal import Multimodal
 from tercet.models.space import SpaceConfig
-from tercet.training.flops import Flops, count_flops
+from tercet.training.loop.flops import Flops, count_flops
 from tercet.training.memory.batch_encoder import embed_in_parts
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.memory.teacher import check_intakes, load_once

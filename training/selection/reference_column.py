@@ -10,7 +10,7 @@ from tercet.errors import UserError
 from tercet.eval.embedding.fingerprint import weights_digest
 from tercet.eval.embedding.vector_column import VectorManifest
 from tercet.training.config import RunConfig
-from tercet.training.flops import Flops
+from tercet.training.loop.flops import Flops
 from tercet.training.memory.memory import StageContext
 from tercet.training.memory.vector_columns import VectorColumns
 from tercet.training.selection.reference import Reference, ReferenceModel

@@ -11,10 +11,10 @@ from tercet.configs.registry import Registry, register_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
 from tercet.training.config import RunConfig
-from tercet.training.flops import Flops
+from tercet.training.loop.flops import Flops
+from tercet.training.loop.step import Step
 from tercet.training.memory.memory import Memory, StageContext
 from tercet.training.selection.strata import Kept, Strata
-from tercet.training.step import Step
 
 
 @dataclass(frozen=True)

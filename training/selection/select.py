@@ -10,7 +10,9 @@ from tercet.configs.registry import build_named
 from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError
 from tercet.models.losses.terms import gather
-from tercet.training.flops import Flops, rows_of
+from tercet.training.loop.flops import Flops, rows_of
+from tercet.training.loop.stage import Chosen
+from tercet.training.loop.step import Step
 from tercet.training.memory.memory import StageContext
 from tercet.training.selection import baselines, confident, jest, replay  # noqa: F401  # importing registers their rules
 from tercet.training.selection.config import SelectionConfig
@@ -20,8 +22,6 @@ from tercet.training.selection.measures import costs, measures
 from tercet.training.selection.record import SELECTED, Selected
 from tercet.training.selection.rule import SelectionRule, SuperBatch, rules
 from tercet.training.selection.strata import Kept, Strata, WholeBatch
-from tercet.training.stage import Chosen
-from tercet.training.step import Step
 
 MEMORY = "selection-reference"  # in checkpoints; names in recipes have no hyphen
 

@@ -12,7 +12,7 @@ from tercet.distributed import World
 from tercet.models.losses.terms import Terms
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
-from tercet.training.step import chunk, detached, joined
+from tercet.training.loop.step import chunk, detached, joined
 
 
 class ProjectionGradient:

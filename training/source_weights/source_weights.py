@@ -18,14 +18,14 @@ from tercet.data_pipelines.sources.opened import OpenedSources
 from tercet.distributed import World
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal
+from tercet.training.checkpoints.plans import PLANS
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
 from tercet.training.hooks.metrics_file import forget_after
-from tercet.training.plans import PLANS
-from tercet.training.progress import Progress
+from tercet.training.loop.stage import Stage
 from tercet.training.source_weights.gradient import ProjectionGradient
 from tercet.training.source_weights.probe import Probes
 from tercet.training.source_weights.update import alignments, updated
-from tercet.training.stage import Stage
 
 WEIGHTS = "source_weights.jsonl"
 

@@ -18,7 +18,7 @@ from tercet.data_pipelines.sample import Batch
 from tercet.errors import RankError, UserError
 from tercet.eval.embedding.vector_column import CAPTION, hashes
 from tercet.eval.embedding.view_column import SEED, ViewManifest, differs, how_made
-from tercet.training.checkpoint import SavedTensor
+from tercet.training.checkpoints.writer import SavedTensor
 from tercet.training.memory.memory import Memory, SavedMemory, StageContext
 from tercet.training.memory.unchanged import fixed_columns
 

@@ -18,7 +18,7 @@ from tercet.models.interop.folder import export_folder
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.models.tuning.interpolation import interpolate
 from tercet.models.tuning.plain import merged, untuned
-from tercet.training.checkpoint_reader import fill, fitted
+from tercet.training.checkpoints.reader import fill, fitted
 from tercet.training.config import RunConfig
 from tercet.whole_file import whole_file
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.main_process import say
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG, Saved, resume_point
-from tercet.training.commit import committed, flaw, place, step_of
-from tercet.training.evaluations import EVALUATIONS, Evaluations
+from tercet.training.checkpoints.commit import committed, flaw, place, step_of
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG, Saved, resume_point
+from tercet.training.history.evaluations import EVALUATIONS, Evaluations
 from tercet.training.recipe import load_recipe
 
 AT, BEST = "@", "best"

@@ -20,9 +20,9 @@ from tercet.distributed import World
 from tercet.errors import UserError
 from tercet.models.interop.pretrained import OF_TERMS
 from tercet.models.multimodal import Multimodal
-from tercet.training.commit import Found, newest
+from tercet.training.checkpoints.commit import Found, newest
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.memory.config import EMA
-from tercet.training.progress import Progress
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the run's folder
 WEIGHT, OPTIM, MEMORY = "weight", "optim", "memory"  # the first part of a tensor's name: its kind

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tercet.data_pipelines.sample import Batch, FeatureIntake, Field, Intake, TextIntake, channels_first
 from tercet.modality import modality_of
 from tercet.models.multimodal import Multimodal
-from tercet.training.scoring import AS_TRAINED, Scoring
+from tercet.training.loop.scoring import AS_TRAINED, Scoring
 
 LONG = "word " * 4096  # fills the context of any text tower
 

@@ -23,18 +23,10 @@ from tercet.eval.tables.table import render
 from tercet.main_process import say
 from tercet.models.multimodal import Multimodal, build_model
 from tercet.provenance import facts
-from tercet.training.checkpoint_reader import CHECKPOINTS
-from tercet.training.commit import committed, step_of
+from tercet.training.checkpoints.commit import committed, step_of
+from tercet.training.checkpoints.reader import CHECKPOINTS
 from tercet.training.config import RunConfig
-from tercet.training.early_stopping import EarlyStoppingConfig
-from tercet.training.evaluations import EVALUATIONS, EvaluationHistory, Evaluations
-from tercet.training.hooks.metrics_file import losses, note_event
-from tercet.training.metric_collapse import collapses, in_words
-from tercet.training.overfitting import overfitting
-from tercet.training.pretrained import load_weights, pretrained
-from tercet.training.recipe import dump
-from tercet.training.selection.examples import EXAMPLES
-from tercet.training.wise_ft import (
+from tercet.training.evaluation.wise_ft import (
     InterpolatedModel,
     Interpolation,
     best,
@@ -43,6 +35,14 @@ from tercet.training.wise_ft import (
     summary,
     with_curves,
 )
+from tercet.training.history.config import EarlyStoppingConfig
+from tercet.training.history.evaluations import EVALUATIONS, EvaluationHistory, Evaluations
+from tercet.training.history.metric_collapse import collapses, in_words
+from tercet.training.history.overfitting import overfitting
+from tercet.training.hooks.metrics_file import losses, note_event
+from tercet.training.pretrained import load_weights, pretrained
+from tercet.training.recipe import dump
+from tercet.training.selection.examples import EXAMPLES
 from tercet.whole_file import write_json
 
 TABLE_WIDTH = 110  # if the output is not a terminal

@@ -5,9 +5,9 @@ from torch import nn
 
 from tercet.distributed import World
 from tercet.training.config import RunConfig
-from tercet.training.deepspeed_engine import DeepSpeedEngine
-from tercet.training.engine import Engine
-from tercet.training.plain_engine import PlainEngine
+from tercet.training.engines.deepspeed import DeepSpeedEngine
+from tercet.training.engines.engine import Engine
+from tercet.training.engines.plain import PlainEngine
 
 
 def build_engine(model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, world: World) -> Engine:

@@ -27,18 +27,18 @@ from tercet.models.encoders import check_encoder
 from tercet.models.losses import Objective, build_term
 from tercet.models.projector import check_prototypes
 from tercet.models.term_config import TermConfig
-from tercet.training.cached import check_stored, decoded
-from tercet.training.check_evaluation import check_evaluation
-from tercet.training.checkpoint_reader import CHECKPOINTS, resume_point
-from tercet.training.complete_config import inherited
+from tercet.training.checkpoints.plans import check_plan
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.checkpoints.reader import CHECKPOINTS, resume_point
 from tercet.training.config import RunConfig, check_steps
+from tercet.training.engines.optimizers import optimizers
 from tercet.training.episodes.curate import read_texts
 from tercet.training.episodes.orders import data_after
+from tercet.training.features.cached import check_stored, decoded
 from tercet.training.folder import check_no_other_files, check_same_run, folder_of
 from tercet.training.mixup.config import MixupConfig
-from tercet.training.optimizers import optimizers
-from tercet.training.plans import check_plan
-from tercet.training.progress import Progress
+from tercet.training.preflight.complete import inherited
+from tercet.training.preflight.tasks import check_evaluation
 from tercet.training.selection.select import build_rule
 
 BUILTIN = "builtin"  # the folder of the recipe `demo`

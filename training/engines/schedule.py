@@ -2,7 +2,7 @@
 
 import math
 
-from tercet.training.optimizer_config import ScheduleConfig
+from tercet.training.engines.config import ScheduleConfig
 
 
 def learning_rate(config: ScheduleConfig, peak: float, step: int, steps: int) -> float:

@@ -19,10 +19,10 @@ from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.modality import field_of
 from tercet.models.losses.terms import Outcome, Terms
-from tercet.training.engine import Engine, Stepped
+from tercet.training.engines.engine import Engine, Stepped
+from tercet.training.loop.scoring import AS_TRAINED, Scoring
 from tercet.training.memory.memories import NO_MEMORIES, Memories
 from tercet.training.mixup.mixup import Mix, MixedBatch, unmixed
-from tercet.training.scoring import AS_TRAINED, Scoring
 
 Temperatures = dict[str, tuple[Tensor, Tensor | None]]  # scale and bias by term
 

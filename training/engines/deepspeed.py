@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import TIMEOUT, World
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine, Fragment, Stepped, clip_gradient
+from tercet.training.engines.engine import Engine, Fragment, Stepped, clip_gradient
 
 
 def import_deepspeed() -> Any:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from tercet.data_pipelines.batches.batches import Batches
 from tercet.data_pipelines.sample import Batch
 from tercet.training.config import RunConfig
-from tercet.training.engine import Engine
+from tercet.training.engines.engine import Engine
+from tercet.training.loop.step import Step
 from tercet.training.memory.memories import Memories
-from tercet.training.step import Step
 
 
 @dataclass(frozen=True)

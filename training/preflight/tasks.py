@@ -11,7 +11,7 @@ from tercet.eval.load_tasks import load_tasks, names_within
 from tercet.eval.own_classes import OwnClasses
 from tercet.eval.statistics.scale import scale_of
 from tercet.eval.task import Task
-from tercet.training.checkpoint_config import BestConfig
+from tercet.training.checkpoints.config import BestConfig
 from tercet.training.config import RunConfig
 
 

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tercet.distributed import World
-from tercet.training.checkpoint_reader import OPTIM, SHARDED, WEIGHT, Origin, Saved
-from tercet.training.commit import commit
-from tercet.training.engine import Engine
-from tercet.training.partition import assemble, placed
-from tercet.training.progress import Progress
+from tercet.training.checkpoints.commit import commit
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.checkpoints.reader import OPTIM, SHARDED, WEIGHT, Origin, Saved
+from tercet.training.engines.engine import Engine
+from tercet.training.engines.partition import assemble, placed
 from tercet.whole_file import sync, write_json
 
 

@@ -6,8 +6,8 @@ from tercet.configs.base import build
 from tercet.errors import UserError
 from tercet.modality import modality_of, modality_of_vectors
 from tercet.models.interop.pretrained import Pretrained, described, name_of
-from tercet.training.checkpoint_reader import CHECKPOINTS, CONFIG
-from tercet.training.commit import committed
+from tercet.training.checkpoints.commit import committed
+from tercet.training.checkpoints.reader import CHECKPOINTS, CONFIG
 from tercet.training.config import RunConfig
 from tercet.training.folder import folder_of
 from tercet.training.layering import RECIPE

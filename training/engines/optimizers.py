@@ -15,7 +15,7 @@ from tercet.models.encoders.encoder import Encoder
 from tercet.models.head import Temperature
 from tercet.models.multimodal import Multimodal
 from tercet.training.config import RunConfig
-from tercet.training.optimizer_config import OptimizerConfig
+from tercet.training.engines.config import OptimizerConfig
 
 Groups = list[dict[str, object]]
 optimizers: Registry[Callable[[Groups, OptimizerConfig], torch.optim.Optimizer]] = Registry("optimizer")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tercet.training.engine import Engine, Fragment
+from tercet.training.engines.engine import Engine, Fragment
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from tercet.data_pipelines.sample import Batch, Field
 from tercet.errors import UserError
 from tercet.modality import modality_of
 from tercet.models.multimodal import Multimodal
-from tercet.training.cached_towers import check_tower
+from tercet.training.features.towers import check_tower
 from tercet.training.memory.unchanged import Unchanged, as_tensor
 
 COSINES = 2**26  # in memory at a time

@@ -14,9 +14,9 @@ from tercet.errors import UserError, did_you_mean
 from tercet.eval.load_tasks import names_within
 from tercet.eval.report.curves import read_lines
 from tercet.eval.result import Json, Result, from_json
-from tercet.training.checkpoint_config import BestConfig
+from tercet.training.checkpoints.config import BestConfig
+from tercet.training.history.overfitting import HeldOutScore
 from tercet.training.hooks.metrics_file import forget_after
-from tercet.training.overfitting import HeldOutScore
 
 EVALUATIONS = "evaluations.jsonl"  # in the run's folder
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tercet.training.checkpoint_config import BestConfig
+from tercet.training.checkpoints.config import BestConfig
 
 
 class EarlyStoppingConfig(BestConfig):

@@ -6,10 +6,10 @@ from pathlib import Path
 from tercet.data_pipelines.plans.plan import Plan, read_plan
 from tercet.data_pipelines.plans.schedule import per_batch
 from tercet.data_pipelines.preflight.batch_size import check_batch_size
+from tercet.training.checkpoints.progress import Progress
 from tercet.training.config import RunConfig
 from tercet.training.episodes.config import draws
 from tercet.training.hooks.metrics_file import forget_after
-from tercet.training.progress import Progress
 
 PLANS = "plans"
 

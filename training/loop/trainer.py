@@ -11,13 +11,13 @@ from tercet.data_pipelines.batches.transfer import on_device
 from tercet.data_pipelines.sample import Batch
 from tercet.distributed import World
 from tercet.errors import RankError, UserError
-from tercet.training.analysis import analyse
-from tercet.training.collapse import CollapseAlarm
+from tercet.training.checkpoints.progress import Progress
+from tercet.training.engines.schedule import learning_rate
 from tercet.training.hooks.hook import Hook, StepRecord
-from tercet.training.progress import Progress
-from tercet.training.schedule import learning_rate
-from tercet.training.stage import Stage
-from tercet.training.step import Taken
+from tercet.training.loop.analysis import analyse
+from tercet.training.loop.collapse import CollapseAlarm
+from tercet.training.loop.stage import Stage
+from tercet.training.loop.step import Taken
 
 PATIENCE = (
     20  # how many steps in a row may be skipped, because their loss or gradient is not finite, until the run stops

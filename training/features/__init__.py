@@ -1,0 +1,1 @@
+"""Stored features: the outputs of locked towers, which a run reads instead of computing them."""
