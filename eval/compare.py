@@ -9,7 +9,6 @@ therefore given by p-values that are corrected for the number of rows: see `sign
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -99,15 +98,15 @@ def _differences(baseline: Measure, other: Measure, dataset: str) -> list[Differ
         raise EvalError(
             f"`{baseline.subject}` has other items for one model than for the other; evaluate both on the same data"
         )
-    groups = len(torch.unique(baseline.groups))
     found = []
     for metric, before in baseline.statistics.items():
         if after := other.statistics.get(metric):
             apart = after.difference(before, baseline.groups)
+            p = p_value(apart, after.degrees(before, baseline.groups))
             found.append(
                 Difference(
                     baseline.subject, metric, baseline.task, dataset, before.value, after.value,
-                    apart.within(-after.span, after.span), len(other.items), p_value(apart, groups),
+                    apart.within(-after.span, after.span), len(other.items), p,
                 )
             )  # fmt: skip
     return found

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from tercet.eval.ranking.ranking import TIE
 from tercet.eval.statistics.intervals import Estimate, Statistic
-from tercet.eval.statistics.jackknife import without_blocks
+from tercet.eval.statistics.jackknife import OfBlocks, without_blocks
 
 
 @dataclass(frozen=True, eq=False)
-class MeanPrecision(Statistic):
+class MeanPrecision(OfBlocks):
     """`values_Q` are the scores of items for classes, `[n, K]`. Of several folds, the mean of those with a label."""
 
     right_nK: Tensor

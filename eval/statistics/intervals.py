@@ -77,6 +77,10 @@ class Statistic(ABC):
         """How much more this is than the baseline's, on the same queries. The interval may reach beyond `span`: a
         p-value follows from its whole width."""
 
+    def degrees(self, baseline: "Statistic", group_Q: Tensor) -> int:
+        """The degrees of freedom of Student's t in the interval of `difference`."""
+        return len(torch.unique(group_Q)) - 1
+
 
 @dataclass(frozen=True, eq=False)
 class Share(Statistic):

@@ -14,6 +14,7 @@ standard error of 1 / √(G − 3), and √((1 + r² / 2) / (G − 3)) for ranks
 Shape letters: Q queries, G groups, B blocks.
 """
 
+from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import atanh, inf, isfinite, sqrt, tanh
@@ -71,7 +72,15 @@ def without_blocks(whole: float, without: Callable[[Tensor], Tensor], group_Q: T
 
 
 @dataclass(frozen=True, eq=False)
-class Jackknifed(Statistic):
+class OfBlocks(Statistic, ABC):
+    """A statistic whose intervals are jackknives."""
+
+    def degrees(self, baseline: Statistic, group_Q: Tensor) -> int:
+        return min(super().degrees(baseline, group_Q), BLOCKS - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Jackknifed(OfBlocks):
     """A function of all rows of `values_Q`, which may be vectors, with the ends of its range."""
 
     function: Callable[[Tensor], float]
@@ -98,7 +107,7 @@ class Jackknifed(Statistic):
 
 
 @dataclass(frozen=True, eq=False)
-class Correlation(Statistic):
+class Correlation(OfBlocks):
     """Of two numbers for each query, `values_Q` `[Q, 2]`: Pearson's, or Spearman's with `ranks`. 0 if either is
     constant."""
 

@@ -18,14 +18,14 @@ LEVEL = 0.05
 HIGHEST = 38.0  # normal deviates; erfc is zero beyond
 
 
-def p_value(apart: Estimate, groups: int) -> float:
-    """The two-sided p-value of a difference between so many groups."""
+def p_value(apart: Estimate, degrees: int) -> float:
+    """The two-sided p-value of a difference. `degrees`: the degrees of freedom of its interval."""
     centre, margin = abs(apart.high + apart.low) / 2, (apart.high - apart.low) / 2
-    if groups < 2 or not isfinite(margin) or centre == 0:
+    if degrees < 1 or not isfinite(margin) or centre == 0:
         return 1.0
     if margin == 0:
         return 0.0
-    return erfc(_normal(centre / margin * student(groups - 1), groups - 1) / sqrt(2))
+    return erfc(_normal(centre / margin * student(degrees), degrees) / sqrt(2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

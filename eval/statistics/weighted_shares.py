@@ -47,9 +47,17 @@ class WorstShare(Share):
 
     def difference(self, baseline: Statistic, group_Q: Tensor) -> Estimate:
         assert isinstance(baseline, WorstShare)
-        kept_Q = (self._weight_Q + baseline._weight_Q) > 0
+        kept_Q = self._compared_Q(baseline)
         ours, theirs = (Share(one.values_Q[kept_Q], one._weight_Q[kept_Q]) for one in (self, baseline))
         return ours.difference(theirs, group_Q[kept_Q])
+
+    def degrees(self, baseline: Statistic, group_Q: Tensor) -> int:
+        return super().degrees(baseline, group_Q[self._compared_Q(baseline)])
+
+    def _compared_Q(self, baseline: Statistic) -> Tensor:
+        """Which queries are in either worst part."""
+        assert isinstance(baseline, WorstShare)
+        return (self._weight_Q + baseline._weight_Q) > 0
 
     @property
     def part(self) -> int:
