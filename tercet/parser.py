@@ -18,6 +18,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
+        if alternatives := re.fullmatch("one of the arguments (.+) is required", message):
+            message = f"give {' or '.join(alternatives[1].split())}"
         raise UserError(f"{message}; see `{self.prog} --help`")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:

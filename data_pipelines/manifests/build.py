@@ -97,10 +97,11 @@ def _gathered(gatherer: Gatherer, pieces: Sequence[ManifestFile], reading: Readi
         watched |= {os.path.relpath(path, home): state for path, state in manifest.watched.items()}
         passed_over.update({} if piece.pattern else manifest.passed_over)
     if not sum(counts):
-        hints = "".join(f"; {line}" for line in [*how_to_convert(passed_over), *_shards_within(pieces[0].label)])
+        label = pieces[0].label
+        lines = [*how_to_convert(passed_over), *_shards_within(label), *_embeddings_in(label)]
+        hints = "".join(f"; {line}" for line in lines)
         raise UserError(
-            f"{pieces[0].label} contains no samples: no *.tar shards, and no pictures, sounds or rows that name "
-            f"some{hints}"
+            f"{label} contains no samples: no *.tar shards, and no pictures, sounds or rows that name some{hints}"
         )
     return {
         "counts": counts,
@@ -119,6 +120,12 @@ def _shards_within(folder: str) -> list[str]:
     """Where shards are, if folders within this one hold some, as in the layout of CLIP_benchmark."""
     found = sorted({str(shard.parent) for shard in Path(folder).glob("*/*.tar")})
     return [f"folders within it have shards; name one, such as {found[0]}"] if found else []
+
+
+def _embeddings_in(folder: str) -> list[str]:
+    """What to name in place of a folder of embeddings."""
+    found = any(Path(folder).glob("piece_*.safetensors"))
+    return ["it holds embeddings; name the data that they were computed from"] if found else []
 
 
 def _gather(gatherer: Gatherer, piece: ManifestFile, manifest: Manifest, first: str) -> None:

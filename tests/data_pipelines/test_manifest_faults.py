@@ -152,6 +152,9 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test" / "0.tar").touch()
     with pytest.raises(UserError, match=r"folders within it have shards; name one, such as .*test$"):
         opened(source=str(tmp_path))
+    (tmp_path / "piece_00000000.safetensors").touch()
+    with pytest.raises(UserError, match=r"it holds embeddings; name the data that they were computed from$"):
+        opened(source=str(tmp_path))
 
 
 def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

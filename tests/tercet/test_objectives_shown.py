@@ -46,7 +46,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for words, answer in {
         ("--objective", "mcl"): "unknown objective `mcl`; did you mean `macl`?",
         ("demo", "--objective", "macl"): "argument --objective: not allowed with argument RECIPE;",
-        (): "one of the arguments RECIPE --objective is required;",
+        (): "give RECIPE or --objective; see `tercet recipes show --help`",
     }.items():
         assert main(["recipes", "show", *words]) == 2
         assert capsys.readouterr().err.startswith(f"tercet: {answer}")

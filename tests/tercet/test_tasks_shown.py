@@ -73,7 +73,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         ("retreival",): "unknown task `retreival`; did you mean `retrieval`?",
         ("--kind", "knnn"): "unknown kind of task `knnn`; did you mean `knn`?",
         ("knn", "--kind", "knn"): "argument --kind: not allowed with argument TASK;",
-        (): "one of the arguments TASK --kind is required;",
+        (): "give TASK or --kind; see `tercet tasks show --help`",
     }.items():
         assert main(["tasks", "show", *words]) == 2
         assert capsys.readouterr().err.startswith(f"tercet: {answer}")
