@@ -110,7 +110,8 @@ class GeometryTask(Task):
         shared = sorted(set.intersection(*map(set, first)))
         if len({table.samples[item].group for item in shared}) < 2:
             raise EvalError(
-                f"task `{self.name}` needs two groups of samples or more that have {' and '.join(modalities)}"
+                f"task `{self.name}` needs two groups of samples or more that have {' and '.join(modalities)}; add "
+                "samples, or leave the task out"
             )
         items = self._chosen(table, shared)
         rows = [torch.tensor([places[item] for item in items]) for places in first]
