@@ -11,6 +11,7 @@ evaluation can be trusted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import isnan, nan, sqrt
@@ -116,10 +117,9 @@ def _checks(table: EmbeddingTable, task: Task, effort: Effort) -> list[Check]:
             return _on_few(subset(table, items), lighter, effort)
         except EvalError:
             items *= 2
-    try:
+    with suppress(EvalError):
         return _on_few(subset(table, most), lighter, effort)
-    except EvalError:
-        return _on_few(subset(table, most), task, effort)
+    return _on_few(subset(table, most), task, effort)
 
 
 def _on_few(few: EmbeddingTable, task: Task, effort: Effort) -> list[Check]:
