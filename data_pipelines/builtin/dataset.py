@@ -20,7 +20,7 @@ from tercet.data_pipelines.workers.in_order import in_order
 from tercet.data_pipelines.workers.spawned import AHEAD, spawned
 from tercet.errors import UserError
 from tercet.system import LOCK_EX, flock
-from tercet.whole_file import write_json
+from tercet.whole_file import remove_drafts, write_json
 
 EDITION = 2  # raise it whenever the same config gives another world
 
@@ -70,6 +70,8 @@ def _stands(out: Path, world: dict[str, object]) -> bool:
 
 
 def _draw(config: WorldConfig, out: Path) -> None:
+    for split in SPLITS:
+        remove_drafts(out / split)
     shards = [(split, shard) for split in SPLITS for shard in range(config.shards(split))]
     paths = {(split, shard): out / split / f"{shard:06d}.tar" for split, shard in shards}
     missing = [shard for shard, path in paths.items() if not path.exists()]

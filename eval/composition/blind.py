@@ -79,7 +79,7 @@ class NGrams:
 def right_beats_wrong(judgements: Sequence[Judgement], samples: Sequence[Sample]) -> Tensor | None:
     """Whether the right captions of each judgement score higher than the wrong ones. A tie is wrong.
 
-    Returns None if a caption is missing. Also if all samples are of one group: then the model has no captions to learn
+    None if a judgement has no right caption, or if all samples are of one group, so that no captions are left to learn
     from.
     """
     fold = folds([sample.group for sample in samples])

@@ -141,7 +141,8 @@ def gradients_of(loss_of: Callable[[str, Objective, Problem], Tensor], name: str
 
     def trained(rows: Rows) -> Rows:
         leaves.append(rows.z_Nd.clone().requires_grad_())
-        return replace(rows, z_Nd=normalize(leaves[-1], dim=-1))
+        # The usual eps would multiply the gradient of a row of zeros, which may be mere rounding, by 1e12.
+        return replace(rows, z_Nd=normalize(leaves[-1], dim=-1, eps=0.5))
 
     fields, tokens, unnormalised = (
         {field: trained(rows) for field, rows in of.items()}

@@ -8,6 +8,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_second_call_draws_nothing_and_an_interrupted_one_resumes(tmp_path: Pa
     assert (world / "train/000001.tar").read_bytes() == b"left alone"
 
     (world / "world.json").rename(world / "world.json.partial")
-    (world / "train/000001.tar").rename(world / "train/000001.tar.tmp")
+    (world / "train/000001.tar").rename(world / "train" / f".000001.tar.{uuid4().hex}")
     kept = (world / "train/000000.tar").stat().st_mtime_ns
     generate(SMALL, tmp_path)
     assert digests(world) == whole
