@@ -175,6 +175,8 @@ def table_file(path: Path, config: MiningConfig) -> Iterator[TableFile | None]:
     if config.output_format is None:
         yield None
         return
-    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with whole_file(path) as draft, draft.open("w", **encoding) as file:
+    with (
+        whole_file(path) as draft,
+        draft.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         yield TableFile(file, config.output_format, config, path.suffix == ".csv")
